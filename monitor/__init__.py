@@ -1,0 +1,1 @@
+"""Line Monitor: from a frame of a part to one verdict, in time."""

@@ -1,0 +1,122 @@
+"""A frame: one exposure of one camera, as it travels from the capture worker to the scoring worker.
+
+Its pixels lie in the camera's ring; this module knows what is said about them, and how raw sensor formats
+become what a person and a recipe see. It must never scale brightness by what is in the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+class PixelFormat(IntEnum):
+    """Pixel formats by their names in the GenICam Pixel Format Naming Convention (PFNC 2.4).
+
+    The numbers are this project's own, for the ring's records. Unpacked formats above 8 bits are uint16,
+    right-aligned.
+    """
+
+    BGR8 = 1
+    RGB8 = 2
+    Mono8 = 3
+    BayerRG8 = 4
+    BayerGR8 = 5
+    BayerGB8 = 6
+    BayerBG8 = 7
+    Mono10 = 8
+    Mono12 = 9
+    Mono16 = 10
+
+    @property
+    def channels(self) -> int:
+        return 3 if self in (PixelFormat.BGR8, PixelFormat.RGB8) else 1
+
+    @property
+    def bytes_per_channel(self) -> int:
+        return 2 if self in _SHIFT else 1
+
+    @property
+    def is_bayer(self) -> bool:
+        return self in _DEMOSAIC
+
+
+_SHIFT = {PixelFormat.Mono10: 2, PixelFormat.Mono12: 4, PixelFormat.Mono16: 8}
+
+# OpenCV names a Bayer pattern by the second row's second and third pixel, PFNC by the first row's first two:
+# the names cross over (PFNC BayerRG is OpenCV BayerBG).
+_DEMOSAIC = {
+    PixelFormat.BayerRG8: cv2.COLOR_BayerBG2BGR,
+    PixelFormat.BayerGR8: cv2.COLOR_BayerGB2BGR,
+    PixelFormat.BayerGB8: cv2.COLOR_BayerGR2BGR,
+    PixelFormat.BayerBG8: cv2.COLOR_BayerRG2BGR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What is known of a frame the moment it is captured. Times ending in `_ns` are CLOCK_MONOTONIC."""
+
+    number: int
+    """Counts up by one from the session's start, also across worker restarts; the first is 1."""
+    captured_ns: int
+    captured_utc_ns: int
+    decide_by_ns: int
+    """The publisher closes the frame here, so that it can still publish before the deadline."""
+    deadline_ns: int
+    expires_ns: int
+    """The gate's last moment: nothing is sent once it has passed."""
+    device_ns: int
+    device_frame: int
+    """-1 where the device gives none, as `device_ns`."""
+    slot: int
+    """-1 when the frame has no pixels."""
+    format: PixelFormat
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height, self.width, 3) if self.format.channels == 3 else (self.height, self.width)
+
+    @property
+    def nbytes(self) -> int:
+        return self.height * self.width * self.format.channels * self.format.bytes_per_channel
+
+
+def viewable(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat) -> Image:
+    """Raw pixels to uint8 (H, W, 3) BGR or (H, W) mono: what scorers, snapshots and `collect` use.
+
+    More than 8 bits are shifted by a fixed amount, so that the same light gives the same value in every
+    image. May return its argument itself.
+    """
+    if format in _DEMOSAIC:
+        return np.asarray(cv2.cvtColor(pixels, _DEMOSAIC[format]), dtype=np.uint8)
+    if format is PixelFormat.RGB8:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), dtype=np.uint8)
+    if format in _SHIFT:
+        return (pixels >> _SHIFT[format]).astype(np.uint8)
+    return pixels.astype(np.uint8, copy=False)
+
+
+def crop(
+    pixels: NDArray[np.uint8] | NDArray[np.uint16],
+    format: PixelFormat,
+    roi: tuple[int, int, int, int] | None,
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The region `(x, y, width, height)` of raw pixels, as a view. Raises ValueError with the fix."""
+    if roi is None:
+        return pixels
+    x, y, width, height = roi
+    rows, columns = pixels.shape[:2]
+    if x + width > columns or y + height > rows:
+        raise ValueError(f"roi {list(roi)} reaches outside the {columns}x{rows} image")
+    if format.is_bayer and (x % 2 or y % 2):
+        raise ValueError(f"roi {list(roi)} must start at even x and y for {format.name}")
+    return pixels[y : y + height, x : x + width]

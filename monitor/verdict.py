@@ -1,0 +1,119 @@
+"""A verdict: what the line says about one frame, and the payload by which others hear of it.
+
+Pure functions; nothing here sends. `Verdict` and `Reason` numbers stand in rings, their names on the wire.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+
+SCHEMA = 1
+_EVENTS = uuid.UUID("6f7b1c1e-3d0a-5a53-9b55-0d3f8f0f6c11")
+
+
+class Verdict(IntEnum):
+    PASS = 1
+    REJECT = 2
+    UNINSPECTED = 3
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Reason(IntEnum):
+    """Why a part is uninspected."""
+
+    NONE = 0
+    DEADLINE = 1
+    QUEUE_FULL = 2
+    SUPERSEDED = 3
+    BAD_FRAME = 4
+    BAD_SCORE = 5
+    SCORER_LOST = 6
+    CAPTURE_LOST = 7
+    PUBLISHER_LOST = 8
+    NO_RECIPE = 9
+    NO_FRAME = 10
+    PART_MISMATCH = 11
+
+    @property
+    def word(self) -> str | None:
+        return None if self is Reason.NONE else self.name.lower()
+
+
+def judge(score: float, threshold: float) -> tuple[Verdict, Reason]:
+    """Reject above the threshold, pass at or below it; anything not finite is never a pass."""
+    if not (math.isfinite(score) and math.isfinite(threshold)):
+        return Verdict.UNINSPECTED, Reason.BAD_SCORE
+    return (Verdict.REJECT if score > threshold else Verdict.PASS), Reason.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One frame's verdict with all that is said about it outside. Times are UTC nanoseconds."""
+
+    prefix: str
+    camera: str
+    session: str
+    frame: int
+    part: int | None
+    verdict: Verdict
+    reason: Reason
+    score: float | None
+    threshold: float | None
+    recipe: str
+    recipe_sha: str | None
+    captured_utc_ns: int
+    decided_utc_ns: int
+    expires_utc_ns: int
+    snapshot: str | None
+
+    @property
+    def event_id(self) -> str:
+        """The same for every repeat of the same frame's verdict."""
+        return str(uuid.uuid5(_EVENTS, f"{self.prefix}/{self.camera}/{self.session}/{self.frame}"))
+
+    def payload(self, ttl_ms: int) -> dict[str, Any]:
+        """The contract's payload of `verdict` and `reject`; `ttl_ms` is what is left of the time to live."""
+        return {
+            "schema": SCHEMA,
+            "event_id": self.event_id,
+            "session": self.session,
+            "camera": self.camera,
+            "frame": self.frame,
+            "part": self.part,
+            "verdict": self.verdict.word,
+            "reason": self.reason.word,
+            "score": _finite(self.score),
+            "threshold": _finite(self.threshold),
+            "recipe": self.recipe,
+            "recipe_sha": self.recipe_sha,
+            "captured_utc": rfc3339(self.captured_utc_ns),
+            "decided_utc": rfc3339(self.decided_utc_ns),
+            "expires_utc": rfc3339(self.expires_utc_ns),
+            "ttl_ms": ttl_ms,
+            "snapshot": self.snapshot,
+        }
+
+
+def snapshot_path(captured_utc_ns: int, camera: str, frame: int, score: float) -> str:
+    """Where a frame's snapshot lies below `snapshots/`: `<day>/<camera>/<HHMMSSmmm>_<camera>_<frame>_<score>.jpg`."""
+    moment = datetime.fromtimestamp(captured_utc_ns // 1_000_000 / 1000, UTC)
+    clock = f"{moment:%H%M%S}{moment.microsecond // 1000:03d}"
+    return f"{moment:%Y-%m-%d}/{camera}/{clock}_{camera}_{frame}_{score:.4g}.jpg"
+
+
+def rfc3339(utc_ns: int) -> str:
+    """UTC with milliseconds, as in `2026-11-23T18:00:00.123Z`."""
+    seconds, rest = divmod(utc_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
