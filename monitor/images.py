@@ -1,0 +1,139 @@
+"""Image files, and the one way from an image to the network's input.
+
+Training, calibration, scoring of files and the running line all go through `prepare`; a second path would be
+a second inspection. Nothing here may depend on what is in the image: no stretching, no equalising.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) BGR or (H, W) mono."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+COLOUR_ORDER = "RGB"
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+RESIZE = "squash-area"
+"""Squashed to a square as in the paper. Shrinking averages every pixel that falls into the new one: a
+bilinear sample would skip most pixels of a large frame, so that noise, and a defect of few pixels, come and
+go with a shift by one. Images of four times the size and more are halved first, which is vectorised:
+1920x1080 to 256 takes 2.1 ms instead of 4.5. Growing is bilinear."""
+
+_SCALE = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
+_SHIFT = (-np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
+
+
+class ImageError(Exception):
+    """A file that is no usable image; the message is one line without the file's name."""
+
+
+def find(folder: Path) -> list[Path]:
+    """Every file in `folder`, at any depth, that is named like an image, sorted by path.
+
+    Hidden files and folders are left out. Raises ImageError when the folder can't be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ImageError(error.strerror or str(error)) from None
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            Path(place) / name
+            for name in files
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def read(file: Path) -> Image:
+    """A file's image: uint8 (H, W, 3) BGR or (H, W) mono, turned as its EXIF orientation says.
+
+    16-bit values lose their low byte, whatever the image holds; alpha is dropped; CMYK JPEGs become BGR. Of
+    several pages the first counts. Raises ImageError.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from None
+    return decode(content)
+
+
+def decode(content: bytes) -> Image:
+    """`read` for a file's bytes. Raises ImageError."""
+    if not content:
+        raise ImageError("the file is empty")
+    if _cut_short(content):
+        raise ImageError("the file is cut short")
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise ImageError(f"not a readable image ({error.err})") from None
+    if image is None:
+        raise ImageError("not a readable image")
+    return _eight_bits(image)
+
+
+def prepare(image: Image, size: int) -> NDArray[np.float32]:
+    """An image as the network's input: float32 (3, size, size), RGB, ImageNet-normalised.
+
+    `image` is uint8 (H, W, 3) BGR or (H, W) mono, which becomes three equal channels. Raises ValueError for
+    any other array.
+    """
+    if (
+        image.dtype != np.uint8
+        or image.ndim not in (2, 3)
+        or image.size == 0
+        or image.shape[2:] not in ((), (3,))
+    ):
+        raise ValueError(
+            f"an image is uint8 (H, W, 3) BGR or (H, W) mono, not {image.dtype} {tuple(image.shape)}"
+        )
+    rows, columns = image.shape[:2]
+    small: Any = image
+    while min(rows, columns) >= 4 * size and rows % 2 == 0 and columns % 2 == 0:
+        rows, columns = rows // 2, columns // 2
+        small = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_AREA)
+    # Each axis by its own rule, because OpenCV averages only where both shrink.
+    if rows > size or columns > size:
+        small = cv2.resize(small, (min(columns, size), min(rows, size)), interpolation=cv2.INTER_AREA)
+    if rows < size or columns < size:
+        small = cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
+    prepared = np.empty((3, size, size), np.float32)
+    for channel in range(3):
+        plane = small if small.ndim == 2 else small[:, :, 2 - channel]
+        np.multiply(plane, _SCALE[channel], out=prepared[channel], casting="unsafe")
+        prepared[channel] += _SHIFT[channel]
+    return prepared
+
+
+def _eight_bits(image: NDArray[Any]) -> Image:
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ImageError(f"pixels are {image.dtype}; save the image with 8 or 16 bits a channel")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.ndim == 3:
+        image = image[:, :, :3]
+    return np.ascontiguousarray(image)
+
+
+def _cut_short(content: bytes) -> bool:
+    """True for a JPEG or PNG without its end, which the decoder would fill up with grey."""
+    tail = content[-4096:]
+    if content.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in tail
+    if content.startswith(b"\x89PNG"):
+        return b"IEND" not in tail
+    return False

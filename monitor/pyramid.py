@@ -1,0 +1,135 @@
+"""The paper: Student-Teacher Feature Pyramid Matching (Wang, Han, Ding, Huang; BMVC 2021, arXiv 2103.04257).
+
+A teacher, trained to tell photographs apart, looks at an image; a student of the same shape, trained on good
+images alone, imitates what the teacher sees at three depths. Where they disagree, something is there that no
+good image had. Top to bottom: the trunk that gives the three levels, the loss that trains the student, the
+anomaly map, the map at the network's input resolution.
+
+Pure torch: this module knows nothing of files, images, devices or thresholds, and must never import more
+than torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Features = Sequence[Tensor]
+"""Three float tensors (N, C_l, H_l, W_l), the finest level first."""
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut (He et al. 2016, figure 2)."""
+
+    def __init__(self, entering: int, leaving: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(entering, leaving, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(leaving)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(leaving, leaving, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(leaving)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or entering != leaving:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(entering, leaving, 1, stride, bias=False), nn.BatchNorm2d(leaving)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        y += shortcut
+        result: Tensor = self.relu(y)
+        return result
+
+
+class ResNetTrunk(nn.Module):
+    """ResNet-18 (`blocks` 2, 2, 2) or ResNet-34 (3, 4, 6) from its first convolution to layer3 (section 3.2).
+
+    Names and shapes of the parameters are torchvision's, so its weights fit. It stands here as well as in
+    torchvision because a scoring process that was killed must be back in seconds, and importing torchvision
+    takes as long as importing torch.
+
+    Input (N, 3, H, W), ImageNet-normalised RGB; output layer1, layer2, layer3: (N, 64, H/4, W/4),
+    (N, 128, H/8, W/8), (N, 256, H/16, W/16).
+    """
+
+    def __init__(self, blocks: tuple[int, int, int] = (2, 2, 2)) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.layer1 = _stage(64, 64, blocks[0], stride=1)
+        self.layer2 = _stage(64, 128, blocks[1], stride=2)
+        self.layer3 = _stage(128, 256, blocks[2], stride=2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        level1 = self.layer1(x)
+        level2 = self.layer2(level1)
+        level3 = self.layer3(level2)
+        return [level1, level2, level3]
+
+
+def _stage(entering: int, leaving: int, blocks: int, stride: int) -> nn.Sequential:
+    first = BasicBlock(entering, leaving, stride)
+    return nn.Sequential(first, *(BasicBlock(leaving, leaving, 1) for _ in range(blocks - 1)))
+
+
+def matching_loss(teacher_features: Features, student_features: Features) -> Tensor:
+    """What the student is trained to make small: a scalar (equations 1 to 3).
+
+    The squared distance between the two feature vectors of a pixel, each scaled to length 1, averaged over
+    pixels and batch and summed over levels. As in the official code there is no factor 1/2, which equation 1
+    has. Raises ValueError when the levels don't pair up.
+    """
+    _check_pairs(teacher_features, student_features)
+    distances = [_distance(t, s).mean() for t, s in zip(teacher_features, student_features, strict=True)]
+    return torch.stack(distances).sum()
+
+
+def anomaly_map(teacher_features: Features, student_features: Features) -> Tensor:
+    """How strongly the student disagrees with the teacher, by place: float32 (N, H_1, W_1) (section 3.3).
+
+    The product over levels of the pixels' squared distances, each level brought to the first level's
+    resolution bilinearly (half-pixel centres). The features may be half precision; distances and product are
+    always float32, because a product of three small numbers leaves the range of half precision. Raises
+    ValueError when the levels don't pair up.
+    """
+    _check_pairs(teacher_features, student_features)
+    rows, columns = teacher_features[0].shape[-2:]
+    product: Tensor | None = None
+    for t, s in zip(teacher_features, student_features, strict=True):
+        level = _distance(t.float(), s.float()).unsqueeze(1)
+        level = F.interpolate(level, size=(rows, columns), mode="bilinear", align_corners=False)
+        product = level if product is None else product * level
+    if product is None:
+        raise ValueError("an anomaly map needs at least one level")
+    return product.squeeze(1)
+
+
+def upsampled(product_map: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, H_1, W_1) at the network's input resolution: (N, *size), bilinear (section 3.3).
+
+    The maximum of the result is the image's score.
+    """
+    larger = F.interpolate(product_map.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
+    return larger.squeeze(1)
+
+
+def _distance(t: Tensor, s: Tensor) -> Tensor:
+    """Squared distance of the channel vectors scaled to length 1: (N, H, W), from 0 to 4."""
+    return (F.normalize(t, dim=1) - F.normalize(s, dim=1)).square().sum(dim=1)
+
+
+def _check_pairs(teacher_features: Features, student_features: Features) -> None:
+    shapes = [tuple(t.shape) for t in teacher_features], [tuple(s.shape) for s in student_features]
+    if not shapes[0] or shapes[0] != shapes[1]:
+        raise ValueError(f"teacher and student must give the same levels, not {shapes[0]} and {shapes[1]}")

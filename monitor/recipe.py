@@ -1,0 +1,298 @@
+"""A recipe: one trained inspection on disk, and all that is needed to run it.
+
+A folder `recipes/<name>/` with `recipe.json`, the student's weights and a copy of the teacher's trunk, so
+that it runs where the teacher's own file is not. Renaming `recipe.json` into place commits a version; each
+weight file's name carries its own sha256, so that two versions can't be mixed up. Nothing here is pickled,
+and nothing here imports torch until a scorer is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from monitor.images import COLOUR_ORDER, DEVIATION, MEAN, RESIZE
+from monitor.weights import Weights, WeightsError, fingerprint, from_bytes, to_bytes
+
+if TYPE_CHECKING:
+    from monitor.runtime import Scorer
+
+SCHEMA: Literal[1] = 1
+FILE = "recipe.json"
+REFERENCE = "torch-f32"
+"""The calibration that every recipe has, for ways of running that have none of their own."""
+
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Roi = tuple[int, int, int, int]
+Size = Annotated[int, msgspec.Meta(ge=32, le=2048)]
+
+
+class RecipeError(Exception):
+    """The recipe can't be used; the message is one line that names the file and the fix."""
+
+
+class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A safetensors file beside `recipe.json`."""
+
+    file: Annotated[str, msgspec.Meta(pattern=r"^[a-z]+-[0-9a-f]{16}\.safetensors$")]
+    sha256: Sha256
+    """Of the file's bytes; the file's name carries its first 16 digits."""
+
+
+class TeacherEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Which teacher the student imitates."""
+
+    name: str
+    architecture: str
+    sha256: Sha256
+    """Of its trunk's weights, as `monitor.weights.fingerprint` counts it, whatever file they lie in."""
+    origin: str = ""
+    """The name of the file they came from."""
+    weights: WeightsFile
+
+
+class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
+    mean: tuple[float, float, float] = MEAN
+    deviation: tuple[float, float, float] = DEVIATION
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """A threshold and the scores of good images that it came from (see `monitor.calibration`)."""
+
+    threshold: Annotated[float, msgspec.Meta(gt=0)]
+    overkill: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    """The rate of rejected good parts that was asked for."""
+    guaranteed: bool
+    """False when there were too few scores for that rate: the threshold is then an estimate."""
+    scores: tuple[float, ...]
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """How the student was trained, for people and for doing it again."""
+
+    utc: str
+    images: int
+    train: int
+    select: int
+    calibrate: int
+    skipped: int
+    epochs: int
+    best_epoch: int
+    seed: int
+    as_paper: bool
+    optimiser: str
+    device: str
+    torch: str
+    seconds: float
+    losses: tuple[float, ...]
+    """The mean training loss of each epoch."""
+    select_maps: tuple[float, ...]
+    """The mean anomaly map of the select images after each epoch; the smallest one's student was kept."""
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """`recipe.json`. Only ever gains fields; fields that are not known are ignored."""
+
+    schema: Literal[1] = SCHEMA
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}$")]
+    teacher: TeacherEntry
+    student: WeightsFile
+    levels: tuple[str, str, str]
+    size: Size
+    colour_order: Literal["RGB"] = "RGB"
+    normalisation: Normalisation = Normalisation()
+    resize: str = RESIZE
+    roi: Roi | None = None
+    """x, y, width, height in the camera's pixels that the training images were cut to; null: all of it."""
+    calibration: dict[str, Calibration] = {}
+    """By runtime and precision, as in `torch-f32`."""
+    training: Training | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One version of a recipe, wholly in memory: what was loaded runs, whatever is committed later."""
+
+    folder: Path
+    document: Document
+    sha: str
+    """sha256 (hex) of `recipe.json`: the `recipe_sha` of verdicts."""
+    teacher: Weights
+    student: Weights
+
+    @property
+    def name(self) -> str:
+        return self.document.name
+
+    @property
+    def size(self) -> int:
+        """Rows and columns of the network's input."""
+        return self.document.size
+
+    @property
+    def roi(self) -> Roi | None:
+        return self.document.roi
+
+    @staticmethod
+    def load(path: str | Path) -> Recipe:
+        """The version that is committed in a recipe's folder, or in the folder of a `recipe.json`.
+
+        Raises RecipeError when anything is missing, damaged or not what `recipe.json` says it is.
+        """
+        folder = _folder(Path(path))
+        content = _read(folder / FILE)
+        while True:
+            try:
+                return _assemble(folder, content)
+            except RecipeError:
+                # A newer version may have been committed, and this one's weights removed, meanwhile.
+                newer = _read(folder / FILE)
+                if newer == content:
+                    raise
+                content = newer
+
+    def scorer(self, device: str = "auto", runtime: str = "auto", precision: str = "auto") -> Scorer:
+        """The recipe made ready to run on this machine. Raises RecipeError.
+
+        `device` is auto, cpu, cuda or cuda:N; `runtime` auto or torch; `precision` auto, f32 or f16 (CUDA
+        alone). Call `warm_up()` on it before the first image that has a deadline.
+        """
+        from monitor.runtime import Scorer
+
+        return Scorer(self, device=device, runtime=runtime, precision=precision)
+
+    def with_calibration(self, calibration: Mapping[str, Calibration]) -> Recipe:
+        """The same recipe with other thresholds, not yet committed."""
+        document = msgspec.structs.replace(self.document, calibration=dict(calibration))
+        return replace(self, document=document, sha="")
+
+    def commit(self) -> Recipe:
+        """Writes this version and puts it in force; older versions' weights are removed after that.
+
+        A crash at any moment leaves the old version or the new one, whole. Raises RecipeError when the disk
+        refuses.
+        """
+        contents = {
+            self.document.teacher.weights.file: to_bytes(self.teacher),
+            self.document.student.file: to_bytes(self.student),
+        }
+        text = msgspec.json.format(msgspec.json.encode(self.document), indent=1) + b"\n"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, content in contents.items():
+                _write(self.folder / name, content)
+            _write(self.folder / FILE, text)
+            for file in self.folder.glob("*.safetensors"):
+                if file.name not in contents and _WEIGHTS_NAME.match(file.name):
+                    file.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecipeError(f"{self.folder}: can't be written: {error.strerror or error}") from None
+        return replace(self, sha=hashlib.sha256(text).hexdigest())
+
+
+_WEIGHTS_NAME = re.compile(r"^(student|teacher)-[0-9a-f]{16}\.safetensors$")
+
+
+def check_name(name: str) -> str:
+    """The name itself. Raises RecipeError when it is none that a recipe may have."""
+    if not re.fullmatch(r"[a-z0-9-]{1,32}", name):
+        raise RecipeError(f"{name!r} can't be a recipe's name: use 1 to 32 of a-z, 0-9 and -")
+    return name
+
+
+def weights_file(kind: Literal["teacher", "student"], weights: Weights) -> WeightsFile:
+    """What `recipe.json` says about weights that `Recipe.commit` is going to write."""
+    sha = hashlib.sha256(to_bytes(weights)).hexdigest()
+    return WeightsFile(file=f"{kind}-{sha[:16]}.safetensors", sha256=sha)
+
+
+def _folder(path: Path) -> Path:
+    if path.name == FILE and not path.is_dir():
+        path = path.parent
+    return path.absolute()
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        fix = "train the recipe" if file.name == FILE else "train the recipe again or restore the file"
+        raise RecipeError(f"{file}: no such file: {fix}") from None
+    except OSError as error:
+        raise RecipeError(f"{file}: {error.strerror or error}") from None
+
+
+def _assemble(folder: Path, content: bytes) -> Recipe:
+    file = folder / FILE
+    try:
+        document = msgspec.json.decode(content, type=Document)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file}: not a recipe ({error}): train it again or restore the file") from None
+    _check(file, document)
+    teacher = _load_weights(folder, document.teacher.weights)
+    if fingerprint(teacher) != document.teacher.sha256:
+        raise RecipeError(
+            f"{folder / document.teacher.weights.file}: not the teacher this recipe was trained with "
+            f"({document.teacher.name}, sha256 {document.teacher.sha256[:16]}...): train the recipe again"
+        )
+    student = _load_weights(folder, document.student)
+    return Recipe(folder, document, hashlib.sha256(content).hexdigest(), teacher, student)
+
+
+def _check(file: Path, document: Document) -> None:
+    """What the types can't say. Raises RecipeError."""
+    known = (COLOUR_ORDER, RESIZE, MEAN, DEVIATION)
+    normalisation = document.normalisation
+    if (document.colour_order, document.resize, normalisation.mean, normalisation.deviation) != known:
+        raise RecipeError(
+            f"{file}: prepares images otherwise ({document.resize}) than this program ({RESIZE}): "
+            "update the program or train the recipe again"
+        )
+    if REFERENCE not in document.calibration:
+        raise RecipeError(f"{file}: has no threshold for {REFERENCE}: train the recipe again")
+    for key, calibration in document.calibration.items():
+        if not math.isfinite(calibration.threshold):
+            raise RecipeError(f"{file}: the threshold for {key} is not finite: calibrate the recipe")
+
+
+def _load_weights(folder: Path, entry: WeightsFile) -> Weights:
+    file = folder / entry.file
+    content = _read(file)
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise RecipeError(
+            f"{file}: damaged, its sha256 is not the one in {FILE}: "
+            "train the recipe again or restore the file"
+        )
+    try:
+        return from_bytes(content)
+    except WeightsError as error:
+        raise RecipeError(f"{file}: {error}: train the recipe again") from None
+
+
+def _write(file: Path, content: bytes) -> None:
+    """A file, whole or not at all, on disk when this returns."""
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

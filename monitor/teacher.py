@@ -1,0 +1,255 @@
+"""Teachers: networks that learned to tell photographs apart, by name, with their three levels.
+
+A teacher's weights come from a file the user names, the data folder, torch's download cache, the network, or
+the package itself (`resnet18-bundled`). Must never wait for a network longer than a few seconds before it
+goes on without, and never unpickle anything but tensors. torchvision is imported only where it is needed: a
+scoring process with a ResNet-18 does without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import queue
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, fx, nn
+
+from monitor import weights as named
+from monitor.pyramid import ResNetTrunk
+
+DEFAULT = "resnet18"
+BUNDLED = "resnet18-bundled"
+BUNDLED_FILE = Path(__file__).parent / "teachers" / f"{BUNDLED}.safetensors"
+
+LEVELS: Mapping[str, tuple[str, str, str]] = {
+    "resnet18": ("layer1", "layer2", "layer3"),
+    "resnet34": ("layer1", "layer2", "layer3"),
+    "resnet50": ("layer1", "layer2", "layer3"),
+    "wide_resnet50_2": ("layer1", "layer2", "layer3"),
+    "squeezenet1_1": ("features.4", "features.7", "features.12"),
+    "mobilenet_v3_large": ("features.3", "features.6", "features.12"),
+    "efficientnet_b0": ("features.2", "features.3", "features.5"),
+}
+"""By architecture, the modules whose outputs are the levels: about 1/4, 1/8 and 1/16 of the input's size."""
+
+_OWN_TRUNKS = {"resnet18": (2, 2, 2), "resnet34": (3, 4, 6)}
+_NO_NETWORK_S = 5.0
+"""How long the network may take to answer at all; without one, a training run starts this much later."""
+_STALL_S = 15.0
+
+
+class TeacherError(Exception):
+    """There is no such teacher, or its weights can't be used; the message is one line with the fix."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trunk with a classifier's weights, frozen: eval mode, float32, no gradients."""
+
+    name: str
+    architecture: str
+    trunk: nn.Module
+    sha256: str
+    """`monitor.weights.fingerprint` of the trunk's weights, by the names torchvision gives them."""
+    origin: str
+    """Where the weights came from, for people."""
+
+
+def names() -> list[str]:
+    """Every name that `find` knows."""
+    return [*LEVELS, BUNDLED]
+
+
+def architecture_of(name: str) -> str:
+    """The architecture of a teacher. Raises TeacherError for an unknown name."""
+    architecture = DEFAULT if name == BUNDLED else name
+    if architecture not in LEVELS:
+        raise TeacherError(f"no teacher is called {name!r}; there are: {', '.join(names())}")
+    return architecture
+
+
+def build_trunk(architecture: str) -> nn.Module:
+    """The network up to its third level, randomly initialised: maps (N, 3, H, W) to three float tensors.
+
+    Its parameters have torchvision's names. Raises TeacherError for an unknown architecture.
+    """
+    if architecture not in LEVELS:
+        raise TeacherError(f"no architecture is called {architecture!r}; there are: {', '.join(LEVELS)}")
+    if architecture in _OWN_TRUNKS:
+        return ResNetTrunk(_OWN_TRUNKS[architecture])
+    import torchvision.models
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    network = torchvision.models.get_model(architecture, weights=None)
+    extractor = create_feature_extractor(network, list(LEVELS[architecture])).eval()
+    # A list of levels instead of a dict by name. The graph is the one for eval mode, also for students: it
+    # differs in the dropping of whole layers alone, and a student has nothing to gain from that.
+    for node in extractor.graph.nodes:
+        if node.op == "output":
+            node.args = (list(node.args[0].values()),)
+    return fx.GraphModule(extractor, extractor.graph)
+
+
+def fill(trunk: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts weights into a trunk, also one on the meta device; tensors it has no use for are ignored.
+
+    Half precision is widened to float32. Raises TeacherError when one is missing or has the wrong shape.
+    """
+    wanted = trunk.state_dict()
+    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise TeacherError(f"{len(missing)} of {len(wanted)} tensors are missing, among them {missing[0]}")
+    for name in wanted.keys() & tensors.keys():
+        if tensors[name].shape != wanted[name].shape:
+            raise TeacherError(
+                f"{name} has shape {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
+            )
+    found = {
+        name: tensors[name].to(dtype=old.dtype) if name in tensors else torch.zeros((), dtype=old.dtype)
+        for name, old in wanted.items()
+    }
+    trunk.load_state_dict({name: tensor.contiguous() for name, tensor in found.items()}, assign=True)
+
+
+def trunk_weights(trunk: nn.Module) -> named.Weights:
+    """A trunk's weights as arrays, by name, without the counters that change nothing that is computed."""
+    return {
+        name: tensor.detach().cpu().contiguous().numpy()
+        for name, tensor in trunk.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def find(
+    name: str | None,
+    *,
+    weights: Path | None,
+    folder: Path,
+    say: Callable[[str], None],
+    bundled: Path = BUNDLED_FILE,
+    download: Callable[[str, Path], None] | None = None,
+) -> Teacher:
+    """The teacher of that name with its weights.
+
+    Looks in this order: the file `weights`; `folder`/<name>.safetensors or .pth; torch's download cache;
+    the network. Without a name it is ResNet-18, and the carried teacher when its weights are nowhere; `say`
+    gets one line about the choice. `download` fetches a URL into a file, or raises TeacherError. Raises
+    TeacherError.
+    """
+    if name == BUNDLED and weights is not None:
+        raise TeacherError(f"{BUNDLED} has its own weights: name the architecture, as in --teacher resnet18")
+    architecture = architecture_of(name or DEFAULT)
+    chosen = name or DEFAULT
+    if weights is None and name != BUNDLED:
+        try:
+            weights = _imagenet_weights(architecture, folder, say, download or fetch)
+        except TeacherError as error:
+            if name is not None:
+                raise TeacherError(
+                    f"teacher {name} has no weights: {error}; put them at {folder / name}.safetensors or "
+                    f".pth, name a file with --teacher-weights, or use --teacher {BUNDLED}"
+                ) from None
+            say(f"teacher: {BUNDLED}, which comes with this program ({error})")
+            chosen = BUNDLED
+    if weights is None:
+        weights = bundled
+    trunk = build_trunk(architecture)
+    try:
+        fill(trunk, read_tensors(weights))
+    except TeacherError as error:
+        raise TeacherError(f"{weights} does not hold the weights of {architecture}: {error}") from None
+    trunk.eval().requires_grad_(False)
+    if chosen != BUNDLED or name == BUNDLED:
+        say(f"teacher: {chosen}, weights from {weights}")
+    return Teacher(chosen, architecture, trunk, named.fingerprint(trunk_weights(trunk)), weights.name)
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file by name. Raises TeacherError."""
+    try:
+        if file.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(file))
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TeacherError("there is no such file") from None
+    except OSError as error:
+        raise TeacherError(error.strerror or str(error)) from None
+    except SafetensorError as error:
+        raise TeacherError(f"not a readable safetensors file ({error})") from None
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise TeacherError(f"not a readable file of plain tensors ({reason})") from None
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise TeacherError("it holds something else than named tensors")
+    # DataParallel prefixes every name.
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def fetch(url: str, file: Path) -> None:
+    """Downloads `url` to `file`, whole or not at all. Raises TeacherError, after a few seconds at most when
+    nothing answers: name resolution has no time limit of its own, so it is waited for in a thread."""
+    answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(urllib.request.urlopen(url, timeout=_STALL_S))
+        except (OSError, HTTPException) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=_NO_NETWORK_S)
+    except queue.Empty:
+        raise TeacherError(f"{url} did not answer within {_NO_NETWORK_S:.0f} s") from None
+    if isinstance(answer, Exception):
+        raise TeacherError(f"{url} can't be downloaded ({getattr(answer, 'reason', None) or answer})")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".download-")
+        with answer, os.fdopen(descriptor, "wb") as out:
+            try:
+                while chunk := answer.read(1 << 20):
+                    out.write(chunk)
+                out.flush()
+                os.fsync(out.fileno())
+            except BaseException:
+                Path(temporary).unlink()
+                raise
+        Path(temporary).rename(file)
+    except (OSError, HTTPException) as error:
+        raise TeacherError(f"{url} can't be downloaded ({error})") from None
+
+
+def _imagenet_weights(
+    architecture: str, folder: Path, say: Callable[[str], None], download: Callable[[str, Path], None]
+) -> Path:
+    """The file with torchvision's ImageNet weights, downloaded if need be. Raises TeacherError."""
+    for suffix in (".safetensors", ".pth"):
+        if (file := folder / (architecture + suffix)).is_file():
+            return file
+    import torchvision.models
+
+    # The first version of the weights: the later ones classify better and tell textures apart worse.
+    url: str = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not cached.is_file():
+        say(f"teacher: looking for ImageNet weights of {architecture} at {url}")
+        download(url, cached)
+    # torchvision ends the name with the first digits of the file's sha256.
+    digits = cached.stem.rsplit("-", 1)[-1]
+    if not hashlib.sha256(cached.read_bytes()).hexdigest().startswith(digits):
+        raise TeacherError(f"{cached} is damaged: delete it")
+    return cached
