@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.verdict import Reason
+
 Image = NDArray[np.uint8]
 
 
@@ -80,6 +82,8 @@ class Frame:
     format: PixelFormat
     height: int
     width: int
+    refused: Reason = Reason.NONE
+    """Set when capture itself could not offer the frame for scoring: it is uninspected for this reason."""
 
     @property
     def shape(self) -> tuple[int, ...]:

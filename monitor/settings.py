@@ -13,7 +13,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -94,8 +102,10 @@ class CameraSettings(_Table):
     @model_validator(mode="before")
     @classmethod
     def _default_actuate(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "actuate_ms" not in data and isinstance(data.get("deadline_ms", 250), int):
-            return {**data, "actuate_ms": data.get("deadline_ms", 250) + 500}
+        if isinstance(data, dict) and "actuate_ms" not in data:
+            deadline = data.get("deadline_ms", 250)
+            if isinstance(deadline, int):
+                return {**data, "actuate_ms": deadline + 500}
         return data
 
     @model_validator(mode="after")
@@ -283,22 +293,16 @@ def _explain(error: ValidationError) -> list[str]:
 
 def _suggestion(path: tuple[int | str, ...]) -> str:
     """`; did you mean ...?` when a known key of the same table is spelled alike, else the table's keys."""
-    table: type[BaseModel] = Settings
-    for part in path[:-1]:
-        if isinstance(part, int):
-            continue
-        found = {
-            "line": LineSettings,
-            "camera": CameraSettings,
-            "scoring": ScoringSettings,
-            "mqtt": MqttSettings,
-            "snapshots": SnapshotSettings,
-            "metrics": MetricsSettings,
-            "review": ReviewSettings,
-        }.get(part)
-        if found is None:
-            return ""
-        table = found
-    known = list(table.model_fields)
+    tables: dict[str, type[BaseModel]] = {
+        "line": LineSettings,
+        "camera": CameraSettings,
+        "scoring": ScoringSettings,
+        "mqtt": MqttSettings,
+        "snapshots": SnapshotSettings,
+        "metrics": MetricsSettings,
+        "review": ReviewSettings,
+    }
+    table = tables.get(str(path[0])) if len(path) > 1 else None
+    known = list(table.model_fields) if table else list(Settings.model_fields)
     close = difflib.get_close_matches(str(path[-1]), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"

@@ -103,7 +103,8 @@ class Event:
 
 
 def snapshot_path(captured_utc_ns: int, camera: str, frame: int, score: float) -> str:
-    """Where a frame's snapshot lies below `snapshots/`: `<day>/<camera>/<HHMMSSmmm>_<camera>_<frame>_<score>.jpg`."""
+    """Where a frame's snapshot lies below `snapshots/`:
+    `<day>/<camera>/<HHMMSSmmm>_<camera>_<frame>_<score>.jpg`, in UTC."""
     moment = datetime.fromtimestamp(captured_utc_ns // 1_000_000 / 1000, UTC)
     clock = f"{moment:%H%M%S}{moment.microsecond // 1000:03d}"
     return f"{moment:%Y-%m-%d}/{camera}/{clock}_{camera}_{frame}_{score:.4g}.jpg"

@@ -1,0 +1,212 @@
+"""The `check` command: everything a line needs, one line an item, with the fix. Changes nothing.
+
+Must never print a secret, and never take a camera or a client id away from a running line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TextIO
+
+import drivers
+from drivers.camera import CameraError, SourceEnded
+from monitor import mqtt, places
+from monitor.settings import CameraSettings, Settings, SettingsError, find, load
+
+_TIME_ERROR = 5
+"""ntp_adjtime(3): the clock is not synchronised."""
+_GB = 1e9
+
+
+class Level(Enum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: Level
+    item: str
+    text: str
+
+
+def check(config: Path | None, out: TextIO = sys.stdout) -> int:
+    """Prints all findings; the exit code is 1 when one of them is FAIL."""
+    failed = False
+    for finding in findings(config):
+        failed |= finding.level is Level.FAIL
+        out.write(f"{finding.level.value:<5} {finding.item}: {finding.text}\n")
+        out.flush()
+    return int(failed)
+
+
+def findings(config: Path | None) -> Iterator[Finding]:
+    try:
+        file = find(config)
+        settings = load(file)
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            yield Finding(Level.FAIL, "settings", line)
+        return
+    yield Finding(Level.OK, "settings", f"{file}, {len(settings.camera)} cameras, topics {settings.prefix}/...")
+    if "review" in settings.model_fields_set and settings.review.port:
+        yield Finding(Level.WARN, "settings", "[review] is not supported yet: the page is not served")
+    running = _running(settings)
+    yield _device(settings)
+    yield from _recipes(settings)
+    for camera in settings.camera:
+        yield _camera(camera, running)
+    if not settings.camera:
+        yield Finding(Level.WARN, "cameras", "no [[camera]] in the settings: `run` has nothing to inspect")
+    yield from _broker(settings)
+    yield from _disk(settings, running)
+    yield _clock()
+
+
+def _running(settings: Settings) -> bool:
+    if not (settings.line.data / ".lock").exists():
+        return False
+    try:
+        with places.DataLock(settings):
+            return False
+    except places.PlaceError:
+        return True
+
+
+def _device(settings: Settings) -> Finding:
+    from monitor.recipe import RecipeError
+    from monitor.runtime import choose_device
+
+    try:
+        device = choose_device(settings.scoring.device)
+    except RecipeError as error:
+        return Finding(Level.FAIL, "device", str(error))
+    return Finding(Level.OK, "device", f"scoring.device {settings.scoring.device!r} is {device} here")
+
+
+def _recipes(settings: Settings) -> Iterator[Finding]:
+    from monitor.recipe import Recipe, RecipeError
+
+    for name in dict.fromkeys(camera.recipe for camera in settings.camera):
+        try:
+            recipe = Recipe.load(places.recipes(settings) / name)
+            scorer = recipe.scorer(
+                device=settings.scoring.device,
+                runtime=settings.scoring.runtime,
+                precision=settings.scoring.precision,
+            )
+        except RecipeError as error:
+            yield Finding(Level.FAIL, f"recipe {name}", str(error))
+            continue
+        yield Finding(
+            Level.OK,
+            f"recipe {name}",
+            f"{recipe.size} px, threshold {scorer.threshold:.4g}, teacher {recipe.document.teacher.name}",
+        )
+        for camera in settings.camera:
+            if camera.recipe == name and camera.roi and recipe.roi and tuple(recipe.roi) != camera.roi:
+                yield Finding(
+                    Level.FAIL,
+                    f"recipe {name}",
+                    f"trained on roi {list(recipe.roi)}, camera {camera.name} has roi {list(camera.roi)}: "
+                    "set that roi, or train a recipe for this one",
+                )
+
+
+def _camera(camera: CameraSettings, running: bool) -> Finding:
+    item = f"camera {camera.name}"
+    if running:
+        return Finding(Level.OK, item, "in use by the running line; see its status")
+    try:
+        driver = drivers.open(camera.source)
+    except CameraError as error:
+        return Finding(Level.FAIL, item, str(error))
+    try:
+        driver.open()
+        for _ in range(10):
+            if (shot := driver.read(1.0)) is None:
+                continue
+            if shot.pixels is None:
+                return Finding(Level.FAIL, item, f"its frames are unusable: {shot.fault}")
+            height, width = shot.pixels.shape[:2]
+            return Finding(Level.OK, item, f"{width}x{height} {shot.pixel_format}")
+        return Finding(Level.WARN, item, "there, but no frame came within 10 s: is it triggered?")
+    except SourceEnded:
+        return Finding(Level.FAIL, item, f"{drivers.redacted(camera.source)} has no frames")
+    except CameraError as error:
+        return Finding(Level.FAIL, item, str(error))
+    finally:
+        driver.close()
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    where = f"{settings.mqtt.host}:{settings.mqtt.port}"
+    try:
+        mqtt.probe(settings.mqtt, f"{settings.line.site}-{settings.line.name}-check-{os.getpid()}")
+    except mqtt.ConnectError as error:
+        yield Finding(Level.FAIL, "broker", str(error))
+    else:
+        yield Finding(Level.OK, "broker", f"{where} answers")
+    if settings.mqtt.protocol == 4:
+        yield Finding(
+            Level.WARN,
+            "broker",
+            "mqtt.protocol = 4 has no message expiry: a broker that was away could hand out old messages; use 5",
+        )
+    is_local = settings.mqtt.host in ("127.0.0.1", "localhost", "::1")
+    if settings.mqtt.password is not None and settings.mqtt.ca_file is None and not is_local:
+        yield Finding(Level.WARN, "broker", "the password travels unencrypted: set mqtt.ca_file for TLS")
+
+
+def _disk(settings: Settings, running: bool) -> Iterator[Finding]:
+    data = settings.line.data
+    try:
+        places.make_data(settings)
+        with tempfile.TemporaryFile(dir=data):
+            pass
+        free = shutil.disk_usage(data).free / _GB
+    except (OSError, places.PlaceError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        yield Finding(Level.FAIL, "disk", f"can't write to {data}: {reason}; give it to this user")
+        return
+    least = settings.snapshots.min_free_gb
+    if free < least:
+        yield Finding(
+            Level.WARN,
+            "disk",
+            f"{free:.1f} GB free at {data}, below snapshots.min_free_gb = {least}: no snapshot will be kept",
+        )
+    else:
+        yield Finding(Level.OK, "disk", f"{free:.1f} GB free at {data}")
+    if not running:
+        runtime = places.runtime(settings)
+        yield Finding(Level.OK, "runtime", f"rings and sockets in {runtime}")
+
+
+def _clock(adjtime: Callable[[], int] | None = None) -> Finding:
+    """Whether the kernel counts the clock as synchronised: verdicts carry UTC for other machines."""
+    state = (adjtime or _ntp_adjtime)()
+    if state == _TIME_ERROR:
+        return Finding(
+            Level.WARN,
+            "clock",
+            "not synchronised: times in verdicts may be off (decisions do not use them); run chrony or "
+            "systemd-timesyncd",
+        )
+    if state < 0:
+        return Finding(Level.WARN, "clock", "whether it is synchronised can't be told here")
+    return Finding(Level.OK, "clock", "synchronised")
+
+
+def _ntp_adjtime() -> int:
+    # `modes = 0` in the zeroed structure reads only; 256 bytes hold any version of struct timex.
+    return int(ctypes.CDLL(None).ntp_adjtime(ctypes.create_string_buffer(256)))

@@ -1,0 +1,194 @@
+"""The `line-monitor` command: reads arguments and settings, hands over, and explains failures in one line.
+
+Imports what a command needs only when it is called: `--help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from monitor.settings import Settings, SettingsError, find, load
+
+_FAILED, _USAGE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
+    options = _parser().parse_args(arguments)
+    if options.command is None:
+        _parser().print_help(sys.stderr)
+        return _USAGE
+    handler: Callable[[argparse.Namespace], int] = options.handler
+    try:
+        return handler(options)
+    except SettingsError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted")
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); there is nobody to tell.
+        sys.stderr.close()
+        return _FAILED
+
+
+def _fail(message: str) -> int:
+    for line in message.splitlines():
+        print(f"line-monitor: {line}", file=sys.stderr)
+    return _FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="line-monitor",
+        description="One verdict for every part on a line, before its deadline: pass, reject, or uninspected "
+        "with a reason.",
+        epilog="The settings file is --config, else $LINE_MONITOR_CONFIG, else ./config/line.toml, "
+        "else /etc/line-monitor/line.toml.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the line's settings (TOML)")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    demo = commands.add_parser("demo", help="the whole line on simulated cameras, nothing to set up")
+    demo.add_argument("--seconds", type=_positive, default=60, metavar="N", help="how long the line runs")
+    demo.add_argument("--keep", type=Path, metavar="DIR", help="keep recipes and snapshots in DIR")
+    demo.set_defaults(handler=_demo)
+
+    check = commands.add_parser("check", help="is everything there that the line needs? with the fix")
+    check.set_defaults(handler=_check)
+
+    cameras = commands.add_parser("cameras", help="list the GigE Vision cameras found")
+    cameras.set_defaults(handler=_cameras)
+
+    collect = commands.add_parser("collect", help="save frames of a camera for training")
+    collect.add_argument("camera", metavar="CAMERA", help="a camera's name in the settings")
+    collect.add_argument("--count", type=_positive, required=True, metavar="N", help="how many frames")
+    collect.add_argument("--to", type=Path, required=True, metavar="DIR", help="where they are saved (PNG)")
+    collect.set_defaults(handler=_collect)
+
+    train = commands.add_parser("train", help="train a recipe from images of good parts")
+    train.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
+    train.add_argument("--images", type=Path, required=True, metavar="DIR", help="good images, any depth")
+    train.add_argument("--teacher", metavar="NAME", help="default: resnet18, else resnet18-bundled")
+    train.add_argument("--teacher-weights", type=Path, metavar="FILE", help=".pth or .safetensors")
+    train.add_argument("--size", type=_positive, default=256, metavar="PX", help="network input (256)")
+    train.add_argument("--epochs", type=_positive, default=100, metavar="N", help="passes over the images (100)")
+    _add_overkill(train, 0.01)
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same recipe (0)")
+    train.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 (auto)")
+    train.add_argument("--as-paper", action="store_true", help="the paper's split and training, unchanged")
+    train.set_defaults(handler=_train)
+
+    calibrate = commands.add_parser("calibrate", help="set a recipe's threshold anew from good images")
+    calibrate.add_argument("recipe", metavar="RECIPE")
+    calibrate.add_argument("--images", type=Path, required=True, metavar="DIR", help="good, not trained on")
+    _add_overkill(calibrate, None)
+    calibrate.set_defaults(handler=_calibrate)
+
+    score = commands.add_parser("score", help="score image files, one JSON line each")
+    score.add_argument("recipe", metavar="RECIPE")
+    score.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    score.add_argument("--heatmaps", type=Path, metavar="DIR", help="also draw the anomaly maps there")
+    score.set_defaults(handler=_score)
+
+    evaluate = commands.add_parser("evaluate", help="accuracy on a labelled set in MVTec AD's layout")
+    evaluate.add_argument("recipe", metavar="RECIPE")
+    evaluate.add_argument("--dataset", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    evaluate.set_defaults(handler=_evaluate)
+
+    run = commands.add_parser("run", help="the service: cameras to verdicts, until stopped")
+    run.set_defaults(handler=_run)
+    return parser
+
+
+def _add_overkill(parser: argparse.ArgumentParser, default: float | None) -> None:
+    shown = f" ({default})" if default is not None else " (as before)"
+    parser.add_argument(
+        "--overkill", type=_rate, default=default, metavar="R", help=f"share of good parts rejected{shown}"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return load(find(options.config))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from monitor.demo import DemoError, demo
+
+    try:
+        return demo(options.seconds, options.keep)
+    except DemoError as error:
+        return _fail(str(error))
+
+
+def _check(options: argparse.Namespace) -> int:
+    from monitor.check import check
+
+    return check(options.config)
+
+
+def _cameras(options: argparse.Namespace) -> int:
+    from drivers import gige
+    from drivers.camera import CameraError
+
+    try:
+        found = gige.discover()
+    except CameraError as error:
+        return _fail(str(error))
+    for camera in found:
+        print(f"{camera.id}  {camera.vendor}  {camera.model}  {camera.address}  source = \"{camera.source}\"")
+    if not found:
+        print("no GigE Vision camera found on this machine's networks")
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from drivers.camera import CameraError
+    from monitor.collect import CollectError, collect
+
+    settings = _settings(options)
+    camera = settings.camera_named(options.camera)
+    try:
+        collect(camera, options.count, options.to, say=print)
+    except (CameraError, CollectError) as error:
+        return _fail(str(error))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _run(options: argparse.Namespace) -> int:
+    from monitor import logs, supervisor
+    from monitor.places import PlaceError
+
+    settings = _settings(options)
+    if not settings.camera:
+        return _fail("no [[camera]] in the settings: there is nothing to inspect")
+    logs.configure()
+    try:
+        return supervisor.run(settings)
+    except PlaceError as error:
+        return _fail(str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

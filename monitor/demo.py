@@ -1,0 +1,301 @@
+"""The `demo` command: the whole line on simulated cameras and an embedded broker, judged by its own truth.
+
+It trains on simulated good parts, runs the real service as a user would, listens to its rejects over MQTT,
+and compares every verdict with what was really on the conveyor. Nothing here is on a frame's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from drivers import simulated
+from monitor import places
+from monitor.ring import Ring, RingError
+from monitor.settings import CameraSettings, Settings, load
+from monitor.verdict import Verdict
+
+_GOOD_IMAGES = 160
+_SIZE, _EPOCHS = 128, 30
+_TRAINING_SEED = 1000
+"""Parts to train on are others than those on the line."""
+_START_S = 60.0
+_LEAST_CAUGHT, _MOST_OVERKILL = 0.95, 0.02
+
+
+class DemoError(Exception):
+    """The demo can't go on; one line says why."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One camera's verdicts against the truth."""
+
+    frames: int = 0
+    defects: int = 0
+    caught: int = 0
+    escapes: int = 0
+    overkills: int = 0
+    uninspected: int = 0
+    rejects_heard: int = 0
+    latencies_ms: list[float] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        for name in ("frames", "defects", "caught", "escapes", "overkills", "uninspected", "rejects_heard"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.latencies_ms += other.latencies_ms
+
+
+def demo(seconds: int, keep: Path | None) -> int:
+    """Runs the demo; 0 when defects were rejected over MQTT and snapshots written, as they should be."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        return _run(seconds, keep)
+    with tempfile.TemporaryDirectory(prefix="line-monitor-demo-") as folder:
+        return _run(seconds, Path(folder))
+
+
+def _run(seconds: int, folder: Path) -> int:
+    with _broker() as port:
+        file = _write_settings(folder, port)
+        settings = load(file)
+        for camera in settings.camera:
+            _train(settings, camera)
+        print(f"running {len(settings.camera)} cameras for {seconds} s; rejects as the gateway hears them:")
+        outcomes = _inspect(settings, file, port, seconds)
+    return _summary(settings, outcomes, folder)
+
+
+def _write_settings(folder: Path, port: int) -> Path:
+    """The carried settings, with this demo's folder and port."""
+    template = resources.files("monitor.config").joinpath("demo.toml").read_text(encoding="utf-8")
+    file = folder / "line.toml"
+    file.write_text(
+        template.replace('data = "data"', f"data = {json.dumps(str(folder.resolve()))}").replace(
+            "port = 1883", f"port = {port}"
+        ),
+        encoding="utf-8",
+    )
+    return file
+
+
+def _train(settings: Settings, camera: CameraSettings) -> None:
+    from monitor.recipe import RecipeError
+    from monitor.training import TrainingError, train_recipe
+
+    scene = urlsplit(camera.source).netloc
+    images = settings.line.data / "good" / camera.name
+    images.mkdir(parents=True, exist_ok=True)
+    for exposure in range(_GOOD_IMAGES):
+        image = simulated.render(scene, _TRAINING_SEED, exposure, 0.0)
+        (images / f"{exposure:04d}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    print(f"training recipe {camera.recipe!r} on {_GOOD_IMAGES} simulated good parts")
+    try:
+        train_recipe(
+            name=camera.recipe,
+            recipes=places.recipes(settings),
+            images=images,
+            teacher=None,
+            teacher_weights=None,
+            teachers=places.teachers(settings),
+            size=_SIZE,
+            epochs=_EPOCHS,
+            say=print,
+        )
+    except (RecipeError, TrainingError) as error:
+        raise DemoError(str(error)) from error
+
+
+def _inspect(settings: Settings, file: Path, port: int, seconds: int) -> dict[str, Outcome]:
+    witness = Witness(settings.prefix, port)
+    log = settings.line.data / "service.log"
+    with log.open("w") as out:
+        service = subprocess.Popen(
+            [sys.executable, "-P", "-m", "monitor.cli", "--config", str(file), "run"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        rings: dict[str, Ring] = {}
+        try:
+            _await(lambda: _is_ready(witness, service), _START_S, f"the line did not start; see {log}")
+            # The mappings outlive the service, which removes its files when it stops.
+            rings = {c.name: Ring(places.runtime(settings), c.name) for c in settings.camera}
+            truths = {c.name: simulated.truth(c.source) for c in settings.camera}
+            until = time.monotonic() + seconds
+            while time.monotonic() < until and service.poll() is None:
+                _print_rejects(witness, rings, truths)
+            service.send_signal(signal.SIGTERM)
+            service.wait(10)
+            _print_rejects(witness, rings, truths)
+        except (RingError, subprocess.TimeoutExpired) as error:
+            raise DemoError(f"{error}; see {log}") from error
+        finally:
+            if service.poll() is None:
+                service.kill()
+                service.wait()
+            witness.close()
+    heard = witness.rejected
+    return {name: _judge(ring, truths[name], heard.get(name, set())) for name, ring in rings.items()}
+
+
+def _is_ready(witness: Witness, service: subprocess.Popen[bytes]) -> bool:
+    if service.poll() is not None:
+        raise DemoError(f"the service ended with exit code {service.returncode}")
+    return witness.is_ready
+
+
+def _print_rejects(
+    witness: Witness, rings: dict[str, Ring], truths: dict[str, Callable[[int], simulated.Truth]]
+) -> None:
+    for payload in witness.take(0.2):
+        camera, number = payload["camera"], payload["frame"]
+        frame = rings[camera].frame(number)
+        truth = truths[camera](frame.device_frame) if frame else None
+        really = f"really: {truth.defect or 'good'}" if truth else ""
+        if payload["verdict"] == "reject":
+            ratio = payload["score"] / payload["threshold"]
+            print(f"  {payload['captured_utc'][11:23]} {camera} frame {number}: reject, {ratio:.1f} x threshold, {really}")
+        else:
+            print(f"  {payload['captured_utc'][11:23]} {camera} frame {number}: uninspected, {payload['reason']}")
+
+
+def _judge(ring: Ring, truth: Callable[[int], simulated.Truth], heard: set[int]) -> Outcome:
+    outcome = Outcome(rejects_heard=len(heard))
+    for number in range(1, ring.last_frame() + 1):
+        frame, closed, sent_ns = ring.frame(number), ring.closed(number), ring.sent_ns(number)
+        if frame is None or closed is None:
+            continue
+        outcome.frames += 1
+        defective = truth(frame.device_frame).defective
+        outcome.defects += defective
+        # A defect counts as caught only when the gateway heard of it.
+        outcome.caught += defective and closed.verdict is Verdict.REJECT and number in heard
+        outcome.escapes += defective and closed.verdict is Verdict.PASS
+        outcome.overkills += not defective and closed.verdict is Verdict.REJECT
+        outcome.uninspected += closed.verdict is Verdict.UNINSPECTED
+        if sent_ns:
+            outcome.latencies_ms.append((sent_ns - frame.captured_ns) / 1e6)
+    return outcome
+
+
+def _summary(settings: Settings, outcomes: dict[str, Outcome], folder: Path) -> int:
+    total = Outcome()
+    for outcome in outcomes.values():
+        total.add(outcome)
+    snapshots = len(list(places.snapshots(settings).rglob("*.jpg")))
+    good = total.frames - total.defects
+    p50, p99 = np.percentile(total.latencies_ms, [50, 99]) if total.latencies_ms else (np.nan, np.nan)
+    print(
+        f"\nframes      {total.frames} ({total.defects} with a defect)\n"
+        f"rejects     {total.rejects_heard} heard over MQTT, {total.caught} of {total.defects} defects\n"
+        f"overkills   {total.overkills} of {good} good parts\n"
+        f"escapes     {total.escapes}\n"
+        f"uninspected {total.uninspected}\n"
+        f"snapshots   {snapshots}\n"
+        f"capture to publish  p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+    )
+    if total.caught == 0 or snapshots == 0:
+        raise DemoError("no defect was rejected over MQTT, or no snapshot was written")
+    # One part more or less is chance on a short run.
+    if total.caught < min(_LEAST_CAUGHT * total.defects, total.defects - 1):
+        raise DemoError(f"only {total.caught} of {total.defects} defects were rejected")
+    if total.overkills > max(_MOST_OVERKILL * good, 1):
+        raise DemoError(f"{total.overkills} of {good} good parts were rejected")
+    return 0
+
+
+class Witness:
+    """Listens at the broker as a gateway would."""
+
+    def __init__(self, prefix: str, port: int) -> None:
+        self.is_ready = False
+        self.rejected: dict[str, set[int]] = {}
+        self._heard: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._prefix = prefix
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="demo-gateway", protocol=paho.MQTTv311)
+        self._client.on_message = self._on_message
+        self._client.on_connect = self._on_connect
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def take(self, wait_s: float) -> Iterator[dict[str, Any]]:
+        """What came on the reject topics until nothing came for that long."""
+        while True:
+            try:
+                yield self._heard.get(timeout=wait_s)
+            except queue.Empty:
+                return
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: paho.Client, *rest: object) -> None:
+        client.subscribe([(f"{self._prefix}/status", 1), (f"{self._prefix}/+/reject", 1)])
+
+    def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        payload = json.loads(message.payload)
+        if message.topic.endswith("/status"):
+            self.is_ready = payload["ready"]
+        elif payload["frame"] not in (seen := self.rejected.setdefault(payload["camera"], set())):
+            seen.add(payload["frame"])
+            self._heard.put(payload)
+
+
+@contextmanager
+def _broker() -> Iterator[int]:
+    """An MQTT broker on a free port of this machine alone, in a thread of its own."""
+    from amqtt.broker import Broker
+
+    for name in ("amqtt", "transitions"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        },
+        loop=loop,
+    )
+    asyncio.run_coroutine_threadsafe(broker.start(), loop).result(20)
+    try:
+        yield port
+    finally:
+        asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+
+
+def _await(condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
+    until = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > until:
+            raise DemoError(otherwise)
+        time.sleep(0.1)

@@ -1,0 +1,174 @@
+"""The line's counts and latencies for Prometheus, read from the rings and the board.
+
+Served by the supervisor's process, so that no scrape ever waits for a worker or a worker for a scrape. What
+is counted stands in the rings, so counts survive every worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from monitor.board import Board, CameraState, Word
+from monitor.ring import RECORDS, Closed, Ring, Tally
+from monitor.settings import Settings
+from monitor.verdict import Reason, Verdict
+from monitor.worker import PUBLISH, SNAPSHOTS, capture_name, roll
+
+_LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5)
+_RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)
+_MOST_AT_ONCE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One camera's frames at one moment: frames = passed + rejected + uninspected + in_flight."""
+
+    frames: int
+    passed: int
+    rejected: int
+    uninspected: tuple[int, ...]
+    """By `Reason` number."""
+    missed_rejects: int
+
+    @property
+    def in_flight(self) -> int:
+        return self.frames - self.passed - self.rejected - sum(self.uninspected)
+
+
+def counts(ring: Ring) -> Counts:
+    """Adds what is closed beyond the publisher's tally to it."""
+    last = ring.last_frame()
+    tally: Tally = ring.tally()
+    passed, rejected, uninspected = tally.passed, tally.rejected, list(tally.uninspected)
+    last = max(last, tally.cursor)
+    for number in range(tally.cursor + 1, last + 1):
+        closed: Closed | None = ring.closed(number)
+        if closed is None:
+            continue
+        passed += closed.verdict is Verdict.PASS
+        rejected += closed.verdict is Verdict.REJECT
+        if closed.verdict is Verdict.UNINSPECTED:
+            uninspected[closed.reason] += 1
+    return Counts(last, passed, rejected, tuple(uninspected), tally.missed_rejects)
+
+
+class Metrics(Collector):
+    """The registry and its HTTP port."""
+
+    def __init__(
+        self, settings: Settings, rings: Mapping[str, Ring], board: Board, log: logging.Logger
+    ) -> None:
+        self._settings, self._rings, self._board, self._log = settings, rings, board, log
+        self._registry = CollectorRegistry()
+        self._latency = Histogram(
+            "line_monitor_latency_seconds",
+            "Time a frame spent in a stage, and in total from capture to sent verdict",
+            ["camera", "stage"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self._registry,
+        )
+        self._ratio = Histogram(
+            "line_monitor_score_ratio",
+            "Score divided by threshold",
+            ["camera"],
+            buckets=_RATIO_BUCKETS,
+            registry=self._registry,
+        )
+        self._registry.register(self)
+        self._followed = dict.fromkeys(rings, 0)
+        self._server: WSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def serve(self) -> None:
+        """Opens the port, if one is set; a port in use is said and the line goes on without."""
+        port = self._settings.metrics.port
+        if port == 0:
+            return
+        try:
+            self._server, self._thread = start_http_server(port, registry=self._registry)
+        except OSError as error:
+            self._log.error(
+                "metrics port %d can't be opened: %s; set metrics.port to a free one, or 0",
+                port,
+                error.strerror,
+            )
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def follow(self) -> None:
+        """Takes the latencies of frames that are done with out of the rings, before these go round."""
+        for camera, ring in self._rings.items():
+            start, cursor = self._followed[camera], ring.tally().cursor
+            start = max(start, cursor - RECORDS // 2)
+            end = min(cursor, start + _MOST_AT_ONCE)
+            for number in range(start + 1, end + 1):
+                self._observe(camera, ring, number)
+            self._followed[camera] = end
+
+    def _observe(self, camera: str, ring: Ring, number: int) -> None:
+        frame, scored, sent_ns = ring.frame(number), ring.scored(number), ring.sent_ns(number)
+        if frame is None:
+            return
+        if scored is not None:
+            self._latency.labels(camera, "queue").observe((scored.started_ns - frame.captured_ns) / 1e9)
+            self._latency.labels(camera, "score").observe((scored.scored_ns - scored.started_ns) / 1e9)
+            if scored.threshold > 0:
+                self._ratio.labels(camera).observe(scored.score / scored.threshold)
+            if sent_ns:
+                self._latency.labels(camera, "publish").observe((sent_ns - scored.scored_ns) / 1e9)
+        if sent_ns:
+            self._latency.labels(camera, "total").observe((sent_ns - frame.captured_ns) / 1e9)
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus asks for, made from the rings and the board at that moment."""
+        frames = CounterMetricFamily("line_monitor_frames", "Frames captured", labels=["camera"])
+        verdicts = CounterMetricFamily(
+            "line_monitor_verdicts", "Frames closed", labels=["camera", "verdict", "reason"]
+        )
+        misses = CounterMetricFamily(
+            "line_monitor_deadline_misses", "Frames nobody judged in time", labels=["camera"]
+        )
+        missed = CounterMetricFamily(
+            "line_monitor_rejects_missed",
+            "Rejects that were not sent or not acknowledged in time",
+            labels=["camera"],
+        )
+        up = GaugeMetricFamily("line_monitor_camera_up", "Whether the camera delivers", labels=["camera"])
+        for camera, ring in self._rings.items():
+            now = counts(ring)
+            frames.add_metric([camera], now.frames)
+            verdicts.add_metric([camera, "pass", ""], now.passed)
+            verdicts.add_metric([camera, "reject", ""], now.rejected)
+            for reason in Reason:
+                if reason is not Reason.NONE and now.uninspected[reason]:
+                    verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
+            misses.add_metric([camera], now.uninspected[Reason.DEADLINE])
+            missed.add_metric([camera], now.missed_rejects)
+            state = self._board.read(capture_name(camera), Word.CAMERA_STATE)
+            up.add_metric([camera], float(state == CameraState.UP))
+        yield from (frames, verdicts, misses, missed, up)
+        ready = self._board.read(PUBLISH, Word.READY)
+        yield GaugeMetricFamily("line_monitor_ready", "The run permission as last told", value=ready)
+        yield GaugeMetricFamily(
+            "line_monitor_snapshot_bytes",
+            "Bytes in the snapshot folder",
+            value=self._board.read(SNAPSHOTS, Word.SNAPSHOT_BYTES),
+        )
+        restarts = CounterMetricFamily(
+            "line_monitor_worker_restarts", "Workers started again", labels=["worker"]
+        )
+        for worker in roll(self._settings)[1:]:
+            restarts.add_metric([worker], self._board.read(worker, Word.RESTARTS))
+        yield restarts

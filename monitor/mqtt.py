@@ -1,0 +1,340 @@
+"""The publisher's link to the broker: one paho client a connection, and nothing queued while there is none.
+
+paho resends every unacknowledged message after a reconnect and queues without bound while offline; a reject
+that comes late is worse than none. So a lost connection ends its client with all it held, and what is still
+worth sending is sent anew, by the publisher's decision. This module must never keep a message of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from monitor.settings import MqttSettings
+
+_CONNECT_S = 3.0
+_RETRY_NS = 500_000_000
+_MOST_UNACKNOWLEDGED = 20
+"""MQTT 5, 3.3.4: never more than the broker's receive maximum; Mosquitto's default is 20."""
+
+
+class LinkState(Enum):
+    DOWN = "down"
+    CONNECTING = "connecting"
+    UP = "up"
+
+
+class ConnectError(Exception):
+    """The broker can't be reached or refuses; one line says why and, where known, the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker says for us when we are gone without a word."""
+
+    topic: str
+    payload: bytes
+
+
+class _Connection:
+    """One TCP connection's client and what it has heard since it was last asked."""
+
+    def __init__(
+        self, settings: MqttSettings, client_id: str, will: Will | None, topics: tuple[str, ...]
+    ) -> None:
+        self.acknowledged: set[int] = set()
+        self.received: list[Received] = []
+        self.refusal = ""
+        self.receive_maximum = _MOST_UNACKNOWLEDGED
+        self._settings, self._topics = settings, topics
+        self._v5 = settings.protocol == 5
+        self._reason: ReasonCode | None = None
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=None if self._v5 else True,
+            protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
+        )
+        # We never hand over more than the broker may hold, so paho's own queue stays empty.
+        self.client.max_inflight_messages_set(0)
+        self.client.connect_timeout = _CONNECT_S
+        if will is not None:
+            self.client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if settings.username is not None:
+            password = settings.password.get_secret_value() if settings.password else None
+            self.client.username_pw_set(settings.username, password)
+        self.client.on_connect = self._on_connect
+        self.client.on_publish = self._on_publish
+        self.client.on_message = self._on_message
+        self.client.on_subscribe = self._on_subscribe
+
+    def connect(self) -> None:
+        """Blocks up to twice the connect timeout. Raises ConnectError."""
+        where = f"{self._settings.host}:{self._settings.port}"
+        try:
+            if self._settings.ca_file or self._settings.cert_file:
+                self.client.tls_set(
+                    ca_certs=str(self._settings.ca_file) if self._settings.ca_file else None,
+                    certfile=str(self._settings.cert_file) if self._settings.cert_file else None,
+                    keyfile=str(self._settings.key_file) if self._settings.key_file else None,
+                )
+            properties = None
+            if self._v5:
+                properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+                properties.SessionExpiryInterval = 0
+            self.client.connect(
+                self._settings.host,
+                self._settings.port,
+                keepalive=self._settings.keepalive_s,
+                clean_start=True if self._v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+                properties=properties,
+            )
+        except ssl.SSLError as error:
+            raise ConnectError(
+                f"broker {where}: TLS failed: {error}; check mqtt.ca_file and the port"
+            ) from error
+        except socket.gaierror as error:
+            raise ConnectError(f"broker {where}: unknown host; check mqtt.host") from error
+        except (OSError, ValueError) as error:
+            raise ConnectError(f"broker {where} can't be reached: {error}") from error
+        until = time.monotonic() + _CONNECT_S
+        while self._reason is None and time.monotonic() < until:
+            if self.client.loop(0.05) != paho.MQTT_ERR_SUCCESS:
+                break
+        if self._reason is None:
+            self.abort()
+            hint = "; for an MQTT 3.1.1 broker set mqtt.protocol = 4" if self._v5 else ""
+            raise ConnectError(f"broker {where} does not answer CONNECT{hint}")
+        if self._reason.is_failure:
+            self.abort()
+            fixes = {
+                "Unsupported protocol version": "set mqtt.protocol = 4",
+                "Not authorized": "check mqtt.username and password",
+                "Bad user name or password": "check mqtt.username and password",
+            }
+            fix = fixes.get(str(self._reason), "see the broker's log")
+            raise ConnectError(f"broker {where} refuses the connection: {self._reason}; {fix}")
+
+    def abort(self) -> None:
+        """Ends the connection without a DISCONNECT, so that the broker sends the Will."""
+        if (sock := self._socket()) is not None:
+            with contextlib.suppress(OSError):  # it may be gone already
+                sock.shutdown(socket.SHUT_RDWR)
+            self.client.loop_read()
+
+    def _socket(self) -> socket.socket | None:
+        sock = self.client.socket()
+        # A WebSocket wrapper would be something else; this link is plain TCP or TLS.
+        return sock if isinstance(sock, socket.socket) else None
+
+    def pump(self) -> bool:
+        """Moves what can be moved without waiting. Returns whether the connection still stands."""
+        for _ in range(100):
+            sock = self._socket()
+            if sock is None:
+                return False
+            pending = getattr(sock, "pending", None)
+            if not (pending and pending()) and not select.select([sock], [], [], 0)[0]:
+                break
+            self.client.loop_read()
+        while (sock := self._socket()) is not None and self.client.want_write():
+            if not select.select([], [sock], [], 0)[1]:
+                break
+            self.client.loop_write()
+        self.client.loop_misc()
+        return self.client.socket() is not None
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self._reason = reason
+        if reason.is_failure:
+            return
+        maximum = getattr(properties, "ReceiveMaximum", _MOST_UNACKNOWLEDGED)
+        self.receive_maximum = max(1, min(_MOST_UNACKNOWLEDGED, maximum))
+        if self._topics:
+            client.subscribe([(topic, 1) for topic in self._topics])
+
+    def _on_publish(
+        self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self.refusal = f"the broker refuses what we publish: {reason}; see its ACL"
+        else:
+            self.acknowledged.add(mid)
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        self.received.append(Received(message.topic, bytes(message.payload), message.retain))
+
+    def _on_subscribe(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        mid: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self.refusal = "the broker does not let us hear acks and resets; see its ACL"
+
+
+def probe(settings: MqttSettings, client_id: str) -> None:
+    """Connects once and leaves again, without a Will. Raises ConnectError."""
+    connection = _Connection(settings, client_id, None, ())
+    connection.connect()
+    connection.client.disconnect()
+    connection.pump()
+
+
+class Link:
+    """The link over all its connections. Nothing here blocks: connecting happens on a thread of its own."""
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        client_id: str,
+        will: Callable[[], Will],
+        topics: tuple[str, ...],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.state = LinkState.DOWN
+        self.trouble = ""
+        """Why there is no connection, in one line."""
+        self.generation = 0
+        """Counts connections: what was handed to an earlier one is gone."""
+        self._settings, self._client_id, self._will, self._topics = settings, client_id, will, topics
+        self._clock = clock
+        self._connection: _Connection | None = None
+        self._attempt: list[_Connection | ConnectError] = []
+        self._thread: threading.Thread | None = None
+        self._retry_ns = 0
+        self._unacknowledged: set[int] = set()
+
+    def step(self) -> None:
+        """Connects, reads, writes and keeps alive, as far as that goes without waiting."""
+        if self.state is LinkState.DOWN and self._clock() >= self._retry_ns:
+            self.state = LinkState.CONNECTING
+            self._attempt = []
+            self._thread = threading.Thread(target=self._connect, args=(self._attempt,), daemon=True)
+            self._thread.start()
+        elif self.state is LinkState.CONNECTING and self._thread and not self._thread.is_alive():
+            outcome = self._attempt[0]
+            if isinstance(outcome, _Connection):
+                self._connection, self.state, self.trouble = outcome, LinkState.UP, ""
+                self.generation += 1
+                self._unacknowledged.clear()
+            else:
+                self._lost(str(outcome))
+        elif self.state is LinkState.UP and self._connection and not self._connection.pump():
+            self._lost(f"broker {self._settings.host}:{self._settings.port} closed or lost the connection")
+
+    def socket(self) -> Any | None:
+        """The socket to poll for reading, while there is one."""
+        return self._connection.client.socket() if self._connection else None
+
+    def room(self) -> int:
+        """How many QoS 1 messages may be handed over now."""
+        if self.state is not LinkState.UP or self._connection is None:
+            return 0
+        return self._connection.receive_maximum - len(self._unacknowledged)
+
+    def send(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
+    ) -> int | None:
+        """Hands a message to the connection; returns its id there, or None when the connection is gone.
+
+        `ttl_ms` becomes the MQTT 5 message expiry in whole seconds, rounded up: the second net only.
+        """
+        if self.state is not LinkState.UP or self._connection is None:
+            return None
+        properties = None
+        if ttl_ms is not None and self._settings.protocol == 5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = max(1, math.ceil(ttl_ms / 1000))
+        info = self._connection.client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            self.drop("the connection broke while sending")
+            return None
+        if qos:
+            self._unacknowledged.add(info.mid)
+        return info.mid
+
+    def owes(self) -> bool:
+        """Whether the broker has not yet acknowledged something it was handed."""
+        return bool(self._unacknowledged)
+
+    def take_acknowledged(self) -> set[int]:
+        """Ids that the broker has acknowledged (PUBACK) since the last call."""
+        if self._connection is None:
+            return set()
+        taken, self._connection.acknowledged = self._connection.acknowledged, set()
+        self._unacknowledged -= taken
+        return taken
+
+    def take_received(self) -> list[Received]:
+        if self._connection is None:
+            return []
+        taken, self._connection.received = self._connection.received, []
+        return taken
+
+    def refusal(self) -> str:
+        """What the broker does not let us publish or hear, in one line; empty where there is nothing."""
+        return self._connection.refusal if self._connection else ""
+
+    def drop(self, why: str) -> None:
+        """Ends a connection that can't be trusted any more."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._lost(why)
+
+    def close(self) -> None:
+        """Says goodbye in order: the broker then does not send the Will."""
+        if self._connection is not None:
+            self._connection.client.disconnect()
+            self._connection.pump()
+            self._connection = None
+        self.state = LinkState.DOWN
+        self._retry_ns = self._clock() + 3_600_000_000_000
+
+    def _connect(self, outcome: list[_Connection | ConnectError]) -> None:
+        try:
+            connection = _Connection(self._settings, self._client_id, self._will(), self._topics)
+            connection.connect()
+        except ConnectError as error:
+            outcome.append(error)
+        else:
+            outcome.append(connection)
+
+    def _lost(self, why: str) -> None:
+        self._connection = None
+        self._unacknowledged.clear()
+        self.trouble = why
+        self.state = LinkState.DOWN
+        self._retry_ns = self._clock() + _RETRY_NS

@@ -1,0 +1,427 @@
+"""The alert publisher: closes every frame with its one verdict and tells the gateway, in time or not at all.
+
+The verdict is stored in the ring before anything is sent, and marked sent once the broker has it; a
+publisher that was killed is followed by one that sends what was stored and not sent. It must never wait for
+a disk, a snapshot or a slow broker, and never send what the gate can no longer act on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+import zmq
+
+from monitor import ledger, places, queue
+from monitor.board import CameraState, Word
+from monitor.frame import Frame
+from monitor.journal import Journal
+from monitor.ledger import Circumstances
+from monitor.mqtt import Link, LinkState, Received, Will
+from monitor.readiness import Latch, LineState, Situation, Status, judge_line
+from monitor.ring import Closed, Ring, Stage
+from monitor.settings import CameraSettings, Mode, OnUninspected
+from monitor.verdict import SCHEMA, Event, Verdict, rfc3339
+from monitor.worker import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, main, roll
+
+_MS = 1_000_000
+_TICK_MS = 10
+_STATUS_NS = 50 * _MS
+_HEARTBEAT_NS = 1000 * _MS
+_GAP_NS = 500 * _MS
+"""A turn that took longer than this was an absence: what became overdue in it is `publisher_lost`."""
+_FAREWELL_NS = 1500 * _MS
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A closed frame's verdict on its way out."""
+
+    frame: Frame
+    closed: Closed
+    event: Event
+    for_gate: bool
+    topics: tuple[str, ...]
+    """The gate's first."""
+    generation: int = 0
+    """The connection it was handed to; 0 while it was not."""
+    waiting_for: set[int] = field(default_factory=set)
+    sent_ns: int = 0
+    answer_by_ns: int = 0
+    """By then the gateway must have acknowledged; 0 while that is not asked for."""
+
+
+class Book:
+    """One camera's frames between capture and the last word on them."""
+
+    def __init__(self, camera: CameraSettings, ring: Ring) -> None:
+        self.camera, self.ring = camera, ring
+        self.tally = ring.tally()
+        self.open: dict[int, Frame] = {}
+        self.deliveries: dict[int, Delivery] = {}
+        self._seen = self.tally.cursor
+
+    def discover(self) -> Iterator[Frame]:
+        """Takes up new frames. Yields those that a publisher before this one closed and did not send."""
+        last = self.ring.last_frame()
+        while self._seen < last:
+            self._seen += 1
+            frame = self.ring.frame(self._seen)
+            if frame is None:
+                raise RuntimeError(f"ring of {self.camera.name!r} lost frame {self._seen} of {last}")
+            if self.ring.closed(frame.number) is None:
+                self.open[frame.number] = frame
+            elif not self.ring.stage(frame.number).is_final:
+                yield frame
+
+    def close(self, at: Circumstances) -> Iterator[tuple[Frame, Closed]]:
+        """Closes what can be closed now, in the ring first."""
+        for frame in list(self.open.values()):
+            filled = self.ring.is_filled(frame.number)
+            closed = ledger.decide(frame, filled, self.ring.scored(frame.number), at)
+            if closed is not None:
+                self.ring.write_closed(frame.number, closed)
+                del self.open[frame.number]
+                yield frame, closed
+
+    def settle(self) -> None:
+        """Counts frames whose verdicts need nothing more, in order."""
+        tally = self.tally
+        while (number := tally.cursor + 1) <= self._seen:
+            closed, stage = self.ring.closed(number), self.ring.stage(number)
+            if number in self.open or closed is None or not stage.is_final:
+                break
+            missed = stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED) and ledger.is_for_gate(
+                closed, self.camera.mode, self.camera.on_uninspected
+            )
+            tally = ledger.count(tally, number, closed, missed)
+        if tally is not self.tally:
+            self.ring.write_tally(tally)
+            self.tally = tally
+
+    def next_due_ns(self) -> int | None:
+        return min((frame.decide_by_ns for frame in self.open.values()), default=None)
+
+
+class Publisher:
+    """The publisher's loop."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        clock: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._worker, self._clock, self._utc_ns = worker, clock, utc_ns
+        settings = worker.settings
+        self._settings, self._prefix, self._session = settings, settings.prefix, str(worker.session)
+        self._books = [
+            Book(camera, Ring(worker.folder, camera.name, worker.session)) for camera in settings.camera
+        ]
+        self._by_event: dict[str, tuple[Book, Delivery]] = {}
+        self._journal = Journal(places.journal(settings))
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._verdicts = queue.pull(context, worker.folder, queue.VERDICTS)
+        self._link = Link(
+            settings.mqtt,
+            client_id=f"{settings.line.site}-{settings.line.name}-monitor",
+            will=self._will,
+            topics=(f"{self._prefix}/reset", f"{self._prefix}/+/ack"),
+            clock=clock,
+        )
+        self._since_ns = self._turned_ns = clock()
+        self._told: tuple[int, Status, dict[str, CameraState]] | None = None
+        self._status_due_ns = self._heartbeat_due_ns = 0
+        self._beats = 0
+        self._trouble = "not connected yet"
+
+    def run(self) -> None:
+        """Publishes until told to stop, then closes and sends what is left and says goodbye."""
+        self._worker.running()
+        while not self._worker.stopping:
+            self.run_once()
+            self._wait()
+        self._farewell()
+
+    def run_once(self, stopping: bool = False) -> None:
+        """One turn, without waiting."""
+        now = self._clock()
+        if now - self._turned_ns > _GAP_NS:
+            self._since_ns = now
+        self._turned_ns = now
+        self._worker.promise(5.0)
+        _, bad = queue.drain(self._verdicts)
+        if bad:
+            self._worker.log.warning("refused %d malformed messages on the verdict queue", bad)
+        self._link.step()
+        self._hear()
+        at = Circumstances(
+            now_ns=now,
+            now_utc_ns=self._utc_ns(),
+            publisher_since_ns=self._since_ns,
+            scorer_fresh=self._worker.board.is_fresh(SCORING, now),
+            stopping=stopping,
+        )
+        for book in self._books:
+            for frame in book.discover():
+                closed = book.ring.closed(frame.number)
+                if closed is not None:
+                    self._enter(book, frame, closed)
+            for frame, closed in book.close(at):
+                self._enter(book, frame, closed)
+        self._deliver()
+        for book in self._books:
+            book.settle()
+        self._tell(now, stopping)
+
+    def _enter(self, book: Book, frame: Frame, closed: Closed) -> None:
+        """Starts a closed frame's way out."""
+        camera = book.camera
+        for_gate = ledger.is_for_gate(closed, camera.mode, camera.on_uninspected)
+        topics = [f"{self._prefix}/{camera.name}/reject"] if for_gate else []
+        if ledger.is_published(camera.mode, self._settings.mqtt.publish_verdicts):
+            topics.append(f"{self._prefix}/{camera.name}/verdict")
+        scored = book.ring.scored(frame.number)
+        event = ledger.event(self._prefix, self._session, camera, frame, closed, scored)
+        if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
+            self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
+            if camera.on_uninspected is OnUninspected.STOP:
+                self._latch(Latch.UNINSPECTED)
+        delivery = Delivery(frame, closed, event, for_gate, tuple(topics))
+        self._note(delivery, "decided")
+        if topics:
+            book.deliveries[frame.number] = delivery
+            self._by_event[event.event_id] = (book, delivery)
+        else:
+            self._finish(book, delivery, Stage.SENT)
+
+    def _deliver(self) -> None:
+        """Sends what can be sent, the gate's first, and gives up what has expired."""
+        now = self._clock()
+        acknowledged = self._link.take_acknowledged()
+        waiting = [(book, delivery) for book in self._books for delivery in book.deliveries.values()]
+        waiting.sort(key=lambda entry: (not entry[1].for_gate, entry[1].frame.expires_ns))
+        for book, delivery in waiting:
+            handed = delivery.generation == self._link.generation and delivery.generation > 0
+            if handed and delivery.waiting_for:
+                delivery.waiting_for -= acknowledged
+                if not delivery.waiting_for:
+                    self._arrived(book, delivery)
+                    continue
+            if delivery.answer_by_ns:
+                if now >= delivery.answer_by_ns:
+                    self._finish(book, delivery, Stage.UNACKNOWLEDGED)
+                continue
+            if now >= delivery.frame.expires_ns:
+                self._finish(book, delivery, Stage.EXPIRED)
+                if handed and self._link.state is LinkState.UP:
+                    self._link.drop("the broker did not acknowledge a verdict within its time to live")
+            elif not handed and self._link.room() >= len(delivery.topics):
+                self._send(delivery)
+
+    def _send(self, delivery: Delivery) -> None:
+        delivery.generation, delivery.waiting_for = self._link.generation, set()
+        for topic in delivery.topics:
+            now = self._clock()
+            ttl_ms = (delivery.frame.expires_ns - now) // _MS
+            if ttl_ms < 1:
+                continue
+            sent = self._link.send(topic, _json(delivery.event.payload(ttl_ms)), ttl_ms=ttl_ms)
+            if sent is None:
+                return
+            delivery.waiting_for.add(sent)
+            delivery.sent_ns = delivery.sent_ns or now
+
+    def _arrived(self, book: Book, delivery: Delivery) -> None:
+        """The broker has the verdict; where the gateway must answer, its time runs from the sending."""
+        timeout_ms = self._settings.mqtt.ack_timeout_ms
+        if delivery.for_gate and timeout_ms:
+            delivery.answer_by_ns = delivery.sent_ns + timeout_ms * _MS
+            self._note(delivery, "published")
+        else:
+            self._finish(book, delivery, Stage.SENT)
+
+    def _finish(self, book: Book, delivery: Delivery, stage: Stage, answer: str | None = None) -> None:
+        number = delivery.frame.number
+        book.ring.write_stage(number, stage, delivery.sent_ns)
+        book.deliveries.pop(number, None)
+        self._by_event.pop(delivery.event.event_id, None)
+        outcomes = {
+            Stage.SENT: "published",
+            Stage.ACKNOWLEDGED: "acknowledged",
+            Stage.EXPIRED: "expired",
+            Stage.UNACKNOWLEDGED: "unacknowledged",
+        }
+        self._note(delivery, outcomes[stage], answer)
+        if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
+            self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, outcomes[stage])
+            self._latch(Latch.MISSED_REJECT)
+
+    def _note(self, delivery: Delivery, outcome: str, answer: str | None = None) -> None:
+        if delivery.closed.verdict is not Verdict.PASS:
+            self._journal.put(delivery.event, outcome, answer)
+
+    def _latch(self, latch: Latch) -> None:
+        if self._worker.board.read(PUBLISH, Word.LATCH) == Latch.NONE:
+            self._worker.board.write(PUBLISH, Word.LATCH, latch)
+            self._worker.log.error("the line is not ready until %s/reset: %s", self._prefix, latch.word)
+
+    def _hear(self) -> None:
+        for message in self._link.take_received():
+            if message.retained:
+                self._worker.log.warning("ignored a retained message on %s", message.topic)
+            elif message.topic == f"{self._prefix}/reset":
+                self._worker.board.write(PUBLISH, Word.LATCH, Latch.NONE)
+                self._worker.log.info("reset")
+            else:
+                self._acknowledge(message)
+
+    def _acknowledge(self, message: Received) -> None:
+        try:
+            answer = msgspec.json.decode(message.payload, type=_Ack)
+        except msgspec.MsgspecError as error:
+            self._worker.log.warning("ignored a malformed message on %s: %s", message.topic, error)
+            return
+        found = self._by_event.get(answer.event_id)
+        if found is None or message.topic != f"{self._prefix}/{found[0].camera.name}/ack":
+            return
+        book, delivery = found
+        if delivery.for_gate and delivery.generation:
+            acted = answer.result in ("accepted", "actuated")
+            self._finish(book, delivery, Stage.ACKNOWLEDGED if acted else Stage.UNACKNOWLEDGED, answer.result)
+
+    def _tell(self, now: int, stopping: bool) -> None:
+        """Status when it changes and after each connection; the heartbeat every second."""
+        self._worker.board.write(PUBLISH, Word.LINK_UP, self._link.state is LinkState.UP)
+        trouble = self._link.trouble or self._link.refusal()
+        if trouble != self._trouble:
+            self._worker.board.say(PUBLISH, trouble)
+            if trouble:
+                self._worker.log.error("%s", trouble)
+            else:
+                self._worker.log.info("connected to the broker")
+            self._trouble = trouble
+        if now < self._status_due_ns and not stopping:
+            return
+        self._status_due_ns = now + _STATUS_NS
+        cameras = self._cameras(now)
+        status = judge_line(self._settings.camera, self._situation(now, cameras, stopping))
+        self._worker.board.write(PUBLISH, Word.READY, status.ready)
+        if self._link.state is not LinkState.UP:
+            return
+        self._worker.board.write(PUBLISH, Word.EVER_LINKED, 1)
+        told = (self._link.generation, status, cameras)
+        if told != self._told and self._link.room():
+            self._link.send(f"{self._prefix}/status", self._status(status, cameras), retain=True)
+            if self._told is None or self._told[1] != status:
+                self._worker.log.info(
+                    "line is %s, ready %s%s",
+                    status.state,
+                    str(status.ready).lower(),
+                    f": {status.reason}" if status.reason else "",
+                )
+            self._told = told
+        if now >= self._heartbeat_due_ns:
+            self._heartbeat_due_ns = now + _HEARTBEAT_NS
+            self._beats += 1
+            self._link.send(f"{self._prefix}/heartbeat", self._heartbeat(status.ready), qos=0)
+
+    def _cameras(self, now: int) -> dict[str, CameraState]:
+        board = self._worker.board
+        states = {}
+        for book in self._books:
+            worker = capture_name(book.camera.name)
+            state = CameraState(board.read(worker, Word.CAMERA_STATE))
+            if board.read(worker, Word.EVER_RAN) and not board.is_fresh(worker, now):
+                state = CameraState.LOST
+            states[book.camera.name] = state
+        return states
+
+    def _situation(self, now: int, cameras: dict[str, CameraState], stopping: bool) -> Situation:
+        board = self._worker.board
+        missing = board.read(SCORING, Word.WITHOUT_RECIPE)
+        failing = board.read(SUPERVISOR, Word.FAILING)
+        return Situation(
+            cameras=cameras,
+            scorer_started=bool(board.read(SCORING, Word.EVER_RAN)),
+            scorer_fresh=board.is_fresh(SCORING, now),
+            without_recipe=frozenset(
+                camera.name for i, camera in enumerate(self._settings.camera) if missing >> i & 1
+            ),
+            latch=Latch(board.read(PUBLISH, Word.LATCH)),
+            failing=frozenset(name for i, name in enumerate(roll(self._settings)) if failing >> i & 1),
+            stopping=stopping or bool(board.read(SUPERVISOR, Word.STOPPING)),
+        )
+
+    def _status(self, status: Status, cameras: dict[str, CameraState]) -> bytes:
+        return _json(
+            {
+                "schema": SCHEMA,
+                "state": status.state.value,
+                "ready": status.ready,
+                "reason": status.reason,
+                "session": self._session,
+                "utc": rfc3339(self._utc_ns()),
+                "cameras": {name: state.word for name, state in cameras.items()},
+            }
+        )
+
+    def _heartbeat(self, ready: bool) -> bytes:
+        return _json(
+            {
+                "schema": SCHEMA,
+                "n": self._beats,
+                "ready": ready,
+                "session": self._session,
+                "utc": rfc3339(self._utc_ns()),
+            }
+        )
+
+    def _will(self) -> Will:
+        offline = Status(LineState.OFFLINE, False, "offline")
+        lost = {camera.name: CameraState.LOST for camera in self._settings.camera}
+        return Will(f"{self._prefix}/status", self._status(offline, lost))
+
+    def _wait(self) -> None:
+        due = [due for book in self._books if (due := book.next_due_ns()) is not None]
+        left_ms = (min(due) - self._clock()) / _MS if due else _TICK_MS
+        poller = zmq.Poller()
+        poller.register(self._verdicts, zmq.POLLIN)
+        if (sock := self._link.socket()) is not None:
+            poller.register(sock, zmq.POLLIN)
+        poller.poll(max(0, min(_TICK_MS, math.ceil(left_ms))))
+
+    def _farewell(self) -> None:
+        until = self._clock() + _FAREWELL_NS
+        self.run_once(stopping=True)
+        while self._clock() < until and any(book.deliveries or book.open for book in self._books):
+            self._wait()
+            self.run_once(stopping=True)
+        self._tell(self._clock(), stopping=True)
+        while self._clock() < until and self._link.state is LinkState.UP and self._link.owes():
+            self._wait()
+            self._link.step()
+            self._link.take_acknowledged()
+        self._link.close()
+        self._journal.close()
+
+
+class _Ack(msgspec.Struct):
+    event_id: str
+    result: str
+    utc: str | None = None
+
+
+def _json(tree: object) -> bytes:
+    return msgspec.json.encode(tree)
+
+
+def work(worker: Worker) -> None:
+    Publisher(worker).run()
+
+
+if __name__ == "__main__":
+    main(work)

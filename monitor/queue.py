@@ -1,0 +1,139 @@
+"""The ZeroMQ sockets between workers and what they carry.
+
+Messages here wake a worker and tell it where to look; the truth lies in the rings. So every send returns at
+once, a message that finds no place is not sent, and one that can't be read is refused: none of it may lose
+a verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from monitor.frame import Image
+
+VERSION = 1
+FRAMES, VERDICTS, SNAPSHOTS = "frames.ipc", "verdicts.ipc", "snapshots.ipc"
+_WAKES_HELD = 1000
+SNAPSHOTS_HELD = 8
+
+
+class BadMessage(Exception):
+    """A message that is not of this wire; one line says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """Look at this frame of this camera: it was captured (`frames`), or scored (`verdicts`)."""
+
+    version: int
+    camera: str
+    frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHeader:
+    """Goes before the pixels and the anomaly map of a frame to be kept."""
+
+    version: int
+    camera: str
+    frame: int
+    shape: tuple[int, ...]
+    map_shape: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotParts:
+    camera: str
+    frame: int
+    image: Image
+    """uint8, (H, W, 3) BGR or (H, W)."""
+    anomaly_map: NDArray[np.float32]
+
+
+def pull(
+    context: zmq.Context[zmq.Socket[bytes]], folder: Path, name: str, held: int = 0
+) -> zmq.Socket[bytes]:
+    """The receiving end; it owns the name, one worker a name."""
+    socket = context.socket(zmq.PULL)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVHWM, held or _WAKES_HELD)
+    socket.bind(f"ipc://{folder / name}")
+    return socket
+
+
+def push(
+    context: zmq.Context[zmq.Socket[bytes]], folder: Path, name: str, held: int = 0
+) -> zmq.Socket[bytes]:
+    """A sending end; it finds the receiver again after that one's restart."""
+    socket = context.socket(zmq.PUSH)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, held or _WAKES_HELD)
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.connect(f"ipc://{folder / name}")
+    return socket
+
+
+def wake(socket: zmq.Socket[bytes], camera: str, frame: int) -> None:
+    """Tells the receiver of a frame, if it has room to hear it; else it will find the frame in the ring."""
+    if socket.poll(0, zmq.POLLOUT):
+        socket.send(msgspec.msgpack.encode(Descriptor(VERSION, camera, frame)), zmq.NOBLOCK)
+
+
+def drain(socket: zmq.Socket[bytes]) -> tuple[list[Descriptor], int]:
+    """All descriptors that wait, and how many messages were none."""
+    found, bad = [], 0
+    for _ in range(_WAKES_HELD):
+        if not socket.poll(0, zmq.POLLIN):
+            break
+        parts = socket.recv_multipart(zmq.NOBLOCK)
+        try:
+            descriptor = msgspec.msgpack.decode(parts[0], type=Descriptor)
+        except msgspec.MsgspecError:
+            bad += 1
+            continue
+        if descriptor.version == VERSION:
+            found.append(descriptor)
+        else:
+            bad += 1
+    return found, bad
+
+
+def send_snapshot(
+    socket: zmq.Socket[bytes], camera: str, frame: int, image: Image, anomaly_map: NDArray[np.float32]
+) -> None:
+    """Copies a frame and its map to the snapshot writer. The caller has seen POLLOUT on the socket."""
+    height, width = anomaly_map.shape
+    header = SnapshotHeader(VERSION, camera, frame, image.shape, (height, width))
+    socket.send_multipart(
+        [
+            msgspec.msgpack.encode(header),
+            np.ascontiguousarray(image).data,
+            np.ascontiguousarray(anomaly_map).data,
+        ],
+        zmq.NOBLOCK,
+    )
+
+
+def receive_snapshot(socket: zmq.Socket[bytes]) -> SnapshotParts:
+    """The next snapshot's parts. Raises BadMessage when it is malformed."""
+    parts = socket.recv_multipart(zmq.NOBLOCK)
+    if len(parts) != 3:
+        raise BadMessage(f"a snapshot has 3 parts, this has {len(parts)}")
+    try:
+        header = msgspec.msgpack.decode(parts[0], type=SnapshotHeader)
+    except msgspec.MsgspecError as error:
+        raise BadMessage(f"not a snapshot: {error}") from error
+    if header.version != VERSION:
+        raise BadMessage(f"snapshot message of version {header.version}, this is version {VERSION}")
+    try:
+        image = np.frombuffer(parts[1], np.uint8).reshape(header.shape)
+        anomaly_map = np.frombuffer(parts[2], np.float32).reshape(header.map_shape)
+    except ValueError as error:
+        raise BadMessage(f"snapshot of camera {header.camera!r}: {error}") from error
+    return SnapshotParts(header.camera, header.frame, image, anomaly_map)

@@ -1,0 +1,219 @@
+"""The scoring worker: from frames in the rings to scores, earliest deadline first.
+
+It takes what waits and never waits for more. Its work list is the rings' slot tables, so that a scorer that
+was killed is followed by one that finds what was left; descriptors only wake it. It must never publish, and
+an error of the device ends it: its successor starts with a fresh context.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import zmq
+
+from monitor import places, queue
+from monitor.board import Word
+from monitor.frame import Frame, Image, viewable
+from monitor.recipe import Recipe, RecipeError
+from monitor.ring import Ring, Scored
+from monitor.runtime import Scorer
+from monitor.settings import CameraSettings, Mode, Settings
+from monitor.verdict import Reason, Verdict, judge
+from monitor.worker import Worker, main
+
+_IDLE_MS = 200
+_CPU_BATCH, _GPU_BATCH = 1, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A frame that waits, with the camera it is from."""
+
+    camera: CameraSettings
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do next with all that waits."""
+
+    batch: tuple[Work, ...] = ()
+    """To be scored together: one recipe, earliest deadline first."""
+    refused: tuple[tuple[Work, Reason], ...] = ()
+    """Uninspected without scoring."""
+    overdue: tuple[Work, ...] = ()
+    """Nothing to say any more: the publisher closes them by itself."""
+
+
+def plan(waiting: Sequence[Work], now_ns: int, recipes: frozenset[str], batch: int) -> Plan:
+    """Which frames to score now, and which never.
+
+    Deadlines rank frames of all cameras alike, so a fast camera can't starve a slow one: its younger frames
+    have later deadlines. Of a live view (`latest`) only the newest frame is worth scoring.
+    """
+    newest = {work.camera.name: work.frame.number for work in sorted(waiting, key=lambda w: w.frame.number)}
+    refused, overdue, ready = [], [], []
+    for work in waiting:
+        if work.camera.mode is Mode.LATEST and work.frame.number != newest[work.camera.name]:
+            refused.append((work, Reason.SUPERSEDED))
+        elif now_ns >= work.frame.decide_by_ns:
+            overdue.append(work)
+        elif work.camera.name not in recipes:
+            refused.append((work, Reason.NO_RECIPE))
+        else:
+            ready.append(work)
+    ready.sort(key=lambda work: work.frame.decide_by_ns)
+    if ready:
+        ready = [work for work in ready if work.camera.recipe == ready[0].camera.recipe][:batch]
+    return Plan(tuple(ready), tuple(refused), tuple(overdue))
+
+
+def load_scorers(settings: Settings, say: Callable[[str], None]) -> dict[str, Scorer]:
+    """Warm scorers by recipe name, for every recipe that can be loaded; `say` hears of the others."""
+    scorers: dict[str, Scorer] = {}
+    for name in dict.fromkeys(camera.recipe for camera in settings.camera):
+        try:
+            scorer = Recipe.load(places.recipes(settings) / name).scorer(
+                device=settings.scoring.device,
+                runtime=settings.scoring.runtime,
+                precision=settings.scoring.precision,
+            )
+        except RecipeError as error:
+            say(str(error))
+            continue
+        scorer.warm_up()
+        scorers[name] = scorer
+    return scorers
+
+
+def usable_cameras(
+    settings: Settings, scorers: Mapping[str, Scorer], say: Callable[[str], None]
+) -> frozenset[str]:
+    """Cameras that can be scored: their recipe is loaded and was trained on the same region."""
+    usable = set()
+    for camera in settings.camera:
+        scorer = scorers.get(camera.recipe)
+        if scorer is None:
+            continue
+        trained = scorer.recipe.roi
+        if trained is not None and camera.roi is not None and tuple(trained) != camera.roi:
+            say(
+                f"camera {camera.name!r} has roi {list(camera.roi)}, but recipe {camera.recipe!r} was trained "
+                f"on roi {list(trained)}: set that roi, or train a recipe for this one"
+            )
+            continue
+        usable.add(camera.name)
+    return frozenset(usable)
+
+
+class Scoring:
+    """The scoring worker's loop."""
+
+    def __init__(self, worker: Worker, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._worker, self._clock = worker, clock
+        settings = worker.settings
+        self._cameras = settings.camera
+        self._rings = {
+            camera.name: Ring(worker.folder, camera.name, worker.session) for camera in self._cameras
+        }
+        troubles: list[str] = []
+        self._scorers = load_scorers(settings, troubles.append)
+        self._usable = usable_cameras(settings, self._scorers, troubles.append)
+        for trouble in troubles:
+            worker.log.error("%s", trouble)
+        worker.board.say(worker.name, troubles[0] if troubles else "")
+        missing = sum(1 << i for i, c in enumerate(self._cameras) if c.name not in self._usable)
+        worker.board.write(worker.name, Word.WITHOUT_RECIPE, missing)
+        on_gpu = any(scorer.device.type == "cuda" for scorer in self._scorers.values())
+        self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self._pass_every = settings.snapshots.pass_every
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._frames = queue.pull(context, worker.folder, queue.FRAMES)
+        self._verdicts = queue.push(context, worker.folder, queue.VERDICTS)
+        self._snapshots = queue.push(context, worker.folder, queue.SNAPSHOTS, queue.SNAPSHOTS_HELD)
+
+    def run(self) -> None:
+        """Scores until told to stop; an error of the device ends it."""
+        self._worker.promise(10.0)
+        self._worker.running()
+        while not self._worker.stopping:
+            self._worker.promise(10.0)
+            if not self.run_once():
+                self._frames.poll(_IDLE_MS, zmq.POLLIN)
+
+    def run_once(self) -> bool:
+        """One plan carried out. Returns whether there was anything to score."""
+        _, bad = queue.drain(self._frames)
+        if bad:
+            self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
+        waiting = []
+        for camera in self._cameras:
+            ring = self._rings[camera.name]
+            for frame in ring.waiting():
+                if ring.scored(frame.number) is None:
+                    waiting.append(Work(camera, frame))
+                else:
+                    # A predecessor died between its score and the release.
+                    ring.release(frame)
+        todo = plan(waiting, self._clock(), self._usable, self._batch)
+        for work in todo.overdue:
+            self._rings[work.camera.name].release(work.frame)
+        for work, reason in todo.refused:
+            self._settle(work, self._unscored(reason))
+        if todo.batch:
+            self._score(todo.batch)
+        return bool(todo.batch)
+
+    def _score(self, batch: Sequence[Work]) -> None:
+        started = self._clock()
+        scorer = self._scorers[batch[0].camera.recipe]
+        good: list[tuple[Work, Image]] = []
+        for work in batch:
+            try:
+                pixels = self._rings[work.camera.name].pixels(work.frame)
+                good.append((work, viewable(pixels, work.frame.format)))
+            except (ValueError, cv2.error) as error:
+                self._worker.log.warning("camera %s: unusable frame: %s", work.camera.name, error)
+                self._settle(work, self._unscored(Reason.BAD_FRAME))
+        results = scorer.score([image for _, image in good])
+        now = self._clock()
+        for (work, image), result in zip(good, results, strict=True):
+            verdict, reason = judge(result.score, scorer.threshold)
+            keep = self._wants_snapshot(work, verdict) and bool(self._snapshots.poll(0, zmq.POLLOUT))
+            scored = Scored(
+                verdict, reason, result.score, scorer.threshold, started, now, scorer.recipe.sha, keep
+            )
+            ring = self._rings[work.camera.name]
+            ring.write_scored(work.frame.number, scored)
+            queue.wake(self._verdicts, work.camera.name, work.frame.number)
+            if keep:
+                queue.send_snapshot(
+                    self._snapshots, work.camera.name, work.frame.number, image, result.anomaly_map
+                )
+            ring.release(work.frame)
+
+    def _wants_snapshot(self, work: Work, verdict: Verdict) -> bool:
+        if verdict is Verdict.PASS:
+            return self._pass_every > 0 and work.frame.number % self._pass_every == 0
+        return verdict is Verdict.REJECT
+
+    def _unscored(self, reason: Reason) -> Scored:
+        now = self._clock()
+        return Scored(Verdict.UNINSPECTED, reason, float("nan"), float("nan"), now, now, "", False)
+
+    def _settle(self, work: Work, scored: Scored) -> None:
+        ring = self._rings[work.camera.name]
+        ring.write_scored(work.frame.number, scored)
+        ring.release(work.frame)
+        queue.wake(self._verdicts, work.camera.name, work.frame.number)
+
+
+def work(worker: Worker) -> None:
+    Scoring(worker).run()
+
+
+if __name__ == "__main__":
+    main(work)

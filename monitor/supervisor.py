@@ -1,0 +1,276 @@
+"""The supervisor: starts the line's workers, watches them, restarts them, and stops them in order.
+
+It owns the lock on the data folder and the runtime directory, and nothing on the way of a frame: while it
+is busy or stopped, the workers go on. It must never open a camera, a recipe or a broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+
+from monitor import places
+from monitor.board import Board, Word, WorkerState
+from monitor.metrics import Metrics
+from monitor.ring import Ring
+from monitor.settings import Settings
+from monitor.worker import (
+    CAPTURE,
+    PUBLISH,
+    SCORING,
+    SNAPSHOTS,
+    SUPERVISOR,
+    Post,
+    capture_name,
+    roll,
+    settings_for,
+)
+
+_TICK_S = 0.05
+_BROKER_PATIENCE_NS = 3_000_000_000
+_PRIVATE_VARIABLES = ("LINE_MONITOR__", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """How soon a dead worker is started again. All of it is here."""
+
+    first_s: float = 0.0
+    then_s: float = 0.5
+    most_deaths: int = 5
+    window_s: float = 60.0
+    failing_s: float = 20.0
+    starting_s: float = 120.0
+    """A worker that has not taken up its post by then is stuck."""
+
+    def pause_s(self, deaths: int) -> float:
+        """The wait before the next start, after so many deaths within the window."""
+        if deaths >= self.most_deaths:
+            return self.failing_s
+        return self.first_s if deaths <= 1 else self.then_s
+
+
+@dataclass(frozen=True, slots=True)
+class StopPolicy:
+    """How long each step of an orderly stop may take; together less than 5 s."""
+
+    captures_s: float = 0.7
+    drain_s: float = 0.5
+    scorer_s: float = 0.8
+    publisher_s: float = 1.8
+    snapshots_s: float = 0.9
+
+
+@dataclass(slots=True)
+class Seat:
+    """A worker's place and who sits there."""
+
+    name: str
+    module: str
+    process: subprocess.Popen[bytes] | None = None
+    start_at_ns: int = 0
+    deaths: deque[int] = field(default_factory=deque)
+    restarts: int = 0
+
+
+class Supervisor:
+    """One line's processes. Made, then `run` until a signal; `run` returns the exit code."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: RestartPolicy = RestartPolicy(),
+        stop_policy: StopPolicy = StopPolicy(),
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._settings, self._policy, self._stop_policy, self._clock = settings, policy, stop_policy, clock
+        self._log = logging.getLogger(SUPERVISOR)
+        self.session = uuid.uuid4()
+        self.folder = places.runtime(settings)
+        self._stopping = False
+        self._seats = {name: Seat(name, f"monitor.{name}") for name in (SCORING, PUBLISH, SNAPSHOTS)}
+        self._captures = [capture_name(camera.name) for camera in settings.camera]
+        self._rings: dict[str, Ring] = {}
+
+    def run(self) -> int:
+        """Runs the line until SIGTERM or SIGINT. Raises places.PlaceError when it can't even start."""
+        places.make_data(self._settings)
+        with places.DataLock(self._settings):
+            places.make_runtime(self.folder)
+            signal.signal(signal.SIGTERM, self.stop)
+            signal.signal(signal.SIGINT, self.stop)
+            try:
+                self._lay_down()
+                self._work()
+            finally:
+                self._stop_all()
+                places.remove_runtime(self.folder)
+        return 0
+
+    def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
+        """Asks for an orderly stop."""
+        self._stopping = True
+
+    def _lay_down(self) -> None:
+        workers = roll(self._settings)
+        Board.create(self.folder / "board", workers)
+        self._board = Board(self.folder / "board", workers)
+        for camera in self._settings.camera:
+            Ring.create(self.folder, camera.name, self.session)
+            self._rings[camera.name] = Ring(self.folder, camera.name, self.session)
+        self._metrics = Metrics(self._settings, self._rings, self._board, self._log)
+
+    def _work(self) -> None:
+        self._log.info("session %s on %s", self.session, self._settings.line.data)
+        self._board.write(SUPERVISOR, Word.PID, os.getpid())
+        self._metrics.serve()
+        since = self._clock()
+        while not self._stopping:
+            if self._captures and self._may_capture(since):
+                for name in self._captures:
+                    self._seats[name] = Seat(name, f"monitor.{CAPTURE}")
+                self._captures = []
+            self.run_once()
+            self._metrics.follow()
+            time.sleep(_TICK_S)
+
+    def run_once(self) -> None:
+        """One look at every worker."""
+        for seat in self._seats.values():
+            self._reap(seat)
+            self._unstick(seat)
+            if seat.process is None and self._clock() >= seat.start_at_ns:
+                self._start(seat)
+        self._note_failing()
+
+    def _may_capture(self, since_ns: int) -> bool:
+        """Cameras start once parts can be judged and rejects sent, so that none is lost to our own start; a
+        broker that is away is waited for only a moment."""
+        if not self._board.read(SCORING, Word.EVER_RAN):
+            # A scorer that can't start must not keep the cameras' state a secret.
+            return len(self._seats[SCORING].deaths) >= 2
+        linked = self._board.read(PUBLISH, Word.EVER_LINKED)
+        waited = self._clock() - max(since_ns, self._board.read(SCORING, Word.SINCE_NS))
+        return bool(linked) or waited > _BROKER_PATIENCE_NS
+
+    def _start(self, seat: Seat) -> None:
+        now = self._clock()
+        self._board.write(seat.name, Word.STATE, WorkerState.ABSENT)
+        self._board.write(seat.name, Word.PROMISE_NS, now + int(self._policy.starting_s * 1e9))
+        post = Post(
+            name=seat.name,
+            folder=str(self.folder),
+            session=str(self.session),
+            supervisor=os.getpid(),
+            settings=settings_for(self._settings, seat.name),
+        )
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_VARIABLES)
+        }
+        seat.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", seat.module],
+            stdin=subprocess.PIPE,
+            env=environment,
+            # Ctrl-C in a terminal is for the supervisor, which stops the workers in order.
+            process_group=0,
+        )
+        if seat.process.stdin is None:
+            raise RuntimeError("a worker without standard input")
+        try:
+            seat.process.stdin.write(post.wire())
+            seat.process.stdin.close()
+        except BrokenPipeError:
+            self._log.warning("worker %s died before it took up its post", seat.name)
+
+    def _reap(self, seat: Seat) -> None:
+        if seat.process is None or (code := seat.process.poll()) is None:
+            return
+        now = self._clock()
+        seat.process = None
+        self._board.write(seat.name, Word.STATE, WorkerState.ABSENT)
+        seat.deaths.append(now)
+        while seat.deaths and now - seat.deaths[0] > self._policy.window_s * 1e9:
+            seat.deaths.popleft()
+        pause = self._policy.pause_s(len(seat.deaths))
+        seat.start_at_ns = now + int(pause * 1e9)
+        seat.restarts += 1
+        self._board.write(seat.name, Word.RESTARTS, seat.restarts)
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        self._log.error("worker %s ended %s; next start in %.1f s", seat.name, how, pause)
+
+    def _unstick(self, seat: Seat) -> None:
+        if seat.process is None or self._clock() <= self._board.read(seat.name, Word.PROMISE_NS):
+            return
+        self._log.error("worker %s is stuck and is killed", seat.name)
+        # One kill: the record's promise is renewed, and `_reap` sees the death.
+        self._board.write(seat.name, Word.PROMISE_NS, self._clock() + 5_000_000_000)
+        seat.process.kill()
+
+    def _note_failing(self) -> None:
+        failing = 0
+        for place, name in enumerate(roll(self._settings)):
+            seat = self._seats.get(name)
+            if seat is None:
+                continue
+            now = self._clock()
+            recent = [death for death in seat.deaths if now - death <= self._policy.window_s * 1e9]
+            if len(recent) >= self._policy.most_deaths:
+                failing |= 1 << place
+        if failing != self._board.read(SUPERVISOR, Word.FAILING):
+            self._board.write(SUPERVISOR, Word.FAILING, failing)
+
+    def _stop_all(self) -> None:
+        """Captures first, then what they left is scored, then published, then kept."""
+        if not hasattr(self, "_board"):
+            return
+        self._log.info("stopping")
+        self._board.write(SUPERVISOR, Word.STOPPING, 1)
+        policy = self._stop_policy
+        self._end([name for name in self._seats if name.startswith(f"{CAPTURE}-")], policy.captures_s)
+        drained_by = self._clock() + int(policy.drain_s * 1e9)
+        while self._clock() < drained_by and any(ring.waiting() for ring in self._rings.values()):
+            time.sleep(0.01)
+        self._end([SCORING], policy.scorer_s)
+        self._end([PUBLISH], policy.publisher_s)
+        self._end([SNAPSHOTS], policy.snapshots_s)
+        self._metrics.close()
+        for name, ring in self._rings.items():
+            tally = ring.tally()
+            self._log.info(
+                "camera %s: %d frames: %d passed, %d rejected, %d uninspected",
+                name,
+                ring.last_frame(),
+                tally.passed,
+                tally.rejected,
+                sum(tally.uninspected),
+            )
+            ring.close()
+        self._board.close()
+
+    def _end(self, names: list[str], within_s: float) -> None:
+        """SIGTERM, and SIGKILL for who does not heed it in time."""
+        processes = [seat.process for name in names if (seat := self._seats[name]).process is not None]
+        running = [process for process in processes if process is not None and process.poll() is None]
+        for process in running:
+            process.terminate()
+        until = self._clock() + int(within_s * 1e9)
+        for process in running:
+            try:
+                process.wait(max(0.0, (until - self._clock()) / 1e9))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def run(settings: Settings) -> int:
+    """The `run` command."""
+    return Supervisor(settings).run()
