@@ -7,6 +7,7 @@ a second inspection. Nothing here may depend on what is in the image: no stretch
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,21 +85,38 @@ def decode(content: bytes) -> Image:
     return _eight_bits(image)
 
 
+def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tuple[Path, bytes, Image]]:
+    """Each usable file with its content and image; `say` hears of the others: `skipped: name: why`."""
+    for file in files:
+        try:
+            content = file.read_bytes()
+            image = decode(content)
+        except OSError as error:
+            say(f"skipped: {file}: {error.strerror or error}")
+        except ImageError as error:
+            say(f"skipped: {file}: {error}")
+        else:
+            yield file, content, image
+
+
 def prepare(image: Image, size: int) -> NDArray[np.float32]:
     """An image as the network's input: float32 (3, size, size), RGB, ImageNet-normalised.
 
     `image` is uint8 (H, W, 3) BGR or (H, W) mono, which becomes three equal channels. Raises ValueError for
     any other array.
     """
+    return normalised(squashed(image, size))
+
+
+def squashed(image: Image, size: int) -> Image:
+    """`prepare`'s first half: the image at (size, size), still uint8, BGR or mono; maybe `image` itself."""
     if (
         image.dtype != np.uint8
         or image.ndim not in (2, 3)
-        or image.size == 0
+        or not image.size
         or image.shape[2:] not in ((), (3,))
     ):
-        raise ValueError(
-            f"an image is uint8 (H, W, 3) BGR or (H, W) mono, not {image.dtype} {tuple(image.shape)}"
-        )
+        raise ValueError(f"an image is uint8 (H, W, 3) or (H, W), not {image.dtype} {tuple(image.shape)}")
     rows, columns = image.shape[:2]
     small: Any = image
     while min(rows, columns) >= 4 * size and rows % 2 == 0 and columns % 2 == 0:
@@ -109,9 +127,14 @@ def prepare(image: Image, size: int) -> NDArray[np.float32]:
         small = cv2.resize(small, (min(columns, size), min(rows, size)), interpolation=cv2.INTER_AREA)
     if rows < size or columns < size:
         small = cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
-    prepared = np.empty((3, size, size), np.float32)
+    return np.asarray(small, np.uint8)
+
+
+def normalised(image: Image) -> NDArray[np.float32]:
+    """`prepare`'s second half: float32 (3, H, W), RGB, ImageNet-normalised."""
+    prepared = np.empty((3, *image.shape[:2]), np.float32)
     for channel in range(3):
-        plane = small if small.ndim == 2 else small[:, :, 2 - channel]
+        plane = image if image.ndim == 2 else image[:, :, 2 - channel]
         np.multiply(plane, _SCALE[channel], out=prepared[channel], casting="unsafe")
         prepared[channel] += _SHIFT[channel]
     return prepared

@@ -97,6 +97,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     """The mean training loss of each epoch."""
     select_maps: tuple[float, ...]
     """The mean anomaly map of the select images after each epoch; the smallest one's student was kept."""
+    seen: tuple[str, ...] = ()
+    """The first 16 digits of the sha256 of each file that trained or chose the student: none of them may
+    calibrate."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -161,6 +161,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """What a device runs, float32 first."""
+    return (F32, F16) if device.type == "cuda" else (F32,)
+
+
 def _choose_runtime(name: str) -> str:
     if name == "openvino":
         raise RecipeError('runtime "openvino" is not supported yet: use auto or torch')

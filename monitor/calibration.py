@@ -1,0 +1,193 @@
+"""The threshold, from good images that neither trained nor chose the student, by split conformal prediction.
+
+With n calibration scores and a rate r the threshold is the score of rank ceil((n + 1)(1 - r)). The guarantee:
+a new good part's score lies above it with a probability of at most r, on average over calibration sets, and
+at least r - 1 / (n + 1) if no two scores are equal (Vovk et al. 2005; Lei et al. 2018, theorem 2.2).
+
+Its condition: calibration images and future good parts are exchangeable, that is, any order of them would
+have been as likely. Consecutive frames of one part are not, nor are images from before a change of light,
+lens or product. The guarantee says nothing about defects.
+
+Must never look at a defective image: what is rejected is decided by what is good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor import images as image_files
+from monitor.progress import Progress
+from monitor.recipe import Calibration, Recipe
+from monitor.runtime import Scorer, choose_device, precisions
+
+_USUAL_SPREAD = 0.4
+"""Standard deviation of the logarithm of good parts' scores, and how many scores this guess is worth."""
+_USUAL_WEIGHT = 4
+_TINY = float(np.finfo(np.float32).tiny)
+_BATCH = 8
+
+
+class CalibrationError(Exception):
+    """There is no threshold to be had from these images; the message is one line with the fix."""
+
+
+def rank(count: int, overkill: float) -> int:
+    """Which of `count` ascending scores is the threshold, counted from 1; above `count`: there are too few.
+
+    Raises ValueError unless 0 < overkill < 1.
+    """
+    if not 0 < overkill < 1:
+        raise ValueError(f"overkill is a rate between 0 and 1, not {overkill}")
+    # Rounded first: (99 + 1) * (1 - 0.01) is a hair above 99 in binary.
+    return math.ceil(round((count + 1) * (1 - overkill), 9))
+
+
+def needed(overkill: float) -> int:
+    """The fewest scores that carry the guarantee for this rate: 99 for 0.01."""
+    return math.ceil(round(1 / overkill, 9)) - 1
+
+
+def calibrated(scores: Sequence[float], overkill: float) -> Calibration:
+    """The threshold from good images' scores (n floats, any order). Raises CalibrationError, ValueError.
+
+    With too few scores for the rate there is no guarantee; the threshold is then the largest score times a
+    margin. Beyond the largest score the tail of the scores' logarithms is taken to fall exponentially with
+    their spread s. The largest of n is exceeded with probability 1 / (n + 1), so the level that is exceeded
+    with probability r lies s * ln(1 / ((n + 1) r)) further on. The margin so shrinks to nothing as n grows to
+    where the guarantee begins. Few scores say little of their spread: they are weighed against a usual one.
+    """
+    if not scores:
+        raise CalibrationError("no good images to calibrate with")
+    ordered = np.sort(np.asarray(scores, np.float64))
+    if not np.isfinite(ordered).all() or ordered[0] < 0:
+        raise CalibrationError("a calibration score is not finite: train the recipe again")
+    count, place = len(ordered), rank(len(ordered), overkill)
+    guaranteed = place <= count
+    threshold = float(ordered[place - 1]) if guaranteed else float(ordered[-1]) * _margin(ordered, overkill)
+    return Calibration(
+        threshold=max(threshold, _TINY),
+        overkill=overkill,
+        guaranteed=guaranteed,
+        scores=tuple(float(score) for score in scores),
+    )
+
+
+def _margin(scores: NDArray[np.float64], overkill: float) -> float:
+    logs = np.log(np.maximum(scores, _TINY))
+    squares = float(((logs - logs.mean()) ** 2).sum())
+    freedom = len(scores) - 1
+    spread = math.sqrt((_USUAL_WEIGHT * _USUAL_SPREAD**2 + squares) / (_USUAL_WEIGHT + freedom))
+    return math.exp(spread * math.log(1 / ((len(scores) + 1) * overkill)))
+
+
+def explain(calibration: Calibration) -> str:
+    """One line for a person."""
+    count, percent = len(calibration.scores), 100 * calibration.overkill
+    threshold = f"threshold {calibration.threshold:.4g} from {count} calibration images"
+    if calibration.guaranteed:
+        return f"{threshold}: at most {percent:g} % of good parts are rejected, if they are like these images"
+    more = needed(calibration.overkill) - count
+    return f"{threshold}: an estimate; {more} more good images are needed to guarantee {percent:g} % overkill"
+
+
+def scores_of(
+    scorer: Scorer, files: Sequence[Path], say: Callable[[str], None], progress: Progress, task: str
+) -> list[float]:
+    """The scores of the files that are readable; `say` hears of the others."""
+    scores: list[float] = []
+    waiting: list[image_files.Image] = []
+    for done, file in enumerate(files, start=1):
+        waiting += [image for _, _, image in image_files.readable([file], say)]
+        if len(waiting) == _BATCH or done == len(files):
+            scores += [result.score for result in scorer.score(waiting)]
+            waiting = []
+        progress.update(task, done, len(files))
+    return scores
+
+
+def calibrate(
+    recipe: Recipe,
+    files: Sequence[Path],
+    *,
+    overkill: float,
+    device: str,
+    say: Callable[[str], None],
+    progress: Progress,
+) -> Recipe:
+    """The recipe with thresholds from these files for every precision the device runs, not yet committed.
+
+    Raises CalibrationError, RecipeError, ValueError.
+    """
+    found = {}
+    hear = say
+    for precision in precisions(choose_device(device)):
+        scorer = recipe.scorer(device=device, precision=precision)
+        scores = scores_of(scorer, files, hear, progress, f"calibrate {precision}")
+        found[scorer.calibration_key] = calibrated(scores, overkill)
+        hear = _unheard  # what is skipped has been said once
+    return recipe.with_calibration({**recipe.document.calibration, **found})
+
+
+def _unheard(line: str) -> None:
+    """A `say` for lines that were said before."""
+
+
+def calibrate_recipe(
+    *,
+    recipe: Path,
+    images: Path,
+    overkill: float,
+    say: Callable[[str], None],
+    progress: Progress,
+    device: str = "auto",
+) -> Recipe:
+    """Sets a recipe's threshold anew from the good images in a folder, at any depth, and commits it.
+
+    Images that trained or chose the student are left out. Raises CalibrationError, RecipeError.
+    """
+    if not 0 < overkill < 1:
+        raise CalibrationError(f"overkill is a rate between 0 and 1, not {overkill}")
+    loaded = Recipe.load(recipe)
+    try:
+        files = image_files.find(images)
+    except image_files.ImageError as error:
+        raise CalibrationError(f"{images}: {error}") from None
+    seen = frozenset(loaded.document.training.seen if loaded.document.training else ())
+    fresh = [file for file in files if not seen or file_mark(file) not in seen]
+    if len(fresh) < len(files):
+        say(f"left out: {len(files) - len(fresh)} images that the recipe was trained on")
+    if not fresh:
+        why = "all of them trained this recipe" if files else "there are none"
+        raise CalibrationError(f"{images}: no images to calibrate with: {why}")
+    # Thresholds of other ways of running would be from other images.
+    stripped = loaded.with_calibration({})
+    try:
+        calibrated_recipe = calibrate(
+            stripped, fresh, overkill=overkill, device=device, say=say, progress=progress
+        )
+    except CalibrationError as error:
+        raise CalibrationError(f"{images}: {error}") from None
+    committed = calibrated_recipe.commit()
+    for key, calibration in committed.document.calibration.items():
+        say(f"{key}: {explain(calibration)}")
+    return committed
+
+
+def file_mark(file: Path) -> str:
+    """By what a recipe remembers an image file: 16 digits of its sha256; empty when it can't be read."""
+    try:
+        return content_mark(file.read_bytes())
+    except OSError:
+        # Whoever reads it next says why it can't be used.
+        return ""
+
+
+def content_mark(content: bytes) -> str:
+    """`file_mark` for a file's bytes."""
+    return hashlib.sha256(content).hexdigest()[:16]

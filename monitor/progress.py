@@ -1,0 +1,102 @@
+"""How long work shows that it is alive: on a terminal a bar with the time left, elsewhere a line at times.
+
+Must never be the reason that work is slow or fails: it draws a few times a second at most.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+_BAR = 24
+_REDRAW_S = 0.1
+_LINE_EVERY_S = 5.0
+
+
+class Progress(Protocol):
+    """What long work reports to."""
+
+    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` steps of `task` are finished; the last call of a task has done == total."""
+
+
+class Silent:
+    """For those who don't want to know."""
+
+    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+        """Does nothing."""
+
+
+class Bar:
+    """One line of a terminal, drawn over and over."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._pace = _Pace(clock)
+        self._drawn = -math.inf
+
+    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+        left = self._pace.left(task, done, total)
+        finished = done >= total
+        if not finished and self._clock() - self._drawn < _REDRAW_S:
+            return
+        self._drawn = self._clock()
+        filled = _BAR * done // max(total, 1)
+        text = f"{task} [{'#' * filled}{'.' * (_BAR - filled)}] {done}/{total} {left} {note}".rstrip()
+        width = shutil.get_terminal_size().columns
+        self._stream.write("\r\x1b[K" + text[: width - 1] + ("\n" if finished else ""))
+        self._stream.flush()
+
+
+class Lines:
+    """Plain lines for logs and pipes: one every few seconds, and each task's last."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._pace = _Pace(clock)
+        self._written = clock()
+
+    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+        left = self._pace.left(task, done, total)
+        if done < total and self._clock() - self._written < _LINE_EVERY_S:
+            return
+        self._written = self._clock()
+        self._stream.write(f"{task}: {done}/{total} {left} {note}".rstrip() + "\n")
+        self._stream.flush()
+
+
+def on(stream: TextIO) -> Progress:
+    """A bar if `stream` is a terminal, else plain lines."""
+    return Bar(stream) if stream.isatty() else Lines(stream)
+
+
+class _Pace:
+    """The time left of the task at hand, from the time its steps took so far."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._task = ""
+        self._began = 0.0
+        self._at = 0
+
+    def left(self, task: str, done: int, total: int) -> str:
+        now = self._clock()
+        if task != self._task or done < self._at:
+            self._task, self._began, self._at = task, now, done
+        steps = done - self._at
+        if done >= total:
+            return f"in {_duration(now - self._began)}" if steps else ""
+        return f"{_duration((now - self._began) / steps * (total - done))} left" if steps else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

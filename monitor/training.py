@@ -1,0 +1,209 @@
+"""Training a recipe: a student learns to see good images as its teacher does (the paper's section 3.2).
+
+SGD with rate 0.4, momentum 0.9 and weight decay 1e-4 on batches of 32, as in the official code; the student
+with the lowest mean anomaly map on images it did not learn from is kept. The images are split 70 / 10 / 20:
+to train, to select that student, and to calibrate the threshold, since a threshold from images that chose the
+student is not honest.
+
+The same images, seed and machine give the same recipe. Must never look at a defective image, and never
+commit a recipe whose loss went astray.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from monitor import images as image_files
+from monitor.calibration import calibrate, content_mark, explain
+from monitor.fitting import TrainingError, batch_size, fit
+from monitor.images import Image, ImageError
+from monitor.progress import Progress
+from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
+from monitor.runtime import choose_device
+from monitor.teacher import LEVELS, find, trunk_weights
+
+FEWEST = 3
+_PICTURE_BYTES = 2 << 30
+"""Pictures are kept up to this (10,000 at 256x256); the rest are read anew in every epoch."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of images by what they are for; no image is for two things, except as the paper has it."""
+
+    train: tuple[int, ...]
+    select: tuple[int, ...]
+    calibrate: tuple[int, ...]
+
+
+class Examples:
+    """The usable images of a folder, squashed to the network's input size, by index."""
+
+    def __init__(self, size: int) -> None:
+        self.files: list[Path] = []
+        self.marks: list[str] = []
+        self._size = size
+        self._kept: dict[int, Image] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def add(self, file: Path, content: bytes, image: Image) -> None:
+        """`image` is what is in `content`, uint8 (H, W, 3) BGR or (H, W) mono."""
+        picture = image_files.squashed(image, self._size)
+        if self._bytes + picture.nbytes <= _PICTURE_BYTES:
+            self._kept[len(self.files)] = picture
+            self._bytes += picture.nbytes
+        self.files.append(file)
+        self.marks.append(content_mark(content))
+
+    def __getitem__(self, index: int, /) -> Image:
+        """Raises TrainingError when the file, read before, can't be read any more."""
+        if index in self._kept:
+            return self._kept[index]
+        try:
+            return image_files.squashed(image_files.read(self.files[index]), self._size)
+        except ImageError as error:
+            raise TrainingError(f"{self.files[index]}: {error}, while it was trained on") from None
+
+
+def split(count: int, seed: int, *, as_paper: bool) -> Split:
+    """70 / 10 / 20 at random, each at least one; as in the paper: 80 / 20, and the 20 calibrate too.
+
+    Raises TrainingError for fewer than 3 images.
+    """
+    if count < FEWEST:
+        raise TrainingError(f"{count} usable images: at least {FEWEST} good images are needed, better 100")
+    order = tuple(int(i) for i in np.random.default_rng(seed).permutation(count))
+    fifth = max(1, round(0.2 * count))
+    if as_paper:
+        return Split(train=order[fifth:], select=order[:fifth], calibrate=order[:fifth])
+    tenth = max(1, round(0.1 * count))
+    return Split(order[fifth + tenth :], order[fifth : fifth + tenth], order[:fifth])
+
+
+def train_recipe(
+    *,
+    name: str,
+    recipes: Path,
+    images: Path,
+    teacher: str | None,
+    teacher_weights: Path | None,
+    teachers: Path,
+    size: int = 256,
+    epochs: int = 100,
+    overkill: float = 0.01,
+    seed: int = 0,
+    device: str = "auto",
+    as_paper: bool = False,
+    roi: Roi | None = None,
+    say: Callable[[str], None],
+    progress: Progress,
+) -> Recipe:
+    """Trains, calibrates and commits `recipes`/`name` from the good images in a folder, at any depth.
+
+    `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; `roi` is only
+    recorded, for images that were cut to it when they were collected. Raises TrainingError, and what
+    finding the teacher (TeacherError), calibrating (CalibrationError) and writing (RecipeError) raise.
+    """
+    check_name(name)
+    if not 32 <= size <= 2048:
+        raise TrainingError(f"size is 32 to 2048 pixels, not {size}")
+    if epochs < 1:
+        raise TrainingError(f"epochs must be at least 1, not {epochs}")
+    if not 0 < overkill < 1:
+        raise TrainingError(f"overkill is a rate between 0 and 1, not {overkill}")
+    began = time.monotonic()
+    where = choose_device(device)
+    examples, skipped = _examples(images, size, say, progress)
+    parts = split(len(examples), seed, as_paper=as_paper)
+    say(
+        f"{len(examples)} images: {len(parts.train)} to train, {len(parts.select)} to select, "
+        f"{len(parts.calibrate)} to calibrate"
+        + (" (the same as select, as in the paper: the threshold is too low)" if as_paper else "")
+    )
+    found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
+    fitted = fit(
+        found.trunk,
+        found.architecture,
+        examples,
+        parts.train,
+        parts.select,
+        epochs=epochs,
+        seed=seed,
+        device=where,
+        progress=progress,
+        batch=batch_size(len(parts.train), as_paper=as_paper),
+    )
+    taught = trunk_weights(found.trunk)
+    document = Document(
+        name=name,
+        teacher=TeacherEntry(
+            name=found.name,
+            architecture=found.architecture,
+            sha256=found.sha256,
+            origin=found.origin,
+            weights=weights_file("teacher", taught),
+        ),
+        student=weights_file("student", fitted.student),
+        levels=LEVELS[found.architecture],
+        size=size,
+        roi=roi,
+        training=Training(
+            utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            images=len(examples),
+            train=len(parts.train),
+            select=len(parts.select),
+            calibrate=len(parts.calibrate),
+            skipped=skipped,
+            epochs=epochs,
+            best_epoch=fitted.best_epoch,
+            seed=seed,
+            as_paper=as_paper,
+            optimiser=fitted.optimiser,
+            device=str(where),
+            torch=str(torch.__version__),
+            seconds=round(time.monotonic() - began, 1),
+            losses=fitted.losses,
+            select_maps=fitted.select_maps,
+            seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
+        ),
+    )
+    draft = Recipe(recipes.absolute() / name, document, "", taught, fitted.student)
+    held_out = [examples.files[i] for i in sorted(parts.calibrate)]
+    recipe = calibrate(
+        draft, held_out, overkill=overkill, device=str(where), say=say, progress=progress
+    ).commit()
+    for key, calibration in recipe.document.calibration.items():
+        say(f"{key}: {explain(calibration)}")
+    say(f"recipe {name}: {recipe.sha[:12]} in {recipe.folder}")
+    return recipe
+
+
+def _examples(
+    folder: Path, size: int, say: Callable[[str], None], progress: Progress
+) -> tuple[Examples, int]:
+    """The usable images and the number of the others. Raises TrainingError when there are none."""
+    try:
+        files = image_files.find(folder)
+    except ImageError as error:
+        raise TrainingError(f"{folder}: {error}") from None
+    if not files:
+        kinds = " ".join(sorted(suffix[1:] for suffix in image_files.SUFFIXES))
+        raise TrainingError(f"{folder}: no images there ({kinds}, at any depth)")
+    examples = Examples(size)
+    for done, file in enumerate(files, start=1):
+        for _, content, image in image_files.readable([file], say):
+            examples.add(file, content, image)
+        progress.update("read", done, len(files))
+    if not len(examples):
+        raise TrainingError(f"{folder}: none of the {len(files)} images there can be read")
+    return examples, len(files) - len(examples)
