@@ -173,7 +173,69 @@ def _collect(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from monitor import places, progress
+    from monitor.calibration import CalibrationError
+    from monitor.recipe import RecipeError
+    from monitor.teacher import TeacherError
+    from monitor.training import TrainingError, train_recipe
+
+    settings = _settings(options)
+    regions = {camera.roi for camera in settings.camera if camera.recipe == options.recipe}
+    if len(regions) > 1:
+        return _fail(f"cameras of recipe {options.recipe!r} have different roi: train a recipe for each")
+    try:
+        recipe = train_recipe(
+            name=options.recipe,
+            recipes=places.recipes(settings),
+            images=options.images,
+            teacher=options.teacher,
+            teacher_weights=options.teacher_weights,
+            teachers=places.teachers(settings),
+            size=options.size,
+            epochs=options.epochs,
+            overkill=options.overkill,
+            seed=options.seed,
+            device=options.device,
+            as_paper=options.as_paper,
+            roi=next(iter(regions), None),
+            say=_say,
+            progress=progress.on(sys.stderr),
+        )
+    except (TrainingError, CalibrationError, TeacherError, RecipeError) as error:
+        return _fail(str(error))
+    _say(f"recipe {options.recipe!r} is in {recipe.folder}")
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from monitor import places, progress
+    from monitor.calibration import CalibrationError, calibrate_recipe
+    from monitor.recipe import RecipeError
+
+    settings = _settings(options)
+    try:
+        calibrate_recipe(
+            recipe=places.recipes(settings) / options.recipe,
+            images=options.images,
+            overkill=options.overkill,
+            say=_say,
+            progress=progress.on(sys.stderr),
+        )
+    except (CalibrationError, RecipeError) as error:
+        return _fail(str(error))
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
     raise NotImplementedError
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -71,6 +71,7 @@ class _Connection:
         self._settings, self._topics = settings, topics
         self._v5 = settings.protocol == 5
         self._reason: ReasonCode | None = None
+        self._subscribed = not topics
         self.client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -119,10 +120,7 @@ class _Connection:
             raise ConnectError(f"broker {where}: unknown host; check mqtt.host") from error
         except (OSError, ValueError) as error:
             raise ConnectError(f"broker {where} can't be reached: {error}") from error
-        until = time.monotonic() + _CONNECT_S
-        while self._reason is None and time.monotonic() < until:
-            if self.client.loop(0.05) != paho.MQTT_ERR_SUCCESS:
-                break
+        self._loop_until(lambda: self._reason is not None)
         if self._reason is None:
             self.abort()
             hint = "; for an MQTT 3.1.1 broker set mqtt.protocol = 4" if self._v5 else ""
@@ -136,6 +134,14 @@ class _Connection:
             }
             fix = fixes.get(str(self._reason), "see the broker's log")
             raise ConnectError(f"broker {where} refuses the connection: {self._reason}; {fix}")
+        # Up means that the gateway is heard too.
+        self._loop_until(lambda: self._subscribed)
+
+    def _loop_until(self, condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + _CONNECT_S
+        while not condition() and time.monotonic() < until:
+            if self.client.loop(0.05) != paho.MQTT_ERR_SUCCESS:
+                break
 
     def abort(self) -> None:
         """Ends the connection without a DISCONNECT, so that the broker sends the Will."""
@@ -201,6 +207,7 @@ class _Connection:
         reasons: list[ReasonCode],
         properties: Properties | None,
     ) -> None:
+        self._subscribed = True
         if any(reason.is_failure for reason in reasons):
             self.refusal = "the broker does not let us hear acks and resets; see its ACL"
 

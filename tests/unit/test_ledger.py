@@ -116,7 +116,9 @@ def test_uninspected_fails_safe_unless_the_settings_say_otherwise() -> None:
     assert not is_for_gate(lost, Mode.EVERY_PART, OnUninspected.STOP)
     bad = Closed(Verdict.REJECT, Reason.NONE, True, True, 0, 0)
     assert is_for_gate(bad, Mode.EVERY_PART, OnUninspected.PASS)
-    assert not is_for_gate(Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0), Mode.EVERY_PART, OnUninspected.REJECT)
+    assert not is_for_gate(
+        Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0), Mode.EVERY_PART, OnUninspected.REJECT
+    )
 
 
 def test_a_live_view_never_actuates() -> None:

@@ -1,0 +1,132 @@
+"""The link to a real Mosquitto: what is late is never sent, and an outage leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from monitor.mqtt import ConnectError, Link, LinkState, Will, probe
+from monitor.settings import MqttSettings
+from tests.real.line import Witness
+from tests.real.mosquitto import Mosquitto, free_port
+
+
+def link(port: int, **more: object) -> Link:
+    settings = MqttSettings(port=port, **more)  # type: ignore[arg-type]
+    return Link(settings, "t", lambda: Will("p/l/status", b'{"state": "offline"}'), ("p/l/+/ack",))
+
+
+def turn(links: Link, until: Callable[[], bool], within_s: float = 10.0) -> None:
+    end = time.monotonic() + within_s
+    while not until():
+        assert time.monotonic() < end, f"not within {within_s} s; link {links.state}: {links.trouble}"
+        links.step()
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_message_is_acknowledged_by_the_broker(protocol: int) -> None:
+    with Mosquitto() as broker:
+        witness = Witness(broker.port, "p/l")
+        line = link(broker.port, protocol=protocol)
+        turn(line, lambda: line.state is LinkState.UP)
+        sent = line.send("p/l/top/reject", b"{}", ttl_ms=500)
+        acknowledged: set[int] = set()
+
+        def heard() -> bool:
+            acknowledged.update(line.take_acknowledged())
+            return sent in acknowledged
+
+        turn(line, heard)
+        assert not line.owes()
+        turn(line, lambda: bool(witness.heard("top/reject")))
+        line.close()
+        witness.close()
+
+
+def test_what_a_dead_connection_held_is_not_sent_by_the_next_one() -> None:
+    with Mosquitto() as broker:
+        witness = Witness(broker.port, "p/l")
+        line = link(broker.port)
+        turn(line, lambda: line.state is LinkState.UP)
+        broker.signal(signal.SIGSTOP)
+        assert line.send("p/l/top/reject", b'{"n": 1}', ttl_ms=500) is not None
+        line.drop("not acknowledged in time")
+        broker.stop()
+        assert line.send("p/l/top/reject", b'{"n": 2}') is None, (
+            "nothing is taken while there is no connection"
+        )
+        broker.start()
+        turn(line, lambda: line.state is LinkState.UP)
+        line.send("p/l/top/reject", b'{"n": 3}')
+        turn(line, lambda: bool(witness.heard("top/reject")))
+        time.sleep(0.5)
+        assert [message.payload["n"] for message in witness.heard("top/reject")] == [3]
+        line.close()
+        witness.close()
+
+
+def test_a_frozen_broker_is_noticed_by_the_keepalive() -> None:
+    with Mosquitto() as broker:
+        line = link(broker.port, keepalive_s=1)
+        turn(line, lambda: line.state is LinkState.UP)
+        broker.signal(signal.SIGSTOP)
+        turn(line, lambda: line.state is not LinkState.UP, within_s=5.0)
+        broker.signal(signal.SIGCONT)
+        turn(line, lambda: line.state is LinkState.UP)
+        assert line.generation == 2
+        line.close()
+
+
+def test_a_connection_that_breaks_leaves_the_will_and_a_goodbye_does_not() -> None:
+    with Mosquitto() as broker:
+        witness = Witness(broker.port, "p/l")
+        line = link(broker.port)
+        turn(line, lambda: line.state is LinkState.UP)
+        line.close()
+        time.sleep(0.3)
+        assert not witness.heard("status")
+        line = link(broker.port)
+        turn(line, lambda: line.state is LinkState.UP)
+        line.drop("gone")
+        turn(line, lambda: bool(witness.heard("status")))
+        assert witness.status()["state"] == "offline"
+        line.close()
+        witness.close()
+
+
+def test_the_gateways_words_are_heard() -> None:
+    with Mosquitto() as broker:
+        witness = Witness(broker.port, "p/l")
+        line = link(broker.port)
+        turn(line, lambda: line.state is LinkState.UP)
+        witness.say("top/ack", '{"event_id": "x", "result": "accepted"}')
+        heard: list[str] = []
+
+        def listens() -> bool:
+            heard.extend(message.topic for message in line.take_received())
+            return heard == ["p/l/top/ack"]
+
+        turn(line, listens)
+        line.close()
+        witness.close()
+
+
+def test_a_broker_that_cant_be_reached_is_one_line_with_the_fix() -> None:
+    with pytest.raises(ConnectError, match=r"broker 127\.0\.0\.1:\d+ can't be reached: .*refused"):
+        probe(MqttSettings(port=free_port()), "t")
+    with pytest.raises(ConnectError, match=r"unknown host; check mqtt\.host"):
+        probe(MqttSettings(host="no-such-host.invalid"), "t")
+
+
+def test_a_wrong_password_is_one_line_with_the_fix() -> None:
+    secret = MqttSettings(port=1, username="line", password="wrong")  # type: ignore[arg-type]
+    with (
+        Mosquitto(extra="allow_anonymous false") as broker,
+        pytest.raises(ConnectError, match=r"check mqtt\.username and password") as refused,
+    ):
+        probe(secret.model_copy(update={"port": broker.port}), "t")
+    assert "wrong" not in str(refused.value)

@@ -1,0 +1,165 @@
+"""A real line: `line-monitor run` as a process, and a witness that hears all it says over MQTT."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from monitor import places
+from monitor.board import Board, Word
+from monitor.ring import Ring
+from monitor.settings import Settings, load
+from monitor.worker import roll
+
+
+@dataclass
+class Heard:
+    topic: str
+    payload: dict[str, Any]
+    retained: bool
+    at: float
+    """time.monotonic() on arrival."""
+
+
+class Witness:
+    """Hears everything below a prefix, over all the broker's restarts."""
+
+    def __init__(self, port: int, prefix: str) -> None:
+        self.prefix = prefix
+        self.messages: list[Heard] = []
+        self._lock = threading.Lock()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.reconnect_delay_set(0.1, 0.5)
+        self._client.on_connect = lambda client, *rest: client.subscribe(f"{prefix}/#", qos=1)
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", port, keepalive=5)
+        self._client.loop_start()
+
+    def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        heard = Heard(
+            message.topic.removeprefix(f"{self.prefix}/"),
+            json.loads(message.payload),
+            message.retain,
+            time.monotonic(),
+        )
+        with self._lock:
+            self.messages.append(heard)
+
+    def heard(self, topic: str, since: float = 0.0) -> list[Heard]:
+        with self._lock:
+            return [message for message in self.messages if message.topic == topic and message.at >= since]
+
+    def verdicts(self, camera: str) -> dict[int, set[tuple[str, str]]]:
+        """By frame: every (event_id, verdict) that was told, on either topic."""
+        told: dict[int, set[tuple[str, str]]] = {}
+        for topic in (f"{camera}/verdict", f"{camera}/reject"):
+            for message in self.heard(topic):
+                payload = message.payload
+                told.setdefault(payload["frame"], set()).add((payload["event_id"], payload["verdict"]))
+        return told
+
+    def status(self) -> dict[str, Any]:
+        said = self.heard("status")
+        return said[-1].payload if said else {}
+
+    def say(self, topic: str, payload: str = "", retain: bool = False) -> None:
+        self._client.publish(f"{self.prefix}/{topic}", payload, qos=1, retain=retain).wait_for_publish(5)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@dataclass
+class Line:
+    """`with Line(config, port) as line:` runs the service of that settings file."""
+
+    config: Path
+    port: int
+    environment: dict[str, str] = field(default_factory=dict)
+    settings: Settings = field(init=False)
+    witness: Witness = field(init=False)
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __enter__(self) -> Line:
+        self.settings = load(self.config)
+        self.witness = Witness(self.port, self.settings.prefix)
+        self.start()
+        return self
+
+    def start(self) -> None:
+        self.log = self.config.with_suffix(".log")
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "monitor.cli", "--config", str(self.config), "run"],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment},
+            )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+        self.witness.close()
+        if error is not None:
+            print(self.log.read_text())
+
+    def stop(self, within_s: float = 10.0) -> float:
+        """SIGTERM; returns how long it took to end."""
+        start = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        return time.monotonic() - start
+
+    def await_ready(self, within_s: float = 60.0) -> None:
+        self.wait_for(lambda: self.witness.status().get("ready") is True, within_s, "ready")
+
+    def wait_for(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
+        """Waits until it holds; returns how long that took."""
+        start = time.monotonic()
+        while not condition():
+            if self.process.poll() is not None:
+                raise AssertionError(f"the line ended while waiting for {what}:\n{self.log.read_text()}")
+            if time.monotonic() - start > within_s:
+                raise AssertionError(
+                    f"no {what} within {within_s} s; status {self.witness.status()}\n{self.log.read_text()}"
+                )
+            time.sleep(0.02)
+        return time.monotonic() - start
+
+    @property
+    def folder(self) -> Path:
+        return places.runtime(self.settings)
+
+    def ring(self, camera: str) -> Ring:
+        return Ring(self.folder, camera)
+
+    def pid(self, worker: str) -> int:
+        board = Board(self.folder / "board", roll(self.settings))
+        try:
+            return board.read(worker, Word.PID)
+        finally:
+            board.close()
+
+    def snapshots(self) -> list[Path]:
+        return sorted(places.snapshots(self.settings).rglob("*.jpg"))

@@ -1,0 +1,68 @@
+"""The scorer takes the most urgent work first, starves nobody, and says why it leaves a frame unscored."""
+
+from __future__ import annotations
+
+from monitor.frame import Frame, PixelFormat
+from monitor.scoring import Work, plan
+from monitor.settings import CameraSettings
+from monitor.verdict import Reason
+
+ALL = frozenset({"top", "side", "live"})
+
+
+def camera(name: str, **more: object) -> CameraSettings:
+    values: dict[str, object] = {"name": name, "source": "simulated://plate", "recipe": "plate", **more}
+    return CameraSettings(**values)  # type: ignore[arg-type]
+
+
+TOP, SIDE, LIVE = camera("top"), camera("side"), camera("live", mode="latest")
+
+
+def work(of: CameraSettings, number: int, decide_by: int) -> Work:
+    return Work(of, Frame(number, 0, 0, decide_by, decide_by, decide_by, -1, -1, 0, PixelFormat.Mono8, 1, 1))
+
+
+def names(works: tuple[Work, ...]) -> list[tuple[str, int]]:
+    return [(one.camera.name, one.frame.number) for one in works]
+
+
+def test_the_earliest_deadline_comes_first_across_cameras() -> None:
+    waiting = [work(TOP, 1, 500), work(TOP, 2, 300), work(SIDE, 9, 400)]
+    assert names(plan(waiting, 0, ALL, 2).batch) == [("top", 2), ("side", 9)]
+
+
+def test_a_slow_camera_is_served_though_a_fast_one_never_rests() -> None:
+    waiting = [work(TOP, n, 1000 + n) for n in range(2, 50)] + [work(SIDE, 1, 1001)]
+    assert names(plan(waiting, 0, ALL, 1).batch) == [("side", 1)]
+
+
+def test_a_batch_is_of_one_recipe() -> None:
+    other = camera("side", recipe="other")
+    waiting = [work(TOP, 1, 100), work(other, 1, 101), work(TOP, 2, 102)]
+    assert names(plan(waiting, 0, ALL, 16).batch) == [("top", 1), ("top", 2)]
+
+
+def test_overdue_frames_are_let_go() -> None:
+    todo = plan([work(TOP, 1, 100), work(TOP, 2, 101)], 100, ALL, 16)
+    assert names(todo.overdue) == [("top", 1)]
+    assert names(todo.batch) == [("top", 2)]
+
+
+def test_of_a_live_view_only_the_newest_frame_is_scored() -> None:
+    todo = plan([work(LIVE, 5, 100), work(LIVE, 7, 300), work(LIVE, 6, 200)], 0, ALL, 16)
+    assert names(todo.batch) == [("live", 7)]
+    assert {(one.frame.number, reason) for one, reason in todo.refused} == {
+        (5, Reason.SUPERSEDED),
+        (6, Reason.SUPERSEDED),
+    }
+
+
+def test_a_camera_without_its_recipe_is_told_apart() -> None:
+    todo = plan([work(TOP, 1, 100), work(SIDE, 1, 100)], 0, frozenset({"side"}), 16)
+    assert [(one.camera.name, reason) for one, reason in todo.refused] == [("top", Reason.NO_RECIPE)]
+    assert names(todo.batch) == [("side", 1)]
+
+
+def test_nothing_waits_nothing_is_done() -> None:
+    todo = plan([], 0, ALL, 16)
+    assert (todo.batch, todo.refused, todo.overdue) == ((), (), ())
