@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor import images as image_files
-from monitor.progress import Progress
-from monitor.recipe import Calibration, Recipe
+from monitor.progress import SILENT, Progress
+from monitor.recipe import REFERENCE, Calibration, Recipe
 from monitor.runtime import Scorer, choose_device, precisions
 
 _USUAL_SPREAD = 0.4
@@ -142,18 +142,21 @@ def calibrate_recipe(
     *,
     recipe: Path,
     images: Path,
-    overkill: float,
+    overkill: float | None = None,
     say: Callable[[str], None],
-    progress: Progress,
+    progress: Progress = SILENT,
     device: str = "auto",
 ) -> Recipe:
     """Sets a recipe's threshold anew from the good images in a folder, at any depth, and commits it.
 
-    Images that trained or chose the student are left out. Raises CalibrationError, RecipeError.
+    Images that trained or chose the student are left out. Without `overkill` the rate stays what it was.
+    Raises CalibrationError, RecipeError.
     """
+    loaded = Recipe.load(recipe)
+    if overkill is None:
+        overkill = loaded.document.calibration[REFERENCE].overkill
     if not 0 < overkill < 1:
         raise CalibrationError(f"overkill is a rate between 0 and 1, not {overkill}")
-    loaded = Recipe.load(recipe)
     try:
         files = image_files.find(images)
     except image_files.ImageError as error:

@@ -154,9 +154,12 @@ def _eight_bits(image: NDArray[Any]) -> Image:
 
 def _cut_short(content: bytes) -> bool:
     """True for a JPEG or PNG without its end, which the decoder would fill up with grey."""
-    tail = content[-4096:]
-    if content.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in tail
     if content.startswith(b"\x89PNG"):
-        return b"IEND" not in tail
-    return False
+        return b"IEND\xaeB`\x82" not in content
+    if not content.startswith(b"\xff\xd8"):
+        return False
+    # A preview inside a segment has an end of its own: step over the segments to the scan.
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return content.find(b"\xff\xd9", place) < 0

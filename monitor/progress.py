@@ -30,6 +30,9 @@ class Silent:
         """Does nothing."""
 
 
+SILENT = Silent()
+
+
 class Bar:
     """One line of a terminal, drawn over and over."""
 

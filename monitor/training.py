@@ -24,7 +24,7 @@ from monitor import images as image_files
 from monitor.calibration import calibrate, content_mark, explain
 from monitor.fitting import TrainingError, batch_size, fit
 from monitor.images import Image, ImageError
-from monitor.progress import Progress
+from monitor.progress import SILENT, Progress
 from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
 from monitor.runtime import choose_device
 from monitor.teacher import LEVELS, find, trunk_weights
@@ -106,7 +106,7 @@ def train_recipe(
     as_paper: bool = False,
     roi: Roi | None = None,
     say: Callable[[str], None],
-    progress: Progress,
+    progress: Progress = SILENT,
 ) -> Recipe:
     """Trains, calibrates and commits `recipes`/`name` from the good images in a folder, at any depth.
 

@@ -1,0 +1,82 @@
+"""Scoring image files from the command line: one JSON line an image.
+
+The same scorer and the same judgement as on the line. One bad file never keeps the others from being scored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.images import Image, ImageError, read
+from monitor.recipe import Recipe
+from monitor.verdict import judge
+
+
+def score_files(
+    recipe: Path, images: Sequence[Path], heatmaps: Path | None, out: Callable[[str], None]
+) -> bool:
+    """Scores each image; `out` gets a line for it as soon as it is done.
+
+    A line is `{"image", "score", "threshold", "verdict"}`, with `"heatmap"` when `heatmaps` names a folder to
+    draw them into, or `{"image", "error"}`. False when there was an error. Raises RecipeError.
+    """
+    loaded = Recipe.load(recipe)
+    scorer = loaded.scorer()
+    taken: set[str] = set()
+    whole = True
+    for file in images:
+        line: dict[str, object] = {"image": str(file)}
+        try:
+            image = read(file)
+            result = scorer.score([image])[0]
+            line["score"] = result.score if math.isfinite(result.score) else None
+            line["threshold"] = scorer.threshold
+            line["verdict"] = judge(result.score, scorer.threshold)[0].word
+            if heatmaps is not None:
+                target = heatmaps / _free_name(file.stem, taken)
+                _write(target, heatmap(image, result.anomaly_map, scorer.threshold))
+                line["heatmap"] = str(target)
+        except ImageError as error:
+            whole = False
+            line = {"image": str(file), "error": str(error)}
+        out(json.dumps(line, ensure_ascii=False))
+    return whole
+
+
+def heatmap(image: Image, anomaly_map: NDArray[np.float32], threshold: float) -> Image:
+    """The image with its anomaly map laid over it, uint8 (H, W, 3): green is the threshold, red twice that.
+
+    The colours mean the same in every image of a recipe: they are never stretched to the map at hand.
+    """
+    rows, columns = image.shape[:2]
+    strength = np.nan_to_num(np.clip(anomaly_map / (2 * threshold), 0, 1), nan=1.0)
+    strength = cv2.resize(strength.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_JET)
+    base = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
+    return np.asarray(cv2.addWeighted(base, 0.6, colours, 0.4, 0), np.uint8)
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """A file name that no image before it in this run has; images in two folders may be called the same."""
+    name, again = f"{stem}.png", 1
+    while name in taken:
+        again += 1
+        name = f"{stem}-{again}.png"
+    taken.add(name)
+    return name
+
+
+def _write(file: Path, image: Image) -> None:
+    """Raises ImageError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    except OSError as error:
+        raise ImageError(f"its heatmap {file} can't be written: {error.strerror or error}") from None
