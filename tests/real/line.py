@@ -51,7 +51,7 @@ class Witness:
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         heard = Heard(
             message.topic.removeprefix(f"{self.prefix}/"),
-            json.loads(message.payload),
+            json.loads(message.payload or b"{}"),
             message.retain,
             time.monotonic(),
         )

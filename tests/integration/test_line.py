@@ -1,0 +1,249 @@
+"""The whole line as processes against a real broker: every part one verdict, whoever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from monitor.metrics import counts
+from monitor.ring import Ring
+from monitor.verdict import Verdict
+from tests.real import parts_folder
+from tests.real.line import Line
+from tests.real.mosquitto import Mosquitto
+
+WriteConfig = Callable[..., Path]
+
+
+def folder_camera(folder: Path, name: str = "top", more: str = "", fps: int = 10) -> str:
+    return (
+        f'[[camera]]\nname = "{name}"\nsource = "folder://{folder}?fps={fps}&loop=1"\n'
+        f'recipe = "plate"\ndeadline_ms = 500\n{more}\n'
+    )
+
+
+def assert_one_verdict_a_frame(line: Line, camera: str, ring: Ring) -> None:
+    """What the witness heard against the ring's own account, after the line has stopped."""
+    told = line.witness.verdicts(camera)
+    last = ring.last_frame()
+    assert last > 0
+    now = counts(ring)
+    assert now.in_flight == 0
+    assert now.frames == last == now.passed + now.rejected + sum(now.uninspected)
+    for number in range(1, last + 1):
+        closed = ring.closed(number)
+        assert closed is not None, f"frame {number} has no verdict"
+        said = told.get(number, set())
+        assert len(said) <= 1, f"frame {number} has two verdicts: {said}"
+        if said:
+            assert next(iter(said))[1] == closed.verdict.word
+    assert set(told) <= set(range(1, last + 1))
+
+
+def truth_of(truth: dict[int, bool], ring: Ring, number: int) -> bool:
+    frame = ring.frame(number)
+    assert frame is not None
+    return truth[frame.device_frame % len(truth)]
+
+
+def agreement(ring: Ring, truth: dict[int, bool]) -> tuple[float, float]:
+    """The shares of frames that are pass or reject, and of these that agree with the truth."""
+    judged = right = 0
+    last = ring.last_frame()
+    for number in range(1, last + 1):
+        closed = ring.closed(number)
+        assert closed is not None
+        if closed.verdict is Verdict.UNINSPECTED:
+            continue
+        judged += 1
+        right += (closed.verdict is Verdict.REJECT) == truth_of(truth, ring, number)
+    return judged / last, right / max(1, judged)
+
+
+def test_known_parts_get_the_verdicts_they_deserve(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    truth = parts_folder.write_parts(tmp_path / "parts", 20, bad_every=5)
+    config = write_config(folder_camera(tmp_path / "parts"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        ring = line.ring("top")
+        time.sleep(6)
+        folder = line.folder
+        took = line.stop()
+        assert took < 5.0
+        assert line.process.returncode == 0
+        assert not folder.exists(), "no ring, socket or board is left behind"
+        assert line.witness.status()["state"] == "stopped"
+        assert line.witness.status()["ready"] is False
+        assert_one_verdict_a_frame(line, "top", ring)
+        judged, right = agreement(ring, truth)
+        assert judged >= 0.95
+        assert right == 1.0
+
+        rejects = line.witness.heard("top/reject")
+        assert rejects
+        assert len(line.witness.heard("top/verdict")) == ring.last_frame()
+        for message in rejects:
+            payload = message.payload
+            assert not message.retained
+            assert payload["schema"] == 1
+            assert 0 < payload["ttl_ms"] <= 1000
+            if payload["verdict"] == "reject":
+                assert payload["score"] > payload["threshold"]
+                assert len(payload["recipe_sha"]) == 64
+        shown = {
+            path.relative_to(line.settings.line.data / "snapshots").as_posix() for path in line.snapshots()
+        }
+        named = {message.payload["snapshot"] for message in rejects if message.payload["snapshot"]}
+        assert named
+        assert named == shown
+        for path in line.snapshots():
+            assert path.with_suffix(".png").exists()
+            assert json.loads(path.with_suffix(".json").read_text())["verdict"] == "reject"
+
+
+@pytest.mark.parametrize("worker", ["capture-top", "scoring", "publish", "snapshots"])
+def test_a_killed_worker_costs_no_part_its_verdict(
+    worker: str, tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    truth = parts_folder.write_parts(tmp_path / "parts", 20, bad_every=5)
+    config = write_config(folder_camera(tmp_path / "parts", fps=20))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        ring = line.ring("top")
+        time.sleep(2)
+        killed, at = line.pid(worker), time.monotonic()
+        os.kill(killed, signal.SIGKILL)
+        line.wait_for(lambda: line.pid(worker) != killed, 10, f"new {worker}")
+        if worker == "publish":
+            line.wait_for(lambda: bool(line.witness.heard("status", since=at + 0.3)), 10, "status")
+            line.witness.say("reset")
+
+        def judged_again() -> bool:
+            recent = line.witness.heard("top/verdict", since=time.monotonic() - 1.0)
+            return sum(message.payload["verdict"] != "uninspected" for message in recent) >= 15
+
+        line.wait_for(judged_again, 10 - (time.monotonic() - at), "whole service")
+        line.wait_for(lambda: line.witness.status()["ready"] is True, 5, "ready")
+        line.stop()
+        assert_one_verdict_a_frame(line, "top", ring)
+        _, right = agreement(ring, truth)
+        assert right == 1.0
+
+
+def test_when_the_supervisor_is_killed_its_workers_die_and_the_next_start_is_clean(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 5, bad_every=0)
+    config = write_config(folder_camera(tmp_path / "parts"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        workers = [line.pid(name) for name in ("scoring", "publish", "snapshots", "capture-top")]
+        session = line.witness.status()["session"]
+        line.process.kill()
+        line.process.wait()
+        until = time.monotonic() + 5
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):
+            assert time.monotonic() < until, "workers outlive their supervisor"
+            time.sleep(0.05)
+        until = time.monotonic() + 5
+        while line.witness.status()["state"] != "offline":
+            assert time.monotonic() < until, "no last will"
+            time.sleep(0.05)
+        line.start()
+        line.await_ready()
+        assert line.witness.status()["session"] != session
+
+
+def test_a_second_line_on_the_same_data_is_refused_in_one_line(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 5, bad_every=0)
+    config = write_config(folder_camera(tmp_path / "parts"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        second = subprocess.run(
+            [sys.executable, "-P", "-m", "monitor.cli", "--config", str(config), "run"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert "already runs" in second.stderr
+        assert len(second.stderr.splitlines()) == 1
+        assert line.witness.status()["ready"] is True
+
+
+def test_a_reject_that_could_not_be_sent_stops_the_line_until_reset(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=2)
+    config = write_config(folder_camera(tmp_path / "parts"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        broker.stop()
+        time.sleep(3)
+        back = time.monotonic()
+        broker.start()
+        line.wait_for(lambda: line.witness.status().get("reason") == "missed_reject", 10, "missed_reject")
+        assert line.witness.status()["ready"] is False
+        for message in [*line.witness.heard("top/reject", back), *line.witness.heard("top/verdict", back)]:
+            assert message.payload["ttl_ms"] > 0
+        ring = line.ring("top")
+        stale = [
+            message.payload["frame"]
+            for message in line.witness.heard("top/verdict", back)
+            if (frame := ring.frame(message.payload["frame"])) and message.at * 1e9 > frame.expires_ns + 5e7
+        ]
+        assert stale == [], "nothing old is replayed"
+        line.witness.say("reset", retain=False)
+        line.wait_for(lambda: line.witness.status()["ready"] is True, 10, "ready after reset")
+
+
+def test_a_gateway_that_does_not_answer_stops_the_line_and_one_that_does_keeps_it_running(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 20, bad_every=10)
+    config = write_config(folder_camera(tmp_path / "parts"), mqtt="ack_timeout_ms = 1000")
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        answered = 0
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            rejects = line.witness.heard("top/reject")
+            for message in rejects[answered:]:
+                answer = {"event_id": message.payload["event_id"], "result": "accepted", "utc": ""}
+                line.witness.say("top/ack", json.dumps(answer))
+            answered = len(rejects)
+            time.sleep(0.02)
+        assert answered >= 2
+        assert line.witness.status()["ready"] is True
+        line.wait_for(lambda: line.witness.status().get("reason") == "missed_reject", 10, "missed_reject")
+
+
+def test_a_missing_recipe_is_one_line_and_the_other_cameras_are_inspected(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 5, bad_every=0)
+    other = folder_camera(tmp_path / "parts", name="side").replace('recipe = "plate"', 'recipe = "no-such"')
+    config = write_config(folder_camera(tmp_path / "parts") + other)
+    with Line(config, broker.port) as line:
+        line.wait_for(lambda: line.witness.status().get("reason") == "no_recipe", 60, "no_recipe")
+        line.wait_for(lambda: len(line.witness.heard("top/verdict")) > 5, 10, "verdicts of top")
+        line.wait_for(lambda: len(line.witness.heard("side/reject")) > 5, 10, "rejects of side")
+        assert line.witness.heard("side/reject")[-1].payload["reason"] == "no_recipe"
+        assert any(m.payload["verdict"] == "pass" for m in line.witness.heard("top/verdict"))
+        line.stop()
+        log = line.log.read_text()
+        assert sum("no-such" in row for row in log.splitlines()) == 1
+        assert "Traceback" not in log

@@ -1,0 +1,82 @@
+"""Small recipes and images of parts for tests, made in a second or two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import safetensors.torch
+import torch
+
+from monitor.images import Image
+from monitor.recipe import Calibration, Document, Recipe, TeacherEntry, weights_file
+from monitor.teacher import LEVELS, build_trunk, trunk_weights
+from monitor.weights import Weights, fingerprint
+
+
+def random_weights(architecture: str, seed: int) -> Weights:
+    """A trunk with batch statistics that are not the neutral ones it starts with."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        trunk = build_trunk(architecture)
+        for name, buffer in trunk.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 2)
+        return trunk_weights(trunk)
+
+
+def teacher_file(folder: Path, architecture: str = "squeezenet1_1") -> Path:
+    """Random weights: enough to run everything, not to find defects."""
+    file = folder / f"{architecture}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = random_weights(architecture, seed=7)
+    safetensors.torch.save_file({name: torch.from_numpy(a.copy()) for name, a in arrays.items()}, file)
+    return file
+
+
+def random_recipe(folder: Path, architecture: str = "squeezenet1_1", size: int = 64, seed: int = 0) -> Recipe:
+    """A recipe nobody trained, committed in `folder`."""
+    teacher, student = random_weights(architecture, seed), random_weights(architecture, seed + 1)
+    document = Document(
+        name=folder.name,
+        teacher=TeacherEntry(
+            name=architecture,
+            architecture=architecture,
+            sha256=fingerprint(teacher),
+            weights=weights_file("teacher", teacher),
+        ),
+        student=weights_file("student", student),
+        levels=LEVELS[architecture],
+        size=size,
+        calibration={
+            "torch-f32": Calibration(threshold=0.5, overkill=0.01, guaranteed=False, scores=(0.3, 0.4))
+        },
+    )
+    return Recipe(folder.absolute(), document, "", teacher, student).commit()
+
+
+def part(seed: int, *, side: int = 80, defect: bool = False) -> Image:
+    """A grey disc on a dark belt, a little different each time; a defect is a bright scratch."""
+    rng = np.random.default_rng(seed)
+    image = np.full((side, side, 3), 40, np.uint8)
+    centre = (side // 2 + int(rng.integers(-2, 3)), side // 2 + int(rng.integers(-2, 3)))
+    cv2.circle(image, centre, side // 3, (150, 150, 150), -1)
+    if defect:
+        cv2.line(image, (centre[0] - 10, centre[1] - 8), (centre[0] + 9, centre[1] + 7), (250, 250, 250), 3)
+    noisy = image.astype(np.int16) + rng.integers(-6, 7, image.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def save(file: Path, image: Image) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(cv2.imencode(file.suffix, image)[1].tobytes())
+    return file
+
+
+def good_parts(folder: Path, count: int) -> Path:
+    for number in range(count):
+        save(folder / f"{number:03d}.png", part(number))
+    return folder

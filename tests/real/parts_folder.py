@@ -1,0 +1,58 @@
+"""Images of known good and bad parts, and a recipe that tells them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers import simulated
+from monitor.progress import Silent
+from monitor.training import train_recipe
+
+SCENE, SIZE = "plate", 64
+
+
+def good(index: int) -> NDArray[np.uint8]:
+    return simulated.render(SCENE, 500, index, 0.0)
+
+
+def bad(index: int) -> NDArray[np.uint8]:
+    """A part with a defect that nobody could overlook: tests of the line must not be tests of the eye."""
+    image = good(index).copy()
+    height, width = image.shape[:2]
+    cv2.circle(image, (width // 2, height // 2), width // 6, (20, 20, 220), -1)
+    return image
+
+
+def write_parts(folder: Path, count: int, bad_every: int) -> dict[int, bool]:
+    """Writes parts in name order, one in `bad_every` of them bad; returns by index whether it is bad."""
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = {}
+    for index in range(count):
+        truth[index] = bad_every > 0 and index % bad_every == bad_every - 1
+        image = bad(index) if truth[index] else good(index)
+        cv2.imwrite(str(folder / f"{index:04d}.png"), image)
+    return truth
+
+
+def train(recipes: Path, images: Path, name: str = "plate") -> Path:
+    """A small recipe from good parts, in a few seconds."""
+    images.mkdir(parents=True, exist_ok=True)
+    for index in range(60):
+        cv2.imwrite(str(images / f"{index:04d}.png"), good(1000 + index))
+    train_recipe(
+        name=name,
+        recipes=recipes,
+        images=images,
+        teacher="resnet18-bundled",
+        teacher_weights=None,
+        teachers=recipes.parent / "teachers",
+        size=SIZE,
+        epochs=12,
+        say=print,
+        progress=Silent(),
+    )
+    return recipes / name

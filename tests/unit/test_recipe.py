@@ -1,0 +1,209 @@
+"""A recipe is one whole version or a readable refusal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from monitor.recipe import Recipe, RecipeError, check_name
+from tests.real.parts import random_recipe
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return random_recipe(tmp_path / "bottle-top").folder
+
+
+def edit(folder: Path, **fields: Any) -> None:
+    """Changes top-level fields of recipe.json; ... removes one."""
+    file = folder / "recipe.json"
+    content = {**json.loads(file.read_text()), **fields}
+    file.write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
+
+
+def test_what_was_committed_is_what_is_loaded(folder: Path) -> None:
+    for path in (folder, folder / "recipe.json", str(folder)):
+        loaded = Recipe.load(path)
+        assert loaded.name == "bottle-top"
+        assert loaded.sha == hashlib.sha256((folder / "recipe.json").read_bytes()).hexdigest()
+    again = random_recipe(folder.parent / "other")
+    assert all(np.array_equal(loaded.student[name], again.student[name]) for name in again.student)
+
+
+def test_every_file_is_named_by_its_own_sha256_and_none_is_left_over(folder: Path) -> None:
+    first = {file.name for file in folder.iterdir()}
+    random_recipe(folder, seed=5)
+    files = {file.name: file for file in folder.iterdir()}
+    assert len(files) == 3
+    assert files.keys() & first == {"recipe.json"}
+    for name, file in files.items():
+        if name != "recipe.json":
+            assert hashlib.sha256(file.read_bytes()).hexdigest()[:16] in name
+
+
+def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Recipe.load(folder)
+    replace, unlink = Path.replace, Path.unlink
+    for survives in range(6):
+        steps = iter(range(100))
+
+        def crash(self: Path, *args: Any, limit: int, real: Any, steps: Any = steps, **named: Any) -> Any:
+            if next(steps) >= limit:
+                raise KeyboardInterrupt
+            return real(self, *args, **named)
+
+        monkeypatch.setattr(Path, "replace", lambda s, t, n=survives: crash(s, t, limit=n, real=replace))
+        monkeypatch.setattr(Path, "unlink", lambda s, n=survives, **k: crash(s, limit=n, real=unlink, **k))
+        try:
+            sha = random_recipe(folder, seed=9).sha
+        except KeyboardInterrupt:
+            sha = ""
+        monkeypatch.undo()
+        assert Recipe.load(folder).sha in (old.sha, sha or Recipe.load(folder).sha)
+        Recipe.load(folder).scorer(device="cpu")
+
+
+def test_a_version_committed_while_another_is_loaded_is_loaded_instead(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old version's weights go away between the reading of recipe.json and theirs."""
+    read, newer = Path.read_bytes, []
+
+    def commit_after(self: Path) -> bytes:
+        content = read(self)
+        if self.name == "recipe.json" and not newer:
+            newer.append("")
+            newer[0] = random_recipe(folder, seed=3).sha
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", commit_after)
+    assert Recipe.load(folder).sha == newer[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"schema": 2}, "schema"),
+        ({"name": "../../etc"}, "name"),
+        ({"size": 10**9}, "size"),
+        ({"size": "big"}, "size"),
+        ({"student": ...}, "student"),
+        ({"student": {"file": "../student-0123456789abcdef.safetensors", "sha256": "0" * 64}}, "student"),
+        ({"levels": ["layer1"]}, "levels"),
+        ({"calibration": {}}, "threshold"),
+        ({"resize": "letterbox"}, "letterbox"),
+        ({"colour_order": "BGR"}, "colour_order"),
+    ],
+)
+def test_a_recipe_that_says_something_impossible_is_refused(
+    folder: Path, fields: dict[str, Any], says: str
+) -> None:
+    edit(folder, **fields)
+    with pytest.raises(RecipeError, match=says) as refusal:
+        Recipe.load(folder)
+    assert str(folder / "recipe.json") in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_fields_of_a_newer_program_are_ignored(folder: Path) -> None:
+    edit(folder, colour_of_the_operators_shirt="blue")
+    assert Recipe.load(folder).name == "bottle-top"
+
+
+def test_damage_names_the_file_and_the_fix(folder: Path) -> None:
+    """Every file cut short, emptied, with one bit changed, replaced by a pickle, unreadable or gone."""
+    for file in sorted(folder.iterdir()):
+        whole = file.read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 0x10
+        for damaged in (b"", whole[: len(whole) // 2], bytes(flipped), b"\x80\x04N.", b"[]", None):
+            file.unlink()
+            if damaged is not None:
+                file.write_bytes(damaged)
+            try:
+                Recipe.load(folder)
+            except RecipeError as error:
+                assert file.name in str(error)
+                assert "restore" in str(error) or "train" in str(error) or "update" in str(error)
+                assert "\n" not in str(error)
+            else:
+                assert file.name == "recipe.json"  # one bit of a number there is another number
+                assert damaged == bytes(flipped)
+            file.write_bytes(whole)
+    assert Recipe.load(folder)
+
+
+def test_no_recipe_at_all_is_a_line(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such file: train the recipe"):
+        Recipe.load(tmp_path / "nothing")
+    (tmp_path / "recipe.json").mkdir()
+    with pytest.raises(RecipeError, match="directory"):
+        Recipe.load(tmp_path)
+
+
+def test_a_different_teacher_is_refused(folder: Path) -> None:
+    """Even one whose file is in order."""
+    other = random_recipe(folder.parent / "other", seed=20)
+    recipe = Recipe.load(folder)
+    mixed = msgspec.structs.replace(
+        recipe.document,
+        teacher=msgspec.structs.replace(recipe.document.teacher, weights=other.document.teacher.weights),
+    )
+    weights = other.folder / other.document.teacher.weights.file
+    (folder / weights.name).write_bytes(weights.read_bytes())
+    (folder / "recipe.json").write_bytes(msgspec.json.encode(mixed))
+    with pytest.raises(RecipeError, match="not the teacher this recipe was trained with"):
+        Recipe.load(folder)
+
+
+def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
+    recipe = Recipe.load(folder)
+    teacher = msgspec.structs.replace(recipe.document.teacher, architecture="resnet18")
+    document = msgspec.structs.replace(
+        recipe.document, teacher=teacher, levels=("layer1", "layer2", "layer3")
+    )
+    (folder / "recipe.json").write_bytes(msgspec.json.encode(document))
+    with pytest.raises(RecipeError, match="not resnet18's"):
+        Recipe.load(folder).scorer(device="cpu")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_disk_that_refuses_is_a_line(folder: Path) -> None:
+    folder.chmod(0o500)
+    with pytest.raises(RecipeError, match="can't be written"):
+        random_recipe(folder, seed=1)
+
+
+def test_a_full_disk_leaves_the_old_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = {file.name for file in folder.iterdir()}
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RecipeError, match="No space left on device"):
+        random_recipe(folder, seed=1)
+    assert {file.name for file in folder.iterdir()} == before
+    Recipe.load(folder)
+
+
+@pytest.mark.parametrize("name", ["", "Bottle", "a b", "../x", "x" * 33, "ä"])
+def test_names_that_are_no_names_are_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match="a-z, 0-9 and -"):
+        check_name(name)
+
+
+def test_a_recipe_is_checked_without_waiting_for_torch(folder: Path) -> None:
+    code = f"import sys; from monitor.recipe import Recipe; Recipe.load({str(folder)!r}); print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"

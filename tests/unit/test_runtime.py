@@ -1,0 +1,148 @@
+"""What was trained is what runs: every way of scoring agrees with the plain network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from monitor import runtime
+from monitor.images import prepare
+from monitor.pyramid import anomaly_map, upsampled
+from monitor.recipe import Recipe, RecipeError
+from monitor.runtime import Scorer, folded
+from monitor.teacher import LEVELS, build_trunk, fill
+from monitor.weights import Weights
+from tests.real.parts import part, random_recipe
+
+AGREEMENT = 1e-4
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def plain_map(recipe: Recipe, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Eager float32, nothing folded or reordered, on the CPU."""
+
+    def rebuilt(weights: Weights) -> torch.nn.Module:
+        trunk = build_trunk(recipe.document.teacher.architecture)
+        fill(trunk, {name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+        return trunk.eval()
+
+    size = recipe.size
+    batch = torch.from_numpy(np.stack([prepare(image, size) for image in images]))
+    with torch.no_grad():
+        product = anomaly_map(rebuilt(recipe.teacher)(batch), rebuilt(recipe.student)(batch))
+        return np.asarray(upsampled(product, (size, size)).numpy())
+
+
+def apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+@pytest.mark.parametrize("architecture", LEVELS)
+def test_every_architecture_agrees_with_the_plain_network(tmp_path: Path, architecture: str) -> None:
+    recipe = random_recipe(tmp_path / "r", architecture, size=96)
+    images = [part(1), part(2, defect=True), part(3, side=200)[:, :, 0]]
+    results = recipe.scorer(device="cpu").score(images)
+    found = np.stack([result.anomaly_map for result in results])
+    assert apart(found, plain_map(recipe, images)) <= AGREEMENT
+
+
+def test_batch_normalisation_is_gone_from_the_running_trunk() -> None:
+    for architecture in ("resnet18", "efficientnet_b0", "mobilenet_v3_large"):
+        modules = folded(build_trunk(architecture)).modules()
+        assert not [module for module in modules if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+def test_folding_leaves_the_trunk_as_it_was() -> None:
+    trunk = build_trunk("resnet18").eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = trunk(image)
+        folded(trunk)
+        assert all(torch.equal(a, b) for a, b in zip(before, trunk(image), strict=True))
+
+
+def test_a_score_is_its_map_s_maximum_at_the_network_s_resolution(tmp_path: Path) -> None:
+    scorer = random_recipe(tmp_path / "r", size=64).scorer(device="cpu")
+    for result in scorer.score([part(1), part(2, side=300)]):
+        assert result.anomaly_map.shape == (64, 64)
+        assert result.anomaly_map.dtype == np.float32
+        assert result.score == float(result.anomaly_map.max())
+
+
+def test_an_image_s_score_does_not_depend_on_its_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "BATCH", 4)
+    scorer = random_recipe(tmp_path / "r").scorer(device="cpu")
+    images = [part(seed, side=40 + 10 * seed) for seed in range(9)]
+    together = [result.score for result in scorer.score(images)]
+    alone = [scorer.score([image])[0].score for image in images]
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert scorer.score([]) == []
+
+
+def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}
+    scorer = Scorer(Recipe(recipe.folder, recipe.document, recipe.sha, recipe.teacher, broken), device="cpu")
+    assert np.isnan(scorer.score([part(1)])[0].score)
+
+
+def test_the_threshold_is_the_one_of_this_way_of_running(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    scorer = recipe.scorer(device="cpu")
+    assert scorer.calibration_key == "torch-f32"
+    assert scorer.threshold == 0.5
+    scorer.precision = "f16"
+    assert scorer.threshold == 0.5  # falls back on float32's
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"runtime": "openvino"}, "not supported yet: use auto or torch"),
+        ({"precision": "int8"}, "not supported yet: use auto, f32 or f16"),
+        ({"precision": "f16", "device": "cpu"}, "use auto or f32"),
+        ({"device": "cuda:99"}, "this machine has"),
+        ({"device": "tpu"}, "use auto, cpu, cuda"),
+        ({"device": "cuda:-1"}, "use auto, cpu, cuda"),
+        ({"runtime": "onnx"}, "use auto or torch"),
+        ({"precision": "f8"}, "use auto, f32 or f16"),
+    ],
+)
+def test_what_this_machine_can_not_do_is_refused_with_what_it_can(
+    tmp_path: Path, wish: dict[str, str], says: str
+) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    with pytest.raises(RecipeError, match=says) as refusal:
+        recipe.scorer(**wish)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_resnet_scorer_starts_without_torchvision(tmp_path: Path) -> None:
+    """Importing it would double the time in which a killed scoring process is away."""
+    folder = random_recipe(tmp_path / "r", "resnet18").folder
+    code = (
+        "import sys; from monitor.recipe import Recipe\n"
+        f"Recipe.load({str(folder)!r}).scorer(device='cpu').warm_up(); print('torchvision' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "False"
+
+
+@cuda
+@pytest.mark.parametrize(("precision", "agreement"), [("f32", AGREEMENT), ("f16", 5e-2)])
+def test_cuda_agrees_with_the_plain_network(tmp_path: Path, precision: str, agreement: float) -> None:
+    recipe = random_recipe(tmp_path / "r", "resnet18", size=256)
+    images = [part(1), part(2, defect=True)]
+    results = recipe.scorer(device="cuda", precision=precision).score(images)
+    found = np.stack([result.anomaly_map for result in results])
+    assert apart(found, plain_map(recipe, images)) <= agreement
