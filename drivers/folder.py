@@ -1,0 +1,112 @@
+"""A folder of images as a camera: `folder:///dir[?fps=10&loop=1]`, in the order of their names.
+
+Every file is one part: an unreadable one is a shot without pixels, so that the n-th shot stays the n-th
+file. It never skips or reorders, and never looks below the folder.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.camera import CameraError, Shot, SourceEnded
+from drivers.pace import Clock, Pace, Sleep
+from drivers.source import Options
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class FolderCamera:
+    """Implements `Camera`; `device_frame` is the index of the image and goes on counting over loops."""
+
+    def __init__(self, source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> None:
+        options = Options(source)
+        self._fps = options.number("fps", 0.01, 1000) or 10.0
+        self._loop = options.flag("loop", False)
+        options.finish()
+        if options.host or not options.path.strip("/"):
+            raise options.error("a folder is named by its absolute path: folder:///path/to/images")
+        self._folder = Path(options.path)
+        self._error = options.error
+        self._clock = clock
+        self._sleep = sleep
+        self._files: list[Path] = []
+        self._pace: Pace | None = None
+        self._index = 0
+        self._ahead: tuple[Pixels | None, str] | None = None
+
+    def open(self) -> None:
+        try:
+            self._files = sorted(
+                (
+                    file
+                    for file in self._folder.iterdir()
+                    if file.suffix.lower() in SUFFIXES and file.is_file()
+                ),
+                key=lambda file: file.name,
+            )
+        except OSError as error:
+            raise self._error(f"{self._folder}: {error.strerror}") from None
+        if not self._files:
+            raise self._error(f"no images in {self._folder}: looked for {' '.join(sorted(SUFFIXES))}")
+        self._index = 0
+        self._ahead = None
+        self._pace = Pace(self._fps, self._clock, self._sleep)
+
+    def read(self, timeout_s: float) -> Shot | None:
+        if self._pace is None:
+            raise CameraError("the folder is not open: call open() before read()")
+        if self._index >= len(self._files) and not self._loop:
+            raise SourceEnded(f"all {len(self._files)} images of {self._folder} were read")
+        file = self._files[self._index % len(self._files)]
+        if self._ahead is None:
+            # Decoded before the wait, in the time that the rhythm leaves.
+            self._ahead = load(file)
+        if not self._pace.wait(timeout_s):
+            return None
+        pixels, pixel_format = self._ahead
+        shot = Shot(
+            pixels=pixels,
+            pixel_format=pixel_format,
+            captured_ns=self._clock(),
+            device_ns=self._index * self._pace.period_ns,
+            device_frame=self._index,
+            fault=None if pixels is not None else f"{file.name} is not a readable image",
+        )
+        self._pace.advance()
+        self._index += 1
+        self._ahead = None
+        return shot
+
+    def close(self) -> None:
+        self._pace = None
+        self._ahead = None
+
+
+def load(file: Path) -> tuple[Pixels | None, str]:
+    """Pixels and their PFNC name: `BGR8`, `Mono8` or `Mono16`; None when the file can't be decoded.
+
+    16-bit colour is shifted to 8 bits, alpha is dropped.
+    """
+    try:
+        encoded = np.fromfile(file, dtype=np.uint8)
+    except OSError:
+        return None, "BGR8"
+    if encoded.size == 0:
+        return None, "BGR8"
+    image = cv2.imdecode(encoded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        return None, "BGR8"
+    if image.ndim == 3 and image.dtype == np.uint16:
+        return np.right_shift(image.astype(np.uint16), 8).astype(np.uint8), "BGR8"
+    if image.ndim == 3:
+        return image.astype(np.uint8, copy=False), "BGR8"
+    if image.dtype == np.uint16:
+        return image.astype(np.uint16, copy=False), "Mono16"
+    return image.astype(np.uint8, copy=False), "Mono8"
