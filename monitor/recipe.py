@@ -8,12 +8,14 @@ and nothing here imports torch until a scorer is asked for.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -191,18 +193,20 @@ class Recipe:
         text = msgspec.json.format(msgspec.json.encode(self.document), indent=1) + b"\n"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name, content in contents.items():
-                _write(self.folder / name, content)
-            _write(self.folder / FILE, text)
-            for file in self.folder.glob("*.safetensors"):
-                if file.name not in contents and _WEIGHTS_NAME.match(file.name):
-                    file.unlink(missing_ok=True)
+            with _locked(self.folder):
+                for name, content in contents.items():
+                    _write(self.folder / name, content)
+                _write(self.folder / FILE, text)
+                for file in self.folder.iterdir():
+                    if file.name not in contents and _LEFT_OVER.match(file.name):
+                        file.unlink(missing_ok=True)
         except OSError as error:
             raise RecipeError(f"{self.folder}: can't be written: {error.strerror or error}") from None
         return replace(self, sha=hashlib.sha256(text).hexdigest())
 
 
-_WEIGHTS_NAME = re.compile(r"^(student|teacher)-[0-9a-f]{16}\.safetensors$")
+_LEFT_OVER = re.compile(r"(student|teacher)-[0-9a-f]{16}\.safetensors$|\.writing-")
+"""Weights of other versions, and files that a crash left half written."""
 
 
 def check_name(name: str) -> str:
@@ -281,9 +285,20 @@ def _load_weights(folder: Path, entry: WeightsFile) -> Weights:
         raise RecipeError(f"{file}: {error}: train the recipe again") from None
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One commit at a time: another one's clearing up would take the weights this one just wrote."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _write(file: Path, content: bytes) -> None:
     """A file, whole or not at all, on disk when this returns."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
     try:
         with os.fdopen(descriptor, "wb") as out:
             out.write(content)

@@ -164,7 +164,8 @@ def find(
             chosen = BUNDLED
     if weights is None:
         weights = bundled
-    trunk = build_trunk(architecture)
+    with torch.device("meta"):
+        trunk = build_trunk(architecture)
     try:
         fill(trunk, read_tensors(weights))
     except TeacherError as error:

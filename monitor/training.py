@@ -29,6 +29,8 @@ from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_
 from monitor.runtime import choose_device
 from monitor.teacher import LEVELS, find, trunk_weights
 
+__all__ = ["Examples", "Split", "TrainingError", "split", "train_recipe"]
+
 FEWEST = 3
 _PICTURE_BYTES = 2 << 30
 """Pictures are kept up to this (10,000 at 256x256); the rest are read anew in every epoch."""

@@ -39,6 +39,11 @@ def teacher_file(folder: Path, architecture: str = "squeezenet1_1") -> Path:
 
 def random_recipe(folder: Path, architecture: str = "squeezenet1_1", size: int = 64, seed: int = 0) -> Recipe:
     """A recipe nobody trained, committed in `folder`."""
+    return draft_recipe(folder, architecture, size, seed).commit()
+
+
+def draft_recipe(folder: Path, architecture: str = "squeezenet1_1", size: int = 64, seed: int = 0) -> Recipe:
+    """The same, not yet committed."""
     teacher, student = random_weights(architecture, seed), random_weights(architecture, seed + 1)
     document = Document(
         name=folder.name,
@@ -55,7 +60,7 @@ def random_recipe(folder: Path, architecture: str = "squeezenet1_1", size: int =
             "torch-f32": Calibration(threshold=0.5, overkill=0.01, guaranteed=False, scores=(0.3, 0.4))
         },
     )
-    return Recipe(folder.absolute(), document, "", teacher, student).commit()
+    return Recipe(folder.absolute(), document, "", teacher, student)
 
 
 def part(seed: int, *, side: int = 80, defect: bool = False) -> Image:
@@ -67,7 +72,7 @@ def part(seed: int, *, side: int = 80, defect: bool = False) -> Image:
     if defect:
         cv2.line(image, (centre[0] - 10, centre[1] - 8), (centre[0] + 9, centre[1] + 7), (250, 250, 250), 3)
     noisy = image.astype(np.int16) + rng.integers(-6, 7, image.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 
 def save(file: Path, image: Image) -> Path:

@@ -1,0 +1,218 @@
+"""Training: the same again from the same seed, sensible with few images, and never a broken recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from monitor import fitting, images
+from monitor.calibration import CalibrationError, calibrate_recipe
+from monitor.fitting import batch_size
+from monitor.recipe import Recipe, RecipeError
+from monitor.training import Examples, TrainingError, split, train_recipe
+from tests.real.parts import good_parts, part, save, teacher_file
+
+
+def train(tmp_path: Path, folder: Path, say: Any = print, **changes: Any) -> Recipe:
+    wish: dict[str, Any] = {
+        "name": "disc",
+        "recipes": tmp_path / "recipes",
+        "images": folder,
+        "teacher": "squeezenet1_1",
+        "teacher_weights": None,
+        "teachers": teacher_file(tmp_path / "teachers").parent,
+        "size": 64,
+        "epochs": 3,
+        "device": "cpu",
+        "say": say,
+        **changes,
+    }
+    return train_recipe(**wish)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 10, 99, 300])
+def test_no_image_is_for_two_things(count: int) -> None:
+    parts = split(count, 0, as_paper=False)
+    everything = [*parts.train, *parts.select, *parts.calibrate]
+    assert sorted(everything) == list(range(count))
+    assert min(map(len, (parts.train, parts.select, parts.calibrate))) >= 1
+    if count >= 10:
+        assert len(parts.train) == pytest.approx(0.7 * count, abs=1)
+        assert len(parts.calibrate) == pytest.approx(0.2 * count, abs=1)
+
+
+def test_as_in_the_paper_it_is_80_to_20() -> None:
+    parts = split(200, 0, as_paper=True)
+    assert (len(parts.train), len(parts.select)) == (160, 40)
+    assert parts.select == parts.calibrate
+    assert batch_size(160, as_paper=True) == 32
+
+
+def test_two_images_are_too_few() -> None:
+    with pytest.raises(TrainingError, match="at least 3"):
+        split(2, 0, as_paper=False)
+
+
+def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> None:
+    heard: list[str] = []
+    recipe = train(tmp_path, good_parts(tmp_path / "good", 10), heard.append, roi=(1, 2, 30, 40))
+    loaded = Recipe.load(tmp_path / "recipes" / "disc")
+    assert loaded.sha == recipe.sha
+    assert loaded.roi == (1, 2, 30, 40)
+    assert loaded.document.teacher.name == "squeezenet1_1"
+    training = loaded.document.training
+    assert training is not None
+    assert (training.images, training.train, training.select, training.calibrate) == (10, 7, 1, 2)
+    assert len(training.losses) == len(training.select_maps) == training.epochs == 3
+    assert training.select_maps[training.best_epoch - 1] == min(training.select_maps)
+    assert math.isfinite(loaded.scorer(device="cpu").threshold)
+    assert any("97 more good images" in line for line in heard)
+
+
+def test_the_same_seed_gives_the_same_student(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 10)
+    torch.manual_seed(1)
+    first = train(tmp_path, folder, name="a", seed=3)
+    torch.manual_seed(2)
+    again = train(tmp_path, folder, name="b", seed=3)
+    other = train(tmp_path, folder, name="c", seed=4)
+    assert first.document.student == again.document.student != other.document.student
+    assert first.document.calibration == again.document.calibration
+    assert first.document.teacher == other.document.teacher
+
+
+def test_training_leaves_torch_s_random_state_alone(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    train(tmp_path, good_parts(tmp_path / "good", 4), epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_trained_student_sees_what_good_parts_never_had(tmp_path: Path) -> None:
+    recipe = train(tmp_path, good_parts(tmp_path / "good", 30), epochs=25)
+    scorer = recipe.scorer(device="cpu")
+    good = [result.score for result in scorer.score([part(1000 + n) for n in range(10)])]
+    bad = [result.score for result in scorer.score([part(2000 + n, defect=True) for n in range(10)])]
+    assert np.median(bad) > 1.3 * np.median(good)
+    assert min(bad) > np.median(good)
+
+
+def test_a_resnet_learns_with_the_official_optimiser(tmp_path: Path) -> None:
+    teacher_file(tmp_path / "teachers", "resnet18")
+    recipe = train(tmp_path, good_parts(tmp_path / "good", 10), teacher="resnet18", epochs=4)
+    training = recipe.document.training
+    assert training is not None
+    assert training.optimiser.startswith("SGD 0.4")
+    assert training.losses[-1] < 0.8 * training.losses[0]
+
+
+def test_features_that_are_kept_teach_the_same_as_features_seen_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = good_parts(tmp_path / "good", 10)
+    kept = train(tmp_path, folder, name="kept").document.training
+    monkeypatch.setattr(fitting, "_FEATURE_BYTES", 0)
+    anew = train(tmp_path, folder, name="anew").document.training
+    assert kept is not None
+    assert anew is not None
+    assert kept.losses == pytest.approx(anew.losses, rel=1e-3)
+
+
+def test_pictures_that_do_not_fit_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = good_parts(tmp_path / "good", 4)
+    monkeypatch.setattr("monitor.training._PICTURE_BYTES", 2 * 64 * 64 * 3)
+    examples = Examples(64)
+    for found in images.readable(images.find(folder), print):
+        examples.add(*found)
+    for number in range(4):
+        assert np.array_equal(examples[number], images.squashed(part(number), 64))
+    (folder / "003.png").unlink()
+    with pytest.raises(TrainingError, match=r"003\.png: No such file"):
+        examples[3]
+
+
+def test_a_loss_that_goes_astray_saves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wild(student: torch.nn.Module) -> tuple[torch.optim.Optimizer, str]:
+        return torch.optim.SGD(student.parameters(), lr=1e30), "wild"
+
+    monkeypatch.setattr(fitting, "_optimiser", wild)
+    with pytest.raises(TrainingError, match="went astray in epoch"):
+        train(tmp_path, good_parts(tmp_path / "good", 10))
+    assert not (tmp_path / "recipes").exists()
+
+
+def test_files_that_are_no_images_are_named_and_the_rest_is_used(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 6)
+    (folder / "broken.jpg").write_bytes(b"no image")
+    save(folder / "deeper" / "mono.PNG", part(7)[:, :, 0])
+    heard: list[str] = []
+    recipe = train(tmp_path, folder, heard.append, epochs=1)
+    assert recipe.document.training is not None
+    assert (recipe.document.training.images, recipe.document.training.skipped) == (7, 1)
+    assert sum(line.startswith("skipped: ") and "broken.jpg" in line for line in heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"name": "Nice Name"}, RecipeError, "a-z, 0-9 and -"),
+        ({"size": 5}, TrainingError, "size"),
+        ({"epochs": 0}, TrainingError, "epochs"),
+        ({"overkill": 0.0}, TrainingError, "overkill"),
+        ({"images": Path("/nowhere")}, TrainingError, "/nowhere: No such file"),
+        ({"device": "tpu"}, RecipeError, "tpu"),
+    ],
+)
+def test_what_can_not_be_trained_is_refused_in_one_line(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says) as refusal:
+        train(tmp_path, good_parts(tmp_path / "good", 3), **changes)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "recipes").exists()
+
+
+@pytest.mark.parametrize(
+    ("contents", "says"), [((), "no images there"), ((b"a", b"b"), "none of the 2 images there can be read")]
+)
+def test_no_usable_image_is_one_clear_line(tmp_path: Path, contents: Sequence[bytes], says: str) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for number, content in enumerate(contents):
+        (folder / f"{number}.png").write_bytes(content)
+    with pytest.raises(TrainingError, match=says):
+        train(tmp_path, folder)
+
+
+def test_images_that_trained_a_recipe_can_not_calibrate_it(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 10)
+    recipe = train(tmp_path, folder, epochs=1)
+    heard: list[str] = []
+    again = calibrate_recipe(recipe=recipe.folder, images=folder, say=heard.append)
+    assert any("left out: 8 images" in line for line in heard)
+    old, new = recipe.document.calibration["torch-f32"], again.document.calibration["torch-f32"]
+    assert new.scores == pytest.approx(old.scores, rel=1e-4)
+    assert new.overkill == old.overkill
+    (folder / "new").mkdir()
+    for file in images.find(folder):
+        if file.read_bytes() and file.name not in ("kept",):
+            file.rename(folder / "new" / f"renamed-{file.name}")
+    heard.clear()
+    calibrate_recipe(recipe=recipe.folder, images=folder, say=heard.append)
+    assert any("left out: 8 images" in line for line in heard), "a new name makes no new image"
+
+
+def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 3)
+    recipe = train(tmp_path, folder, epochs=1)
+    parts = split(3, 0, as_paper=False)
+    images.find(folder)[parts.calibrate[0]].unlink()
+    with pytest.raises(CalibrationError, match="all of them trained this recipe"):
+        calibrate_recipe(recipe=recipe.folder, images=folder, say=print)
