@@ -204,13 +204,13 @@ def _outlined(heated: Image, ratio: NDArray[np.float32], layout: _Layout) -> Ima
     # rejected part without any outline would be a riddle.
     above = cv2.resize((ratio > 1.0).astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
     longer = max(size)
-    room = max(6, longer // 90)
+    room = max(7, longer // 90)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * room + 1, 2 * room + 1))
     grown = cv2.dilate(above.astype(np.uint8), kernel)
     contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    line = max(1, longer // 500)
+    line = max(2, longer // 500)
     drawn = heated.copy()
-    cv2.drawContours(drawn, contours, -1, (0, 0, 0), line + 2 * max(1, line // 2), cv2.LINE_AA)
+    cv2.drawContours(drawn, contours, -1, (0, 0, 0), line + 2, cv2.LINE_AA)
     cv2.drawContours(drawn, contours, -1, (255, 255, 255), line, cv2.LINE_AA)
     return drawn
 

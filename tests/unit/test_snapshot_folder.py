@@ -205,10 +205,10 @@ def test_days_are_kept_as_long_as_they_should_and_empty_ones_go(tmp_path: Path) 
 def test_labelled_sets_outlive_the_days_and_go_last_for_space(tmp_path: Path) -> None:
     labelled = put_set(tmp_path, NOW - timedelta(days=60), labels=("scratch",))
     newer = [put_set(tmp_path, NOW - timedelta(minutes=m), frame=m) for m in (3, 2, 1)]
-    folder, clock = folder_at(tmp_path)
+    folder, _ = folder_at(tmp_path)
     assert folder.prune() == 0
     one = folder.total_bytes / 4
-    folder, clock = folder_at(tmp_path, SnapshotSettings(min_free_gb=0, max_gb=2.2 * one / 1e9))
+    folder, _ = folder_at(tmp_path, SnapshotSettings(min_free_gb=0, max_gb=2.2 * one / 1e9))
     assert folder.prune() == 2
     assert [jpg.exists() for jpg in (labelled, *newer)] == [True, False, False, True]
     folder, _ = folder_at(tmp_path, SnapshotSettings(min_free_gb=0, max_gb=one / 1e10))
