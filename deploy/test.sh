@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Installs what the tests need, system packages too, and runs them: bash deploy/test.sh [pytest args]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. deploy/venv.sh
+
+packages=(
+    mosquitto mosquitto-clients                               # a real broker, and a client that isn't ours
+    gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev    # GigE Vision, and what PyGObject is built with
+    pkg-config gcc
+    python3-gi gir1.2-gst-rtsp-server-1.0                     # an RTSP server, in the system's Python
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
+)
+
+has_headers() {
+    "$1" -c 'import pathlib, sys, sysconfig
+sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())'
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# apt_install PACKAGE...: those that are missing.
+apt_install() {
+    local package missing=()
+    for package in "$@"; do
+        if [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+            missing+=("$package")
+        fi
+    done
+    if [ ${#missing[@]} = 0 ]; then return 0; fi
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        say "missing system packages, and neither root nor sudo to install them: ${missing[*]}"
+        return 1
+    fi
+    say "installing ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+if command -v apt-get >/dev/null; then
+    if ! find_python >/dev/null 2>&1; then apt_install python3 python3-venv; fi
+    apt_install "${packages[@]}"
+    if ! has_headers "$(find_python)"; then apt_install python3-dev; fi
+else
+    say "no apt-get here: the tests that need Mosquitto, Aravis or GStreamer look for them as they are"
+fi
+make_venv
+install_project gige,test
+exec .venv/bin/python -m pytest "$@"

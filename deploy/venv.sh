@@ -1,0 +1,46 @@
+# Sourced by demo.sh and test.sh: a virtual environment at the repository root with the project in it.
+# It must never touch the system's Python, nor install twice what has not changed.
+
+say() { printf '%s\n' "$*" >&2; }
+
+# The first Python that is new enough and can make a virtual environment.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            printf '%s\n' "$candidate"
+            return 0
+        fi
+    done
+    say "no Python 3.11 or newer with venv found: install one (Debian: apt-get install python3-venv) or set PYTHON"
+    return 1
+}
+
+make_venv() {
+    if .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        return 0
+    fi
+    local python
+    python=$(find_python) || return 1
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv .venv
+}
+
+# What an installation depends on: the project's own description, and where it lies.
+fingerprint() {
+    { pwd -P; cat pyproject.toml; } | sha256sum | cut -d' ' -f1
+}
+
+# install_project [EXTRAS]: the project, editable, with the comma-separated extras; nothing when that was
+# done before. An installation with extras also serves those who ask for none.
+install_project() {
+    local extras=${1:-} wanted stamp
+    wanted=$(fingerprint)
+    stamp=.venv/.installed${extras:+-$extras}
+    if [ -x .venv/bin/line-monitor ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+        return 0
+    fi
+    say "installing line-monitor${extras:+ with $extras} into .venv (the first time some minutes and 6 GB)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}"
+    printf '%s\n' "$wanted" | tee .venv/.installed >"$stamp"
+}
