@@ -1,0 +1,217 @@
+"""The settings: what is refused and how it is said, where values come from, and that secrets stay secret."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from monitor.settings import Mode, OnUninspected, PublishVerdicts, Settings, SettingsError, find, load
+
+ROOT = Path(__file__).resolve().parents[2]
+CAMERA = """
+[[camera]]
+name = "top"
+source = "folder:///parts"
+recipe = "bottle-top"
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LINE_MONITOR__MQTT__PASSWORD", "LINE_MONITOR_CONFIG", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "line.toml"
+
+
+def loaded(file: Path, text: str) -> Settings:
+    file.write_text(text, encoding="utf-8")
+    return load(file)
+
+
+def refusal(file: Path, text: str) -> str:
+    with pytest.raises(SettingsError) as failure:
+        loaded(file, text)
+    return str(failure.value)
+
+
+def test_line_alone_is_a_valid_file(file: Path) -> None:
+    settings = loaded(file, "[line]\n")
+    assert settings.prefix == "plant1/line1"
+    assert settings.camera == ()
+
+
+def test_defaults_are_the_contracts(file: Path) -> None:
+    settings = loaded(file, CAMERA)
+    assert settings.line.data == Path("/var/lib/line-monitor")
+    camera = settings.camera[0]
+    assert (camera.mode, camera.deadline_ms, camera.actuate_ms) == (Mode.EVERY_PART, 250, 750)
+    assert (camera.on_uninspected, camera.roi) == (OnUninspected.REJECT, None)
+    assert (settings.scoring.device, settings.scoring.runtime, settings.scoring.precision) == ("auto",) * 3
+    mqtt = settings.mqtt
+    assert (mqtt.host, mqtt.port, mqtt.protocol, mqtt.keepalive_s) == ("127.0.0.1", 1883, 5, 3)
+    assert (mqtt.publish_verdicts, mqtt.ack_timeout_ms) == (PublishVerdicts.EVERY_PART, 0)
+    snapshots = settings.snapshots
+    assert (snapshots.keep_days, snapshots.max_gb, snapshots.min_free_gb, snapshots.pass_every) == (
+        30,
+        50,
+        5,
+        0,
+    )
+    assert (settings.metrics.port, settings.review.host, settings.review.port) == (9108, "127.0.0.1", 8080)
+
+
+def test_actuate_follows_the_deadline_unless_it_is_set(file: Path) -> None:
+    assert loaded(file, CAMERA + "deadline_ms = 1000\n").camera[0].actuate_ms == 1500
+    assert loaded(file, CAMERA + "deadline_ms = 100\nactuate_ms = 150\n").camera[0].actuate_ms == 150
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "hint"),
+    [
+        ("[line]\nnaem = 'x'\n", "line.naem", "did you mean 'name'?"),
+        (CAMERA + "deadline = 100\n", "camera.0.deadline", "did you mean 'deadline_ms'?"),
+        ("[mqtt]\nhots = 'x'\n", "mqtt.hots", "did you mean 'host'?"),
+        ("[snapshots]\nzzz = 1\n", "snapshots.zzz", "known here: keep_days"),
+        ("[mqqt]\nport = 1\n", "mqqt", "did you mean 'mqtt'?"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
+    file: Path, text: str, path: str, hint: str
+) -> None:
+    said = refusal(file, text)
+    assert said.startswith(f"{file}: {path}: unknown key")
+    assert hint in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[line]\nname = 'Line 1'\n", "line.name"),
+        ("[line]\nname = '" + "a" * 33 + "'\n", "line.name"),
+        ("[mqtt]\nport = 'x'\n", "mqtt.port"),
+        ("[mqtt]\nport = 70000\n", "mqtt.port"),
+        ("[mqtt]\nprotocol = 3\n", "mqtt.protocol"),
+        ("[mqtt]\ncert_file = 'a'\n", "cert_file and key_file go together"),
+        ("[scoring]\ndevice = 'gpu'\n", "scoring.device"),
+        ("[scoring]\nruntime = 'openvino'\n", "not supported yet"),
+        ("[scoring]\nprecision = 'int8'\n", "not supported yet"),
+        ("[snapshots]\nmax_gb = -1\n", "snapshots.max_gb"),
+        (CAMERA + "mode = 'sometimes'\n", "camera.0.mode"),
+        (CAMERA + "deadline_ms = 5\n", "camera.0.deadline_ms"),
+        (CAMERA + "deadline_ms = 500\nactuate_ms = 400\n", "must be larger than deadline_ms"),
+        (CAMERA + "roi = [0, 0, 0, 5]\n", "roi is [x, y, width, height]"),
+        (CAMERA + "roi = [1, 2, 3]\n", "camera.0.roi"),
+        (CAMERA + CAMERA, "two cameras are called 'top'"),
+        (CAMERA.replace("folder:///parts", "/parts"), "has no scheme"),
+        ("[[camera]]\nname = 'top'\nsource = 'file:///x'\n", "camera.0.recipe: field required"),
+    ],
+)
+def test_a_bad_value_is_one_line_with_its_key(file: Path, text: str, words: str) -> None:
+    said = refusal(file, text)
+    assert words in said
+    assert said.startswith(f"{file}: ")
+    assert "\n" not in said
+
+
+def test_several_problems_are_a_line_each(file: Path) -> None:
+    said = refusal(file, "[line]\nname = 'A'\n[mqtt]\nport = 0\nhots = 'x'\n").splitlines()
+    assert len(said) == 3
+    assert all(line.startswith(f"{file}: ") for line in said)
+
+
+def test_what_is_no_settings_file_is_one_line(file: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        load(file)
+    assert "not valid TOML" in refusal(file, "[line\n")
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        load(file)
+    with pytest.raises(SettingsError, match="directory"):
+        load(file.parent)
+
+
+def test_the_environment_is_stronger_than_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINE_MONITOR__MQTT__PORT", "2883")
+    monkeypatch.setenv("LINE_MONITOR__LINE__NAME", "line7")
+    settings = loaded(file, "[mqtt]\nport = 1884\nhost = 'broker'\n")
+    assert (settings.mqtt.port, settings.mqtt.host, settings.line.name) == (2883, "broker", "line7")
+
+
+def test_the_password_comes_from_the_systemd_credential(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mqtt_password").write_text("from systemd\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    settings = loaded(file, "[mqtt]\nhost = 'broker'\npassword = 'from the file'\n")
+    assert settings.mqtt.password is not None
+    assert settings.mqtt.password.get_secret_value() == "from systemd"
+    assert settings.mqtt.host == "broker"
+    monkeypatch.setenv("LINE_MONITOR__MQTT__PASSWORD", "from the environment")
+    settings = load(file)
+    assert settings.mqtt.password is not None
+    assert settings.mqtt.password.get_secret_value() == "from the environment"
+
+
+def test_a_secret_is_never_shown(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = loaded(file, "[mqtt]\npassword = 'hunter2'\n")
+    for shown in (str(settings), repr(settings), settings.model_dump_json(), str(settings.model_dump())):
+        assert "hunter2" not in shown
+    assert "hunter2" not in refusal(file, "[mqtt]\npassword = 'hunter2'\nport = 'x'\n")
+    assert "hunter2" not in refusal(file, "[mqtt]\npassword = ['hunter2']\n")
+    monkeypatch.setenv("LINE_MONITOR__MQTT__PASSWORD", "hunter2")
+    assert "hunter2" not in refusal(file, "[mqtt]\nprotocol = 9\n")
+
+
+def test_a_relative_data_folder_starts_at_the_settings_file(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    assert loaded(file, "[line]\ndata = 'data'\n").line.data == tmp_path / "data"
+
+
+def test_an_unknown_camera_is_named_with_those_there_are(file: Path) -> None:
+    settings = loaded(file, CAMERA)
+    assert settings.camera_named("top").recipe == "bottle-top"
+    with pytest.raises(SettingsError, match=r"no camera called 'side'.*there are: top"):
+        settings.camera_named("side")
+
+
+def test_the_settings_file_is_looked_for_in_the_contracts_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "line.toml").write_text("")
+    assert find(None) == Path("config/line.toml")
+    monkeypatch.setenv("LINE_MONITOR_CONFIG", "/named/in/the/environment.toml")
+    assert find(None) == Path("/named/in/the/environment.toml")
+    assert find(Path("given.toml")) == Path("given.toml")
+
+
+@pytest.mark.parametrize("name", ["line", "demo"])
+def test_the_carried_settings_load(name: str) -> None:
+    assert load(ROOT / "config" / f"{name}.toml").camera
+
+
+def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> None:
+    """Its comments are what users copy: each must be a key that exists, with its true default."""
+    text = (ROOT / "config" / "line.toml").read_text(encoding="utf-8")
+    uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    shown = tomllib.loads(uncommented)
+    loaded(file, uncommented)
+    examples = {"username", "password", "ca_file", "cert_file", "key_file", "roi", "name", "source", "recipe"}
+    defaults = loaded(file, text).model_dump(mode="json")
+    for table, fields in defaults.items():
+        rows = zip(shown[table], fields, strict=True) if table == "camera" else [(shown[table], fields)]
+        for shown_row, row in rows:
+            assert set(shown_row) == set(row), table
+            for key, value in row.items():
+                assert key in examples or shown_row[key] == value, f"{table}.{key}"
