@@ -29,6 +29,18 @@ def open(source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.slee
             from drivers.folder import FolderCamera
 
             return FolderCamera(source, clock, sleep)
+        case "file":
+            from drivers.file import FileCamera
+
+            return FileCamera(source, clock, sleep)
+        case "rtsp" | "rtsps":
+            from drivers.rtsp import RtspCamera
+
+            return RtspCamera(source, clock)
+        case "gige":
+            from drivers.gige import GigeCamera
+
+            return GigeCamera(source, clock)
     raise CameraError(
         f"source {redacted(source)}: no such kind of camera; use rtsp:// gige:// file:// folder:// or simulated://"
     )

@@ -178,7 +178,8 @@ def _glyphs(text: str, height: float) -> Field:
     tile = tile[top:bottom, left:right]
     shrink = height / tile.shape[0]
     size = (max(1, round(tile.shape[1] * shrink)), max(1, round(height)))
-    return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_AREA), dtype=np.float32) / 255
+    shrunk = cv2.resize(tile, size, interpolation=cv2.INTER_AREA)
+    return (shrunk / 255).astype(np.float32)
 
 
 def _stamp(ink: Field, tile: Field, centre: tuple[float, float], degrees: float) -> None:
@@ -222,10 +223,8 @@ def _smooth_noise(height: int, width: int, blur: float, generator: np.random.Gen
     step = max(1.0, blur / 2)
     shape = (math.ceil(height / step) + 3, math.ceil(width / step) + 3)
     coarse = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), 1.5)
-    noise = cv2.resize(
-        coarse / max(float(coarse.std()), 1e-6), None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC
-    )
-    return np.asarray(noise[:height, :width], dtype=np.float32)
+    noise = cv2.resize(coarse, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(noise[:height, :width] / float(coarse.std()), dtype=np.float32)
 
 
 def _surface_grain(

@@ -1,0 +1,67 @@
+"""Opens a stream or a clip with OpenCV's FFmpeg, quietly and with bounded waits.
+
+FFmpeg's own log prints URLs with their passwords, so it is silenced. OpenCV takes some of its options only
+from the environment, which is put back afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+
+OPEN_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 3.0
+
+_ENVIRONMENT = threading.Lock()
+
+
+def open_capture(url: str, options: dict[str, str]) -> cv2.VideoCapture | None:
+    """A capture that is open, or None. `options` are FFmpeg's demuxer options.
+
+    One decoder thread: each further one would hold a frame back, so that the newest never comes out.
+    """
+    joined = "|".join(f"{name};{value}" for name, value in options.items())
+    with _environment(OPENCV_FFMPEG_CAPTURE_OPTIONS=joined, OPENCV_FFMPEG_LOGLEVEL="-8"):
+        # OpenCV's own warning says nothing that the caller's message doesn't.
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            capture = cv2.VideoCapture(
+                url,
+                cv2.CAP_FFMPEG,
+                [
+                    cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+                    round(OPEN_TIMEOUT_S * 1000),
+                    cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+                    round(READ_TIMEOUT_S * 1000),
+                    cv2.CAP_PROP_N_THREADS,
+                    1,
+                ],
+            )
+        except cv2.error:
+            # Its text holds the URL.
+            return None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+    if capture.isOpened():
+        return capture
+    capture.release()
+    return None
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    with _ENVIRONMENT:
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value

@@ -1,0 +1,100 @@
+"""A video clip as a camera: `file:///clip.mp4[?loop=1&fps=25]`, at its own speed or the one given.
+
+Every image of the clip is one part; a slow reader slows the clip down. It never reads ahead of its rhythm
+by more than one image.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from drivers.camera import CameraError, CameraLost, Shot, SourceEnded
+from drivers.ffmpeg import open_capture
+from drivers.pace import Clock, Pace, Sleep
+from drivers.source import Options
+
+
+class FileCamera:
+    """Implements `Camera`; `device_frame` is the index of the image and goes on counting over loops."""
+
+    def __init__(self, source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> None:
+        options = Options(source)
+        self._fps = options.number("fps", 0.01, 1000)
+        self._loop = options.flag("loop", False)
+        options.finish()
+        if options.host or not options.path.strip("/"):
+            raise options.error("a clip is named by its absolute path: file:///path/to/clip.mp4")
+        self._file = Path(options.path)
+        self._error = options.error
+        self._clock = clock
+        self._sleep = sleep
+        self._capture: cv2.VideoCapture | None = None
+        self._pace: Pace | None = None
+        self._index = 0
+        self._ahead = False
+
+    def open(self) -> None:
+        self.close()
+        if not self._file.is_file():
+            raise self._error(f"no such file: {self._file}")
+        self._rewind()
+        assert self._capture is not None
+        fps = self._fps or float(self._capture.get(cv2.CAP_PROP_FPS))
+        if not (math.isfinite(fps) and 0.01 <= fps <= 1000):
+            raise self._error("the clip doesn't say how fast it plays: add ?fps=25")
+        self._pace = Pace(fps, self._clock, self._sleep)
+        self._index = 0
+
+    def read(self, timeout_s: float) -> Shot | None:
+        if self._capture is None or self._pace is None:
+            raise CameraError("the clip is not open: call open() before read()")
+        if not self._ahead:
+            # Decoded before the wait, in the time that the rhythm leaves.
+            self._next()
+        if not self._pace.wait(timeout_s):
+            return None
+        got, pixels = self._capture.retrieve()
+        captured_ns = self._clock()
+        usable = got and pixels is not None and pixels.dtype == np.uint8
+        shot = Shot(
+            pixels=pixels.astype(np.uint8, copy=False) if usable else None,
+            pixel_format="BGR8" if not usable or pixels.ndim == 3 else "Mono8",
+            captured_ns=captured_ns,
+            device_ns=self._index * self._pace.period_ns,
+            device_frame=self._index,
+            fault=None if usable else "image could not be decoded",
+        )
+        self._pace.advance()
+        self._index += 1
+        self._ahead = False
+        return shot
+
+    def close(self) -> None:
+        capture, self._capture = self._capture, None
+        self._ahead = False
+        if capture is not None:
+            capture.release()
+
+    def _next(self) -> None:
+        assert self._capture is not None
+        if not self._capture.grab():
+            if not self._loop:
+                raise SourceEnded(f"the clip {self._file} is over after {self._index} images")
+            # Opened anew instead of wound back: seeking misses images in clips with odd key frames.
+            self._rewind()
+        self._ahead = True
+
+    def _rewind(self) -> None:
+        """Opens the clip and grabs its first image."""
+        kind = CameraLost if self._capture is not None else CameraError
+        self.close()
+        self._capture = open_capture(str(self._file), {})
+        if self._capture is None or not self._capture.grab():
+            self.close()
+            raise kind(f"{self._file} is not a clip that can be played: is it whole, is it a video?")
+        self._ahead = True
