@@ -106,12 +106,15 @@ def scores_of(
     """The scores of the files that are readable; `say` hears of the others."""
     scores: list[float] = []
     waiting: list[image_files.Image] = []
+    unusable: list[str] = []
     for done, file in enumerate(files, start=1):
-        waiting += [image for _, _, image in image_files.readable([file], say)]
+        waiting += [image for _, _, image in image_files.readable([file], unusable.append)]
         if len(waiting) == _BATCH or done == len(files):
             scores += [result.score for result in scorer.score(waiting)]
             waiting = []
         progress.update(task, done, len(files))
+    for line in unusable:
+        say(line)
     return scores
 
 

@@ -216,18 +216,21 @@ def _score(
             f"{test}: {error}; a data set has test/good, test/<type> and ground_truth/<type>"
         ) from None
     scored: list[_Scored] = []
+    unusable: list[str] = []
     seconds = 0.0
     for done, file in enumerate(files, start=1):
-        for _, _, image in image_files.readable([file], say):
+        for _, _, image in image_files.readable([file], unusable.append):
             began = time.perf_counter()
             result = scorer.score([image])[0]
             seconds += time.perf_counter() - began
             if not math.isfinite(result.score):
                 raise EvaluationError(f"{file}: its score is not finite: train the recipe again")
             kind = file.relative_to(test).parts[0]
-            mask = _mask(dataset, file, kind, scorer.recipe.size, say)
+            mask = _mask(dataset, file, kind, scorer.recipe.size, unusable.append)
             scored.append(_Scored(kind, result.score, result.anomaly_map, mask))
         progress.update("evaluate", done, len(files))
+    for line in unusable:
+        say(line)
     if not scored:
         raise EvaluationError(f"{test}: no usable images in test/good or test/<type>")
     return scored, seconds

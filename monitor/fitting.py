@@ -27,7 +27,7 @@ BATCH = 32
 _STEPS = 8
 _SMALLEST_BATCH = 4
 _FEATURE_BYTES = 2 << 30
-"""The teacher's features are kept up to this, and up to a quarter of the memory that is free."""
+"""The teacher's features are kept up to this, and up to an eighth of the machine's memory."""
 
 
 class TrainingError(Exception):
@@ -121,8 +121,9 @@ class _Sight:
         self._teacher = folded(teacher).to(device).to(memory_format=torch.channels_last)
         self._pictures = pictures
         self._device = device
-        self._count = count
-        self._kept: dict[int, list[Tensor]] | None = {} if device.type == "cpu" else None
+        self._kept: dict[int, list[Tensor]] | None = None
+        if device.type == "cpu" and self._fits(count):
+            self._kept = {}
 
     def of(self, indices: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
         """Normalised images (N, 3, H, W) and the teacher's three levels of them, on the device."""
@@ -135,7 +136,6 @@ class _Sight:
             for place, *levels in zip(new, *self._look(images[new]), strict=True):
                 self._kept[indices[place]] = levels
         seen = [self._kept[index] for index in indices]
-        self._give_up_if_too_large(seen[0])
         return images, [
             torch.stack(level).contiguous(memory_format=torch.channels_last)
             for level in zip(*seen, strict=True)
@@ -146,11 +146,11 @@ class _Sight:
             levels: list[Tensor] = self._teacher(images)
         return levels
 
-    def _give_up_if_too_large(self, levels: Sequence[Tensor]) -> None:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        bytes_needed = self._count * sum(level.numel() * level.element_size() for level in levels)
-        if bytes_needed > min(_FEATURE_BYTES, free // 4) and len(self._kept or ()) < self._count:
-            self._kept = None
+    def _fits(self, count: int) -> bool:
+        one = torch.from_numpy(normalised(self._pictures[0])).unsqueeze(0).to(self._device)
+        values = sum(level.numel() for level in self._look(one))
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return count * values * 4 <= min(_FEATURE_BYTES, memory // 8)
 
 
 def _optimiser(student: nn.Module) -> tuple[torch.optim.Optimizer, str]:

@@ -123,7 +123,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     training: Training | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recipe:
     """One version of a recipe, wholly in memory: what was loaded runs, whatever is committed later."""
 
@@ -242,7 +242,7 @@ def _assemble(folder: Path, content: bytes) -> Recipe:
     file = folder / FILE
     try:
         document = msgspec.json.decode(content, type=Document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(f"{file}: not a recipe ({error}): train it again or restore the file") from None
     _check(file, document)
     teacher = _load_weights(folder, document.teacher.weights)

@@ -202,10 +202,13 @@ def _examples(
         kinds = " ".join(sorted(suffix[1:] for suffix in image_files.SUFFIXES))
         raise TrainingError(f"{folder}: no images there ({kinds}, at any depth)")
     examples = Examples(size)
+    unusable: list[str] = []  # said when the bar is done: both are one line of the terminal
     for done, file in enumerate(files, start=1):
-        for _, content, image in image_files.readable([file], say):
+        for _, content, image in image_files.readable([file], unusable.append):
             examples.add(file, content, image)
         progress.update("read", done, len(files))
+    for line in unusable:
+        say(line)
     if not len(examples):
         raise TrainingError(f"{folder}: none of the {len(files)} images there can be read")
     return examples, len(files) - len(examples)
