@@ -169,7 +169,8 @@ def find(
     try:
         fill(trunk, read_tensors(weights))
     except TeacherError as error:
-        raise TeacherError(f"{weights} does not hold the weights of {architecture}: {error}") from None
+        fix = "" if name else "; name their architecture with --teacher"
+        raise TeacherError(f"{weights} does not hold the weights of {architecture}: {error}{fix}") from None
     trunk.eval().requires_grad_(False)
     if chosen != BUNDLED or name == BUNDLED:
         say(f"teacher: {chosen}, weights from {weights}")

@@ -142,6 +142,13 @@ def test_files_that_hold_no_weights_are_refused_in_one_line(tmp_path: Path) -> N
     assert not (tmp_path / "exploded").exists()
 
 
+def test_weights_of_another_architecture_need_their_name(tmp_path: Path) -> None:
+    torch.save(weights_of("squeezenet1_1"), tmp_path / "w.pth")
+    with pytest.raises(TeacherError, match="name their architecture with --teacher"):
+        find(None, weights=tmp_path / "w.pth", folder=tmp_path, say=print)
+    assert find("squeezenet1_1", weights=tmp_path / "w.pth", folder=tmp_path, say=print).origin == "w.pth"
+
+
 def test_unknown_teachers_are_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=", ".join(names())):
         find("vgg", weights=None, folder=tmp_path, say=print)
