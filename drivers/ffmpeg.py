@@ -1,7 +1,8 @@
 """Opens a stream or a clip with OpenCV's FFmpeg, quietly and with bounded waits.
 
-FFmpeg's own log prints URLs with their passwords, so it is silenced. OpenCV takes some of its options only
-from the environment, which is put back afterwards.
+FFmpeg's own log prints URLs with their passwords, so it is silenced; that works only in a process where
+nothing else used OpenCV's FFmpeg before. OpenCV takes some of its options only from the environment, which
+is put back afterwards.
 """
 
 from __future__ import annotations

@@ -78,13 +78,16 @@ class RtspCamera:
         capture = self._capture
         if capture is None:
             raise CameraError("the stream is not open: call open() before read()")
-        if not capture.grab():
+        began_ns = self._clock()
+        if self._stalled or not capture.grab():
             raise CameraLost(
                 f"no image from {self._name}: the stream ended or stalled for {READ_TIMEOUT_S:g} s"
             )
         arrival_ns = self._clock()
+        # At its timeout FFmpeg hands out the image that it held back; nothing will follow.
+        self._stalled = arrival_ns - began_ns > 0.95e9 * READ_TIMEOUT_S
         stamp_ns = _stamp(capture)
-        captured_ns = self._stream.captured(stamp_ns, arrival_ns)
+        captured_ns = self._stream.captured(stamp_ns, arrival_ns) - self._period_ns(stamp_ns)
         if self._stream.stuck(arrival_ns):
             raise CameraLost(
                 f"images from {self._name} stay {self._stream.lag_s():.1f} s behind: connecting anew"

@@ -1,0 +1,150 @@
+"""The GigE driver against Aravis' fake camera, a real GigE Vision device on loopback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import drivers
+from drivers import gige
+from drivers.camera import Camera, CameraError, CameraLost, Shot
+from tests.real.cameras import GigeCamera
+
+
+@pytest.fixture
+def device() -> Iterator[GigeCamera]:
+    with GigeCamera("SN01") as running:
+        yield running
+
+
+def opened(source: str) -> Camera:
+    camera = drivers.open(source)
+    camera.open()
+    return camera
+
+
+def shot_of(camera: Camera) -> Shot:
+    shot = camera.read(2.0)
+    assert shot is not None
+    return shot
+
+
+def age_s(shot: Shot) -> float:
+    return (time.monotonic_ns() - shot.captured_ns) / 1e9
+
+
+def read_on(camera: Camera) -> None:
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        camera.read(0.5)
+
+
+def lost_after(camera: Camera) -> float:
+    began = time.monotonic()
+    with pytest.raises(CameraLost):
+        read_on(camera)
+    return time.monotonic() - began
+
+
+def test_it_is_found_and_its_source_opens_it(device: GigeCamera) -> None:
+    found = [camera for camera in gige.discover() if camera.serial == "SN01"]
+    assert [camera.source for camera in found] == [device.source]
+    assert (found[0].vendor, found[0].model, found[0].address) == ("Aravis", "Fake", "127.0.0.1")
+    for name in (found[0].source, "gige://SN01", "gige://127.0.0.1", "gige://aravis-sn01"):
+        camera = opened(name)
+        assert shot_of(camera).pixels is not None
+        camera.close()
+
+
+def test_images_come_live_with_rising_times_over_the_wrap(device: GigeCamera) -> None:
+    """The fake's frame ids begin near 65400, so that the 16-bit wrap comes after 5 s."""
+    camera = opened(device.source)
+    before = shot_of(camera)
+    assert (before.device_frame, before.missed) == (0, 0)
+    for number in range(1, 160):
+        shot = shot_of(camera)
+        assert shot.pixels is not None
+        assert (shot.pixels.shape, shot.pixel_format) == ((512, 512), "Mono8")
+        assert (shot.device_frame, shot.missed) == (number, 0)
+        assert shot.captured_ns > before.captured_ns
+        assert shot.device_ns is not None
+        assert before.device_ns is not None
+        assert shot.device_ns > before.device_ns
+        assert 0 <= age_s(shot) < 0.3
+        before = shot
+    camera.close()
+
+
+def test_after_a_stall_times_are_old_and_losses_counted(device: GigeCamera) -> None:
+    camera = opened(device.source)
+    for _ in range(10):
+        before = shot_of(camera)
+    time.sleep(3)
+    shot = shot_of(camera)
+    assert shot.captured_ns - before.captured_ns < 0.3e9
+    frames, missed = 0, 0
+    while age_s(shot) > 0.2:
+        shot = shot_of(camera)
+        frames, missed = frames + 1, missed + shot.missed
+        assert frames < 200
+    assert missed > 20, "the buffers can't have held 3 s"
+    assert before.device_frame is not None
+    assert shot.device_frame == before.device_frame + 1 + frames + missed
+    camera.close()
+
+
+def test_a_dead_camera_is_lost_in_time_and_comes_back(device: GigeCamera) -> None:
+    camera = opened(device.source)
+    shot_of(camera)
+    device.kill()
+    assert lost_after(camera) < 5
+    began = time.monotonic()
+    camera.close()
+    camera.close()
+    assert time.monotonic() - began < 1
+    with pytest.raises(CameraError, match="no such camera found"):
+        camera.open()
+    device.start()
+    camera.open()
+    assert age_s(shot_of(camera)) < 0.3
+    camera.close()
+
+
+def test_a_triggered_camera_is_silent_but_not_lost(device: GigeCamera) -> None:
+    """Nobody triggers: the belt stands still. That must not stop the line."""
+    camera = opened(device.source + "?trigger=hardware:Software")
+    began = time.monotonic()
+    while time.monotonic() - began < 5:
+        assert camera.read(0.5) is None
+    device.kill()
+    assert lost_after(camera) < 5
+    camera.close()
+
+
+def test_software_trigger_and_settings(device: GigeCamera) -> None:
+    camera = opened(device.source + "?trigger=software&fps=10&exposure_us=2000&gain=1&pixel_format=RGB8")
+    shot_of(camera)
+    began = time.monotonic()
+    for _ in range(10):
+        shot = shot_of(camera)
+        assert shot.pixels is not None
+        assert (shot.pixels.shape, shot.pixel_format) == ((512, 512, 3), "RGB8")
+    assert 0.8 < time.monotonic() - began < 1.6
+    camera.close()
+
+
+def test_what_the_camera_cannot_do_is_said(device: GigeCamera) -> None:
+    with pytest.raises(CameraError, match=r"pixel_format='Mono12p': the camera has .*Mono8"):
+        opened(device.source + "?pixel_format=Mono12p")
+    with pytest.raises(CameraError, match=r"no such camera found; there are: Aravis-Fake-SN01"):
+        opened("gige://Basler-21876543")
+
+
+def test_a_camera_in_other_hands_is_refused(device: GigeCamera) -> None:
+    camera = opened(device.source)
+    with pytest.raises(CameraError, match="controlled by another program"):
+        opened(device.source)
+    assert shot_of(camera).pixels is not None
+    camera.close()
