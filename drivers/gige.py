@@ -166,7 +166,9 @@ class GigeCamera:
             self._camera = aravis.Camera.new(self._address)
             device = self._camera.get_device()
             if not device.is_controller():
-                raise self._error("the camera is controlled by another program: close that program")
+                raise self._error(
+                    "the camera is controlled by another program: close it; after a crash wait 3 s"
+                )
             # Not a method of ours: that would tie camera and self in a circle that is never freed.
             self._lost = lost = threading.Event()
             device.connect("control-lost", lambda *_: lost.set())
