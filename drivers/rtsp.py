@@ -9,7 +9,8 @@ to stay current would lose parts in silence. RTSP does not number its images, so
 camera lost is not counted: `missed` stays 0. Use GigE Vision where every part counts.
 
 FFmpeg knows that an H.264 or H.265 image is whole only when the next one begins, so it hands each out one
-image late. `captured_ns` allows for that: images come one period old.
+frame period after its last byte came. Like exposure, encoding and the network, that lies before
+`captured_ns`, which is when this machine had the image in its hands; a gate's timing must allow for it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from drivers.stream_clock import StreamClock
 
 _WINDOW_S = 30.0
 _SETTLE_S = 4.0
-_HELD_BACK = ("h264", "avc1", "hevc", "hvc1")
-_LONGEST_PERIOD_NS = 1_000_000_000
 
 
 class RtspCamera:
@@ -45,8 +44,6 @@ class RtspCamera:
         self._clock = clock
         self._stream = StreamClock(_WINDOW_S)
         self._capture: cv2.VideoCapture | None = None
-        self._held_back = False
-        self._stamp_ns: int | None = None
         self._stalled = False
 
     def open(self) -> None:
@@ -67,7 +64,6 @@ class RtspCamera:
             )
         self._stream = StreamClock(_WINDOW_S)
         self._stalled = False
-        self._held_back = _codec(self._capture) in _HELD_BACK
         try:
             self._settle(self._capture)
         except CameraError:
@@ -87,7 +83,7 @@ class RtspCamera:
         # At its timeout FFmpeg hands out the image that it held back; nothing will follow.
         self._stalled = arrival_ns - began_ns > 0.95e9 * READ_TIMEOUT_S
         stamp_ns = _stamp(capture)
-        captured_ns = self._stream.captured(stamp_ns, arrival_ns) - self._period_ns(stamp_ns)
+        captured_ns = self._stream.captured(stamp_ns, arrival_ns)
         if self._stream.stuck(arrival_ns):
             raise CameraLost(
                 f"images from {self._name} stay {self._stream.lag_s():.1f} s behind: connecting anew"
@@ -107,14 +103,6 @@ class RtspCamera:
         if capture is not None:
             capture.release()
 
-    def _period_ns(self, stamp_ns: int | None) -> int:
-        """How long FFmpeg held this image back: as long as it took from the one before to this one."""
-        before_ns, self._stamp_ns = self._stamp_ns, stamp_ns
-        if not self._held_back or before_ns is None or stamp_ns is None:
-            return 0
-        step_ns = stamp_ns - before_ns
-        return step_ns if 0 < step_ns <= _LONGEST_PERIOD_NS else 0
-
     def _settle(self, capture: cv2.VideoCapture) -> None:
         """Throws away what the server or FFmpeg had stored, until images come as fast as they are made."""
         give_up_ns = self._clock() + round(_SETTLE_S * 1e9)
@@ -130,15 +118,10 @@ class RtspCamera:
                     waited, played = arrival_ns - before[0], stamp_ns - before[1]
                     live = live + 1 if 2 * waited >= played else 0
                 before = (arrival_ns, stamp_ns)
-                self._stamp_ns = stamp_ns
             elif before is not None:
                 raise CameraError(f"the stream from {self._name} broke off while it started")
             if arrival_ns > give_up_ns and live == 0:
                 raise CameraError(f"{self._name} answers, but sends no live images: is it busy or starting?")
-
-
-def _codec(capture: cv2.VideoCapture) -> str:
-    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False).decode("latin-1").lower()
 
 
 def _stamp(capture: cv2.VideoCapture) -> int | None:

@@ -40,12 +40,12 @@ class Part:
 
 
 def belt(height: int, width: int, unit: float, generator: np.random.Generator) -> Field:
-    """A dark woven conveyor belt, (H, W, 3) BGR 0..255; `unit` is pixels per 1/320 of the image's side."""
+    """A matt grey conveyor belt, (H, W, 3) BGR 0..255; `unit` is pixels per 1/320 of the image's side."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) / max(unit, 0.25)
-    weave = np.sin(rows * 1.3) * np.sin(columns * 1.3) * 2.0 + np.sin((rows + columns) * 0.65) * 1.2
-    wear = _smooth_noise(height, width, 14 * unit, generator) * 2.5
-    grain = generator.standard_normal((height, width)).astype(np.float32) * 1.5
-    grey = (58 + weave + wear + grain)[..., None]
+    weave = np.sin(rows * 1.3) * np.sin(columns * 1.3) * 1.0
+    wear = _smooth_noise(height, width, 14 * unit, generator) * 0.8
+    grain = generator.standard_normal((height, width)).astype(np.float32) * 0.6
+    grey = (84 + weave + wear + grain)[..., None]
     return np.asarray(grey * np.array([1.04, 1.06, 0.98], np.float32), dtype=np.float32)
 
 

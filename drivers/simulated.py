@@ -191,7 +191,7 @@ class Conveyor:
 
     def _matrix(self, draw: np.random.Generator) -> NDArray[np.float64]:
         centre = (self._shape[1] / 2, self._shape[0] / 2)
-        degrees, scale = draw.uniform(-5, 5), draw.uniform(0.994, 1.006)
+        degrees, scale = draw.uniform(-2, 2), draw.uniform(0.997, 1.003)
         return np.asarray(cv2.getRotationMatrix2D(centre, degrees, scale), dtype=np.float64)
 
     def _draw(self, part: int) -> _Base:
