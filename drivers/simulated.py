@@ -217,7 +217,7 @@ class Conveyor:
         if chance.defect == "worn-print":
             return self._worn_print(chance, draw)
         paint = {"scratch": _scratch, "stain": _stain, "dent": _dent}[chance.defect]
-        contrast = float(draw.uniform(0.17, 0.24))
+        contrast = float(draw.uniform(0.2, 0.245))
         shape = paint(self._area, contrast, draw)
         mask = np.abs(shape) > 0.5 * contrast
         reach = max(shape.shape) / 2
@@ -238,7 +238,7 @@ class Conveyor:
         """Print that came off around one printed spot."""
         base = self._base(chance.part)
         ink = base.ink.astype(np.float32) / 255
-        wanted = round(self._area * draw.uniform(0.006, 0.009))
+        wanted = round(self._area * draw.uniform(0.011, 0.015))
         window = 2 * round(24 * self._unit) + 1
         # Only where enough print lies close together: a lone mark would make the bare spot too wide.
         nearby = cv2.boxFilter(ink, -1, (window, window), normalize=False)
@@ -270,7 +270,7 @@ def _canvas(reach: float) -> tuple[Field, Field]:
 
 def _scratch(part_area: float, contrast: float, draw: np.random.Generator) -> Field:
     """A long thin bright line, slightly bent, thinning out at its ends."""
-    area = part_area * draw.uniform(0.006, 0.010)
+    area = part_area * draw.uniform(0.013, 0.018)
     length = math.sqrt(area) * draw.uniform(3.8, 4.6)
     width = area / length
     x, y = _canvas(length / 2 + width)
@@ -284,7 +284,7 @@ def _scratch(part_area: float, contrast: float, draw: np.random.Generator) -> Fi
 
 def _stain(part_area: float, contrast: float, draw: np.random.Generator) -> Field:
     """A dark spot with an irregular outline."""
-    radius = math.sqrt(part_area * draw.uniform(0.008, 0.014) / math.pi)
+    radius = math.sqrt(part_area * draw.uniform(0.011, 0.016) / math.pi)
     x, y = _canvas(1.6 * radius)
     angle = np.arctan2(y, x)
     outline = np.ones_like(angle)
@@ -296,7 +296,7 @@ def _stain(part_area: float, contrast: float, draw: np.random.Generator) -> Fiel
 
 def _dent(part_area: float, contrast: float, draw: np.random.Generator) -> Field:
     """A hollow: dark where it turns from the light, bright on the far side."""
-    area = part_area * draw.uniform(0.010, 0.016)
+    area = part_area * draw.uniform(0.013, 0.018)
     ratio = draw.uniform(0.75, 1.0)
     radius = math.sqrt(area / math.pi / ratio)
     x, y = _canvas(radius + 2)

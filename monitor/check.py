@@ -57,7 +57,9 @@ def findings(config: Path | None) -> Iterator[Finding]:
         for line in str(error).splitlines():
             yield Finding(Level.FAIL, "settings", line)
         return
-    yield Finding(Level.OK, "settings", f"{file}, {len(settings.camera)} cameras, topics {settings.prefix}/...")
+    yield Finding(
+        Level.OK, "settings", f"{file}, {len(settings.camera)} cameras, topics {settings.prefix}/..."
+    )
     if "review" in settings.model_fields_set and settings.review.port:
         yield Finding(Level.WARN, "settings", "[review] is not supported yet: the page is not served")
     running = _running(settings)

@@ -36,10 +36,12 @@ from monitor.ring import Ring, RingError
 from monitor.settings import CameraSettings, Settings, load
 from monitor.verdict import Verdict
 
-_GOOD_IMAGES = 160
-_SIZE, _EPOCHS = 128, 30
-_TRAINING_SEED = 1000
-"""Parts to train on are others than those on the line."""
+_GOOD_IMAGES, _CALIBRATION_IMAGES = 192, 256
+_SIZE, _EPOCHS = 128, 50
+_SEEDS = 1000
+"""Parts to train and calibrate on are others than those on the line."""
+_PARTS_A_SEED = 64
+_OVERKILL = 0.005
 _START_S = 60.0
 _LEAST_CAUGHT, _MOST_OVERKILL = 0.95, 0.02
 
@@ -80,8 +82,8 @@ def _run(seconds: int, folder: Path) -> int:
     with _broker() as port:
         file = _write_settings(folder, port)
         settings = load(file)
-        for camera in settings.camera:
-            _train(settings, camera)
+        for recipe in dict.fromkeys(camera.recipe for camera in settings.camera):
+            _train(settings, next(camera for camera in settings.camera if camera.recipe == recipe))
         print(f"running {len(settings.camera)} cameras for {seconds} s; rejects as the gateway hears them:")
         outcomes = _inspect(settings, file, port, seconds)
     return _summary(settings, outcomes, folder)
@@ -101,30 +103,47 @@ def _write_settings(folder: Path, port: int) -> Path:
 
 
 def _train(settings: Settings, camera: CameraSettings) -> None:
+    from monitor import progress
+    from monitor.calibration import CalibrationError, calibrate_recipe
     from monitor.recipe import RecipeError
+    from monitor.teacher import TeacherError
     from monitor.training import TrainingError, train_recipe
 
     scene = urlsplit(camera.source).netloc
-    images = settings.line.data / "good" / camera.name
-    images.mkdir(parents=True, exist_ok=True)
-    for exposure in range(_GOOD_IMAGES):
-        image = simulated.render(scene, _TRAINING_SEED, exposure, 0.0)
-        (images / f"{exposure:04d}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    print(f"training recipe {camera.recipe!r} on {_GOOD_IMAGES} simulated good parts")
+    good = settings.line.data / "good"
+    _draw_parts(scene, good / "train", 0, _GOOD_IMAGES)
+    _draw_parts(scene, good / "calibrate", _GOOD_IMAGES, _CALIBRATION_IMAGES)
+    print(f"training recipe {camera.recipe!r} on {_GOOD_IMAGES} simulated good parts", flush=True)
     try:
-        train_recipe(
+        recipe = train_recipe(
             name=camera.recipe,
             recipes=places.recipes(settings),
-            images=images,
+            images=good / "train",
             teacher=None,
             teacher_weights=None,
             teachers=places.teachers(settings),
             size=_SIZE,
             epochs=_EPOCHS,
+            overkill=_OVERKILL,
             say=print,
+            progress=progress.on(sys.stdout),
         )
-    except (RecipeError, TrainingError) as error:
+        calibrate_recipe(
+            recipe=recipe.folder,
+            images=good / "calibrate",
+            say=print,
+            progress=progress.on(sys.stdout),
+        )
+    except (RecipeError, TrainingError, TeacherError, CalibrationError) as error:
         raise DemoError(str(error)) from error
+
+
+def _draw_parts(scene: str, folder: Path, first: int, count: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for exposure in range(first, first + count):
+        # A conveyor's parts come round again; another seed brings new ones.
+        image = simulated.render(scene, _SEEDS + exposure // _PARTS_A_SEED, exposure, 0.0)
+        (folder / f"{exposure:04d}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def _inspect(settings: Settings, file: Path, port: int, seconds: int) -> dict[str, Outcome]:
@@ -174,11 +193,12 @@ def _print_rejects(
         frame = rings[camera].frame(number)
         truth = truths[camera](frame.device_frame) if frame else None
         really = f"really: {truth.defect or 'good'}" if truth else ""
+        what = f"  {payload['captured_utc'][11:23]} {camera} frame {number}:"
         if payload["verdict"] == "reject":
             ratio = payload["score"] / payload["threshold"]
-            print(f"  {payload['captured_utc'][11:23]} {camera} frame {number}: reject, {ratio:.1f} x threshold, {really}")
+            print(f"{what} reject, {ratio:.1f} x threshold, {really}")
         else:
-            print(f"  {payload['captured_utc'][11:23]} {camera} frame {number}: uninspected, {payload['reason']}")
+            print(f"{what} uninspected, {payload['reason']}")
 
 
 def _judge(ring: Ring, truth: Callable[[int], simulated.Truth], heard: set[int]) -> Outcome:
@@ -234,7 +254,9 @@ class Witness:
         self.rejected: dict[str, set[int]] = {}
         self._heard: queue.Queue[dict[str, Any]] = queue.Queue()
         self._prefix = prefix
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="demo-gateway", protocol=paho.MQTTv311)
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id="demo-gateway", protocol=paho.MQTTv311
+        )
         self._client.on_message = self._on_message
         self._client.on_connect = self._on_connect
         self._client.connect("127.0.0.1", port)
@@ -269,7 +291,7 @@ def _broker() -> Iterator[int]:
     """An MQTT broker on a free port of this machine alone, in a thread of its own."""
     from amqtt.broker import Broker
 
-    for name in ("amqtt", "transitions"):
+    for name in ("amqtt", "transitions", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

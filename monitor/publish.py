@@ -33,7 +33,8 @@ _STATUS_NS = 50 * _MS
 _HEARTBEAT_NS = 1000 * _MS
 _GAP_NS = 500 * _MS
 """A turn that took longer than this was an absence: what became overdue in it is `publisher_lost`."""
-_FAREWELL_NS = 1500 * _MS
+_FAREWELL_NS = 1200 * _MS
+_JOURNAL_S = 0.8
 
 
 @dataclass(slots=True)
@@ -406,7 +407,8 @@ class Publisher:
             self._link.step()
             self._link.take_acknowledged()
         self._link.close()
-        self._journal.close()
+        if not self._journal.close(_JOURNAL_S):
+            self._worker.log.error("the journal could not be written to its end")
 
 
 class _Ack(msgspec.Struct):

@@ -64,13 +64,13 @@ class SnapshotWriter:
             # The frame was closed without its score: nobody was told of a snapshot.
             return
         try:
-            written = self._write(parts, closed)
+            self._write(parts, closed)
         except SnapshotError as error:
-            self._count(Word.SNAPSHOTS_LOST, 1)
+            self._count(Word.SNAPSHOTS_LOST)
             self._say(str(error))
         else:
-            self._count(Word.SNAPSHOTS_WRITTEN, 1)
-            self._count(Word.SNAPSHOT_BYTES, written)
+            self._count(Word.SNAPSHOTS_WRITTEN)
+            self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
             self._say("")
 
     def _closed(self, parts: SnapshotParts) -> Closed | None:
@@ -83,14 +83,12 @@ class SnapshotWriter:
             time.sleep(0.005)
         return closed
 
-    def _write(self, parts: SnapshotParts, closed: Closed) -> int:
+    def _write(self, parts: SnapshotParts, closed: Closed) -> None:
         camera, ring = self._cameras[parts.camera], self._rings[parts.camera]
         frame, scored = ring.frame(parts.frame), ring.scored(parts.frame)
         if frame is None or scored is None:
             raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} has left the ring")
-        event = ledger.event(
-            self._settings.prefix, str(self._worker.session), camera, frame, closed, scored
-        )
+        event = ledger.event(self._settings.prefix, str(self._worker.session), camera, frame, closed, scored)
         if event.snapshot is None:
             raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} has no snapshot path")
         drawn = overlay(
@@ -105,7 +103,7 @@ class SnapshotWriter:
             captured_utc=rfc3339(frame.captured_utc_ns),
         )
         ttl_ms = max(0, (frame.expires_ns - closed.closed_ns) // 1_000_000)
-        return self._folder.write(event.snapshot, drawn, parts.image, event.payload(ttl_ms))
+        self._folder.write(event.snapshot, drawn, parts.image, event.payload(ttl_ms))
 
     def _prune(self) -> None:
         if self._clock() < self._prune_at_ns:
@@ -117,8 +115,8 @@ class SnapshotWriter:
             self._say(str(error))
         self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
 
-    def _count(self, word: Word, by: int) -> None:
-        self._worker.board.write(SNAPSHOTS, word, self._worker.board.read(SNAPSHOTS, word) + by)
+    def _count(self, word: Word) -> None:
+        self._worker.board.write(SNAPSHOTS, word, self._worker.board.read(SNAPSHOTS, word) + 1)
 
     def _say(self, trouble: str) -> None:
         """One line when trouble starts or changes, one when it ends."""

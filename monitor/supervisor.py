@@ -63,10 +63,10 @@ class RestartPolicy:
 class StopPolicy:
     """How long each step of an orderly stop may take; together less than 5 s."""
 
-    captures_s: float = 0.7
-    drain_s: float = 0.5
-    scorer_s: float = 0.8
-    publisher_s: float = 1.8
+    captures_s: float = 0.5
+    drain_s: float = 0.4
+    scorer_s: float = 0.6
+    publisher_s: float = 2.2
     snapshots_s: float = 0.9
 
 
