@@ -162,7 +162,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Level.WARN,
             "broker",
-            "mqtt.protocol = 4 has no message expiry: a broker that was away could hand out old messages; use 5",
+            "mqtt.protocol = 4 has no message expiry: a broker that was away could hand out old messages",
         )
     is_local = settings.mqtt.host in ("127.0.0.1", "localhost", "::1")
     if settings.mqtt.password is not None and settings.mqtt.ca_file is None and not is_local:

@@ -26,12 +26,13 @@ class RateLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.CRITICAL:
             return True
-        key = (record.name, str(record.msg))
+        key = (record.name, record.getMessage())
         now = self._clock()
         since, count = self._seen.get(key, (now, 0))
         if now - since > _WINDOW_NS:
             if count > _BURST:
-                record.msg = f"{record.msg} ({count - _BURST} more like this in the last minute)"
+                record.msg = f"{record.getMessage()} ({count - _BURST} more like this in the last minute)"
+                record.args = ()
             since, count = now, 0
         if len(self._seen) > 1000:
             self._seen.clear()

@@ -101,8 +101,8 @@ def usable_cameras(
         trained = scorer.recipe.roi
         if trained is not None and camera.roi is not None and tuple(trained) != camera.roi:
             say(
-                f"camera {camera.name!r} has roi {list(camera.roi)}, but recipe {camera.recipe!r} was trained "
-                f"on roi {list(trained)}: set that roi, or train a recipe for this one"
+                f"camera {camera.name!r} has roi {list(camera.roi)}, but recipe {camera.recipe!r} was "
+                f"trained on roi {list(trained)}: set that roi, or train a recipe for this one"
             )
             continue
         usable.add(camera.name)
