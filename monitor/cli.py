@@ -108,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="the service: cameras to verdicts, until stopped")
     run.set_defaults(handler=_run)
+    for command in commands.choices.values():
+        # Also after the command, where many look for it; absent there, the one before it stands.
+        command.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
     return parser
 
 

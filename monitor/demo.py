@@ -41,7 +41,6 @@ _SIZE, _EPOCHS = 128, 50
 _SEEDS = 1000
 """Parts to train and calibrate on are others than those on the line."""
 _PARTS_A_SEED = 64
-_OVERKILL = 0.005
 _START_S = 60.0
 _LEAST_CAUGHT, _MOST_OVERKILL = 0.95, 0.02
 
@@ -124,7 +123,6 @@ def _train(settings: Settings, camera: CameraSettings) -> None:
             teachers=places.teachers(settings),
             size=_SIZE,
             epochs=_EPOCHS,
-            overkill=_OVERKILL,
             say=print,
             progress=progress.on(sys.stdout),
         )
