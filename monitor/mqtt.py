@@ -65,6 +65,7 @@ class _Connection:
         self, settings: MqttSettings, client_id: str, will: Will | None, topics: tuple[str, ...]
     ) -> None:
         self.acknowledged: set[int] = set()
+        self.refused: set[int] = set()
         self.received: list[Received] = []
         self.refusal = ""
         self.receive_maximum = _MOST_UNACKNOWLEDGED
@@ -192,6 +193,7 @@ class _Connection:
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
+            self.refused.add(mid)
             self.refusal = f"the broker refuses what we publish: {reason}; see its ACL"
         else:
             self.acknowledged.add(mid)
@@ -252,7 +254,7 @@ class Link:
             self._thread = threading.Thread(target=self._connect, args=(self._attempt,), daemon=True)
             self._thread.start()
         elif self.state is LinkState.CONNECTING and self._thread and not self._thread.is_alive():
-            outcome = self._attempt[0]
+            outcome = self._attempt[0] if self._attempt else ConnectError("connecting broke off")
             if isinstance(outcome, _Connection):
                 self._connection, self.state, self.trouble = outcome, LinkState.UP, ""
                 self.generation += 1
@@ -302,7 +304,8 @@ class Link:
         if self._connection is None:
             return set()
         taken, self._connection.acknowledged = self._connection.acknowledged, set()
-        self._unacknowledged -= taken
+        self._unacknowledged -= taken | self._connection.refused
+        self._connection.refused.clear()
         return taken
 
     def take_received(self) -> list[Received]:

@@ -123,7 +123,7 @@ class SnapshotWriter:
         if trouble == self._trouble:
             return
         if trouble:
-            self._worker.log.error("snapshots are not kept: %s", trouble)
+            self._worker.log.error("not kept: %s", trouble)
         else:
             self._worker.log.info("snapshots are kept again")
         self._trouble = trouble

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from monitor.ring import Ring
+from tests.real import parts_folder
+from tests.real.mosquitto import Mosquitto
 
 
 @pytest.fixture
@@ -19,3 +22,33 @@ def ring(tmp_path: Path) -> Iterator[Ring]:
     opened = Ring(tmp_path, "top", session)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a recipe that tells known good from bad parts."""
+    data = tmp_path_factory.mktemp("trained")
+    return parts_folder.train(data / "recipes", data / "good")
+
+
+@pytest.fixture
+def broker() -> Iterator[Mosquitto]:
+    with Mosquitto() as running:
+        yield running
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, trained: Path, broker: Mosquitto) -> Callable[..., Path]:
+    """Writes a settings file with the given cameras (TOML) and the trained recipe in its data folder."""
+
+    def write(cameras: str, mqtt: str = "", more: str = "") -> Path:
+        shutil.copytree(trained, tmp_path / "data/recipes/plate", dirs_exist_ok=True)
+        config = tmp_path / "line.toml"
+        config.write_text(
+            '[line]\nsite = "plant"\nname = "line"\ndata = "data"\n'
+            f"{cameras}\n[mqtt]\nport = {broker.port}\n{mqtt}\n"
+            f"[metrics]\nport = 0\n[review]\nport = 0\n[snapshots]\nmin_free_gb = 0.0\n{more}\n"
+        )
+        return config
+
+    return write
