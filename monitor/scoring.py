@@ -8,6 +8,7 @@ an error of the device ends it: its successor starts with a fresh context.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,11 +46,37 @@ class Plan:
     refused: tuple[tuple[Work, Reason], ...] = ()
     """Uninspected without scoring."""
     overdue: tuple[Work, ...] = ()
-    """Nothing to say any more: the publisher closes them by itself."""
+    """They can't be scored in time any more: the publisher closes them by itself."""
 
 
-def plan(waiting: Sequence[Work], now_ns: int, recipes: frozenset[str], batch: int) -> Plan:
-    """Which frames to score now, and which never.
+class Pace:
+    """How long scoring takes, by the quickest of the last few times.
+
+    Who starts on a frame that can't be done by its deadline does it for nothing, and the next one is late
+    for that: an overloaded scorer would judge none. A single slow turn says little, so it does not count;
+    and each frame given up for the estimate's sake lowers the estimate, so that it is put to the test again.
+    """
+
+    def __init__(self, remembered: int = 5) -> None:
+        self._took: deque[int] = deque(maxlen=remembered)
+        self._trust = 1.0
+
+    @property
+    def estimate_ns(self) -> int:
+        return int(min(self._took, default=0) * self._trust)
+
+    def took(self, elapsed_ns: int) -> None:
+        self._took.append(elapsed_ns)
+        self._trust = 1.0
+
+    def gave_up(self) -> None:
+        self._trust *= 0.8
+
+
+def plan(
+    waiting: Sequence[Work], now_ns: int, recipes: frozenset[str], batch: int, estimate_ns: int = 0
+) -> Plan:
+    """Which frames to score now, and which never; `estimate_ns` is how long scoring takes.
 
     Deadlines rank frames of all cameras alike, so a fast camera can't starve a slow one: its younger frames
     have later deadlines. Of a live view (`latest`) only the newest frame is worth scoring.
@@ -59,7 +86,7 @@ def plan(waiting: Sequence[Work], now_ns: int, recipes: frozenset[str], batch: i
     for work in waiting:
         if work.camera.mode is Mode.LATEST and work.frame.number != newest[work.camera.name]:
             refused.append((work, Reason.SUPERSEDED))
-        elif now_ns >= work.frame.decide_by_ns:
+        elif now_ns + estimate_ns >= work.frame.decide_by_ns:
             overdue.append(work)
         elif work.camera.name not in recipes:
             refused.append((work, Reason.NO_RECIPE))
@@ -129,6 +156,7 @@ class Scoring:
         worker.board.write(worker.name, Word.WITHOUT_RECIPE, missing)
         on_gpu = any(scorer.device.type == "cuda" for scorer in self._scorers.values())
         self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self._pace = Pace()
         self._pass_every = settings.snapshots.pass_every
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._frames = queue.pull(context, worker.folder, queue.FRAMES)
@@ -158,9 +186,12 @@ class Scoring:
                 else:
                     # A predecessor died between its score and the release.
                     ring.release(frame)
-        todo = plan(waiting, self._clock(), self._usable, self._batch)
+        now = self._clock()
+        todo = plan(waiting, now, self._usable, self._batch, self._pace.estimate_ns)
         for work in todo.overdue:
             self._rings[work.camera.name].release(work.frame)
+        if any(now < work.frame.decide_by_ns for work in todo.overdue):
+            self._pace.gave_up()
         for work, reason in todo.refused:
             self._settle(work, self._unscored(reason))
         if todo.batch:
@@ -180,6 +211,7 @@ class Scoring:
                 self._settle(work, self._unscored(Reason.BAD_FRAME))
         results = scorer.score([image for _, image in good])
         now = self._clock()
+        self._pace.took(now - started)
         for (work, image), result in zip(good, results, strict=True):
             verdict, reason = judge(result.score, scorer.threshold)
             keep = self._wants_snapshot(work, verdict) and bool(self._snapshots.poll(0, zmq.POLLOUT))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitor.frame import Frame, PixelFormat
-from monitor.scoring import Work, plan
+from monitor.scoring import Pace, Work, plan
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason
 
@@ -66,3 +66,49 @@ def test_a_camera_without_its_recipe_is_told_apart() -> None:
 def test_nothing_waits_nothing_is_done() -> None:
     todo = plan([], 0, ALL, 16)
     assert (todo.batch, todo.refused, todo.overdue) == ((), (), ())
+
+
+def test_a_frame_that_cant_be_done_in_time_is_not_begun() -> None:
+    waiting = [work(TOP, 1, 100), work(TOP, 2, 130)]
+    todo = plan(waiting, 90, ALL, 16, estimate_ns=20)
+    assert names(todo.overdue) == [("top", 1)]
+    assert names(todo.batch) == [("top", 2)]
+
+
+def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
+    pace, now, judged = Pace(), 0, 0
+    cost, period, patience = 30, 10, 100
+    waiting: list[Work] = []
+    for number in range(1, 600):
+        arrival = number * period
+        waiting.append(work(TOP, number, arrival + patience))
+        while now < arrival:
+            todo = plan(waiting, now, ALL, 1, pace.estimate_ns)
+            waiting = [one for one in waiting if one not in todo.overdue]
+            if not todo.batch:
+                now = arrival
+                break
+            (one,) = todo.batch
+            waiting.remove(one)
+            now += cost
+            pace.took(cost)
+            judged += now <= one.frame.decide_by_ns
+    assert judged > 0.9 * 600 * period / cost
+
+
+def test_one_slow_turn_does_not_make_the_scorer_give_up() -> None:
+    pace = Pace()
+    for elapsed in (20, 21, 900, 20):
+        pace.took(elapsed)
+    assert pace.estimate_ns == 20
+
+
+def test_a_scorer_that_was_slow_for_long_tries_again() -> None:
+    pace = Pace()
+    for _ in range(5):
+        pace.took(900)
+    tries = 0
+    while pace.estimate_ns > 200:
+        pace.gave_up()
+        tries += 1
+    assert tries < 10
