@@ -142,6 +142,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _demo(options: argparse.Namespace) -> int:
     from monitor.demo import DemoError, demo
 
+    # Each reject is to be seen as it happens, also through a pipe.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         return demo(options.seconds, options.keep)
     except DemoError as error:

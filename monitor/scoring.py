@@ -165,10 +165,9 @@ class Scoring:
 
     def run(self) -> None:
         """Scores until told to stop; an error of the device ends it."""
-        self._worker.promise(10.0)
         self._worker.running()
         while not self._worker.stopping:
-            self._worker.promise(10.0)
+            self._worker.promise(4.0)
             if not self.run_once():
                 self._frames.poll(_IDLE_MS, zmq.POLLIN)
 
