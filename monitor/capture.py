@@ -176,7 +176,8 @@ class Capture:
             self._worker.promise(15.0)
             driver.open()
             while not self._worker.stopping:
-                self._worker.promise(8.0)
+                # A driver may block for 3 s; who is not heard of then is lost.
+                self._worker.promise(4.0)
                 try:
                     shot = driver.read(_READ_S)
                 except CameraLost as error:

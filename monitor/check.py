@@ -19,6 +19,7 @@ from typing import TextIO
 import drivers
 from drivers.camera import CameraError, SourceEnded
 from monitor import mqtt, places
+from monitor.frame import PixelFormat, crop
 from monitor.settings import CameraSettings, Settings, SettingsError, find, load
 
 _TIME_ERROR = 5
@@ -115,12 +116,14 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
             f"{recipe.size} px, threshold {scorer.threshold:.4g}, teacher {recipe.document.teacher.name}",
         )
         for camera in settings.camera:
-            if camera.recipe == name and camera.roi and recipe.roi and tuple(recipe.roi) != camera.roi:
+            trained = tuple(recipe.roi) if recipe.roi else None
+            if camera.recipe == name and trained != camera.roi:
+                both = trained is not None and camera.roi is not None
                 yield Finding(
-                    Level.FAIL,
+                    Level.FAIL if both else Level.WARN,
                     f"recipe {name}",
-                    f"trained on roi {list(recipe.roi)}, camera {camera.name} has roi {list(camera.roi)}: "
-                    "set that roi, or train a recipe for this one",
+                    f"trained on roi {list(trained) if trained else 'none'}, camera {camera.name} has "
+                    f"{list(camera.roi) if camera.roi else 'none'}: set that one, or train a recipe for this",
                 )
 
 
@@ -140,6 +143,10 @@ def _camera(camera: CameraSettings, running: bool) -> Finding:
             if shot.pixels is None:
                 return Finding(Level.FAIL, item, f"its frames are unusable: {shot.fault}")
             height, width = shot.pixels.shape[:2]
+            try:
+                crop(shot.pixels, PixelFormat[shot.pixel_format], camera.roi)
+            except (KeyError, ValueError) as error:
+                return Finding(Level.FAIL, item, f"{error}; its frames can't be inspected")
             return Finding(Level.OK, item, f"{width}x{height} {shot.pixel_format}")
         return Finding(Level.WARN, item, "there, but no frame came within 10 s: is it triggered?")
     except SourceEnded:
@@ -172,7 +179,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 def _disk(settings: Settings, running: bool) -> Iterator[Finding]:
     data = settings.line.data
     # The service makes the folder at its first start; until then its nearest parent tells.
-    there = next(place for place in (data, *data.parents) if place.exists())
+    there = next(place for place in (places.snapshots(settings), data, *data.parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass

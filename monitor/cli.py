@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", type=_positive, default=100, metavar="N", help="passes over the images (100)"
     )
     _add_overkill(train, 0.01)
-    train.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same recipe (0)")
+    train.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same recipe (0)")
     train.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 (auto)")
     train.add_argument("--as-paper", action="store_true", help="the paper's split and training, unchanged")
     train.set_defaults(handler=_train)
@@ -125,6 +125,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to {2**32 - 1}")
     return value
 
 

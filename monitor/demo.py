@@ -71,7 +71,10 @@ class Outcome:
 def demo(seconds: int, keep: Path | None) -> int:
     """Runs the demo; 0 when defects were rejected over MQTT and snapshots written, as they should be."""
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
+        try:
+            keep.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DemoError(f"can't make {keep}: {error.strerror}") from error
         return _run(seconds, keep)
     with tempfile.TemporaryDirectory(prefix="line-monitor-demo-") as folder:
         return _run(seconds, Path(folder))

@@ -5,14 +5,18 @@ Must never block a worker and never print a traceback for what a person can fix.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import logging.handlers
 import os
+import queue
 import sys
 import time
 from collections.abc import Callable
 
 _WINDOW_NS = 60_000_000_000
 _BURST = 5
+_MOST_WAITING = 1000
 
 
 class RateLimit(logging.Filter):
@@ -40,10 +44,40 @@ class RateLimit(logging.Filter):
         return count < _BURST
 
 
+class _Dropping(logging.handlers.QueueHandler):
+    """Hands lines to the writing thread; where that is stuck and the queue full, they are counted instead."""
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord]) -> None:
+        super().__init__(lines)
+        self._lines = lines
+        self._dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        if self._dropped:
+            record.msg = f"{record.msg} (after {self._dropped} lines that nobody read in time)"
+        try:
+            self._lines.put_nowait(record)
+        except queue.Full:
+            self._dropped += 1
+        else:
+            self._dropped = 0
+
+    def wait(self, seconds: float) -> None:
+        """Gives the writing thread a moment for the last lines."""
+        until = time.monotonic() + seconds
+        while not self._lines.empty() and time.monotonic() < until:
+            time.sleep(0.01)
+
+
 def configure(level: int = logging.INFO) -> None:
-    """Sends every logger's lines to stderr: with a time for a terminal, without one for journald."""
+    """Sends every logger's lines to stderr: with a time for a terminal, without one for journald.
+
+    A thread of its own writes them, since a terminal that was stopped or a pipe that nobody reads would
+    otherwise stop the line.
+    """
     under_journald = "JOURNAL_STREAM" in os.environ
-    handler = logging.StreamHandler(sys.stderr)
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(_MOST_WAITING)
+    handler = _Dropping(lines)
     handler.addFilter(RateLimit())
     handler.setFormatter(
         logging.Formatter(
@@ -52,3 +86,5 @@ def configure(level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.handlers.QueueListener(lines, logging.StreamHandler(sys.stderr)).start()
+    atexit.register(handler.wait, 0.3)

@@ -7,7 +7,9 @@ is counted stands in the rings, so counts survive every worker.
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from wsgiref.simple_server import WSGIServer
@@ -25,6 +27,7 @@ from monitor.worker import PUBLISH, SNAPSHOTS, capture_name, roll
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5)
 _RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)
 _MOST_AT_ONCE = 2000
+_SERVE_EVERY_NS = 15_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,18 @@ class Metrics(Collector):
         self._registry.register(self)
         self._followed = dict.fromkeys(rings, 0)
         self._server: WSGIServer | None = None
+        self._serve_at_ns = 0
         self._thread: threading.Thread | None = None
 
-    def serve(self) -> None:
-        """Opens the port, if one is set; a port in use is said and the line goes on without."""
+    def step(self) -> None:
+        """Called many times a second: keeps the port open and follows the rings."""
+        if self._server is None and time.monotonic_ns() >= self._serve_at_ns:
+            self._serve_at_ns = time.monotonic_ns() + _SERVE_EVERY_NS
+            self._serve()
+        self.follow()
+
+    def _serve(self) -> None:
+        """Opens the port, if one is set; a port in use is said, and tried again later."""
         port = self._settings.metrics.port
         if port == 0:
             return
@@ -102,9 +113,9 @@ class Metrics(Collector):
             )
 
     def close(self) -> None:
+        """Closes the port; the thread that serves it is not waited for."""
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            threading.Thread(target=self._server.shutdown, daemon=True).start()
             self._server = None
 
     def follow(self) -> None:
@@ -124,9 +135,9 @@ class Metrics(Collector):
         if scored is not None:
             self._latency.labels(camera, "queue").observe((scored.started_ns - frame.captured_ns) / 1e9)
             self._latency.labels(camera, "score").observe((scored.scored_ns - scored.started_ns) / 1e9)
-            if scored.threshold > 0:
+            if scored.threshold > 0 and math.isfinite(scored.score):
                 self._ratio.labels(camera).observe(scored.score / scored.threshold)
-            if sent_ns:
+            if sent_ns and sent_ns >= scored.scored_ns:
                 self._latency.labels(camera, "publish").observe((sent_ns - scored.scored_ns) / 1e9)
         if sent_ns:
             self._latency.labels(camera, "total").observe((sent_ns - frame.captured_ns) / 1e9)
@@ -156,10 +167,13 @@ class Metrics(Collector):
                     verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
             misses.add_metric([camera], now.uninspected[Reason.DEADLINE])
             missed.add_metric([camera], now.missed_rejects)
-            state = self._board.read(capture_name(camera), Word.CAMERA_STATE)
-            up.add_metric([camera], float(state == CameraState.UP))
+            worker = capture_name(camera)
+            state = self._board.read(worker, Word.CAMERA_STATE)
+            alive = self._board.is_fresh(worker, time.monotonic_ns())
+            up.add_metric([camera], float(alive and state == CameraState.UP))
         yield from (frames, verdicts, misses, missed, up)
-        ready = self._board.read(PUBLISH, Word.READY)
+        told = self._board.is_fresh(PUBLISH, time.monotonic_ns())
+        ready = self._board.read(PUBLISH, Word.READY) if told else 0
         yield GaugeMetricFamily("line_monitor_ready", "The run permission as last told", value=ready)
         yield GaugeMetricFamily(
             "line_monitor_snapshot_bytes",

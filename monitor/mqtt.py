@@ -12,6 +12,7 @@ import math
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -120,7 +121,9 @@ class _Connection:
         except socket.gaierror as error:
             raise ConnectError(f"broker {where}: unknown host; check mqtt.host") from error
         except (OSError, ValueError) as error:
-            raise ConnectError(f"broker {where} can't be reached: {error}") from error
+            raise ConnectError(
+                f"broker {where} can't be reached: {error}; start it, or set mqtt.host and mqtt.port"
+            ) from error
         self._loop_until(lambda: self._reason is not None)
         if self._reason is None:
             self.abort()
@@ -145,16 +148,17 @@ class _Connection:
                 break
 
     def abort(self) -> None:
-        """Ends the connection without a DISCONNECT, so that the broker sends the Will."""
+        """Ends the connection without a DISCONNECT, so that the broker sends the Will, and takes back what
+        the kernel has not delivered yet: a plain close would go on delivering it."""
         if (sock := self._socket()) is not None:
             with contextlib.suppress(OSError):  # it may be gone already
-                sock.shutdown(socket.SHUT_RDWR)
-            self.client.loop_read()
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
 
     def _socket(self) -> socket.socket | None:
         sock = self.client.socket()
         # A WebSocket wrapper would be something else; this link is plain TCP or TLS.
-        return sock if isinstance(sock, socket.socket) else None
+        return sock if isinstance(sock, socket.socket) and sock.fileno() >= 0 else None
 
     def pump(self) -> bool:
         """Moves what can be moved without waiting. Returns whether the connection still stands."""
@@ -268,11 +272,13 @@ class Link:
         """The socket to poll for reading, while there is one."""
         return self._connection.client.socket() if self._connection else None
 
-    def room(self) -> int:
-        """How many QoS 1 messages may be handed over now."""
+    def room(self, reserved: int = 1) -> int:
+        """How many QoS 1 messages may be handed over now. A place is reserved for the status, where the
+        broker takes more than one message at a time."""
         if self.state is not LinkState.UP or self._connection is None:
             return 0
-        return self._connection.receive_maximum - len(self._unacknowledged)
+        maximum = self._connection.receive_maximum
+        return maximum - len(self._unacknowledged) - (reserved if maximum > reserved else 0)
 
     def send(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None

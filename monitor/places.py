@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -47,7 +46,7 @@ def runtime(settings: Settings) -> Path:
     the data folder, else, where that path is too long for a socket's name, in the temporary directory."""
     identity = hashlib.sha256(str(settings.line.data).encode()).hexdigest()[:8]
     name = f"{settings.line.site}-{settings.line.name}-{identity}"
-    candidates = [settings.line.data / "run"]
+    candidates = [settings.line.data / ".line-monitor-run"]
     if user := os.environ.get("XDG_RUNTIME_DIR"):
         candidates.insert(0, Path(user) / "line-monitor" / name)
     if service := os.environ.get("RUNTIME_DIRECTORY"):
@@ -58,13 +57,20 @@ def runtime(settings: Settings) -> Path:
     return Path(tempfile.gettempdir()) / f"line-monitor-{os.getuid()}-{identity}"
 
 
+_OURS = ("board", "board.new", "*.ring", "*.ring.new", "*.pixels", "*.pixels.new", "*.ipc")
+
+
 def make_runtime(place: Path) -> None:
-    """An empty private directory at that place; what a killed run left there goes."""
+    """An empty private directory at that place; what a killed run left there goes, and nothing else."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.is_symlink() or (place.exists() and place.stat().st_uid != os.getuid()):
             raise PlaceError(f"{place} belongs to somebody else: remove it, or set RUNTIME_DIRECTORY")
         remove_runtime(place)
+        if place.exists():
+            raise PlaceError(
+                f"{place} holds files that are not ours: move them away, or set RUNTIME_DIRECTORY"
+            )
         place.mkdir(mode=0o700)
     except OSError as error:
         raise PlaceError(
@@ -75,8 +81,14 @@ def make_runtime(place: Path) -> None:
 
 
 def remove_runtime(place: Path) -> None:
-    if place.exists():
-        shutil.rmtree(place)
+    """Removes what this program puts there, and the directory if that was all."""
+    if not place.is_dir():
+        return
+    for file in list(place.iterdir()):
+        if any(file.match(pattern) for pattern in _OURS):
+            file.unlink(missing_ok=True)
+    if not any(place.iterdir()):
+        place.rmdir()
 
 
 def make_data(settings: Settings) -> None:

@@ -35,6 +35,7 @@ _GAP_NS = 500 * _MS
 """A turn that took longer than this was an absence: what became overdue in it is `publisher_lost`."""
 _FAREWELL_NS = 1200 * _MS
 _JOURNAL_S = 0.8
+_MOST_FINISHED = 10_000
 
 
 @dataclass(slots=True)
@@ -48,11 +49,18 @@ class Delivery:
     topics: tuple[str, ...]
     """The gate's first."""
     generation: int = 0
-    """The connection it was handed to; 0 while it was not."""
+    """The connection that `unsent` and `waiting_for` are of."""
+    unsent: list[str] = field(default_factory=list)
     waiting_for: set[int] = field(default_factory=set)
+    """Message ids that the broker has yet to acknowledge."""
     sent_ns: int = 0
     answer_by_ns: int = 0
     """By then the gateway must have acknowledged; 0 while that is not asked for."""
+
+    def meet(self, generation: int) -> None:
+        """Starts anew on another connection: what an earlier one held is gone."""
+        if self.generation != generation:
+            self.generation, self.unsent, self.waiting_for = generation, list(self.topics), set()
 
 
 class Book:
@@ -123,12 +131,14 @@ class Publisher:
             Book(camera, Ring(worker.folder, camera.name, worker.session)) for camera in settings.camera
         ]
         self._by_event: dict[str, tuple[Book, Delivery]] = {}
+        self._finished: dict[str, tuple[Book, Delivery]] = {}
+        """Rejects that are done with, as long as the gateway may still say that it failed to act."""
         self._journal = Journal(places.journal(settings))
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._verdicts = queue.pull(context, worker.folder, queue.VERDICTS)
         self._link = Link(
             settings.mqtt,
-            client_id=f"{settings.line.site}-{settings.line.name}-monitor",
+            client_id=f"{settings.line.site}.{settings.line.name}.monitor",
             will=self._will,
             topics=(f"{self._prefix}/reset", f"{self._prefix}/+/ack"),
             clock=clock,
@@ -174,6 +184,7 @@ class Publisher:
             for frame, closed in book.close(at):
                 self._enter(book, frame, closed)
         self._deliver()
+        self._forget(now)
         for book in self._books:
             book.settle()
         self._tell(now, stopping)
@@ -204,35 +215,40 @@ class Publisher:
         now = self._clock()
         acknowledged = self._link.take_acknowledged()
         waiting = [(book, delivery) for book in self._books for delivery in book.deliveries.values()]
-        waiting.sort(key=lambda entry: (not entry[1].for_gate, entry[1].frame.expires_ns))
+        waiting.sort(key=lambda entry: entry[1].frame.expires_ns)
         for book, delivery in waiting:
-            handed = delivery.generation == self._link.generation and delivery.generation > 0
-            if handed and delivery.waiting_for:
-                delivery.waiting_for -= acknowledged
-                if not delivery.waiting_for:
-                    self._arrived(book, delivery)
-                    continue
+            delivery.waiting_for -= acknowledged
             if delivery.answer_by_ns:
                 if now >= delivery.answer_by_ns:
                     self._finish(book, delivery, Stage.UNACKNOWLEDGED)
-                continue
-            if now >= delivery.frame.expires_ns:
+            elif delivery.sent_ns and not delivery.unsent and not delivery.waiting_for:
+                self._arrived(book, delivery)
+            elif now >= delivery.frame.expires_ns:
                 self._finish(book, delivery, Stage.EXPIRED)
-                if handed and self._link.state is LinkState.UP:
+                if delivery.waiting_for and delivery.generation == self._link.generation:
                     self._link.drop("the broker did not acknowledge a verdict within its time to live")
-            elif not handed and self._link.room() >= len(delivery.topics):
-                self._send(delivery)
+        for gate_first in (True, False):
+            for book, delivery in waiting:
+                if delivery.frame.number in book.deliveries and not delivery.answer_by_ns:
+                    self._send(delivery, only_gate=gate_first)
 
-    def _send(self, delivery: Delivery) -> None:
-        delivery.generation, delivery.waiting_for = self._link.generation, set()
-        for topic in delivery.topics:
+    def _send(self, delivery: Delivery, only_gate: bool) -> None:
+        """Hands over as much of a delivery as the broker has room for."""
+        if self._link.state is not LinkState.UP:
+            return
+        delivery.meet(self._link.generation)
+        while delivery.unsent and self._link.room() > 0:
+            topic = delivery.unsent[0]
+            if only_gate and not topic.endswith("/reject"):
+                return
             now = self._clock()
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
             if ttl_ms < 1:
-                continue
+                return
             sent = self._link.send(topic, _json(delivery.event.payload(ttl_ms)), ttl_ms=ttl_ms)
             if sent is None:
                 return
+            delivery.unsent.pop(0)
             delivery.waiting_for.add(sent)
             delivery.sent_ns = delivery.sent_ns or now
 
@@ -246,10 +262,15 @@ class Publisher:
             self._finish(book, delivery, Stage.SENT)
 
     def _finish(self, book: Book, delivery: Delivery, stage: Stage, answer: str | None = None) -> None:
+        if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
+            # Before the stage: who takes up after a publisher killed here must find the latch.
+            self._latch(Latch.MISSED_REJECT)
         number = delivery.frame.number
         book.ring.write_stage(number, stage, delivery.sent_ns)
         book.deliveries.pop(number, None)
         self._by_event.pop(delivery.event.event_id, None)
+        if delivery.for_gate:
+            self._finished[delivery.event.event_id] = (book, delivery)
         outcomes = {
             Stage.SENT: "published",
             Stage.ACKNOWLEDGED: "acknowledged",
@@ -259,7 +280,6 @@ class Publisher:
         self._note(delivery, outcomes[stage], answer)
         if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
             self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, outcomes[stage])
-            self._latch(Latch.MISSED_REJECT)
 
     def _note(self, delivery: Delivery, outcome: str, answer: str | None = None) -> None:
         if delivery.closed.verdict is not Verdict.PASS:
@@ -283,22 +303,36 @@ class Publisher:
     def _acknowledge(self, message: Received) -> None:
         try:
             answer = msgspec.json.decode(message.payload, type=_Ack)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._worker.log.warning("ignored a malformed message on %s: %s", message.topic, error)
             return
-        found = self._by_event.get(answer.event_id)
+        found = self._by_event.get(answer.event_id) or self._finished.get(answer.event_id)
         if found is None or message.topic != f"{self._prefix}/{found[0].camera.name}/ack":
             return
         book, delivery = found
-        if delivery.for_gate and delivery.generation:
-            acted = answer.result in ("accepted", "actuated")
+        acted = answer.result in ("accepted", "actuated")
+        if answer.event_id in self._finished:
+            # The part is in the books; but a gate that took the reject and then failed has let it pass.
+            if not acted:
+                self._latch(Latch.MISSED_REJECT)
+            self._note(delivery, "acknowledged" if acted else "unacknowledged", answer.result)
+        elif delivery.for_gate and delivery.sent_ns:
             self._finish(book, delivery, Stage.ACKNOWLEDGED if acted else Stage.UNACKNOWLEDGED, answer.result)
+
+    def _forget(self, now: int) -> None:
+        """Lets go of rejects that nobody will speak of any more."""
+        patience = (self._settings.mqtt.ack_timeout_ms + 10_000) * _MS
+        while self._finished:
+            event_id, (_, delivery) = next(iter(self._finished.items()))
+            if now < delivery.frame.expires_ns + patience and len(self._finished) <= _MOST_FINISHED:
+                break
+            del self._finished[event_id]
 
     def _tell(self, now: int, stopping: bool) -> None:
         """Status when it changes and after each connection; the heartbeat every second."""
         self._worker.board.write(PUBLISH, Word.LINK_UP, self._link.state is LinkState.UP)
         trouble = self._link.trouble or self._link.refusal()
-        if trouble != self._trouble:
+        if trouble != self._trouble and (trouble or self._link.state is LinkState.UP):
             self._worker.board.say(PUBLISH, trouble)
             if trouble:
                 self._worker.log.error("%s", trouble)
@@ -315,7 +349,7 @@ class Publisher:
             return
         self._worker.board.write(PUBLISH, Word.EVER_LINKED, 1)
         told = (self._link.generation, status, cameras)
-        if told != self._told and self._link.room():
+        if told != self._told and self._link.room(reserved=0):
             self._link.send(f"{self._prefix}/status", self._status(status, cameras), retain=True)
             if self._told is None or self._told[1] != status:
                 self._worker.log.info(
@@ -396,16 +430,24 @@ class Publisher:
         poller.poll(max(0, min(_TICK_MS, math.ceil(left_ms))))
 
     def _farewell(self) -> None:
+        """Every frame's verdict closed and, if the broker takes it in time, sent; the rest accounted for."""
         until = self._clock() + _FAREWELL_NS
         self.run_once(stopping=True)
         while self._clock() < until and any(book.deliveries or book.open for book in self._books):
             self._wait()
             self.run_once(stopping=True)
+        for book in self._books:
+            for delivery in list(book.deliveries.values()):
+                self._finish(book, delivery, Stage.EXPIRED)
+            book.settle()
         self._tell(self._clock(), stopping=True)
         while self._clock() < until and self._link.state is LinkState.UP and self._link.owes():
             self._wait()
             self._link.step()
             self._link.take_acknowledged()
+        if self._link.owes():
+            # The broker may not know that the line has stopped: let it send the Will.
+            self._link.drop("the broker did not acknowledge the last messages")
         self._link.close()
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")

@@ -94,7 +94,7 @@ def drain(socket: zmq.Socket[bytes]) -> tuple[list[Descriptor], int]:
         parts = socket.recv_multipart(zmq.NOBLOCK)
         try:
             descriptor = msgspec.msgpack.decode(parts[0], type=Descriptor)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             bad += 1
             continue
         if descriptor.version == VERSION:
@@ -127,7 +127,7 @@ def receive_snapshot(socket: zmq.Socket[bytes]) -> SnapshotParts:
         raise BadMessage(f"a snapshot has 3 parts, this has {len(parts)}")
     try:
         header = msgspec.msgpack.decode(parts[0], type=SnapshotHeader)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"not a snapshot: {error}") from error
     if header.version != VERSION:
         raise BadMessage(f"snapshot message of version {header.version}, this is version {VERSION}")

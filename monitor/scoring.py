@@ -7,6 +7,7 @@ an error of the device ends it: its successor starts with a fresh context.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,7 @@ class Plan:
 
 
 class Pace:
-    """How long scoring takes, by the quickest of the last few times.
+    """How long scoring takes, by the median of the last few times.
 
     Who starts on a frame that can't be done by its deadline does it for nothing, and the next one is late
     for that: an overloaded scorer would judge none. A single slow turn says little, so it does not count;
@@ -63,7 +64,7 @@ class Pace:
 
     @property
     def estimate_ns(self) -> int:
-        return int(min(self._took, default=0) * self._trust)
+        return int(statistics.median(self._took) * self._trust) if self._took else 0
 
     def took(self, elapsed_ns: int) -> None:
         self._took.append(elapsed_ns)
@@ -126,7 +127,12 @@ def usable_cameras(
         if scorer is None:
             continue
         trained = scorer.recipe.roi
-        if trained is not None and camera.roi is not None and tuple(trained) != camera.roi:
+        if (trained is None) != (camera.roi is None):
+            say(
+                f"camera {camera.name!r} {'has' if camera.roi else 'has no'} roi, but recipe "
+                f"{camera.recipe!r} was trained {'with' if trained else 'without'} one: set the same"
+            )
+        elif trained is not None and camera.roi is not None and tuple(trained) != camera.roi:
             say(
                 f"camera {camera.name!r} has roi {list(camera.roi)}, but recipe {camera.recipe!r} was "
                 f"trained on roi {list(trained)}: set that roi, or train a recipe for this one"
@@ -157,6 +163,7 @@ class Scoring:
         on_gpu = any(scorer.device.type == "cuda" for scorer in self._scorers.values())
         self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
         self._pace = Pace()
+        self._passed = dict.fromkeys(self._rings, 0)
         self._pass_every = settings.snapshots.pass_every
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._frames = queue.pull(context, worker.folder, queue.FRAMES)
@@ -167,7 +174,7 @@ class Scoring:
         """Scores until told to stop; an error of the device ends it."""
         self._worker.running()
         while not self._worker.stopping:
-            self._worker.promise(4.0)
+            self._worker.promise(1.5)
             if not self.run_once():
                 self._frames.poll(_IDLE_MS, zmq.POLLIN)
 
@@ -228,7 +235,8 @@ class Scoring:
 
     def _wants_snapshot(self, work: Work, verdict: Verdict) -> bool:
         if verdict is Verdict.PASS:
-            return self._pass_every > 0 and work.frame.number % self._pass_every == 0
+            self._passed[work.camera.name] += 1
+            return self._pass_every > 0 and self._passed[work.camera.name] % self._pass_every == 0
         return verdict is Verdict.REJECT
 
     def _unscored(self, reason: Reason) -> Scored:

@@ -28,6 +28,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as UnreadableSource
 
 CONFIG_VARIABLE = "LINE_MONITOR_CONFIG"
 DEFAULT_PLACES = (Path("config/line.toml"), Path("/etc/line-monitor/line.toml"))
@@ -94,19 +95,13 @@ class CameraSettings(_Table):
     mode: Mode = Mode.EVERY_PART
     deadline_ms: int = Field(default=250, ge=10, le=600_000, description="capture to published verdict")
     actuate_ms: int = Field(
-        default=0, ge=0, le=3_600_000, description="the gate's last moment; default deadline_ms + 500"
+        default_factory=lambda given: given.get("deadline_ms", 0) + 500,
+        ge=0,
+        le=3_600_000,
+        description="the gate's last moment; default deadline_ms + 500",
     )
     on_uninspected: OnUninspected = OnUninspected.REJECT
     roi: tuple[int, int, int, int] | None = Field(default=None, description="x, y, width, height in pixels")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_actuate(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "actuate_ms" not in data:
-            deadline = data.get("deadline_ms", 250)
-            if isinstance(deadline, int):
-                return {**data, "actuate_ms": deadline + 500}
-        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> CameraSettings:
@@ -121,7 +116,7 @@ class CameraSettings(_Table):
                 raise ValueError("roi is [x, y, width, height] with x, y from 0 and width, height from 1")
         if "://" not in self.source:
             raise ValueError(
-                f"source {self.source!r} has no scheme: rtsp:// gige:// file:// folder:// or simulated://"
+                "source has no scheme: it begins with rtsp:// gige:// file:// folder:// or simulated://"
             )
         return self
 
@@ -167,9 +162,9 @@ class MqttSettings(_Table):
 class SnapshotSettings(_Table):
     """What is kept for the operators, and how much of it."""
 
-    keep_days: Annotated[float, Field(gt=0)] = 30
-    max_gb: Annotated[float, Field(gt=0)] = 50.0
-    min_free_gb: Annotated[float, Field(ge=0)] = 5.0
+    keep_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30
+    max_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 50.0
+    min_free_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
     pass_every: Annotated[int, Field(ge=0)] = 0
 
 
@@ -272,6 +267,9 @@ def load(file: Path) -> Settings:
         raise SettingsError(f"{file}: not valid TOML: {error}") from None
     try:
         settings = Settings(**tree)
+    except UnreadableSource as error:
+        # A table set to what is not JSON, as in LINE_MONITOR__LINE=line1.
+        raise SettingsError(f"LINE_MONITOR__... in the environment: {error}; set single keys") from None
     except ValidationError as error:
         raise SettingsError("\n".join(f"{file}: {line}" for line in _explain(error))) from None
     if not settings.line.data.is_absolute():
@@ -283,6 +281,9 @@ def load(file: Path) -> Settings:
 def _explain(error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        if problem["type"] == "default_factory_not_called":
+            # A default that waits for a value which is wrong itself, and is named by its own line.
+            continue
         path = ".".join(str(part) for part in problem["loc"]) or "settings"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":

@@ -207,9 +207,9 @@ class SnapshotFolder:
         if self._lacking_free(size) > 0:
             free = self._free_bytes()
             raise SnapshotError(
-                f"snapshots: {self._root}: {_gb(free)} GB free, less than min_free_gb = "
-                f"{self._settings.min_free_gb:g} after deleting what may be deleted: free some disk space or "
-                "lower snapshots.min_free_gb"
+                f"snapshots: {self._root}: {_gb(free)} GB free, too little for another one above "
+                f"snapshots.min_free_gb = {self._settings.min_free_gb:g}, and nothing to delete: "
+                "free some disk space"
             )
 
     def _lacking_free(self, size: int) -> int:

@@ -21,7 +21,7 @@ from types import FrameType
 from monitor import places
 from monitor.board import Board, Word, WorkerState
 from monitor.metrics import Metrics
-from monitor.ring import Ring
+from monitor.ring import Ring, RingError
 from monitor.settings import Settings
 from monitor.worker import (
     CAPTURE,
@@ -49,6 +49,8 @@ class RestartPolicy:
     most_deaths: int = 5
     window_s: float = 60.0
     failing_s: float = 20.0
+    grace_s: float = 3.0
+    """How long after its broken promise a worker is killed; it counts as lost at once."""
     starting_s: float = 120.0
     """A worker that has not taken up its post by then is stuck."""
 
@@ -64,10 +66,10 @@ class StopPolicy:
     """How long each step of an orderly stop may take; together less than 5 s."""
 
     captures_s: float = 0.5
-    drain_s: float = 0.4
-    scorer_s: float = 0.6
+    drain_s: float = 0.3
+    scorer_s: float = 0.5
     publisher_s: float = 2.2
-    snapshots_s: float = 0.9
+    snapshots_s: float = 0.8
 
 
 @dataclass(slots=True)
@@ -109,10 +111,12 @@ class Supervisor:
             signal.signal(signal.SIGTERM, self.stop)
             signal.signal(signal.SIGINT, self.stop)
             try:
-                self._lay_down()
-                self._work()
+                board, metrics = self._lay_down()
+                try:
+                    self._work(board, metrics)
+                finally:
+                    self._stop_all(board, metrics)
             finally:
-                self._stop_all()
                 places.remove_runtime(self.folder)
         return 0
 
@@ -120,52 +124,58 @@ class Supervisor:
         """Asks for an orderly stop."""
         self._stopping = True
 
-    def _lay_down(self) -> None:
+    def _lay_down(self) -> tuple[Board, Metrics]:
         workers = roll(self._settings)
-        Board.create(self.folder / "board", workers)
-        self._board = Board(self.folder / "board", workers)
-        for camera in self._settings.camera:
-            Ring.create(self.folder, camera.name, self.session)
-            self._rings[camera.name] = Ring(self.folder, camera.name, self.session)
-        self._metrics = Metrics(self._settings, self._rings, self._board, self._log)
+        try:
+            Board.create(self.folder / "board", workers)
+            board = Board(self.folder / "board", workers)
+            for camera in self._settings.camera:
+                Ring.create(self.folder, camera.name, self.session)
+                self._rings[camera.name] = Ring(self.folder, camera.name, self.session)
+        except (OSError, RingError) as error:
+            raise places.PlaceError(
+                f"can't make the rings in {self.folder}: {error}; free space there, or set RUNTIME_DIRECTORY"
+            ) from error
+        return board, Metrics(self._settings, self._rings, board, self._log)
 
-    def _work(self) -> None:
+    def _work(self, board: Board, metrics: Metrics) -> None:
         self._log.info("session %s on %s", self.session, self._settings.line.data)
-        self._board.write(SUPERVISOR, Word.PID, os.getpid())
-        self._metrics.serve()
+        if "review" in self._settings.model_fields_set and self._settings.review.port:
+            self._log.warning("[review] is not supported yet: the page is not served")
+        board.write(SUPERVISOR, Word.PID, os.getpid())
         since = self._clock()
         while not self._stopping:
-            if self._captures and self._may_capture(since):
+            if self._captures and self._may_capture(board, since):
                 for name in self._captures:
                     self._seats[name] = Seat(name, f"monitor.{CAPTURE}")
                 self._captures = []
-            self.run_once()
-            self._metrics.follow()
+            self.run_once(board)
+            metrics.step()
             time.sleep(_TICK_S)
 
-    def run_once(self) -> None:
+    def run_once(self, board: Board) -> None:
         """One look at every worker."""
         for seat in self._seats.values():
-            self._reap(seat)
-            self._unstick(seat)
+            self._reap(board, seat)
+            self._unstick(board, seat)
             if seat.process is None and self._clock() >= seat.start_at_ns:
-                self._start(seat)
-        self._note_failing()
+                self._start(board, seat)
+        self._note_failing(board)
 
-    def _may_capture(self, since_ns: int) -> bool:
+    def _may_capture(self, board: Board, since_ns: int) -> bool:
         """Cameras start once parts can be judged and rejects sent, so that none is lost to our own start; a
         broker that is away is waited for only a moment."""
-        if not self._board.read(SCORING, Word.EVER_RAN):
+        if not board.read(SCORING, Word.EVER_RAN):
             # A scorer that can't start must not keep the cameras' state a secret.
             return len(self._seats[SCORING].deaths) >= 2
-        linked = self._board.read(PUBLISH, Word.EVER_LINKED)
-        waited = self._clock() - max(since_ns, self._board.read(SCORING, Word.SINCE_NS))
+        linked = board.read(PUBLISH, Word.EVER_LINKED)
+        waited = self._clock() - max(since_ns, board.read(SCORING, Word.SINCE_NS))
         return bool(linked) or waited > _BROKER_PATIENCE_NS
 
-    def _start(self, seat: Seat) -> None:
+    def _start(self, board: Board, seat: Seat) -> None:
         now = self._clock()
-        self._board.write(seat.name, Word.STATE, WorkerState.ABSENT)
-        self._board.write(seat.name, Word.PROMISE_NS, now + int(self._policy.starting_s * 1e9))
+        board.write(seat.name, Word.STATE, WorkerState.ABSENT)
+        board.write(seat.name, Word.PROMISE_NS, now + int(self._policy.starting_s * 1e9))
         post = Post(
             name=seat.name,
             folder=str(self.folder),
@@ -176,13 +186,18 @@ class Supervisor:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_VARIABLES)
         }
-        seat.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", seat.module],
-            stdin=subprocess.PIPE,
-            env=environment,
-            # Ctrl-C in a terminal is for the supervisor, which stops the workers in order.
-            process_group=0,
-        )
+        try:
+            seat.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", seat.module],
+                stdin=subprocess.PIPE,
+                env=environment,
+                # Ctrl-C in a terminal is for the supervisor, which stops the workers in order.
+                process_group=0,
+            )
+        except OSError as error:
+            self._log.error("worker %s can't be started: %s", seat.name, error)
+            self._bury(board, seat, now)
+            return
         if seat.process.stdin is None:
             raise RuntimeError("a worker without standard input")
         try:
@@ -191,31 +206,36 @@ class Supervisor:
         except BrokenPipeError:
             self._log.warning("worker %s died before it took up its post", seat.name)
 
-    def _reap(self, seat: Seat) -> None:
+    def _reap(self, board: Board, seat: Seat) -> None:
         if seat.process is None or (code := seat.process.poll()) is None:
             return
-        now = self._clock()
         seat.process = None
-        self._board.write(seat.name, Word.STATE, WorkerState.ABSENT)
+        pause = self._bury(board, seat, self._clock())
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        self._log.error("worker %s ended %s; next start in %.1f s", seat.name, how, pause)
+
+    def _bury(self, board: Board, seat: Seat, now: int) -> float:
+        """Notes a death and when the next worker starts; returns the pause until then in seconds."""
+        board.write(seat.name, Word.STATE, WorkerState.ABSENT)
         seat.deaths.append(now)
         while seat.deaths and now - seat.deaths[0] > self._policy.window_s * 1e9:
             seat.deaths.popleft()
         pause = self._policy.pause_s(len(seat.deaths))
         seat.start_at_ns = now + int(pause * 1e9)
         seat.restarts += 1
-        self._board.write(seat.name, Word.RESTARTS, seat.restarts)
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        self._log.error("worker %s ended %s; next start in %.1f s", seat.name, how, pause)
+        board.write(seat.name, Word.RESTARTS, seat.restarts)
+        return pause
 
-    def _unstick(self, seat: Seat) -> None:
-        if seat.process is None or self._clock() <= self._board.read(seat.name, Word.PROMISE_NS):
+    def _unstick(self, board: Board, seat: Seat) -> None:
+        grace = int(self._policy.grace_s * 1e9)
+        if seat.process is None or self._clock() <= board.read(seat.name, Word.PROMISE_NS) + grace:
             return
         self._log.error("worker %s is stuck and is killed", seat.name)
         # One kill: the record's promise is renewed, and `_reap` sees the death.
-        self._board.write(seat.name, Word.PROMISE_NS, self._clock() + 5_000_000_000)
+        board.write(seat.name, Word.PROMISE_NS, self._clock() + 5_000_000_000)
         seat.process.kill()
 
-    def _note_failing(self) -> None:
+    def _note_failing(self, board: Board) -> None:
         failing = 0
         for place, name in enumerate(roll(self._settings)):
             seat = self._seats.get(name)
@@ -225,15 +245,14 @@ class Supervisor:
             recent = [death for death in seat.deaths if now - death <= self._policy.window_s * 1e9]
             if len(recent) >= self._policy.most_deaths:
                 failing |= 1 << place
-        if failing != self._board.read(SUPERVISOR, Word.FAILING):
-            self._board.write(SUPERVISOR, Word.FAILING, failing)
+        if failing != board.read(SUPERVISOR, Word.FAILING):
+            board.write(SUPERVISOR, Word.FAILING, failing)
 
-    def _stop_all(self) -> None:
+    def _stop_all(self, board: Board, metrics: Metrics) -> None:
         """Captures first, then what they left is scored, then published, then kept."""
-        if not hasattr(self, "_board"):
-            return
         self._log.info("stopping")
-        self._board.write(SUPERVISOR, Word.STOPPING, 1)
+        metrics.close()
+        board.write(SUPERVISOR, Word.STOPPING, 1)
         policy = self._stop_policy
         self._end([name for name in self._seats if name.startswith(f"{CAPTURE}-")], policy.captures_s)
         drained_by = self._clock() + int(policy.drain_s * 1e9)
@@ -242,7 +261,6 @@ class Supervisor:
         self._end([SCORING], policy.scorer_s)
         self._end([PUBLISH], policy.publisher_s)
         self._end([SNAPSHOTS], policy.snapshots_s)
-        self._metrics.close()
         for name, ring in self._rings.items():
             tally = ring.tally()
             self._log.info(
@@ -254,7 +272,7 @@ class Supervisor:
                 sum(tally.uninspected),
             )
             ring.close()
-        self._board.close()
+        board.close()
 
     def _end(self, names: list[str], within_s: float) -> None:
         """SIGTERM, and SIGKILL for who does not heed it in time."""
@@ -268,7 +286,11 @@ class Supervisor:
                 process.wait(max(0.0, (until - self._clock()) / 1e9))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                try:
+                    process.wait(0.5)
+                except subprocess.TimeoutExpired:
+                    # The kernel holds it (a disk that hangs); it is killed as soon as it is let go.
+                    self._log.error("process %d does not die: a device or a disk hangs", process.pid)
 
 
 def run(settings: Settings) -> int:

@@ -56,7 +56,16 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "usage" in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [(), ("no-such-command",), ("train",), ("demo", "--seconds", "0")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("no-such-command",),
+        ("train",),
+        ("demo", "--seconds", "0"),
+        ("train", "x", "--images", "y", "--seed", "-1"),
+    ],
+)
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).returncode == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -229,6 +230,91 @@ def test_a_gateway_that_does_not_answer_stops_the_line_and_one_that_does_keeps_i
         assert answered >= 2
         assert line.witness.status()["ready"] is True
         line.wait_for(lambda: line.witness.status().get("reason") == "missed_reject", 10, "missed_reject")
+
+
+def test_a_gate_that_took_a_reject_and_then_failed_stops_the_line(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=5)
+    config = write_config(folder_camera(tmp_path / "parts"), mqtt="ack_timeout_ms = 5000")
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        line.wait_for(lambda: bool(line.witness.heard("top/reject")), 10, "a reject")
+        publisher = line.pid("publish")
+        for garbage in (b'{"event_id": "\xff"}', b"[" * 5000, b"", b"null"):
+            line.witness.say("top/ack", garbage)
+        event = line.witness.heard("top/reject")[0].payload["event_id"]
+        line.witness.say("top/ack", json.dumps({"event_id": event, "result": "accepted"}))
+        time.sleep(0.3)
+        assert line.witness.status()["ready"] is True
+        line.witness.say("top/ack", json.dumps({"event_id": event, "result": "failed"}))
+        line.wait_for(lambda: line.witness.status().get("reason") == "missed_reject", 4, "missed_reject")
+        assert line.pid("publish") == publisher, "garbage does not end the publisher"
+
+
+def test_a_broker_that_takes_one_message_at_a_time_gets_the_rejects_first(
+    tmp_path: Path, write_config: WriteConfig
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=2)
+    with Mosquitto(extra="max_inflight_messages 1") as narrow:
+        config = write_config(folder_camera(tmp_path / "parts"))
+        text = config.read_text()
+        port = text[text.index("port = ") :].split()[2]
+        config.write_text(text.replace(f"port = {port}", f"port = {narrow.port}", 1))
+        with Line(config, narrow.port) as line:
+            line.await_ready()
+            ring = line.ring("top")
+            time.sleep(3)
+            line.stop()
+            assert_one_verdict_a_frame(line, "top", ring)
+            told = line.witness.verdicts("top")
+            assert set(told) == set(range(1, ring.last_frame() + 1))
+            assert (
+                sum(message.payload["verdict"] == "reject" for message in line.witness.heard("top/reject"))
+                > 10
+            )
+
+
+def test_a_stderr_that_nobody_reads_does_not_stop_the_line(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=0)
+    config = write_config(folder_camera(tmp_path / "parts"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        line.stop()
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        os.set_blocking(writer, True)
+        line.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "monitor.cli", "--config", str(config), "run"], stderr=writer
+        )
+        start = time.monotonic()
+        line.wait_for(lambda: bool(line.witness.heard("top/verdict", since=start)), 30, "verdicts")
+        os.kill(line.pid("scoring"), signal.SIGKILL)
+        time.sleep(4)
+        recent = line.witness.heard("top/verdict", since=time.monotonic() - 1)
+        assert any(message.payload["verdict"] == "pass" for message in recent)
+        assert line.stop() < 5.0
+        os.close(reader)
+        os.close(writer)
+
+
+def test_only_what_the_program_made_is_removed_from_the_data_folder(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 5, bad_every=0)
+    config = write_config(folder_camera(tmp_path / "parts"))
+    notes = tmp_path / "data/run/notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        line.stop()
+    assert notes.read_text() == "mine"
 
 
 def test_a_missing_recipe_is_one_line_and_the_other_cameras_are_inspected(

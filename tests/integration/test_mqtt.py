@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -67,6 +70,37 @@ def test_what_a_dead_connection_held_is_not_sent_by_the_next_one() -> None:
         assert [message.payload["n"] for message in witness.heard("top/reject")] == [3]
         line.close()
         witness.close()
+
+
+def test_what_a_dropped_connection_had_not_delivered_never_arrives() -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        taken: list[socket.socket] = []
+
+        def accept() -> None:
+            peer, _ = listener.accept()
+            peer.recv(1000)
+            peer.sendall(bytes([0x20, 3, 0, 0, 0]))  # CONNACK
+            peer.recv(1000)
+            peer.sendall(bytes([0x90, 4, 0, 1, 0, 1]))  # SUBACK
+            taken.append(peer)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        line = link(listener.getsockname()[1])
+        turn(line, lambda: line.state is LinkState.UP)
+        thread.join(5)
+        for _ in range(15):
+            line.send("p/l/top/reject", b"x" * 200_000, ttl_ms=500)
+        line.drop("expired")
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while chunk := taken[0].recv(1 << 16):
+                received += len(chunk)
+        assert received < 200_000, "the kernel must not go on delivering"
+        taken[0].close()
 
 
 def test_a_frozen_broker_is_noticed_by_the_keepalive() -> None:

