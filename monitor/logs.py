@@ -6,11 +6,13 @@ Must never block a worker and never print a traceback for what a person can fix.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import logging.handlers
 import os
 import queue
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -86,5 +88,15 @@ def configure(level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.handlers.QueueListener(lines, logging.StreamHandler(sys.stderr)).start()
+    threading.Thread(target=_write, args=(lines, sys.stderr.fileno()), daemon=True).start()
     atexit.register(handler.wait, 0.3)
+
+
+def _write(lines: queue.Queue[logging.LogRecord], stderr: int) -> None:
+    """Writes lines as they come, past Python's own buffers, whose locks would hold up the exit."""
+    while True:
+        text = (lines.get().getMessage() + "\n").encode(errors="replace")
+        # A reader that went away takes its lines with it; there is nobody else to tell.
+        with contextlib.suppress(OSError):
+            while text:
+                text = text[os.write(stderr, text) :]
