@@ -59,7 +59,7 @@ class Delivery:
 
     def meet(self, generation: int) -> None:
         """Starts anew on another connection: what an earlier one held is gone."""
-        if self.generation != generation:
+        if self.generation != generation and not self.answer_by_ns:
             self.generation, self.unsent, self.waiting_for = generation, list(self.topics), set()
 
 
@@ -217,6 +217,8 @@ class Publisher:
         waiting = [(book, delivery) for book in self._books for delivery in book.deliveries.values()]
         waiting.sort(key=lambda entry: entry[1].frame.expires_ns)
         for book, delivery in waiting:
+            # First of all: message ids start anew with each connection.
+            delivery.meet(self._link.generation)
             delivery.waiting_for -= acknowledged
             if delivery.answer_by_ns:
                 if now >= delivery.answer_by_ns:
@@ -225,7 +227,7 @@ class Publisher:
                 self._arrived(book, delivery)
             elif now >= delivery.frame.expires_ns:
                 self._finish(book, delivery, Stage.EXPIRED)
-                if delivery.waiting_for and delivery.generation == self._link.generation:
+                if delivery.waiting_for:
                     self._link.drop("the broker did not acknowledge a verdict within its time to live")
         for gate_first in (True, False):
             for book, delivery in waiting:
@@ -234,9 +236,6 @@ class Publisher:
 
     def _send(self, delivery: Delivery, only_gate: bool) -> None:
         """Hands over as much of a delivery as the broker has room for."""
-        if self._link.state is not LinkState.UP:
-            return
-        delivery.meet(self._link.generation)
         while delivery.unsent and self._link.room() > 0:
             topic = delivery.unsent[0]
             if only_gate and not topic.endswith("/reject"):
