@@ -50,25 +50,22 @@ class Word(IntEnum):
     SINCE_NS = 3
     CAMERA_STATE = 4
     """A capture worker's camera."""
-    LINK_UP = 5
-    """The publisher's: 1 while the broker has it."""
-    EVER_LINKED = 6
-    LATCH = 7
+    EVER_LINKED = 5
+    """The publisher's: 1 once the broker had it, or one before it."""
+    LATCH = 6
     """The publisher's latched reason for not being ready; it must outlive the publisher."""
-    WITHOUT_RECIPE = 8
+    WITHOUT_RECIPE = 7
     """The scoring worker's: a bit for each camera (by its place in the settings) that it can't score."""
-    EVER_RAN = 9
+    EVER_RAN = 8
     """1 once the worker, or one before it at the same post, was running."""
-    SNAPSHOTS_WRITTEN = 10
-    SNAPSHOTS_LOST = 11
-    SNAPSHOT_BYTES = 12
-    FAILING = 13
+    SNAPSHOT_BYTES = 9
+    FAILING = 10
     """The supervisor's: a bit for each worker (by its place in the roll) that keeps dying."""
-    STOPPING = 14
+    STOPPING = 11
     """The supervisor's: 1 once the line is being stopped in order."""
-    READY = 15
+    READY = 12
     """The publisher's: the run permission as it was last told."""
-    RESTARTS = 16
+    RESTARTS = 13
     """Written by the supervisor into a dead worker's record, as STATE is."""
 
 

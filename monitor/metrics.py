@@ -89,7 +89,6 @@ class Metrics(Collector):
         self._followed = dict.fromkeys(rings, 0)
         self._server: WSGIServer | None = None
         self._serve_at_ns = 0
-        self._thread: threading.Thread | None = None
 
     def step(self) -> None:
         """Called many times a second: keeps the port open and follows the rings."""
@@ -104,7 +103,7 @@ class Metrics(Collector):
         if port == 0:
             return
         try:
-            self._server, self._thread = start_http_server(port, registry=self._registry)
+            self._server, _ = start_http_server(port, registry=self._registry)
         except OSError as error:
             self._log.error(
                 "metrics port %d can't be opened: %s; set metrics.port to a free one, or 0",

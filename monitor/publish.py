@@ -329,7 +329,6 @@ class Publisher:
 
     def _tell(self, now: int, stopping: bool) -> None:
         """Status when it changes and after each connection; the heartbeat every second."""
-        self._worker.board.write(PUBLISH, Word.LINK_UP, self._link.state is LinkState.UP)
         trouble = self._link.trouble or self._link.refusal()
         if trouble != self._trouble and (trouble or self._link.state is LinkState.UP):
             self._worker.board.say(PUBLISH, trouble)

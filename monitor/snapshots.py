@@ -66,10 +66,8 @@ class SnapshotWriter:
         try:
             self._write(parts, closed)
         except SnapshotError as error:
-            self._count(Word.SNAPSHOTS_LOST)
             self._say(str(error))
         else:
-            self._count(Word.SNAPSHOTS_WRITTEN)
             self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
             self._say("")
 
@@ -114,9 +112,6 @@ class SnapshotWriter:
         except SnapshotError as error:
             self._say(str(error))
         self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
-
-    def _count(self, word: Word) -> None:
-        self._worker.board.write(SNAPSHOTS, word, self._worker.board.read(SNAPSHOTS, word) + 1)
 
     def _say(self, trouble: str) -> None:
         """One line when trouble starts or changes, one when it ends."""

@@ -81,7 +81,12 @@ class Seat:
     process: subprocess.Popen[bytes] | None = None
     start_at_ns: int = 0
     deaths: deque[int] = field(default_factory=deque)
-    restarts: int = 0
+
+    def recent_deaths(self, since_ns: int) -> int:
+        """How many since then; older ones are forgotten."""
+        while self.deaths and self.deaths[0] < since_ns:
+            self.deaths.popleft()
+        return len(self.deaths)
 
 
 class Supervisor:
@@ -218,12 +223,9 @@ class Supervisor:
         """Notes a death and when the next worker starts; returns the pause until then in seconds."""
         board.write(seat.name, Word.STATE, WorkerState.ABSENT)
         seat.deaths.append(now)
-        while seat.deaths and now - seat.deaths[0] > self._policy.window_s * 1e9:
-            seat.deaths.popleft()
-        pause = self._policy.pause_s(len(seat.deaths))
+        pause = self._policy.pause_s(seat.recent_deaths(now - int(self._policy.window_s * 1e9)))
         seat.start_at_ns = now + int(pause * 1e9)
-        seat.restarts += 1
-        board.write(seat.name, Word.RESTARTS, seat.restarts)
+        board.write(seat.name, Word.RESTARTS, board.read(seat.name, Word.RESTARTS) + 1)
         return pause
 
     def _unstick(self, board: Board, seat: Seat) -> None:
@@ -236,17 +238,13 @@ class Supervisor:
         seat.process.kill()
 
     def _note_failing(self, board: Board) -> None:
-        failing = 0
-        for place, name in enumerate(roll(self._settings)):
-            seat = self._seats.get(name)
-            if seat is None:
-                continue
-            now = self._clock()
-            recent = [death for death in seat.deaths if now - death <= self._policy.window_s * 1e9]
-            if len(recent) >= self._policy.most_deaths:
-                failing |= 1 << place
-        if failing != board.read(SUPERVISOR, Word.FAILING):
-            board.write(SUPERVISOR, Word.FAILING, failing)
+        since = self._clock() - int(self._policy.window_s * 1e9)
+        failing = sum(
+            1 << place
+            for place, name in enumerate(roll(self._settings))
+            if (seat := self._seats.get(name)) and seat.recent_deaths(since) >= self._policy.most_deaths
+        )
+        board.write(SUPERVISOR, Word.FAILING, failing)
 
     def _stop_all(self, board: Board, metrics: Metrics) -> None:
         """Captures first, then what they left is scored, then published, then kept."""
