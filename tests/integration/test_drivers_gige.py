@@ -9,8 +9,9 @@ import pytest
 
 import drivers
 from drivers import gige
-from drivers.camera import Camera, CameraError, CameraLost, Shot
+from drivers.camera import Camera, CameraError, Shot
 from tests.real.cameras import GigeCamera
+from tests.real.watching import age_s, lost_after
 
 
 @pytest.fixture
@@ -29,23 +30,6 @@ def shot_of(camera: Camera) -> Shot:
     shot = camera.read(2.0)
     assert shot is not None
     return shot
-
-
-def age_s(shot: Shot) -> float:
-    return (time.monotonic_ns() - shot.captured_ns) / 1e9
-
-
-def read_on(camera: Camera) -> None:
-    until = time.monotonic() + 15
-    while time.monotonic() < until:
-        camera.read(0.5)
-
-
-def lost_after(camera: Camera) -> float:
-    began = time.monotonic()
-    with pytest.raises(CameraLost):
-        read_on(camera)
-    return time.monotonic() - began
 
 
 def test_it_is_found_and_its_source_opens_it(device: GigeCamera) -> None:

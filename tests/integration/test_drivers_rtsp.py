@@ -14,6 +14,7 @@ import pytest
 import drivers
 from drivers.camera import Camera, CameraError, CameraLost, Shot
 from tests.real.cameras import RtspServer
+from tests.real.watching import age_s, lost_after, read_on
 
 
 @pytest.fixture
@@ -34,24 +35,6 @@ def shot_of(camera: Camera) -> Shot:
     shot = camera.read(1.0)
     assert shot is not None
     return shot
-
-
-def age_s(shot: Shot) -> float:
-    return (time.monotonic_ns() - shot.captured_ns) / 1e9
-
-
-def read_on(camera: Camera) -> None:
-    until = time.monotonic() + 15
-    while time.monotonic() < until:
-        camera.read(0.5)
-
-
-def lost_after(camera: Camera) -> float:
-    began = time.monotonic()
-    with pytest.raises(CameraLost) as loss:
-        read_on(camera)
-    assert "\n" not in str(loss.value)
-    return time.monotonic() - began
 
 
 def test_images_come_live_with_rising_times(camera: Camera) -> None:
