@@ -125,6 +125,8 @@ def train_recipe(
         raise TrainingError(f"overkill is a rate between 0 and 1, not {overkill}")
     began = time.monotonic()
     where = choose_device(device)
+    # Before the images are read: of ten thousand, that takes minutes.
+    found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
     examples, skipped = _examples(images, size, say, progress)
     parts = split(len(examples), seed, as_paper=as_paper)
     say(
@@ -132,7 +134,6 @@ def train_recipe(
         f"{len(parts.calibrate)} to calibrate"
         + (" (the same as select, as in the paper: the threshold is too low)" if as_paper else "")
     )
-    found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
     fitted = fit(
         found.trunk,
         found.architecture,

@@ -15,6 +15,7 @@ from monitor import fitting, images
 from monitor.calibration import CalibrationError, calibrate_recipe
 from monitor.fitting import batch_size
 from monitor.recipe import Recipe, RecipeError
+from monitor.teacher import TeacherError
 from monitor.training import Examples, TrainingError, split, train_recipe
 from tests.real.parts import good_parts, part, save, teacher_file
 
@@ -177,6 +178,13 @@ def test_what_can_not_be_trained_is_refused_in_one_line(
         train(tmp_path, good_parts(tmp_path / "good", 3), **changes)
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "recipes").exists()
+
+
+def test_a_teacher_that_can_not_be_had_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_text("no weights")
+    for changes in ({"teacher": "vgg"}, {"teacher_weights": tmp_path / "w.pth"}):
+        with pytest.raises(TeacherError):
+            train(tmp_path, tmp_path / "no-such-folder", **changes)
 
 
 @pytest.mark.parametrize(
