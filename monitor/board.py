@@ -67,6 +67,9 @@ class Word(IntEnum):
     """The publisher's: the run permission as it was last told."""
     RESTARTS = 13
     """Written by the supervisor into a dead worker's record, as STATE is."""
+    DRIFT_HIGHER = 14
+    """The scoring worker's: a bit for each camera whose good parts score higher than at calibration."""
+    DRIFT_LOWER = 15
 
 
 class Board:

@@ -20,9 +20,9 @@ from prometheus_client.registry import Collector
 
 from monitor.board import Board, CameraState, Word
 from monitor.ring import RECORDS, Closed, Ring, Tally
-from monitor.settings import Settings
+from monitor.settings import Mode, Settings
 from monitor.verdict import Reason, Verdict
-from monitor.worker import PUBLISH, SNAPSHOTS, capture_name, roll
+from monitor.worker import PUBLISH, SCORING, SNAPSHOTS, capture_name, roll
 
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5)
 _RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)
@@ -170,7 +170,7 @@ class Metrics(Collector):
             state = self._board.read(worker, Word.CAMERA_STATE)
             alive = self._board.is_fresh(worker, time.monotonic_ns())
             up.add_metric([camera], float(alive and state == CameraState.UP))
-        yield from (frames, verdicts, misses, missed, up)
+        yield from (frames, verdicts, misses, missed, up, self._drift())
         told = self._board.is_fresh(PUBLISH, time.monotonic_ns())
         ready = self._board.read(PUBLISH, Word.READY) if told else 0
         yield GaugeMetricFamily("line_monitor_ready", "The run permission as last told", value=ready)
@@ -185,3 +185,18 @@ class Metrics(Collector):
         for worker in roll(self._settings)[1:]:
             restarts.add_metric([worker], self._board.read(worker, Word.RESTARTS))
         yield restarts
+
+    def _drift(self) -> GaugeMetricFamily:
+        """No sample while the scorer is away: what it saw may no longer be so."""
+        drift = GaugeMetricFamily(
+            "line_monitor_drift",
+            "How good parts score now beside calibration: 1 higher, -1 lower, 0 alike",
+            labels=["camera"],
+        )
+        if self._board.is_fresh(SCORING, time.monotonic_ns()):
+            higher = self._board.read(SCORING, Word.DRIFT_HIGHER)
+            lower = self._board.read(SCORING, Word.DRIFT_LOWER)
+            for i, camera in enumerate(self._settings.camera):
+                if camera.mode is Mode.EVERY_PART:
+                    drift.add_metric([camera.name], (higher >> i & 1) - (lower >> i & 1))
+        return drift

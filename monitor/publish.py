@@ -144,7 +144,7 @@ class Publisher:
             clock=clock,
         )
         self._since_ns = self._turned_ns = clock()
-        self._told: tuple[int, Status, dict[str, CameraState]] | None = None
+        self._told: tuple[int, Status, dict[str, CameraState], frozenset[str]] | None = None
         self._status_due_ns = self._heartbeat_due_ns = 0
         self._beats = 0
         self._trouble = "not connected yet"
@@ -341,14 +341,17 @@ class Publisher:
             return
         self._status_due_ns = now + _STATUS_NS
         cameras = self._cameras(now)
-        status = judge_line(self._settings.camera, self._situation(now, cameras, stopping))
+        situation = self._situation(now, cameras, stopping)
+        status = judge_line(self._settings.camera, situation)
         self._worker.board.write(PUBLISH, Word.READY, status.ready)
         if self._link.state is not LinkState.UP:
             return
         self._worker.board.write(PUBLISH, Word.EVER_LINKED, 1)
-        told = (self._link.generation, status, cameras)
+        told = (self._link.generation, status, cameras, situation.drifting)
         if told != self._told and self._link.room(reserved=0):
-            self._link.send(f"{self._prefix}/status", self._status(status, cameras), retain=True)
+            self._link.send(
+                f"{self._prefix}/status", self._status(status, cameras, situation.drifting), retain=True
+            )
             if self._told is None or self._told[1] != status:
                 self._worker.log.info(
                     "line is %s, ready %s%s",
@@ -377,19 +380,25 @@ class Publisher:
         board = self._worker.board
         missing = board.read(SCORING, Word.WITHOUT_RECIPE)
         failing = board.read(SUPERVISOR, Word.FAILING)
+        scorer_fresh = board.is_fresh(SCORING, now)
+        # Of a scorer that is gone nobody knows whether what it saw is still so.
+        drifting = board.read(SCORING, Word.DRIFT_HIGHER) | board.read(SCORING, Word.DRIFT_LOWER)
+        drifting = drifting if scorer_fresh else 0
         return Situation(
             cameras=cameras,
             scorer_started=bool(board.read(SCORING, Word.EVER_RAN)),
-            scorer_fresh=board.is_fresh(SCORING, now),
-            without_recipe=frozenset(
-                camera.name for i, camera in enumerate(self._settings.camera) if missing >> i & 1
-            ),
+            scorer_fresh=scorer_fresh,
+            without_recipe=self._cameras_of(missing),
             latch=Latch(board.read(PUBLISH, Word.LATCH)),
             failing=frozenset(name for i, name in enumerate(roll(self._settings)) if failing >> i & 1),
             stopping=stopping or bool(board.read(SUPERVISOR, Word.STOPPING)),
+            drifting=self._cameras_of(drifting),
         )
 
-    def _status(self, status: Status, cameras: dict[str, CameraState]) -> bytes:
+    def _cameras_of(self, bits: int) -> frozenset[str]:
+        return frozenset(camera.name for i, camera in enumerate(self._settings.camera) if bits >> i & 1)
+
+    def _status(self, status: Status, cameras: dict[str, CameraState], drifting: frozenset[str]) -> bytes:
         return _json(
             {
                 "schema": SCHEMA,
@@ -399,6 +408,7 @@ class Publisher:
                 "session": self._session,
                 "utc": rfc3339(self._utc_ns()),
                 "cameras": {name: state.word for name, state in cameras.items()},
+                "drift": sorted(drifting),
             }
         )
 
@@ -416,7 +426,7 @@ class Publisher:
     def _will(self) -> Will:
         offline = Status(LineState.OFFLINE, False, "offline")
         lost = {camera.name: CameraState.LOST for camera in self._settings.camera}
-        return Will(f"{self._prefix}/status", self._status(offline, lost))
+        return Will(f"{self._prefix}/status", self._status(offline, lost, frozenset()))
 
     def _wait(self) -> None:
         due = [due for book in self._books if (due := book.next_due_ns()) is not None]

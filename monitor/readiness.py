@@ -42,6 +42,8 @@ class Situation:
     latch: Latch
     failing: frozenset[str]
     """Workers that keep dying and are restarted only now and then."""
+    drifting: frozenset[str]
+    """Cameras whose good parts no longer score as they did at calibration."""
     stopping: bool
 
 
@@ -90,4 +92,6 @@ def _trouble_elsewhere(names: list[str], at: Situation) -> str | None:
         return "no_recipe"
     if at.failing:
         return "worker_failing"
+    if at.drifting:
+        return "drift"
     return None

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from monitor.images import Image, prepare
 from monitor.pyramid import anomaly_map, upsampled
-from monitor.recipe import REFERENCE, Recipe, RecipeError
+from monitor.recipe import REFERENCE, Calibration, Recipe, RecipeError
 from monitor.teacher import LEVELS, TeacherError, build_trunk, fill
 from monitor.weights import Weights
 
@@ -65,10 +65,15 @@ class Scorer:
         self._network = Network(teacher, student, self.device, half=self.precision == F16)
 
     @property
+    def calibration(self) -> Calibration:
+        """Of this way of running, or the reference's where it has none of its own."""
+        found = self.recipe.document.calibration
+        return found.get(self.calibration_key, found[REFERENCE])
+
+    @property
     def threshold(self) -> float:
         """Scores above it are rejected."""
-        calibration = self.recipe.document.calibration
-        return calibration.get(self.calibration_key, calibration[REFERENCE]).threshold
+        return self.calibration.threshold
 
     @property
     def calibration_key(self) -> str:

@@ -7,6 +7,7 @@ an error of the device ends it: its successor starts with a fresh context.
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections import deque
@@ -18,6 +19,7 @@ import zmq
 
 from monitor import places, queue
 from monitor.board import Word
+from monitor.drift import Detector, Drift, explain
 from monitor.frame import Frame, Image, viewable
 from monitor.recipe import Recipe, RecipeError
 from monitor.ring import Ring, Scored
@@ -163,6 +165,12 @@ class Scoring:
         on_gpu = any(scorer.device.type == "cuda" for scorer in self._scorers.values())
         self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
         self._pace = Pace()
+        self._detectors = {
+            camera.name: Detector(self._scorers[camera.recipe].calibration)
+            for camera in self._cameras
+            if camera.name in self._usable and camera.mode is Mode.EVERY_PART
+        }
+        self._tell_drift()
         self._passed = dict.fromkeys(self._rings, 0)
         self._pass_every = settings.snapshots.pass_every
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -232,6 +240,27 @@ class Scoring:
                     self._snapshots, work.camera.name, work.frame.number, image, result.anomaly_map
                 )
             ring.release(work.frame)
+            self._watch(work.camera, result.score, verdict)
+
+    def _watch(self, camera: CameraSettings, score: float, verdict: Verdict) -> None:
+        detector = self._detectors.get(camera.name)
+        if detector is not None and detector.feed(score, verdict):
+            worse = detector.drift is not Drift.NONE
+            self._worker.log.log(
+                logging.WARNING if worse else logging.INFO,
+                "%s",
+                explain(camera.name, camera.recipe, detector),
+            )
+            self._tell_drift()
+
+    def _tell_drift(self) -> None:
+        for word, drift in ((Word.DRIFT_HIGHER, Drift.HIGHER), (Word.DRIFT_LOWER, Drift.LOWER)):
+            drifting = sum(
+                1 << i
+                for i, camera in enumerate(self._cameras)
+                if camera.name in self._detectors and self._detectors[camera.name].drift is drift
+            )
+            self._worker.board.write(self._worker.name, word, drifting)
 
     def _wants_snapshot(self, work: Work, verdict: Verdict) -> bool:
         if verdict is Verdict.PASS:

@@ -20,6 +20,7 @@ WELL = Situation(
     latch=Latch.NONE,
     failing=frozenset(),
     stopping=False,
+    drifting=frozenset(),
 )
 
 
@@ -58,6 +59,8 @@ def test_whatever_speaks_against_it_takes_the_permission_away(
         ({"cameras": {"top": CameraState.UP, "live": CameraState.LOST}}, "camera_lost"),
         ({"without_recipe": frozenset({"live"})}, "no_recipe"),
         ({"failing": frozenset({"snapshots"})}, "worker_failing"),
+        ({"drifting": frozenset({"top"})}, "drift"),
+        ({"drifting": frozenset({"top"}), "failing": frozenset({"snapshots"})}, "worker_failing"),
     ],
 )
 def test_what_does_not_concern_the_gate_is_said_but_does_not_stop_the_line(
