@@ -101,8 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     score.set_defaults(handler=_score)
 
     evaluate = commands.add_parser("evaluate", help="accuracy on a labelled set in MVTec AD's layout")
-    evaluate.add_argument("recipe", metavar="RECIPE")
-    evaluate.add_argument("--dataset", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        help="where there is none of that name: RECIPE-<category> for each category",
+    )
+    evaluate.add_argument(
+        "--dataset", type=Path, required=True, metavar="DIR", help="or a tar, tar.xz, tar.gz or zip archive"
+    )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     evaluate.set_defaults(handler=_evaluate)
 
@@ -261,25 +267,27 @@ def _score(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     import json
 
-    from monitor import places, progress
-    from monitor.evaluation import EvaluationError, evaluate_recipe
-    from monitor.recipe import RecipeError
+    from monitor import papers_table, places, progress
+    from monitor.evaluation import EvaluationError, evaluate
 
     try:
-        found = evaluate_recipe(
+        found = evaluate(
             recipe=places.recipes(_settings(options)) / options.recipe,
             dataset=options.dataset,
             say=_say,
             progress=progress.on(sys.stderr),
         )
-        print(found.table())
-        if options.json:
-            options.json.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
-    except (EvaluationError, RecipeError) as error:
+    except EvaluationError as error:
         return _fail(str(error))
-    except OSError as error:
-        return _fail(f"{options.json}: {error.strerror}")
-    return 0
+    alone = found.alone
+    print(alone.table() if alone else papers_table.table(found))
+    if options.json:
+        figures = alone.as_dict() if alone else papers_table.as_dict(found)
+        try:
+            options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            return _fail(f"{options.json}: {error.strerror}")
+    return _fail("\n".join(found.failed.values())) if found.failed else 0
 
 
 def _say(line: str) -> None:
