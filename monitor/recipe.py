@@ -13,7 +13,6 @@ import hashlib
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ import msgspec
 
 from monitor.images import COLOUR_ORDER, DEVIATION, MEAN, RESIZE
 from monitor.weights import Weights, WeightsError, fingerprint, from_bytes, to_bytes
+from monitor.whole_file import WRITING, write_whole
 
 if TYPE_CHECKING:
     from monitor.runtime import Scorer
@@ -102,6 +102,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     seen: tuple[str, ...] = ()
     """The first 16 digits of the sha256 of each file that trained or chose the student: none of them may
     calibrate."""
+    curve: str = ""
+    """The picture of `losses` and `select_maps`, a file beside `recipe.json`."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,8 +197,8 @@ class Recipe:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _locked(self.folder):
                 for name, content in contents.items():
-                    _write(self.folder / name, content)
-                _write(self.folder / FILE, text)
+                    write_whole(self.folder / name, content)
+                write_whole(self.folder / FILE, text)
                 for file in self.folder.iterdir():
                     if file.name not in contents and _LEFT_OVER.match(file.name):
                         file.unlink(missing_ok=True)
@@ -205,7 +207,7 @@ class Recipe:
         return replace(self, sha=hashlib.sha256(text).hexdigest())
 
 
-_LEFT_OVER = re.compile(r"(student|teacher)-[0-9a-f]{16}\.safetensors$|\.writing-")
+_LEFT_OVER = re.compile(rf"(student|teacher)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}")
 """Weights of other versions, and files that a crash left half written."""
 
 
@@ -294,23 +296,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _write(file: Path, content: bytes) -> None:
-    """A file, whole or not at all, on disk when this returns."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
