@@ -2,7 +2,7 @@
 
 The same images, the same ResNet-18 teacher, each program's own defaults, the same arithmetic for the figures.
 Anomalib runs in an environment of its own, whose python is --anomalib-python; it is no dependency of this
-project. Release 2.7 has no number of epochs by itself: its example's are taken, at most 100 with early stopping
+project. Its 2.7 has no number of epochs by itself: its example's are taken, up to 100 with early stopping
 on the pixel AUROC of its validation images, which by its default are the test images; or all, without that.
 
 Each finished side is kept in --out, and the same command goes on with what is missing.
@@ -26,10 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.calibration import CalibrationError
-from monitor.evaluation import GOOD, EvaluationError, auroc, per_region_overlap, regions_of
+from monitor.curves import auroc, per_region_overlap, regions_of
+from monitor.evaluation import GOOD, EvaluationError
 from monitor.progress import on
 from monitor.recipe import RecipeError
-from monitor.teacher import BUNDLED_FILE, TeacherError, find
+from monitor.teacher import TeacherError, find
 from monitor.training import TrainingError
 from tests.benchmarks.cells import Cell, CellError, Mode, Settings, measure, read, write
 
@@ -225,7 +226,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="keeps each finished side")
     parser.add_argument("--anomalib-python", type=Path, required=True, metavar="PATH", help="its own python")
     parser.add_argument(
-        "--teacher-weights", type=Path, default=BUNDLED_FILE, metavar="FILE", help="ResNet-18 (.safetensors)"
+        "--teacher-weights", type=Path, required=True, metavar="FILE", help="of a ResNet-18 (.safetensors)"
     )
     parser.add_argument("--epochs", type=int, default=100, metavar="N", help="of both (100)")
     parser.add_argument("--size", type=int, metavar="PX", help="of both (each one's default: 256)")
