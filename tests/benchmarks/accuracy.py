@@ -22,6 +22,7 @@ from monitor.recipe import RecipeError
 from monitor.teacher import TeacherError, names
 from monitor.training import TrainingError
 from tests.benchmarks.cells import RANDOM, Cell, CellError, Mode, Settings, measure, read
+from tests.benchmarks.markdown import markdown
 
 TEACHERS = (RANDOM, "resnet18-bundled", "squeezenet1_1")
 FIGURES = {
@@ -43,12 +44,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
         figures = [_shown(value) for value in (*(found[key] for key in FIGURES), *per_type)]
         kept = f"{cell['best_epoch']}/{cell['settings']['epochs']}"
         rows.append([cell["teacher"], cell["mode"], *figures, kept, f"{cell['train_seconds'] / 60:.1f}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    )
+    return markdown(rows)
 
 
 def _shown(value: float | None) -> str:

@@ -33,6 +33,7 @@ from monitor.recipe import RecipeError
 from monitor.teacher import TeacherError, find
 from monitor.training import TrainingError
 from tests.benchmarks.cells import Cell, CellError, Mode, Settings, measure, read, write
+from tests.benchmarks.markdown import markdown
 
 CHILD = Path(__file__).with_name("anomalib_child.py")
 
@@ -163,12 +164,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         values = [row["image_auroc"], row["pixel_auroc"], row["pro"]]
         shown = [f"{value:.3f}" for value in (*values, *(row["per_type"][kind] for kind in kinds))]
         cells.append([row["who"], *shown, str(row["epochs"]), f"{row['seconds']:.0f}"])
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    cells.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
-        for row in cells
-    )
+    return markdown(cells)
 
 
 def report(theirs: Sequence[Mapping[str, Any]], ours: Mapping[str, Any] | None) -> None:
