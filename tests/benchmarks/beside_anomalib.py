@@ -21,13 +21,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor import images
 from monitor.calibration import CalibrationError
 from monitor.curves import auroc, per_region_overlap, regions_of
-from monitor.evaluation import GOOD, EvaluationError
+from monitor.evaluation import GOOD, EvaluationError, shrunk
+from monitor.images import ImageError
 from monitor.progress import on
 from monitor.recipe import RecipeError
 from monitor.teacher import TeacherError, find
@@ -103,22 +104,24 @@ def pixel_figures(maps: Path, dataset: Path) -> tuple[float, float]:
     with np.load(maps) as kept:
         for name in kept.files:
             anomaly_map = kept[name]
-            defect = _mask(dataset, Path(name), anomaly_map.shape)
+            defect = _mask(dataset, Path(name), len(anomaly_map))
             negatives.append(anomaly_map[~defect])
             regions += regions_of(anomaly_map, defect)
     ordered = np.concatenate(negatives)
     return auroc(ordered, np.concatenate(regions)), per_region_overlap(ordered, regions)
 
 
-def _mask(dataset: Path, name: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Every pixel with any of the defect counts, as in `monitor.evaluation`. Raises CellError."""
+def _mask(dataset: Path, name: Path, size: int) -> NDArray[np.bool_]:
+    """(size, size), as `evaluate_recipe` reads them. Raises CellError."""
     if name.parts[1] == GOOD:
-        return np.zeros(shape, np.bool_)
+        return np.zeros((size, size), np.bool_)
     folder = dataset / "ground_truth" / name.parts[1]
     for file in (folder / f"{name.stem}_mask.png", folder / f"{name.stem}.png"):
-        drawn = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if file.is_file() else None
-        if drawn is not None:
-            return np.asarray(cv2.resize(drawn, shape[::-1], interpolation=cv2.INTER_LINEAR) > 0)
+        if file.is_file():
+            try:
+                return shrunk(images.read(file), size)
+            except ImageError as error:
+                raise CellError(f"{file}: {error}") from None
     raise CellError(f"{dataset / name}: no mask in {folder}: Anomalib needs one for each defective image")
 
 
