@@ -1,23 +1,16 @@
 """Teachers: networks that learned to tell photographs apart, by name, with their three levels.
 
-A teacher's weights come from a file the user names, the data folder, torch's download cache, the network, or
-the package itself (`resnet18-bundled`). Must never wait for a network longer than a few seconds before it
-goes on without, and never unpickle anything but tensors. torchvision is imported only where it is needed: a
-scoring process with a ResNet-18 does without.
+Where their weights lie is `monitor.teacher_weights`' business. Must never unpickle anything but tensors.
+torchvision is imported only where it is needed: a scoring process with a ResNet-18 does without.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import pickle
-import queue
-import tempfile
-import threading
-import urllib.request
+import struct
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 import safetensors.torch
@@ -27,10 +20,25 @@ from torch import Tensor, fx, nn
 
 from monitor import weights as named
 from monitor.pyramid import ResNetTrunk
+from monitor.teacher_weights import BUNDLED, BUNDLED_FILE, Download, TeacherError, obtained
+
+__all__ = [
+    "BUNDLED",
+    "BUNDLED_FILE",
+    "LEVELS",
+    "Teacher",
+    "TeacherError",
+    "architecture_of",
+    "build_trunk",
+    "fill",
+    "find",
+    "load_trunk",
+    "names",
+    "read_tensors",
+    "trunk_weights",
+]
 
 DEFAULT = "resnet18"
-BUNDLED = "resnet18-bundled"
-BUNDLED_FILE = Path(__file__).parent / "teachers" / f"{BUNDLED}.safetensors"
 
 LEVELS: Mapping[str, tuple[str, str, str]] = {
     "resnet18": ("layer1", "layer2", "layer3"),
@@ -44,13 +52,18 @@ LEVELS: Mapping[str, tuple[str, str, str]] = {
 """By architecture, the modules whose outputs are the levels: about 1/4, 1/8 and 1/16 of the input's size."""
 
 _OWN_TRUNKS = {"resnet18": (2, 2, 2), "resnet34": (3, 4, 6)}
-_NO_NETWORK_S = 5.0
-"""How long the network may take to answer at all; without one, a training run starts this much later."""
-_STALL_S = 15.0
-
-
-class TeacherError(Exception):
-    """There is no such teacher, or its weights can't be used; the message is one line with the fix."""
+_NO_PLAIN_TENSORS = (
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    struct.error,
+)
+"""What torch's reader raised when it was fed damaged files by the thousand."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +151,7 @@ def find(
     folder: Path,
     say: Callable[[str], None],
     bundled: Path = BUNDLED_FILE,
-    download: Callable[[str, Path], None] | None = None,
+    download: Download | None = None,
 ) -> Teacher:
     """The teacher of that name with its weights.
 
@@ -153,7 +166,7 @@ def find(
     chosen = name or DEFAULT
     if weights is None and name != BUNDLED:
         try:
-            weights = _imagenet_weights(architecture, folder, say, download or fetch)
+            weights = obtained(architecture, folder, say, download)
         except TeacherError as error:
             if name is not None:
                 raise TeacherError(
@@ -164,17 +177,30 @@ def find(
             chosen = BUNDLED
     if weights is None:
         weights = bundled
-    with torch.device("meta"):
-        trunk = build_trunk(architecture)
     try:
-        fill(trunk, read_tensors(weights))
+        trunk = load_trunk(architecture, weights)
     except TeacherError as error:
-        fix = "" if name else "; name their architecture with --teacher"
-        raise TeacherError(f"{weights} does not hold the weights of {architecture}: {error}{fix}") from None
-    trunk.eval().requires_grad_(False)
+        raise TeacherError(f"{error}{'' if name else '; name their architecture with --teacher'}") from None
     if chosen != BUNDLED or name == BUNDLED:
         say(f"teacher: {chosen}, weights from {weights}")
     return Teacher(chosen, architecture, trunk, named.fingerprint(trunk_weights(trunk)), weights.name)
+
+
+def load_trunk(architecture: str, file: Path) -> nn.Module:
+    """The frozen trunk with the weights in a .safetensors or .pth file, of the whole network or the trunk.
+
+    Raises TeacherError, naming the file, for other weights and for such that are not finite.
+    """
+    with torch.device("meta"):
+        trunk = build_trunk(architecture)
+    try:
+        fill(trunk, read_tensors(file))
+        for name, tensor in trunk.state_dict().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise TeacherError(f"{name} is not finite")
+    except TeacherError as error:
+        raise TeacherError(f"{file} does not hold the weights of {architecture}: {error}") from None
+    return trunk.eval().requires_grad_(False)
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -182,76 +208,24 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(file))
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Damage also makes torch wonder about versions, at length.
+            warnings.simplefilter("ignore")
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise TeacherError("there is no such file") from None
     except OSError as error:
         raise TeacherError(error.strerror or str(error)) from None
     except SafetensorError as error:
         raise TeacherError(f"not a readable safetensors file ({error})") from None
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise TeacherError(f"not a readable file of plain tensors ({reason})") from None
+    except _NO_PLAIN_TENSORS:
+        # torch's own words advise to unpickle it all the same.
+        raise TeacherError(
+            "not a whole file of named tensors alone: save the network's state_dict(), or use safetensors"
+        ) from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise TeacherError("it holds something else than named tensors")
+        raise TeacherError("it holds something else than named tensors: save the network's state_dict()")
     # DataParallel prefixes every name.
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-
-
-def fetch(url: str, file: Path) -> None:
-    """Downloads `url` to `file`, whole or not at all. Raises TeacherError, after a few seconds at most when
-    nothing answers: name resolution has no time limit of its own, so it is waited for in a thread."""
-    answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(urllib.request.urlopen(url, timeout=_STALL_S))
-        except (OSError, HTTPException) as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=_NO_NETWORK_S)
-    except queue.Empty:
-        raise TeacherError(f"{url} did not answer within {_NO_NETWORK_S:.0f} s") from None
-    if isinstance(answer, Exception):
-        raise TeacherError(f"{url} can't be downloaded ({getattr(answer, 'reason', None) or answer})")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".download-")
-        with answer, os.fdopen(descriptor, "wb") as out:
-            try:
-                while chunk := answer.read(1 << 20):
-                    out.write(chunk)
-                out.flush()
-                os.fsync(out.fileno())
-            except BaseException:
-                Path(temporary).unlink()
-                raise
-        Path(temporary).rename(file)
-    except (OSError, HTTPException) as error:
-        raise TeacherError(f"{url} can't be downloaded ({error})") from None
-
-
-def _imagenet_weights(
-    architecture: str, folder: Path, say: Callable[[str], None], download: Callable[[str, Path], None]
-) -> Path:
-    """The file with torchvision's ImageNet weights, downloaded if need be. Raises TeacherError."""
-    for suffix in (".safetensors", ".pth"):
-        if (file := folder / (architecture + suffix)).is_file():
-            return file
-    import torchvision.models
-
-    # The first version of the weights: the later ones classify better and tell textures apart worse.
-    url: str = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    if not cached.is_file():
-        say(f"teacher: looking for ImageNet weights of {architecture} at {url}")
-        download(url, cached)
-    # torchvision ends the name with the first digits of the file's sha256.
-    digits = cached.stem.rsplit("-", 1)[-1]
-    if not hashlib.sha256(cached.read_bytes()).hexdigest().startswith(digits):
-        raise TeacherError(f"{cached} is damaged: delete it")
-    return cached

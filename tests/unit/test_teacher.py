@@ -6,12 +6,13 @@ import pickle
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from monitor import teacher
+from monitor import teacher, teacher_weights
 from monitor.teacher import LEVELS, TeacherError, build_trunk, find, names
 
 
@@ -86,23 +87,28 @@ def test_a_teacher_asked_for_by_name_is_never_replaced(tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_downloaded_weights_are_kept_and_checked(tmp_path: Path) -> None:
+def test_a_download_that_is_damaged_is_not_kept(tmp_path: Path) -> None:
     def damaged(url: str, file: Path) -> None:
         file.parent.mkdir(parents=True)
-        file.write_bytes(b"half a file")
+        file.write_bytes(b"a proxy's page")
 
-    with pytest.raises(TeacherError, match="is damaged: delete it"):
+    with pytest.raises(TeacherError, match="is damaged or something else"):
         find("resnet18", weights=None, folder=tmp_path, say=print, download=damaged)
+    cache = tmp_path / "torch/hub/checkpoints"
+    assert not list(cache.iterdir())
+    (cache / "resnet18-f37072fd.pth").write_bytes(b"half a file")
+    with pytest.raises(TeacherError, match="is damaged: delete it"):
+        find("resnet18", weights=None, folder=tmp_path, say=print, download=no_network)
 
 
 def test_a_machine_without_a_network_knows_it_within_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher, "_NO_NETWORK_S", 0.2)
+    monkeypatch.setattr(teacher_weights, "_NO_NETWORK_S", 0.2)
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(5))
     began = time.monotonic()
     with pytest.raises(TeacherError, match="did not answer"):
-        teacher.fetch("https://example.invalid/x.pth", tmp_path / "x.pth")
+        teacher_weights.fetch("https://example.invalid/x.pth", tmp_path / "x.pth")
     assert time.monotonic() - began < 2
     assert not list(tmp_path.iterdir())
 
@@ -110,11 +116,11 @@ def test_a_machine_without_a_network_knows_it_within_seconds(
 def test_a_download_comes_whole_or_not_at_all(tmp_path: Path) -> None:
     source = tmp_path / "source.pth"
     source.write_bytes(b"weights" * 1000)
-    teacher.fetch(source.as_uri(), tmp_path / "cache" / "file.pth")
+    teacher_weights.fetch(source.as_uri(), tmp_path / "cache" / "file.pth")
     assert (tmp_path / "cache" / "file.pth").read_bytes() == source.read_bytes()
     assert len(list((tmp_path / "cache").iterdir())) == 1
     with pytest.raises(TeacherError, match="can't be downloaded"):
-        teacher.fetch((tmp_path / "nowhere").as_uri(), tmp_path / "cache" / "other.pth")
+        teacher_weights.fetch((tmp_path / "nowhere").as_uri(), tmp_path / "cache" / "other.pth")
 
 
 class Bomb:
@@ -135,11 +141,39 @@ def test_files_that_hold_no_weights_are_refused_in_one_line(tmp_path: Path) -> N
     (tmp_path / "text.safetensors").write_text("hello")
     (tmp_path / "bomb.pth").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
     torch.save({"a": Bomb(tmp_path / "exploded")}, tmp_path / "zipped-bomb.pth")
+    torch.save({**weights_of("resnet18"), "bn1.bias": torch.full((64,), torch.nan)}, tmp_path / "nan.pth")
     for file in [*tmp_path.iterdir(), tmp_path / "missing.pth"]:
         with pytest.raises(TeacherError, match=file.name) as refusal:
             find("resnet18", weights=file, folder=tmp_path, say=print)
         assert "\n" not in str(refusal.value)
+        assert "weights_only" not in str(refusal.value), "torch's advice is to run what is in there"
     assert not (tmp_path / "exploded").exists()
+
+
+def refusal_of(file: Path) -> str:
+    try:
+        teacher.read_tensors(file)
+    except TeacherError as refusal:
+        return str(refusal)
+    return ""
+
+
+def test_damage_anywhere_in_a_file_is_one_line(tmp_path: Path) -> None:
+    tensors = {name: tensor.flatten()[:1] for name, tensor in weights_of("squeezenet1_1").items()}
+    rng = np.random.default_rng(0)
+    said: list[str] = []
+    for zipped in (True, False):
+        file = tmp_path / "w.pth"
+        torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
+        whole = file.read_bytes()
+        for _ in range(200):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, 4000, 3):
+                damaged[place] = rng.integers(256)
+            file.write_bytes(damaged)
+            said.append(refusal_of(file))
+    assert all("\n" not in line for line in said)
+    assert sum(line != "" for line in said) > 100
 
 
 def test_weights_of_another_architecture_need_their_name(tmp_path: Path) -> None:
