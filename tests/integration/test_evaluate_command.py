@@ -1,0 +1,92 @@
+"""`line-monitor evaluate` as a quality engineer runs it: one category, the paper's table, what is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.real.parts import part, random_recipe, save
+
+
+def run(config: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "monitor.cli", "--config", config, "evaluate", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "line.toml"
+    file.write_text(f'[line]\ndata = "{tmp_path}/data"\n')
+    random_recipe(tmp_path / "data/recipes/mvtec-bottle", size=32)
+    return file
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """MVTec AD's own layout in its own kind of archive, two of its categories."""
+    mask = np.zeros((80, 80), np.uint8)
+    mask[30:50, 30:50] = 255
+    for category in ("bottle", "metal_nut"):
+        root = tmp_path / "set" / category
+        for number in range(3):
+            save(root / "test/good" / f"{number:03d}.png", part(number))
+            save(root / "test/scratch" / f"{number:03d}.png", part(10 + number, defect=True))
+            save(root / "ground_truth/scratch" / f"{number:03d}_mask.png", mask)
+    file = tmp_path / "mvtec_anomaly_detection.tar.xz"
+    with tarfile.open(file, "w:xz") as tar:
+        for category in ("bottle", "metal_nut"):
+            tar.add(tmp_path / "set" / category, category)
+    return file
+
+
+def test_a_category_alone_is_the_contracts_json(tmp_path: Path, config: Path, archive: Path) -> None:
+    figures = tmp_path / "figures.json"
+    result = run(config, "mvtec-bottle", "--dataset", archive.parent / "set/bottle", "--json", figures)
+    assert result.returncode == 0, result.stderr
+    said = json.loads(figures.read_text())
+    assert said["images"] == 6
+    assert said["per_type"]["scratch"]["images"] == 3
+    assert {"image_auroc", "pixel_auroc", "pro", "overkill", "escape", "ms_per_image"} <= set(said)
+    assert "scratch" in result.stdout
+
+
+def test_the_papers_table_from_the_archive_needs_every_recipe(
+    tmp_path: Path, config: Path, archive: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    partly = run(config, "mvtec", "--dataset", archive, "--json", figures)
+    assert partly.returncode == 1
+    assert "line-monitor train mvtec-metal-nut --images metal_nut/train/good" in partly.stderr
+    assert "Traceback" not in partly.stderr
+    assert [row["category"] for row in json.loads(figures.read_text())["categories"]] == ["bottle"]
+
+    random_recipe(tmp_path / "data/recipes/mvtec-metal-nut", size=32, seed=3)
+    whole = run(config, "mvtec", "--dataset", archive, "--json", figures)
+    assert whole.returncode == 0, whole.stderr
+    said = json.loads(figures.read_text())
+    assert [row["recipe"] for row in said["categories"]] == ["mvtec-bottle", "mvtec-metal-nut"]
+    assert said["mean"]["pro"] == pytest.approx(np.mean([row["pro"] for row in said["categories"]]))
+    lines = whole.stdout.splitlines()
+    assert lines[0].split()[:3] == ["images", "image_auroc", "paper"]
+    assert [line.split()[0] for line in lines[1:4]] == ["bottle", "metal_nut", "mean"]
+
+
+def test_a_damaged_archive_is_one_line(config: Path, archive: Path) -> None:
+    archive.write_bytes(archive.read_bytes()[:-500])
+    result = run(config, "mvtec-bottle", "--dataset", archive)
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("evaluate:")]
+    assert line.startswith("line-monitor: ")
+    assert "the archive is damaged" in line
+    assert result.stdout == ""
