@@ -1,25 +1,27 @@
 """The student's training loop (the paper's section 3.2): pictures and a teacher in, the best student out.
 
-Knows nothing of files, recipes or thresholds. It must never hand over a student whose loss went astray, and
-never touch torch's global random state.
+Knows nothing of files, recipes or thresholds. It must never hand over a student whose loss went astray, never
+touch torch's global random state, and never give another student because it was interrupted on the way.
 """
 
 from __future__ import annotations
 
+import json
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from monitor.images import Image, normalised
+from monitor.checkpoint import Checkpoint, Place
+from monitor.memory import installed
 from monitor.progress import Progress
 from monitor.pyramid import anomaly_map, matching_loss
-from monitor.runtime import folded
+from monitor.sight import Pictures, Sight
 from monitor.teacher import build_trunk, trunk_weights
 from monitor.weights import Weights
 
@@ -34,10 +36,8 @@ class TrainingError(Exception):
     """No recipe came of it; the message is one line with the fix."""
 
 
-class Pictures(Protocol):
-    """Images by index, as `monitor.images.squashed` gives them: uint8 (size, size, 3) or (size, size)."""
-
-    def __getitem__(self, index: int, /) -> Image: ...
+class AstrayError(TrainingError):
+    """The loss is no number any more; the same settings would lead there again."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class Fitted:
     select_maps: tuple[float, ...]
     """The mean anomaly map of the select pictures after each epoch."""
     optimiser: str
+
+
+Watch = Callable[[Sequence[float], Sequence[float]], None]
+"""Hears after each epoch of the losses and select maps so far, as in `Fitted`."""
 
 
 def batch_size(count: int, *, as_paper: bool) -> int:
@@ -73,90 +77,147 @@ def fit(
     device: torch.device,
     progress: Progress,
     batch: int,
+    as_paper: bool = False,
+    checkpoint: Checkpoint | None = None,
+    watch: Watch = lambda losses, select_maps: None,
 ) -> Fitted:
     """Trains a randomly initialised student of the teacher's architecture on the pictures `train`.
 
-    The student of the epoch with the lowest mean anomaly map on the pictures `select` is kept. Raises
-    TrainingError when the loss is no number any more.
+    The student of the epoch with the lowest mean anomaly map on the pictures `select` is kept. As in the
+    paper, the optimiser is the official one for every architecture. With a checkpoint, a run that was
+    interrupted goes on where it was saved last. Raises AstrayError when the loss is no number any more.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        student = build_trunk(architecture).to(device).to(memory_format=torch.channels_last)
-    sight = _Sight(teacher, pictures, device, len(train) + len(select))
-    optimiser, description = _optimiser(student)
-    rng = np.random.default_rng(seed)
-    losses, select_maps = [], []
-    best: Weights = {}
-    for epoch in range(1, epochs + 1):
-        student.train()
-        total = 0.0
-        for chunk in _chunks(rng.permutation(train).tolist(), batch):
-            images, seen = sight.of(chunk)
-            loss = matching_loss(seen, student(images))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            total += loss.item() * len(chunk)
-        losses.append(total / len(train))
-        select_maps.append(_mean_map(student, sight, select, batch))
-        if not (math.isfinite(losses[-1]) and math.isfinite(select_maps[-1])):
-            raise TrainingError(
-                f"the loss went astray in epoch {epoch} (it is no number any more): try another --seed or "
-                "--teacher; nothing was saved"
+    course = _Course(architecture, seed, device, as_paper=as_paper)
+    if checkpoint is not None and (kept := checkpoint.load()) is not None:
+        course.go_on(*kept)
+    room = min(_FEATURE_BYTES, installed() // 8)
+    sight = Sight(teacher, pictures, [*train, *select], device, room)
+    while course.epoch <= epochs:
+        chunks = list(_chunks(course.next_order(train), batch))
+        for chunk in chunks[course.steps :]:
+            course.step(*sight.of(chunk))
+            if checkpoint is not None and checkpoint.due(epoch_ended=False):
+                checkpoint.save(course.place(), course.arrays())
+        course.end_epoch(len(train), _mean_map(course.student, sight, select, batch))
+        note = f"loss {course.losses[-1]:.4f} map {min(course.select_maps):.3g}"
+        progress.update("train", len(course.losses), epochs, note)
+        watch(course.losses, course.select_maps)
+        if checkpoint is not None and course.epoch <= epochs and checkpoint.due(epoch_ended=True):
+            checkpoint.save(course.place(), course.arrays())
+    return Fitted(
+        course.best,
+        course.select_maps.index(min(course.select_maps)) + 1,
+        tuple(course.losses),
+        tuple(course.select_maps),
+        f"{course.description}, batch {batch}",
+    )
+
+
+class _Course:
+    """A student on its way: everything that its next step depends on, and the best student so far."""
+
+    def __init__(self, architecture: str, seed: int, device: torch.device, *, as_paper: bool) -> None:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            self.student = build_trunk(architecture).to(device).to(memory_format=torch.channels_last)
+        self._optimiser, self.description = _optimiser(self.student, as_paper=as_paper)
+        self._rng = np.random.default_rng(seed)
+        self._order = json.dumps(self._rng.bit_generator.state)
+        self.epoch = 1
+        self.steps = 0
+        self._total = 0.0
+        self.losses: list[float] = []
+        self.select_maps: list[float] = []
+        self.best: Weights = {}
+
+    def next_order(self, indices: Sequence[int]) -> list[int]:
+        """The order of this epoch."""
+        self._order = json.dumps(self._rng.bit_generator.state)
+        self.student.train()
+        order: list[int] = self._rng.permutation(indices).tolist()
+        return order
+
+    def step(self, images: Tensor, seen: Sequence[Tensor]) -> None:
+        """One step of the optimiser on images (N, 3, H, W) and the teacher's levels of them."""
+        loss = matching_loss(seen, self.student(images))
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self._total += self._finite(loss.item()) * len(images)
+        self.steps += 1
+
+    def end_epoch(self, count: int, select_map: float) -> None:
+        """After `count` images; the student is kept when it is the best on the select pictures."""
+        self.losses.append(self._total / count)
+        self.select_maps.append(self._finite(select_map))
+        if self.select_maps[-1] == min(self.select_maps):
+            self.best = {name: array.copy() for name, array in trunk_weights(self.student).items()}
+        self.epoch, self.steps, self._total = self.epoch + 1, 0, 0.0
+        self._order = json.dumps(self._rng.bit_generator.state)
+
+    def _finite(self, value: float) -> float:
+        if not math.isfinite(value):
+            raise AstrayError(
+                f"the loss went astray in epoch {self.epoch} (it is no number any more): try another --seed "
+                "or --teacher; nothing was saved"
             )
-        if select_maps[-1] == min(select_maps):
-            best = {name: array.copy() for name, array in trunk_weights(student).items()}
-        progress.update("train", epoch, epochs, f"loss {losses[-1]:.4f} map {min(select_maps):.3g}")
-    best_epoch = select_maps.index(min(select_maps)) + 1
-    return Fitted(best, best_epoch, tuple(losses), tuple(select_maps), f"{description}, batch {batch}")
+        return value
 
+    def place(self) -> Place:
+        return Place(
+            epoch=self.epoch,
+            steps=self.steps,
+            total=self._total,
+            losses=tuple(self.losses),
+            select_maps=tuple(self.select_maps),
+            order=self._order,
+        )
 
-class _Sight:
-    """What the teacher sees in a picture: the same in every epoch, so on a CPU it is looked at once.
+    def arrays(self) -> Weights:
+        """Student, optimiser and best student, for `go_on`."""
+        arrays = {f"student/{name}": _array(tensor) for name, tensor in self.student.state_dict().items()}
+        for number, values in self._optimiser.state_dict()["state"].items():
+            arrays |= {f"optimiser/{number}/{key}": _array(tensor) for key, tensor in values.items()}
+        return arrays | {f"best/{name}": array for name, array in self.best.items()}
 
-    A GPU computes it faster than it could be fetched from the main memory.
-    """
-
-    def __init__(self, teacher: nn.Module, pictures: Pictures, device: torch.device, count: int) -> None:
-        self._teacher = folded(teacher).to(device).to(memory_format=torch.channels_last)
-        self._pictures = pictures
-        self._device = device
-        self._kept: dict[int, list[Tensor]] | None = None
-        if device.type == "cpu" and self._fits(count):
-            self._kept = {}
-
-    def of(self, indices: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """Normalised images (N, 3, H, W) and the teacher's three levels of them, on the device."""
-        prepared = np.stack([normalised(self._pictures[index]) for index in indices])
-        images = torch.from_numpy(prepared).to(self._device, memory_format=torch.channels_last)
-        if self._kept is None:
-            return images, self._look(images)
-        new = [place for place, index in enumerate(indices) if index not in self._kept]
-        if new:
-            for place, *levels in zip(new, *self._look(images[new]), strict=True):
-                self._kept[indices[place]] = levels
-        seen = [self._kept[index] for index in indices]
-        return images, [
-            torch.stack(level).contiguous(memory_format=torch.channels_last)
-            for level in zip(*seen, strict=True)
-        ]
-
-    def _look(self, images: Tensor) -> list[Tensor]:
+    def go_on(self, place: Place, arrays: Weights) -> None:
+        """From where `place` and `arrays` were taken, of the same architecture and optimiser."""
+        parts: dict[str, Weights] = {
+            part: {
+                name.removeprefix(f"{part}/"): array
+                for name, array in arrays.items()
+                if name.startswith(part)
+            }
+            for part in ("student", "optimiser", "best")
+        }
         with torch.no_grad():
-            levels: list[Tensor] = self._teacher(images)
-        return levels
+            for name, tensor in self.student.state_dict().items():
+                tensor.copy_(torch.from_numpy(parts["student"][name].reshape(tensor.shape)))
+        state: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.student.parameters())
+        for name, array in parts["optimiser"].items():
+            number, key = name.split("/")
+            like = parameters[int(number)]
+            # In the parameter's own layout: another one may be added up in another order.
+            value = torch.empty(()) if key == "step" else torch.empty_like(like)
+            value.copy_(torch.from_numpy(array.reshape(value.shape)))
+            state.setdefault(int(number), {})[key] = value
+        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": state})
+        self.best = parts["best"]
+        self.epoch, self.steps, self._total = place.epoch, place.steps, place.total
+        self.losses, self.select_maps = list(place.losses), list(place.select_maps)
+        self._order = place.order
+        self._rng.bit_generator.state = json.loads(place.order)
 
-    def _fits(self, count: int) -> bool:
-        one = torch.from_numpy(normalised(self._pictures[0])).unsqueeze(0).to(self._device)
-        values = sum(level.numel() for level in self._look(one))
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return count * values * 4 <= min(_FEATURE_BYTES, memory // 8)
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return tensor.detach().cpu().numpy()
 
 
-def _optimiser(student: nn.Module) -> tuple[torch.optim.Optimizer, str]:
+def _optimiser(student: nn.Module, *, as_paper: bool) -> tuple[torch.optim.Optimizer, str]:
     """The official one; trunks without batch normalisation learn slowly with it (SqueezeNet on 70 magnetic
     tiles after 20 epochs: mean map 0.18, with AdamW 0.11)."""
-    if any(isinstance(module, nn.BatchNorm2d) for module in student.modules()):
+    if as_paper or any(isinstance(module, nn.BatchNorm2d) for module in student.modules()):
         sgd = torch.optim.SGD(student.parameters(), lr=0.4, momentum=0.9, weight_decay=1e-4)
         return sgd, "SGD 0.4, momentum 0.9, weight decay 1e-4"
     return torch.optim.AdamW(
@@ -164,7 +225,7 @@ def _optimiser(student: nn.Module) -> tuple[torch.optim.Optimizer, str]:
     ), "AdamW 3e-3, weight decay 1e-4"
 
 
-def _mean_map(student: nn.Module, sight: _Sight, indices: Sequence[int], batch: int) -> float:
+def _mean_map(student: nn.Module, sight: Sight, indices: Sequence[int], batch: int) -> float:
     student.eval()
     total = 0.0
     with torch.inference_mode():

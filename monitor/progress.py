@@ -22,11 +22,17 @@ class Progress(Protocol):
     def update(self, task: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` steps of `task` are finished; the last call of a task has done == total."""
 
+    def make_room(self) -> None:
+        """Called before somebody else writes a line to the same stream."""
+
 
 class Silent:
     """For those who don't want to know."""
 
     def update(self, task: str, done: int, total: int, note: str = "") -> None:
+        """Does nothing."""
+
+    def make_room(self) -> None:
         """Does nothing."""
 
 
@@ -54,6 +60,13 @@ class Bar:
         self._stream.write("\r\x1b[K" + text[: width - 1] + ("\n" if finished else ""))
         self._stream.flush()
 
+    def make_room(self) -> None:
+        """Takes the bar away; the next update draws it again below what was written."""
+        if self._drawn > -math.inf:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+        self._drawn = -math.inf
+
 
 class Lines:
     """Plain lines for logs and pipes: one every few seconds, and each task's last."""
@@ -71,6 +84,9 @@ class Lines:
         self._written = self._clock()
         self._stream.write(f"{task}: {done}/{total} {left} {note}".rstrip() + "\n")
         self._stream.flush()
+
+    def make_room(self) -> None:
+        """Does nothing: each report is a line of its own."""
 
 
 def on(stream: TextIO) -> Progress:

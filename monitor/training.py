@@ -11,19 +11,23 @@ commit a recipe whose loss went astray.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
 from monitor import images as image_files
 from monitor.calibration import calibrate, content_mark, explain
-from monitor.fitting import TrainingError, batch_size, fit
+from monitor.checkpoint import Checkpoint
+from monitor.fitting import AstrayError, TrainingError, batch_size, fit
 from monitor.images import Image, ImageError
+from monitor.memory import installed
 from monitor.progress import SILENT, Progress
 from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
 from monitor.runtime import choose_device
@@ -33,7 +37,8 @@ __all__ = ["Examples", "Split", "TrainingError", "split", "train_recipe"]
 
 FEWEST = 3
 _PICTURE_BYTES = 2 << 30
-"""Pictures are kept up to this (10,000 at 256x256); the rest are read anew in every epoch."""
+"""Pictures are kept up to this (10,000 at 256x256) and up to a quarter of the machine's memory; the rest are
+read anew in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Examples:
         self._size = size
         self._kept: dict[int, Image] = {}
         self._bytes = 0
+        self._room = min(_PICTURE_BYTES, installed() // 4)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -61,7 +67,7 @@ class Examples:
     def add(self, file: Path, content: bytes, image: Image) -> None:
         """`image` is what is in `content`, uint8 (H, W, 3) BGR or (H, W) mono."""
         picture = image_files.squashed(image, self._size)
-        if self._bytes + picture.nbytes <= _PICTURE_BYTES:
+        if self._bytes + picture.nbytes <= self._room:
             self._kept[len(self.files)] = picture
             self._bytes += picture.nbytes
         self.files.append(file)
@@ -109,12 +115,16 @@ def train_recipe(
     roi: Roi | None = None,
     say: Callable[[str], None],
     progress: Progress = SILENT,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Recipe:
     """Trains, calibrates and commits `recipes`/`name` from the good images in a folder, at any depth.
 
     `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; `roi` is only
     recorded, for images that were cut to it when they were collected. Raises TrainingError, and what
     finding the teacher (TeacherError), calibrating (CalibrationError) and writing (RecipeError) raise.
+
+    A run that was killed goes on where it was saved last when it is started again with the same images and
+    settings, and ends with the same recipe as if nothing had happened.
     """
     check_name(name)
     if not 32 <= size <= 2048:
@@ -123,7 +133,12 @@ def train_recipe(
         raise TrainingError(f"epochs must be at least 1, not {epochs}")
     if not 0 < overkill < 1:
         raise TrainingError(f"overkill is a rate between 0 and 1, not {overkill}")
-    began = time.monotonic()
+    began = clock()
+
+    def aside(line: str) -> None:
+        progress.make_room()
+        say(line)
+
     where = choose_device(device)
     # Before the images are read: of ten thousand, that takes minutes.
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
@@ -134,18 +149,37 @@ def train_recipe(
         f"{len(parts.calibrate)} to calibrate"
         + (" (the same as select, as in the paper: the threshold is too low)" if as_paper else "")
     )
-    fitted = fit(
-        found.trunk,
-        found.architecture,
-        examples,
-        parts.train,
-        parts.select,
-        epochs=epochs,
-        seed=seed,
-        device=where,
-        progress=progress,
-        batch=batch_size(len(parts.train), as_paper=as_paper),
-    )
+    batch = batch_size(len(parts.train), as_paper=as_paper)
+    run = {
+        "images": hashlib.sha256(" ".join(examples.marks).encode()).hexdigest(),
+        "teacher": f"{found.architecture} {found.sha256}",
+        "size": str(size),
+        "epochs": str(epochs),
+        "seed": str(seed),
+        "split": "as in the paper" if as_paper else "default",
+        "batch": str(batch),
+        "device": _machine(where),
+        "libraries": f"torch {torch.__version__}, numpy {np.__version__}, opencv {cv2.__version__}",
+    }
+    checkpoint = Checkpoint(recipes.absolute() / f".training-{name}", run, say=aside, clock=clock)
+    try:
+        fitted = fit(
+            found.trunk,
+            found.architecture,
+            examples,
+            parts.train,
+            parts.select,
+            epochs=epochs,
+            seed=seed,
+            device=where,
+            progress=progress,
+            batch=batch,
+            as_paper=as_paper,
+            checkpoint=checkpoint,
+        )
+    except AstrayError:
+        checkpoint.remove()
+        raise
     taught = trunk_weights(found.trunk)
     document = Document(
         name=name,
@@ -174,7 +208,7 @@ def train_recipe(
             optimiser=fitted.optimiser,
             device=str(where),
             torch=str(torch.__version__),
-            seconds=round(time.monotonic() - began, 1),
+            seconds=round(clock() - began, 1),
             losses=fitted.losses,
             select_maps=fitted.select_maps,
             seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
@@ -185,10 +219,18 @@ def train_recipe(
     recipe = calibrate(
         draft, held_out, overkill=overkill, device=str(where), say=say, progress=progress
     ).commit()
+    checkpoint.remove()
     for key, calibration in recipe.document.calibration.items():
         say(f"{key}: {explain(calibration)}")
     say(f"recipe {name}: {recipe.sha[:12]} in {recipe.folder}")
     return recipe
+
+
+def _machine(device: torch.device) -> str:
+    """What decides the last bits of a result: sums are added up by each thread and processor in its way."""
+    if device.type == "cuda":
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    return f"{device} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def _examples(

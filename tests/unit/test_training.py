@@ -140,7 +140,7 @@ def test_pictures_that_do_not_fit_are_read_again(tmp_path: Path, monkeypatch: py
 
 
 def test_a_loss_that_goes_astray_saves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wild(student: torch.nn.Module) -> tuple[torch.optim.Optimizer, str]:
+    def wild(student: torch.nn.Module, *, as_paper: bool) -> tuple[torch.optim.Optimizer, str]:
         return torch.optim.SGD(student.parameters(), lr=1e30), "wild"
 
     monkeypatch.setattr(fitting, "_optimiser", wild)
