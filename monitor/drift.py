@@ -11,8 +11,11 @@ fewer than five no shift can be told from chance, so these never alarm by it.
 
 Its condition: good parts and calibration images are exchangeable, that is, any order of them would have been
 as likely. Consecutive frames of a live view are not, so only `every-part` cameras are watched; nor is a
-folder of few images that is played again and again. Defects need not be exchangeable with anything: most
-are rejected and so left out.
+folder of few images that is played again and again. Rejected defects don't matter while they are no more
+than one part in ten; those that pass count as parts that score high.
+
+What it sees: with 60 calibration scores or more, a shift by one of their standard deviations within 150
+parts; with 20 every second such shift, with a dozen only larger ones.
 
 Must never decide about a part: drift is for people.
 """
@@ -43,10 +46,13 @@ LEVEL = TEST_EVERY / GOOD_PARTS_A_FALSE_ALARM / _RULES
 LIMIT = NormalDist().inv_cdf(1 - LEVEL)
 """What `rank_sum` must exceed for an alarm."""
 
-_SANE_DEFECTS = WINDOW // 2
-"""More rejects than this in a window aren't defects of parts, whatever the calibration says."""
-_CALM, _CALM_TESTS = 0.5, WINDOW // TEST_EVERY
-"""An alarm ends when its evidence was below this share of the limit for so many tests: a whole window."""
+_SANE_DEFECTS = WINDOW // 4
+"""More rejects than this in a window aren't put down to defects: a line on which one part in ten is defective
+comes to this a few times in a million tests. A nudged camera shows only so: parts that come to lie outside where
+they lay in training are rejected, and the others score as they did."""
+_CALM, _CALM_REJECTS, _CALM_TESTS = 0.5, 0.8, WINDOW // TEST_EVERY
+"""An alarm ends when the ranks' evidence and the rejects were below these shares of what raises one for so
+many tests in a row: a whole window."""
 
 _Scores = NDArray[np.float64]
 
@@ -148,11 +154,11 @@ class Detector:
         elif lower > LIMIT:
             self._drift, self._calm = Drift.LOWER, 0
         elif self._drift is not Drift.NONE:
-            strength = {
-                Drift.HIGHER: max(higher / LIMIT, rejects / self._most_rejects),
-                Drift.LOWER: lower / LIMIT,
+            calm = {
+                Drift.HIGHER: higher < _CALM * LIMIT and rejects < _CALM_REJECTS * self._most_rejects,
+                Drift.LOWER: lower < _CALM * LIMIT,
             }[self._drift]
-            self._calm = self._calm + 1 if strength < _CALM else 0
+            self._calm = self._calm + 1 if calm else 0
             if self._calm == _CALM_TESTS:
                 self._drift = Drift.NONE
 
