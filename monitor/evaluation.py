@@ -288,10 +288,10 @@ def shrunk(drawn: Image, size: int) -> Mask:
     so small that nothing of it would be left is averaged instead.
     """
     flat = drawn if drawn.ndim == 2 else drawn.max(axis=2)
-    there = (flat > 0).astype(np.float32)
-    small = cv2.resize(there, (size, size), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(flat, (size, size), interpolation=cv2.INTER_LINEAR)
     if not small.any():
-        small = cv2.resize(there, (size, size), interpolation=cv2.INTER_AREA)
+        # In float, where nothing is rounded away.
+        small = cv2.resize(flat.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(small > 0)
 
 
