@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,9 +140,10 @@ def train_recipe(
         say(line)
 
     where = choose_device(device)
+    files = _files(images)
     # Before the images are read: of ten thousand, that takes minutes.
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
-    examples, skipped = _examples(images, size, say, progress)
+    examples, skipped = _examples(images, files, size, say, progress)
     parts = split(len(examples), seed, as_paper=as_paper)
     say(
         f"{len(examples)} images: {len(parts.train)} to train, {len(parts.select)} to select, "
@@ -233,10 +234,8 @@ def _machine(device: torch.device) -> str:
     return f"{device} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
-def _examples(
-    folder: Path, size: int, say: Callable[[str], None], progress: Progress
-) -> tuple[Examples, int]:
-    """The usable images and the number of the others. Raises TrainingError when there are none."""
+def _files(folder: Path) -> list[Path]:
+    """What may be images, by name. Raises TrainingError when there are none."""
     try:
         files = image_files.find(folder)
     except ImageError as error:
@@ -244,6 +243,13 @@ def _examples(
     if not files:
         kinds = " ".join(sorted(suffix[1:] for suffix in image_files.SUFFIXES))
         raise TrainingError(f"{folder}: no images there ({kinds}, at any depth)")
+    return files
+
+
+def _examples(
+    folder: Path, files: Sequence[Path], size: int, say: Callable[[str], None], progress: Progress
+) -> tuple[Examples, int]:
+    """The usable images and the number of the others. Raises TrainingError when there are none."""
     examples = Examples(size)
     unusable: list[str] = []  # said when the bar is done: both are one line of the terminal
     for done, file in enumerate(files, start=1):

@@ -182,9 +182,11 @@ def test_what_can_not_be_trained_is_refused_in_one_line(
 
 def test_a_teacher_that_can_not_be_had_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_text("no weights")
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good/part.png").write_text("no image, as reading it would tell")
     for changes in ({"teacher": "vgg"}, {"teacher_weights": tmp_path / "w.pth"}):
         with pytest.raises(TeacherError):
-            train(tmp_path, tmp_path / "no-such-folder", **changes)
+            train(tmp_path, tmp_path / "good", **changes)
 
 
 @pytest.mark.parametrize(
