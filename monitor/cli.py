@@ -31,6 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return handler(options)
     except SettingsError as error:
         return _fail(str(error))
+    except (MemoryError, RuntimeError) as error:
+        from monitor.out_of_memory import advice
+
+        fix = advice(error, sized=hasattr(options, "size"))
+        if fix is None:
+            raise
+        return _fail(fix)
     except KeyboardInterrupt:
         return _fail("interrupted")
     except BrokenPipeError:
@@ -40,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
+    if sys.stderr.isatty():
+        # In the place of a progress bar that was not finished.
+        sys.stderr.write("\r\x1b[K")
     for line in message.splitlines():
         print(f"line-monitor: {line}", file=sys.stderr)
     return _FAILED
@@ -84,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_overkill(train, 0.01)
     train.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same recipe (0)")
-    train.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 (auto)")
+    train.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:1 (as in the settings)")
     train.add_argument("--as-paper", action="store_true", help="the paper's split and training, unchanged")
     train.set_defaults(handler=_train)
 
@@ -112,12 +122,51 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     evaluate.set_defaults(handler=_evaluate)
 
+    _add_teacher(commands.add_parser("teacher", help="list, fetch or make what students learn from"))
+
     run = commands.add_parser("run", help="the service: cameras to verdicts, until stopped")
     run.set_defaults(handler=_run)
     for command in commands.choices.values():
-        # Also after the command, where many look for it; absent there, the one before it stands.
-        command.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
+        _add_config(command)
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    """Also after the command, where many look for it; absent there, the one before it stands."""
+    parser.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
+
+
+def _add_teacher(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    listing = actions.add_parser("list", help="every teacher, and where its weights are on this machine")
+    listing.set_defaults(handler=_teacher_list)
+
+    fetch = actions.add_parser("fetch", help="a teacher as one file, for a plant without a network")
+    fetch.add_argument("name", metavar="NAME", help="as in the list")
+    fetch.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: the data folder's teachers/")
+    fetch.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    fetch.set_defaults(handler=_teacher_fetch)
+
+    make = actions.add_parser("make", help="teach a small network what a large one sees, without photographs")
+    make.add_argument("--source", default="squeezenet1_1", metavar="NAME", help="whom from (squeezenet1_1)")
+    make.add_argument("--source-weights", type=Path, metavar="FILE", help=".pth or .safetensors")
+    make.add_argument(
+        "--student", choices=("resnet18", "resnet34"), default="resnet18", help="who (resnet18)"
+    )
+    make.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a .safetensors file")
+    length = make.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=_positive, metavar="N", help="how long (4000)")
+    length.add_argument("--minutes", type=_minutes, metavar="M", help="or by the clock")
+    make.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="same seed and steps, same teacher (0)"
+    )
+    make.add_argument("--bfloat16", action="store_true", help="faster on processors that calculate in it")
+    make.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    make.set_defaults(handler=_teacher_make)
+
+    for action in actions.choices.values():
+        _add_config(action)
 
 
 def _add_overkill(parser: argparse.ArgumentParser, default: float | None) -> None:
@@ -141,6 +190,13 @@ def _seed(text: str) -> int:
     return value
 
 
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no number of minutes")
+    return value
+
+
 def _rate(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
@@ -150,6 +206,17 @@ def _rate(text: str) -> float:
 
 def _settings(options: argparse.Namespace) -> Settings:
     return load(find(options.config))
+
+
+def _teachers_folder(options: argparse.Namespace) -> Path | None:
+    """None where there are no settings at all; ones that are named must be right."""
+    from monitor import places
+
+    try:
+        file = find(options.config)
+    except SettingsError:
+        return None
+    return places.teachers(load(file))
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -201,7 +268,7 @@ def _train(options: argparse.Namespace) -> int:
     from monitor import places, progress
     from monitor.calibration import CalibrationError
     from monitor.recipe import RecipeError
-    from monitor.teacher import TeacherError
+    from monitor.teacher_weights import TeacherError
     from monitor.training import TrainingError, train_recipe
 
     settings = _settings(options)
@@ -220,7 +287,7 @@ def _train(options: argparse.Namespace) -> int:
             epochs=options.epochs,
             overkill=options.overkill,
             seed=options.seed,
-            device=options.device,
+            device=options.device or settings.scoring.device,
             as_paper=options.as_paper,
             roi=next(iter(regions), None),
             say=_say,
@@ -240,9 +307,10 @@ def _calibrate(options: argparse.Namespace) -> int:
     settings = _settings(options)
     try:
         calibrate_recipe(
-            recipe=places.recipes(settings) / options.recipe,
+            recipe=places.recipe(settings, options.recipe),
             images=options.images,
             overkill=options.overkill,
+            device=settings.scoring.device,
             say=_say,
             progress=progress.on(sys.stderr),
         )
@@ -256,9 +324,12 @@ def _score(options: argparse.Namespace) -> int:
     from monitor.recipe import RecipeError
     from monitor.score_files import score_files
 
-    recipe = places.recipes(_settings(options)) / options.recipe
+    settings = _settings(options)
     try:
-        whole = score_files(recipe, options.images, options.heatmaps, out=print)
+        recipe = places.recipe(settings, options.recipe)
+        whole = score_files(
+            recipe, options.images, options.heatmaps, out=print, device=settings.scoring.device
+        )
     except (RecipeError, OSError) as error:
         return _fail(str(error))
     return 0 if whole else _FAILED
@@ -269,15 +340,18 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     from monitor import papers_table, places, progress
     from monitor.evaluation import EvaluationError, evaluate
+    from monitor.recipe import RecipeError
 
+    settings = _settings(options)
     try:
         found = evaluate(
-            recipe=places.recipes(_settings(options)) / options.recipe,
+            recipe=places.recipe(settings, options.recipe),
+            device=settings.scoring.device,
             dataset=options.dataset,
             say=_say,
             progress=progress.on(sys.stderr),
         )
-    except EvaluationError as error:
+    except (EvaluationError, RecipeError) as error:
         return _fail(str(error))
     alone = found.alone
     print(alone.table() if alone else papers_table.table(found))
@@ -288,6 +362,50 @@ def _evaluate(options: argparse.Namespace) -> int:
         except OSError as error:
             return _fail(f"{options.json}: {error.strerror}")
     return _fail("\n".join(found.failed.values())) if found.failed else 0
+
+
+def _teacher_list(options: argparse.Namespace) -> int:
+    from monitor.teacher_commands import known, table
+
+    print(table(known(_teachers_folder(options))))
+    return 0
+
+
+def _teacher_fetch(options: argparse.Namespace) -> int:
+    from monitor.teacher_commands import fetch_teacher
+    from monitor.teacher_weights import TeacherError
+
+    folder = _teachers_folder(options)
+    try:
+        fetch_teacher(options.name, folder=folder, out=options.out, force=options.force, say=_say)
+    except TeacherError as error:
+        return _fail(str(error))
+    return 0
+
+
+def _teacher_make(options: argparse.Namespace) -> int:
+    from monitor import progress
+    from monitor.teacher_commands import make
+    from monitor.teacher_weights import TeacherError
+
+    try:
+        make(
+            source=options.source,
+            source_weights=options.source_weights,
+            student=options.student,
+            out=options.out,
+            steps=options.steps,
+            minutes=options.minutes,
+            seed=options.seed,
+            bfloat16=options.bfloat16,
+            force=options.force,
+            folder=_teachers_folder(options),
+            say=_say,
+            progress=progress.on(sys.stderr),
+        )
+    except TeacherError as error:
+        return _fail(str(error))
+    return 0
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Makes a small teacher from a large one: a ResNet-18 trunk that knows what a pretrained network sees.
+"""Makes a small teacher from a large one: a ResNet trunk that knows what a pretrained network sees.
 
 The trunk learns the source's three feature levels through 1×1 convolutions, looking at procedural images
 only, so that a plant without a network, and the demo, have a real teacher to start from.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,16 +22,18 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from monitor import images as scorer_images
 from monitor.procedural import image_batches
 from monitor.progress import SILENT, Progress
-from monitor.pyramid import ResNetTrunk
-from monitor.teacher import build_trunk, fill, read_tensors
+from monitor.teacher import build_trunk, load_trunk
+from monitor.whole_file import write_whole
 
+STUDENTS = ("resnet18", "resnet34")
+"""What can learn: the small ones, whose levels have these channels and lie at these strides."""
 CHANNELS = (64, 128, 256)
 STRIDES = (4, 8, 16)
 
@@ -46,6 +48,9 @@ SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-4, 6e4
 
 _EPSILON = 1e-5
 """What torch's batch normalisation adds to a variance."""
+
+DEFAULT_STEPS = 4_000
+"""About an hour on two processor cores; the carried teacher came of half as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ def make_teacher(
     source_weights: Path,
     out: Path,
     source: str = "squeezenet1_1",
-    steps: int = 20_000,
+    student: str = "resnet18",
+    steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
     side: int = 112,
@@ -76,23 +82,27 @@ def make_teacher(
     say: Callable[[str], None] | None = None,
     progress: Progress = SILENT,
 ) -> Distilled:
-    """Distils `source` into a ResNet-18 trunk and writes it to `out` (safetensors, float16, about 5.6 MB).
+    """Distils `source` into a small trunk and writes it to `out` (safetensors, float16; ResNet-18: 5.6 MB).
 
     `source` is an architecture that `monitor.teacher` knows, `source_weights` a .safetensors or .pth file
-    with its weights. Training ends after `steps`, or earlier after `minutes`; with `minutes` unset, the same
-    arguments on the same machine give the same weights. A usable file lies at `out` after every
-    `save_every_s` seconds. `side` is the trunk's input in pixels, a multiple of 16; `canvases` is how many
-    pictures there are to cut images from at any time. `averaging` is the decay of the running mean of the
-    weights, which is what is written. `bfloat16` halves the time on processors
-    that calculate in it.
+    with its weights; `student` is one of STUDENTS. Training ends after `steps` (4,000, or with `minutes` no
+    number of them), or earlier after `minutes`; with `minutes` unset, the same arguments on the same machine
+    give the same weights. A usable file lies at `out` after every `save_every_s` seconds, also when training
+    is interrupted or breaks down later; `say` hears of each. `side` is the trunk's input in pixels, a
+    multiple of 16; `canvases` is how many pictures there are to cut images from at any time. `averaging` is
+    the decay of the running mean of the weights, which is what is written. `bfloat16` halves the time on
+    processors that calculate in it.
 
-    Raises ValueError for impossible arguments, FloatingPointError when training breaks down, and
-    `monitor.teacher.TeacherError` when the source's weights can't be used.
+    Raises ValueError for impossible arguments, FloatingPointError when training breaks down, OSError when
+    `out` can't be written, and `monitor.teacher.TeacherError` when the source's weights can't be used.
     """
+    limit = (DEFAULT_STEPS if minutes is None else sys.maxsize) if steps is None else steps
     if side < 32 or side % 16:
         raise ValueError(f"side {side} is not a multiple of 16, at least 32")
-    if steps < 1 or batch < 2:
+    if limit < 1 or batch < 2:
         raise ValueError(f"steps {steps} must be at least 1, batch {batch} at least 2")
+    if student not in STUDENTS:
+        raise ValueError(f"student {student!r} can't be made; there are: {', '.join(STUDENTS)}")
     # Seeded, but leaving the caller's random numbers as they were.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -100,12 +110,12 @@ def make_teacher(
         pictures = image_batches(seed=seed, side=side + targets.margin, batch=batch, pool=canvases)
         views = _normalised(pictures)
         channels = targets.measure([next(views) for _ in range(32)])
-        learner = _Learner(channels).to(memory_format=torch.channels_last).train()
+        learner = _Learner(student, channels).to(memory_format=torch.channels_last).train()
     mean = AveragedModel(learner, avg_fn=_running_mean(averaging), use_buffers=True)
     optimiser = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=1e-2)
     about = {
         "format": "pt",
-        "architecture": "torchvision resnet18, conv1 to layer3",
+        "architecture": f"torchvision {student}, conv1 to layer3",
         "input": "RGB, ImageNet mean and deviation",
         "made_by": "monitor.distillation.make_teacher",
         "images": "procedural only (monitor.procedural)",
@@ -128,7 +138,7 @@ def make_teacher(
             mean.update_parameters(learner)
             now = time.monotonic()
             state = _after(state, shares, now - began)
-            fraction = min(1.0, max(state.steps / steps, state.seconds / (60 * minutes) if minutes else 0.0))
+            fraction = min(1.0, max(state.steps / limit, state.seconds / (60 * minutes) if minutes else 0.0))
             missed = f"{_percent(state.unexplained)} unexplained"
             progress.update("teacher", round(1000 * fraction), 1000, missed)
             if fraction >= 1 or now - saved >= save_every_s:
@@ -162,9 +172,9 @@ def storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class _Learner(nn.Module):
     """The trunk with a 1×1 convolution per level, so that it may order its own channels as it likes."""
 
-    def __init__(self, channels: tuple[int, int, int]) -> None:
+    def __init__(self, student: str, channels: tuple[int, int, int]) -> None:
         super().__init__()
-        self.trunk = ResNetTrunk()
+        self.trunk = build_trunk(student)
         self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(CHANNELS, channels, strict=True))
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -180,9 +190,7 @@ class _Targets:
     """
 
     def __init__(self, source: str, weights: Path) -> None:
-        self._trunk = build_trunk(source)
-        fill(self._trunk, read_tensors(weights))
-        self._trunk.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self._trunk = load_trunk(source, weights).to(memory_format=torch.channels_last)
         first = FIRST_CELLS.get(source, (0, 0, 0))
         self.margin = max(first)
         self._starts = [(self.margin - pixel) // s for pixel, s in zip(first, STRIDES, strict=True)]
@@ -279,14 +287,5 @@ def _percent(shares: Sequence[float]) -> str:
 
 
 def _write(out: Path, state: Mapping[str, Tensor], about: dict[str, str]) -> None:
-    """The file comes whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        save_file(storable(state), partial, metadata=about)
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        partial.chmod(0o644)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(out, save(storable(state), metadata=about))

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from monitor.recipe import check_name
 from monitor.settings import Settings
 
 _LONGEST_SOCKET_PATH = 107
@@ -27,6 +28,11 @@ class PlaceError(Exception):
 
 def recipes(settings: Settings) -> Path:
     return settings.line.data / "recipes"
+
+
+def recipe(settings: Settings, name: str) -> Path:
+    """The folder of one recipe. Raises RecipeError when that is no recipe's name: it could lead elsewhere."""
+    return recipes(settings) / check_name(name)
 
 
 def snapshots(settings: Settings) -> Path:

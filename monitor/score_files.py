@@ -20,7 +20,12 @@ from monitor.verdict import judge
 
 
 def score_files(
-    recipe: Path, images: Sequence[Path], heatmaps: Path | None, out: Callable[[str], None]
+    recipe: Path,
+    images: Sequence[Path],
+    heatmaps: Path | None,
+    out: Callable[[str], None],
+    *,
+    device: str = "auto",
 ) -> bool:
     """Scores each image; `out` gets a line for it as soon as it is done.
 
@@ -28,7 +33,7 @@ def score_files(
     draw them into, or `{"image", "error"}`. False when there was an error. Raises RecipeError.
     """
     loaded = Recipe.load(recipe)
-    scorer = loaded.scorer()
+    scorer = loaded.scorer(device=device)
     taken: set[str] = set()
     whole = True
     for file in images:

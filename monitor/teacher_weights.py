@@ -55,10 +55,10 @@ def located(name: str, folder: Path | None, *, bundled: Path = BUNDLED_FILE) -> 
         return Place.CARRIED, bundled
     if folder is not None:
         for suffix in SUFFIXES:
-            if (file := folder / (name + suffix)).is_file():
+            if _there(file := folder / (name + suffix)):
                 return Place.DATA, file
     cached = _cached(_address(name))
-    if not cached.is_file():
+    if not _there(cached):
         return None
     if not _whole(cached):
         raise TeacherError(f"{cached} is damaged: delete it")
@@ -129,6 +129,14 @@ def _address(architecture: str) -> str:
 
 def _cached(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+
+
+def _there(file: Path) -> bool:
+    """Raises TeacherError where nobody may look."""
+    try:
+        return file.is_file()
+    except OSError as error:
+        raise TeacherError(f"{file}: {error.strerror or error}") from None
 
 
 def _whole(file: Path) -> bool:

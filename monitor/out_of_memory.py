@@ -1,0 +1,24 @@
+"""Whether an error means that memory ran out, and what to do about it: Python, NumPy and torch each say it
+in their own way.
+
+Must never import torch: where nobody did, torch was not what ran out of memory.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def advice(error: MemoryError | RuntimeError, *, sized: bool) -> str | None:
+    """One line with the fix; None for an error that means something else.
+
+    `sized`: the network's input size is the user's to choose here, and so is --device.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        fix = "use a smaller --size or --device cpu" if sized else 'set device = "cpu" under [scoring]'
+        return f"the GPU is out of memory: {fix}, or end what else runs on it"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        fix = "use a smaller --size, or end" if sized else "end"
+        return f"out of memory: {fix} what else runs on this machine"
+    return None
