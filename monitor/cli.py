@@ -377,7 +377,7 @@ def _teacher_fetch(options: argparse.Namespace) -> int:
 
     folder = _teachers_folder(options)
     try:
-        fetch_teacher(options.name, folder=folder, out=options.out, force=options.force, say=_say)
+        fetch_teacher(options.name, folder=folder, out=options.out, force=options.force, say=print)
     except TeacherError as error:
         return _fail(str(error))
     return 0
