@@ -47,9 +47,9 @@ LIMIT = NormalDist().inv_cdf(1 - LEVEL)
 """What `rank_sum` must exceed for an alarm."""
 
 _SANE_DEFECTS = WINDOW // 4
-"""More rejects than this in a window aren't put down to defects: a line on which one part in ten is defective
-comes to this a few times in a million tests. A nudged camera shows only so: parts that come to lie outside where
-they lay in training are rejected, and the others score as they did."""
+"""More rejects than this in a window aren't put down to defects: a line on which one part in ten is
+defective comes to this a few times in a million tests. A nudged camera shows only so: parts that come to lie
+outside where they lay in training are rejected, and the others score as they did."""
 _CALM, _CALM_REJECTS, _CALM_TESTS = 0.5, 0.8, WINDOW // TEST_EVERY
 """An alarm ends when the ranks' evidence and the rejects were below these shares of what raises one for so
 many tests in a row: a whole window."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.board import Board, Word
+from monitor.board import Board, Word, WorkerState
 from monitor.capture import Intake, Times
 from monitor.metrics import counts
 from monitor.mqtt import LinkState, Received
@@ -24,7 +24,7 @@ from monitor.readiness import Latch
 from monitor.ring import Ring, Scored, Stage
 from monitor.settings import Settings
 from monitor.verdict import Reason, Verdict, judge
-from monitor.worker import PUBLISH, Post, Worker, roll, settings_for
+from monitor.worker import PUBLISH, SCORING, Post, Worker, roll, settings_for
 
 MS = 1_000_000
 
@@ -33,6 +33,7 @@ class StandInLink:
     def __init__(self) -> None:
         self.state, self.generation, self.trouble, self.places = LinkState.UP, 1, "", 100
         self.sent: list[tuple[int, str, dict[str, object]]] = []
+        self.statuses: list[dict[str, object]] = []
         self.acknowledged: set[int] = set()
         self.dropped: list[str] = []
         self.received: list[Received] = []
@@ -54,7 +55,9 @@ class StandInLink:
             return None
         self._next += 1
         self.places -= 1
-        if "/status" not in topic and "/heartbeat" not in topic:
+        if topic.endswith("/status"):
+            self.statuses.append(json.loads(payload))
+        elif not topic.endswith("/heartbeat"):
             self.sent.append((self._next, topic, json.loads(payload)))
         return self._next
 
@@ -209,3 +212,22 @@ def test_one_place_at_the_broker_goes_to_the_gates_message(scene: Scene) -> None
     scene.link.acknowledged, scene.link.places = {scene.link.sent[0][0]}, 5
     scene.turn()
     assert sorted(scene.topics()) == ["reject", "verdict", "verdict"]
+
+
+def test_drift_is_told_once_while_the_scorer_lives_and_not_of_one_that_is_gone(scene: Scene) -> None:
+    def after(state: WorkerState, higher: int, lower: int) -> list[object]:
+        scene.board.write(SCORING, Word.STATE, state)
+        scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.board.write(SCORING, Word.DRIFT_HIGHER, higher)
+        scene.board.write(SCORING, Word.DRIFT_LOWER, lower)
+        told = len(scene.link.statuses)
+        for _ in range(3):
+            scene.turn(later_ms=60)
+        return [status["drift"] for status in scene.link.statuses[told:]]
+
+    assert after(WorkerState.RUNNING, 0, 0) == [[]]
+    assert after(WorkerState.RUNNING, 1, 0) == [["top"]]
+    assert after(WorkerState.RUNNING, 1, 0) == [], "it has been told"
+    assert after(WorkerState.STOPPED, 1, 0) == [[]]
+    assert after(WorkerState.RUNNING, 0, 1) == [["top"]]
+    assert after(WorkerState.RUNNING, 0, 0) == [[]]

@@ -1,0 +1,53 @@
+"""What Prometheus reads of drift: which way, and nothing while nobody can know."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor.board import Board, Word, WorkerState
+from monitor.metrics import Metrics
+from monitor.settings import Settings
+from monitor.worker import SCORING, roll
+
+SETTINGS = Settings(
+    line={"data": "data"},  # type: ignore[arg-type]
+    camera=(
+        {"name": "top", "source": "simulated://plate", "recipe": "plate"},  # type: ignore[arg-type]
+        {"name": "live", "source": "simulated://plate", "recipe": "plate", "mode": "latest"},  # type: ignore[arg-type]
+        {"name": "side", "source": "simulated://plate", "recipe": "plate"},  # type: ignore[arg-type]
+    ),
+)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    Board.create(tmp_path / "board", roll(SETTINGS))
+    opened = Board(tmp_path / "board", roll(SETTINGS))
+    opened.write(SCORING, Word.STATE, WorkerState.RUNNING)
+    opened.write(SCORING, Word.PROMISE_NS, time.monotonic_ns() + 60_000_000_000)
+    yield opened
+    opened.close()
+
+
+def drift(board: Board) -> dict[str, float]:
+    metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
+    (family,) = [family for family in metrics.collect() if family.name == "line_monitor_drift"]
+    return {sample.labels["camera"]: sample.value for sample in family.samples}
+
+
+def test_drift_is_told_of_every_camera_whose_frames_are_parts_by_its_direction(board: Board) -> None:
+    assert drift(board) == {"top": 0, "side": 0}
+    board.write(SCORING, Word.DRIFT_HIGHER, 0b001)
+    board.write(SCORING, Word.DRIFT_LOWER, 0b100)
+    assert drift(board) == {"top": 1, "side": -1}
+
+
+def test_of_a_scorer_that_is_gone_no_drift_is_told(board: Board) -> None:
+    board.write(SCORING, Word.DRIFT_HIGHER, 0b001)
+    board.write(SCORING, Word.STATE, WorkerState.STOPPED)
+    assert drift(board) == {}
