@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from monitor.checkpoint import Checkpoint, Place
 from monitor.memory import installed
 from monitor.progress import Progress
-from monitor.pyramid import anomaly_map, matching_loss
+from monitor.pyramid import Evened, Features, anomaly_map, matching_loss
 from monitor.sight import Pictures, Sight
 from monitor.teacher import build_trunk, trunk_weights
 from monitor.weights import Weights
@@ -78,6 +78,7 @@ def fit(
     progress: Progress,
     batch: int,
     as_paper: bool = False,
+    deviations: Features | None = None,
     checkpoint: Checkpoint | None = None,
     watch: Watch = lambda losses, select_maps: None,
 ) -> Fitted:
@@ -85,20 +86,23 @@ def fit(
 
     The student of the epoch with the lowest mean anomaly map on the pictures `select` is kept. As in the
     paper, the optimiser is the official one for every architecture. With a checkpoint, a run that was
-    interrupted goes on where it was saved last. Raises AstrayError when the loss is no number any more.
+    interrupted goes on where it was saved last. With `deviations` (`monitor.evening`) teacher and student are
+    evened out by them; the weights that are handed over are the trunk's alone. Raises AstrayError when the
+    loss is no number any more.
     """
-    course = _Course(architecture, seed, device, as_paper=as_paper)
+    course = _Course(architecture, seed, device, deviations, as_paper=as_paper)
     if checkpoint is not None and (kept := checkpoint.load()) is not None:
         course.go_on(*kept)
     room = min(_FEATURE_BYTES, installed() // 8)
-    sight = Sight(teacher, pictures, [*train, *select], device, room)
+    network = teacher if deviations is None else Evened(teacher, deviations)
+    sight = Sight(network, pictures, [*train, *select], device, room)
     while course.epoch <= epochs:
         chunks = list(_chunks(course.next_order(train), batch))
         for chunk in chunks[course.steps :]:
             course.step(*sight.of(chunk))
             if checkpoint is not None and checkpoint.due(epoch_ended=False):
                 checkpoint.save(course.place(), course.arrays())
-        course.end_epoch(len(train), _mean_map(course.student, sight, select, batch))
+        course.end_epoch(len(train), _mean_map(course.network, sight, select, batch))
         note = f"loss {course.losses[-1]:.4f} map {min(course.select_maps):.3g}"
         progress.update("train", len(course.losses), epochs, note)
         watch(course.losses, course.select_maps)
@@ -116,10 +120,19 @@ def fit(
 class _Course:
     """A student on its way: everything that its next step depends on, and the best student so far."""
 
-    def __init__(self, architecture: str, seed: int, device: torch.device, *, as_paper: bool) -> None:
+    def __init__(
+        self,
+        architecture: str,
+        seed: int,
+        device: torch.device,
+        deviations: Features | None,
+        *,
+        as_paper: bool,
+    ) -> None:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             self.student = build_trunk(architecture).to(device).to(memory_format=torch.channels_last)
+        self.network = self.student if deviations is None else Evened(self.student, deviations).to(device)
         self._optimiser, self.description = _optimiser(self.student, as_paper=as_paper)
         self._rng = np.random.default_rng(seed)
         self._order = json.dumps(self._rng.bit_generator.state)
@@ -133,13 +146,13 @@ class _Course:
     def next_order(self, indices: Sequence[int]) -> list[int]:
         """The order of this epoch."""
         self._order = json.dumps(self._rng.bit_generator.state)
-        self.student.train()
+        self.network.train()
         order: list[int] = self._rng.permutation(indices).tolist()
         return order
 
     def step(self, images: Tensor, seen: Sequence[Tensor]) -> None:
         """One step of the optimiser on images (N, 3, H, W) and the teacher's levels of them."""
-        loss = matching_loss(seen, self.student(images))
+        loss = matching_loss(seen, self.network(images))
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
@@ -225,13 +238,13 @@ def _optimiser(student: nn.Module, *, as_paper: bool) -> tuple[torch.optim.Optim
     ), "AdamW 3e-3, weight decay 1e-4"
 
 
-def _mean_map(student: nn.Module, sight: Sight, indices: Sequence[int], batch: int) -> float:
-    student.eval()
+def _mean_map(network: nn.Module, sight: Sight, indices: Sequence[int], batch: int) -> float:
+    network.eval()
     total = 0.0
     with torch.inference_mode():
         for chunk in _chunks(indices, batch):
             images, seen = sight.of(chunk)
-            total += float(anomaly_map(seen, student(images)).mean(dim=(1, 2)).sum())
+            total += float(anomaly_map(seen, network(images)).mean(dim=(1, 2)).sum())
     return total / len(indices)
 
 

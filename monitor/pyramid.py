@@ -83,6 +83,28 @@ def _stage(entering: int, leaving: int, blocks: int, stride: int) -> nn.Sequenti
     return nn.Sequential(first, *(BasicBlock(leaving, leaving, 1) for _ in range(blocks - 1)))
 
 
+class Evened(nn.Module):
+    """A trunk whose levels have each channel divided by how much it varies over good images.
+
+    Not in the paper. There the few channels with the largest values rule a pixel's vector, once it is scaled
+    to length 1, and what the others see of a defect is lost. Teacher and student are evened out alike, so
+    loss and anomaly map stay the paper's. The README has what it gains.
+    """
+
+    def __init__(self, trunk: nn.Module, deviations: Features) -> None:
+        """`deviations`: for each level a float tensor (C_l,), none of them 0."""
+        super().__init__()
+        self.trunk = trunk
+        first, second, third = (1 / deviation[:, None, None] for deviation in deviations)
+        self.register_buffer("first", first)
+        self.register_buffer("second", second)
+        self.register_buffer("third", third)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        level1, level2, level3 = self.trunk(x)
+        return [level1 * self.first, level2 * self.second, level3 * self.third]
+
+
 def matching_loss(teacher_features: Features, student_features: Features) -> Tensor:
     """What the student is trained to make small: a scalar (equations 1 to 3).
 

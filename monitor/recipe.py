@@ -114,6 +114,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     teacher: TeacherEntry
     student: WeightsFile
     levels: tuple[str, str, str]
+    evened: bool = False
+    """Whether each channel is divided by its deviation (`monitor.evening`); the student's file holds them."""
     size: Size
     colour_order: Literal["RGB"] = "RGB"
     normalisation: Normalisation = Normalisation()

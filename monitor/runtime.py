@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from monitor.evening import kept_deviations
 from monitor.images import Image, prepare
-from monitor.pyramid import anomaly_map, upsampled
+from monitor.pyramid import Evened, anomaly_map, upsampled
 from monitor.recipe import REFERENCE, Calibration, Recipe, RecipeError
 from monitor.teacher import LEVELS, TeacherError, build_trunk, fill
 from monitor.weights import Weights
@@ -62,6 +63,14 @@ class Scorer:
             )
         teacher = _rebuild(recipe, document.teacher.architecture, recipe.teacher)
         student = _rebuild(recipe, document.teacher.architecture, recipe.student)
+        deviations = kept_deviations(recipe.student)
+        if document.evened != (deviations is not None):
+            raise RecipeError(
+                f"{recipe.folder}: recipe.json and the student's weights don't agree on whether channels are "
+                "evened out: train the recipe again"
+            )
+        if deviations is not None:
+            teacher, student = Evened(teacher, deviations), Evened(student, deviations)
         self._network = Network(teacher, student, self.device, half=self.precision == F16)
 
     @property

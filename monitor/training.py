@@ -25,6 +25,7 @@ import torch
 from monitor import images as image_files
 from monitor.calibration import calibrate, content_mark, explain
 from monitor.checkpoint import Checkpoint
+from monitor.evening import channel_deviations, with_deviations
 from monitor.fitting import AstrayError, TrainingError, batch_size, fit
 from monitor.images import Image, ImageError
 from monitor.memory import installed
@@ -150,6 +151,7 @@ def train_recipe(
         f"{len(parts.calibrate)} to calibrate"
         + (" (the same as select, as in the paper: the threshold is too low)" if as_paper else "")
     )
+    deviations = None if as_paper else channel_deviations(found.trunk, examples, parts.train, where)
     batch = batch_size(len(parts.train), as_paper=as_paper)
     run = {
         "images": hashlib.sha256(" ".join(examples.marks).encode()).hexdigest(),
@@ -157,7 +159,7 @@ def train_recipe(
         "size": str(size),
         "epochs": str(epochs),
         "seed": str(seed),
-        "split": "as in the paper" if as_paper else "default",
+        "mode": "as in the paper" if as_paper else "default",
         "batch": str(batch),
         "device": _machine(where),
         "libraries": f"torch {torch.__version__}, numpy {np.__version__}, opencv {cv2.__version__}",
@@ -176,12 +178,14 @@ def train_recipe(
             progress=progress,
             batch=batch,
             as_paper=as_paper,
+            deviations=deviations,
             checkpoint=checkpoint,
         )
     except AstrayError:
         checkpoint.remove()
         raise
     taught = trunk_weights(found.trunk)
+    student = fitted.student if deviations is None else with_deviations(fitted.student, deviations)
     document = Document(
         name=name,
         teacher=TeacherEntry(
@@ -191,8 +195,9 @@ def train_recipe(
             origin=found.origin,
             weights=weights_file("teacher", taught),
         ),
-        student=weights_file("student", fitted.student),
+        student=weights_file("student", student),
         levels=LEVELS[found.architecture],
+        evened=deviations is not None,
         size=size,
         roi=roi,
         training=Training(
@@ -215,7 +220,7 @@ def train_recipe(
             seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
         ),
     )
-    draft = Recipe(recipes.absolute() / name, document, "", taught, fitted.student)
+    draft = Recipe(recipes.absolute() / name, document, "", taught, student)
     held_out = [examples.files[i] for i in sorted(parts.calibrate)]
     recipe = calibrate(
         draft, held_out, overkill=overkill, device=str(where), say=say, progress=progress

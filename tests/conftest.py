@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ import pytest
 from monitor.ring import Ring
 from tests.real import parts_folder
 from tests.real.mosquitto import Mosquitto
+
+# As the command line sets it: threads of torch that spin while they wait slow every process beside them.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @pytest.fixture
