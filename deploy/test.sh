@@ -48,4 +48,6 @@ else
 fi
 make_venv
 install_project gige,test
+# As the command line sets it: threads of torch that spin while they wait slow every process beside them.
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 exec .venv/bin/python -m pytest "$@"
