@@ -22,20 +22,24 @@ import cv2
 import numpy as np
 import torch
 
+from monitor import curve, learning
 from monitor import images as image_files
 from monitor.calibration import calibrate, content_mark, explain
 from monitor.checkpoint import Checkpoint
 from monitor.evening import channel_deviations, with_deviations
-from monitor.fitting import AstrayError, TrainingError, batch_size, fit
+from monitor.fitting import AstrayError, Fitted, TrainingError, batch_size, fit
 from monitor.images import Image, ImageError
 from monitor.memory import installed
 from monitor.progress import SILENT, Progress
 from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
 from monitor.runtime import choose_device
 from monitor.teacher import LEVELS, find, trunk_weights
+from monitor.whole_file import write_whole
 
 __all__ = ["Examples", "Split", "TrainingError", "split", "train_recipe"]
 
+CURVE = "training.png"
+"""The picture of how the training went, beside `recipe.json`."""
 FEWEST = 3
 _PICTURE_BYTES = 2 << 30
 """Pictures are kept up to this (10,000 at 256x256) and up to a quarter of the machine's memory; the rest are
@@ -140,6 +144,10 @@ def train_recipe(
         progress.make_room()
         say(line)
 
+    def watch(losses: Sequence[float], select_maps: Sequence[float]) -> None:
+        if len(losses) == learning.EARLY < epochs:
+            aside(learning.early_word(select_maps))
+
     where = choose_device(device)
     files = _files(images)
     # Before the images are read: of ten thousand, that takes minutes.
@@ -180,6 +188,7 @@ def train_recipe(
             as_paper=as_paper,
             deviations=deviations,
             checkpoint=checkpoint,
+            watch=watch,
         )
     except AstrayError:
         checkpoint.remove()
@@ -217,6 +226,7 @@ def train_recipe(
             seconds=round(clock() - began, 1),
             losses=fitted.losses,
             select_maps=fitted.select_maps,
+            curve=CURVE,
             seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
         ),
     )
@@ -226,10 +236,22 @@ def train_recipe(
         draft, held_out, overkill=overkill, device=str(where), say=say, progress=progress
     ).commit()
     checkpoint.remove()
+    _save_curve(recipe.folder / CURVE, fitted, f"{name}: {len(examples)} images, {fitted.optimiser}", say)
+    if warning := learning.closing_word(fitted.select_maps):
+        say(warning)
     for key, calibration in recipe.document.calibration.items():
         say(f"{key}: {explain(calibration)}")
     say(f"recipe {name}: {recipe.sha[:12]} in {recipe.folder}")
     return recipe
+
+
+def _save_curve(file: Path, fitted: Fitted, title: str, say: Callable[[str], None]) -> None:
+    """The recipe is committed by now: a picture that can't be written is worth a line, not a failure."""
+    picture = curve.draw(fitted.losses, fitted.select_maps, fitted.best_epoch, title)
+    try:
+        write_whole(file, cv2.imencode(".png", picture)[1].tobytes())
+    except OSError as error:
+        say(f"warning: {file}: can't be written ({error.strerror or error})")
 
 
 def _machine(device: torch.device) -> str:

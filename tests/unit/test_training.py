@@ -76,6 +76,24 @@ def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> N
     assert any("97 more good images" in line for line in heard)
 
 
+def test_how_it_went_is_a_picture_in_the_recipe_and_two_lines(tmp_path: Path) -> None:
+    heard: list[str] = []
+    recipe = train(tmp_path, good_parts(tmp_path / "good", 10), heard.append, epochs=7)
+    training = recipe.document.training
+    assert training is not None
+    assert training.curve == "training.png"
+    assert images.read(recipe.folder / training.curve).shape == (720, 900, 3)
+    assert sum(line.startswith("epoch 5: the mean map is at ") for line in heard) == 1
+
+
+def test_a_picture_that_can_not_be_written_costs_a_line_not_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipes/disc/training.png").mkdir(parents=True)
+    heard: list[str] = []
+    recipe = train(tmp_path, good_parts(tmp_path / "good", 4), heard.append, epochs=1)
+    assert Recipe.load(recipe.folder).sha == recipe.sha
+    assert sum(line.startswith("warning: ") and "training.png" in line for line in heard) == 1
+
+
 def test_the_same_seed_gives_the_same_student(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 10)
     torch.manual_seed(1)
