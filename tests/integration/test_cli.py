@@ -16,7 +16,18 @@ import pytest
 from tests.real import parts_folder
 from tests.real.mosquitto import Mosquitto, free_port
 
-COMMANDS = ("demo", "check", "cameras", "collect", "train", "calibrate", "score", "evaluate", "run")
+COMMANDS = (
+    "demo",
+    "check",
+    "cameras",
+    "collect",
+    "train",
+    "calibrate",
+    "score",
+    "evaluate",
+    "teacher",
+    "run",
+)
 
 
 def run(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -62,6 +73,8 @@ def test_every_command_explains_itself(command: str) -> None:
         (),
         ("no-such-command",),
         ("train",),
+        ("teacher",),
+        ("teacher", "make", "-o", "x.safetensors", "--steps", "1", "--minutes", "1"),
         ("demo", "--seconds", "0"),
         ("train", "x", "--images", "y", "--seed", "-1"),
     ],
