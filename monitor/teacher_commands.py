@@ -78,7 +78,11 @@ def fetch_teacher(
     architecture = architecture_of(name)
     file = _target(out or folder, f"{name}.safetensors", named_folder=out is None)
     here = located(name, folder)
-    weights = here[1] if here else obtained(architecture, folder, say, download)
+    try:
+        weights = here[1] if here else obtained(architecture, folder, say, download)
+    except TeacherError as error:
+        fix = "use this command where there is a network, and copy the file"
+        raise TeacherError(f"{error}; {fix}") from None
     trunk = load_trunk(architecture, weights)
     sha256 = named.fingerprint(trunk_weights(trunk))
     if not (file.exists() and _holds(file, architecture, sha256)):

@@ -128,7 +128,9 @@ def test_without_a_network_fetching_is_one_line_and_leaves_nothing(
 ) -> None:
     next(served.iterdir()).unlink()
     assert main(["teacher", "fetch", "squeezenet1_1"]) == 1
-    assert "can't be downloaded" in one_line(capsys.readouterr().err)
+    said = one_line(capsys.readouterr().err)
+    assert "can't be downloaded" in said
+    assert "where there is a network" in said
     assert not data.exists()
     assert main(["teacher", "fetch", "vgg"]) == 1
     assert "no teacher is called 'vgg'" in one_line(capsys.readouterr().err)
