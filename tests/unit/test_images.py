@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from monitor import images
@@ -92,6 +93,14 @@ def test_alpha_is_dropped(tmp_path: Path) -> None:
     seen_through = np.dstack([plain(RED), np.zeros((40, 60), np.uint8)])
     (tmp_path / "a.png").write_bytes(cv2.imencode(".png", seen_through)[1].tobytes())
     assert np.array_equal(images.read(tmp_path / "a.png"), plain(RED))
+
+
+def test_cmyk_becomes_bgr(tmp_path: Path) -> None:
+    """As printers' scanners write it."""
+    PIL.Image.new("CMYK", (60, 40), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    read = images.read(tmp_path / "a.jpg")
+    assert read.shape == (40, 60, 3)
+    assert read[20, 30] == pytest.approx(np.array(RED), abs=12)
 
 
 def test_an_image_is_turned_as_its_camera_was(tmp_path: Path) -> None:

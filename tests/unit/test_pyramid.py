@@ -56,8 +56,8 @@ def test_the_map_is_the_product_at_the_first_level_s_resolution() -> None:
         expected *= bilinear(distances(t, s), 16, 12)
     found = anomaly_map(teacher, student)
     assert found.shape == (2, 16, 12)
-    assert found.numpy() == pytest.approx(expected, rel=1e-4)
-    assert upsampled(found, (64, 48)).numpy() == pytest.approx(bilinear(expected, 64, 48), rel=1e-4)
+    assert found.numpy() == pytest.approx(expected, rel=1e-5)
+    assert upsampled(found, (64, 48)).numpy() == pytest.approx(bilinear(expected, 64, 48), rel=1e-5)
 
 
 def test_a_perfect_student_sees_no_anomaly() -> None:

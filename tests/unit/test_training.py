@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -176,6 +177,34 @@ def test_files_that_are_no_images_are_named_and_the_rest_is_used(tmp_path: Path)
     assert recipe.document.training is not None
     assert (recipe.document.training.images, recipe.document.training.skipped) == (7, 1)
     assert sum(line.startswith("skipped: ") and "broken.jpg" in line for line in heard) == 1
+
+
+def test_odd_images_are_used_or_named_and_the_run_goes_on(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 6)
+    save(folder / "huge.png", np.full((9000, 12000), 90, np.uint8))
+    save(folder / "pixel.png", part(1)[:1, :1])
+    save(folder / "sixteen-bits.tif", part(2).astype(np.uint16) << 8)
+    turned = PIL.Image.fromarray(part(3, side=60))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(folder / "turned.jpg", exif=exif)
+    turned.convert("CMYK").save(folder / "cmyk.jpg")
+    whole = (folder / "000.png").read_bytes()
+    useless = {
+        "cut.png": whole[: len(whole) // 2],
+        "cut.jpg": (folder / "turned.jpg").read_bytes()[:-200],
+        "corrupt.png": whole[:40] + bytes(400) + whole[440:],
+        "empty.bmp": b"",
+        "text.webp": b"no image",
+    }
+    for name, content in useless.items():
+        (folder / name).write_bytes(content)
+    heard: list[str] = []
+    training = train(tmp_path, folder, heard.append, epochs=1).document.training
+    assert training is not None
+    assert (training.images, training.skipped) == (11, 5)
+    skipped = [line for line in heard if line.startswith("skipped: ")]
+    assert sorted(Path(line.split(": ")[1]).name for line in skipped) == sorted(useless)
 
 
 @pytest.mark.parametrize(
