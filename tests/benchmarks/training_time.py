@@ -2,7 +2,8 @@
 
 The plain loop is eager torch with the teacher recomputed for each batch. Both train ResNet-18 students of the
 carried teacher on the same pictures in the same batches, and take turns epoch by epoch, so that what else the
-machine does falls on both. Pictures are decoded beforehand for both.
+machine does falls on both. Pictures are decoded beforehand for both. On a machine with other work set
+GOMP_SPINCOUNT=1000, as `line-monitor` does for itself: else threads that wait for each other drown the rest.
 """
 
 from __future__ import annotations
