@@ -44,7 +44,7 @@ class Settings:
 
     dataset: str
     """Its folder's absolute path."""
-    epochs: int
+    epochs: int | None
     size: int
     """Pixels."""
     seed: int

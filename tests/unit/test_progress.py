@@ -56,3 +56,15 @@ def test_the_time_left_is_counted_anew_for_each_task() -> None:
 
 def test_what_is_no_terminal_gets_lines() -> None:
     assert isinstance(on(io.StringIO()), Lines)
+
+
+def test_a_line_said_meanwhile_stands_on_its_own_and_the_bar_goes_on_below() -> None:
+    out, clock = io.StringIO(), Clock()
+    bar = Bar(out, clock)
+    bar.update("train", 5, 100)
+    bar.make_room()
+    out.write("it learns\n")
+    bar.update("train", 6, 100)
+    rows = [row.rsplit("\r\x1b[K", 1)[-1] for row in out.getvalue().split("\n")]
+    assert rows[0] == "it learns"
+    assert rows[1].startswith("train [")

@@ -17,7 +17,7 @@ from monitor.calibration import CalibrationError, calibrate_recipe
 from monitor.fitting import batch_size
 from monitor.recipe import Recipe, RecipeError
 from monitor.teacher import TeacherError
-from monitor.training import Examples, TrainingError, split, train_recipe
+from monitor.training import Examples, TrainingError, split, train_recipe, usual_epochs
 from tests.real.parts import good_parts, part, save, teacher_file
 
 
@@ -273,3 +273,18 @@ def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
     images.find(folder)[parts.calibrate[0]].unlink()
     with pytest.raises(CalibrationError, match="all of them trained this recipe"):
         calibrate_recipe(recipe=recipe.folder, images=folder, say=print)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "as_paper", "epochs"),
+    [
+        ("resnet18", False, 100),
+        ("squeezenet1_1", False, 100),
+        ("resnet18-bundled", False, 25),
+        ("resnet18-bundled", True, 100),
+    ],
+)
+def test_a_teacher_that_is_easy_to_imitate_is_imitated_for_less_long(
+    teacher: str, as_paper: bool, epochs: int
+) -> None:
+    assert usual_epochs(teacher, as_paper=as_paper) == epochs
