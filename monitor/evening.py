@@ -7,13 +7,12 @@ never look at more than good images that train.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monitor.images import Image, normalised
+from monitor.images import Pictures, normalised
 from monitor.weights import Weights
 
 NAMES = ("even.1", "even.2", "even.3")
@@ -27,12 +26,6 @@ always 0 would be nothing but noise."""
 _BATCH = 8
 
 
-class Pictures(Protocol):
-    """Images by index, as `monitor.images.squashed` gives them: uint8 (size, size, 3) or (size, size)."""
-
-    def __getitem__(self, index: int, /) -> Image: ...
-
-
 @torch.inference_mode()
 def channel_deviations(
     teacher: nn.Module, pictures: Pictures, indices: Sequence[int], device: torch.device
@@ -41,26 +34,25 @@ def channel_deviations(
     places of up to 100 of the pictures, spread evenly over `indices`."""
     look = teacher.eval().to(device)
     chosen = [indices[i] for i in np.linspace(0, len(indices) - 1, min(_ENOUGH, len(indices))).astype(int)]
-    sums: list[Tensor] = []
-    squares: list[Tensor] = []
-    places: list[int] = []
+    moments = []
     for start in range(0, len(chosen), _BATCH):
         prepared = np.stack([normalised(pictures[index]) for index in chosen[start : start + _BATCH]])
         images = torch.from_numpy(prepared).to(device, memory_format=torch.channels_last)
-        levels = [level.double() for level in look(images)]
-        found = [level.sum(dim=(0, 2, 3)) for level in levels]
-        found_squares = [level.square().sum(dim=(0, 2, 3)) for level in levels]
-        counts = [level.numel() // level.shape[1] for level in levels]
-        sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
-        squares = [a + b for a, b in zip(squares, found_squares, strict=True)] if squares else found_squares
-        places = [a + b for a, b in zip(places, counts, strict=True)] if places else counts
+        moments.append([_moments(level.double()) for level in look(images)])
     deviations = []
-    for total, square, count in zip(sums, squares, places, strict=True):
+    for of_level in zip(*moments, strict=True):
+        sums, squares, places = zip(*of_level, strict=True)
+        total, square, count = sum(sums), sum(squares), sum(places)
         deviation = (square / count - (total / count).square()).clamp_min(0).sqrt()
         # A teacher that sees the same everywhere (a black image) has nothing to even out.
         mean = deviation.mean() if deviation.mean() > 0 else torch.ones_like(deviation.mean())
         deviations.append(deviation.clamp_min(_FLOOR * mean).float().cpu())
     return deviations
+
+
+def _moments(level: Tensor) -> tuple[Tensor, Tensor, int]:
+    """For each channel of (N, C, H, W) the sum and the sum of squares, and over how many places."""
+    return level.sum(dim=(0, 2, 3)), level.square().sum(dim=(0, 2, 3)), level.numel() // level.shape[1]
 
 
 def with_deviations(student: Weights, deviations: Sequence[Tensor]) -> Weights:

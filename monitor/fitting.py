@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monitor.checkpoint import Checkpoint, Place
+from monitor.images import Pictures
 from monitor.memory import installed
 from monitor.progress import Progress
 from monitor.pyramid import Evened, Features, anomaly_map, matching_loss
-from monitor.sight import Pictures, Sight
+from monitor.sight import Sight
 from monitor.teacher import build_trunk, trunk_weights
 from monitor.weights import Weights
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -31,6 +31,12 @@ go with a shift by one. Images of four times the size and more are halved first,
 
 _SCALE = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
 _SHIFT = (-np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
+
+
+class Pictures(Protocol):
+    """Images by index, as `squashed` gives them: uint8 (size, size, 3) or (size, size)."""
+
+    def __getitem__(self, index: int, /) -> Image: ...
 
 
 class ImageError(Exception):

@@ -7,22 +7,15 @@ interrupted has seen other pictures by then than one that was not. Memory stays 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monitor.images import Image, normalised
+from monitor.images import Pictures, normalised
 from monitor.runtime import folded
 
 _BLOCK = 8
-
-
-class Pictures(Protocol):
-    """Images by index, as `monitor.images.squashed` gives them: uint8 (size, size, 3) or (size, size)."""
-
-    def __getitem__(self, index: int, /) -> Image: ...
 
 
 class Sight:

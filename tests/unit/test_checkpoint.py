@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +21,8 @@ from monitor.images import Image, squashed
 from monitor.progress import SILENT
 from monitor.recipe import Recipe
 from monitor.teacher import build_trunk, fill
-from monitor.training import train_recipe
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
+from tests.real.small_training import train
 
 PICTURES = [squashed(part(number), 32) for number in range(12)]
 PLACE = Place(epoch=3, steps=1, total=0.1, losses=(0.5, 0.3), select_maps=(0.02, 0.01), order="{}")
@@ -63,23 +62,6 @@ class Cut:
 
 def checkpoint(folder: Path, heard: list[str], clock: Clock | None = None, **run: str) -> Checkpoint:
     return Checkpoint(folder, {"images": "these", **run}, say=heard.append, clock=clock or Clock(0.0))
-
-
-def train(tmp_path: Path, folder: Path, **changes: Any) -> Recipe:
-    wish: dict[str, Any] = {
-        "name": "disc",
-        "recipes": tmp_path / "recipes",
-        "images": folder,
-        "teacher": "squeezenet1_1",
-        "teacher_weights": None,
-        "teachers": teacher_file(tmp_path / "teachers").parent,
-        "size": 64,
-        "epochs": 3,
-        "device": "cpu",
-        "say": print,
-        **changes,
-    }
-    return train_recipe(**wish)
 
 
 def learn(architecture: str, pictures: Cut, kept: Checkpoint | None) -> Fitted:

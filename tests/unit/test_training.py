@@ -17,25 +17,9 @@ from monitor.calibration import CalibrationError, calibrate_recipe
 from monitor.fitting import batch_size
 from monitor.recipe import Recipe, RecipeError
 from monitor.teacher import TeacherError
-from monitor.training import Examples, TrainingError, split, train_recipe, usual_epochs
+from monitor.training import Examples, TrainingError, split, usual_epochs
 from tests.real.parts import good_parts, part, save, teacher_file
-
-
-def train(tmp_path: Path, folder: Path, say: Any = print, **changes: Any) -> Recipe:
-    wish: dict[str, Any] = {
-        "name": "disc",
-        "recipes": tmp_path / "recipes",
-        "images": folder,
-        "teacher": "squeezenet1_1",
-        "teacher_weights": None,
-        "teachers": teacher_file(tmp_path / "teachers").parent,
-        "size": 64,
-        "epochs": 3,
-        "device": "cpu",
-        "say": say,
-        **changes,
-    }
-    return train_recipe(**wish)
+from tests.real.small_training import train
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 10, 99, 300])
