@@ -1,4 +1,4 @@
-"""The journal: every reject and uninspected verdict, and what became of it, in SQLite.
+"""The journal: every reject and uninspected verdict, what became of it, and who changed what, in SQLite.
 
 It must never delay or stop its caller. `put` only hands over; a thread of its own commits within half a
 second. A journal that is locked, full or gone is a `problem` and one log line, and what it missed meanwhile
@@ -13,98 +13,108 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from monitor.believed_time import BelievedUtc
-from monitor.verdict import Event, Verdict, rfc3339
+from pydantic import SecretStr
 
-KEEP_DAYS = 365
-MOST_ROWS = 1_000_000
-"""Some 400 MB."""
+from monitor import change_record, journal_schema
+from monitor.believed_time import BelievedUtc
+from monitor.journal_schema import CHANGES_KEPT, TooNew
+from monitor.settings import JournalSettings, JournalVerdicts
+from monitor.verdict import Event, Reason, Verdict, rfc3339
+
 HELD = 10_000
 """Rows that wait for a journal that can't be written; later ones are counted as lost."""
+KILLED = "the service did not end properly: up to one second before its end may be missing"
 
 _COMMIT_EVERY_S = 0.2
 _RETRY_S = 0.5
 _BATCH = 1_000
+_SEEN_EVERY_S = 60.0
 _PRUNE_EVERY_S = 600.0
 _PRUNE_SLICE = 5_000
+_MOST_GAPS = 100_000
 _MOST_SET_ASIDE = 3
 _BUSY_MS = 200
+_EPISODE_NS = 60 * 1_000_000_000
 _DAY_NS = 86_400 * 1_000_000_000
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS verdicts (
-    event_id TEXT PRIMARY KEY,
-    session TEXT NOT NULL,
-    camera TEXT NOT NULL,
-    frame INTEGER NOT NULL,
-    verdict TEXT NOT NULL,
-    reason TEXT,
-    score REAL,
-    threshold REAL,
-    recipe TEXT NOT NULL,
-    recipe_sha TEXT,
-    captured_utc TEXT NOT NULL,
-    decided_utc TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    outcome_utc TEXT NOT NULL,
-    ack_result TEXT,
-    snapshot TEXT
-);
-CREATE INDEX IF NOT EXISTS verdicts_by_time ON verdicts (outcome_utc);
-CREATE TABLE IF NOT EXISTS gaps (
-    from_utc TEXT NOT NULL,
-    to_utc TEXT NOT NULL,
-    lost INTEGER,
-    why TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS runs (
-    opened_utc TEXT NOT NULL,
-    closed_utc TEXT
-);
-"""
-
-_UPSERT = """
-INSERT INTO verdicts (event_id, session, camera, frame, verdict, reason, score, threshold, recipe, recipe_sha,
-                      captured_utc, decided_utc, outcome, outcome_utc, ack_result, snapshot)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_INSERT = """
+INSERT INTO verdicts (event_id, session, camera, frame, part, verdict, reason, score, threshold, recipe,
+                      recipe_sha, captured_utc, decided_utc, outcome, outcome_utc, ack_result, latency_ms,
+                      snapshot)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (event_id) DO UPDATE SET
     verdict = excluded.verdict, reason = excluded.reason, score = excluded.score,
     threshold = excluded.threshold, recipe = excluded.recipe, recipe_sha = excluded.recipe_sha,
     decided_utc = excluded.decided_utc, outcome = excluded.outcome, outcome_utc = excluded.outcome_utc,
-    ack_result = coalesce(excluded.ack_result, ack_result), snapshot = coalesce(excluded.snapshot, snapshot)
+    ack_result = coalesce(excluded.ack_result, ack_result),
+    latency_ms = coalesce(excluded.latency_ms, latency_ms),
+    snapshot = coalesce(excluded.snapshot, snapshot)
 """
+_INSERT_AGAIN = (
+    _INSERT
+    + """
+WHERE verdicts.outcome = 'decided' OR (verdicts.outcome = 'published' AND excluded.outcome <> 'published')
+"""
+)
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-class _Entry(NamedTuple):
+class _Outcome(NamedTuple):
     event: Event
     outcome: str
-    outcome_utc_ns: int
+    utc_ns: int
     ack_result: str | None
+    latency_ms: float | None
+    again: bool
+
+
+class _Change(NamedTuple):
+    utc_ns: int
+    what: str
+    old: str | None
+    new: str | None
+    who: str
+
+
+class _InForce(NamedTuple):
+    utc_ns: int
+    scope: str
+    values: Mapping[str, str | SecretStr]
+    who: str
+
+
+_Entry = _Outcome | _Change | _InForce
 
 
 class Journal:
-    """`file` is made with its folder where missing. `utc_ns` is the clock, in nanoseconds."""
+    """`file` is made with its folder where missing. `utc_ns` is the clock, in nanoseconds.
+
+    Who comes back with the same `session` promises to put `again` what its predecessor may not have had
+    written; only then is the end of a predecessor that was killed no gap.
+    """
 
     def __init__(
         self,
         file: Path,
+        settings: JournalSettings,
         *,
+        session: str | None = None,
         utc_ns: Callable[[], int] = time.time_ns,
-        keep_days: float = KEEP_DAYS,
-        most_rows: int = MOST_ROWS,
         held: int = HELD,
         log: logging.Logger | None = None,
     ) -> None:
         self._file = file
+        self._session = session
         self._utc_ns = utc_ns
-        self._keep_ns = round(keep_days * _DAY_NS)
-        self._most_rows = most_rows
+        self._all = settings.verdicts is JournalVerdicts.ALL
+        self._keep_ns = round(settings.keep_days * _DAY_NS)
+        self._most_bytes = round(settings.max_gb * 1e9)
+        self._superseded_ns: dict[str, int] = {}
         self._log = log if log is not None else logging.getLogger(__name__)
         self._believed = BelievedUtc(utc_ns, time.monotonic_ns)
         self._waiting: queue.Queue[_Entry] = queue.Queue(held)
@@ -116,6 +126,7 @@ class Journal:
         self._inode = 0
         self._batch: list[_Entry] = []
         self._begins_after: str | None = None
+        self._seen_at = 0.0
         self._prune_at = 0.0
         self._closing = threading.Event()
         self._give_up_at = float("inf")
@@ -134,15 +145,46 @@ class Journal:
         """Rows lost since the last gap that is in the journal."""
         return self._lost
 
-    def put(self, event: Event, outcome: str, ack_result: str | None = None) -> None:
-        """Notes what became of an event: "published", "acknowledged", "expired" and the like.
+    def put(
+        self,
+        event: Event,
+        outcome: str,
+        ack_result: str | None = None,
+        *,
+        latency_ms: float | None = None,
+        again: bool = False,
+    ) -> None:
+        """Notes what became of an event: "decided", "published", "acknowledged", "unacknowledged", "expired".
 
-        Returns at once and never raises. The last outcome put for an event stands. A pass isn't noted.
+        Returns at once and never raises. The last outcome put for an event stands; one that is put `again`,
+        from the ring, yields to any that is final already. `latency_ms` is from capture to sending. Unless
+        all verdicts are wanted a pass isn't noted, and of a live view's superseded frames only the first of
+        an episode.
         """
-        if event.verdict is Verdict.PASS:
-            return
+        if self._all or self._is_problem(event):
+            self._hand_over(_Outcome(event, outcome, self._utc_ns(), ack_result, latency_ms, again))
+
+    def changed(self, what: str, old: str | None, new: str | None, who: str) -> None:
+        """Adds to the record of changes: `what` as a path like `camera.top.recipe`, None for no value, `who`
+        the MQTT topic or "service". Returns at once and never raises."""
+        self._hand_over(_Change(self._utc_ns(), what, old, new, who))
+
+    def in_force(self, scope: str, values: Mapping[str, str | SecretStr], who: str) -> None:
+        """Adds to the record of changes whatever differs from the same scope's values as given last, by this
+        service or one before it. Returns at once and never raises."""
+        self._hand_over(_InForce(self._utc_ns(), scope, dict(values), who))
+
+    def _is_problem(self, event: Event) -> bool:
+        if event.reason is not Reason.SUPERSEDED:
+            return event.verdict is not Verdict.PASS
+        now = time.monotonic_ns()
+        last = self._superseded_ns.get(event.camera)
+        self._superseded_ns[event.camera] = now
+        return last is None or now - last > _EPISODE_NS
+
+    def _hand_over(self, entry: _Entry) -> None:
         try:
-            self._waiting.put_nowait(_Entry(event, outcome, self._utc_ns(), ack_result))
+            self._waiting.put_nowait(entry)
         except queue.Full:
             with self._lost_lock:
                 if self._lost == 0:
@@ -174,7 +216,7 @@ class Journal:
         finally:
             self._disconnect()
             if not self._closing.is_set():
-                self._problem = f"journal: {self._file}: its thread has ended"
+                self._problem = f"{self._file}: its thread has ended"
 
     def _pause(self) -> None:
         if self._closing.is_set():
@@ -196,16 +238,19 @@ class Journal:
         """Commits the batch and what there is to say about gaps; False when that did not work."""
         try:
             connection = self._connected()
-            if self._batch or self._lost:
+            if self._batch or self._lost or time.monotonic() >= self._seen_at:
                 self._commit(connection)
-            if time.monotonic() >= self._prune_at:
-                self._prune(connection)
+                self._seen_at = time.monotonic() + _SEEN_EVERY_S
+            if time.monotonic() >= self._prune_at and self._prune(connection):
                 self._prune_at = time.monotonic() + _PRUNE_EVERY_S
         except sqlite3.Error as error:
             if _code(error) in _DAMAGED:
                 self._set_aside(error)
             else:
                 self._failed(_words(error))
+            return False
+        except TooNew as error:
+            self._failed(str(error))
             return False
         except OSError as error:
             self._failed(error.strerror or str(error))
@@ -218,10 +263,13 @@ class Journal:
     def _commit(self, connection: sqlite3.Connection) -> None:
         with self._lost_lock:
             lost, since_ns = self._lost, self._lost_since_ns
-        rows = [_row(entry) for entry in self._batch]
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_UPSERT, rows)
+            for entry in self._batch:
+                _write(connection, entry)
+            connection.execute(
+                "UPDATE runs SET seen_utc = ? WHERE closed_utc IS NULL", (rfc3339(self._utc_ns()),)
+            )
             if lost:
                 self._gap(
                     connection, rfc3339(since_ns), lost, self._problem or "more than the journal can take"
@@ -261,11 +309,10 @@ class Journal:
             )
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
+                journal_schema.bring_up_to_date(connection)
                 self._open_run(connection)
             self._inode = self._file.stat().st_ino
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, TooNew):
             connection.close()
             raise
         self._connection = connection
@@ -274,36 +321,40 @@ class Journal:
 
     def _open_run(self, connection: sqlite3.Connection) -> None:
         """Opens this run, and marks the end of one that was not closed: its last moments may be missing."""
-        unclosed = connection.execute("SELECT max(opened_utc) FROM runs WHERE closed_utc IS NULL").fetchone()[
-            0
-        ]
-        if unclosed is not None:
-            last = connection.execute("SELECT max(outcome_utc) FROM verdicts").fetchone()[0]
-            self._gap(connection, max(unclosed, last or unclosed), None, "ended without closing the journal")
-            connection.execute("DELETE FROM runs WHERE closed_utc IS NULL")
         if self._begins_after is not None:
             self._gap(connection, rfc3339(self._utc_ns()), None, self._begins_after)
-        connection.execute("INSERT INTO runs (opened_utc) VALUES (?)", (rfc3339(self._utc_ns()),))
-
-    def _prune(self, connection: sqlite3.Connection) -> None:
-        """Oldest first, in slices, so that no commit waits long for it."""
-        limit = rfc3339(max(0, self._believed.now_ns() - self._keep_ns))
-        over = connection.execute("SELECT count(*) FROM verdicts").fetchone()[0] - self._most_rows
-        slice_ = (
-            "DELETE FROM verdicts WHERE rowid IN "
-            "(SELECT rowid FROM verdicts {} ORDER BY outcome_utc LIMIT {})"
+        unclosed = list(
+            connection.execute(
+                "SELECT rowid, session, coalesce(seen_utc, opened_utc) FROM runs WHERE closed_utc IS NULL"
+            )
         )
-        while over > 0 and self._waiting.empty():
-            over -= connection.execute(slice_.format("", min(over, _PRUNE_SLICE))).rowcount
-        old = _PRUNE_SLICE
-        while old == _PRUNE_SLICE and self._waiting.empty():
-            old = connection.execute(slice_.format("WHERE outcome_utc < ?", _PRUNE_SLICE), (limit,)).rowcount
+        for rowid, session, seen in unclosed:
+            if session is not None and session == self._session:
+                return
+            last = connection.execute("SELECT max(outcome_utc) FROM verdicts").fetchone()[0]
+            seen = max(seen, last or seen)
+            self._gap(connection, seen, None, KILLED)
+            connection.execute("UPDATE runs SET closed_utc = ?, killed = 1 WHERE rowid = ?", (seen, rowid))
+        connection.execute(
+            "INSERT INTO runs (opened_utc, session) VALUES (?, ?)", (rfc3339(self._utc_ns()), self._session)
+        )
+
+    def _prune(self, connection: sqlite3.Connection) -> bool:
+        """Deletes a slice of what is too old or too much, the oldest first; no commit waits long for it.
+        Where there is too much, what nobody had to act on goes first. True when nothing is left to delete."""
+        limit = rfc3339(max(0, self._believed.now_ns() - self._keep_ns))
+        if _delete(connection, "outcome_utc < ? ORDER BY outcome_utc", limit) == _PRUNE_SLICE:
+            return False
+        for condition in ("verdict = 'pass' OR reason = 'superseded'", "true"):
+            if _bytes(connection) > self._most_bytes and _delete(connection, f"{condition} ORDER BY rowid"):
+                return False
         connection.execute("DELETE FROM gaps WHERE to_utc < ?", (limit,))
         connection.execute("DELETE FROM runs WHERE closed_utc < ?", (limit,))
-        for table in ("gaps", "runs"):
+        for table, most in (("gaps", _MOST_GAPS), ("runs", _MOST_GAPS), ("changes", CHANGES_KEPT)):
             connection.execute(
-                f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", (self._most_rows,)
+                f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", (most,)
             )
+        return True
 
     def _finish(self) -> bool:
         """Closes this run in the journal."""
@@ -322,7 +373,7 @@ class Journal:
         """The first failure is said, and then its end."""
         if self._problem is None:
             self._log.error("journal: %s: %s; rejects go on without it", self._file, why)
-        self._problem = f"journal: {self._file}: {why}"
+        self._problem = f"{self._file}: {why}"
 
     def _set_aside(self, error: sqlite3.Error) -> None:
         """A damaged file is kept for whoever wants to look, and a new one begun."""
@@ -354,13 +405,42 @@ class Journal:
             self._connection = None
 
 
-def _row(entry: _Entry) -> tuple[object, ...]:
+def _delete(connection: sqlite3.Connection, condition: str, *values: str) -> int:
+    """Deletes one slice of verdicts; returns how many there were."""
+    return connection.execute(
+        "DELETE FROM verdicts WHERE rowid IN "
+        f"(SELECT rowid FROM verdicts WHERE {condition} LIMIT {_PRUNE_SLICE})",
+        values,
+    ).rowcount
+
+
+def _bytes(connection: sqlite3.Connection) -> int:
+    """By the pages in use: the file keeps those that pruning has freed, and fills them again."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def _write(connection: sqlite3.Connection, entry: _Entry) -> None:
+    match entry:
+        case _Outcome():
+            connection.execute(_INSERT_AGAIN if entry.again else _INSERT, _row(entry))
+        case _Change():
+            change_record.add(connection, rfc3339(entry.utc_ns), entry.what, entry.old, entry.new, entry.who)
+        case _InForce():
+            change_record.compare(connection, rfc3339(entry.utc_ns), entry.scope, entry.values, entry.who)
+
+
+def _row(entry: _Outcome) -> tuple[object, ...]:
     payload = entry.event.payload(0)
     return (
         payload["event_id"],
         payload["session"],
         payload["camera"],
         payload["frame"],
+        payload["part"],
         payload["verdict"],
         payload["reason"],
         payload["score"],
@@ -370,8 +450,9 @@ def _row(entry: _Entry) -> tuple[object, ...]:
         payload["captured_utc"],
         payload["decided_utc"],
         entry.outcome,
-        rfc3339(entry.outcome_utc_ns),
+        rfc3339(entry.utc_ns),
         entry.ack_result,
+        entry.latency_ms,
         payload["snapshot"],
     )
 

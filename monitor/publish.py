@@ -133,7 +133,7 @@ class Publisher:
         self._by_event: dict[str, tuple[Book, Delivery]] = {}
         self._finished: dict[str, tuple[Book, Delivery]] = {}
         """Rejects that are done with, as long as the gateway may still say that it failed to act."""
-        self._journal = Journal(places.journal(settings))
+        self._journal = Journal(places.journal(settings), settings.journal)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._verdicts = queue.pull(context, worker.folder, queue.VERDICTS)
         self._link = Link(

@@ -71,6 +71,11 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+class JournalVerdicts(StrEnum):
+    PROBLEMS = "problems"
+    ALL = "all"
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -168,6 +173,14 @@ class SnapshotSettings(_Table):
     pass_every: Annotated[int, Field(ge=0)] = 0
 
 
+class JournalSettings(_Table):
+    """What the journal notes, and how long it is kept."""
+
+    verdicts: JournalVerdicts = JournalVerdicts.PROBLEMS
+    keep_days: Annotated[float, Field(gt=0, le=36_500)] = 365
+    max_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
 class MetricsSettings(_Table):
     port: Port = 9108
 
@@ -189,6 +202,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = ScoringSettings()
     mqtt: MqttSettings = MqttSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
+    journal: JournalSettings = JournalSettings()
     metrics: MetricsSettings = MetricsSettings()
     review: ReviewSettings = ReviewSettings()
 
@@ -300,6 +314,7 @@ def _suggestion(path: tuple[int | str, ...]) -> str:
         "scoring": ScoringSettings,
         "mqtt": MqttSettings,
         "snapshots": SnapshotSettings,
+        "journal": JournalSettings,
         "metrics": MetricsSettings,
         "review": ReviewSettings,
     }

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from monitor.journal import Journal
+from monitor.journal import KILLED, Journal
+from monitor.settings import JournalSettings, JournalVerdicts
 from monitor.verdict import Event, Reason, Verdict
 
 UTC_NS = 1_795_000_000_000_000_000
 DAY_NS = 86_400 * 1_000_000_000
+DEFAULTS = JournalSettings()
 
 
 def reject(frame: int = 1) -> Event:
@@ -68,8 +70,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 @contextmanager
-def journal(file: Path, **options: object) -> Iterator[Journal]:
-    made = Journal(file, **options)  # type: ignore[arg-type]
+def journal(file: Path, settings: JournalSettings = DEFAULTS, **options: object) -> Iterator[Journal]:
+    made = Journal(file, settings, **options)  # type: ignore[arg-type]
     try:
         yield made
     finally:
@@ -110,11 +112,15 @@ def test_the_last_outcome_of_an_event_stands_in_one_row(file: Path) -> None:
     )
 
 
-def test_passes_are_not_noted(file: Path) -> None:
+def test_passes_are_noted_only_where_all_verdicts_are_wanted(file: Path) -> None:
     with journal(file) as made:
         made.put(replace(reject(), verdict=Verdict.PASS), "published")
         assert made.close()
     assert rows(file) == []
+    with journal(file, JournalSettings(verdicts=JournalVerdicts.ALL)) as made:
+        made.put(replace(reject(), verdict=Verdict.PASS), "published", latency_ms=31.5)
+        assert made.close()
+    assert rows(file, "SELECT verdict, latency_ms FROM verdicts") == [("pass", 31.5)]
 
 
 def test_close_writes_what_waits_within_its_bound(file: Path) -> None:
@@ -208,7 +214,7 @@ def test_a_run_that_was_killed_shows_as_a_gap(file: Path) -> None:
         connection.execute("UPDATE runs SET closed_utc = NULL")
     with journal(file) as made:
         assert made.close()
-    assert [why for _, why in gaps(file)] == ["ended without closing the journal"]
+    assert [why for _, why in gaps(file)] == [KILLED]
 
 
 def test_a_full_disk_is_a_problem_and_not_a_crash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -246,7 +252,7 @@ def test_a_folder_that_cannot_be_made_is_a_problem_and_not_a_crash(tmp_path: Pat
         wait_for(lambda: made.problem is not None)
 
 
-def test_old_rows_and_too_many_rows_are_pruned(file: Path) -> None:
+def test_old_rows_are_pruned(file: Path) -> None:
     now = UTC_NS
     with journal(file, utc_ns=lambda: now - 400 * DAY_NS) as made:
         for frame in range(1, 11):
@@ -256,6 +262,21 @@ def test_old_rows_and_too_many_rows_are_pruned(file: Path) -> None:
         for frame in range(11, 31):
             made.put(reject(frame), "published")
         assert made.close()
-    with journal(file, utc_ns=lambda: now, most_rows=15) as made:
+    assert rows(file, "SELECT min(frame), count(*) FROM verdicts") == [(11, 20)]
+
+
+def test_where_there_is_too_much_the_oldest_go_and_passes_before_all_others(file: Path) -> None:
+    passed = replace(reject(), verdict=Verdict.PASS)
+    settings = JournalSettings(verdicts=JournalVerdicts.ALL)
+    with journal(file, settings) as made:
+        for frame in range(1, 6001):
+            made.put(replace(passed if frame % 20 else reject(), frame=frame), "published")
+        assert made.close(timeout_s=20.0)
+    whole = file.stat().st_size
+    with journal(file, settings.model_copy(update={"max_gb": whole * 0.5e-9})) as made:
+        wait_for(lambda: rows(file, "SELECT count(*) < 1000 FROM verdicts WHERE verdict = 'pass'") == [(1,)])
         assert made.close()
-    assert rows(file, "SELECT min(frame), count(*) FROM verdicts")[0][1] == 15
+    assert rows(file, "SELECT count(*) FROM verdicts WHERE verdict = 'reject'") == [(300,)]
+    with journal(file, settings.model_copy(update={"max_gb": 1e-9})) as made:
+        wait_for(lambda: rows(file, "SELECT count(*) FROM verdicts") == [(0,)])
+        assert made.close()

@@ -1,0 +1,70 @@
+"""Who changed which setting, recipe or threshold, old and new: rows that are only ever added.
+
+What was in force last stands beside them, so that a service that starts finds what changed while it was
+away. A secret must never stand in the file: a slow, salted hash of it tells only that it is another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+_HASHED = "scrypt:"
+_SECRET, _CHANGED = "(secret)", "(secret, changed)"
+
+
+def add(
+    connection: sqlite3.Connection, utc: str, what: str, old: str | None, new: str | None, who: str
+) -> None:
+    """Adds one change; None stands for a value that there was, or is, not."""
+    connection.execute(
+        "INSERT INTO changes (utc, what, old, new, who) VALUES (?, ?, ?, ?, ?)", (utc, what, old, new, who)
+    )
+
+
+def compare(
+    connection: sqlite3.Connection, utc: str, scope: str, values: Mapping[str, str | SecretStr], who: str
+) -> None:
+    """Adds what differs between the scope's values and those recorded last, and records them instead."""
+    recorded: dict[str, str] = dict(
+        connection.execute("SELECT what, value FROM in_force WHERE scope = ?", (scope,))
+    )
+    for what in [*values, *(gone for gone in recorded if gone not in values)]:
+        before, now = recorded.get(what), values.get(what)
+        if _same(before, now):
+            continue
+        add(connection, utc, what, _shown(before), _shown_new(before, now), who)
+        if now is None:
+            connection.execute("DELETE FROM in_force WHERE scope = ? AND what = ?", (scope, what))
+        else:
+            stored = _hashed(now.get_secret_value(), os.urandom(16)) if isinstance(now, SecretStr) else now
+            connection.execute(
+                "INSERT OR REPLACE INTO in_force (scope, what, value) VALUES (?, ?, ?)", (scope, what, stored)
+            )
+
+
+def _same(before: str | None, now: str | SecretStr | None) -> bool:
+    if before is not None and isinstance(now, SecretStr):
+        if not before.startswith(_HASHED):
+            return False
+        salt = bytes.fromhex(before.split(":")[1])
+        return before == _hashed(now.get_secret_value(), salt)
+    return before == now
+
+
+def _hashed(secret: str, salt: bytes) -> str:
+    return f"{_HASHED}{salt.hex()}:{hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1).hex()}"
+
+
+def _shown(before: str | None) -> str | None:
+    return _SECRET if before is not None and before.startswith(_HASHED) else before
+
+
+def _shown_new(before: str | None, now: str | SecretStr | None) -> str | None:
+    if isinstance(now, SecretStr):
+        return _SECRET if before is None else _CHANGED
+    return now
