@@ -61,8 +61,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
     yield Finding(
         Level.OK, "settings", f"{file}, {len(settings.camera)} cameras, topics {settings.prefix}/..."
     )
-    if "review" in settings.model_fields_set and settings.review.port:
-        yield Finding(Level.WARN, "settings", "[review] is not supported yet: the page is not served")
+    yield from _review(settings)
     running = _running(settings)
     yield _device(settings)
     yield from _recipes(settings)
@@ -73,6 +72,21 @@ def findings(config: Path | None) -> Iterator[Finding]:
     yield from _broker(settings)
     yield from _disk(settings, running)
     yield _clock()
+
+
+def _review(settings: Settings) -> Iterator[Finding]:
+    from monitor.review.access import refusal
+
+    if settings.review.port == 0:
+        return
+    if (why := refusal(settings.review)) is not None:
+        # systemd hands credentials to the service alone: here it may only not be seen.
+        seen = settings.review.password_hash is not None
+        yield Finding(
+            Level.FAIL if seen else Level.WARN, "review", f"{why}; or the credential review_password"
+        )
+        return
+    yield Finding(Level.OK, "review", f"the page is at {settings.review.host} port {settings.review.port}")
 
 
 def _running(settings: Settings) -> bool:

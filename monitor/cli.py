@@ -126,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="the service: cameras to verdicts, until stopped")
     run.set_defaults(handler=_run)
+
+    review = commands.add_parser("review", help="the operators' web page alone")
+    review.add_argument(
+        "--hash-password", action="store_true", help="ask for a password, print what goes into the settings"
+    )
+    review.set_defaults(handler=_review)
     for command in commands.choices.values():
         _add_config(command)
     return parser
@@ -415,15 +421,52 @@ def _say(line: str) -> None:
 def _run(options: argparse.Namespace) -> int:
     from monitor import logs, supervisor
     from monitor.places import PlaceError
+    from monitor.review.access import refusal
 
     settings = _settings(options)
     if not settings.camera:
         return _fail("no [[camera]] in the settings: there is nothing to inspect")
+    if settings.review.port and (why := refusal(settings.review)) is not None:
+        return _fail(why)
     logs.configure()
     try:
         return supervisor.run(settings)
     except PlaceError as error:
         return _fail(str(error))
+
+
+def _review(options: argparse.Namespace) -> int:
+    if options.hash_password:
+        return _hash_password()
+    from monitor import logs
+    from monitor.review.server import ReviewError, alone
+
+    settings = _settings(options)
+    logs.configure()
+    try:
+        alone(settings, say=_say)
+    except ReviewError as error:
+        return _fail(str(error))
+    return 0
+
+
+def _hash_password() -> int:
+    """Asks twice on a terminal; takes one line from a pipe."""
+    import getpass
+
+    from monitor.review.access import hash_password
+
+    try:
+        if sys.stdin.isatty():
+            password = getpass.getpass("Password for the review page: ")
+            if getpass.getpass("Once more: ") != password:
+                return _fail("the two passwords differ: nothing was made")
+        else:
+            password = sys.stdin.readline().rstrip("\n")
+        print(hash_password(password))
+    except (EOFError, ValueError) as error:
+        return _fail(str(error) or "no password was given")
+    return 0
 
 
 if __name__ == "__main__":

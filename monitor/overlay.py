@@ -75,6 +75,40 @@ class _Layout:
         return 10 * self.unit
 
 
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Where in the picture, in its pixels; `bottom` and `right` are the first beyond it."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """The picture's width, and where in it the frame and its heatmap are: both of one size."""
+
+    width: int
+    frame: Panel
+    heatmap: Panel
+
+
+def panels(width: int, height: int) -> Panels:
+    """Where `overlay` puts an image of that size: to cut its picture apart again."""
+    layout = _arrange(width, height)
+    tall, wide, gap = layout.panel_height, layout.panel_width, layout.gap
+    across = wide if layout.stacked else 2 * wide + gap
+    left = (layout.width - across) // 2
+    right, below = (left, tall + gap) if layout.stacked else (left + wide + gap, 0)
+    top = layout.header
+    return Panels(
+        layout.width,
+        Panel(top, left, top + tall, left + wide),
+        Panel(top + below, right, top + below + tall, right + wide),
+    )
+
+
 def overlay(
     image: Image,
     anomaly_map: NDArray[np.float32] | None,

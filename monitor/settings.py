@@ -186,8 +186,13 @@ class MetricsSettings(_Table):
 
 
 class ReviewSettings(_Table):
+    """The operators' page. Bound to more than this machine it needs a password."""
+
     host: str = "127.0.0.1"
     port: Port = 8080
+    password_hash: SecretStr | None = Field(
+        default=None, description="made by `line-monitor review --hash-password`"
+    )
 
 
 class Settings(BaseSettings):
@@ -240,6 +245,9 @@ class Settings(BaseSettings):
         raise SettingsError(f"no camera called {name!r} in the settings; there are: {known}")
 
 
+_CREDENTIALS = {"mqtt_password": ("mqtt", "password"), "review_password": ("review", "password_hash")}
+
+
 class _Credentials(InitSettingsSource):
     """Secrets that systemd hands over as files (systemd.exec(5), LoadCredential=)."""
 
@@ -247,9 +255,10 @@ class _Credentials(InitSettingsSource):
         found: dict[str, Any] = {}
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
         if folder:
-            file = Path(folder) / "mqtt_password"
-            if file.is_file():
-                found = {"mqtt": {"password": file.read_text().strip()}}
+            for credential, (table, key) in _CREDENTIALS.items():
+                file = Path(folder) / credential
+                if file.is_file():
+                    found[table] = {key: file.read_text().strip()}
         super().__init__(settings_cls, init_kwargs=found)
 
 

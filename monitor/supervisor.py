@@ -26,6 +26,7 @@ from monitor.settings import Settings
 from monitor.worker import (
     CAPTURE,
     PUBLISH,
+    REVIEW,
     SCORING,
     SNAPSHOTS,
     SUPERVISOR,
@@ -105,6 +106,8 @@ class Supervisor:
         self.folder = places.runtime(settings)
         self._stopping = False
         self._seats = {name: Seat(name, f"monitor.{name}") for name in (SCORING, PUBLISH, SNAPSHOTS)}
+        if settings.review.port:
+            self._seats[REVIEW] = Seat(REVIEW, f"monitor.{REVIEW}")
         self._captures = [capture_name(camera.name) for camera in settings.camera]
         self._rings: dict[str, Ring] = {}
 
@@ -145,8 +148,6 @@ class Supervisor:
 
     def _work(self, board: Board, metrics: Metrics) -> None:
         self._log.info("session %s on %s", self.session, self._settings.line.data)
-        if "review" in self._settings.model_fields_set and self._settings.review.port:
-            self._log.warning("[review] is not supported yet: the page is not served")
         board.write(SUPERVISOR, Word.PID, os.getpid())
         since = self._clock()
         while not self._stopping:
@@ -252,7 +253,8 @@ class Supervisor:
         metrics.close()
         board.write(SUPERVISOR, Word.STOPPING, 1)
         policy = self._stop_policy
-        self._end([name for name in self._seats if name.startswith(f"{CAPTURE}-")], policy.captures_s)
+        first = [name for name in self._seats if name.startswith(f"{CAPTURE}-") or name == REVIEW]
+        self._end(first, policy.captures_s)
         drained_by = self._clock() + int(policy.drain_s * 1e9)
         while self._clock() < drained_by and any(ring.waiting() for ring in self._rings.values()):
             time.sleep(0.01)

@@ -25,7 +25,7 @@ from monitor import logs
 from monitor.board import Board, Word, WorkerState
 from monitor.settings import Settings
 
-CAPTURE, SCORING, PUBLISH, SNAPSHOTS = "capture", "scoring", "publish", "snapshots"
+CAPTURE, SCORING, PUBLISH, SNAPSHOTS, REVIEW = "capture", "scoring", "publish", "snapshots", "review"
 SUPERVISOR = "supervisor"
 _PR_SET_PDEATHSIG = 1
 
@@ -38,6 +38,7 @@ def roll(settings: Settings) -> tuple[str, ...]:
         PUBLISH,
         SNAPSHOTS,
         *(capture_name(camera.name) for camera in settings.camera),
+        REVIEW,
     )
 
 
@@ -60,9 +61,13 @@ class Post:
 
 
 def settings_for(settings: Settings, worker: str) -> dict[str, Any]:
-    """The settings as JSON values, with the broker's password for the publisher alone."""
+    """The settings as JSON values, with the broker's password for the publisher alone, and the hash of the
+    page's password for the review worker alone."""
     tree: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
     tree["mqtt"].pop("password", None)
+    tree["review"].pop("password_hash", None)
+    if worker == REVIEW and settings.review.password_hash is not None:
+        tree["review"]["password_hash"] = settings.review.password_hash.get_secret_value()
     if worker == PUBLISH and settings.mqtt.password is not None:
         tree["mqtt"]["password"] = settings.mqtt.password.get_secret_value()
     return tree

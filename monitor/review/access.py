@@ -1,0 +1,179 @@
+"""Who may see the page: the password's hash, signed sessions, tokens against other sites' forms. Pure.
+
+Bound to this machine alone the page asks for no password. Must never keep a password, nor compare a secret in
+a time that tells about it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitor.settings import ReviewSettings
+
+LEAST_LENGTH = 8
+SESSION_S = 7 * 86_400.0
+_N, _R, _P = 2**15, 8, 1
+_MEMORY = 64 * 1024 * 1024
+_HASH = re.compile(
+    r"scrypt:(\d{1,8}):(\d{1,3}):(\d{1,3}):([A-Za-z0-9+/=]{16,64}):([A-Za-z0-9+/=]{40,128})", re.ASCII
+)
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_MOST_GUESSES, _GUESS_WINDOW_S, _GUESSERS_KEPT = 5, 60.0, 1000
+_MOST_NAME = 24
+
+
+def hash_password(password: str) -> str:
+    """What goes into the settings. Raises ValueError for a password that is too short."""
+    if len(password) < LEAST_LENGTH:
+        raise ValueError(f"a password has at least {LEAST_LENGTH} characters")
+    salt = secrets.token_bytes(16)
+    derived = _scrypt(password, salt, _N, _R, _P)
+    return f"scrypt:{_N}:{_R}:{_P}:{base64.b64encode(salt).decode()}:{base64.b64encode(derived).decode()}"
+
+
+def is_hash(text: str) -> bool:
+    """Whether `verify` can work with it: made by `hash_password`, or with other sane costs."""
+    match = _HASH.fullmatch(text)
+    if match is None:
+        return False
+    n, r, p = (int(match[i]) for i in (1, 2, 3))
+    return n >= 2**14 and n & (n - 1) == 0 and 0 < r <= 16 and 0 < p <= 4 and 128 * n * r <= _MEMORY
+
+
+def verify(password: str, hashed: str) -> bool:
+    match = _HASH.fullmatch(hashed)
+    if match is None or not is_hash(hashed):
+        return False
+    try:
+        salt, expected = base64.b64decode(match[4], validate=True), base64.b64decode(match[5], validate=True)
+    except binascii.Error:
+        return False
+    return hmac.compare_digest(_scrypt(password, salt, int(match[1]), int(match[2]), int(match[3])), expected)
+
+
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=2 * _MEMORY, dklen=32)
+
+
+def is_local(host: str) -> bool:
+    """Whether a page bound there is for this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refusal(settings: ReviewSettings) -> str | None:
+    """Why the page may not be served with these settings, in one line with the fix."""
+    hashed = settings.password_hash.get_secret_value() if settings.password_hash else None
+    if hashed is not None and not is_hash(hashed):
+        return (
+            "review.password_hash (or the credential review_password) is no hash: "
+            "make one with `line-monitor review --hash-password`"
+        )
+    if hashed is None and not is_local(settings.host):
+        return (
+            f'review.host = "{settings.host}" can be reached by others: set review.password_hash '
+            '(`line-monitor review --hash-password` makes one), or host = "127.0.0.1", or port = 0'
+        )
+    return None
+
+
+def is_local_name(host_header: str) -> bool:
+    """Whether a Host header names this machine: any other may be a foreign page's name for it."""
+    return re.sub(r":\d{1,5}$", "", host_header.lower()) in _LOCAL_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser's. `known` says that it has given the password."""
+
+    id: str
+    known: bool
+    by: str
+
+
+class Sessions:
+    """Signed cookies; nothing is stored. `secret` must be the same for a session to outlive this process."""
+
+    def __init__(self, secret: bytes, clock: Callable[[], float]) -> None:
+        self._secret, self._clock = secret, clock
+
+    def issue(self, *, known: bool, by: str) -> str:
+        """A cookie for a new session that begins now; `by` is who labels."""
+        name = base64.urlsafe_b64encode(tidy_name(by).encode()).decode().rstrip("=")
+        text = f"{int(known)}.{secrets.token_hex(16)}.{int(self._clock() + SESSION_S)}.{name}"
+        return f"{text}.{self._sign('session', text)}"
+
+    def read(self, cookie: str) -> Session | None:
+        """None where it is missing, forged or too old."""
+        text, _, signature = cookie.rpartition(".")
+        if not _equal(signature, self._sign("session", text)):
+            return None
+        known, id_, expires, name = text.split(".")
+        if self._clock() > int(expires):
+            return None
+        by = base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
+        return Session(id_, known == "1", by)
+
+    def token(self, session: Session) -> str:
+        """What this session's forms carry, and another site's can't."""
+        return self._sign("form", session.id)
+
+    def is_token(self, session: Session, token: str) -> bool:
+        return _equal(token, self.token(session))
+
+    def _sign(self, purpose: str, text: str) -> str:
+        return hmac.new(self._secret, f"{purpose}:{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def secret_of(password_hash: str | None) -> bytes:
+    """From the password's hash, so that sessions outlive a restart and end with the password."""
+    if password_hash is None:
+        return secrets.token_bytes(32)
+    return hashlib.sha256(b"line-monitor review sessions\0" + password_hash.encode()).digest()
+
+
+def tidy_name(name: str) -> str:
+    """A person's name or initials as it is kept: printable, short."""
+    kept = "".join(letter for letter in name if letter.isprintable())
+    return " ".join(kept.split())[:_MOST_NAME]
+
+
+class Guesses:
+    """Wrong passwords by address: five a minute, then none is looked at. For several threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def may_try(self, address: str) -> bool:
+        """Counts the try; `forget` it when it was right."""
+        now = self._clock()
+        with self._lock:
+            recent = [at for at in self._wrong.get(address, []) if now - at < _GUESS_WINDOW_S]
+            allowed = len(recent) < _MOST_GUESSES
+            self._wrong[address] = [*recent, now] if allowed else recent
+            self._wrong.move_to_end(address)
+            while len(self._wrong) > _GUESSERS_KEPT:
+                self._wrong.popitem(last=False)
+            return allowed
+
+    def forget(self, address: str) -> None:
+        with self._lock:
+            self._wrong.pop(address, None)
+
+
+def _equal(given: str, right: str) -> bool:
+    return hmac.compare_digest(given.encode(), right.encode())

@@ -1,0 +1,50 @@
+"""The page put together: one WSGI application from one line's settings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from flask import Flask
+from jinja2 import StrictUndefined
+
+from monitor import places
+from monitor.review.access import Guesses, Sessions, secret_of
+from monitor.review.door import Door
+from monitor.review.index import Index
+from monitor.review.pages import Pages
+from monitor.review.pictures import Pictures
+from monitor.review.snapshot_files import SnapshotFiles
+from monitor.settings import Settings
+
+MOST_BODY = 16 * 1024
+"""Bytes of a request's body: forms with a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """`index` is to be started by whoever serves it."""
+
+    wsgi: Flask
+    index: Index
+
+
+def build(settings: Settings) -> Application:
+    app = Flask(__name__)
+    app.config.update(
+        MAX_CONTENT_LENGTH=MOST_BODY,
+        MAX_FORM_MEMORY_SIZE=MOST_BODY,
+        MAX_FORM_PARTS=20,
+        SEND_FILE_MAX_AGE_DEFAULT=0,
+        TRAP_BAD_REQUEST_ERRORS=False,
+    )
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.globals["line"] = f"{settings.line.site}/{settings.line.name}"
+    hashed = settings.review.password_hash
+    sessions = Sessions(secret_of(hashed.get_secret_value() if hashed else None), time.time)
+    Door(app, settings.review, sessions, Guesses(time.monotonic))
+    files = SnapshotFiles(places.snapshots(settings))
+    index = Index(files)
+    Pages(app, files, index, Pictures(files))
+    app.add_url_rule("/alive", "alive", lambda: ("alive\n", 200, {"Content-Type": "text/plain"}))
+    return Application(app, index)

@@ -1,0 +1,256 @@
+"""The review page in a real browser, and against those who don't come through one."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Page as Tab
+
+from monitor.review.access import hash_password
+from monitor.review.snapshot_files import Key
+from tests.real.reviewed import Page, write_snapshots
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+PASSWORD = "gloves and all"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Key]]:
+    folder = tmp_path_factory.mktemp("reviewed") / "data"
+    return folder, write_snapshots(folder, 12)
+
+
+@pytest.fixture(scope="module")
+def page(data: tuple[Path, list[Key]]) -> Iterator[Page]:
+    with Page(data[0]) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Tab]:
+    opened = browser.new_page(viewport={"width": 1280, "height": 800})
+    troubles: list[str] = []
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
+    yield opened
+    opened.close()
+    assert not troubles
+
+
+def labels(data: Path, key: Key) -> list[str]:
+    document = json.loads((data / "snapshots" / f"{key.path}.json").read_text())
+    return [entry["label"] for entry in document["labels"]]
+
+
+def address(page: Page, key: Key) -> str:
+    return f"{page.address}/part/{key.path}"
+
+
+def test_browse_filter_and_label_by_keyboard(data: tuple[Path, list[Key]], page: Page, tab: Tab) -> None:
+    folder, keys = data
+    tab.goto(page.address)
+    assert tab.locator(".wall li").count() == len(keys)
+    assert (
+        tab.locator(".wall img").first.evaluate("image => image.decode().then(() => image.naturalWidth)")
+        > 100
+    )
+    tab.locator("[name=by]").fill("kb")
+    tab.get_by_role("button", name="Set").click()
+    tab.wait_for_selector("[name=by][value=kb]")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(address(page, keys[-2]))
+    tab.keyboard.press("d")
+    tab.wait_for_selector("#label-defect[aria-pressed=true]")
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_url(address(page, keys[-3]))
+    tab.keyboard.press("o")
+    tab.wait_for_selector("#label-overkill[aria-pressed=true]")
+    assert "says kb" in tab.locator(".said").inner_text()
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_url(address(page, keys[-4]))
+    tab.keyboard.press("u")
+    tab.wait_for_selector("#label-unsure[aria-pressed=true]")
+    tab.keyboard.press("x")
+    tab.wait_for_selector("#label-none[disabled]")
+    assert labels(folder, keys[-2]) == ["defect"]
+    assert labels(folder, keys[-3]) == ["overkill"]
+    assert labels(folder, keys[-4]) == []
+    tab.keyboard.press("Escape")
+    tab.wait_for_url(f"{page.address}/")
+    tab.select_option("[name=label]", "overkill")
+    tab.get_by_role("button", name="Show").click()
+    tab.wait_for_url("**/?*label=overkill*")
+    assert tab.locator(".wall li").count() == 1
+    tab.locator(".wall a").click()
+    tab.wait_for_url("**/part/**")
+    assert tab.locator("#newer, #older").count() == 0
+
+
+def test_the_slider_lays_the_heatmap_over_the_frame(
+    data: tuple[Path, list[Key]], page: Page, tab: Tab
+) -> None:
+    tab.goto(address(page, data[1][0]))
+    heatmap, under = tab.locator("#heatmap"), tab.locator(".under")
+    for image in (heatmap, under):
+        image.evaluate("image => image.decode()")
+    sizes = [
+        image.evaluate("image => [image.naturalWidth, image.naturalHeight]") for image in (heatmap, under)
+    ]
+    assert sizes[0] == sizes[1]
+    assert heatmap.bounding_box() == under.bounding_box()
+    tab.keyboard.press("ArrowUp")
+    assert heatmap.evaluate("image => image.style.opacity") == "0.6"
+    tab.keyboard.press(" ")
+    assert heatmap.evaluate("image => image.style.opacity") == "0"
+    tab.keyboard.press(" ")
+    assert heatmap.evaluate("image => image.style.opacity") == "0.6"
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_gloves_find_every_target_and_nothing_is_cut_off(
+    data: tuple[Path, list[Key]], page: Page, tab: Tab, width: int
+) -> None:
+    tab.set_viewport_size({"width": width, "height": 900})
+    for path in ("/", f"/part/{data[1][0].path}", "/help"):
+        tab.goto(page.address + path)
+        small = tab.locator("button, .button, select, input:not([type=hidden]), nav a").evaluate_all(
+            "all => all.filter(e => { const box = e.getBoundingClientRect();"
+            " return Math.min(box.height, box.width) < 48 }).map(e => e.outerHTML)"
+        )
+        assert small == []
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_every_answer_carries_the_headers_that_keep_others_out(page: Page) -> None:
+    for path in ("/", "/nowhere", "/static/review.css"):
+        answer, _ = page.get(path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert "Server" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/part/../../etc/passwd",
+        "/part/%2e%2e/%2e%2e/etc/frame.jpg",
+        "/part/..%2f..%2f/top/x/frame.jpg",
+        "/part/2026-11-24/top/..%2f..%2f..%2frecipes%2fplate%2frecipe/original.png",
+        "/static/../application.py",
+        "/static/%2e%2e/application.py",
+        "/static//etc/passwd",
+        "/part/2026-11-24/top/%00/frame.jpg",
+    ],
+)
+def test_no_address_leads_out_of_the_snapshot_folder(page: Page, path: str) -> None:
+    answer, content = page.get(path)
+    assert answer.status in (308, 400, 404)
+    assert b"root:" not in content
+    assert b"import" not in content
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+        b"POST /name HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n",
+        b"POST /name HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"GET /?least=nan HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n",
+        b"DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=["nonsense", "long header", "large body", "negative length", "bad filter", "host", "bytes", "method"],
+)
+def test_a_malformed_or_oversized_request_is_refused_and_the_page_goes_on(
+    page: Page, request_: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", page.port), 10) as connection:
+        connection.sendall(request_)
+        status = int(connection.recv(4096).split()[1])
+    assert 400 <= status < 500
+    assert page.get("/")[0].status == 200
+
+
+def test_a_form_from_another_site_changes_nothing(data: tuple[Path, list[Key]], page: Page, tab: Tab) -> None:
+    folder, keys = data
+    before = labels(folder, keys[0])
+    target = f"/part/{keys[0].path}/label"
+    for body in ("label=overkill", "label=overkill&token=" + "0" * 64):
+        assert page.post(target, body)[0].status == 403
+    tab.goto(address(page, keys[0]))
+    token = tab.locator("form.labels [name=token]").get_attribute("value")
+    cookie = "; ".join(f"{its['name']}={its['value']}" for its in tab.context.cookies())
+    right = f"label=overkill&token={token}"
+    for foreign in (
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        assert page.post(target, right, {"Cookie": cookie, **foreign})[0].status == 403
+    assert page.post(target, right)[0].status == 403  # a token without its session
+    assert labels(folder, keys[0]) == before
+    same = {"Cookie": cookie, "Origin": page.address, "Sec-Fetch-Site": "same-origin"}
+    assert page.post(target, right, same)[0].status == 303
+    assert labels(folder, keys[0]) == [*before, "overkill"]
+
+
+def test_with_a_password_nothing_is_seen_without_it(data: tuple[Path, list[Key]], tab: Tab) -> None:
+    folder, keys = data
+    with Page(folder, f'host = "0.0.0.0"\npassword_hash = "{hash_password(PASSWORD)}"') as page:
+        for path in ("/", f"/part/{keys[0].path}", f"/part/{keys[0].path}/frame.jpg", "/help"):
+            answer, content = page.get(path)
+            assert answer.status == 401
+            assert content == b"Sign in first.\n"
+        tab.goto(f"{page.address}/?camera=top")
+        assert "/login" in tab.url
+        tab.locator("[name=by]").last.fill("anna")
+        tab.locator("[name=password]").fill(PASSWORD)
+        tab.locator("form.login").get_by_role("button").click()
+        tab.wait_for_url(f"{page.address}/?camera=top")
+        assert tab.locator(".wall li").count() == len(keys)
+        tab.get_by_role("button", name="Sign out").click()
+        tab.goto(page.address)
+        assert "/login" in tab.url
+        tab.goto("about:blank")
+
+
+def test_a_client_that_says_nothing_takes_nothing_from_the_others(page: Page) -> None:
+    silent = [socket.create_connection(("127.0.0.1", page.port), 10) for _ in range(20)]
+    try:
+        for connection in silent:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+        started = time.monotonic()
+        assert page.get("/alive")[0].status == 200
+        assert time.monotonic() - started < 2
+    finally:
+        for connection in silent:
+            connection.close()

@@ -1,0 +1,137 @@
+"""A real review page on a free port of this machine, over snapshots as the line writes them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from types import TracebackType
+
+from monitor.calibration import calibrated
+from monitor.overlay import overlay
+from monitor.recipe import REFERENCE
+from monitor.review.snapshot_files import Key
+from monitor.settings import SnapshotSettings
+from monitor.snapshot_folder import SnapshotFolder
+from monitor.verdict import rfc3339, snapshot_path
+from tests.real.parts import random_recipe
+from tests.real.parts_folder import bad, good
+
+RECIPE = "plate"
+
+
+def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
+    """Rejects of a recipe `plate` by a camera `top`, a minute apart until now, every n-th of them a bad part;
+    oldest first. The recipe's student has learnt nothing: its scores serve, its eye doesn't."""
+    folder = SnapshotFolder(data / "snapshots", SnapshotSettings(min_free_gb=0))
+    draft = random_recipe(data / "recipes" / RECIPE)
+    scores = [result.score for result in draft.scorer(device="cpu").score([good(900 + n) for n in range(12)])]
+    scorer = draft.with_calibration({REFERENCE: calibrated(scores, 0.1)}).commit().scorer(device="cpu")
+    keys = []
+    for n in range(count):
+        image = bad(n) if n % bad_every == 0 else good(n)
+        result = scorer.score([image])[0]
+        # A good part's score is lifted over the threshold, as if its light had been bad.
+        utc_ns = int((datetime.now(UTC) - timedelta(minutes=count - n)).timestamp() * 1e9)
+        score = max(result.score, 1.05 * scorer.threshold)
+        path = snapshot_path(utc_ns, "top", n + 1, score)
+        payload = {
+            "schema": 1,
+            "verdict": "reject",
+            "score": score,
+            "threshold": scorer.threshold,
+            "recipe": RECIPE,
+            "recipe_sha": scorer.recipe.sha,
+            "camera": "top",
+            "frame": n + 1,
+            "captured_utc": rfc3339(utc_ns),
+        }
+        drawn = overlay(
+            image,
+            result.anomaly_map,
+            score=score,
+            threshold=scorer.threshold,
+            verdict="reject",
+            recipe=RECIPE,
+            camera="top",
+            frame=n + 1,
+            captured_utc=rfc3339(utc_ns),
+        )
+        folder.write(path, drawn, image, payload)
+        day, camera, name = path.split("/")
+        keys.append(Key.parse(day, camera, name.removesuffix(".jpg")))
+    return keys
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class Page:
+    """`with Page(data) as page:` serves a line's data by `line-monitor review`, with `more` in [review]."""
+
+    def __init__(self, data: Path, more: str = "") -> None:
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.config = data.parent / "line.toml"
+        self.config.write_text(
+            f'[line]\nsite = "plant"\nname = "line"\ndata = "{data}"\n[review]\nport = {self.port}\n{more}\n'
+        )
+        self.log = self.config.with_suffix(".log")
+
+    def __enter__(self) -> Page:
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "monitor.cli", "--config", str(self.config), "review"],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        until = time.monotonic() + 20
+        while not self._is_up():
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"no review page:\n{self.log.read_text()}")
+            time.sleep(0.05)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        finally:
+            self.process.kill()
+        if error is not None:
+            print(self.log.read_text())
+
+    def _is_up(self) -> bool:
+        try:
+            return self.get("/alive")[0].status == 200
+        except OSError:
+            return False
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[HTTPResponse, bytes]:
+        return self._ask("GET", path, None, headers or {})
+
+    def post(self, path: str, form: str, headers: dict[str, str] | None = None) -> tuple[HTTPResponse, bytes]:
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._ask("POST", path, form, {**kind, **(headers or {})})
+
+    def _ask(
+        self, method: str, path: str, body: str | None, headers: dict[str, str]
+    ) -> tuple[HTTPResponse, bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body=body, headers=headers)
+            answer = connection.getresponse()
+            return answer, answer.read()
+        finally:
+            connection.close()
