@@ -38,6 +38,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Its loss so far, summed over images."""
     losses: tuple[float, ...]
     select_maps: tuple[float, ...]
+    told_apart: tuple[float, ...]
     """Of the epochs before it."""
     order: str
     """The state, as JSON, of the generator that is about to draw the epoch's order of images."""

@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--teacher-weights", type=Path, metavar="FILE", help=".pth or .safetensors")
     train.add_argument("--size", type=_positive, default=256, metavar="PX", help="network input (256)")
     train.add_argument(
-        "--epochs", type=_positive, metavar="N", help="passes over the images (100; resnet18-bundled: 25)"
+        "--epochs", type=_positive, metavar="N", default=100, help="passes over the images (100)"
     )
     _add_overkill(train, 0.01)
     train.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same recipe (0)")

@@ -1,4 +1,4 @@
-"""How a training went, as a picture: the loss and the select maps by epoch, and the epoch that was kept.
+"""How a training went, as a picture: the loss, the select maps and the trial by epoch, and which was kept.
 
 For people; nothing reads it back. Knows nothing of files.
 """
@@ -14,24 +14,44 @@ import numpy as np
 
 from monitor.images import Image
 
-_WIDTH, _HEIGHT = 900, 720
+_WIDTH, _PANEL = 900, 265
 _LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 90, 30, 70, 60, 60
-_INK, _PALE, _LOSS, _MAP, _KEPT = (40, 40, 40), (225, 225, 225), (180, 105, 30), (40, 110, 220), (60, 150, 60)
+_INK, _PALE, _LOSS, _MAP, _TOLD = (
+    (40, 40, 40),
+    (225, 225, 225),
+    (180, 105, 30),
+    (40, 110, 220),
+    (150, 50, 130),
+)
+_KEPT = (60, 150, 60)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LOG_FROM = 5.0
 """Values that span this factor and more are drawn on a logarithmic scale."""
 
 
-def draw(losses: Sequence[float], select_maps: Sequence[float], best_epoch: int, title: str) -> Image:
-    """uint8 (720, 900, 3) BGR. Finite losses and maps, one an epoch, at least one; `best_epoch` from 1."""
-    image = np.full((_HEIGHT, _WIDTH, 3), 255, np.uint8)
-    height = (_HEIGHT - _TOP - _BETWEEN - _BOTTOM) // 2
-    lower = _TOP + height + _BETWEEN
-    _write(image, title, (_LEFT, 28), 0.62)
-    _panel(image, losses, best_epoch, _TOP, height, f"training loss, {losses[-1]:.3g} at the end", _LOSS)
+def draw(
+    losses: Sequence[float],
+    select_maps: Sequence[float],
+    told_apart: Sequence[float],
+    best_epoch: int,
+    title: str,
+) -> Image:
+    """uint8 (720, 900, 3) BGR, 1005 high with `told_apart`. Finite values, one an epoch, at least one;
+    `told_apart` may be empty; `best_epoch` from 1."""
     kept = f"mean map of the select images, kept {select_maps[best_epoch - 1]:.3g} of epoch {best_epoch}"
-    _panel(image, select_maps, best_epoch, lower, height, kept, _MAP)
-    _write(image, "epoch", (_WIDTH // 2 - 20, _HEIGHT - 12), 0.5)
+    panels = [
+        (losses, f"training loss, {losses[-1]:.3g} at the end", _LOSS),
+        (select_maps, kept, _MAP),
+    ]
+    if told_apart:
+        share = told_apart[best_epoch - 1]
+        panels.append((told_apart, f"drawn defects told from good images, kept {share:.3g}", _TOLD))
+    height = _TOP + len(panels) * (_PANEL + _BETWEEN) - _BETWEEN + _BOTTOM
+    image = np.full((height, _WIDTH, 3), 255, np.uint8)
+    _write(image, title, (_LEFT, 28), 0.62)
+    for number, (values, label, colour) in enumerate(panels):
+        _panel(image, values, best_epoch, _TOP + number * (_PANEL + _BETWEEN), label, colour)
+    _write(image, "epoch", (_WIDTH // 2 - 20, height - 12), 0.5)
     return image
 
 
@@ -81,11 +101,10 @@ def _panel(
     values: Sequence[float],
     best_epoch: int,
     top: int,
-    height: int,
     label: str,
     colour: tuple[int, int, int],
 ) -> None:
-    scale = _scale(values, top, height)
+    scale = _scale(values, top, _PANEL)
     right = _WIDTH - _RIGHT
     for tick in scale.ticks():
         row = scale.row(tick)
@@ -96,13 +115,13 @@ def _panel(
     epochs = len(values)
     for epoch in _epoch_ticks(epochs):
         column = _column(epoch, epochs)
-        cv2.line(image, (column, top), (column, top + height), _PALE, 1)
+        cv2.line(image, (column, top), (column, top + _PANEL), _PALE, 1)
         (width, _), _ = cv2.getTextSize(str(epoch), _FONT, 0.45, 1)
-        _write(image, str(epoch), (column - width // 2, top + height + 18), 0.45)
-    cv2.rectangle(image, (_LEFT, top), (right, top + height), _INK, 1)
+        _write(image, str(epoch), (column - width // 2, top + _PANEL + 18), 0.45)
+    cv2.rectangle(image, (_LEFT, top), (right, top + _PANEL), _INK, 1)
     points = [(_column(epoch, epochs), scale.row(value)) for epoch, value in enumerate(values, start=1)]
     best = points[best_epoch - 1]
-    cv2.line(image, (best[0], top), (best[0], top + height), _KEPT, 1, cv2.LINE_AA)
+    cv2.line(image, (best[0], top), (best[0], top + _PANEL), _KEPT, 1, cv2.LINE_AA)
     cv2.polylines(image, [np.array(points, np.int32)], False, colour, 2, cv2.LINE_AA)
     cv2.circle(image, best, 6, _KEPT, -1, cv2.LINE_AA)
     _write(image, label + (", log scale" if scale.logarithmic else ""), (_LEFT, top - 8), 0.5, colour)

@@ -24,6 +24,7 @@ from monitor.progress import Progress
 from monitor.pyramid import Evened, Features, anomaly_map, matching_loss
 from monitor.sight import Sight
 from monitor.teacher import build_trunk, trunk_weights
+from monitor.trial import Trial
 from monitor.weights import Weights
 
 BATCH = 32
@@ -52,6 +53,9 @@ class Fitted:
     """The mean training loss of each epoch."""
     select_maps: tuple[float, ...]
     """The mean anomaly map of the select pictures after each epoch."""
+    told_apart: tuple[float, ...]
+    """How well drawn defects were told from the select pictures after each epoch (`monitor.trial`); empty as
+    in the paper."""
     optimiser: str
 
 
@@ -85,9 +89,10 @@ def fit(
 ) -> Fitted:
     """Trains a randomly initialised student of the teacher's architecture on the pictures `train`.
 
-    The student of the epoch with the lowest mean anomaly map on the pictures `select` is kept. As in the
-    paper, the optimiser is the official one for every architecture. With a checkpoint, a run that was
-    interrupted goes on where it was saved last. With `deviations` (`monitor.evening`) teacher and student are
+    The student is kept that tells drawn defects from the pictures `select` best, and of equals the one with
+    the lowest mean anomaly map on `select`. As in the paper that alone decides, and the optimiser is the
+    official one for every architecture. With a checkpoint, a run that was interrupted goes on where it was
+    saved last. With `deviations` (`monitor.evening`) teacher and student are
     evened out by them; the weights that are handed over are the trunk's alone. Raises AstrayError when the
     loss is no number any more.
     """
@@ -96,14 +101,16 @@ def fit(
         course.go_on(*kept)
     room = min(_FEATURE_BYTES, installed() // 8)
     network = teacher if deviations is None else Evened(teacher, deviations)
-    sight = Sight(network, pictures, [*train, *select], device, room)
+    trial = None if as_paper else Trial(pictures, train, select, seed)
+    shown = [*train, *select, *(trial.indices if trial else ())]
+    sight = Sight(network, trial or pictures, shown, device, room)
     while course.epoch <= epochs:
         chunks = list(_chunks(course.next_order(train), batch))
         for chunk in chunks[course.steps :]:
             course.step(*sight.of(chunk))
             if checkpoint is not None and checkpoint.due(epoch_ended=False):
                 checkpoint.save(course.place(), course.arrays())
-        course.end_epoch(len(train), _mean_map(course.network, sight, select, batch))
+        course.end_epoch(len(train), *_judged(course.network, sight, select, trial, batch))
         note = f"loss {course.losses[-1]:.4f} map {min(course.select_maps):.3g}"
         progress.update("train", len(course.losses), epochs, note)
         watch(course.losses, course.select_maps)
@@ -111,9 +118,10 @@ def fit(
             checkpoint.save(course.place(), course.arrays())
     return Fitted(
         course.best,
-        course.select_maps.index(min(course.select_maps)) + 1,
+        course.best_epoch,
         tuple(course.losses),
         tuple(course.select_maps),
+        tuple(course.told_apart),
         f"{course.description}, batch {batch}",
     )
 
@@ -142,6 +150,7 @@ class _Course:
         self._total = 0.0
         self.losses: list[float] = []
         self.select_maps: list[float] = []
+        self.told_apart: list[float] = []
         self.best: Weights = {}
 
     def next_order(self, indices: Sequence[int]) -> list[int]:
@@ -160,11 +169,21 @@ class _Course:
         self._total += self._finite(loss.item()) * len(images)
         self.steps += 1
 
-    def end_epoch(self, count: int, select_map: float) -> None:
-        """After `count` images; the student is kept when it is the best on the select pictures."""
+    @property
+    def best_epoch(self) -> int:
+        """From 1; the first of equals. At least one epoch has ended."""
+        ranks = list(
+            zip(self.told_apart or [0.0] * len(self.losses), (-m for m in self.select_maps), strict=True)
+        )
+        return ranks.index(max(ranks)) + 1
+
+    def end_epoch(self, count: int, select_map: float, told_apart: float | None) -> None:
+        """After `count` images; the student is kept when it is the best so far."""
         self.losses.append(self._total / count)
         self.select_maps.append(self._finite(select_map))
-        if self.select_maps[-1] == min(self.select_maps):
+        if told_apart is not None:
+            self.told_apart.append(told_apart)
+        if self.best_epoch == len(self.losses):
             self.best = {name: array.copy() for name, array in trunk_weights(self.student).items()}
         self.epoch, self.steps, self._total = self.epoch + 1, 0, 0.0
         self._order = json.dumps(self._rng.bit_generator.state)
@@ -184,6 +203,7 @@ class _Course:
             total=self._total,
             losses=tuple(self.losses),
             select_maps=tuple(self.select_maps),
+            told_apart=tuple(self.told_apart),
             order=self._order,
         )
 
@@ -220,6 +240,7 @@ class _Course:
         self.best = parts["best"]
         self.epoch, self.steps, self._total = place.epoch, place.steps, place.total
         self.losses, self.select_maps = list(place.losses), list(place.select_maps)
+        self.told_apart = list(place.told_apart)
         self._order = place.order
         self._rng.bit_generator.state = json.loads(place.order)
 
@@ -239,14 +260,26 @@ def _optimiser(student: nn.Module, *, as_paper: bool) -> tuple[torch.optim.Optim
     ), "AdamW 3e-3, weight decay 1e-4"
 
 
-def _mean_map(network: nn.Module, sight: Sight, indices: Sequence[int], batch: int) -> float:
+def _judged(
+    network: nn.Module, sight: Sight, select: Sequence[int], trial: Trial | None, batch: int
+) -> tuple[float, float | None]:
+    """The mean map of the select pictures, and how well drawn defects are told from them."""
     network.eval()
-    total = 0.0
+    total, good, drawn = 0.0, list[float](), list[float]()
     with torch.inference_mode():
-        for chunk in _chunks(indices, batch):
-            images, seen = sight.of(chunk)
-            total += float(anomaly_map(seen, network(images)).mean(dim=(1, 2)).sum())
-    return total / len(indices)
+        for chunk in _chunks(select, batch):
+            maps = _maps(network, sight, chunk)
+            total += float(maps.mean(dim=(1, 2)).sum())
+            good += trial.peaks(maps, chunk) if trial else ()
+        for chunk in _chunks(trial.indices if trial else (), batch):
+            drawn += trial.peaks(_maps(network, sight, chunk), chunk) if trial else ()
+    mean = total / len(select)
+    return mean, trial.told_apart(good, drawn) if trial and math.isfinite(mean) else None
+
+
+def _maps(network: nn.Module, sight: Sight, indices: Sequence[int]) -> Tensor:
+    images, seen = sight.of(indices)
+    return anomaly_map(seen, network(images))
 
 
 def _chunks(indices: Sequence[int], length: int) -> Iterator[Sequence[int]]:

@@ -24,8 +24,11 @@ def early_word(select_maps: Sequence[float]) -> str:
     return f"{fell}: it hardly learns so far"
 
 
-def closing_word(select_maps: Sequence[float]) -> str | None:
-    """A warning at the end of a run, or None when it went as it should or was too short to tell."""
+def closing_word(select_maps: Sequence[float], best_epoch: int) -> str | None:
+    """A warning at the end of a run, or None when it went as it should or was too short to tell.
+
+    `best_epoch`, from 1, is the one whose student was kept.
+    """
     epochs = len(select_maps)
     if epochs < EARLY:
         return None
@@ -37,7 +40,7 @@ def closing_word(select_maps: Sequence[float]) -> str | None:
         )
     late = epochs - epochs // 5
     steep = min(select_maps[late:]) < _STEEP * min(select_maps[:late])
-    if steep and select_maps[-1] == min(select_maps):
+    if steep and best_epoch == epochs:
         return (
             "warning: the last epoch was the best and the mean map was still falling fast: more epochs may "
             f"help (--epochs {2 * epochs})"

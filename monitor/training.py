@@ -1,7 +1,8 @@
 """Training a recipe: a student learns to see good images as its teacher does (the paper's section 3.2).
 
-SGD with rate 0.4, momentum 0.9 and weight decay 1e-4 on batches of 32, as in the official code; the student
-with the lowest mean anomaly map on images it did not learn from is kept. The images are split 70 / 10 / 20:
+SGD with rate 0.4, momentum 0.9 and weight decay 1e-4 on batches of 32, as in the official code. As in the
+paper, the student with the lowest mean anomaly map on images it did not learn from is kept; by default the
+one that tells defects drawn on them best from the images as they are. The images are split 70 / 10 / 20:
 to train, to select that student, and to calibrate the threshold, since a threshold from images that chose the
 student is not honest.
 
@@ -33,7 +34,7 @@ from monitor.memory import installed
 from monitor.progress import SILENT, Progress
 from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
 from monitor.runtime import choose_device
-from monitor.teacher import BUNDLED, LEVELS, find, trunk_weights
+from monitor.teacher import LEVELS, find, trunk_weights
 from monitor.whole_file import write_whole
 
 __all__ = ["Examples", "Split", "TrainingError", "split", "train_recipe"]
@@ -41,8 +42,7 @@ __all__ = ["Examples", "Split", "TrainingError", "split", "train_recipe"]
 CURVE = "training.png"
 """The picture of how the training went, beside `recipe.json`."""
 FEWEST = 3
-_EPOCHS = 100
-_BUNDLED_EPOCHS = 25
+EPOCHS = 100
 _PICTURE_BYTES = 2 << 30
 """Pictures are kept up to this (10,000 at 256x256) and up to a quarter of the machine's memory; the rest are
 read anew in every epoch."""
@@ -105,15 +105,6 @@ def split(count: int, seed: int, *, as_paper: bool) -> Split:
     return Split(order[fifth + tenth :], order[fifth : fifth + tenth], order[:fifth])
 
 
-def usual_epochs(teacher: str, *, as_paper: bool) -> int:
-    """Passes over the images where nobody says how many: the paper's 100, but 25 with the carried teacher.
-
-    What that one sees was learnt from drawn images and is easy to imitate: students that go on learn to
-    imitate it on defects too, while their maps of good parts still get smaller. The README has the figures.
-    """
-    return _BUNDLED_EPOCHS if teacher == BUNDLED and not as_paper else _EPOCHS
-
-
 def train_recipe(
     *,
     name: str,
@@ -123,7 +114,7 @@ def train_recipe(
     teacher_weights: Path | None,
     teachers: Path,
     size: int = 256,
-    epochs: int | None = None,
+    epochs: int = EPOCHS,
     overkill: float = 0.01,
     seed: int = 0,
     device: str = "auto",
@@ -135,8 +126,8 @@ def train_recipe(
 ) -> Recipe:
     """Trains, calibrates and commits `recipes`/`name` from the good images in a folder, at any depth.
 
-    `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; without `epochs`
-    there are `usual_epochs`; `roi` is only recorded, for images that were cut to it when they were collected.
+    `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; `roi` is
+    only recorded, for images that were cut to it when they were collected.
     Raises TrainingError, and what finding the teacher (TeacherError), calibrating (CalibrationError) and
     writing (RecipeError) raise.
 
@@ -146,7 +137,7 @@ def train_recipe(
     check_name(name)
     if not 32 <= size <= 2048:
         raise TrainingError(f"size is 32 to 2048 pixels, not {size}")
-    if epochs is not None and epochs < 1:
+    if epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {epochs}")
     if not 0 < overkill < 1:
         raise TrainingError(f"overkill is a rate between 0 and 1, not {overkill}")
@@ -157,14 +148,13 @@ def train_recipe(
         say(line)
 
     def watch(losses: Sequence[float], select_maps: Sequence[float]) -> None:
-        if len(losses) == learning.EARLY < passes:
+        if len(losses) == learning.EARLY < epochs:
             aside(learning.early_word(select_maps))
 
     where = choose_device(device)
     files = _files(images)
     # Before the images are read: of ten thousand, that takes minutes.
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
-    passes = epochs or usual_epochs(found.name, as_paper=as_paper)
     examples, skipped = _examples(images, files, size, say, progress)
     parts = split(len(examples), seed, as_paper=as_paper)
     say(
@@ -178,9 +168,9 @@ def train_recipe(
         "images": hashlib.sha256(" ".join(examples.marks).encode()).hexdigest(),
         "teacher": f"{found.architecture} {found.sha256}",
         "size": str(size),
-        "epochs": str(passes),
+        "epochs": str(epochs),
         "seed": str(seed),
-        "mode": "as in the paper" if as_paper else "default",
+        "mode": "as in the paper" if as_paper else "chosen by drawn defects",
         "batch": str(batch),
         "device": _machine(where),
         "libraries": f"torch {torch.__version__}, numpy {np.__version__}, opencv {cv2.__version__}",
@@ -193,7 +183,7 @@ def train_recipe(
             examples,
             parts.train,
             parts.select,
-            epochs=passes,
+            epochs=epochs,
             seed=seed,
             device=where,
             progress=progress,
@@ -229,7 +219,7 @@ def train_recipe(
             select=len(parts.select),
             calibrate=len(parts.calibrate),
             skipped=skipped,
-            epochs=passes,
+            epochs=epochs,
             best_epoch=fitted.best_epoch,
             seed=seed,
             as_paper=as_paper,
@@ -239,6 +229,7 @@ def train_recipe(
             seconds=round(clock() - began, 1),
             losses=fitted.losses,
             select_maps=fitted.select_maps,
+            told_apart=fitted.told_apart,
             curve=CURVE,
             seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
         ),
@@ -250,7 +241,7 @@ def train_recipe(
     ).commit()
     checkpoint.remove()
     _save_curve(recipe.folder / CURVE, fitted, f"{name}: {len(examples)} images, {fitted.optimiser}", say)
-    if warning := learning.closing_word(fitted.select_maps):
+    if warning := learning.closing_word(fitted.select_maps, fitted.best_epoch):
         say(warning)
     for key, calibration in recipe.document.calibration.items():
         say(f"{key}: {explain(calibration)}")
@@ -260,7 +251,7 @@ def train_recipe(
 
 def _save_curve(file: Path, fitted: Fitted, title: str, say: Callable[[str], None]) -> None:
     """The recipe is committed by now: a picture that can't be written is worth a line, not a failure."""
-    picture = curve.draw(fitted.losses, fitted.select_maps, fitted.best_epoch, title)
+    picture = curve.draw(fitted.losses, fitted.select_maps, fitted.told_apart, fitted.best_epoch, title)
     try:
         write_whole(file, cv2.imencode(".png", picture)[1].tobytes())
     except OSError as error:

@@ -44,7 +44,7 @@ class Settings:
 
     dataset: str
     """Its folder's absolute path."""
-    epochs: int | None
+    epochs: int
     size: int
     """Pixels."""
     seed: int

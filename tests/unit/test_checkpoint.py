@@ -25,7 +25,17 @@ from tests.real.parts import good_parts, part, random_weights, save, teacher_fil
 from tests.real.small_training import train
 
 PICTURES = [squashed(part(number), 32) for number in range(12)]
-PLACE = Place(epoch=3, steps=1, total=0.1, losses=(0.5, 0.3), select_maps=(0.02, 0.01), order="{}")
+DRAWING = 16
+"""Looks at pictures that drawing the defects takes."""
+PLACE = Place(
+    epoch=3,
+    steps=1,
+    total=0.1,
+    losses=(0.5, 0.3),
+    select_maps=(0.02, 0.01),
+    told_apart=(0.9, 0.8),
+    order="{}",
+)
 ARRAYS = {"student/a": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 
@@ -102,13 +112,14 @@ def test_an_interrupted_run_ends_with_the_same_student(
     for looks in (20, 20, 14):
         clock = Clock(0.0)
         with pytest.raises(PowerCut):
-            learn(architecture, Cut(looks, clock), checkpoint(tmp_path, heard, clock))
+            learn(architecture, Cut(DRAWING + looks, clock), checkpoint(tmp_path, heard, clock))
         states.append(json.loads((tmp_path / "run.json").read_text())["place"])
     assert len({json.dumps(state) for state in states}) > 1, "it came further"
     clock = Clock(0.0)
     resumed = learn(architecture, Cut(10**9, clock), checkpoint(tmp_path, heard, clock))
     assert [line.startswith("resumed at epoch ") for line in heard] == [True] * 3
     assert (resumed.losses, resumed.select_maps) == (whole.losses, whole.select_maps)
+    assert resumed.told_apart == whole.told_apart
     assert resumed.best_epoch == whole.best_epoch
     assert same(resumed.student, whole.student)
 
@@ -117,9 +128,9 @@ def test_a_long_epoch_is_resumed_within(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("monitor.fitting._FEATURE_BYTES", 0)
     clock = Clock(0.0)
     with pytest.raises(PowerCut):
-        learn("squeezenet1_1", Cut(11, clock), checkpoint(tmp_path, [], clock))
+        learn("squeezenet1_1", Cut(DRAWING + 11, clock), checkpoint(tmp_path, [], clock))
     place = json.loads((tmp_path / "run.json").read_text())["place"]
-    assert (place["epoch"], place["steps"]) == (1, 2)
+    assert (place["epoch"], place["steps"]) == (1, 1)
     resumed = learn("squeezenet1_1", Cut(10**9, Clock(0.0)), checkpoint(tmp_path, []))
     assert same(resumed.student, learn("squeezenet1_1", Cut(10**9, Clock(0.0)), None).student)
 
@@ -127,7 +138,7 @@ def test_a_long_epoch_is_resumed_within(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_was_saved_comes_back_and_goes_when_the_run_is_over(tmp_path: Path) -> None:
     heard: list[str] = []
     kept = checkpoint(tmp_path / "run", heard)
-    kept.save(Place(epoch=1, steps=0, total=0, losses=(), select_maps=(), order="{}"), {})
+    kept.save(Place(epoch=1, steps=0, total=0, losses=(), select_maps=(), told_apart=(), order="{}"), {})
     (tmp_path / "run/.writing-crashed").touch()
     kept.save(PLACE, ARRAYS)
     assert len(list((tmp_path / "run").iterdir())) == 2, "older states and half files go"

@@ -17,7 +17,7 @@ from monitor.calibration import CalibrationError, calibrate_recipe
 from monitor.fitting import batch_size
 from monitor.recipe import Recipe, RecipeError
 from monitor.teacher import TeacherError
-from monitor.training import Examples, TrainingError, split, usual_epochs
+from monitor.training import Examples, TrainingError, split
 from tests.real.parts import good_parts, part, save, teacher_file
 from tests.real.small_training import train
 
@@ -55,8 +55,10 @@ def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> N
     training = loaded.document.training
     assert training is not None
     assert (training.images, training.train, training.select, training.calibrate) == (10, 7, 1, 2)
-    assert len(training.losses) == len(training.select_maps) == training.epochs == 3
-    assert training.select_maps[training.best_epoch - 1] == min(training.select_maps)
+    assert (
+        len(training.losses) == len(training.select_maps) == len(training.told_apart) == 3 == training.epochs
+    )
+    assert training.told_apart[training.best_epoch - 1] == max(training.told_apart)
     assert math.isfinite(loaded.scorer(device="cpu").threshold)
     assert any("97 more good images" in line for line in heard)
 
@@ -257,18 +259,3 @@ def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
     images.find(folder)[parts.calibrate[0]].unlink()
     with pytest.raises(CalibrationError, match="all of them trained this recipe"):
         calibrate_recipe(recipe=recipe.folder, images=folder, say=print)
-
-
-@pytest.mark.parametrize(
-    ("teacher", "as_paper", "epochs"),
-    [
-        ("resnet18", False, 100),
-        ("squeezenet1_1", False, 100),
-        ("resnet18-bundled", False, 25),
-        ("resnet18-bundled", True, 100),
-    ],
-)
-def test_a_teacher_that_is_easy_to_imitate_is_imitated_for_less_long(
-    teacher: str, as_paper: bool, epochs: int
-) -> None:
-    assert usual_epochs(teacher, as_paper=as_paper) == epochs
