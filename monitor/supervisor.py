@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
 
-from monitor import places
+from monitor import places, service_status
 from monitor.board import Board, Word, WorkerState
 from monitor.metrics import Metrics
+from monitor.notify import Notifier
 from monitor.ring import Ring, RingError
 from monitor.settings import Settings
 from monitor.worker import (
@@ -54,6 +55,9 @@ class RestartPolicy:
     """How long after its broken promise a worker is killed; it counts as lost at once."""
     starting_s: float = 120.0
     """A worker that has not taken up its post by then is stuck."""
+    overdue_s: float = 10.0
+    """How long any of these may be overdue (a process that does not die of being killed) before the watchdog
+    is fed no more, and systemd starts the whole service anew."""
 
     def pause_s(self, deaths: int) -> float:
         """The wait before the next start, after so many deaths within the window."""
@@ -81,6 +85,8 @@ class Seat:
     module: str
     process: subprocess.Popen[bytes] | None = None
     start_at_ns: int = 0
+    killed_at_ns: int = 0
+    """When it was first killed for being stuck; 0 unless it still has to die of it."""
     deaths: deque[int] = field(default_factory=deque)
 
     def recent_deaths(self, since_ns: int) -> int:
@@ -99,7 +105,10 @@ class Supervisor:
         policy: RestartPolicy = RestartPolicy(),
         stop_policy: StopPolicy = StopPolicy(),
         clock: Callable[[], int] = time.monotonic_ns,
+        manager: Notifier | None = None,
     ) -> None:
+        self._manager = manager or Notifier()
+        self._told_ready = False
         self._settings, self._policy, self._stop_policy, self._clock = settings, policy, stop_policy, clock
         self._log = logging.getLogger(SUPERVISOR)
         self.session = uuid.uuid4()
@@ -157,6 +166,7 @@ class Supervisor:
                 self._captures = []
             self.run_once(board)
             metrics.step()
+            self._tell_manager(board)
             time.sleep(_TICK_S)
 
     def run_once(self, board: Board) -> None:
@@ -167,6 +177,29 @@ class Supervisor:
             if seat.process is None and self._clock() >= seat.start_at_ns:
                 self._start(board, seat)
         self._note_failing(board)
+
+    def _tell_manager(self, board: Board) -> None:
+        """Ready once every recipe that can be loaded is warm: cameras and the broker may come and go. The
+        watchdog is fed while this loop turns and every worker is fresh or about to be, by our own doing."""
+        # A scorer that can't start makes the line degraded, not the service unstartable.
+        if not self._told_ready and (
+            board.read(SCORING, Word.EVER_RAN) or len(self._seats[SCORING].deaths) >= 2
+        ):
+            self._told_ready = True
+            self._manager.ready()
+        if all(self.within_budget(board, seat) for seat in self._seats.values()):
+            self._manager.alive()
+        self._manager.status(lambda: service_status.words(self._settings, board, self._seats, self._clock()))
+
+    def within_budget(self, board: Board, seat: Seat) -> bool:
+        """Whether a worker is fresh, or `run_once` has until later to make it so."""
+        if seat.killed_at_ns:
+            due = seat.killed_at_ns
+        elif seat.process is None:
+            due = seat.start_at_ns
+        else:
+            due = board.read(seat.name, Word.PROMISE_NS) + int(self._policy.grace_s * 1e9)
+        return self._clock() <= due + int(self._policy.overdue_s * 1e9)
 
     def _may_capture(self, board: Board, since_ns: int) -> bool:
         """Cameras start once parts can be judged and rejects sent, so that none is lost to our own start; a
@@ -216,6 +249,7 @@ class Supervisor:
         if seat.process is None or (code := seat.process.poll()) is None:
             return
         seat.process = None
+        seat.killed_at_ns = 0
         pause = self._bury(board, seat, self._clock())
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         self._log.error("worker %s ended %s; next start in %.1f s", seat.name, how, pause)
@@ -236,6 +270,7 @@ class Supervisor:
         self._log.error("worker %s is stuck and is killed", seat.name)
         # One kill: the record's promise is renewed, and `_reap` sees the death.
         board.write(seat.name, Word.PROMISE_NS, self._clock() + 5_000_000_000)
+        seat.killed_at_ns = seat.killed_at_ns or self._clock()
         seat.process.kill()
 
     def _note_failing(self, board: Board) -> None:
@@ -250,6 +285,7 @@ class Supervisor:
     def _stop_all(self, board: Board, metrics: Metrics) -> None:
         """Captures first, then what they left is scored, then published, then kept."""
         self._log.info("stopping")
+        self._manager.stopping()
         metrics.close()
         board.write(SUPERVISOR, Word.STOPPING, 1)
         policy = self._stop_policy
