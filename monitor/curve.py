@@ -36,7 +36,7 @@ def draw(
     best_epoch: int,
     title: str,
 ) -> Image:
-    """uint8 (720, 900, 3) BGR, 1005 high with `told_apart`. Finite values, one an epoch, at least one;
+    """uint8 (720, 900, 3) BGR, 1045 high with `told_apart`. Finite values, one an epoch, at least one;
     `told_apart` may be empty; `best_epoch` from 1."""
     kept = f"mean map of the select images, kept {select_maps[best_epoch - 1]:.3g} of epoch {best_epoch}"
     panels = [

@@ -69,7 +69,7 @@ def test_how_it_went_is_a_picture_in_the_recipe_and_two_lines(tmp_path: Path) ->
     training = recipe.document.training
     assert training is not None
     assert training.curve == "training.png"
-    assert images.read(recipe.folder / training.curve).shape == (720, 900, 3)
+    assert images.read(recipe.folder / training.curve).shape == (1045, 900, 3)
     assert sum(line.startswith("epoch 5: the mean map is at ") for line in heard) == 1
 
 
