@@ -124,6 +124,15 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_teacher(commands.add_parser("teacher", help="list, fetch or make what students learn from"))
 
+    journal = commands.add_parser("journal", help="rejects and uninspected parts, and what became of them")
+    journal.add_argument("--since", metavar="WHEN", help="2026-11-24, 2026-11-24T06:00Z (UTC), 90m, 8h, 7d")
+    journal.add_argument("--camera", metavar="NAME", help="this camera's alone")
+    journal.add_argument("--changes", action="store_true", help="who changed which setting, recipe, threshold")
+    form = journal.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object a line")
+    form.add_argument("--csv", action="store_true", help="with a header; gaps and sessions go to stderr")
+    journal.set_defaults(handler=_journal)
+
     run = commands.add_parser("run", help="the service: cameras to verdicts, until stopped")
     run.set_defaults(handler=_run)
 
@@ -416,6 +425,35 @@ def _teacher_make(options: argparse.Namespace) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def _journal(options: argparse.Namespace) -> int:
+    import time
+
+    from monitor import places
+    from monitor.journal_command import Form, show, show_changes, since
+    from monitor.journal_reader import JournalReader, JournalUnreadable
+
+    if options.changes and options.camera:
+        return _fail("--camera does not go with --changes: leave one away")
+    form = Form.JSON if options.json else Form.CSV if options.csv else Form.TABLE
+    try:
+        start = since(options.since, time.time_ns()) if options.since is not None else ""
+    except ValueError as error:
+        return _fail(f"--since: {error}")
+    try:
+        with JournalReader(places.journal(_settings(options))) as reader:
+            if options.changes:
+                show_changes(reader, form, since=start, out=sys.stdout)
+            else:
+                show(reader, form, since=start, camera=options.camera, out=sys.stdout, say=_say)
+        sys.stdout.flush()
+    except JournalUnreadable as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # `| head` has what it wanted. What is left in the buffer has nowhere to go at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
