@@ -127,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     journal = commands.add_parser("journal", help="rejects and uninspected parts, and what became of them")
     journal.add_argument("--since", metavar="WHEN", help="2026-11-24, 2026-11-24T06:00Z (UTC), 90m, 8h, 7d")
     journal.add_argument("--camera", metavar="NAME", help="this camera's alone")
-    journal.add_argument("--changes", action="store_true", help="who changed which setting, recipe, threshold")
+    journal.add_argument(
+        "--changes", action="store_true", help="who changed which setting, recipe, threshold"
+    )
     form = journal.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line")
     form.add_argument("--csv", action="store_true", help="with a header; gaps and sessions go to stderr")
