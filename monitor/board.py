@@ -4,6 +4,8 @@ One record a worker, written by that worker while it lives and by the supervisor
 supervisor and the publisher read them. A worker
 promises by when it will be heard of again, so that a driver that may block for five seconds and a publisher
 that turns every ten milliseconds are judged by their own measure. A dead worker's last words stay readable.
+A camera's record also holds what was asked and said about its recipe, since that must outlive whoever asked
+or answered.
 """
 
 from __future__ import annotations
@@ -15,11 +17,26 @@ import zlib
 from enum import IntEnum
 from pathlib import Path
 
-_RECORD = 1024
+_RECORD = 4096
 _WORDS = 64
-_TEXT = struct.Struct("<II")
-_TEXT_AT = _WORDS * 8
-_TEXT_BYTES = _RECORD - _TEXT_AT - _TEXT.size
+_NOTE = struct.Struct("<II")
+
+
+class Note(IntEnum):
+    """The parts of a record that hold bytes: where each begins. One writer a note."""
+
+    TROUBLE = _WORDS * 8
+    """The worker's present trouble in words."""
+    REQUEST = 1024
+    """The publisher's, in a capture worker's record: the recipe last asked for (`monitor.changeover`)."""
+    STANDING = 2048
+    """The scoring worker's, in a capture worker's record: which recipe is in force, and its last answer."""
+
+    @property
+    def room(self) -> int:
+        """How many bytes it holds."""
+        end = min((note for note in Note if note > self), default=_RECORD)
+        return end - self - _NOTE.size
 
 
 class WorkerState(IntEnum):
@@ -70,17 +87,23 @@ class Word(IntEnum):
     DRIFT_HIGHER = 14
     """The scoring worker's: a bit for each camera whose good parts score higher than at calibration."""
     DRIFT_LOWER = 15
+    BEATS = 16
+    """The publisher's: heartbeats told in this session."""
+    RESET_NS = 17
+    """The publisher's: when it last heard a reset; rejects before it ask for no stop any more."""
 
 
 class Board:
     """All workers' records, by name in a fixed order."""
 
-    def __init__(self, file: Path, workers: tuple[str, ...]) -> None:
-        """Maps an existing board. Raises OSError, ValueError when it is missing or too small."""
+    def __init__(self, file: Path, workers: tuple[str, ...], *, writable: bool = True) -> None:
+        """Maps an existing board; not `writable`, it can only be read. Raises OSError, ValueError when it is
+        missing or too small."""
         self._places = {name: place for place, name in enumerate(workers)}
-        handle = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(file, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         try:
-            self._map = mmap.mmap(handle, len(workers) * _RECORD)
+            self._map = mmap.mmap(handle, len(workers) * _RECORD, access=access)
         finally:
             os.close(handle)
         self._view = memoryview(self._map)
@@ -114,12 +137,23 @@ class Board:
 
     def say(self, worker: str, text: str) -> None:
         """The worker's present trouble in one line; empty when there is none."""
-        words = text.encode()[:_TEXT_BYTES]
-        at = self._places[worker] * _RECORD + _TEXT_AT
-        self._view[at : at + _TEXT.size + len(words)] = _TEXT.pack(len(words), zlib.crc32(words)) + words
+        self.write_note(worker, Note.TROUBLE, text.encode()[: Note.TROUBLE.room])
 
     def said(self, worker: str) -> str:
-        at = self._places[worker] * _RECORD + _TEXT_AT
-        length, crc = _TEXT.unpack_from(self._view, at)
-        words = bytes(self._view[at + _TEXT.size : at + _TEXT.size + min(length, _TEXT_BYTES)])
-        return words.decode(errors="replace") if words and zlib.crc32(words) == crc else ""
+        return self.read_note(worker, Note.TROUBLE).decode(errors="replace")
+
+    def write_note(self, worker: str, note: Note, content: bytes) -> None:
+        """Raises ValueError when the note has no room for it."""
+        if len(content) > note.room:
+            raise ValueError(f"a {note.name.lower()} note holds {note.room} bytes, not {len(content)}")
+        at = self._places[worker] * _RECORD + note
+        self._view[at : at + _NOTE.size + len(content)] = (
+            _NOTE.pack(len(content), zlib.crc32(content)) + content
+        )
+
+    def read_note(self, worker: str, note: Note) -> bytes:
+        """Empty when there is none, or its writer is at it or died over it."""
+        at = self._places[worker] * _RECORD + note
+        length, crc = _NOTE.unpack_from(self._view, at)
+        content = bytes(self._view[at + _NOTE.size : at + _NOTE.size + min(length, note.room)])
+        return content if zlib.crc32(content) == crc else b""
