@@ -81,6 +81,25 @@ def calibrated(scores: Sequence[float], overkill: float) -> Calibration:
     )
 
 
+def with_overkills(before: Calibration, overkills: Sequence[float]) -> Calibration:
+    """The calibration with scores of good parts added that the line rejected (m floats, any order).
+
+    These were picked because their scores are high, so they are not exchangeable with future good parts, and
+    no number of them carries the guarantee. They can only raise the threshold, though: what `before`
+    guaranteed of overkill holds on, and what it did not is still an estimate. They are kept apart from
+    `scores`, which stay a fair sample; another call adds to those added before. Raises CalibrationError.
+    """
+    added = sorted({*before.added, *(float(score) for score in overkills)})
+    together = calibrated([*before.scores, *added], before.overkill)
+    return Calibration(
+        threshold=max(together.threshold, before.threshold),
+        overkill=before.overkill,
+        guaranteed=before.guaranteed,
+        scores=before.scores,
+        added=tuple(added),
+    )
+
+
 def _margin(scores: NDArray[np.float64], overkill: float) -> float:
     logs = np.log(np.maximum(scores, _TINY))
     squares = float(((logs - logs.mean()) ** 2).sum())
@@ -94,6 +113,8 @@ def explain(calibration: Calibration) -> str:
     """One line for a person."""
     count, percent = len(calibration.scores), 100 * calibration.overkill
     threshold = f"threshold {calibration.threshold:.4g} from {count} calibration images"
+    if calibration.added:
+        threshold += f" and {len(calibration.added)} overkills"
     if calibration.guaranteed:
         return f"{threshold}: at most {percent:g} % of good parts are rejected, if they are like these images"
     more = needed(calibration.overkill) - count

@@ -153,6 +153,20 @@ def overlay(
     return np.ascontiguousarray(np.concatenate([header, body, footer], axis=0))
 
 
+def panel(
+    image: Image, anomaly_map: NDArray[np.float32] | None = None, threshold: float | None = None
+) -> Image:
+    """One panel of `overlay`, without words: the frame, or its heatmap where there are a map and a threshold.
+
+    Arguments and errors as `overlay` has them. Returns uint8 (rows, columns, 3) BGR.
+    """
+    _require(image, anomaly_map)
+    layout = _arrange(image.shape[1], image.shape[0])
+    shown = _fit(image, layout)
+    ratio = _ratio(anomaly_map, threshold)
+    return shown if ratio is None else _outlined(_heated(shown, ratio, layout), ratio, layout)
+
+
 def heat_colours(ratio: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Anomaly / threshold, float32 of any shape, to BGR (…, 3) uint8 and opacity (…, 1) float32.
 

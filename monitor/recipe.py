@@ -76,6 +76,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     guaranteed: bool
     """False when there were too few scores for that rate: the threshold is then an estimate."""
     scores: tuple[float, ...]
+    added: tuple[float, ...] = ()
+    """Scores of good parts that the line had rejected, as a person said (`calibration.with_overkills`)."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):

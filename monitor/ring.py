@@ -121,9 +121,13 @@ class Tally:
 class Ring:
     """One camera's ring, opened for reading by anyone and for writing by those who own a part."""
 
-    def __init__(self, folder: Path, camera: str, session: uuid.UUID | None = None) -> None:
-        """Maps an existing ring. Raises RingError when it is missing, alien, or of another session."""
+    def __init__(
+        self, folder: Path, camera: str, session: uuid.UUID | None = None, *, writable: bool = True
+    ) -> None:
+        """Maps an existing ring; not `writable`, nothing can be changed through this mapping. Raises
+        RingError when it is missing, alien, or of another session."""
         self.camera = camera
+        self._writable = writable
         self._files: list[int] = []
         try:
             self._map = self._open(folder / f"{camera}.ring", _SIZE)
@@ -175,9 +179,9 @@ class Ring:
             os.close(self._files.pop())
 
     def _open(self, file: Path, size: int) -> mmap.mmap:
-        handle = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(file, (os.O_RDWR if self._writable else os.O_RDONLY) | os.O_CLOEXEC)
         self._files.append(handle)
-        return mmap.mmap(handle, size)
+        return mmap.mmap(handle, size, access=mmap.ACCESS_WRITE if self._writable else mmap.ACCESS_READ)
 
     # Reading, for everyone
 
@@ -276,6 +280,10 @@ class Ring:
         if frame.format.bytes_per_channel == 2:
             return raw.view(np.uint16).reshape(frame.shape)
         return raw.reshape(frame.shape)
+
+    def still_holds(self, frame: Frame) -> bool:
+        """Whether no later frame has taken the frame's slot: what was copied from it before is the frame."""
+        return frame.slot >= 0 and self._slot(frame.slot)[0] == frame.number
 
     # The capture worker's part
 

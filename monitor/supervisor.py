@@ -187,7 +187,9 @@ class Supervisor:
         ):
             self._told_ready = True
             self._manager.ready()
-        if all(self.within_budget(board, seat) for seat in self._seats.values()):
+        # A page that hangs is no reason to take the line down.
+        of_the_line = [seat for seat in self._seats.values() if seat.name != REVIEW]
+        if all(self.within_budget(board, seat) for seat in of_the_line):
             self._manager.alive()
         self._manager.status(lambda: service_status.words(self._settings, board, self._seats, self._clock()))
 

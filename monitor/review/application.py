@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from flask import Flask
 from jinja2 import StrictUndefined
@@ -12,9 +13,14 @@ from monitor import places
 from monitor.review.access import Guesses, Sessions, secret_of
 from monitor.review.door import Door
 from monitor.review.index import Index
+from monitor.review.line_view import LineView
+from monitor.review.live_pages import LivePages
 from monitor.review.pages import Pages
 from monitor.review.pictures import Pictures
+from monitor.review.recalibration import Recalibration
+from monitor.review.scorers import Scorers
 from monitor.review.snapshot_files import SnapshotFiles
+from monitor.review.today_pages import TodayPages
 from monitor.settings import Settings
 
 MOST_BODY = 16 * 1024
@@ -29,7 +35,8 @@ class Application:
     index: Index
 
 
-def build(settings: Settings) -> Application:
+def build(settings: Settings, runtime: Path | None = None) -> Application:
+    """`runtime` is the line's runtime directory, where it is known."""
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MOST_BODY,
@@ -46,5 +53,9 @@ def build(settings: Settings) -> Application:
     files = SnapshotFiles(places.snapshots(settings))
     index = Index(files)
     Pages(app, files, index, Pictures(files))
+    view = LineView(settings, runtime)
+    recipes = places.recipes(settings)
+    LivePages(app, settings, view, Scorers(recipes))
+    TodayPages(app, settings, recipes, index, view, Recalibration(recipes, files))
     app.add_url_rule("/alive", "alive", lambda: ("alive\n", 200, {"Content-Type": "text/plain"}))
     return Application(app, index)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
+from pathlib import Path
 
 from waitress.server import create_server
 
@@ -36,10 +37,10 @@ class ReviewError(Exception):
 class Server:
     """The page on its port; `with Server(settings) as server:` serves it. Raises ReviewError."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, runtime: Path | None = None) -> None:
         if (why := refusal(settings.review)) is not None:
             raise ReviewError(why)
-        self._application = build(settings)
+        self._application = build(settings, runtime)
         # waitress warns of every request that waits; who overruns the page can't fill the log.
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)
         host, port = settings.review.host, settings.review.port
@@ -123,7 +124,7 @@ def work(worker: Worker) -> None:
     worker.running()
     while not worker.stopping:
         try:
-            server = Server(worker.settings)
+            server = Server(worker.settings, worker.folder)
         except ReviewError as error:
             worker.log.error("%s", error)
             worker.board.say(worker.name, str(error))

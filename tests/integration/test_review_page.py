@@ -63,6 +63,12 @@ def labels(data: Path, key: Key) -> list[str]:
     return [entry["label"] for entry in document["labels"]]
 
 
+def await_page(tab: Tab, selector: str) -> None:
+    """Until a new page shows it and listens to keys."""
+    tab.wait_for_selector(selector)
+    tab.wait_for_load_state("load")
+
+
 def address(page: Page, key: Key) -> str:
     return f"{page.address}/part/{key.path}"
 
@@ -77,24 +83,24 @@ def test_browse_filter_and_label_by_keyboard(data: tuple[Path, list[Key]], page:
     )
     tab.locator("[name=by]").fill("kb")
     tab.get_by_role("button", name="Set").click()
-    tab.wait_for_selector("[name=by][value=kb]")
+    await_page(tab, "[name=by][value=kb]")
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Enter")
     tab.wait_for_url(address(page, keys[-2]))
     tab.keyboard.press("d")
-    tab.wait_for_selector("#label-defect[aria-pressed=true]")
+    await_page(tab, "#label-defect[aria-pressed=true]")
     tab.keyboard.press("ArrowRight")
     tab.wait_for_url(address(page, keys[-3]))
     tab.keyboard.press("o")
-    tab.wait_for_selector("#label-overkill[aria-pressed=true]")
+    await_page(tab, "#label-overkill[aria-pressed=true]")
     assert "says kb" in tab.locator(".said").inner_text()
     tab.keyboard.press("ArrowRight")
     tab.wait_for_url(address(page, keys[-4]))
     tab.keyboard.press("u")
-    tab.wait_for_selector("#label-unsure[aria-pressed=true]")
+    await_page(tab, "#label-unsure[aria-pressed=true]")
     tab.keyboard.press("x")
-    tab.wait_for_selector("#label-none[disabled]")
+    await_page(tab, "#label-none[disabled]")
     assert labels(folder, keys[-2]) == ["defect"]
     assert labels(folder, keys[-3]) == ["overkill"]
     assert labels(folder, keys[-4]) == []
@@ -134,7 +140,7 @@ def test_gloves_find_every_target_and_nothing_is_cut_off(
     data: tuple[Path, list[Key]], page: Page, tab: Tab, width: int
 ) -> None:
     tab.set_viewport_size({"width": width, "height": 900})
-    for path in ("/", f"/part/{data[1][0].path}", "/help"):
+    for path in ("/", f"/part/{data[1][0].path}", "/live", "/today", "/recalibrate/plate", "/help"):
         tab.goto(page.address + path)
         small = tab.locator("button, .button, select, input:not([type=hidden]), nav a").evaluate_all(
             "all => all.filter(e => { const box = e.getBoundingClientRect();"

@@ -1,0 +1,122 @@
+"""A histogram of scores over a common axis, as numbers that a template draws. Pure.
+
+Scores span decades, so the axis is logarithmic; each row has a height of its own, since there are a hundred
+times more passed parts than rejected ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+BINS = 60
+WIDTH, ROW_HEIGHT = 900, 130
+LEFT, TOP, GAP, BOTTOM = 20, 62, 46, 34
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    x: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Pixels of an SVG of `width` by `height`."""
+
+    width: int
+    height: int
+    bars: tuple[Bar, ...]
+    bases: tuple[float, ...]
+    """Where each row stands."""
+    titles: tuple[tuple[float, str], ...]
+    ticks: tuple[Tick, ...]
+    limits: tuple[Tick, ...]
+
+
+def plot(rows: Mapping[str, Mapping[str, Sequence[float]]], limits: Mapping[str, float]) -> Plot | None:
+    """Rows of stacked bars: by the row's title, by kind, scores; `limits` are vertical lines by their words.
+
+    Scores that are no positive numbers are left out. None when nothing is left.
+    """
+    kept = {
+        title: {kind: [score for score in scores if _is_shown(score)] for kind, scores in kinds.items()}
+        for title, kinds in rows.items()
+    }
+    every = [score for kinds in kept.values() for scores in kinds.values() for score in scores]
+    marks = {words: value for words, value in limits.items() if _is_shown(value)}
+    if not every:
+        return None
+    low, high = _range([*every, *marks.values()])
+    bars: list[Bar] = []
+    bases, titles = [], []
+    for place, (title, kinds) in enumerate(kept.items()):
+        base = TOP + GAP * place + ROW_HEIGHT * (place + 1)
+        bases.append(float(base))
+        titles.append((float(base - ROW_HEIGHT - 6), title))
+        bars += _row(kinds, base, low, high)
+    ticks = tuple(Tick(_x(value, low, high), f"{value:g}") for value in _decades(low, high))
+    lines = tuple(Tick(_x(value, low, high), words) for words, value in marks.items())
+    height = int(bases[-1]) + BOTTOM
+    return Plot(WIDTH + 2 * LEFT, height, tuple(bars), tuple(bases), tuple(titles), ticks, lines)
+
+
+def _row(kinds: Mapping[str, Sequence[float]], base: float, low: float, high: float) -> list[Bar]:
+    counts = {kind: [0] * BINS for kind in kinds}
+    for kind, scores in kinds.items():
+        for score in scores:
+            counts[kind][_bin(score, low, high)] += 1
+    tallest = max((sum(column) for column in zip(*counts.values(), strict=True)), default=0)
+    bars = []
+    for place in range(BINS):
+        y = base
+        for kind, column in counts.items():
+            if not column[place]:
+                continue
+            height = max(2.0, ROW_HEIGHT * column[place] / tallest)
+            y -= height
+            edges = f"{_edge(place, low, high):.3g} to {_edge(place + 1, low, high):.3g}"
+            title = f"{column[place]} {kind}, score {edges}"
+            bars.append(Bar(LEFT + WIDTH * place / BINS, y, WIDTH / BINS - 1, height, kind, title))
+    return bars
+
+
+def _is_shown(score: float) -> bool:
+    return math.isfinite(score) and score > 0
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = math.log10(min(values)), math.log10(max(values))
+    margin = max(0.05, 0.04 * (high - low))
+    return low - margin, high + margin
+
+
+def _x(value: float, low: float, high: float) -> float:
+    return LEFT + WIDTH * (math.log10(value) - low) / (high - low)
+
+
+def _bin(score: float, low: float, high: float) -> int:
+    return min(BINS - 1, max(0, int(BINS * (math.log10(score) - low) / (high - low))))
+
+
+def _edge(place: int, low: float, high: float) -> float:
+    edge: float = 10 ** (low + (high - low) * place / BINS)
+    return edge
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of each decade inside; only 1 where that would be a crowd."""
+    steps = (1, 2, 5) if high - low < 3 else (1,)
+    values = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in steps]
+    return [value for value in values if low <= math.log10(value) <= high]
