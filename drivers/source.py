@@ -31,6 +31,14 @@ def redacted(source: str) -> str:
     return scheme + separator + _SECRET.sub(r"\1=***", rest)
 
 
+def secrets(source: str) -> str:
+    """What `redacted` takes away, to tell whether it is still the same; empty when there is nothing."""
+    _, separator, rest = source.partition("://")
+    place = rest if separator else source
+    credentials, _, address = place.rpartition("@")
+    return "&".join([*filter(None, [credentials]), *(found[0] for found in _SECRET.finditer(address))])
+
+
 def scheme_of(source: str) -> str:
     """`rtsp` of `rtsp://...`, in lower case; empty when there is none."""
     scheme, separator, _ = source.partition("://")

@@ -91,6 +91,8 @@ class Word(IntEnum):
     """The publisher's: heartbeats told in this session."""
     RESET_NS = 17
     """The publisher's: when it last heard a reset; rejects before it ask for no stop any more."""
+    JOURNAL_FAILING = 18
+    """The publisher's: 1 while the journal can't be written."""
 
 
 class Board:

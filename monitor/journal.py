@@ -57,7 +57,8 @@ ON CONFLICT (event_id) DO UPDATE SET
 _INSERT_AGAIN = (
     _INSERT
     + """
-WHERE verdicts.outcome = 'decided' OR (verdicts.outcome = 'published' AND excluded.outcome <> 'published')
+WHERE verdicts.outcome = 'decided'
+    OR (verdicts.outcome = 'published' AND excluded.outcome NOT IN ('published', 'unknown'))
 """
 )
 

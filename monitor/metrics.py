@@ -174,6 +174,8 @@ class Metrics(Collector):
         told = self._board.is_fresh(PUBLISH, time.monotonic_ns())
         ready = self._board.read(PUBLISH, Word.READY) if told else 0
         yield GaugeMetricFamily("line_monitor_ready", "The run permission as last told", value=ready)
+        recorded = told and not self._board.read(PUBLISH, Word.JOURNAL_FAILING)
+        yield GaugeMetricFamily("line_monitor_journal_ok", "Whether the journal is written", value=recorded)
         yield GaugeMetricFamily(
             "line_monitor_snapshot_bytes",
             "Bytes in the snapshot folder",

@@ -22,6 +22,7 @@ from monitor.journal import Journal
 from monitor.ledger import Circumstances
 from monitor.mqtt import Link, LinkState, Received, Will
 from monitor.readiness import Latch, LineState, Situation, Status, judge_line
+from monitor.recorder import PUBLISHED, Recorder, latency_ms, outcome
 from monitor.ring import Closed, Ring, Stage
 from monitor.settings import CameraSettings, Mode, OnUninspected
 from monitor.verdict import SCHEMA, Event, Verdict, rfc3339
@@ -133,7 +134,10 @@ class Publisher:
         self._by_event: dict[str, tuple[Book, Delivery]] = {}
         self._finished: dict[str, tuple[Book, Delivery]] = {}
         """Rejects that are done with, as long as the gateway may still say that it failed to act."""
-        self._journal = Journal(places.journal(settings), settings.journal)
+        self._journal = Journal(places.journal(settings), settings.journal, session=self._session)
+        self._recorder = Recorder(
+            self._journal, settings, [(book.camera, book.ring) for book in self._books], self._event
+        )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._verdicts = queue.pull(context, worker.folder, queue.VERDICTS)
         self._link = Link(
@@ -144,7 +148,7 @@ class Publisher:
             clock=clock,
         )
         self._since_ns = self._turned_ns = clock()
-        self._told: tuple[int, Status, dict[str, CameraState], frozenset[str]] | None = None
+        self._told: tuple[int, Status, dict[str, CameraState], frozenset[str], str | None] | None = None
         self._status_due_ns = self._heartbeat_due_ns = 0
         self._beats = 0
         self._trouble = "not connected yet"
@@ -184,6 +188,7 @@ class Publisher:
             for frame, closed in book.close(at):
                 self._enter(book, frame, closed)
         self._deliver()
+        self._recorder.step()
         self._forget(now)
         for book in self._books:
             book.settle()
@@ -196,19 +201,22 @@ class Publisher:
         topics = [f"{self._prefix}/{camera.name}/reject"] if for_gate else []
         if ledger.is_published(camera.mode, self._settings.mqtt.publish_verdicts):
             topics.append(f"{self._prefix}/{camera.name}/verdict")
-        scored = book.ring.scored(frame.number)
-        event = ledger.event(self._prefix, self._session, camera, frame, closed, scored)
+        event = self._event(camera, book.ring, frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
             if camera.on_uninspected is OnUninspected.STOP:
                 self._latch(Latch.UNINSPECTED)
         delivery = Delivery(frame, closed, event, for_gate, tuple(topics))
-        self._note(delivery, "decided")
+        self._recorder.decided(event)
         if topics:
             book.deliveries[frame.number] = delivery
             self._by_event[event.event_id] = (book, delivery)
         else:
             self._finish(book, delivery, Stage.SENT)
+
+    def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: Closed) -> Event:
+        scored = ring.scored(frame.number)
+        return ledger.event(self._prefix, self._session, camera, frame, closed, scored)
 
     def _deliver(self) -> None:
         """Sends what can be sent, the gate's first, and gives up what has expired."""
@@ -256,7 +264,7 @@ class Publisher:
         timeout_ms = self._settings.mqtt.ack_timeout_ms
         if delivery.for_gate and timeout_ms:
             delivery.answer_by_ns = delivery.sent_ns + timeout_ms * _MS
-            self._note(delivery, "published")
+            self._note(delivery, PUBLISHED)
         else:
             self._finish(book, delivery, Stage.SENT)
 
@@ -270,23 +278,19 @@ class Publisher:
         self._by_event.pop(delivery.event.event_id, None)
         if delivery.for_gate:
             self._finished[delivery.event.event_id] = (book, delivery)
-        outcomes = {
-            Stage.SENT: "published",
-            Stage.ACKNOWLEDGED: "acknowledged",
-            Stage.EXPIRED: "expired",
-            Stage.UNACKNOWLEDGED: "unacknowledged",
-        }
-        self._note(delivery, outcomes[stage], answer)
+        word = outcome(stage, told=bool(delivery.topics))
+        self._note(delivery, word, answer)
         if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
-            self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, outcomes[stage])
+            self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, word)
 
     def _note(self, delivery: Delivery, outcome: str, answer: str | None = None) -> None:
-        if delivery.closed.verdict is not Verdict.PASS:
-            self._journal.put(delivery.event, outcome, answer)
+        took_ms = latency_ms(delivery.frame.captured_ns, delivery.sent_ns)
+        self._journal.put(delivery.event, outcome, answer, latency_ms=took_ms)
 
     def _latch(self, latch: Latch) -> None:
         if self._worker.board.read(PUBLISH, Word.LATCH) == Latch.NONE:
             self._worker.board.write(PUBLISH, Word.LATCH, latch)
+            self._recorder.latched(latch)
             self._worker.log.error("the line is not ready until %s/reset: %s", self._prefix, latch.word)
 
     def _hear(self) -> None:
@@ -294,6 +298,7 @@ class Publisher:
             if message.retained:
                 self._worker.log.warning("ignored a retained message on %s", message.topic)
             elif message.topic == f"{self._prefix}/reset":
+                self._recorder.reset(Latch(self._worker.board.read(PUBLISH, Word.LATCH)), message.topic)
                 self._worker.board.write(PUBLISH, Word.LATCH, Latch.NONE)
                 self._worker.log.info("reset")
             else:
@@ -341,16 +346,21 @@ class Publisher:
             return
         self._status_due_ns = now + _STATUS_NS
         cameras = self._cameras(now)
+        unwritten = self._journal.problem
+        self._worker.board.write(PUBLISH, Word.JOURNAL_FAILING, unwritten is not None)
         situation = self._situation(now, cameras, stopping)
         status = judge_line(self._settings.camera, situation)
         self._worker.board.write(PUBLISH, Word.READY, status.ready)
         if self._link.state is not LinkState.UP:
             return
         self._worker.board.write(PUBLISH, Word.EVER_LINKED, 1)
-        told = (self._link.generation, status, cameras, situation.drifting)
+        journal = unwritten or "ok"
+        told = (self._link.generation, status, cameras, situation.drifting, journal)
         if told != self._told and self._link.room(reserved=0):
             self._link.send(
-                f"{self._prefix}/status", self._status(status, cameras, situation.drifting), retain=True
+                f"{self._prefix}/status",
+                self._status(status, cameras, situation.drifting, journal),
+                retain=True,
             )
             if self._told is None or self._told[1] != status:
                 self._worker.log.info(
@@ -391,6 +401,7 @@ class Publisher:
             without_recipe=self._cameras_of(missing),
             latch=Latch(board.read(PUBLISH, Word.LATCH)),
             failing=frozenset(name for i, name in enumerate(roll(self._settings)) if failing >> i & 1),
+            journal_failing=bool(board.read(PUBLISH, Word.JOURNAL_FAILING)),
             stopping=stopping or bool(board.read(SUPERVISOR, Word.STOPPING)),
             drifting=self._cameras_of(drifting),
         )
@@ -398,7 +409,13 @@ class Publisher:
     def _cameras_of(self, bits: int) -> frozenset[str]:
         return frozenset(camera.name for i, camera in enumerate(self._settings.camera) if bits >> i & 1)
 
-    def _status(self, status: Status, cameras: dict[str, CameraState], drifting: frozenset[str]) -> bytes:
+    def _status(
+        self,
+        status: Status,
+        cameras: dict[str, CameraState],
+        drifting: frozenset[str],
+        journal: str | None,
+    ) -> bytes:
         return _json(
             {
                 "schema": SCHEMA,
@@ -409,6 +426,7 @@ class Publisher:
                 "utc": rfc3339(self._utc_ns()),
                 "cameras": {name: state.word for name, state in cameras.items()},
                 "drift": sorted(drifting),
+                "journal": journal,
             }
         )
 
@@ -426,7 +444,7 @@ class Publisher:
     def _will(self) -> Will:
         offline = Status(LineState.OFFLINE, False, "offline")
         lost = {camera.name: CameraState.LOST for camera in self._settings.camera}
-        return Will(f"{self._prefix}/status", self._status(offline, lost, frozenset()))
+        return Will(f"{self._prefix}/status", self._status(offline, lost, frozenset(), None))
 
     def _wait(self) -> None:
         due = [due for book in self._books if (due := book.next_due_ns()) is not None]

@@ -44,6 +44,8 @@ class Situation:
     """Workers that keep dying and are restarted only now and then."""
     drifting: frozenset[str]
     """Cameras whose good parts no longer score as they did at calibration."""
+    journal_failing: bool
+    """What becomes of rejects is not recorded at the moment."""
     stopping: bool
 
 
@@ -94,4 +96,6 @@ def _trouble_elsewhere(names: list[str], at: Situation) -> str | None:
         return "worker_failing"
     if at.drifting:
         return "drift"
+    if at.journal_failing:
+        return "journal"
     return None

@@ -19,6 +19,7 @@ WELL = Situation(
     without_recipe=frozenset(),
     latch=Latch.NONE,
     failing=frozenset(),
+    journal_failing=False,
     stopping=False,
     drifting=frozenset(),
 )
@@ -61,6 +62,8 @@ def test_whatever_speaks_against_it_takes_the_permission_away(
         ({"failing": frozenset({"snapshots"})}, "worker_failing"),
         ({"drifting": frozenset({"top"})}, "drift"),
         ({"drifting": frozenset({"top"}), "failing": frozenset({"snapshots"})}, "worker_failing"),
+        ({"journal_failing": True}, "journal"),
+        ({"journal_failing": True, "drifting": frozenset({"top"})}, "drift"),
     ],
 )
 def test_what_does_not_concern_the_gate_is_said_but_does_not_stop_the_line(

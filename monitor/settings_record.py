@@ -1,0 +1,40 @@
+"""The settings as the journal's record of changes knows them: one value a key, defaults left out.
+
+Pure. A secret must never leave this module in clear: it goes as a SecretStr.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from importlib import metadata
+from typing import Any
+
+from pydantic import SecretStr
+
+from drivers.source import redacted, secrets
+from monitor.settings import Settings
+
+
+def flat(settings: Settings) -> dict[str, str | SecretStr]:
+    """Every setting that differs from its default, by its path as in `mqtt.host` or `camera.top.recipe`, and
+    the program's version, since with another one a default may be another."""
+    tree: dict[str, Any] = settings.model_dump(exclude_defaults=True)
+    found: dict[str, str | SecretStr] = {"program": metadata.version("line-monitor")}
+    for camera in tree.pop("camera", ()):
+        source = camera.pop("source")
+        path = f"camera.{camera.pop('name')}"
+        found[f"{path}.source"] = redacted(source)
+        if hidden := secrets(source):
+            found[f"{path}.source.secrets"] = SecretStr(hidden)
+        found.update({f"{path}.{key}": _value(value) for key, value in camera.items()})
+    for table, keys in tree.items():
+        found.update({f"{table}.{key}": _value(value) for key, value in keys.items()})
+    return found
+
+
+def _value(value: object) -> str | SecretStr:
+    if isinstance(value, SecretStr):
+        return value
+    if isinstance(value, Enum):
+        return str(value.value)
+    return str(list(value)) if isinstance(value, tuple) else str(value)
