@@ -18,7 +18,7 @@ from typing import TextIO
 
 import drivers
 from drivers.camera import CameraError, SourceEnded
-from monitor import mqtt, places
+from monitor import changeover, mqtt, places
 from monitor.frame import PixelFormat, crop
 from monitor.settings import CameraSettings, Settings, SettingsError, find, load
 
@@ -113,7 +113,13 @@ def _device(settings: Settings) -> Finding:
 def _recipes(settings: Settings) -> Iterator[Finding]:
     from monitor.recipe import Recipe, RecipeError
 
-    for name in dict.fromkeys(camera.recipe for camera in settings.camera):
+    in_force: dict[str, str] = {}
+    for camera in settings.camera:
+        try:
+            in_force[camera.name] = changeover.to_load(places.changeovers(settings), camera)
+        except RecipeError as error:
+            yield Finding(Level.FAIL, f"camera {camera.name}", str(error))
+    for name in dict.fromkeys(in_force.values()):
         try:
             recipe = Recipe.load(places.recipes(settings) / name)
             scorer = recipe.scorer(
@@ -131,10 +137,9 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
         )
         for camera in settings.camera:
             trained = tuple(recipe.roi) if recipe.roi else None
-            if camera.recipe == name and trained != camera.roi:
-                both = trained is not None and camera.roi is not None
+            if in_force.get(camera.name) == name and trained != camera.roi:
                 yield Finding(
-                    Level.FAIL if both else Level.WARN,
+                    Level.FAIL if trained else Level.WARN,
                     f"recipe {name}",
                     f"trained on roi {list(trained) if trained else 'none'}, camera {camera.name} has "
                     f"{list(camera.roi) if camera.roi else 'none'}: set that one, or train a recipe for this",

@@ -95,9 +95,16 @@ def is_published(mode: Mode, publish: PublishVerdicts) -> bool:
 
 
 def event(
-    prefix: str, session: str, camera: CameraSettings, frame: Frame, closed: Closed, scored: Scored | None
+    prefix: str,
+    session: str,
+    camera: CameraSettings,
+    recipe: str,
+    frame: Frame,
+    closed: Closed,
+    scored: Scored | None,
 ) -> Event:
-    """All that is said outside about a closed frame."""
+    """All that is said outside about a closed frame. `recipe` is the name of the one that judged it, or would
+    have."""
     judged = scored if closed.judged else None
     snapshot = None
     if closed.snapshot and judged is not None:
@@ -112,7 +119,7 @@ def event(
         reason=closed.reason,
         score=judged.score if judged else None,
         threshold=judged.threshold if judged else None,
-        recipe=camera.recipe,
+        recipe=recipe,
         recipe_sha=(judged.recipe_sha or None) if judged else None,
         captured_utc_ns=frame.captured_utc_ns,
         decided_utc_ns=closed.closed_utc_ns,

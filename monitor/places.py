@@ -39,6 +39,14 @@ def snapshots(settings: Settings) -> Path:
     return settings.line.data / "snapshots"
 
 
+def changeovers(settings: Settings) -> Path:
+    return settings.line.data / "changeovers"
+
+
+def latch(settings: Settings) -> Path:
+    return settings.line.data / "latch.json"
+
+
 def teachers(settings: Settings) -> Path:
     return settings.line.data / "teachers"
 

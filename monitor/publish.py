@@ -17,6 +17,7 @@ import zmq
 
 from monitor import ledger, places, queue
 from monitor.board import CameraState, Word
+from monitor.changeover import recipe_name
 from monitor.frame import Frame
 from monitor.journal import Journal
 from monitor.ledger import Circumstances
@@ -216,7 +217,8 @@ class Publisher:
 
     def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: Closed) -> Event:
         scored = ring.scored(frame.number)
-        return ledger.event(self._prefix, self._session, camera, frame, closed, scored)
+        recipe = recipe_name(self._worker.board, camera, scored.recipe_sha if scored else "")
+        return ledger.event(self._prefix, self._session, camera, recipe, frame, closed, scored)
 
     def _deliver(self) -> None:
         """Sends what can be sent, the gate's first, and gives up what has expired."""

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 import cv2
 import zmq
 
-from monitor import places, queue
+from monitor import queue
 from monitor.board import Word
 from monitor.drift import Detector, Drift, explain
 from monitor.frame import Frame, Image, viewable
-from monitor.recipe import Recipe, RecipeError
+from monitor.recipes_in_force import RecipesInForce
 from monitor.ring import Ring, Scored
-from monitor.runtime import Scorer
-from monitor.settings import CameraSettings, Mode, Settings
+from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason, Verdict, judge
 from monitor.worker import Worker, main
 
@@ -77,9 +76,12 @@ class Pace:
 
 
 def plan(
-    waiting: Sequence[Work], now_ns: int, recipes: frozenset[str], batch: int, estimate_ns: int = 0
+    waiting: Sequence[Work], now_ns: int, recipes: Mapping[str, str], batch: int, estimate_ns: int = 0
 ) -> Plan:
-    """Which frames to score now, and which never; `estimate_ns` is how long scoring takes.
+    """Which frames to score now, and which never.
+
+    `recipes` has the sha of the recipe in force for every camera that has one; `estimate_ns` is how long
+    scoring takes.
 
     Deadlines rank frames of all cameras alike, so a fast camera can't starve a slow one: its younger frames
     have later deadlines. Of a live view (`latest`) only the newest frame is worth scoring.
@@ -97,51 +99,9 @@ def plan(
             ready.append(work)
     ready.sort(key=lambda work: work.frame.decide_by_ns)
     if ready:
-        ready = [work for work in ready if work.camera.recipe == ready[0].camera.recipe][:batch]
+        recipe = recipes[ready[0].camera.name]
+        ready = [work for work in ready if recipes[work.camera.name] == recipe][:batch]
     return Plan(tuple(ready), tuple(refused), tuple(overdue))
-
-
-def load_scorers(settings: Settings, say: Callable[[str], None]) -> dict[str, Scorer]:
-    """Warm scorers by recipe name, for every recipe that can be loaded; `say` hears of the others."""
-    scorers: dict[str, Scorer] = {}
-    for name in dict.fromkeys(camera.recipe for camera in settings.camera):
-        try:
-            scorer = Recipe.load(places.recipes(settings) / name).scorer(
-                device=settings.scoring.device,
-                runtime=settings.scoring.runtime,
-                precision=settings.scoring.precision,
-            )
-        except RecipeError as error:
-            say(str(error))
-            continue
-        scorer.warm_up()
-        scorers[name] = scorer
-    return scorers
-
-
-def usable_cameras(
-    settings: Settings, scorers: Mapping[str, Scorer], say: Callable[[str], None]
-) -> frozenset[str]:
-    """Cameras that can be scored: their recipe is loaded and was trained on the same region."""
-    usable = set()
-    for camera in settings.camera:
-        scorer = scorers.get(camera.recipe)
-        if scorer is None:
-            continue
-        trained = scorer.recipe.roi
-        if (trained is None) != (camera.roi is None):
-            say(
-                f"camera {camera.name!r} {'has' if camera.roi else 'has no'} roi, but recipe "
-                f"{camera.recipe!r} was trained {'with' if trained else 'without'} one: set the same"
-            )
-        elif trained is not None and camera.roi is not None and tuple(trained) != camera.roi:
-            say(
-                f"camera {camera.name!r} has roi {list(camera.roi)}, but recipe {camera.recipe!r} was "
-                f"trained on roi {list(trained)}: set that roi, or train a recipe for this one"
-            )
-            continue
-        usable.add(camera.name)
-    return frozenset(usable)
 
 
 class Scoring:
@@ -154,23 +114,11 @@ class Scoring:
         self._rings = {
             camera.name: Ring(worker.folder, camera.name, worker.session) for camera in self._cameras
         }
-        troubles: list[str] = []
-        self._scorers = load_scorers(settings, troubles.append)
-        self._usable = usable_cameras(settings, self._scorers, troubles.append)
-        for trouble in troubles:
-            worker.log.error("%s", trouble)
-        worker.board.say(worker.name, troubles[0] if troubles else "")
-        missing = sum(1 << i for i, c in enumerate(self._cameras) if c.name not in self._usable)
-        worker.board.write(worker.name, Word.WITHOUT_RECIPE, missing)
-        on_gpu = any(scorer.device.type == "cuda" for scorer in self._scorers.values())
-        self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self._recipes = RecipesInForce(settings, worker.board, str(worker.session), worker.log)
         self._pace = Pace()
-        self._detectors = {
-            camera.name: Detector(self._scorers[camera.recipe].calibration)
-            for camera in self._cameras
-            if camera.name in self._usable and camera.mode is Mode.EVERY_PART
-        }
-        self._tell_drift()
+        self._detectors: dict[str, Detector] = {}
+        for camera in self._cameras:
+            self._meet_recipe(camera)
         self._passed = dict.fromkeys(self._rings, 0)
         self._pass_every = settings.snapshots.pass_every
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -188,6 +136,8 @@ class Scoring:
 
     def run_once(self) -> bool:
         """One plan carried out. Returns whether there was anything to score."""
+        if changed := self._recipes.step():
+            self._meet_recipe(next(camera for camera in self._cameras if camera.name == changed))
         _, bad = queue.drain(self._frames)
         if bad:
             self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
@@ -201,7 +151,7 @@ class Scoring:
                     # A predecessor died between its score and the release.
                     ring.release(frame)
         now = self._clock()
-        todo = plan(waiting, now, self._usable, self._batch, self._pace.estimate_ns)
+        todo = plan(waiting, now, self._in_force, self._batch, self._pace.estimate_ns)
         for work in todo.overdue:
             self._rings[work.camera.name].release(work.frame)
         if any(now < work.frame.decide_by_ns for work in todo.overdue):
@@ -212,9 +162,23 @@ class Scoring:
             self._score(todo.batch)
         return bool(todo.batch)
 
+    def _meet_recipe(self, camera: CameraSettings) -> None:
+        """A camera's parts are judged by another recipe from here on, or by none."""
+        worker, scorers = self._worker, self._recipes.scorers
+        self._in_force = {name: scorer.recipe.sha for name, scorer in scorers.items()}
+        on_gpu = any(scorer.device.type == "cuda" for scorer in scorers.values())
+        self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self._detectors.pop(camera.name, None)
+        if camera.name in scorers and camera.mode is Mode.EVERY_PART:
+            self._detectors[camera.name] = Detector(scorers[camera.name].calibration)
+        self._tell_drift()
+        missing = sum(1 << i for i, camera in enumerate(self._cameras) if camera.name not in scorers)
+        worker.board.write(worker.name, Word.WITHOUT_RECIPE, missing)
+        worker.board.say(worker.name, next(iter(self._recipes.troubles.values()), ""))
+
     def _score(self, batch: Sequence[Work]) -> None:
         started = self._clock()
-        scorer = self._scorers[batch[0].camera.recipe]
+        scorer = self._recipes.scorers[batch[0].camera.name]
         good: list[tuple[Work, Image]] = []
         for work in batch:
             try:
@@ -249,7 +213,7 @@ class Scoring:
             self._worker.log.log(
                 logging.WARNING if worse else logging.INFO,
                 "%s",
-                explain(camera.name, camera.recipe, detector),
+                explain(camera.name, self._recipes.name(camera.name), detector),
             )
             self._tell_drift()
 

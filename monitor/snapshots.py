@@ -14,6 +14,7 @@ import zmq
 
 from monitor import ledger, places, queue
 from monitor.board import Word
+from monitor.changeover import recipe_name
 from monitor.overlay import overlay
 from monitor.queue import BadMessage, SnapshotParts
 from monitor.ring import Closed, Ring
@@ -86,7 +87,10 @@ class SnapshotWriter:
         frame, scored = ring.frame(parts.frame), ring.scored(parts.frame)
         if frame is None or scored is None:
             raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} has left the ring")
-        event = ledger.event(self._settings.prefix, str(self._worker.session), camera, frame, closed, scored)
+        recipe = recipe_name(self._worker.board, camera, scored.recipe_sha)
+        event = ledger.event(
+            self._settings.prefix, str(self._worker.session), camera, recipe, frame, closed, scored
+        )
         if event.snapshot is None:
             raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} has no snapshot path")
         drawn = overlay(
@@ -95,7 +99,7 @@ class SnapshotWriter:
             score=scored.score,
             threshold=scored.threshold,
             verdict=closed.verdict.word,
-            recipe=camera.recipe,
+            recipe=recipe,
             camera=camera.name,
             frame=frame.number,
             captured_utc=rfc3339(frame.captured_utc_ns),

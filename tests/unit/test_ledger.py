@@ -137,23 +137,23 @@ def test_which_cameras_publish_their_passes() -> None:
 def test_the_event_carries_the_score_only_when_the_verdict_is_the_scorers() -> None:
     judged = decide(frame(), True, scored(2.0), at(1101))
     assert judged is not None
-    told = event("p/l", "s", CAMERA, frame(), judged, scored(2.0)).payload(400)
+    told = event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
     assert (told["verdict"], told["score"], told["threshold"]) == ("reject", 2.0, 1.0)
     assert told["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
     assert told["recipe_sha"] == "cd" * 32
 
     late = decide(frame(), True, None, at(DECIDE_BY))
     assert late is not None
-    told = event("p/l", "s", CAMERA, frame(), late, scored(2.0)).payload(400)
+    told = event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
     assert (told["verdict"], told["reason"]) == ("uninspected", "deadline")
     assert told["score"] is told["threshold"] is told["snapshot"] is told["recipe_sha"] is None
 
 
 def test_a_repeat_of_an_event_has_the_same_id_and_other_frames_have_others() -> None:
     closed = Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0)
-    one = event("p/l", "s", CAMERA, frame(), closed, scored(0.5))
-    assert one.event_id == event("p/l", "s", CAMERA, frame(), closed, scored(0.5)).event_id
-    assert one.event_id != event("p/l", "t", CAMERA, frame(), closed, scored(0.5)).event_id
+    one = event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5))
+    assert one.event_id == event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
+    assert one.event_id != event("p/l", "t", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
 
 
 @given(st.lists(st.sampled_from(list(Verdict)), max_size=50))

@@ -7,7 +7,7 @@ from monitor.scoring import Pace, Work, plan
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason
 
-ALL = frozenset({"top", "side", "live"})
+ALL = dict.fromkeys(("top", "side", "live"), "a" * 64)
 
 
 def camera(name: str, **more: object) -> CameraSettings:
@@ -37,9 +37,10 @@ def test_a_slow_camera_is_served_though_a_fast_one_never_rests() -> None:
 
 
 def test_a_batch_is_of_one_recipe() -> None:
-    other = camera("side", recipe="other")
-    waiting = [work(TOP, 1, 100), work(other, 1, 101), work(TOP, 2, 102)]
-    assert names(plan(waiting, 0, ALL, 16).batch) == [("top", 1), ("top", 2)]
+    waiting = [work(TOP, 1, 100), work(SIDE, 1, 101), work(TOP, 2, 102)]
+    assert names(plan(waiting, 0, ALL, 16).batch) == [("top", 1), ("side", 1), ("top", 2)]
+    newer = {**ALL, "side": "b" * 64}
+    assert names(plan(waiting, 0, newer, 16).batch) == [("top", 1), ("top", 2)]
 
 
 def test_overdue_frames_are_let_go() -> None:
@@ -58,7 +59,7 @@ def test_of_a_live_view_only_the_newest_frame_is_scored() -> None:
 
 
 def test_a_camera_without_its_recipe_is_told_apart() -> None:
-    todo = plan([work(TOP, 1, 100), work(SIDE, 1, 100)], 0, frozenset({"side"}), 16)
+    todo = plan([work(TOP, 1, 100), work(SIDE, 1, 100)], 0, {"side": "a" * 64}, 16)
     assert [(one.camera.name, reason) for one, reason in todo.refused] == [("top", Reason.NO_RECIPE)]
     assert names(todo.batch) == [("side", 1)]
 
