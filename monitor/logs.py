@@ -1,4 +1,5 @@
-"""One line an event on stderr, for journald and for people; a message that repeats is held back.
+"""One line an event on stderr, for journald with its level and for people with a time; a message that repeats
+is held back.
 
 Must never block a worker and never print a traceback for what a person can fix.
 """
@@ -15,10 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import TracebackType
 
 _WINDOW_NS = 60_000_000_000
 _BURST = 5
 _MOST_WAITING = 1000
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+"""Python's levels as syslog's, which journald takes from a line's beginning (sd-daemon(3))."""
 
 
 class RateLimit(logging.Filter):
@@ -77,7 +81,7 @@ def configure(level: int = logging.INFO) -> None:
     A thread of its own writes them, since a terminal that was stopped or a pipe that nobody reads would
     otherwise stop the line.
     """
-    under_journald = "JOURNAL_STREAM" in os.environ
+    under_journald = is_journal(sys.stderr.fileno())
     lines: queue.Queue[logging.LogRecord] = queue.Queue(_MOST_WAITING)
     handler = _Dropping(lines)
     handler.addFilter(RateLimit())
@@ -88,14 +92,35 @@ def configure(level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    threading.Thread(target=_write, args=(lines, sys.stderr.fileno()), daemon=True).start()
+    threading.Thread(target=_write, args=(lines, sys.stderr.fileno(), under_journald), daemon=True).start()
     atexit.register(handler.wait, 0.3)
+    if under_journald:
+        sys.excepthook = _tell_uncaught
 
 
-def _write(lines: queue.Queue[logging.LogRecord], stderr: int) -> None:
+def is_journal(stream: int) -> bool:
+    """Whether that file descriptor leads to journald: it says which one does (systemd.exec(5))."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    status = os.fstat(stream)
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))
+
+
+def line_of(record: logging.LogRecord, for_journal: bool) -> bytes:
+    """What is written for a formatted record: always one line, so that no event falls into several."""
+    text = " | ".join(part.rstrip() for part in record.getMessage().splitlines() if part.strip())
+    level = f"<{_PRIORITIES.get(record.levelno, 6)}>" if for_journal else ""
+    return f"{level}{text}\n".encode(errors="replace")
+
+
+def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A fault of our own, with its traceback, is one event too."""
+    logging.getLogger("line-monitor").critical("ended by a fault", exc_info=(kind, error, trace))
+
+
+def _write(lines: queue.Queue[logging.LogRecord], stderr: int, for_journal: bool) -> None:
     """Writes lines as they come, past Python's own buffers, whose locks would hold up the exit."""
     while True:
-        text = (lines.get().getMessage() + "\n").encode(errors="replace")
+        text = line_of(lines.get(), for_journal)
         # A reader that went away takes its lines with it; there is nobody else to tell.
         with contextlib.suppress(OSError):
             while text:

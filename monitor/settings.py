@@ -256,10 +256,20 @@ class _Credentials(InitSettingsSource):
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
         if folder:
             for credential, (table, key) in _CREDENTIALS.items():
-                file = Path(folder) / credential
-                if file.is_file():
-                    found[table] = {key: file.read_text().strip()}
+                # Empty stands for none: so the unit can name a file that need not be there.
+                if secret := _secret(Path(folder) / credential):
+                    found[table] = {key: secret}
         super().__init__(settings_cls, init_kwargs=found)
+
+
+def _secret(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(f"credential {file}: {why}; give it to the user that runs this") from None
 
 
 def find(config: Path | None) -> Path:

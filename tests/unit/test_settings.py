@@ -216,3 +216,19 @@ def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> N
             assert set(shown_row) == set(row), table
             for key, value in row.items():
                 assert key in examples or shown_row[key] == value, f"{table}.{key}"
+
+
+def test_an_empty_credential_is_none_and_an_unreadable_one_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "line.toml"
+    config.write_text('[line]\n[mqtt]\npassword = "in-the-file"\n')
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "mqtt_password").write_text("\n")
+    password = load(config).mqtt.password
+    assert password is not None
+    assert password.get_secret_value() == "in-the-file"
+    (tmp_path / "mqtt_password").unlink()
+    (tmp_path / "mqtt_password").mkdir()
+    with pytest.raises(SettingsError, match=r"credential .*mqtt_password: Is a directory; give it"):
+        load(config)
