@@ -50,8 +50,9 @@ mkdir "$work/tree" "$target/wheels"
 say "gathering wheels for $("$python" --version) in $target/wheels"
 "$work/venv/bin/python" -m pip wheel --quiet --disable-pip-version-check $own_only \
     --wheel-dir "$target/wheels" "$work/tree${extras:+[$extras]}"
+"$python" -c 'import platform, sys; print("%d.%d" % sys.version_info[:2], platform.machine())' >"$target/wheels/made-for"
 mkdir "$target/config" "$target/deploy"
 cp -r "$tree/config/." "$target/config/"
-cp "$here"/*.sh "$here"/*.service "$here"/*.json "$here"/*.yml "$here/README.md" "$target/deploy/"
+cp -r "$here/." "$target/deploy/"
 find "$target" -name __pycache__ -type d -prune -exec rm -rf {} +
 say "done: $(du -sh "$target" | cut -f1); on the line PC: sudo bash $(basename "$target")/deploy/install.sh${extras:+ --extras $extras}"

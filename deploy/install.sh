@@ -125,6 +125,9 @@ install_program() {
         if [ -f "$tree/pyproject.toml" ]; then "$python" -m venv "$work/venv"; else wheels=$tree/wheels; fi
     fi
     wheel=$(own_wheel)
+    if [ -n "$wheels" ] && [ -f "$wheels/made-for" ] && [ "$(cat "$wheels/made-for")" != "$version $(uname -m)" ]; then
+        fail "$wheels is for Python $(cat "$wheels/made-for"), here it is $version $(uname -m): make it anew, or set --python"
+    fi
     # The wheel's files, not the archive, which has the time of its making in it.
     wanted=$({
         "$python" -c 'import sys, zipfile
@@ -149,6 +152,8 @@ for item in sorted(zipfile.ZipFile(sys.argv[1]).infolist(), key=lambda item: ite
         "$python" -m venv "$fresh"
         if [ -n "$packages" ]; then
             [ -d "$packages" ] || fail "no folder $packages; --packages names a site-packages folder"
+            # The old one that a new environment brings along would hide that of the others.
+            "$fresh/bin/python" -m pip uninstall --quiet --yes setuptools
             (cd "$packages" && pwd) >"$(echo "$fresh"/lib/python3*/site-packages)/borrowed.pth"
         fi
     fi
@@ -198,7 +203,7 @@ install_unit() {
     mkdir -p "$root$units"
     install -m 0644 "$here/$unit" "$root$units/$unit"
     version=$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p' || true)
-    rm -rf "${root:?}$units/$unit.d"
+    rm -rf "$root$units/$unit.d"
     if [ "${version:-0}" -ge 254 ]; then
         mkdir -p "$root$units/$unit.d"
         printf '[Service]\nRestartSec=1\nRestartSteps=5\nRestartMaxDelaySec=30\n' >"$root$units/$unit.d/backoff.conf"
@@ -252,8 +257,8 @@ uninstall_all() {
     if cmp -s "$root$settings/line.toml" "$root$home/line.toml.shipped"; then rm -f "$root$settings/line.toml"; fi
     rm -f "$root$settings/line.toml.new"
     if [ "$(readlink "$root$command" 2>/dev/null)" = "$home/venv/bin/line-monitor" ]; then rm -f "$root$command"; fi
-    rm -rf "${root:?}$home" "${root:?}$cache" "${root:?}$units/$unit" "${root:?}$units/$unit.d"
-    if [ -n "$purge" ]; then rm -rf "${root:?}$settings" "${root:?}$data"; fi
+    rm -rf "$root$home" "$root$cache" "$root$units/$unit" "$root$units/$unit.d"
+    if [ -n "$purge" ]; then rm -rf "$root$settings" "$root$data"; fi
     local left
     for left in "$settings" "$data" "$units" "$(dirname "$units")"; do
         rmdir "$root$left" 2>/dev/null || true
