@@ -28,6 +28,7 @@ import cv2
 from monitor.believed_time import BelievedUtc
 from monitor.frame import Image
 from monitor.settings import SnapshotSettings
+from monitor.whole_file import WRITING
 
 GB = 1_000_000_000
 RESCAN_NS = 300 * 1_000_000_000
@@ -36,6 +37,7 @@ SLICE = 500
 """Directory entries looked at in one `step`, some 5 ms of work."""
 SCAN_BUDGET_NS = 200_000_000
 """How long one `prune` reads the folder at most."""
+_LEFT_OVER_NS = 3600 * 1_000_000_000
 MOST_DELETED = 500
 """Sets that one `prune` deletes at most."""
 
@@ -281,7 +283,13 @@ class SnapshotFolder:
                 yield day, key
 
     def _is_labelled(self, day: str, key: str, known: _Set) -> bool:
-        """Read from the file when it has changed since: labels are written by others."""
+        """Read from the file when it has changed since: labels are written by others.
+
+        A label that was seen is believed until the next scan: among thousands of labelled sets the few others
+        must be found without opening each one.
+        """
+        if known.labelled:
+            return True
         file = self._root / day / f"{key}.json"
         try:
             mtime_ns = file.stat().st_mtime_ns
@@ -386,9 +394,17 @@ class SnapshotFolder:
                     # One line, one writer: another's temporary file is a dead one's.
                     with contextlib.suppress(FileNotFoundError):
                         Path(entry.path).unlink()
+                elif entry.name.startswith(WRITING):
+                    self._remove_left_over(entry)
         if seen == 0:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+    def _remove_left_over(self, entry: os.DirEntry[str]) -> None:
+        """A label that was never whole; one that is being written is a moment old."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._believed.now_ns() - entry.stat(follow_symlinks=False).st_mtime_ns > _LEFT_OVER_NS:
+                Path(entry.path).unlink()
 
     def _replace(self, day: str, fresh: _Day) -> None:
         before = self._days.pop(day, OrderedDict())

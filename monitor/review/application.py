@@ -56,6 +56,6 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
     view = LineView(settings, runtime)
     recipes = places.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
-    TodayPages(app, settings, recipes, index, view, Recalibration(recipes, files))
+    TodayPages(app, recipes, index, view, Recalibration(recipes, files))
     app.add_url_rule("/alive", "alive", lambda: ("alive\n", 200, {"Content-Type": "text/plain"}))
     return Application(app, index)

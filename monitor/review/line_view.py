@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from monitor import places
+from monitor import changeover, places
 from monitor.board import Board, CameraState, Word
 from monitor.frame import Frame, Image, viewable
 from monitor.metrics import Counts, counts
 from monitor.ring import SLOTS, Ring, RingError
-from monitor.settings import Settings
+from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Verdict
 from monitor.worker import PUBLISH, capture_name, roll
 
@@ -88,6 +88,11 @@ class LineView:
                 utc=utc,
             )
 
+    def recipe(self, camera: CameraSettings) -> str:
+        """The name of the recipe that judges a camera's parts now; where no line runs, the settings'."""
+        with self._board() as board:
+            return camera.recipe if board is None else changeover.recipe_name(board, camera, sha="")
+
     def newest(self, camera: str) -> tuple[Frame, Image] | None:
         """A camera's newest frame, as scorers see it, uint8 (H, W, 3) BGR or (H, W); None when there is none.
 
@@ -108,13 +113,15 @@ class LineView:
         return None
 
     def passed_scores(self, camera: str) -> list[float]:
-        """Scores of the camera's last passed parts, newest first."""
+        """Scores of the last passed parts that one recipe judged, newest first."""
         with self._ring(camera) as ring:
             if ring is None:
                 return []
             last = ring.last_frame()
             scored = (ring.scored(number) for number in range(last, max(0, last - SCORES_LOOKED_AT), -1))
-            return [found.score for found in scored if found is not None and found.verdict is Verdict.PASS]
+            passed = [found for found in scored if found is not None and found.verdict is Verdict.PASS]
+            # Scores of another recipe, from before a changeover, are on another scale.
+            return [found.score for found in passed if found.recipe_sha == passed[0].recipe_sha]
 
     def _camera(self, board: Board, place: int) -> CameraView:
         camera = self._settings.camera[place]
@@ -127,7 +134,7 @@ class LineView:
             newest = ring.frame(ring.last_frame()) if ring is not None else None
             return CameraView(
                 camera.name,
-                camera.recipe,
+                changeover.recipe_name(board, camera, sha=""),
                 state.word,
                 self._said(board, worker),
                 counts(ring) if ring is not None else None,

@@ -42,9 +42,9 @@ class LivePages:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._view, self._scorers, self._clock = view, scorers, clock
-        self._recipes = {camera.name: camera.recipe for camera in settings.camera}
+        self._cameras = {camera.name: camera for camera in settings.camera}
         self._made: dict[tuple[str, bool], _Made] = {}
-        self._making = {name: threading.Lock() for name in self._recipes}
+        self._making = {name: threading.Lock() for name in self._cameras}
         app.add_url_rule("/live", "live", self._live)
         app.add_url_rule("/live/status", "live_status", self._status)
         app.add_url_rule("/live/<camera>.jpg", "live_picture", self._picture)
@@ -56,7 +56,7 @@ class LivePages:
         return render_template("status.html", status=self._view.status())
 
     def _picture(self, camera: str) -> AnyResponse:
-        if camera not in self._recipes:
+        if camera not in self._cameras:
             abort(HTTPStatus.NOT_FOUND, "There is no such camera.")
         heated = request.args.get("heat") == "1"
         # Who comes while a picture is made gets that one.
@@ -78,7 +78,7 @@ class LivePages:
     def _heated(self, camera: str, found: tuple[Frame, Image]) -> Image:
         image = found[1]
         try:
-            with self._scorers.of(self._recipes[camera]) as scorer:
+            with self._scorers.of(self._view.recipe(self._cameras[camera])) as scorer:
                 result = scorer.score([image])[0]
                 return panel(image, result.anomaly_map, scorer.threshold)
         except RecipeError as error:

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from waitress.server import create_server
 
 from monitor.review.access import is_local, refusal
 from monitor.review.application import MOST_BODY, build
+from monitor.review.patience import Patience
 from monitor.settings import Settings
 from monitor.worker import Worker
 
@@ -25,6 +27,7 @@ _NICENESS = 10
 _THREADS = 4
 _CONNECTIONS = 64
 _IDLE_S = 15
+_REQUEST_S = 20.0
 _RETRY_S = 5.0
 _LOOK_EVERY_S = 5.0
 _PROMISE_S = 30.0
@@ -37,16 +40,21 @@ class ReviewError(Exception):
 class Server:
     """The page on its port; `with Server(settings) as server:` serves it. Raises ReviewError."""
 
-    def __init__(self, settings: Settings, runtime: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, runtime: Path | None = None, *, request_s: float = _REQUEST_S
+    ) -> None:
         if (why := refusal(settings.review)) is not None:
             raise ReviewError(why)
         self._application = build(settings, runtime)
         # waitress warns of every request that waits; who overruns the page can't fill the log.
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)
         host, port = settings.review.host, settings.review.port
+        connections: dict[int, Any] = {}
+        self._patience = Patience(connections, request_s)
         try:
             self._server = create_server(
                 self._application.wsgi,
+                map=connections,
                 host=host,
                 port=port,
                 threads=_THREADS,
@@ -69,11 +77,13 @@ class Server:
 
     def __enter__(self) -> Server:
         self._application.index.start()
+        self._patience.start()
         threading.Thread(target=self._server.run, name="http", daemon=True).start()
         return self
 
     def __exit__(self, *trouble: object) -> None:
         self._application.index.stop()
+        self._patience.stop()
         self._server.close()
 
     @property

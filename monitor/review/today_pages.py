@@ -22,7 +22,6 @@ from monitor.review.labels import Label
 from monitor.review.line_view import LineView
 from monitor.review.recalibration import MOST_OF_A_LABEL, Recalibration, RecalibrationError, State
 from monitor.review.snapshot_files import CAMERA, DAY, Key
-from monitor.settings import Settings
 
 
 class TodayPages:
@@ -31,14 +30,13 @@ class TodayPages:
     def __init__(
         self,
         app: Flask,
-        settings: Settings,
         recipes: Path,
         index: Index,
         view: LineView,
         recalibration: Recalibration,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._settings, self._recipes, self._index, self._view = settings, recipes, index, view
+        self._recipes, self._index, self._view = recipes, index, view
         self._recalibration, self._utc_ns = recalibration, utc_ns
         self._log = logging.getLogger(__name__)
         app.add_url_rule("/today", "today", self._today)
@@ -54,6 +52,7 @@ class TodayPages:
         if not DAY.fullmatch(day):
             abort(HTTPStatus.BAD_REQUEST, "day: not a day.")
         entries = list(self._index.matching(Filters(day=day, verdict="reject")))
+        is_today = day == today(self._utc_ns())
         by_camera: dict[str, Counter[str]] = {}
         by_recipe: dict[str, dict[str, list[float]]] = {}
         for entry in entries:
@@ -61,25 +60,33 @@ class TodayPages:
             kind = about.label.value if about.label else "unlabelled"
             by_camera.setdefault(entry.key.camera, Counter())[kind] += 1
             by_recipe.setdefault(about.recipe, {}).setdefault(kind, []).append(entry.key.score)
-        wanted = {*by_recipe, *(camera.recipe for camera in self._settings.camera)}
+        status = self._view.status()
+        judging = {camera.name: camera.recipe for camera in status.cameras}
+        wanted = {*by_recipe, *judging.values()}
         return render_template(
             "today.html",
             day=day,
             days=self._index.days(),
             by_camera=dict(sorted(by_camera.items())),
             labels=Label,
-            status=self._view.status(),
+            status=status,
             recipes=[
-                self._of_recipe(name, by_recipe.get(name, {}), day == today(self._utc_ns()))
+                self._of_recipe(
+                    name,
+                    by_recipe.get(name, {}),
+                    [camera for camera, judge in judging.items() if judge == name] if is_today else [],
+                )
                 for name in sorted(wanted - {""})
             ],
             unread=self._index.unread,
         )
 
-    def _of_recipe(self, name: str, rejected: dict[str, list[float]], live: bool) -> dict[str, object]:
+    def _of_recipe(
+        self, name: str, rejected: dict[str, list[float]], cameras: Sequence[str]
+    ) -> dict[str, object]:
+        """What the page shows of one recipe; `cameras` are those whose last passed parts count as its own."""
         calibration = self._calibration(name)
-        cameras = [camera.name for camera in self._settings.camera if camera.recipe == name]
-        passed = [score for camera in cameras for score in self._view.passed_scores(camera)] if live else []
+        passed = [score for camera in cameras for score in self._view.passed_scores(camera)]
         kinds = (*Label, "unlabelled")
         rows: dict[str, dict[str, Sequence[float]]] = {
             "Good images at calibration, and parts that passed lately": {

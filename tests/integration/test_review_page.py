@@ -12,8 +12,10 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as Tab
 
+from monitor.recipe import Recipe
 from monitor.review.access import hash_password
-from monitor.review.snapshot_files import Key
+from monitor.review.labels import Label, Said
+from monitor.review.snapshot_files import Key, SnapshotFiles
 from tests.real.reviewed import Page, write_snapshots
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -61,6 +63,10 @@ def tab(browser: Browser) -> Iterator[Tab]:
 def labels(data: Path, key: Key) -> list[str]:
     document = json.loads((data / "snapshots" / f"{key.path}.json").read_text())
     return [entry["label"] for entry in document["labels"]]
+
+
+def label(data: Path, key: Key, word: str) -> None:
+    SnapshotFiles(data / "snapshots").label(key, Said(Label(word), "test"))
 
 
 def await_page(tab: Tab, selector: str) -> None:
@@ -133,6 +139,40 @@ def test_the_slider_lays_the_heatmap_over_the_frame(
     assert heatmap.evaluate("image => image.style.opacity") == "0"
     tab.keyboard.press(" ")
     assert heatmap.evaluate("image => image.style.opacity") == "0.6"
+
+
+def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_path: Path, tab: Tab) -> None:
+    keys = write_snapshots(tmp_path / "data", 6)
+    recipe = tmp_path / "data/recipes/plate"
+    document = json.loads((recipe / "recipe.json").read_text())
+    for calibration in document["calibration"].values():
+        # As if parts had come to look a little different: every part is rejected.
+        calibration["scores"] = [score / 3 for score in calibration["scores"]]
+        calibration["threshold"] /= 3
+    (recipe / "recipe.json").write_text(json.dumps(document))
+    for number, key in enumerate(keys):
+        label(tmp_path / "data", key, "overkill" if number % 2 else "defect")
+    before = Recipe.load(recipe)
+    with Page(tmp_path / "data") as page:
+        tab.goto(f"{page.address}/today")
+        assert "3 of 6 labelled rejects were overkill (50 %)" in tab.inner_text("main")
+        assert tab.locator("svg.plot rect.overkill").count() > 0
+        tab.get_by_role("link", name="Use these overkills").click()
+        tab.get_by_role("button", name="Show the effect").click()
+        await_page(tab, "#effects")
+        rows = [row.split("\t") for row in tab.locator("#effects tr").all_inner_texts()[1:]]
+        assert [row[0] for row in rows] == ["real defect", "overkill", "unsure"]
+        assert rows[1][1:3] == ["3", "3"]
+        assert int(rows[1][3]) < 3
+        assert "the promise holds on" in tab.inner_text("main")
+        assert Recipe.load(recipe).sha == before.sha
+        tab.get_by_role("button", name="Accept the new threshold").click()
+        await_page(tab, "[role=status]")
+        assert "Accepted" in tab.inner_text("[role=status]")
+        tab.goto("about:blank")
+    after = Recipe.load(recipe).document.calibration["torch-f32"]
+    assert after.threshold > before.document.calibration["torch-f32"].threshold
+    assert len(after.added) == 3
 
 
 @pytest.mark.parametrize("width", [1280, 800])

@@ -310,6 +310,36 @@ def test_one_folder_that_cannot_be_deleted_does_not_keep_the_others(tmp_path: Pa
         subprocess.run(["chattr", "-i", str(stuck)], check=True)
 
 
+def test_a_label_that_was_never_whole_is_removed_and_one_being_written_is_not(tmp_path: Path) -> None:
+    jpg = put_set(tmp_path, NOW)
+    old, fresh = (jpg.parent / f".writing-{name}" for name in ("old", "fresh"))
+    for file, age_s in ((old, 7200), (fresh, 5)):
+        file.write_text("{")
+        os.utime(file, ns=(ns(NOW) - age_s * 10**9,) * 2)
+    folder, _ = folder_at(tmp_path)
+    folder.prune()
+    assert not old.exists()
+    assert fresh.exists()
+
+
+def test_thousands_of_labelled_sets_do_not_slow_each_write_at_the_limit(tmp_path: Path) -> None:
+    """They are the oldest, so whoever looks for something to delete meets them first, every time."""
+    for n in range(1500):
+        put_set(tmp_path, NOW - timedelta(days=1, seconds=n), n, labels=("overkill",))
+    for n in range(40):
+        put_set(tmp_path, NOW - timedelta(seconds=n), n)
+    total = sum(file.stat().st_size for file in tmp_path.rglob("*.*"))
+    folder, clock = folder_at(tmp_path, SnapshotSettings(min_free_gb=0, max_gb=total / 1e9))
+    folder.prune()
+    folder.write(path_at(clock.moment, 9000), OVERLAY, FRAME, PAYLOAD)
+    started = time.process_time()
+    for n in range(10):
+        folder.write(path_at(clock.moment, 9001 + n), OVERLAY, FRAME, PAYLOAD)
+    assert time.process_time() - started < 0.2
+    assert len(list(tmp_path.rglob("*_9*_0.02.json"))) >= 11
+    assert sum("overkill" in file.read_text() for file in tmp_path.rglob("*.json")) == 1500
+
+
 def test_a_hundred_thousand_files_do_not_stall_the_writer(tmp_path: Path) -> None:
     moment = NOW - timedelta(days=2)
     for hundred in range(340):

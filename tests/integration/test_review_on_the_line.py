@@ -1,0 +1,135 @@
+"""The review page beside a running line: it shows the line, and the line does not feel it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tests.real.line import Line
+from tests.real.mosquitto import Mosquitto
+from tests.real.parts_folder import write_parts
+from tests.real.reviewed import free_port
+
+CAMERA = """
+[[camera]]
+name = "top"
+source = "folder://{folder}?fps=10&loop=1"
+recipe = "plate"
+deadline_ms = 1000
+"""
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def shows(port: int) -> bool:
+    try:
+        return get(port, "/live/top.jpg")[0] == 200
+    except OSError:
+        return False
+
+
+@contextmanager
+def asked(port: int, rate: float) -> Iterator[list[int]]:
+    """So many requests a second from four clients; their answers' status codes."""
+    ended, answers = threading.Event(), list[int]()
+
+    def ask(first: float) -> None:
+        due = time.monotonic() + first
+        while not ended.is_set():
+            for path in ("/", "/live/status", "/live/top.jpg", "/today"):
+                try:
+                    answers.append(get(port, path)[0])
+                except OSError:
+                    answers.append(0)
+                due += 4 / rate
+                ended.wait(max(0.0, due - time.monotonic()))
+
+    threads = [threading.Thread(target=ask, args=(n / rate,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def latencies_ms(line: Line, seconds: float) -> list[float]:
+    """From capture to sent, of the frames captured from now on."""
+    ring = line.ring("top")
+    try:
+        first = ring.last_frame() + 1
+        time.sleep(seconds)
+        found = []
+        for number in range(first, ring.last_frame() - 2):
+            frame, sent_ns = ring.frame(number), ring.sent_ns(number)
+            assert frame is not None
+            if sent_ns:
+                found.append((sent_ns - frame.captured_ns) / 1e6)
+        return found
+    finally:
+        ring.close()
+
+
+def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(
+    tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
+) -> None:
+    write_parts(tmp_path / "parts", 20, 4)
+    config = write_config(CAMERA.format(folder=tmp_path / "parts"))
+    port = free_port()
+    config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        line.wait_for(lambda: shows(port), 30, "live picture")
+        pictures = set()
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            status, content = get(port, "/live/top.jpg")
+            assert status == 200
+            pictures.add(content)
+            time.sleep(0.1)
+        assert len(pictures) >= 4, "a few frames a second"
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert min(picture.shape[:2]) > 100
+        words = get(port, "/live/status")[1].decode()
+        assert "Ready: the line may run" in words
+        assert 'class="state up"' in words
+        line.wait_for(lambda: b"top" in get(port, "/")[1], 20, "reject on the wall")
+        assert os.getpriority(os.PRIO_PROCESS, line.pid("review")) >= 10
+
+        quiet = latencies_ms(line, 3)
+        with asked(port, 200) as answers:
+            loaded = latencies_ms(line, 3)
+        assert answers.count(200) > 0.9 * len(answers) > 0
+        calm, busy = statistics.median(quiet), statistics.median(loaded)
+        print(f"{len(answers) / 3:.0f} requests a second; {calm:.1f} ms without them, {busy:.1f} ms with")
+        assert len(loaded) >= 20
+        assert busy < 2 * calm + 30
+        assert max(loaded) < 1000
+
+        before = time.monotonic()
+        dead = line.pid("review")
+        os.kill(dead, signal.SIGKILL)
+        line.wait_for(lambda: line.pid("review") != dead and shows(port), 30, "the page again")
+        told = [message.payload for message in line.witness.heard("status", since=before)]
+        assert all(payload["ready"] and payload["state"] == "inspecting" for payload in told)
