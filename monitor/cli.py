@@ -135,6 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--csv", action="store_true", help="with a header; gaps and sessions go to stderr")
     journal.set_defaults(handler=_journal)
 
+    bench = commands.add_parser("bench", help="how fast this machine scores, carries and publishes")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="the figures for programs")
+    bench.add_argument("--teacher", default="resnet18", metavar="NAME", help="architecture (resnet18)")
+    bench.add_argument("--size", type=_positive, default=256, metavar="PX", help="network input (256)")
+    bench.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 (auto)")
+    bench.add_argument("--fps", type=_positive, default=5, metavar="N", help="of the line's camera (5)")
+    bench.add_argument("--seconds", type=_positive, default=40, metavar="N", help="about, to measure (40)")
+    bench.set_defaults(handler=_bench)
+
     run = commands.add_parser("run", help="the service: cameras to verdicts, until stopped")
     run.set_defaults(handler=_run)
 
@@ -379,6 +388,33 @@ def _evaluate(options: argparse.Namespace) -> int:
         except OSError as error:
             return _fail(f"{options.json}: {error.strerror}")
     return _fail("\n".join(found.failed.values())) if found.failed else 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    import functools
+
+    from monitor.bench.command import bench
+    from monitor.bench.line import LineBenchError
+    from monitor.recipe import RecipeError
+    from monitor.ring import RingError
+    from monitor.teacher import TeacherError, architecture_of
+    from monitor.training import TrainingError
+
+    try:
+        bench(
+            architecture=architecture_of(options.teacher),
+            size=options.size,
+            device=options.device,
+            fps=options.fps,
+            seconds=options.seconds,
+            file=options.json,
+            say=functools.partial(print, flush=True),
+        )
+    except (RecipeError, RingError, LineBenchError, TeacherError, TrainingError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or options.json}: {error.strerror}")
+    return 0
 
 
 def _teacher_list(options: argparse.Namespace) -> int:

@@ -6,19 +6,14 @@ and compares every verdict with what was really on the conveyor. Nothing here is
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -32,6 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from drivers import simulated
 from monitor import places
+from monitor.embedded_broker import embedded_broker
 from monitor.ring import Ring, RingError
 from monitor.settings import CameraSettings, Settings, load
 from monitor.verdict import Verdict
@@ -81,7 +77,7 @@ def demo(seconds: int, keep: Path | None) -> int:
 
 
 def _run(seconds: int, folder: Path) -> int:
-    with _broker() as port:
+    with embedded_broker() as port:
         file = _write_settings(folder, port)
         settings = load(file)
         for recipe in dict.fromkeys(camera.recipe for camera in settings.camera):
@@ -285,35 +281,6 @@ class Witness:
         elif payload["frame"] not in (seen := self.rejected.setdefault(payload["camera"], set())):
             seen.add(payload["frame"])
             self._heard.put(payload)
-
-
-@contextmanager
-def _broker() -> Iterator[int]:
-    """An MQTT broker on a free port of this machine alone, in a thread of its own."""
-    from amqtt.broker import Broker
-
-    for name in ("amqtt", "transitions", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    broker = Broker(
-        {
-            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
-            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-        },
-        loop=loop,
-    )
-    asyncio.run_coroutine_threadsafe(broker.start(), loop).result(20)
-    try:
-        yield port
-    finally:
-        asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(20)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
 
 
 def _await(condition: Callable[[], bool], within_s: float, otherwise: str) -> None:

@@ -1,0 +1,76 @@
+"""`line-monitor bench`: the measurements one after the other, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from monitor.bench import line, scoring, transport
+from monitor.whole_file import write_whole
+
+SCHEMA = 1
+
+
+def bench(
+    *,
+    architecture: str,
+    size: int,
+    device: str,
+    fps: int,
+    seconds: float,
+    file: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Takes about `seconds`, and some twenty more to start and stop the line.
+
+    Raises RecipeError, RingError, line.LineBenchError, and OSError when `file` can't be written.
+    """
+    machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    say(f"{architecture}, {size}x{size}, {device} on {machine}, torch {torch.__version__}")
+    say("")
+    say("scoring       batch   ms a frame   x arithmetic limit   preparing 1920x1080, ms")
+    rows = []
+    for row in scoring.measure(architecture, size, device, 0.4 * seconds):
+        rows.append(row)
+        way = f"{row.runtime}-{row.precision}"
+        say(f"{way:<14}{row.batch:>5}{row.ms_per_frame:>13.2f}{row.ratio:>21.2f}{row.prepare_ms:>26.2f}")
+    say("")
+    say("transport     ms a frame   x plain copy   of one core at 30 a second")
+    carried = []
+    with tempfile.TemporaryDirectory(prefix="line-monitor-bench-") as folder:
+        for height, width in transport.SIZES:
+            carry = transport.measure(height, width, Path(folder), 0.05 * seconds)
+            carried.append(carry)
+            frame = f"{width}x{height}"
+            say(f"{frame:<14}{carry.ms:>10.3f}{carry.ratio:>15.2f}{carry.core_share_at_30:>29.1%}")
+    say("")
+    with tempfile.TemporaryDirectory(prefix="line-monitor-bench-") as folder:
+        whole = line.measure(Path(folder), size, device, fps, 0.4 * seconds)
+    scored = rows[0].ms_per_frame + rows[0].prepare_ms
+    say(
+        f"whole line, one camera of {fps} a second: {whole.frames} frames, {whole.uninspected} uninspected; "
+        f"capture to publish p50 {whole.p50_ms:.1f} ms ({whole.p50_ms / scored:.2f} x scoring alone), "
+        f"p99 {whole.p99_ms:.1f} ms"
+    )
+    if file is not None:
+        tree = {
+            "schema": SCHEMA,
+            "architecture": architecture,
+            "size": size,
+            "device": device,
+            "machine": machine,
+            "torch": str(torch.__version__),
+            "scoring": [{**asdict(row), "ratio": row.ratio} for row in rows],
+            "transport": [
+                {**asdict(row), "ratio": row.ratio, "core_share_at_30": row.core_share_at_30}
+                for row in carried
+            ],
+            "line": {**asdict(whole), "fps": fps, "p50_ratio": whole.p50_ms / scored},
+        }
+        write_whole(file, (json.dumps(tree, indent=1) + "\n").encode())

@@ -1,0 +1,125 @@
+"""How fast a teacher and student pair scores frames here, beside what the arithmetic allows.
+
+Measures only; chooses nothing. The pair is untrained: the time does not depend on what the weights are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from monitor.images import prepare
+from monitor.runtime import F16, TORCH, Network, choose_device, precisions
+from monitor.teacher import build_trunk
+
+BATCHES = (1, 2, 4, 8)
+_MATRIX = 2048
+_FRAME = (1080, 1920, 3)
+
+
+@dataclass(frozen=True)
+class ScoringRow:
+    """One way of running; times in milliseconds, medians."""
+
+    runtime: str
+    precision: str
+    batch: int
+    ms_per_frame: float
+    """The network alone, from normalised images to anomaly maps."""
+    prepare_ms: float
+    """From a 1920x1080 frame to a normalised image, each frame on its own."""
+    limit_ms_per_frame: float
+    """The network's multiplications and additions at the rate of a large matrix product, taken in turns."""
+
+    @property
+    def ratio(self) -> float:
+        """How many times the arithmetic limit; 1 would be perfect."""
+        return self.ms_per_frame / self.limit_ms_per_frame
+
+
+def measure(
+    architecture: str,
+    size: int,
+    device: str,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[ScoringRow]:
+    """A row for every precision and batch; about `seconds` in all. Raises RecipeError for the device."""
+    where = choose_device(device)
+    share = seconds / (len(precisions(where)) * len(BATCHES) + 1)
+    frame = np.random.default_rng(0).integers(0, 256, _FRAME, dtype=np.uint8)
+    prepare_ms = 1000 * float(np.median(_times((partial(prepare, frame, size),), share, clock)[0]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
+    work = operations(teacher, size) + operations(student, size)
+    for precision in precisions(where):
+        half = precision == F16
+        matrix = torch.ones(_MATRIX, _MATRIX, device=where, dtype=torch.float16 if half else torch.float32)
+        network = Network(teacher, student, where, half=half)
+        for batch in BATCHES:
+            images = torch.from_numpy(np.stack([prepare(frame, size)] * batch)).to(where)
+            # In turns, so that what else the machine does meets both.
+            own, product = _times((partial(_score, network, images), partial(_square, matrix)), share, clock)
+            limit = float(np.median(product)) * work / (2 * _MATRIX**3)
+            yield ScoringRow(
+                TORCH, precision, batch, 1000 * float(np.median(own)) / batch, prepare_ms, 1000 * limit
+            )
+
+
+def operations(trunk: nn.Module, size: int) -> int:
+    """Floating-point operations of its convolutions for one image: a multiplication and an addition each."""
+    total = 0
+
+    def count(module: nn.Module, entering: tuple[Tensor, ...], leaving: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        taps = module.weight[0].numel()
+        total += 2 * taps * leaving[0].numel()
+
+    hooks = [
+        module.register_forward_hook(count) for module in trunk.modules() if isinstance(module, nn.Conv2d)
+    ]
+    try:
+        with torch.inference_mode():
+            trunk(torch.zeros(1, 3, size, size))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def _score(network: Network, images: Tensor) -> None:
+    _finish(network(images))
+
+
+def _square(matrix: Tensor) -> None:
+    _finish(matrix @ matrix)
+
+
+def _finish(result: Tensor) -> None:
+    """A GPU works on after the call returned."""
+    if result.device.type == "cuda":
+        torch.cuda.synchronize(result.device)
+
+
+def _times(
+    jobs: Sequence[Callable[[], object]], seconds: float, clock: Callable[[], float]
+) -> list[list[float]]:
+    """Of each job, taking turns until the time is over, at least three times; the first turn is a warm-up."""
+    times: list[list[float]] = [[] for _ in jobs]
+    for job in jobs:
+        job()
+    until = clock() + seconds
+    while len(times[0]) < 3 or clock() < until:
+        for job, own in zip(jobs, times, strict=True):
+            began = clock()
+            job()
+            own.append(clock() - began)
+    return times

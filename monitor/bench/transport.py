@@ -1,0 +1,99 @@
+"""What it costs to bring a frame from a camera's buffer to the scorer: one copy and a message."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zmq
+
+from monitor import queue
+from monitor.frame import Frame, PixelFormat
+from monitor.ring import Closed, Ring, Stage, Tally
+from monitor.verdict import Reason, Verdict
+
+SIZES = ((480, 640), (1080, 1920), (2048, 2448))
+_CAMERA = "bench"
+
+
+@dataclass(frozen=True)
+class TransportRow:
+    """One size of frame, Mono8; milliseconds, the median."""
+
+    height: int
+    width: int
+    ms: float
+    """Record, copy, message, look, release: all that a frame costs between the driver and the network."""
+    copy_ms: float
+    """A plain copy of as many bytes: the least that the ring could cost."""
+
+    @property
+    def ratio(self) -> float:
+        return self.ms / self.copy_ms
+
+    @property
+    def core_share_at_30(self) -> float:
+        """Of one core, at 30 frames a second."""
+        return self.ms * 30 / 1000
+
+
+def measure(
+    height: int, width: int, folder: Path, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> TransportRow:
+    """Raises RingError when there is no room for the frames in `folder`."""
+    session = uuid.uuid4()
+    Ring.create(folder, _CAMERA, session)
+    ring = Ring(folder, _CAMERA, session)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    receiver = queue.pull(context, folder, queue.FRAMES)
+    sender = queue.push(context, folder, queue.FRAMES)
+    try:
+        ring.reserve(height * width)
+        pixels = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+        plain = np.empty_like(pixels)
+        times: list[float] = []
+        copies: list[float] = []
+        until = clock() + seconds
+        number = 0
+        while number < 10 or clock() < until:
+            number += 1
+            began = clock()
+            _carry(ring, sender, receiver, number, pixels)
+            times.append(clock() - began)
+            began = clock()
+            np.copyto(plain, pixels)
+            copies.append(clock() - began)
+        return TransportRow(height, width, 1000 * float(np.median(times)), 1000 * float(np.median(copies)))
+    finally:
+        sender.close(0)
+        receiver.close(0)
+        context.term()
+        ring.close()
+
+
+def _carry(
+    ring: Ring,
+    sender: zmq.Socket[bytes],
+    receiver: zmq.Socket[bytes],
+    number: int,
+    pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+) -> None:
+    slot = ring.free_slot()
+    assert slot is not None, "each frame is released before the next one"
+    height, width = pixels.shape
+    frame = Frame(number, 1, 1, 2, 2, 3, 0, number, slot, PixelFormat.Mono8, height, width)
+    ring.record(frame)
+    ring.fill(frame, pixels)
+    queue.wake(sender, _CAMERA, number)
+    receiver.poll(1000)
+    queue.drain(receiver)
+    waiting = ring.waiting()[0]
+    ring.pixels(waiting)
+    ring.release(waiting)
+    ring.write_closed(number, Closed(Verdict.PASS, Reason.NONE, True, False, 1, 1))
+    ring.write_stage(number, Stage.SENT, 1)
+    ring.write_tally(Tally(cursor=number))

@@ -1,0 +1,59 @@
+"""`bench` measures this machine with what a line runs, and its figures hang together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from monitor.bench.scoring import operations
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "monitor.cli", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_scoring_transport_and_a_whole_line_are_measured(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    done = bench("--seconds", "4", "--size", "64", "--json", str(file), "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert [row["batch"] for row in found["scoring"]] == [1, 2, 4, 8]
+    for row in found["scoring"]:
+        assert row["ms_per_frame"] > 0
+        assert row["ratio"] == pytest.approx(row["ms_per_frame"] / row["limit_ms_per_frame"])
+    small, *_, large = found["transport"]
+    assert large["ms"] > small["ms"] > 0
+    assert found["line"]["frames"] >= 3
+    assert 0 < found["line"]["p50_ms"] <= found["line"]["p99_ms"]
+    for word in ("torch-f32", "2448x2048", "capture to publish"):
+        assert word in done.stdout
+
+
+def test_bad_wishes_get_a_line_and_the_fix(tmp_path: Path) -> None:
+    for wish, words in (
+        (("--teacher", "resnet99"), "no teacher is called"),
+        (("--device", "cuda:77"), "use"),
+    ):
+        done = bench(*wish)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_operations_are_counted_as_in_the_definition() -> None:
+    # 3x3 taps over 2 channels into 5, at every second pixel of 8x8.
+    convolution = nn.Conv2d(2, 5, 3, stride=2, padding=1, bias=False)
+    trunk = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), convolution)
+    with torch.random.fork_rng():
+        assert operations(trunk, 8) == 2 * (3 * 2 * 64 + 9 * 2 * 5 * 16)
