@@ -96,7 +96,8 @@ class Journal:
     """`file` is made with its folder where missing. `utc_ns` is the clock, in nanoseconds.
 
     Who comes back with the same `session` promises to put `again` what its predecessor may not have had
-    written; only then is the end of a predecessor that was killed no gap.
+    written; only then is the end of a predecessor that was killed no gap. `killed` says that this session
+    has ended, and not properly: only its last rows are still to come.
     """
 
     def __init__(
@@ -105,12 +106,14 @@ class Journal:
         settings: JournalSettings,
         *,
         session: str | None = None,
+        killed: bool = False,
         utc_ns: Callable[[], int] = time.time_ns,
         held: int = HELD,
         log: logging.Logger | None = None,
     ) -> None:
         self._file = file
         self._session = session
+        self._killed = killed
         self._utc_ns = utc_ns
         self._all = settings.verdicts is JournalVerdicts.ALL
         self._keep_ns = round(settings.keep_days * _DAY_NS)
@@ -268,9 +271,10 @@ class Journal:
             connection.execute("BEGIN IMMEDIATE")
             for entry in self._batch:
                 _write(connection, entry)
-            connection.execute(
-                "UPDATE runs SET seen_utc = ? WHERE closed_utc IS NULL", (rfc3339(self._utc_ns()),)
-            )
+            if not self._killed:
+                connection.execute(
+                    "UPDATE runs SET seen_utc = ? WHERE closed_utc IS NULL", (rfc3339(self._utc_ns()),)
+                )
             if lost:
                 self._gap(
                     connection, rfc3339(since_ns), lost, self._problem or "more than the journal can take"
@@ -336,9 +340,11 @@ class Journal:
             seen = max(seen, last or seen)
             self._gap(connection, seen, None, KILLED)
             connection.execute("UPDATE runs SET closed_utc = ?, killed = 1 WHERE rowid = ?", (seen, rowid))
-        connection.execute(
-            "INSERT INTO runs (opened_utc, session) VALUES (?, ?)", (rfc3339(self._utc_ns()), self._session)
-        )
+        if not self._killed:
+            connection.execute(
+                "INSERT INTO runs (opened_utc, session) VALUES (?, ?)",
+                (rfc3339(self._utc_ns()), self._session),
+            )
 
     def _prune(self, connection: sqlite3.Connection) -> bool:
         """Deletes a slice of what is too old or too much, the oldest first; no commit waits long for it.
@@ -363,7 +369,10 @@ class Journal:
             return False
         try:
             self._connection.execute(
-                "UPDATE runs SET closed_utc = ? WHERE closed_utc IS NULL", (rfc3339(self._utc_ns()),)
+                "UPDATE runs SET killed = :killed, "
+                "closed_utc = CASE WHEN :killed THEN coalesce(seen_utc, opened_utc) ELSE :now END "
+                "WHERE closed_utc IS NULL",
+                {"killed": self._killed, "now": rfc3339(self._utc_ns())},
             )
         except sqlite3.Error as error:
             self._failed(_words(error))

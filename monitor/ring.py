@@ -148,7 +148,7 @@ class Ring:
     @staticmethod
     def create(folder: Path, camera: str, session: uuid.UUID) -> None:
         """Lays down an empty ring of a new session, in place of any old one."""
-        boot = uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        boot = _boot()
         for name, size in ((f"{camera}.pixels", SLOTS * SLOT_STRIDE), (f"{camera}.ring", _SIZE)):
             fresh = folder / f"{name}.new"
             fresh.unlink(missing_ok=True)
@@ -184,6 +184,10 @@ class Ring:
         return mmap.mmap(handle, size, access=mmap.ACCESS_WRITE if self._writable else mmap.ACCESS_READ)
 
     # Reading, for everyone
+
+    def is_of_this_boot(self) -> bool:
+        """Whether the machine has run ever since the ring was laid down: all that was written is there."""
+        return bool(_HEADER.unpack_from(self._map, 0)[2] == _boot().bytes)
 
     def last_frame(self) -> int:
         """The newest frame's number; 0 before the first."""
@@ -467,3 +471,7 @@ class Ring:
         newest = self._newest(at, layout)
         sequence = newest[0] + 1 if newest else 1
         self._write(at + (sequence % 2) * _COPY, layout.pack(sequence, *values))
+
+
+def _boot() -> uuid.UUID:
+    return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip())

@@ -23,6 +23,7 @@ from monitor.board import Board, Word, WorkerState
 from monitor.metrics import Metrics
 from monitor.notify import Notifier
 from monitor.ring import Ring, RingError
+from monitor.salvage import salvage
 from monitor.settings import Settings
 from monitor.worker import (
     CAPTURE,
@@ -124,6 +125,7 @@ class Supervisor:
         """Runs the line until SIGTERM or SIGINT. Raises places.PlaceError when it can't even start."""
         places.make_data(self._settings)
         with places.DataLock(self._settings):
+            salvage(self._settings, self.folder, self._log)
             places.make_runtime(self.folder)
             signal.signal(signal.SIGTERM, self.stop)
             signal.signal(signal.SIGINT, self.stop)

@@ -280,3 +280,64 @@ def test_where_there_is_too_much_the_oldest_go_and_passes_before_all_others(file
     with journal(file, settings.model_copy(update={"max_gb": 1e-9})) as made:
         wait_for(lambda: rows(file, "SELECT count(*) FROM verdicts") == [(0,)])
         assert made.close()
+
+
+def test_a_newer_programs_journal_is_left_alone_and_said(file: Path) -> None:
+    with journal(file) as made:
+        assert made.close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with journal(file) as made:
+        made.put(reject(), "published")
+        wait_for(lambda: made.problem is not None)
+        assert made.problem is not None
+        assert "update this one, or move the file away" in made.problem
+    assert rows(file) == []
+
+
+def test_what_is_put_again_yields_to_what_is_final_already(file: Path) -> None:
+    with journal(file) as made:
+        made.put(reject(1), "decided")
+        made.put(reject(2), "published")
+        made.put(reject(3), "unacknowledged", "failed")
+        made.put(reject(4), "published")
+        made.put(reject(1), "expired", again=True)
+        made.put(reject(2), "acknowledged", again=True)
+        made.put(reject(3), "acknowledged", again=True)
+        made.put(reject(4), "unknown", again=True)
+        made.put(reject(5), "unknown", again=True)
+        assert made.close()
+    assert rows(file, "SELECT frame, outcome FROM verdicts ORDER BY frame") == [
+        (1, "expired"),
+        (2, "acknowledged"),
+        (3, "unacknowledged"),
+        (4, "published"),
+        (5, "unknown"),
+    ]
+
+
+def test_who_comes_back_in_the_same_session_goes_on_without_a_gap(file: Path) -> None:
+    with journal(file, session="s1") as made:
+        assert made.close()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE runs SET closed_utc = NULL, seen_utc = '2026-11-18T11:00:00.000Z'")
+    with journal(file, session="s1", killed=True) as made:
+        made.put(reject(), "unknown", again=True)
+        assert made.close()
+    with journal(file, session="s2") as made:
+        assert made.close()
+    assert gaps(file) == []
+    assert rows(file, "SELECT session, killed, closed_utc < '2026-11-18T11:00:01' FROM runs") == [
+        ("s1", 1, 1),
+        ("s2", 0, 0),
+    ]
+
+
+def test_superseded_frames_of_a_live_view_are_one_row_an_episode(file: Path) -> None:
+    superseded = replace(reject(), verdict=Verdict.UNINSPECTED, reason=Reason.SUPERSEDED, score=None)
+    with journal(file) as made:
+        for frame in range(1, 101):
+            made.put(replace(superseded, frame=frame), "not published")
+        made.put(replace(superseded, camera="side"), "not published")
+        assert made.close()
+    assert rows(file, "SELECT camera, frame FROM verdicts ORDER BY rowid") == [("top", 1), ("side", 1)]

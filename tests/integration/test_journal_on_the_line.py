@@ -1,0 +1,102 @@
+"""Whoever is killed, the journal has every part that was rejected or not inspected, and what became of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from monitor.journal_reader import JournalReader, NotedVerdict
+from tests.real import parts_folder
+from tests.real.line import Line
+from tests.real.mosquitto import Mosquitto
+
+WriteConfig = Callable[..., Path]
+
+
+def camera(folder: Path, fps: int = 20) -> str:
+    return (
+        f'[[camera]]\nname = "top"\nsource = "folder://{folder}?fps={fps}&loop=1"\nrecipe = "plate"\n'
+        "deadline_ms = 400\n"
+    )
+
+
+def told_to_the_gate(line: Line) -> dict[str, str]:
+    """By event: the verdict of every part that the gate was told to remove."""
+    return {heard.payload["event_id"]: heard.payload["verdict"] for heard in line.witness.heard("top/reject")}
+
+
+def noted(line: Line) -> dict[str, NotedVerdict]:
+    with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
+        return {row.event_id: row for row in reader.verdicts()}
+
+
+def test_a_publisher_killed_again_and_again_leaves_no_reject_out_of_the_journal_and_no_gap(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=2)
+    config = write_config(camera(tmp_path / "parts"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        for _ in range(2):
+            killed = line.pid("publish")
+            with closing(sqlite3.connect(line.settings.line.data / "journal.sqlite")) as other:
+                # So that what is rejected now can't be written before the publisher dies.
+                other.execute("BEGIN IMMEDIATE")
+                time.sleep(0.8)
+                unwritten = told_to_the_gate(line).keys() - noted(line).keys()
+                assert len(unwritten) > 2
+                os.kill(killed, signal.SIGKILL)
+            line.wait_for(lambda killed=killed: line.pid("publish") != killed, 10, "new publisher")  # type: ignore[misc]
+            line.wait_for(lambda: line.witness.status().get("state") != "offline", 10, "status")
+        time.sleep(1.0)
+        line.stop()
+        told, rows = told_to_the_gate(line), noted(line)
+        assert len(told) > 10
+        assert {event: rows[event].verdict for event in told} == told
+        assert {rows[event].outcome for event in told} <= {"published", "expired"}
+        with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
+            assert reader.gaps() == []
+            (session,) = reader.sessions()
+            assert session.properly
+            changed = {change.what: change.new for change in reader.changes()}
+            judged_by = {row.recipe_sha for row in rows.values() if row.verdict == "reject"}
+            assert {changed["recipe.plate.sha256"]} == judged_by
+            assert changed["mqtt.port"] == str(broker.port)
+
+
+def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=2)
+    config = write_config(camera(tmp_path / "parts"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        time.sleep(1.0)
+        with closing(sqlite3.connect(line.settings.line.data / "journal.sqlite")) as other:
+            # So that what is rejected now can't be written before the service dies.
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(1.5)
+            line.wait_for(lambda: line.witness.status()["journal"] != "ok", 5, "the trouble in the status")
+            assert "locked by another program" in line.witness.status()["journal"]
+            assert line.witness.status()["ready"] is True
+            assert line.witness.status()["reason"] == "journal"
+            line.process.kill()
+            line.process.wait()
+            told = told_to_the_gate(line)
+            unwritten = told.keys() - noted(line).keys()
+            assert len(unwritten) > 5
+            other.rollback()
+        line.start()
+        line.await_ready()
+        line.wait_for(lambda: line.witness.status()["journal"] == "ok", 5, "a journal that works")
+        rows = noted(line)
+        assert {event: rows[event].verdict for event in told} == told
+        assert {rows[event].outcome for event in told} <= {"published", "unknown"}
+        with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
+            assert reader.gaps() == [], "nothing is missing"
+            assert [session.properly for session in reader.sessions()] == [False, None]
