@@ -1,4 +1,4 @@
-"""What Prometheus reads of drift: which way, and nothing while nobody can know."""
+"""What Prometheus reads of drift, and of a journal that can't be written: nothing false while nobody can know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from monitor.board import Board, Word, WorkerState
 from monitor.metrics import Metrics
 from monitor.settings import Settings
-from monitor.worker import SCORING, roll
+from monitor.worker import PUBLISH, SCORING, roll
 
 SETTINGS = Settings(
     line={"data": "data"},  # type: ignore[arg-type]
@@ -51,3 +51,17 @@ def test_of_a_scorer_that_is_gone_no_drift_is_told(board: Board) -> None:
     board.write(SCORING, Word.DRIFT_HIGHER, 0b001)
     board.write(SCORING, Word.STATE, WorkerState.STOPPED)
     assert drift(board) == {}
+
+
+def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board: Board) -> None:
+    def told() -> float:
+        metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
+        (family,) = [family for family in metrics.collect() if family.name == "line_monitor_journal_ok"]
+        return float(family.samples[0].value)
+
+    assert told() == 0
+    board.write(PUBLISH, Word.STATE, WorkerState.RUNNING)
+    board.write(PUBLISH, Word.PROMISE_NS, time.monotonic_ns() + 60_000_000_000)
+    assert told() == 1
+    board.write(PUBLISH, Word.JOURNAL_FAILING, 1)
+    assert told() == 0
