@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flask import Flask
+from flask import Flask, Response
 from jinja2 import StrictUndefined
 
 from monitor import places
@@ -57,5 +57,5 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
     recipes = places.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
     TodayPages(app, recipes, index, view, Recalibration(recipes, files))
-    app.add_url_rule("/alive", "alive", lambda: ("alive\n", 200, {"Content-Type": "text/plain"}))
+    app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.follows else 503))
     return Application(app, index)

@@ -58,13 +58,10 @@ class Filters:
                 found[field.name] = f"{value:g}" if isinstance(value, float) else str(value)
         return found
 
-    def matches_name(self, key: Key) -> bool:
-        """What can be told without opening a file."""
+    def matches_name(self, key: Key, score: float) -> bool:
+        """What can be told without opening a file; `score` is the key's, which takes time to read."""
         if self.camera and key.camera != self.camera:
             return False
-        if self.least is None and self.most is None:
-            return True
-        score = key.score
         return (self.least is None or score >= self.least) and (self.most is None or score <= self.most)
 
     @property

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -44,6 +44,10 @@ class Entry:
     about: About | None = None
     mtime_ns: int = 0
     """Of the `.json` that `about` was read from."""
+    score: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.score = self.key.score
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class Index:
         self._counts: OrderedDict[tuple[Filters, int], int] = OrderedDict()
         self._read_again_at = clock() + READ_AGAIN_S
         self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="index", daemon=True)
         self._trouble = ""
         self.complete = False
         """Whether every name is known."""
@@ -91,10 +96,13 @@ class Index:
 
     # -- following the folder
 
-    def start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._follow, name="index", daemon=True)
-        thread.start()
-        return thread
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def follows(self) -> bool:
+        """Whether the thread lives: without it the page would show an old day for ever."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -261,7 +269,7 @@ class Index:
     def matching(self, filters: Filters) -> Iterator[Entry]:
         """All that match, newest first, of those that are read."""
         for entry in self._newest_first(self._days_of(filters)):
-            if not filters.matches_name(entry.key):
+            if not filters.matches_name(entry.key, entry.score):
                 continue
             if filters.needs_about and (entry.about is None or not filters.matches(entry.about)):
                 continue
@@ -288,7 +296,7 @@ class Index:
     ) -> tuple[list[Entry], bool]:
         taken: list[Entry] = []
         for entry in self._from(self._days_of(filters), place):
-            if not filters.matches_name(entry.key):
+            if not filters.matches_name(entry.key, entry.score):
                 continue
             if filters.needs_about:
                 if entry.about is None and self._clock() > until:

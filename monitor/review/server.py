@@ -96,7 +96,7 @@ class Server:
         connection = HTTPConnection(_reachable(self.host), self.port, timeout=within_s)
         try:
             connection.request("GET", "/alive", headers={"Host": f"localhost:{self.port}"})
-            return connection.getresponse().status == 200
+            return connection.getresponse().status == 204
         except (OSError, HTTPException):
             return False
         finally:

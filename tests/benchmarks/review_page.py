@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -45,7 +46,6 @@ def fill(root: Path, sets: int) -> None:
         frame=1,
         captured_utc="",
     )
-    # Small files: their number is what is measured here.
     jpg = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 20])[1].tobytes()
     png = cv2.imencode(".png", np.zeros((SIDE, SIDE), np.uint8))[1].tobytes()
     now = datetime.now(UTC)
@@ -57,8 +57,10 @@ def fill(root: Path, sets: int) -> None:
         labels = [{"label": "overkill", "by": "", "utc": ""}] if n % 10 == 0 else []
         payload = {"verdict": "reject", "recipe": "disc", "score": 0.02, "threshold": 0.01, "labels": labels}
         # A newest page of real pictures; the others are only counted.
-        file.write_bytes(jpg if n < 500 else b"")
-        file.with_suffix(".png").write_bytes(png if n < 500 else b"")
+        for picture, content in ((file, jpg), (file.with_suffix(".png"), png)):
+            picture.write_bytes(content if n < 500 else b"")
+            # As large as real ones for who counts, without taking the disk.
+            os.truncate(picture, max(len(content), 100_000))
         file.with_suffix(".json").write_text(json.dumps(payload))
 
 

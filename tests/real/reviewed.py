@@ -114,7 +114,7 @@ class Page:
 
     def _is_up(self) -> bool:
         try:
-            return self.get("/alive")[0].status == 200
+            return self.get("/alive")[0].status == 204
         except OSError:
             return False
 
