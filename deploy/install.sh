@@ -24,6 +24,8 @@ tree=$(dirname "$here")
 
 fail() { say "install.sh: $*"; exit 1; }
 
+new_enough() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
 root='' wheels='' extras='' packages='' uninstall='' purge=''
 while [ $# -gt 0 ]; do
     case $1 in
@@ -33,7 +35,10 @@ while [ $# -gt 0 ]; do
                 --root) root=$2 ;;
                 --wheels) wheels=$2 ;;
                 --extras) extras=$2 ;;
-                --python) PYTHON=$2 ;;
+                --python)
+                    PYTHON=$2
+                    new_enough "$PYTHON" || fail "$PYTHON is no Python 3.11 or newer with venv"
+                    ;;
                 --packages) packages=$2 ;;
             esac
             shift 2

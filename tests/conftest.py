@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from monitor.ring import Ring
-from tests.real import parts_folder
+from tests.real import bundle, parts_folder
 from tests.real.mosquitto import Mosquitto
 
 # As the command line sets it: threads of torch that spin while they wait slow every process beside them.
@@ -33,6 +33,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a recipe that tells known good from bad parts."""
     data = tmp_path_factory.mktemp("trained")
     return parts_folder.train(data / "recipes", data / "good")
+
+
+@pytest.fixture(scope="session")
+def carried(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an engineer carries to a line PC: a folder that `deploy/bundle.sh` made."""
+    return bundle.make(tmp_path_factory.mktemp("bundle") / "carried")
 
 
 @pytest.fixture

@@ -1,0 +1,155 @@
+"""Install, bring up to date, remove: nothing lost that is the user's, nothing left that is ours."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.real import bundle
+
+INSTALL = "deploy/install.sh"
+
+
+def install(tree: Path, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        ["bash", str(tree / INSTALL), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes | None]]:
+    """Every path below, with its time of change and, for files, what is in it."""
+    return {
+        path.relative_to(folder).as_posix(): (
+            path.lstat().st_mtime_ns,
+            path.read_bytes() if path.is_file() and not path.is_symlink() else None,
+        )
+        for path in folder.rglob("*")
+    }
+
+
+def version(root: Path) -> str:
+    """As the staged program tells it, from elsewhere than the source tree."""
+    probe = "from importlib.metadata import version; print(version('line-monitor'))"
+    return subprocess.run(
+        [root / "opt/line-monitor/venv/bin/python", "-P", "-c", probe],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+def test_install_twice_bring_up_to_date_and_remove(carried: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    packages = ("--packages", bundle.PACKAGES)
+    install(carried, "--root", root, *packages)
+    program = root / "opt/line-monitor/venv/bin/line-monitor"
+    assert program.read_text().startswith("#!/opt/line-monitor/venv/bin/python\n"), (
+        "staged for its last place"
+    )
+    assert (root / "usr/local/bin/line-monitor").is_symlink()
+    assert (root / "usr/local/lib/systemd/system/line-monitor.service").is_file()
+    settings = root / "etc/line-monitor/line.toml"
+    assert settings.read_text() == (carried / "config/line.toml").read_text()
+    assert settings.stat().st_mode & 0o007 == 0, "camera passwords are not for everybody"
+
+    # The user's own.
+    settings.write_text('[line]\nname = "mine"\n')
+    drop_in = root / "etc/systemd/system/line-monitor.service.d/mine.conf"
+    recipe = root / "var/lib/line-monitor/recipes/plate/recipe.json"
+    for file in (drop_in, recipe):
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+    before = contents(root)
+    again = install(carried, "--root", root, *packages)
+    assert "up to date" in again.stderr
+    unit = "usr/local/lib/systemd/system"
+    rewritten = {
+        name for name, was in contents(root).items() if was != before.get(name) and not name.startswith(unit)
+    }
+    assert {name for name in rewritten if "venv" in name and "__pycache__" not in name} == set()
+    assert not (root / "etc/line-monitor/line.toml.new").exists(), "nothing new came"
+
+    old = (root / "opt/line-monitor/venv").readlink()
+    newer = bundle.later(carried, tmp_path / "newer", "9.9.9")
+    install(newer, "--root", root, *packages)
+    assert version(root) == "9.9.9"
+    assert not (root / "opt/line-monitor" / old).exists(), "no old program is left"
+    assert "this version brings" in (root / "etc/line-monitor/line.toml.new").read_text()
+    mine = {settings: '[line]\nname = "mine"\n', drop_in: "mine", recipe: "mine"}
+    assert {file: file.read_text() for file in mine} == mine
+
+    removed = install(newer, "--root", root, "--uninstall")
+    assert f"kept: {root}/var/lib/line-monitor" in removed.stderr
+    files = {path for path in root.rglob("*") if not path.is_dir() or path.is_symlink()}
+    assert files == set(mine)
+    assert {file: file.read_text() for file in mine} == mine
+    install(newer, "--root", root, "--uninstall", "--purge")
+    assert {path for path in root.rglob("*") if path.is_file()} == {drop_in}
+
+
+def test_a_program_that_can_not_be_installed_leaves_the_old_one_in_force(
+    carried: Path, tmp_path: Path
+) -> None:
+    """A broken upgrade on a running line: staged here without the minutes of a first installation."""
+    root = tmp_path / "root"
+    old = root / "opt/line-monitor/venv-000000000000"
+    (old / "bin").mkdir(parents=True)
+    (old / "mine").write_text("old")
+    (old.parent / "venv").symlink_to(old.name)
+    broken = tmp_path / "broken"
+    bundle.later(carried, broken, "9.9.9")
+    # Without --packages: torch is neither in the folder nor to be looked for on a network.
+    result = install(broken, "--root", root, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "install.sh: pip failed (see above); the old program stays in force"
+    )
+    assert (root / "opt/line-monitor/venv").readlink() == Path(old.name)
+    assert (old / "mine").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--rot", "x"), 2, "unknown argument --rot"),
+        (("--root",), 2, "--root needs a value"),
+        (("--purge", "--root", "{}"), 2, "--purge goes with --uninstall"),
+        (("--root", "{}", "--wheels", "{}/nowhere"), 1, "no folder .*nowhere: make it with deploy/bundle.sh"),
+        (("--root", "{}", "--wheels", "{}"), 1, "no line_monitor-.*whl in .*: make the folder with"),
+        (("--root", "{}", "--python", "{}/no-python"), 1, "no-python is no Python 3.11"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_fix_and_changes_nothing(
+    arguments: tuple[str, ...], code: int, words: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    result = install(bundle.ROOT, *(argument.format(root) for argument in arguments), check=False)
+    assert result.returncode == code, result.stderr
+    told = [line for line in result.stderr.splitlines() if line.startswith("install.sh: ")]
+    assert len(told) == 1, result.stderr
+    assert re.search(words, told[0])
+    assert not [path for path in root.rglob("*") if path.is_file()]
+
+
+def test_the_shipped_unit_is_hardened() -> None:
+    unit = bundle.ROOT / "deploy/line-monitor.service"
+    said = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    exposure = float(said.split("line-monitor.service: ")[1].split()[0])
+    print(f"exposure {exposure}")
+    assert exposure <= 2.0
