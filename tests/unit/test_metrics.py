@@ -1,4 +1,4 @@
-"""What Prometheus reads of drift, and of a journal that can't be written: nothing false while nobody can know."""
+"""What Prometheus reads of drift and of the journal: nothing false while nobody can know."""
 
 from __future__ import annotations
 
