@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -174,15 +174,23 @@ class Recipe:
                     raise
                 content = newer
 
-    def scorer(self, device: str = "auto", runtime: str = "auto", precision: str = "auto") -> Scorer:
+    def scorer(
+        self,
+        device: str = "auto",
+        runtime: str = "auto",
+        precision: str = "auto",
+        *,
+        alone: AbstractContextManager[object] | None = None,
+    ) -> Scorer:
         """The recipe made ready to run on this machine. Raises RecipeError.
 
         `device` is auto, cpu, cuda or cuda:N; `runtime` auto or torch; `precision` auto, f32 or f16 (CUDA
-        alone). Call `warm_up()` on it before the first image that has a deadline.
+        alone). Call `warm_up()` on it before the first image that has a deadline. `alone` is for who scores
+        meanwhile: it is entered while no other network of this process may run.
         """
         from monitor.runtime import Scorer
 
-        return Scorer(self, device=device, runtime=runtime, precision=precision)
+        return Scorer(self, device=device, runtime=runtime, precision=precision, alone=alone)
 
     def with_calibration(self, calibration: Mapping[str, Calibration]) -> Recipe:
         """The same recipe with other thresholds, not yet committed."""

@@ -9,6 +9,7 @@ that one too. Must never leave a camera with a recipe of another region of its p
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -56,6 +57,8 @@ class RecipesInForce:
         self._folder = places.changeovers(settings)
         self._scorers: dict[str, Scorer] = {}
         self._standings: dict[str, Standing] = {}
+        self.alone = threading.Lock()
+        """Held by who scores: a network that is being built now and then needs that no other one runs."""
         self._loader = Loader()
         self._loading: tuple[CameraSettings, Request] | None = None
         self.troubles: dict[str, str] = {}
@@ -223,7 +226,10 @@ class RecipesInForce:
             if recipe.sha in shared:
                 return shared[recipe.sha]
             scorer = recipe.scorer(
-                device=scoring.device, runtime=scoring.runtime, precision=scoring.precision
+                device=scoring.device,
+                runtime=scoring.runtime,
+                precision=scoring.precision,
+                alone=self.alone,
             )
             scorer.warm_up()
         except (MemoryError, RuntimeError) as error:

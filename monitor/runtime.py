@@ -8,6 +8,7 @@ is not finite leaves here as it is. A CUDA error is not caught: after one the pr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from monitor.evening import kept_deviations
 from monitor.images import Image, prepare
 from monitor.pyramid import Evened, anomaly_map, upsampled
 from monitor.recipe import REFERENCE, Calibration, Recipe, RecipeError
-from monitor.teacher import LEVELS, TeacherError, build_trunk, fill
+from monitor.teacher import LEVELS, Alone, TeacherError, build_trunk, fill
 from monitor.weights import Weights
 
 if TYPE_CHECKING:
@@ -48,9 +49,16 @@ class Scorer:
     """A recipe on one device. Not for several threads at once."""
 
     def __init__(
-        self, recipe: Recipe, *, device: str = "auto", runtime: str = "auto", precision: str = "auto"
+        self,
+        recipe: Recipe,
+        *,
+        device: str = "auto",
+        runtime: str = "auto",
+        precision: str = "auto",
+        alone: Alone | None = None,
     ) -> None:
-        """Raises RecipeError when this machine can't do what is asked, with what it can."""
+        """Raises RecipeError when this machine can't do what is asked, with what it can. `alone` is entered
+        for a few hundredths of a second at a time, while no other network of this process may run."""
         self.recipe = recipe
         self.runtime = _choose_runtime(runtime)
         self.device = choose_device(device)
@@ -61,8 +69,8 @@ class Scorer:
                 f"{recipe.folder}: levels {', '.join(document.levels)} of {document.teacher.architecture} "
                 "are not known here: update the program or train the recipe again"
             )
-        teacher = _rebuild(recipe, document.teacher.architecture, recipe.teacher)
-        student = _rebuild(recipe, document.teacher.architecture, recipe.student)
+        teacher = _rebuild(recipe, document.teacher.architecture, recipe.teacher, alone)
+        student = _rebuild(recipe, document.teacher.architecture, recipe.student, alone)
         deviations = kept_deviations(recipe.student)
         if document.evened != (deviations is not None):
             raise RecipeError(
@@ -71,7 +79,7 @@ class Scorer:
             )
         if deviations is not None:
             teacher, student = Evened(teacher, deviations), Evened(student, deviations)
-        self._network = Network(teacher, student, self.device, half=self.precision == F16)
+        self._network = Network(teacher, student, self.device, half=self.precision == F16, alone=alone)
 
     @property
     def calibration(self) -> Calibration:
@@ -115,11 +123,19 @@ class Network:
     256x256 image takes 20 ms instead of 36. Tracing and freezing on top of that gained nothing.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, device: torch.device, *, half: bool) -> None:
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        device: torch.device,
+        *,
+        half: bool,
+        alone: Alone | None = None,
+    ) -> None:
         self._device = device
         self._type = torch.float16 if half else torch.float32
         self._trunks: list[Callable[[Tensor], list[Tensor]]] = [
-            folded(trunk).to(device, self._type).to(memory_format=torch.channels_last)
+            folded(trunk, alone).to(device, self._type).to(memory_format=torch.channels_last)
             for trunk in (teacher, student)
         ]
 
@@ -135,12 +151,13 @@ class Network:
         return upsampled(anomaly_map(teacher, student), (rows, columns))
 
 
-def folded(trunk: nn.Module) -> fx.GraphModule:
+def folded(trunk: nn.Module, alone: Alone | None = None) -> fx.GraphModule:
     """The trunk in eval mode with every batch normalisation that follows a convolution made part of it.
 
     The argument is not changed, but shares its other weights with the result.
     """
-    graph = fx.symbolic_trace(trunk.eval())
+    with alone or nullcontext():
+        graph = fx.symbolic_trace(trunk.eval())
     modules = dict(graph.named_modules())
     for node in graph.graph.nodes:
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
@@ -200,10 +217,10 @@ def _choose_precision(name: str, device: torch.device) -> str:
     return F32
 
 
-def _rebuild(recipe: Recipe, architecture: str, weights: Weights) -> nn.Module:
+def _rebuild(recipe: Recipe, architecture: str, weights: Weights, alone: Alone | None) -> nn.Module:
     # On the meta device nothing is initialised that the weights then replace.
     with torch.device("meta"):
-        trunk = build_trunk(architecture)
+        trunk = build_trunk(architecture, alone)
     try:
         fill(trunk, {name: torch.from_numpy(array) for name, array in weights.items()})
     except TeacherError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import statistics
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from monitor.verdict import Reason, Verdict, judge
 from monitor.worker import Worker, main
 
 _IDLE_MS = 200
+_SWITCH_S = 0.0005
 _CPU_BATCH, _GPU_BATCH = 1, 16
 
 
@@ -187,7 +189,8 @@ class Scoring:
             except (ValueError, cv2.error) as error:
                 self._worker.log.warning("camera %s: unusable frame: %s", work.camera.name, error)
                 self._settle(work, self._unscored(Reason.BAD_FRAME))
-        results = scorer.score([image for _, image in good])
+        with self._recipes.alone:
+            results = scorer.score([image for _, image in good])
         now = self._clock()
         self._pace.took(now - started)
         for (work, image), result in zip(good, results, strict=True):
@@ -244,6 +247,8 @@ class Scoring:
 
 
 def work(worker: Worker) -> None:
+    # A recipe that is loaded beside gives Python's lock back sooner, which scoring asks for at every layer.
+    sys.setswitchinterval(_SWITCH_S)
     Scoring(worker).run()
 
 

@@ -10,6 +10,7 @@ import pickle
 import struct
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,13 @@ from monitor import weights as named
 from monitor.pyramid import ResNetTrunk
 from monitor.teacher_weights import BUNDLED, BUNDLED_FILE, Download, TeacherError, obtained
 
+Alone = AbstractContextManager[object]
+
 __all__ = [
     "BUNDLED",
     "BUNDLED_FILE",
     "LEVELS",
+    "Alone",
     "Teacher",
     "TeacherError",
     "architecture_of",
@@ -97,10 +101,12 @@ def architecture_of(name: str) -> str:
     return architecture
 
 
-def build_trunk(architecture: str) -> nn.Module:
+def build_trunk(architecture: str, alone: Alone | None = None) -> nn.Module:
     """The network up to its third level, randomly initialised: maps (N, 3, H, W) to three float tensors.
 
-    Its parameters have torchvision's names. Raises TeacherError for an unknown architecture.
+    Its parameters have torchvision's names. `alone` is a lock, say, that is held while no other network of
+    this process may run: torch.fx puts another method in the place of the one that every network is called
+    by while it traces one. Raises TeacherError for an unknown architecture.
     """
     if architecture not in LEVELS:
         raise TeacherError(f"no architecture is called {architecture!r}; there are: {', '.join(LEVELS)}")
@@ -113,7 +119,8 @@ def build_trunk(architecture: str) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _MOMENTUM
-    extractor = create_feature_extractor(network, list(LEVELS[architecture])).eval()
+    with alone or nullcontext():
+        extractor = create_feature_extractor(network, list(LEVELS[architecture])).eval()
     # A list of levels instead of a dict by name. The graph is the one for eval mode, also for students: it
     # differs in the dropping of whole layers alone, and a student has nothing to gain from that.
     for node in extractor.graph.nodes:
