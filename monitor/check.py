@@ -20,11 +20,13 @@ import drivers
 from drivers.camera import CameraError, SourceEnded
 from monitor import changeover, mqtt, places
 from monitor.frame import PixelFormat, crop
-from monitor.settings import CameraSettings, Settings, SettingsError, find, load
+from monitor.settings import CameraSettings, MqttSettings, Settings, SettingsError, find, load
 
 _TIME_ERROR = 5
 """ntp_adjtime(3): the clock is not synchronised."""
 _GB = 1e9
+_PROBE = "line-monitor-check"
+"""What the broker is asked about as if it were a camera."""
 
 
 class Level(Enum):
@@ -69,7 +71,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield _camera(camera, running)
     if not settings.camera:
         yield Finding(Level.WARN, "cameras", "no [[camera]] in the settings: `run` has nothing to inspect")
-    yield from _broker(settings)
+    yield from _broker(settings, running)
     yield from _disk(settings, running)
     yield _clock()
 
@@ -176,23 +178,48 @@ def _camera(camera: CameraSettings, running: bool) -> Finding:
         driver.close()
 
 
-def _broker(settings: Settings) -> Iterator[Finding]:
+def _broker(settings: Settings, running: bool) -> Iterator[Finding]:
     where = f"{settings.mqtt.host}:{settings.mqtt.port}"
+    yield from _tls_files(settings.mqtt)
+    # A topic that the ACL treats as a camera's, of a camera that no gateway knows; a running line has told
+    # already what it may not say.
+    known = {camera.name for camera in settings.camera}
+    topic = None if running or _PROBE in known else f"{settings.prefix}/{_PROBE}/verdict"
     try:
-        mqtt.probe(settings.mqtt, f"{settings.line.site}-{settings.line.name}-check-{os.getpid()}")
+        mqtt.probe(settings.mqtt, f"{settings.line.site}-{settings.line.name}-check-{os.getpid()}", topic)
     except mqtt.ConnectError as error:
         yield Finding(Level.FAIL, "broker", str(error))
+    except mqtt.PublishRefused as error:
+        yield Finding(Level.FAIL, "broker", f"{where} {error}, config/mosquitto-acl-example shows one")
     else:
-        yield Finding(Level.OK, "broker", f"{where} answers")
+        # MQTT 3.1.1 has no way to say that a message was refused.
+        lets = " and lets us publish" if topic and settings.mqtt.protocol == 5 else ""
+        yield Finding(Level.OK, "broker", f"{where} answers{lets}")
     if settings.mqtt.protocol == 4:
         yield Finding(
             Level.WARN,
             "broker",
-            "mqtt.protocol = 4 has no message expiry: a broker that was away could hand out old messages",
+            "mqtt.protocol = 4 has no message expiry: a broker that was away could hand out old messages; "
+            "use a broker with MQTT 5 and set 5",
         )
     is_local = settings.mqtt.host in ("127.0.0.1", "localhost", "::1")
     if settings.mqtt.password is not None and settings.mqtt.ca_file is None and not is_local:
         yield Finding(Level.WARN, "broker", "the password travels unencrypted: set mqtt.ca_file for TLS")
+    if settings.mqtt.username is not None and settings.mqtt.password is None:
+        yield Finding(
+            Level.WARN,
+            "broker",
+            "mqtt.username has no password here: put it into /etc/line-monitor/mqtt_password, and run check "
+            "with CREDENTIALS_DIRECTORY=/etc/line-monitor",
+        )
+
+
+def _tls_files(settings: MqttSettings) -> Iterator[Finding]:
+    for key in ("ca_file", "cert_file", "key_file"):
+        file: Path | None = getattr(settings, key)
+        if file is not None and not os.access(file, os.R_OK):
+            why = "can't be read by this user" if file.exists() else "no such file"
+            yield Finding(Level.FAIL, "broker", f"mqtt.{key} {file}: {why}")
 
 
 def _disk(settings: Settings, running: bool) -> Iterator[Finding]:

@@ -44,6 +44,10 @@ class ConnectError(Exception):
     """The broker can't be reached or refuses; one line says why and, where known, the fix."""
 
 
+class PublishRefused(Exception):
+    """The broker is there and does not let us say what we have to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     topic: str
@@ -141,6 +145,10 @@ class _Connection:
         # Up means that the gateway is heard too.
         self._loop_until(lambda: self._subscribed)
 
+    def await_answer(self) -> None:
+        """Waits until the broker has taken or refused something, for as long as connecting may take."""
+        self._loop_until(lambda: bool(self.acknowledged or self.refused))
+
     def _loop_until(self, condition: Callable[[], bool]) -> None:
         until = time.monotonic() + _CONNECT_S
         while not condition() and time.monotonic() < until:
@@ -218,12 +226,22 @@ class _Connection:
             self.refusal = "the broker does not let us hear acks and resets; see its ACL"
 
 
-def probe(settings: MqttSettings, client_id: str) -> None:
-    """Connects once and leaves again, without a Will. Raises ConnectError."""
+def probe(settings: MqttSettings, client_id: str, topic: str | None = None) -> None:
+    """Connects once and leaves again, without a Will; with a topic, says `{}` there, for a second at most.
+    Raises ConnectError, and PublishRefused where the broker says that we may not (MQTT 5 alone does)."""
     connection = _Connection(settings, client_id, None, ())
     connection.connect()
+    if topic is not None:
+        properties = None
+        if settings.protocol == 5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = 1
+        connection.client.publish(topic, b"{}", qos=1, properties=properties)
+        connection.await_answer()
     connection.client.disconnect()
     connection.pump()
+    if connection.refused:
+        raise PublishRefused(f"does not let us publish {topic}; see its ACL")
 
 
 class Link:
