@@ -269,12 +269,13 @@ class Supervisor:
 
     def _unstick(self, board: Board, seat: Seat) -> None:
         grace = int(self._policy.grace_s * 1e9)
-        if seat.process is None or self._clock() <= board.read(seat.name, Word.PROMISE_NS) + grace:
+        if seat.process is None or seat.killed_at_ns:
+            return
+        if self._clock() <= board.read(seat.name, Word.PROMISE_NS) + grace:
             return
         self._log.error("worker %s is stuck and is killed", seat.name)
-        # One kill: the record's promise is renewed, and `_reap` sees the death.
-        board.write(seat.name, Word.PROMISE_NS, self._clock() + 5_000_000_000)
-        seat.killed_at_ns = seat.killed_at_ns or self._clock()
+        # One kill is enough, `_reap` sees the death; the broken promise keeps the dead from passing for fresh.
+        seat.killed_at_ns = self._clock()
         seat.process.kill()
 
     def _note_failing(self, board: Board) -> None:
