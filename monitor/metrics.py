@@ -6,8 +6,10 @@ is counted stands in the rings, so counts survive every worker.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -85,6 +87,13 @@ class Metrics(Collector):
             buckets=_RATIO_BUCKETS,
             registry=self._registry,
         )
+        self._answers = Histogram(
+            "line_monitor_ack_seconds",
+            "From a reject's sending to the gateway's answer, where mqtt.ack_timeout_ms asks for one",
+            ["camera"],
+            buckets=(*_LATENCY_BUCKETS, 5.0, 10.0),
+            registry=self._registry,
+        )
         self._registry.register(self)
         self._followed = dict.fromkeys(rings, 0)
         self._server: WSGIServer | None = None
@@ -138,6 +147,8 @@ class Metrics(Collector):
                 self._ratio.labels(camera).observe(scored.score / scored.threshold)
             if sent_ns and sent_ns >= scored.scored_ns:
                 self._latency.labels(camera, "publish").observe((sent_ns - scored.scored_ns) / 1e9)
+        if sent_ns and (answered_ns := ring.answered_ns(number)):
+            self._answers.labels(camera).observe((answered_ns - sent_ns) / 1e9)
         if sent_ns:
             self._latency.labels(camera, "total").observe((sent_ns - frame.captured_ns) / 1e9)
 
@@ -181,12 +192,20 @@ class Metrics(Collector):
             "Bytes in the snapshot folder",
             value=self._board.read(SNAPSHOTS, Word.SNAPSHOT_BYTES),
         )
+        yield from self._disk()
         restarts = CounterMetricFamily(
             "line_monitor_worker_restarts", "Workers started again", labels=["worker"]
         )
         for worker in roll(self._settings)[1:]:
             restarts.add_metric([worker], self._board.read(worker, Word.RESTARTS))
         yield restarts
+
+    def _disk(self) -> Iterator[GaugeMetricFamily]:
+        """No sample while the disk does not answer: that shows in its absence."""
+        free = GaugeMetricFamily("line_monitor_disk_free_bytes", "Bytes free where the line's data lies")
+        with contextlib.suppress(OSError):
+            free.add_metric([], shutil.disk_usage(self._settings.line.data).free)
+        yield free
 
     def _drift(self) -> GaugeMetricFamily:
         """No sample while the scorer is away: what it saw may no longer be so."""

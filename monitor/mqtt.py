@@ -223,7 +223,7 @@ class _Connection:
     ) -> None:
         self._subscribed = True
         if any(reason.is_failure for reason in reasons):
-            self.refusal = "the broker does not let us hear acks and resets; see its ACL"
+            self.refusal = "the broker does not let us hear acks, resets and changeovers; see its ACL"
 
 
 def probe(settings: MqttSettings, client_id: str, topic: str | None = None) -> None:

@@ -15,15 +15,18 @@ from dataclasses import dataclass, field
 import msgspec
 import zmq
 
-from monitor import ledger, places, queue
+from monitor import latch_file, ledger, places, queue
 from monitor.board import CameraState, Word
 from monitor.changeover import recipe_name
+from monitor.changeover_desk import ChangeoverDesk
 from monitor.frame import Frame
 from monitor.journal import Journal
+from monitor.latch_file import LatchFile
 from monitor.ledger import Circumstances
 from monitor.mqtt import Link, LinkState, Received, Will
 from monitor.readiness import Latch, LineState, Situation, Status, judge_line
 from monitor.recorder import PUBLISHED, Recorder, latency_ms, outcome
+from monitor.reject_watch import RejectWatch
 from monitor.ring import Closed, Ring, Stage
 from monitor.settings import CameraSettings, Mode, OnUninspected
 from monitor.verdict import SCHEMA, Event, Verdict, rfc3339
@@ -36,7 +39,8 @@ _HEARTBEAT_NS = 1000 * _MS
 _GAP_NS = 500 * _MS
 """A turn that took longer than this was an absence: what became overdue in it is `publisher_lost`."""
 _FAREWELL_NS = 1200 * _MS
-_JOURNAL_S = 0.8
+_JOURNAL_S, _LATCH_S = 0.8, 0.1
+_LATCH_PATIENCE_NS = 300 * _MS
 _MOST_FINISHED = 10_000
 
 
@@ -73,6 +77,7 @@ class Book:
         self.tally = ring.tally()
         self.open: dict[int, Frame] = {}
         self.deliveries: dict[int, Delivery] = {}
+        self.watch = RejectWatch(camera)
         self._seen = self.tally.cursor
 
     def discover(self) -> Iterator[Frame]:
@@ -113,6 +118,17 @@ class Book:
             self.ring.write_tally(tally)
             self.tally = tally
 
+    def judged_lately(self, since_ns: int) -> list[Verdict]:
+        """The verdicts that a watch looks back on, in order, of frames closed after that moment."""
+        found: list[Verdict] = []
+        number = self.ring.last_frame()
+        while number > 0 and len(found) < self.watch.looks_back and self.ring.frame(number) is not None:
+            closed = self.ring.closed(number)
+            if closed is not None and closed.judged and closed.closed_ns > since_ns:
+                found.append(closed.verdict)
+            number -= 1
+        return found[::-1]
+
     def next_due_ns(self) -> int | None:
         return min((frame.decide_by_ns for frame in self.open.values()), default=None)
 
@@ -141,18 +157,39 @@ class Publisher:
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._verdicts = queue.pull(context, worker.folder, queue.VERDICTS)
+        self._desk = ChangeoverDesk(settings, worker.board, self._journal, worker.log, utc_ns)
         self._link = Link(
             settings.mqtt,
             client_id=f"{settings.line.site}.{settings.line.name}.monitor",
             will=self._will,
-            topics=(f"{self._prefix}/reset", f"{self._prefix}/+/ack"),
+            topics=(f"{self._prefix}/reset", f"{self._prefix}/+/ack", self._desk.subscription),
             clock=clock,
         )
         self._since_ns = self._turned_ns = clock()
         self._told: tuple[int, Status, dict[str, CameraState], frozenset[str], str | None] | None = None
         self._status_due_ns = self._heartbeat_due_ns = 0
-        self._beats = 0
         self._trouble = "not connected yet"
+        self._latch_file = LatchFile(places.latch(settings), worker.log, utc_ns)
+        self._latched_ns = 0
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """What holds from before: the latch, on the board or from before the service was started, and the
+        rejects that ask for a stop."""
+        board = self._worker.board
+        if not board.read(PUBLISH, Word.EVER_RAN):
+            latch = latch_file.read(places.latch(self._settings))
+            board.write(PUBLISH, Word.LATCH, latch)
+            if latch is not Latch.NONE:
+                self._worker.log.error(
+                    "the line is not ready until %s/reset: %s, from before the service was started",
+                    self._prefix,
+                    latch.word,
+                )
+        self._latch_file.put(Latch(board.read(PUBLISH, Word.LATCH)))
+        for book in self._books:
+            for verdict in book.judged_lately(board.read(PUBLISH, Word.RESET_NS)):
+                self._watch(book, verdict)
 
     def run(self) -> None:
         """Publishes until told to stop, then closes and sends what is left and says goodbye."""
@@ -187,6 +224,7 @@ class Publisher:
                 if closed is not None:
                     self._enter(book, frame, closed)
             for frame, closed in book.close(at):
+                self._watch(book, closed.verdict)
                 self._enter(book, frame, closed)
         self._deliver()
         self._recorder.step()
@@ -206,7 +244,7 @@ class Publisher:
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
             if camera.on_uninspected is OnUninspected.STOP:
-                self._latch(Latch.UNINSPECTED)
+                self._latch(Latch.UNINSPECTED, camera.name)
         delivery = Delivery(frame, closed, event, for_gate, tuple(topics))
         self._recorder.decided(event)
         if topics:
@@ -273,9 +311,10 @@ class Publisher:
     def _finish(self, book: Book, delivery: Delivery, stage: Stage, answer: str | None = None) -> None:
         if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
             # Before the stage: who takes up after a publisher killed here must find the latch.
-            self._latch(Latch.MISSED_REJECT)
+            self._latch(Latch.MISSED_REJECT, book.camera.name)
         number = delivery.frame.number
-        book.ring.write_stage(number, stage, delivery.sent_ns)
+        answered_ns = self._clock() if answer is not None else 0
+        book.ring.write_stage(number, stage, delivery.sent_ns, answered_ns)
         book.deliveries.pop(number, None)
         self._by_event.pop(delivery.event.event_id, None)
         if delivery.for_gate:
@@ -289,20 +328,43 @@ class Publisher:
         took_ms = latency_ms(delivery.frame.captured_ns, delivery.sent_ns)
         self._journal.put(delivery.event, outcome, answer, latency_ms=took_ms)
 
-    def _latch(self, latch: Latch) -> None:
-        if self._worker.board.read(PUBLISH, Word.LATCH) == Latch.NONE:
-            self._worker.board.write(PUBLISH, Word.LATCH, latch)
-            self._recorder.latched(latch)
-            self._worker.log.error("the line is not ready until %s/reset: %s", self._prefix, latch.word)
+    def _watch(self, book: Book, verdict: Verdict) -> None:
+        asked = book.watch.feed(verdict)
+        if asked is not Latch.NONE:
+            self._latch(asked, book.camera.name)
+
+    def _latch(self, latch: Latch, camera: str) -> None:
+        board = self._worker.board
+        if not latch.outranks(Latch(board.read(PUBLISH, Word.LATCH))):
+            return
+        board.write(PUBLISH, Word.LATCH, latch)
+        self._latch_file.put(latch)
+        self._latched_ns = self._clock()
+        self._recorder.latched(latch)
+        self._worker.log.error(
+            "camera %s: the line is not ready until %s/reset: %s", camera, self._prefix, latch.word
+        )
+
+    def _reset(self, topic: str) -> None:
+        board = self._worker.board
+        latch = Latch(board.read(PUBLISH, Word.LATCH))
+        self._recorder.reset(latch, topic)
+        # First of all, so that a publisher killed here leaves the line latched.
+        board.write(PUBLISH, Word.RESET_NS, self._clock())
+        board.write(PUBLISH, Word.LATCH, Latch.NONE)
+        self._latch_file.put(Latch.NONE)
+        for book in self._books:
+            book.watch.clear()
+        self._worker.log.info("reset: %s", f"{latch.word} is lifted" if latch.word else "nothing was latched")
 
     def _hear(self) -> None:
         for message in self._link.take_received():
             if message.retained:
                 self._worker.log.warning("ignored a retained message on %s", message.topic)
             elif message.topic == f"{self._prefix}/reset":
-                self._recorder.reset(Latch(self._worker.board.read(PUBLISH, Word.LATCH)), message.topic)
-                self._worker.board.write(PUBLISH, Word.LATCH, Latch.NONE)
-                self._worker.log.info("reset")
+                self._reset(message.topic)
+            elif self._desk.is_for_us(message.topic):
+                self._desk.hear(message.topic, message.payload)
             else:
                 self._acknowledge(message)
 
@@ -320,7 +382,7 @@ class Publisher:
         if answer.event_id in self._finished:
             # The part is in the books; but a gate that took the reject and then failed has let it pass.
             if not acted:
-                self._latch(Latch.MISSED_REJECT)
+                self._latch(Latch.MISSED_REJECT, book.camera.name)
             self._note(delivery, "acknowledged" if acted else "unacknowledged", answer.result)
         elif delivery.for_gate and delivery.sent_ns:
             self._finish(book, delivery, Stage.ACKNOWLEDGED if acted else Stage.UNACKNOWLEDGED, answer.result)
@@ -358,7 +420,7 @@ class Publisher:
         self._worker.board.write(PUBLISH, Word.EVER_LINKED, 1)
         journal = unwritten or "ok"
         told = (self._link.generation, status, cameras, situation.drifting, journal)
-        if told != self._told and self._link.room(reserved=0):
+        if told != self._told and self._link.room(reserved=0) and (stopping or self._may_tell(now)):
             self._link.send(
                 f"{self._prefix}/status",
                 self._status(status, cameras, situation.drifting, journal),
@@ -374,8 +436,14 @@ class Publisher:
             self._told = told
         if now >= self._heartbeat_due_ns:
             self._heartbeat_due_ns = now + _HEARTBEAT_NS
-            self._beats += 1
-            self._link.send(f"{self._prefix}/heartbeat", self._heartbeat(status.ready), qos=0)
+            beats = self._worker.board.read(PUBLISH, Word.BEATS) + 1
+            self._worker.board.write(PUBLISH, Word.BEATS, beats)
+            self._link.send(f"{self._prefix}/heartbeat", self._heartbeat(beats, status.ready), qos=0)
+        self._desk.tell(self._link)
+
+    def _may_tell(self, now: int) -> bool:
+        """Whether the latch is on disk, where it outlives what is told, or the disk hangs."""
+        return self._latch_file.is_written or now - self._latched_ns > _LATCH_PATIENCE_NS
 
     def _cameras(self, now: int) -> dict[str, CameraState]:
         board = self._worker.board
@@ -432,11 +500,11 @@ class Publisher:
             }
         )
 
-    def _heartbeat(self, ready: bool) -> bytes:
+    def _heartbeat(self, beats: int, ready: bool) -> bytes:
         return _json(
             {
                 "schema": SCHEMA,
-                "n": self._beats,
+                "n": beats,
                 "ready": ready,
                 "session": self._session,
                 "utc": rfc3339(self._utc_ns()),
@@ -477,6 +545,8 @@ class Publisher:
             # The broker may not know that the line has stopped: let it send the Will.
             self._link.drop("the broker did not acknowledge the last messages")
         self._link.close()
+        if not self._latch_file.close(_LATCH_S):
+            self._worker.log.error("the latch could not be written")
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")
 

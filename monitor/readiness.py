@@ -24,6 +24,12 @@ class Latch(IntEnum):
     NONE = 0
     MISSED_REJECT = 1
     UNINSPECTED = 2
+    REJECT_RUN = 3
+    REJECT_RATE = 4
+
+    def outranks(self, other: Latch) -> bool:
+        """Whether somebody who resets `other` must hear of this one instead: a part may have escaped."""
+        return other is Latch.NONE or (self is Latch.MISSED_REJECT and other is not Latch.MISSED_REJECT)
 
     @property
     def word(self) -> str | None:

@@ -51,6 +51,7 @@ _CURSOR_AT, _TALLY_AT, _COPY = _PAGE, _PAGE + 1024, 512
 _SLOTS_AT, _SLOT_ENTRY = 2 * _PAGE, 64
 _LEDGER_AT, _RECORD = 4 * _PAGE, 256
 _CAPTURED_AT, _FILLED_AT, _SCORED_AT, _CLOSED_AT, _STAGE_AT, _SENT_AT = 0, 88, 96, 176, 208, 216
+_ANSWERED_AT = 224
 _SIZE = _LEDGER_AT + RECORDS * _RECORD
 
 
@@ -266,6 +267,12 @@ class Ring:
             return None
         return self._words[(self._record(number) + _SENT_AT) // 8] or None
 
+    def answered_ns(self, number: int) -> int | None:
+        """When the gateway answered; None when it did not, or was not asked to."""
+        if self.stage(number) not in (Stage.ACKNOWLEDGED, Stage.UNACKNOWLEDGED):
+            return None
+        return self._words[(self._record(number) + _ANSWERED_AT) // 8] or None
+
     def tally(self) -> Tally:
         values = self._newest(_TALLY_AT, _TALLY)
         if values is None:
@@ -421,8 +428,9 @@ class Ring:
             ),
         )
 
-    def write_stage(self, number: int, stage: Stage, sent_ns: int = 0) -> None:
+    def write_stage(self, number: int, stage: Stage, sent_ns: int = 0, answered_ns: int = 0) -> None:
         at = self._record(number)
+        self._set_word(at + _ANSWERED_AT, answered_ns)
         self._set_word(at + _SENT_AT, sent_ns)
         self._set_word(at + _STAGE_AT, number * 8 + stage)
 

@@ -107,6 +107,15 @@ class CameraSettings(_Table):
     )
     on_uninspected: OnUninspected = OnUninspected.REJECT
     roi: tuple[int, int, int, int] | None = Field(default=None, description="x, y, width, height in pixels")
+    stop_after_rejects: int = Field(
+        default=0, ge=0, le=10_000, description="so many rejects in a row ask for a stop; 0: none do"
+    )
+    stop_reject_rate: float = Field(
+        default=0.0, ge=0, lt=1, description="a larger share of rejects asks for a stop; 0: none does"
+    )
+    stop_reject_window: int = Field(
+        default=100, ge=2, le=10_000, description="judged parts that stop_reject_rate is a share of"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> CameraSettings:
@@ -119,6 +128,11 @@ class CameraSettings(_Table):
             x, y, width, height = self.roi
             if x < 0 or y < 0 or width < 1 or height < 1:
                 raise ValueError("roi is [x, y, width, height] with x, y from 0 and width, height from 1")
+        if self.mode is Mode.LATEST and (self.stop_after_rejects or self.stop_reject_rate):
+            raise ValueError(
+                'mode "latest" never stops the line: leave stop_after_rejects and stop_reject_rate out, '
+                'or set mode = "every-part"'
+            )
         if "://" not in self.source:
             raise ValueError(
                 "source has no scheme: it begins with rtsp:// gige:// file:// folder:// or simulated://"

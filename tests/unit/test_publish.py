@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from monitor.readiness import Latch
 from monitor.ring import Ring, Scored, Stage
 from monitor.settings import Settings
 from monitor.verdict import Reason, Verdict, judge
+from monitor.whole_file import write_whole
 from monitor.worker import PUBLISH, SCORING, Post, Worker, roll, settings_for
 
 MS = 1_000_000
@@ -34,6 +37,7 @@ class StandInLink:
         self.state, self.generation, self.trouble, self.places = LinkState.UP, 1, "", 100
         self.sent: list[tuple[int, str, dict[str, object]]] = []
         self.statuses: list[dict[str, object]] = []
+        self.beats: list[int] = []
         self.acknowledged: set[int] = set()
         self.dropped: list[str] = []
         self.received: list[Received] = []
@@ -57,7 +61,9 @@ class StandInLink:
         self.places -= 1
         if topic.endswith("/status"):
             self.statuses.append(json.loads(payload))
-        elif not topic.endswith("/heartbeat"):
+        elif topic.endswith("/heartbeat"):
+            self.beats.append(json.loads(payload)["n"])
+        else:
             self.sent.append((self._next, topic, json.loads(payload)))
         return self._next
 
@@ -77,15 +83,20 @@ class StandInLink:
 class Scene:
     """A publisher on a clock that the test owns, with a camera that lays frames into the ring."""
 
-    def __init__(self, folder: Path, ack_timeout_ms: int = 0) -> None:
+    def __init__(self, folder: Path, ack_timeout_ms: int = 0, **camera: object) -> None:
         self.now = 10_000 * MS
+        self.folder = folder
         self.settings = Settings(
             line={"data": folder / "data"},  # type: ignore[arg-type]
-            camera=({"name": "top", "source": "simulated://plate", "recipe": "plate"},),  # type: ignore[arg-type]
+            camera=({"name": "top", "source": "simulated://plate", "recipe": "plate", **camera},),  # type: ignore[arg-type]
             mqtt={"ack_timeout_ms": ack_timeout_ms},  # type: ignore[arg-type]
         )
         (folder / "data").mkdir(exist_ok=True)
-        session = uuid.uuid4()
+        self.begin_session()
+
+    def begin_session(self) -> None:
+        """As the start of the service does: nothing of the last session is left but the data folder."""
+        folder, session = self.folder, uuid.uuid4()
         Board.create(folder / "board", roll(self.settings))
         Ring.create(folder, "top", session)
         self.ring = Ring(folder, "top", session)
@@ -106,6 +117,7 @@ class Scene:
         """As the end of its process would."""
         self.publisher._verdicts.close()
         self.publisher._journal.close()
+        self.publisher._latch_file.close(2.0)
 
     def part(self, score: float) -> int:
         from drivers.camera import Shot
@@ -119,6 +131,25 @@ class Scene:
     def turn(self, later_ms: int = 1) -> None:
         self.now += later_ms * MS
         self.publisher.run_once()
+
+    def judge_parts(self, scores: str) -> int:
+        """A part for each letter, r rejected, u uninspected, others passed. Returns the latch after them."""
+        for letter in scores:
+            self.part({"r": 2.0, "u": float("nan")}.get(letter, 0.5))
+            self.turn()
+        return self.board.read(PUBLISH, Word.LATCH)
+
+    def reset(self) -> None:
+        self.link.received.append(Received("plant1/line1/reset", b"", False))
+        self.turn()
+
+    def status(self) -> tuple[object, object]:
+        """What was told last, once there was time to write the latch down."""
+        until = time.monotonic() + 2
+        while not self.publisher._latch_file.is_written and time.monotonic() < until:
+            time.sleep(0.001)
+        self.turn(later_ms=60)
+        return self.link.statuses[-1]["ready"], self.link.statuses[-1]["reason"]
 
     def topics(self) -> list[str]:
         return [topic.rsplit("/", 1)[1] for _, topic, _ in self.link.sent]
@@ -231,3 +262,150 @@ def test_drift_is_told_once_while_the_scorer_lives_and_not_of_one_that_is_gone(s
     assert after(WorkerState.STOPPED, 1, 0) == [[]]
     assert after(WorkerState.RUNNING, 0, 1) == [["top"]]
     assert after(WorkerState.RUNNING, 0, 0) == [[]]
+
+
+def test_a_missed_reject_is_latched_over_a_restart_of_the_service_until_somebody_resets_it(
+    scene: Scene,
+) -> None:
+    scene.link.state = LinkState.DOWN
+    scene.part(2.0)
+    scene.turn()
+    scene.turn(later_ms=800)
+    scene.link.reconnect()
+    assert scene.status() == (False, "missed_reject")
+    for _ in range(2):
+        scene.end()
+        scene.begin_session()
+        assert scene.status() == (False, "missed_reject")
+    scene.reset()
+    assert scene.status()[1] != "missed_reject"
+    scene.end()
+    scene.begin_session()
+    assert scene.status()[1] != "missed_reject"
+
+
+def test_a_latch_that_cant_be_read_is_a_missed_reject(scene: Scene) -> None:
+    scene.end()
+    (scene.folder / "data/latch.json").write_text("{")
+    scene.begin_session()
+    assert scene.status() == (False, "missed_reject")
+
+
+def test_a_latch_is_on_disk_before_it_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
+
+    def slow(file: Path, content: bytes) -> None:
+        let_go.wait(5)
+        write_whole(file, content)
+
+    monkeypatch.setattr("monitor.latch_file.write_whole", slow)
+    scene.status()
+    told = len(scene.link.statuses)
+    scene.link.state = LinkState.DOWN
+    scene.part(2.0)
+    scene.turn()
+    scene.turn(later_ms=800)
+    scene.link.state = LinkState.UP
+    scene.turn(later_ms=60)
+    assert len(scene.link.statuses) == told
+    assert not scene.board.read(PUBLISH, Word.READY)
+    let_go.set()
+    assert scene.status() == (False, "missed_reject")
+
+
+def test_a_disk_that_hangs_does_not_keep_the_latch_from_being_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    monkeypatch.setattr("monitor.latch_file.write_whole", lambda file, content: let_go.wait(10))
+    scene.link.state = LinkState.DOWN
+    scene.part(2.0)
+    scene.turn()
+    scene.turn(later_ms=800)
+    scene.link.reconnect()
+    scene.part(2.0)
+    scene.turn()
+    assert "reject" in scene.topics(), "a reject does not wait for the latch"
+    for _ in range(6):
+        scene.turn(later_ms=60)
+    assert scene.link.statuses[-1]["reason"] == "missed_reject"
+    let_go.set()
+
+
+def test_so_many_rejects_in_a_row_ask_for_a_stop(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, stop_after_rejects=3)
+    assert scene.judge_parts("rrprr") == Latch.NONE
+    assert scene.judge_parts("prurur") == Latch.REJECT_RUN, "an uninspected part says nothing"
+    assert scene.status() == (False, "reject_run")
+    scene.reset()
+    assert scene.judge_parts("rr") == Latch.NONE, "what was before the reset counts no more"
+    assert scene.judge_parts("r") == Latch.REJECT_RUN
+    scene.end()
+
+
+def test_too_large_a_share_of_rejects_asks_for_a_stop(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, stop_reject_rate=0.3, stop_reject_window=10)
+    assert scene.judge_parts("rprprppppp" + "rprprppppp") == Latch.NONE
+    assert scene.judge_parts("r") == Latch.NONE, "the oldest of the window is forgotten"
+    assert scene.judge_parts("r") == Latch.REJECT_RATE
+    assert scene.status() == (False, "reject_rate")
+    scene.end()
+
+
+def test_rejects_in_a_row_are_counted_over_the_publishers_death(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, stop_after_rejects=4)
+    scene.judge_parts("rrrr")
+    scene.reset()
+    scene.judge_parts("rrr")
+    scene.board.write(PUBLISH, Word.EVER_RAN, 1)
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    assert scene.judge_parts("r") == Latch.REJECT_RUN
+    scene.end()
+
+
+def test_a_missed_reject_is_told_though_the_line_was_to_stop_already(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, stop_after_rejects=2)
+    assert scene.judge_parts("rr") == Latch.REJECT_RUN
+    scene.link.state = LinkState.DOWN
+    scene.part(2.0)
+    scene.turn()
+    scene.turn(later_ms=800)
+    scene.link.reconnect()
+    assert scene.status() == (False, "missed_reject")
+    assert scene.judge_parts("rr") == Latch.MISSED_REJECT
+    scene.end()
+
+
+def test_how_long_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=500)
+    number = scene.part(2.0)
+    scene.turn()
+    assert scene.ring.answered_ns(number) is None
+    event = scene.link.sent[0][2]["event_id"]
+    answer = json.dumps({"event_id": event, "result": "accepted"}).encode()
+    scene.link.received.append(Received("plant1/line1/top/ack", answer, False))
+    scene.turn(later_ms=40)
+    answered, sent = scene.ring.answered_ns(number), scene.ring.sent_ns(number)
+    assert answered is not None
+    assert sent is not None
+    assert answered - sent == 40 * MS
+    unanswered = scene.part(2.0)
+    scene.turn()
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+    scene.turn(later_ms=600)
+    assert scene.ring.stage(unanswered) is Stage.UNACKNOWLEDGED
+    assert scene.ring.answered_ns(unanswered) is None
+    scene.end()
+
+
+def test_heartbeats_are_counted_on_after_the_publishers_death(scene: Scene) -> None:
+    for _ in range(3):
+        scene.turn(later_ms=1000)
+    assert scene.link.beats == [1, 2, 3]
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    scene.turn(later_ms=1000)
+    assert scene.link.beats == [4]
