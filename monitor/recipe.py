@@ -102,8 +102,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     select_maps: tuple[float, ...]
     """The mean anomaly map of the select images after each epoch."""
     told_apart: tuple[float, ...] = ()
-    """How well drawn defects were told from the select images after each epoch, 0 to 1 (`monitor.trial`): the
-    largest one's student was kept, of equals the one with the smallest map; empty when the map alone chose."""
+    """How well drawn defects were told from the select images after each epoch, 0 to 1 (`monitor.trial`). The
+    largest one's student was kept, of equals the one with the smallest map; empty when the map chose."""
     seen: tuple[str, ...] = ()
     """The first 16 digits of the sha256 of each file that trained or chose the student: none of them may
     calibrate."""
