@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from monitor.settings import CameraSettings, MqttSettings, Settings, SettingsErr
 _TIME_ERROR = 5
 """ntp_adjtime(3): the clock is not synchronised."""
 _GB = 1e9
+_JUMBO = 8000
 _PROBE = "line-monitor-check"
 """What the broker is asked about as if it were a camera."""
 
@@ -65,10 +67,12 @@ def findings(config: Path | None) -> Iterator[Finding]:
     )
     yield from _review(settings)
     running = _running(settings)
+    yield from _service(settings, running)
     yield _device(settings)
     yield from _recipes(settings)
     for camera in settings.camera:
         yield _camera(camera, running)
+    yield from _jumbo_frames(settings)
     if not settings.camera:
         yield Finding(Level.WARN, "cameras", "no [[camera]] in the settings: `run` has nothing to inspect")
     yield from _broker(settings, running)
@@ -101,6 +105,56 @@ def _running(settings: Settings) -> bool:
         return True
 
 
+def _service(settings: Settings, running: bool) -> Iterator[Finding]:
+    """Whether a line runs on this data folder; where none does, whether its ports are free."""
+    if running:
+        holder = (settings.line.data / ".lock").read_text(errors="replace").strip()
+        yield Finding(Level.OK, "service", f"a line runs here (pid {holder}): what it holds is not tried")
+        return
+    for name, host, port in (
+        ("metrics", "0.0.0.0", settings.metrics.port),
+        ("review", settings.review.host, settings.review.port),
+    ):
+        if port and (why := _not_free(host, port)):
+            yield Finding(
+                Level.FAIL,
+                name,
+                f"{name}.port {port} can't be had: {why}; set another one, or 0, or end what has it "
+                f"(ss -ltnp 'sport = :{port}' shows it)",
+            )
+
+
+def _not_free(host: str, port: int) -> str | None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As servers do: what lingers of an earlier connection is no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return str(error.strerror or error)
+    return None
+
+
+def _jumbo_frames(settings: Settings, interfaces: Path = Path("/sys/class/net")) -> Iterator[Finding]:
+    """GigE Vision in packets of 1500 bytes works, but costs the processor six times the interrupts."""
+    if not any(camera.source.startswith("gige://") for camera in settings.camera):
+        return
+    sizes = {
+        place.name: int((place / "mtu").read_text())
+        for place in sorted(interfaces.iterdir())
+        if place.name != "lo" and (place / "device").exists()
+    }
+    if sizes and max(sizes.values()) < _JUMBO:
+        named = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        yield Finding(
+            Level.WARN,
+            "network",
+            f"no interface takes jumbo frames ({named}): for GigE cameras, ip link set dev NAME mtu 9000, "
+            "where the switch does too",
+        )
+
+
 def _device(settings: Settings) -> Finding:
     from monitor.recipe import RecipeError
     from monitor.runtime import choose_device
@@ -113,6 +167,7 @@ def _device(settings: Settings) -> Finding:
 
 
 def _recipes(settings: Settings) -> Iterator[Finding]:
+    from monitor.calibration import needed
     from monitor.recipe import Recipe, RecipeError
 
     in_force: dict[str, str] = {}
@@ -137,6 +192,15 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
             f"recipe {name}",
             f"{recipe.size} px, threshold {scorer.threshold:.4g}, teacher {recipe.document.teacher.name}",
         )
+        calibration = scorer.calibration
+        if not calibration.guaranteed:
+            yield Finding(
+                Level.WARN,
+                f"recipe {name}",
+                f"its threshold is an estimate from {len(calibration.scores)} good images: for at most "
+                f"{calibration.overkill:.2%} overkill {needed(calibration.overkill)} are needed; "
+                f"collect some and run: line-monitor calibrate {name} --images DIR",
+            )
         for camera in settings.camera:
             trained = tuple(recipe.roi) if recipe.roi else None
             if in_force.get(camera.name) == name and trained != camera.roi:
@@ -242,9 +306,24 @@ def _disk(settings: Settings, running: bool) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, "disk", f"{free:.1f} GB free at {data}")
+    if (strange := _of_another_user(data)) is not None:
+        yield Finding(
+            Level.FAIL,
+            "data",
+            f"{strange} does not belong to {data.owner()}, as {data} does: chown -R {data.owner()}: {data}",
+        )
     if not running:
         runtime = places.runtime(settings)
         yield Finding(Level.OK, "runtime", f"rings and sockets in {runtime}")
+
+
+def _of_another_user(data: Path) -> Path | None:
+    """A recipe or folder that, say, `sudo line-monitor train` left where the service can't use it."""
+    if not data.is_dir():
+        return None
+    owner = data.stat().st_uid
+    near = [*data.iterdir(), *(data / "recipes").glob("*"), *(data / "recipes").glob("*/*")]
+    return next((path for path in sorted(near) if path.lstat().st_uid != owner), None)
 
 
 def _clock(adjtime: Callable[[], int] | None = None) -> Finding:

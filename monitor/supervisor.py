@@ -274,7 +274,7 @@ class Supervisor:
         if self._clock() <= board.read(seat.name, Word.PROMISE_NS) + grace:
             return
         self._log.error("worker %s is stuck and is killed", seat.name)
-        # One kill is enough, `_reap` sees the death; the broken promise keeps the dead from passing for fresh.
+        # One kill is enough. The promise stays broken: until `_reap` has it, it must not pass for fresh.
         seat.killed_at_ns = self._clock()
         seat.process.kill()
 
