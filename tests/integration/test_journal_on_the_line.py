@@ -91,7 +91,9 @@ def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(
             unwritten = told.keys() - noted(line).keys()
             assert len(unwritten) > 5
             other.rollback()
+        before = line.witness.status()["session"]
         line.start()
+        line.wait_for(lambda: line.witness.status()["session"] != before, 60, "the new session")
         line.await_ready()
         line.wait_for(lambda: line.witness.status()["journal"] == "ok", 5, "a journal that works")
         rows = noted(line)
