@@ -28,6 +28,17 @@ def ring(tmp_path: Path) -> Iterator[Ring]:
     opened.close()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes minutes is left out unless its file, or a folder below `tests`, is named."""
+    here = config.invocation_params.dir
+    named = [here / str(argument).split("::")[0] for argument in config.invocation_params.args]
+    tests = Path(__file__).parent
+    below = [place.resolve() for place in named if place.exists() and tests in place.resolve().parents]
+    for item in items:
+        if item.get_closest_marker("slow") and not any(item.path.is_relative_to(place) for place in below):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: run by name"))
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a recipe that tells known good from bad parts."""

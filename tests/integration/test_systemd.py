@@ -19,6 +19,8 @@ from tests.real.machine import Machine, MachineError
 from tests.real.mosquitto import Mosquitto
 
 UNIT = "line-monitor.service"
+# Making the bundle and installing it on a busy machine; each wait below has its own bound.
+pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Installed:
     carried: Path
 
     def pid(self, worker: str) -> str:
-        return self.machine.run("pgrep", "--full", f"-m monitor[.]{worker}").stdout.strip()
+        return self.machine.run("pgrep", "--full", "--", f"-m monitor[.]{worker}").stdout.strip()
 
     def shows(self, name: str) -> str:
         return self.machine.shows(UNIT, name)[name]
