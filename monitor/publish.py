@@ -19,6 +19,7 @@ from monitor import latch_file, ledger, places, queue
 from monitor.board import CameraState, Word
 from monitor.changeover import recipe_name
 from monitor.changeover_desk import ChangeoverDesk
+from monitor.episodes import Episodes
 from monitor.frame import Frame
 from monitor.journal import Journal
 from monitor.latch_file import LatchFile
@@ -28,8 +29,8 @@ from monitor.readiness import Latch, LineState, Situation, Status, judge_line
 from monitor.recorder import PUBLISHED, Recorder, latency_ms, outcome
 from monitor.reject_watch import RejectWatch
 from monitor.ring import Closed, Ring, Stage
-from monitor.settings import CameraSettings, Mode, OnUninspected
-from monitor.verdict import SCHEMA, Event, Verdict, rfc3339
+from monitor.settings import CameraSettings, JournalVerdicts, Mode, OnUninspected
+from monitor.verdict import SCHEMA, Event, Reason, Verdict, rfc3339
 from monitor.worker import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, main, roll
 
 _MS = 1_000_000
@@ -42,6 +43,7 @@ _FAREWELL_NS = 1200 * _MS
 _JOURNAL_S, _LATCH_S = 0.8, 0.1
 _LATCH_PATIENCE_NS = 300 * _MS
 _MOST_FINISHED = 10_000
+_LOOKED_BACK = 1000
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class Delivery:
     closed: Closed
     event: Event
     for_gate: bool
+    is_noted: bool
+    """In the journal."""
     topics: tuple[str, ...]
     """The gate's first."""
     generation: int = 0
@@ -78,6 +82,7 @@ class Book:
         self.open: dict[int, Frame] = {}
         self.deliveries: dict[int, Delivery] = {}
         self.watch = RejectWatch(camera)
+        self.episodes = Episodes()
         self._seen = self.tally.cursor
 
     def discover(self) -> Iterator[Frame]:
@@ -117,6 +122,16 @@ class Book:
         if tally is not self.tally:
             self.ring.write_tally(tally)
             self.tally = tally
+
+    def resume_episode(self) -> None:
+        """Takes up where a publisher before this one was: what a live view shows is no news then."""
+        number, oldest = self.tally.cursor, max(0, self.tally.cursor - _LOOKED_BACK)
+        while number > oldest:
+            closed = self.ring.closed(number)
+            if closed is not None and closed.reason is not Reason.SUPERSEDED:
+                self.episodes.is_event(closed)
+                return
+            number -= 1
 
     def judged_lately(self, since_ns: int) -> list[Verdict]:
         """The verdicts that a watch looks back on, in order, of frames closed after that moment."""
@@ -188,6 +203,7 @@ class Publisher:
                 )
         self._latch_file.put(Latch(board.read(PUBLISH, Word.LATCH)))
         for book in self._books:
+            book.resume_episode()
             for verdict in book.judged_lately(board.read(PUBLISH, Word.RESET_NS)):
                 self._watch(book, verdict)
 
@@ -238,15 +254,18 @@ class Publisher:
         camera = book.camera
         for_gate = ledger.is_for_gate(closed, camera.mode, camera.on_uninspected)
         topics = [f"{self._prefix}/{camera.name}/reject"] if for_gate else []
-        if ledger.is_published(camera.mode, self._settings.mqtt.publish_verdicts):
+        is_event = camera.mode is Mode.EVERY_PART or book.episodes.is_event(closed)
+        if is_event and ledger.is_published(camera.mode, self._settings.mqtt.publish_verdicts):
             topics.append(f"{self._prefix}/{camera.name}/verdict")
         event = self._event(camera, book.ring, frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
             if camera.on_uninspected is OnUninspected.STOP:
                 self._latch(Latch.UNINSPECTED, camera.name)
-        delivery = Delivery(frame, closed, event, for_gate, tuple(topics))
-        self._recorder.decided(event)
+        is_noted = is_event or self._settings.journal.verdicts is JournalVerdicts.ALL
+        delivery = Delivery(frame, closed, event, for_gate, is_noted, tuple(topics))
+        if is_noted:
+            self._recorder.decided(event)
         if topics:
             book.deliveries[frame.number] = delivery
             self._by_event[event.event_id] = (book, delivery)
@@ -325,6 +344,8 @@ class Publisher:
             self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, word)
 
     def _note(self, delivery: Delivery, outcome: str, answer: str | None = None) -> None:
+        if not delivery.is_noted:
+            return
         took_ms = latency_ms(delivery.frame.captured_ns, delivery.sent_ns)
         self._journal.put(delivery.event, outcome, answer, latency_ms=took_ms)
 

@@ -11,9 +11,10 @@ import logging
 import statistics
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import cv2
 import zmq
@@ -30,6 +31,7 @@ from monitor.worker import Worker, main
 
 _IDLE_MS = 200
 _SWITCH_S = 0.0005
+_SERVED_LATELY = 100
 _CPU_BATCH, _GPU_BATCH = 1, 16
 
 
@@ -78,15 +80,22 @@ class Pace:
 
 
 def plan(
-    waiting: Sequence[Work], now_ns: int, recipes: Mapping[str, str], batch: int, estimate_ns: int = 0
+    waiting: Sequence[Work],
+    now_ns: int,
+    recipes: Mapping[str, str],
+    batch: int,
+    estimate_ns: int = 0,
+    served: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
     """Which frames to score now, and which never.
 
     `recipes` has the sha of the recipe in force for every camera that has one; `estimate_ns` is how long
-    scoring takes.
+    scoring takes; `served` is how many of the frames scored lately were each camera's.
 
-    Deadlines rank frames of all cameras alike, so a fast camera can't starve a slow one: its younger frames
-    have later deadlines. Of a live view (`latest`) only the newest frame is worth scoring.
+    The earliest deadline comes first, of all cameras alike. When not all can be met, the camera that was
+    served most stands back, so a fast camera can't starve a slow one. Of a live view (`latest`) only the
+    newest frame is worth scoring, and that at once: by its deadline a newer one would have taken its place,
+    and so on for ever.
     """
     newest = {work.camera.name: work.frame.number for work in sorted(waiting, key=lambda w: w.frame.number)}
     refused, overdue, ready = [], [], []
@@ -99,11 +108,43 @@ def plan(
             refused.append((work, Reason.NO_RECIPE))
         else:
             ready.append(work)
-    ready.sort(key=lambda work: work.frame.decide_by_ns)
+    ready.sort(key=lambda work: (_due_ns(work, now_ns, estimate_ns), served.get(work.camera.name, 0)))
     if ready:
-        recipe = recipes[ready[0].camera.name]
-        ready = [work for work in ready if recipes[work.camera.name] == recipe][:batch]
+        fits, rest = _fitting(ready, now_ns, batch, estimate_ns, served)
+        recipe = recipes[fits[0].camera.name]
+        ready = [work for work in fits + rest if recipes[work.camera.name] == recipe][:batch]
     return Plan(tuple(ready), tuple(refused), tuple(overdue))
+
+
+def _due_ns(work: Work, now_ns: int, estimate_ns: int) -> int:
+    """By when a frame should be scored: a part by its deadline, a live view's in the next turn."""
+    if work.camera.mode is Mode.LATEST:
+        return now_ns + estimate_ns + 1
+    return work.frame.decide_by_ns
+
+
+def _fitting(
+    ready: Sequence[Work], now_ns: int, batch: int, estimate_ns: int, served: Mapping[str, int]
+) -> tuple[list[Work], list[Work]]:
+    """The frames that can all be scored in time one after the other, and the rest.
+
+    `ready` is in the order in which they are due. Moore's algorithm (1968), with the camera served most in
+    the place of the longest job: as many frames fit as can, since each takes as long. A part that a live
+    view goes before has a turn in reserve.
+    """
+    fits: list[Work] = []
+    rest: list[Work] = []
+    for work in ready:
+        fits.append(work)
+        turns = -(-len(fits) // batch)
+        if work.camera.mode is Mode.EVERY_PART and fits[0].camera.mode is Mode.LATEST:
+            turns += 1
+        if now_ns + turns * estimate_ns >= _due_ns(work, now_ns, estimate_ns):
+            counts = Counter(one.camera.name for one in fits)
+            most = max(counts, key=lambda name: (served.get(name, 0), counts[name]))
+            place = max(place for place, one in enumerate(fits) if one.camera.name == most)
+            rest.append(fits.pop(place))
+    return fits, rest
 
 
 class Scoring:
@@ -118,6 +159,9 @@ class Scoring:
         }
         self._recipes = RecipesInForce(settings, worker.board, str(worker.session), worker.log)
         self._pace = Pace()
+        self._served: deque[str] = deque(maxlen=_SERVED_LATELY)
+        self._rejecting: set[str] = set()
+        """Live views whose last judged frame was a reject."""
         self._detectors: dict[str, Detector] = {}
         for camera in self._cameras:
             self._meet_recipe(camera)
@@ -153,7 +197,8 @@ class Scoring:
                     # A predecessor died between its score and the release.
                     ring.release(frame)
         now = self._clock()
-        todo = plan(waiting, now, self._in_force, self._batch, self._pace.estimate_ns)
+        served = Counter(self._served)
+        todo = plan(waiting, now, self._in_force, self._batch, self._pace.estimate_ns, served)
         for work in todo.overdue:
             self._rings[work.camera.name].release(work.frame)
         if any(now < work.frame.decide_by_ns for work in todo.overdue):
@@ -193,6 +238,7 @@ class Scoring:
             results = scorer.score([image for _, image in good])
         now = self._clock()
         self._pace.took(now - started)
+        self._served.extend(work.camera.name for work in batch)
         for (work, image), result in zip(good, results, strict=True):
             verdict, reason = judge(result.score, scorer.threshold)
             keep = self._wants_snapshot(work, verdict) and bool(self._snapshots.poll(0, zmq.POLLOUT))
@@ -231,9 +277,19 @@ class Scoring:
 
     def _wants_snapshot(self, work: Work, verdict: Verdict) -> bool:
         if verdict is Verdict.PASS:
+            self._rejecting.discard(work.camera.name)
             self._passed[work.camera.name] += 1
             return self._pass_every > 0 and self._passed[work.camera.name] % self._pass_every == 0
+        if work.camera.mode is Mode.LATEST:
+            return self._begins_rejecting(work.camera.name, verdict)
         return verdict is Verdict.REJECT
+
+    def _begins_rejecting(self, camera: str, verdict: Verdict) -> bool:
+        """Of a defect that stays in view one picture is kept."""
+        before = camera in self._rejecting
+        if verdict is Verdict.REJECT:
+            self._rejecting.add(camera)
+        return verdict is Verdict.REJECT and not before
 
     def _unscored(self, reason: Reason) -> Scored:
         now = self._clock()

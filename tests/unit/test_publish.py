@@ -83,13 +83,15 @@ class StandInLink:
 class Scene:
     """A publisher on a clock that the test owns, with a camera that lays frames into the ring."""
 
-    def __init__(self, folder: Path, ack_timeout_ms: int = 0, **camera: object) -> None:
+    def __init__(
+        self, folder: Path, ack_timeout_ms: int = 0, publish_verdicts: str = "every-part", **camera: object
+    ) -> None:
         self.now = 10_000 * MS
         self.folder = folder
         self.settings = Settings(
             line={"data": folder / "data"},  # type: ignore[arg-type]
             camera=({"name": "top", "source": "simulated://plate", "recipe": "plate", **camera},),  # type: ignore[arg-type]
-            mqtt={"ack_timeout_ms": ack_timeout_ms},  # type: ignore[arg-type]
+            mqtt={"ack_timeout_ms": ack_timeout_ms, "publish_verdicts": publish_verdicts},  # type: ignore[arg-type]
         )
         (folder / "data").mkdir(exist_ok=True)
         self.begin_session()
@@ -398,6 +400,26 @@ def test_how_long_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
     scene.turn(later_ms=600)
     assert scene.ring.stage(unanswered) is Stage.UNACKNOWLEDGED
     assert scene.ring.answered_ns(unanswered) is None
+    scene.end()
+
+
+def test_of_a_live_view_what_stays_is_told_once_and_nothing_is_for_the_gate(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, publish_verdicts="all", mode="latest")
+
+    def told(scores: str) -> list[tuple[object, object]]:
+        scene.link.sent = []
+        scene.judge_parts(scores)
+        assert set(scene.topics()) <= {"verdict"}
+        scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+        scene.turn()
+        return [(payload["frame"], payload["verdict"]) for _, _, payload in scene.link.sent]
+
+    assert told("prrrr") == [(1, "pass"), (2, "reject")]
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    assert told("rruuupprr") == [(8, "uninspected"), (11, "pass"), (12, "pass"), (13, "reject")]
+    assert counts(scene.ring).frames == 14
+    assert counts(scene.ring).in_flight == 0
     scene.end()
 
 

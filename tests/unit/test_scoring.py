@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from monitor.frame import Frame, PixelFormat
 from monitor.scoring import Pace, Work, plan
 from monitor.settings import CameraSettings
@@ -95,6 +100,74 @@ def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
             pace.took(cost)
             judged += now <= one.frame.decide_by_ns
     assert judged > 0.9 * 600 * period / cost
+
+
+def shares(cameras: list[tuple[CameraSettings, int, int]], cost: int, until: int) -> dict[str, float]:
+    """What share of each camera's frames a scorer judges in time, of those whose arrival it does not miss.
+    A camera comes with its period and how long its frames may take."""
+    arrivals = sorted(
+        (turn * period, of.name, turn, patience, of)
+        for of, period, patience in cameras
+        for turn in range(1, until // period)
+    )
+    in_force = {of.name: "a" * 64 for of, _, _ in cameras}
+    total, judged = Counter(name for _, name, *_ in arrivals), Counter[str]()
+    waiting: list[Work] = []
+    lately: deque[str] = deque(maxlen=100)
+    now, coming = 0, deque(arrivals)
+    while coming or waiting:
+        while coming and coming[0][0] <= now:
+            at, _, number, patience, of = coming.popleft()
+            waiting.append(work(of, number, at + patience))
+        todo = plan(waiting, now, in_force, 1, cost, Counter(lately))
+        done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.refused))}
+        waiting = [one for one in waiting if id(one) not in done]
+        for one in todo.batch:
+            now += cost
+            lately.append(one.camera.name)
+            judged[one.camera.name] += now <= one.frame.decide_by_ns
+        if not todo.batch:
+            now = max(now + 1, coming[0][0] if coming else now)
+    return {name: judged[name] / total[name] for name in total}
+
+
+MODES = st.sampled_from(["every-part", "latest"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    fast=st.lists(st.tuples(MODES, st.integers(3, 40), st.integers(35, 1500)), min_size=1, max_size=3),
+    mode=MODES,
+    patience=st.integers(100, 2000),
+    phase=st.integers(0, 29),
+)
+def test_however_fast_others_are_a_slow_camera_is_judged(
+    fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int
+) -> None:
+    cost, period = 30, 300 + phase
+    cameras = [(camera(f"fast{i}", mode=kind), every, may) for i, (kind, every, may) in enumerate(fast)]
+    share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000)
+    assert share["slow"] >= 0.85
+
+
+def test_who_is_alike_is_served_alike_though_not_all_can_be() -> None:
+    alike = [(camera(name, mode=mode), 20, 200) for name, mode in (("a", "latest"), ("b", "latest"))]
+    share = shares(alike, 30, 10_000)
+    assert abs(share["a"] - share["b"]) < 0.05
+    parts = [(camera(name), 20, 200) for name in ("a", "b", "c")]
+    share = shares(parts, 30, 10_000)
+    assert max(share.values()) - min(share.values()) < 0.05
+
+
+def test_while_all_can_be_judged_in_time_all_are() -> None:
+    cameras = [
+        (camera("parts"), 100, 120),
+        (camera("live", mode="latest"), 130, 1000),
+        (camera("more"), 90, 300),
+    ]
+    share = shares(cameras, 30, 10_000)
+    assert share["parts"] == share["more"] == 1.0
+    assert share["live"] > 0.95
 
 
 def test_one_slow_turn_does_not_make_the_scorer_give_up() -> None:
