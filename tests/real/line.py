@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,8 @@ class Witness:
 
     def __init__(self, port: int, prefix: str) -> None:
         self.prefix = prefix
-        self.messages: list[Heard] = []
+        self._messages: dict[str, list[Heard]] = {}
+        """By topic, in the order of arrival."""
         self._lock = threading.Lock()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(0.1, 0.5)
@@ -50,7 +52,7 @@ class Witness:
 
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         topic = message.topic.removeprefix(f"{self.prefix}/")
-        if topic == "reset" or topic.endswith("/ack"):
+        if topic == "reset" or topic.endswith(("/ack", "/recipe/set")):
             # What the tests themselves say, garbage among it.
             return
         heard = Heard(
@@ -60,11 +62,19 @@ class Witness:
             time.monotonic(),
         )
         with self._lock:
-            self.messages.append(heard)
+            self._messages.setdefault(topic, []).append(heard)
 
     def heard(self, topic: str, since: float = 0.0) -> list[Heard]:
         with self._lock:
-            return [message for message in self.messages if message.topic == topic and message.at >= since]
+            told = self._messages.get(topic, [])
+            return told[bisect_left(told, since, key=lambda message: message.at) :]
+
+    def forget(self, before: float) -> None:
+        """Lets go of what was heard before then, but for the last status."""
+        with self._lock:
+            for topic, told in self._messages.items():
+                young = bisect_left(told, before, key=lambda message: message.at)
+                del told[: min(young, len(told) - 1) if topic == "status" else young]
 
     def verdicts(self, camera: str) -> dict[int, set[tuple[str, str]]]:
         """By frame: every (event_id, verdict) that was told, on either topic."""

@@ -1,0 +1,236 @@
+"""A recipe is changed while the line runs: no part goes unjudged for it, and every answer comes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from monitor.recipe import Recipe
+from tests.integration.test_line import assert_one_verdict_a_frame, folder_camera
+from tests.real import parts_folder
+from tests.real.line import Line
+from tests.real.mosquitto import Mosquitto
+
+WriteConfig = Callable[..., Path]
+
+
+def another(recipes: Path, name: str, *, roi: tuple[int, int, int, int] | None = None) -> str:
+    """A recipe like `plate` with a higher threshold. Returns its sha."""
+    shutil.copytree(recipes / "plate", recipes / name)
+    recipe = Recipe.load(recipes / name)
+    document = msgspec.structs.replace(recipe.document, name=name, roi=roi)
+    calibration = {
+        key: msgspec.structs.replace(one, threshold=one.threshold * 1.01)
+        for key, one in document.calibration.items()
+    }
+    document = msgspec.structs.replace(document, calibration=calibration)
+    return Recipe(recipes / name, document, "", recipe.teacher, recipe.student).commit().sha
+
+
+def ask(line: Line, recipe: str, request_id: str, retain: bool = False) -> None:
+    payload = json.dumps({"request_id": request_id, "recipe": recipe})
+    line.witness.say("top/recipe/set", payload, retain=retain)
+
+
+def answers(line: Line, request_id: str | None) -> list[dict[str, Any]]:
+    return [
+        heard.payload
+        for heard in line.witness.heard("top/recipe")
+        if heard.payload["request_id"] == request_id
+    ]
+
+
+def await_answer(line: Line, request_id: str | None, state: str, within_s: float = 30) -> dict[str, Any]:
+    line.wait_for(
+        lambda: any(said["state"] == state for said in answers(line, request_id)), within_s, f"{state} answer"
+    )
+    return answers(line, request_id)[-1]
+
+
+@pytest.fixture
+def config(tmp_path: Path, write_config: WriteConfig) -> Path:
+    parts_folder.write_parts(tmp_path / "parts", 20, bad_every=5)
+    written = write_config(folder_camera(tmp_path / "parts", fps=20))
+    written.write_text(written.read_text().replace("deadline_ms = 500", "deadline_ms = 2000"))
+    return written
+
+
+def test_parts_are_judged_by_the_old_recipe_until_the_new_one_is_in_force(
+    config: Path, broker: Mosquitto
+) -> None:
+    recipes = config.parent / "data/recipes"
+    old, new = Recipe.load(recipes / "plate").sha, another(recipes, "disc")
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        started = await_answer(line, None, "in_force")
+        assert (started["recipe"], started["recipe_sha"], started["reason"]) == ("plate", old, None)
+        ring = line.ring("top")
+        time.sleep(1)
+        first = ring.last_frame()
+        ask(line, "disc", "a")
+        said = await_answer(line, "a", "in_force")
+        assert [one["state"] for one in answers(line, "a")] == ["loading", "in_force"]
+        assert (said["recipe"], said["recipe_sha"]) == ("disc", new)
+        last = ring.last_frame()
+        line.wait_for(lambda: ring.last_frame() > last + 20, 10, "frames")
+        line.stop()
+        assert_one_verdict_a_frame(line, "top", ring)
+        parts = [heard.payload for heard in line.witness.heard("top/verdict")]
+        during = [part for part in parts if part["frame"] > first]
+        assert [part["reason"] for part in during if part["verdict"] == "uninspected"] == []
+        loading, in_force = (
+            heard for heard in line.witness.heard("top/recipe") if heard.payload["request_id"]
+        )
+        meanwhile = [
+            frame
+            for heard in line.witness.heard("top/verdict", since=loading.at)
+            if heard.at < in_force.at
+            and (frame := ring.frame(heard.payload["frame"]))
+            and frame.captured_ns > loading.at * 1e9
+        ]
+        assert meanwhile, "loading does not hold up the parts"
+        named = {"plate": old, "disc": new}
+        assert all(part["recipe_sha"] == named[part["recipe"]] for part in during)
+        by = [part["recipe"] for part in sorted(during, key=lambda part: part["frame"])]
+        assert by == sorted(by, reverse=True), "one switch, between two frames"
+        assert set(by) == {"plate", "disc"}
+
+
+def test_a_recipe_that_cant_judge_is_refused_in_words_and_the_old_one_stays(
+    config: Path, broker: Mosquitto
+) -> None:
+    recipes = config.parent / "data/recipes"
+    another(recipes, "elsewhere", roi=(1, 2, 30, 40))
+    another(recipes, "torn")
+    (recipes / "torn/recipe.json").write_text('{"schema": 1')
+    another(recipes, "headless")
+    next((recipes / "headless").glob("teacher-*")).unlink()
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        reasons = {
+            "no-such": "no such file",
+            "elsewhere": "trained on roi [1, 2, 30, 40]",
+            "torn": "not a recipe",
+            "headless": "teacher-",
+            "../plate": "can't be a recipe's name",
+            "x" * 1000: "can't be a recipe's name",
+        }
+        for number, (recipe, words) in enumerate(reasons.items()):
+            ask(line, recipe, f"r{number}")
+            said = await_answer(line, f"r{number}", "refused")
+            assert words in said["reason"]
+            assert said["recipe"] == recipe
+            assert said["recipe_sha"] is None
+            assert said["in_force"]["recipe"] == "plate"
+        for garbage in (
+            b"",
+            b"plate",
+            b"null",
+            b"[" * 5000,
+            b'{"recipe": "plate"}',
+            b'{"request_id": "\xff"}',
+        ):
+            line.witness.say("top/recipe/set", garbage)
+        line.witness.say("no-such/recipe/set", '{"request_id": "n", "recipe": "plate"}')
+        told = len(line.witness.heard("top/recipe"))
+        time.sleep(1)
+        assert len(line.witness.heard("top/recipe")) == told
+        assert line.witness.status()["ready"] is True
+        recent = line.witness.heard("top/verdict", since=time.monotonic() - 0.5)
+        assert recent
+        assert all(heard.payload["recipe"] == "plate" for heard in recent)
+        line.stop()
+        assert "Traceback" not in line.log.read_text()
+
+
+def test_the_recipe_in_force_outlives_the_service_until_the_settings_name_another(
+    config: Path, broker: Mosquitto
+) -> None:
+    recipes = config.parent / "data/recipes"
+    new = another(recipes, "disc")
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        ask(line, "disc", "a")
+        await_answer(line, "a", "in_force")
+        ask(line, "disc", "b", retain=True)
+        line.process.kill()
+        line.process.wait()
+        back = time.monotonic()
+        line.start()
+        line.wait_for(lambda: bool(line.witness.heard("top/verdict", since=back + 2)), 60, "verdicts")
+        line.await_ready()
+        said = line.witness.heard("top/recipe", since=back)[-1].payload
+        assert (said["state"], said["request_id"]) == ("in_force", "a")
+        assert (said["recipe"], said["recipe_sha"]) == ("disc", new)
+        assert line.witness.heard("top/verdict")[-1].payload["recipe"] == "disc"
+        line.stop()
+        config.write_text(config.read_text().replace('recipe = "plate"', 'recipe = "plate2"'))
+        another(recipes, "plate2")
+        line.start()
+        line.wait_for(
+            lambda: any(said["recipe"] == "plate2" for said in answers(line, None)),
+            60,
+            "the settings' recipe",
+        )
+        line.stop()
+        config.write_text(config.read_text().replace('recipe = "plate2"', 'recipe = "plate"'))
+        line.start()
+        line.wait_for(
+            lambda: line.witness.heard("top/recipe")[-1].payload["recipe"] == "plate",
+            60,
+            "the settings' recipe",
+        )
+        assert answers(line, "b") == [], "a retained request is none"
+
+
+@pytest.mark.parametrize("worker", ["scoring", "publish"])
+def test_an_answer_comes_though_a_worker_dies_over_the_request(
+    worker: str, config: Path, broker: Mosquitto
+) -> None:
+    another(config.parent / "data/recipes", "disc")
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        killed = line.pid(worker)
+        ask(line, "disc", "a")
+        await_answer(line, "a", "loading")
+        os.kill(killed, signal.SIGKILL)
+        line.wait_for(lambda: line.pid(worker) != killed, 10, f"new {worker}")
+        line.wait_for(
+            lambda: any(said["state"] != "loading" for said in answers(line, "a")), 60, "answer in the end"
+        )
+        said = answers(line, "a")[-1]
+        in_force = "disc" if said["state"] == "in_force" else "plate"
+        assert said["in_force"]["recipe"] == in_force
+        line.wait_for(
+            lambda: any(
+                heard.payload["recipe_sha"] == said["in_force"]["recipe_sha"]
+                for heard in line.witness.heard("top/verdict", since=time.monotonic() - 1)
+            ),
+            20,
+            "verdicts by the recipe in force",
+        )
+
+
+def test_a_camera_without_a_recipe_is_repaired_by_a_changeover(config: Path, broker: Mosquitto) -> None:
+    config.write_text(config.read_text().replace('recipe = "plate"', 'recipe = "no-such"'))
+    with Line(config, broker.port) as line:
+        line.wait_for(lambda: line.witness.status().get("reason") == "no_recipe", 60, "no_recipe")
+        said = await_answer(line, None, "refused")
+        assert said["in_force"] is None
+        ask(line, "plate", "a")
+        await_answer(line, "a", "in_force")
+        line.await_ready()
+        line.wait_for(
+            lambda: any(m.payload["verdict"] == "pass" for m in line.witness.heard("top/verdict")),
+            10,
+            "a pass",
+        )
