@@ -10,6 +10,7 @@ back, never hand out an incomplete image, and never take a silent triggered came
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
@@ -156,6 +157,7 @@ class GigeCamera:
         self._stream: Any = None
         self._held: Any = None
         self._pace: Pace | None = None
+        self._free_runs = False
         self._restart()
 
     def open(self) -> None:
@@ -172,6 +174,10 @@ class GigeCamera:
             # Not a method of ours: that would tie camera and self in a circle that is never freed.
             self._lost = lost = threading.Event()
             device.connect("control-lost", lambda *_: lost.set())
+            # A program that died left it sending to an address where nobody listens now; one that stands
+            # still already may refuse.
+            with contextlib.suppress(glib.Error):
+                self._camera.stop_acquisition()
             self._configure(aravis, glib)
             self._start(aravis)
         except glib.Error as error:
@@ -298,6 +304,23 @@ class GigeCamera:
         if self._fps is not None and kind in ("", "free-run"):
             camera.set_frame_rate(self._fps)
         self._pace = Pace(self._fps or 10.0, self._clock, self._sleep) if kind == "software" else None
+        self._free_runs = kind == "free-run" or (not kind and self._triggers_are_off(glib))
+        if camera.get_device().is_feature_available("AcquisitionMode"):
+            camera.set_acquisition_mode(aravis.AcquisitionMode.CONTINUOUS)
+
+    def _triggers_are_off(self, glib: Any) -> bool:
+        """Whether images come unasked. A camera that does not tell counts as triggered: belts stand still."""
+        device = self._camera.get_device()
+        try:
+            selected = device.get_string_feature_value("TriggerSelector")
+            modes = []
+            for trigger in self._camera.dup_available_triggers():
+                device.set_string_feature_value("TriggerSelector", trigger)
+                modes.append(device.get_string_feature_value("TriggerMode"))
+            device.set_string_feature_value("TriggerSelector", selected)
+        except glib.Error:
+            return False
+        return "On" not in modes
 
     def _formats(self) -> str:
         return ", ".join(self._camera.dup_available_pixel_formats_as_strings())
@@ -330,7 +353,7 @@ class GigeCamera:
 
     def _check_alive(self, now_ns: int) -> None:
         """Asks a silent camera, now and then, whether it is there and still ours."""
-        if self._trigger == "free-run" and now_ns - self._image_ns > max(_SILENT_NS, self._slow_ns()):
+        if self._free_runs and now_ns - self._image_ns > max(_SILENT_NS, self._slow_ns()):
             raise CameraLost(
                 f"{self._wanted} answers but sends no images: check firewall, packet_size and bandwidth"
             )
@@ -344,7 +367,10 @@ class GigeCamera:
         self._alive_ns = self._clock()
 
     def _slow_ns(self) -> int:
-        return round(5e9 / self._fps) if self._fps else 0
+        rate = self._fps
+        if rate is None and self._camera.is_frame_rate_available():
+            rate = self._ask("frame rate", self._camera.get_frame_rate)
+        return round(5e9 / rate) if rate else 0
 
     def _ask(self, what: str, question: Callable[[], Any]) -> Any:
         _, glib = _aravis()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -24,6 +26,18 @@ def opened(source: str) -> Camera:
     camera = drivers.open(source)
     camera.open()
     return camera
+
+
+def await_open(camera: Camera, within_s: float) -> None:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            camera.open()
+        except CameraError as error:
+            refused = error
+        else:
+            return
+    raise refused
 
 
 def shot_of(camera: Camera) -> Shot:
@@ -92,6 +106,33 @@ def test_a_dead_camera_is_lost_in_time_and_comes_back(device: GigeCamera) -> Non
     with pytest.raises(CameraError, match="no such camera found"):
         camera.open()
     device.start()
+    camera.open()
+    assert age_s(shot_of(camera)) < 0.3
+    camera.close()
+
+
+def test_a_camera_that_its_program_died_on_sends_to_the_next_one(device: GigeCamera) -> None:
+    reads = (
+        "import sys, drivers; c = drivers.open(sys.argv[1]); c.open(); print(c.read(2).missed, flush=True)"
+    )
+    command = [sys.executable, "-c", reads + "; import time; time.sleep(60)", device.source]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"0\n"
+        program.kill()
+    camera = drivers.open(device.source)
+    # It is the dead one's until the camera has missed its heartbeats.
+    await_open(camera, 10)
+    assert age_s(shot_of(camera)) < 0.3
+    camera.close()
+
+
+def test_a_camera_that_answers_but_sends_nothing_is_lost_and_started_anew(device: GigeCamera) -> None:
+    camera = opened(device.source)
+    shot_of(camera)
+    device.fall_silent()
+    assert lost_after(camera) < 5
+    camera.close()
     camera.open()
     assert age_s(shot_of(camera)) < 0.3
     camera.close()

@@ -64,12 +64,14 @@ class _Part:
 
     def pause(self) -> None:
         """The machine behind the cable hangs: connections stay open, nothing is sent."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._tell(signal.SIGSTOP)
 
     def resume(self) -> None:
+        self._tell(signal.SIGCONT)
+
+    def _tell(self, number: int) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -170,6 +172,18 @@ class GigeCamera(_Part):
 
     def arguments(self) -> list[str]:
         return ["--serial", self._serial]
+
+    def lose_packets(self) -> None:
+        """From now on every twentieth packet of an image is lost; called again, none."""
+        self._tell(signal.SIGUSR1)
+
+    def change_size(self) -> None:
+        """In the middle of the stream its images are half as wide; called again, as before."""
+        self._tell(signal.SIGUSR2)
+
+    def fall_silent(self) -> None:
+        """It sends no images any more until it is started anew, but answers whoever asks."""
+        self._tell(signal.SIGHUP)
 
     def answers(self) -> bool:
         # GVCP: read the control privilege register; any well-formed answer will do.
