@@ -1,0 +1,181 @@
+"""A whole small plant on one machine: three cameras of three kinds, a broker, the line, a gateway, the books.
+
+Every part of it is the real thing in a process of its own and can be broken by a test. It must never know
+what is being tested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import cv2
+
+from monitor import images
+from monitor.frame import Frame
+from monitor.readiness import Latch
+from tests.faults.audit import Audit, Window
+from tests.faults.clock import SteppedClock
+from tests.faults.relay import Relay
+from tests.real import parts_folder
+from tests.real.cameras import GigeCamera, RtspServer
+from tests.real.gateway import Gateway
+from tests.real.line import Line
+from tests.real.mosquitto import Mosquitto, free_port
+
+CAMERAS = ("top", "dome", "side")
+_FPS = {"top": 5, "dome": 5, "side": 3}
+_SNAPSHOTS = "size=160m"
+
+
+class Unavailable(Exception):
+    """This machine does not let us break that; the message says why."""
+
+
+class Plant:
+    """`with Plant(folder) as plant:` starts it all and waits until the line is ready.
+
+    `top` sees a folder with every fifth part bad, `dome` good parts over RTSP, `side` a GigE Vision camera's
+    test picture, which is like no good part. The line has a listener of the broker to itself, so that its
+    connection can be cut while the others' stand. With `pages` it serves metrics and the review page too.
+    """
+
+    def __init__(self, folder: Path, recipe: Path | None = None, pages: bool = False) -> None:
+        self.folder, self.data, self.parts = folder, folder / "data", folder / "parts"
+        self._recipe = recipe
+        self.metrics_port, self.review_port = (free_port(), free_port()) if pages else (0, 0)
+        self.line_port = free_port()
+        self._open = contextlib.ExitStack()
+        self.held_back: list[Window] = []
+        """When the broker or the way to it kept messages for too long."""
+
+    def __enter__(self) -> Plant:
+        with contextlib.ExitStack() as opened:
+            self._make(opened)
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(self, *rest: object) -> None:
+        self._open.close()
+
+    def _make(self, opened: contextlib.ExitStack) -> None:
+        self._hurry(opened)
+        if self._recipe:
+            shutil.copytree(self._recipe, self.data / "recipes/plate")
+        else:
+            parts_folder.train(self.data / "recipes", self.folder / "good")
+        truth = parts_folder.write_parts(self.parts, 20, bad_every=5)
+        parts_folder.write_parts(self.folder / "dome", 20, bad_every=0)
+        self._enlarge()
+        self.mounted = self._mount(opened)
+        self.clock = SteppedClock(self.folder)
+        self.broker = opened.enter_context(Mosquitto(extra=f"listener {self.line_port} 127.0.0.1"))
+        self.rtsp = self.dome(self.folder / "dome")
+        self.rtsp.start()
+        opened.callback(lambda: self.rtsp.kill())
+        self.relay = opened.enter_context(Relay(self.rtsp.port))
+        self.gige = opened.enter_context(GigeCamera("PLANT01"))
+        config = self._write_config()
+
+        def top_is_bad(frame: Frame) -> bool:
+            return truth[frame.device_frame % len(truth)]
+
+        self.line = opened.enter_context(Line(config, self.broker.port, self.clock.environment))
+        truths = {"top": top_is_bad, "dome": lambda frame: False, "side": lambda frame: True}
+        self.audit = opened.enter_context(Audit(self.line, truths))
+        self.gateway = opened.enter_context(
+            Gateway("127.0.0.1", self.broker.port, self.line.settings.prefix, self.audit.at_gate)
+        )
+        self.audit.gateway = self.gateway
+        self.line.await_ready()
+        self.line.wait_for(self.is_whole, 20, "verdicts of every camera")
+
+    @staticmethod
+    def _hurry(opened: contextlib.ExitStack) -> None:
+        """As the service has it from its unit (CPUWeight=500): what else runs here comes second."""
+        usual = os.getpriority(os.PRIO_PROCESS, 0)
+        with contextlib.suppress(PermissionError):  # then they are equals
+            os.setpriority(os.PRIO_PROCESS, 0, -7)
+            opened.callback(os.setpriority, os.PRIO_PROCESS, 0, usual)
+
+    def dome(self, folder: Path) -> RtspServer:
+        """The RTSP camera with other images; `Plant.rtsp` is the one that is there now."""
+        port = self.rtsp.port if hasattr(self, "rtsp") else None
+        return RtspServer(port=port, fps=_FPS["dome"], folder=folder)
+
+    def _enlarge(self) -> None:
+        """The same parts seen by a camera that was set to another resolution."""
+        for name in ("parts", "dome"):
+            large = self.folder / f"large-{name}"
+            large.mkdir()
+            for file in sorted((self.folder / name).iterdir()):
+                image = images.read(file)
+                cv2.imwrite(str(large / file.name), cv2.resize(image, None, fx=1.5, fy=1.5))
+
+    def _mount(self, opened: contextlib.ExitStack) -> bool:
+        """A small file system for the snapshots, so that full and read-only are real, also for root."""
+        place = self.data / "snapshots"
+        place.mkdir(parents=True)
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", _SNAPSHOTS, "tmpfs", str(place)], capture_output=True, check=False
+        )
+        if made.returncode == 0:
+            opened.callback(subprocess.run, ["umount", "-l", str(place)], check=True)
+        return made.returncode == 0
+
+    def _write_config(self) -> Path:
+        sources = {
+            "top": f"folder://{self.parts}?fps={_FPS['top']}&loop=1",
+            "dome": self.relay.url,
+            "side": f"{self.gige.source}?fps={_FPS['side']}",
+        }
+        cameras = "".join(
+            f'[[camera]]\nname = "{name}"\nsource = "{source}"\nrecipe = "plate"\ndeadline_ms = 500\n'
+            for name, source in sources.items()
+        )
+        config = self.folder / "line.toml"
+        config.write_text(
+            f'[line]\nsite = "plant"\nname = "line"\ndata = "data"\n{cameras}'
+            f"[mqtt]\nport = {self.line_port}\nack_timeout_ms = 3000\n[metrics]\nport = {self.metrics_port}\n"
+            f"[review]\nport = {self.review_port}\n[snapshots]\nmin_free_gb = 0.0\nmax_gb = 0.06\n"
+        )
+        return config
+
+    def is_whole(self) -> bool:
+        """Whether the line says that it may run and every camera's parts are being judged."""
+        now = time.monotonic()
+        return self.line.witness.status().get("ready") is True and all(
+            any(
+                message.payload["verdict"] != "uninspected"
+                for message in self.line.witness.heard(f"{name}/verdict", since=now - 1.0)
+            )
+            for name in CAMERAS
+        )
+
+    def reset_if_latched(self) -> bool:
+        """What an operator does who has looked at the gate. Returns whether it was called for."""
+        reason = self.line.witness.status().get("reason")
+        if reason is None or reason not in [latch.word for latch in Latch]:
+            return False
+        self.line.witness.say("reset")
+        return True
+
+    def signal(self, worker: str, number: int) -> int:
+        """Sends it to the worker; returns the worker's pid."""
+        pid = self.line.pid(worker)
+        subprocess.run(["kill", f"-{signal.Signals(number).name[3:]}", str(pid)], check=True)
+        return pid
+
+    def log_rows(self, start: int = 0) -> list[str]:
+        """What the line has logged, from that byte on."""
+        with self.line.log.open("rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace").splitlines()
+
+    def log_size(self) -> int:
+        return self.line.log.stat().st_size
