@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import NormalDist
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,19 +33,26 @@ _USUAL_SPREAD = 0.4
 _USUAL_WEIGHT = 4
 _TINY = float(np.finfo(np.float32).tiny)
 _BATCH = 8
+_LEAST_RATE = 1e-9
+NO_RATE = "overkill is a rate between 0 and 1, at least 1e-9, not {}"
 
 
 class CalibrationError(Exception):
     """There is no threshold to be had from these images; the message is one line with the fix."""
 
 
+def is_rate(overkill: float) -> bool:
+    """Whether an overkill rate can be asked for."""
+    return _LEAST_RATE <= overkill < 1
+
+
 def rank(count: int, overkill: float) -> int:
     """Which of `count` ascending scores is the threshold, counted from 1; above `count`: there are too few.
 
-    Raises ValueError unless 0 < overkill < 1.
+    Raises ValueError for what is no rate.
     """
-    if not 0 < overkill < 1:
-        raise ValueError(f"overkill is a rate between 0 and 1, not {overkill}")
+    if not is_rate(overkill):
+        raise ValueError(NO_RATE.format(overkill))
     # Rounded first: (99 + 1) * (1 - 0.01) is a hair above 99 in binary.
     return math.ceil(round((count + 1) * (1 - overkill), 9))
 
@@ -118,6 +126,11 @@ def explain(calibration: Calibration) -> str:
     if calibration.guaranteed:
         return f"{threshold}: at most {percent:g} % of good parts are rejected, if they are like these images"
     more = needed(calibration.overkill) - count
+    if more <= 0:
+        return (
+            f"{threshold}: an estimate, and too low, since these images chose the student; "
+            "`line-monitor calibrate` with new good images can guarantee it"
+        )
     return f"{threshold}: an estimate; {more} more good images are needed to guarantee {percent:g} % overkill"
 
 
@@ -147,9 +160,11 @@ def calibrate(
     device: str,
     say: Callable[[str], None],
     progress: Progress,
+    chose: bool = False,
 ) -> Recipe:
     """The recipe with thresholds from these files for every precision the device runs, not yet committed.
 
+    `chose` says that the same files chose the student: there is no guarantee then, however many they are.
     Raises CalibrationError, RecipeError, ValueError.
     """
     found = {}
@@ -157,7 +172,9 @@ def calibrate(
     for precision in precisions(choose_device(device)):
         scorer = recipe.scorer(device=device, precision=precision)
         scores = scores_of(scorer, files, hear, progress, f"calibrate {precision}")
-        found[scorer.calibration_key] = calibrated(scores, overkill)
+        calibration = calibrated(scores, overkill)
+        guaranteed = calibration.guaranteed and not chose
+        found[scorer.calibration_key] = msgspec.structs.replace(calibration, guaranteed=guaranteed)
         hear = _unheard  # what is skipped has been said once
     return recipe.with_calibration({**recipe.document.calibration, **found})
 
@@ -183,16 +200,22 @@ def calibrate_recipe(
     loaded = Recipe.load(recipe)
     if overkill is None:
         overkill = loaded.document.calibration[REFERENCE].overkill
-    if not 0 < overkill < 1:
-        raise CalibrationError(f"overkill is a rate between 0 and 1, not {overkill}")
+    if not is_rate(overkill):
+        raise CalibrationError(NO_RATE.format(overkill))
     try:
         files = image_files.find(images)
     except image_files.ImageError as error:
         raise CalibrationError(f"{images}: {error}") from None
     seen = frozenset(loaded.document.training.seen if loaded.document.training else ())
     fresh = [file for file in files if not seen or file_mark(file) not in seen]
-    if len(fresh) < len(files):
-        say(f"left out: {len(files) - len(fresh)} images that the recipe was trained on")
+    trained = len(files) - len(fresh)
+    if trained:
+        say(f"left out: {trained} images that the recipe was trained on")
+    # A copy is no second witness: the guarantee counts images that were drawn one by one.
+    once = list({file_mark(file) or str(file): file for file in reversed(fresh)}.values())[::-1]
+    if len(once) < len(fresh):
+        say(f"left out: {len(fresh) - len(once)} images that are copies of others")
+    fresh = once
     if not fresh:
         why = "all of them trained this recipe" if files else "there are none"
         raise CalibrationError(f"{images}: no images to calibrate with: {why}")

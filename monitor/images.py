@@ -53,8 +53,15 @@ def find(folder: Path) -> list[Path]:
         raise ImageError(error.strerror or str(error)) from None
 
     found = []
+    been: set[str] = set()
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # A link may lead back to where the walk came from.
+        real = os.path.realpath(place)
+        if real in been:
+            folders[:] = []
+            continue
+        been.add(real)
         found += [
             Path(place) / name
             for name in files

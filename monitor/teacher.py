@@ -209,13 +209,33 @@ def load_trunk(architecture: str, file: Path) -> nn.Module:
     with torch.device("meta"):
         trunk = build_trunk(architecture)
     try:
-        fill(trunk, read_tensors(file))
+        tensors = read_tensors(file)
+        fill(trunk, tensors)
+        _check_no_others(trunk, tensors, architecture)
         for name, tensor in trunk.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
                 raise TeacherError(f"{name} is not finite")
     except TeacherError as error:
         raise TeacherError(f"{file} does not hold the weights of {architecture}: {error}") from None
     return trunk.eval().requires_grad_(False)
+
+
+def _check_no_others(trunk: nn.Module, tensors: Mapping[str, Tensor], architecture: str) -> None:
+    """A deeper network's weights would fill a shallow one's places. Raises TeacherError for such.
+
+    Heads may be anybody's own; what is called like a part of the trunk must be one of torchvision's network.
+    """
+    own = trunk.state_dict().keys()
+    roots = {name.split(".")[0] for name in own}
+    others = {name for name in tensors.keys() - own if name.split(".")[0] in roots}
+    if not others:
+        return
+    import torchvision.models
+
+    with torch.device("meta"):
+        whole = torchvision.models.get_model(architecture, weights=None)
+    if strange := others - whole.state_dict().keys():
+        raise TeacherError(f"it has {min(strange)}, which is another network's")
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -13,6 +13,8 @@ commit a recipe whose loss went astray.
 from __future__ import annotations
 
 import hashlib
+import math
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ import torch
 
 from monitor import curve, learning
 from monitor import images as image_files
-from monitor.calibration import calibrate, content_mark, explain
+from monitor.calibration import NO_RATE, calibrate, content_mark, explain, is_rate
 from monitor.checkpoint import Checkpoint
 from monitor.evening import channel_deviations, with_deviations
 from monitor.fitting import AstrayError, Fitted, TrainingError, batch_size, fit
@@ -98,10 +100,11 @@ def split(count: int, seed: int, *, as_paper: bool) -> Split:
     if count < FEWEST:
         raise TrainingError(f"{count} usable images: at least {FEWEST} good images are needed, better 100")
     order = tuple(int(i) for i in np.random.default_rng(seed).permutation(count))
-    fifth = max(1, round(0.2 * count))
     if as_paper:
+        # Rounded up like sklearn's train_test_split, which the authors' code calls.
+        fifth = math.ceil(round(0.2 * count, 9))
         return Split(train=order[fifth:], select=order[:fifth], calibrate=order[:fifth])
-    tenth = max(1, round(0.1 * count))
+    fifth, tenth = max(1, round(0.2 * count)), max(1, round(0.1 * count))
     return Split(order[fifth + tenth :], order[fifth : fifth + tenth], order[:fifth])
 
 
@@ -139,8 +142,8 @@ def train_recipe(
         raise TrainingError(f"size is 32 to 2048 pixels, not {size}")
     if epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {epochs}")
-    if not 0 < overkill < 1:
-        raise TrainingError(f"overkill is a rate between 0 and 1, not {overkill}")
+    if not is_rate(overkill):
+        raise TrainingError(NO_RATE.format(overkill))
     began = clock()
 
     def aside(line: str) -> None:
@@ -153,6 +156,9 @@ def train_recipe(
 
     where = choose_device(device)
     files = _files(images)
+    _check_writable(recipes)
+    if (recipes / name / "recipe.json").exists():
+        say(f"recipe {name} is there already: it is replaced when the new one is whole")
     # Before the images are read: of ten thousand, that takes minutes.
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
     examples, skipped = _examples(images, files, size, say, progress)
@@ -237,7 +243,13 @@ def train_recipe(
     draft = Recipe(recipes.absolute() / name, document, "", taught, student)
     held_out = [examples.files[i] for i in sorted(parts.calibrate)]
     recipe = calibrate(
-        draft, held_out, overkill=overkill, device=str(where), say=say, progress=progress
+        draft,
+        held_out,
+        overkill=overkill,
+        device=str(where),
+        say=say,
+        progress=progress,
+        chose=as_paper,
     ).commit()
     checkpoint.remove()
     _save_curve(recipe.folder / CURVE, fitted, f"{name}: {len(examples)} images, {fitted.optimiser}", say)
@@ -265,6 +277,17 @@ def _machine(device: torch.device) -> str:
     return f"{device} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
+def _check_writable(recipes: Path) -> None:
+    """Before hours are spent. Raises TrainingError."""
+    try:
+        recipes.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=recipes):
+            pass
+    except OSError as error:
+        why = error.strerror or error
+        raise TrainingError(f"{recipes}: recipes can't be written there ({why}); see line.data") from None
+
+
 def _files(folder: Path) -> list[Path]:
     """What may be images, by name. Raises TrainingError when there are none."""
     try:
@@ -282,13 +305,21 @@ def _examples(
 ) -> tuple[Examples, int]:
     """The usable images and the number of the others. Raises TrainingError when there are none."""
     examples = Examples(size)
+    # A copy could train the student and then vouch for its threshold.
+    seen, copies = set[str](), 0
     unusable: list[str] = []  # said when the bar is done: both are one line of the terminal
     for done, file in enumerate(files, start=1):
         for _, content, image in image_files.readable([file], unusable.append):
+            if content_mark(content) in seen:
+                copies += 1
+                continue
+            seen.add(content_mark(content))
             examples.add(file, content, image)
         progress.update("read", done, len(files))
     for line in unusable:
         say(line)
     if not len(examples):
         raise TrainingError(f"{folder}: none of the {len(files)} images there can be read")
-    return examples, len(files) - len(examples)
+    if copies:
+        say(f"left out: {copies} images that are copies of others")
+    return examples, len(unusable)

@@ -81,7 +81,7 @@ def save(file: Path, image: Image) -> Path:
     return file
 
 
-def good_parts(folder: Path, count: int) -> Path:
-    for number in range(count):
+def good_parts(folder: Path, count: int, first: int = 0) -> Path:
+    for number in range(first, first + count):
         save(folder / f"{number:03d}.png", part(number))
     return folder

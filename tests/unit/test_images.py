@@ -64,6 +64,12 @@ def test_arrays_that_are_no_images_are_refused(image: images.Image) -> None:
         images.prepare(image, 32)
 
 
+def test_a_link_that_leads_back_ends_the_walk(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "round").symlink_to(tmp_path)
+    assert images.find(tmp_path) == [tmp_path / "a.png"]
+
+
 def test_images_are_found_at_any_depth_by_any_spelling(tmp_path: Path) -> None:
     for name in ["b.PNG", "a/x.jpeg", "a/c/y.TIFF", "z.webp", "notes.txt", ".hidden.png", ".cache/k.png"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

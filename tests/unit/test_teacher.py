@@ -183,6 +183,15 @@ def test_weights_of_another_architecture_need_their_name(tmp_path: Path) -> None
     assert find("squeezenet1_1", weights=tmp_path / "w.pth", folder=tmp_path, say=print).origin == "w.pth"
 
 
+def test_a_deeper_network_does_not_pass_for_a_shallow_one(tmp_path: Path) -> None:
+    torch.save(weights_of("resnet34"), tmp_path / "w.pth")
+    with pytest.raises(TeacherError, match=r"it has layer1\.2\.\S+, which is another network's"):
+        find("resnet18", weights=tmp_path / "w.pth", folder=tmp_path, say=print)
+    with_own_head = {**weights_of("resnet18"), "head.0.weight": torch.zeros(2)}
+    torch.save(with_own_head, tmp_path / "h.pth")
+    find("resnet18", weights=tmp_path / "h.pth", folder=tmp_path, say=print)
+
+
 def test_unknown_teachers_are_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=", ".join(names())):
         find("vgg", weights=None, folder=tmp_path, say=print)

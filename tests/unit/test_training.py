@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def test_as_in_the_paper_it_is_80_to_20() -> None:
     assert (len(parts.train), len(parts.select)) == (160, 40)
     assert parts.select == parts.calibrate
     assert batch_size(160, as_paper=True) == 32
+    assert len(split(206, 0, as_paper=True).select) == 42, "a fifth is rounded up"
 
 
 def test_two_images_are_too_few() -> None:
@@ -151,7 +153,7 @@ def test_a_loss_that_goes_astray_saves_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(fitting, "_optimiser", wild)
     with pytest.raises(TrainingError, match="went astray in epoch"):
         train(tmp_path, good_parts(tmp_path / "good", 10))
-    assert not (tmp_path / "recipes").exists()
+    assert not list((tmp_path / "recipes").iterdir())
 
 
 def test_files_that_are_no_images_are_named_and_the_rest_is_used(tmp_path: Path) -> None:
@@ -200,6 +202,7 @@ def test_odd_images_are_used_or_named_and_the_run_goes_on(tmp_path: Path) -> Non
         ({"size": 5}, TrainingError, "size"),
         ({"epochs": 0}, TrainingError, "epochs"),
         ({"overkill": 0.0}, TrainingError, "overkill"),
+        ({"overkill": 1e-17}, TrainingError, "at least 1e-9"),
         ({"images": Path("/nowhere")}, TrainingError, "/nowhere: No such file"),
         ({"device": "tpu"}, RecipeError, "tpu"),
     ],
@@ -250,6 +253,52 @@ def test_images_that_trained_a_recipe_can_not_calibrate_it(tmp_path: Path) -> No
     heard.clear()
     calibrate_recipe(recipe=recipe.folder, images=folder, say=heard.append)
     assert any("left out: 8 images" in line for line in heard), "a new name makes no new image"
+
+
+def test_images_that_chose_the_student_guarantee_nothing(tmp_path: Path) -> None:
+    heard: list[str] = []
+    folder = good_parts(tmp_path / "good", 10)
+    recipe = train(tmp_path, folder, heard.append, epochs=1, overkill=0.4, as_paper=True)
+    assert not recipe.document.evened, "channels count as in the paper"
+    assert not recipe.document.calibration["torch-f32"].guaranteed
+    assert any("these images chose the student" in line for line in heard)
+    new = good_parts(tmp_path / "new", 12, first=50)
+    fresh = calibrate_recipe(recipe=recipe.folder, images=new, say=print)
+    assert fresh.document.calibration["torch-f32"].guaranteed
+
+
+def test_a_copy_of_an_image_counts_once(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 6)
+    for file in images.find(folder)[:3]:
+        shutil.copy(file, file.with_name(f"copy-{file.name}"))
+    heard: list[str] = []
+    recipe = train(tmp_path, folder, heard.append, epochs=1)
+    assert recipe.document.training is not None
+    assert recipe.document.training.images == 6
+    assert "left out: 3 images that are copies of others" in heard
+    new = good_parts(tmp_path / "new", 2, first=50)
+    shutil.copytree(new, tmp_path / "again")
+    shutil.move(tmp_path / "again", new)
+    calibrated = calibrate_recipe(recipe=recipe.folder, images=new, say=heard.append)
+    assert len(calibrated.document.calibration["torch-f32"].scores) == 2
+    assert "left out: 2 images that are copies of others" in heard
+
+
+def test_where_no_recipe_can_be_written_no_image_is_read(tmp_path: Path) -> None:
+    (tmp_path / "recipes").write_text("a file in the folder's place")
+    folder = tmp_path / "good"
+    folder.mkdir()
+    (folder / "part.png").write_text("no image, as reading it would tell")
+    with pytest.raises(TrainingError, match="recipes can't be written there"):
+        train(tmp_path, folder)
+
+
+def test_a_recipe_that_is_there_is_not_replaced_without_a_word(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 3)
+    train(tmp_path, folder, epochs=1)
+    heard: list[str] = []
+    train(tmp_path, folder, heard.append, epochs=1, seed=1)
+    assert any("recipe disc is there already" in line for line in heard)
 
 
 def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
