@@ -12,7 +12,9 @@ import pytest
 
 from monitor.ring import Ring
 from tests.real import bundle, parts_folder
+from tests.real.machine import MachineError
 from tests.real.mosquitto import Mosquitto
+from tests.real.service import Service, running
 
 # As the command line sets it: threads of torch that spin while they wait slow every process beside them.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -50,6 +52,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def carried(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an engineer carries to a line PC: a folder that `deploy/bundle.sh` made."""
     return bundle.make(tmp_path_factory.mktemp("bundle") / "carried")
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory, trained: Path, carried: Path) -> Iterator[Service]:
+    """The service under a real systemd. Tests leave it running, but for the one that removes it at last."""
+    try:
+        with running(tmp_path_factory.mktemp("machine") / "of-its-own", trained, carried) as service:
+            yield service
+    except MachineError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

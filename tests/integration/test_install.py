@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import bundle
+from tests.real import bundle, handbook
 
 INSTALL = "deploy/install.sh"
+pytestmark = pytest.mark.timeout(400)
 
 
 def install(tree: Path, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -51,7 +52,8 @@ def version(root: Path) -> str:
 def test_install_twice_bring_up_to_date_and_remove(carried: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     packages = ("--packages", bundle.PACKAGES)
-    install(carried, "--root", root, *packages)
+    staged = handbook.block("stage", {"/tmp/stage": f"{root} --packages {bundle.PACKAGES}"})
+    subprocess.run(["bash", "-ec", staged], cwd=carried, check=True, capture_output=True, timeout=150)
     program = root / "opt/line-monitor/venv/bin/line-monitor"
     assert program.read_text().startswith("#!/opt/line-monitor/venv/bin/python\n"), (
         "staged for its last place"
