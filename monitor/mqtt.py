@@ -163,6 +163,12 @@ class _Connection:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
 
+    def let_go(self) -> None:
+        """After its end. paho closes the pair of sockets that it wakes itself with when its client is freed,
+        which its way back to us by the callbacks would put off until a garbage collection."""
+        client = self.client
+        client.on_connect = client.on_publish = client.on_message = client.on_subscribe = None
+
     def _socket(self) -> socket.socket | None:
         sock = self.client.socket()
         # A WebSocket wrapper would be something else; this link is plain TCP or TLS.
@@ -353,20 +359,25 @@ class Link:
         if self._connection is not None:
             self._connection.client.disconnect()
             self._connection.pump()
+            self._connection.let_go()
             self._connection = None
         self.state = LinkState.DOWN
         self._retry_ns = self._clock() + 3_600_000_000_000
 
     def _connect(self, outcome: list[_Connection | ConnectError]) -> None:
+        connection = _Connection(self._settings, self._client_id, self._will(), self._topics)
         try:
-            connection = _Connection(self._settings, self._client_id, self._will(), self._topics)
             connection.connect()
         except ConnectError as error:
-            outcome.append(error)
+            connection.let_go()
+            # Without its traceback, which leads to this list and would keep all of it.
+            outcome.append(ConnectError(str(error)))
         else:
             outcome.append(connection)
 
     def _lost(self, why: str) -> None:
+        if self._connection is not None:
+            self._connection.let_go()
         self._connection = None
         self._unacknowledged.clear()
         self.trouble = why

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from monitor.worker import roll
+from monitor.worker import REVIEW, roll
 from tests.faults.audit import breaches, quiet
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import CAMERAS, Plant, Unavailable
@@ -67,7 +67,8 @@ class Sampler:
 
     def __init__(self, plant: Plant) -> None:
         self._plant = plant
-        self._workers = roll(plant.line.settings)
+        settings = plant.line.settings
+        self._workers = [name for name in roll(settings) if name != REVIEW or settings.review.port]
         self._start = time.monotonic()
         self.samples: dict[str, list[Sample]] = {worker: [] for worker in self._workers}
         self._closing = threading.Event()

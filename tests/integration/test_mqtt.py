@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +133,30 @@ def test_a_connection_that_breaks_leaves_the_will_and_a_goodbye_does_not() -> No
         assert witness.status()["state"] == "offline"
         line.close()
         witness.close()
+
+
+def test_a_connection_that_ended_leaves_no_socket_behind() -> None:
+    def sockets() -> int:
+        return sum("socket:" in os.path.realpath(file) for file in Path("/proc/self/fd").iterdir())
+
+    with Mosquitto() as broker:
+        line = link(broker.port)
+        turn(line, lambda: line.state is LinkState.UP)
+        gc.collect()
+        gc.disable()
+        try:
+            before = sockets()
+            for _ in range(3):
+                line.drop("not acknowledged in time")
+                broker.stop()
+                turn(line, lambda: line.state is LinkState.CONNECTING)
+                turn(line, lambda: line.state is LinkState.DOWN)
+                broker.start()
+                turn(line, lambda: line.state is LinkState.UP)
+            assert sockets() == before
+        finally:
+            gc.enable()
+        line.close()
 
 
 def test_the_gateways_words_are_heard() -> None:

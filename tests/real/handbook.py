@@ -1,4 +1,4 @@
-"""The commands of `deploy/README.md`, for tests that run them."""
+"""What `deploy/README.md` tells an engineer to type and to write, for tests that do so."""
 
 from __future__ import annotations
 
@@ -23,3 +23,15 @@ def block(name: str, in_place_of: Mapping[str, object]) -> str:
         assert placeholder in commands, f"{placeholder!r} is not in the block {name}"
         commands = commands.replace(placeholder, str(real))
     return str(commands)
+
+
+def written_in(language: str) -> list[str]:
+    """The blocks of that language, such as `toml`."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", _HANDBOOK.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def items() -> set[str]:
+    """What the first column of the table of `check` names."""
+    _, _, after = _HANDBOOK.read_text(encoding="utf-8").partition("| item |")
+    table, _, _ = after.partition("\n\n")
+    return {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
