@@ -37,18 +37,18 @@ needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="no promtool here: apt-get install prometheus brings it"
 )
 HEALTHY = {
-    'up{job="line-monitor",instance="pc"}': "1x60",
-    'line_monitor_ready{instance="pc"}': "1x60",
-    'line_monitor_journal_ok{instance="pc"}': "1x60",
-    'line_monitor_disk_free_bytes{instance="pc"}': "50000000000x60",
-    'line_monitor_camera_up{instance="pc",camera="top"}': "1x60",
-    'line_monitor_drift{instance="pc",camera="top"}': "0x60",
-    'line_monitor_frames_total{instance="pc",camera="top"}': "0+300x60",
-    'line_monitor_verdicts_total{instance="pc",camera="top",verdict="uninspected",reason="deadline"}': "0x60",
-    'line_monitor_verdicts_total{instance="pc",camera="top",verdict="uninspected",reason="superseded"}': "0x60",
-    'line_monitor_deadline_misses_total{instance="pc",camera="top"}': "0x60",
-    'line_monitor_rejects_missed_total{instance="pc",camera="top"}': "0x60",
-    'line_monitor_worker_restarts_total{instance="pc",worker="scoring"}': "0x60",
+    'up{job="line-monitor"}': "1x60",
+    "line_monitor_ready": "1x60",
+    "line_monitor_journal_ok": "1x60",
+    "line_monitor_disk_free_bytes": "50000000000x60",
+    'line_monitor_camera_up{camera="top"}': "1x60",
+    'line_monitor_drift{camera="top"}': "0x60",
+    'line_monitor_frames_total{camera="top"}': "0+300x60",
+    'line_monitor_verdicts_total{camera="top",verdict="uninspected",reason="deadline"}': "0x60",
+    'line_monitor_verdicts_total{camera="top",verdict="uninspected",reason="superseded"}': "0x60",
+    'line_monitor_deadline_misses_total{camera="top"}': "0x60",
+    'line_monitor_rejects_missed_total{camera="top"}': "0x60",
+    'line_monitor_worker_restarts_total{worker="scoring"}': "0x60",
 }
 """Each series of a line that is well, a sample a minute, as promtool writes them."""
 
@@ -159,7 +159,7 @@ def test_promtool_takes_the_alerts_and_every_panel_of_the_dashboard(tmp_path: Pa
 @needs_promtool
 def test_each_alert_comes_when_it_should_and_none_on_a_line_that_is_well(tmp_path: Path) -> None:
     sick = {
-        "LineMonitorGone": ("up", "1x5 0x55"),
+        "LineMonitorGone": ("up{job", "1x5 0x55"),
         "LineNotReady": ("line_monitor_ready", "1x5 0x55"),
         "CameraDown": ("line_monitor_camera_up", "1x5 0x55"),
         "RejectMissed": ("line_monitor_rejects_missed_total", "0x17 1x43"),

@@ -19,6 +19,7 @@ from tests.real.mosquitto import Mosquitto, free_port
 
 UNIT = "line-monitor.service"
 PASSWORD = "of-the-broker"
+_REVIEW_PASSWORD = "for the page"
 
 
 def wait_for(condition: Callable[[], bool], within_s: float, what: str) -> None:
@@ -36,6 +37,7 @@ class Service:
     witness: Witness
     carried: Path
     metrics_port: int
+    review_port: int
 
     def pid(self, worker: str) -> str:
         return self.machine.run("pgrep", "--full", "--", f"-m monitor[.]{worker}").stdout.strip()
@@ -78,7 +80,7 @@ def running(place: Path, trained: Path, carried: Path) -> Iterator[Service]:
     with Machine(place) as machine, Mosquitto(extra=f"password_file {passwords}") as broker:
         _lend_sudo(machine)
         witness = Witness(broker.port, "plant/line")
-        service = Service(machine, witness, carried, free_port())
+        service = Service(machine, witness, carried, free_port(), free_port())
         service.do(handbook.block("install", {"install.sh": f"install.sh --packages {bundle.PACKAGES}"}))
         data = machine.path("/var/lib/line-monitor")
         shutil.copytree(trained, data / "recipes/plate")
@@ -87,11 +89,14 @@ def running(place: Path, trained: Path, carried: Path) -> Iterator[Service]:
             '[line]\nsite = "plant"\nname = "line"\n[[camera]]\nname = "top"\nrecipe = "plate"\n'
             'source = "folder:///var/lib/line-monitor/parts?fps=5&loop=1"\ndeadline_ms = 1000\n'
             f'[mqtt]\nport = {broker.port}\nusername = "line1"\n'
-            f"[metrics]\nport = {service.metrics_port}\n[review]\nport = 0\n[snapshots]\nmin_free_gb = 0.0\n"
+            f"[metrics]\nport = {service.metrics_port}\n[snapshots]\nmin_free_gb = 0.0\n"
+            f'[review]\nhost = "0.0.0.0"\nport = {service.review_port}\n'
         )
-        secret = machine.path("/etc/line-monitor/mqtt_password")
-        secret.write_text(f"{PASSWORD}\n")
-        secret.chmod(0o600)
+        typed = {
+            'systemd-ask-password "Password of line1 at the broker:"': f"echo {PASSWORD}",
+            "line-monitor review": f"echo {_REVIEW_PASSWORD} | line-monitor review",
+        }
+        service.do(handbook.block("secrets", typed))
         machine.run("chown", "-R", "line-monitor:", "/var/lib/line-monitor")
         said = service.do(handbook.block("start", {}))
         assert "FAIL" not in said, said
