@@ -292,9 +292,18 @@ def find(config: Path | None) -> Path:
         return config
     if named := os.environ.get(CONFIG_VARIABLE):
         return Path(named)
+    closed = []
     for place in DEFAULT_PLACES:
-        if place.is_file():
-            return place
+        try:
+            if place.is_file():
+                return place
+        except PermissionError:
+            closed.append(place)
+    if closed:
+        raise SettingsError(
+            f"{closed[-1]}: this user may not look there; use sudo -u line-monitor, "
+            "or name a file with --config FILE"
+        )
     raise SettingsError(
         f"no settings file: looked for {' and '.join(map(str, DEFAULT_PLACES))}; name one with --config FILE"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -232,3 +234,31 @@ def test_an_empty_credential_is_none_and_an_unreadable_one_is_one_line(
     (tmp_path / "mqtt_password").mkdir()
     with pytest.raises(SettingsError, match=r"credential .*mqtt_password: Is a directory; give it"):
         load(config)
+
+
+@pytest.fixture
+def as_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder to stand in that may not be looked into, by a user that is not root."""
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0)
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(was)
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.usefixtures("as_somebody")
+def test_a_place_that_may_not_be_looked_into_is_passed_by_and_said_when_nothing_else_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in somebody's home under `sudo -u line-monitor`, and in /etc/line-monitor for everybody else."""
+    nowhere = Path("/nowhere/line.toml")
+    monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (Path("config/line.toml"), nowhere))
+    with pytest.raises(
+        SettingsError, match=r"config/line\.toml: this user may not look there; .*--config FILE"
+    ):
+        find(None)
+    monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (Path("config/line.toml"), Path("/etc/passwd")))
+    assert find(None) == Path("/etc/passwd")
