@@ -17,6 +17,7 @@ from monitor import changeover, places
 from monitor.board import Board, CameraState, Word
 from monitor.frame import Frame, Image, viewable
 from monitor.metrics import Counts, counts
+from monitor.readiness import Latch
 from monitor.ring import SLOTS, Ring, RingError
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Verdict
@@ -24,6 +25,12 @@ from monitor.worker import PUBLISH, capture_name, roll
 
 SCORES_LOOKED_AT = 2000
 """Frames back from the newest whose scores are shown."""
+_WAITS_FOR = {
+    Latch.MISSED_REJECT: "a reject was missed: look for the part",
+    Latch.UNINSPECTED: "a part was not inspected: look for it",
+    Latch.REJECT_RUN: "too many rejects in a row: look at the parts, the lamp and the camera",
+    Latch.REJECT_RATE: "too large a share of rejects: look at the parts, the lamp and the camera",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class LineStatus:
     running: bool
     ready: bool
     troubles: tuple[str, ...]
-    """What the workers say is wrong, a line each."""
+    """What somebody has to look at before a reset, and what the workers say is wrong; a line each."""
     cameras: tuple[CameraView, ...]
     utc: str
 
@@ -80,6 +87,8 @@ class LineView:
             troubles = [
                 f"{name}: {said}" for name in roll(self._settings) if (said := self._said(board, name))
             ]
+            if (latch := Latch(board.read(PUBLISH, Word.LATCH))) is not Latch.NONE:
+                troubles.insert(0, f"{_WAITS_FOR[latch]}; then the line waits for a reset")
             return LineStatus(
                 running=True,
                 ready=told and bool(board.read(PUBLISH, Word.READY)),

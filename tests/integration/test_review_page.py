@@ -175,6 +175,19 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
     assert len(after.added) == 3
 
 
+def test_help_is_one_touch_away_on_every_page_and_its_links_lead_somewhere(
+    data: tuple[Path, list[Key]], page: Page, tab: Tab
+) -> None:
+    for path in ("/", f"/part/{data[1][0].path}", "/live", "/today", "/recalibrate/plate"):
+        tab.goto(page.address + path)
+        tab.get_by_role("link", name="Help", exact=True).click()
+        tab.wait_for_url(f"{page.address}/help")
+    targets = tab.locator("main a").evaluate_all("all => all.map(link => link.href)")
+    assert len(targets) >= 3
+    for target in targets:
+        assert page.get(target.removeprefix(page.address))[0].status == 200
+
+
 @pytest.mark.parametrize("width", [1280, 800])
 def test_gloves_find_every_target_and_nothing_is_cut_off(
     data: tuple[Path, list[Key]], page: Page, tab: Tab, width: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
@@ -12,6 +13,7 @@ import pytest
 
 from monitor.board import Board, CameraState, Word, WorkerState
 from monitor.frame import Frame, PixelFormat
+from monitor.readiness import Latch
 from monitor.review.line_view import LineView
 from monitor.ring import Ring
 from monitor.settings import CameraSettings, LineSettings, Settings
@@ -120,6 +122,20 @@ def test_the_status_is_what_the_board_says_and_stopped_without_one(
     status = view.status()
     assert not status.ready
     assert status.cameras[0].state == "lost"
+    board.close()
+
+
+@pytest.mark.parametrize("latch", [latch for latch in Latch if latch is not Latch.NONE])
+def test_who_looks_at_a_line_that_waits_for_a_reset_reads_what_to_look_for(
+    tmp_path: Path, settings: Settings, latch: Latch
+) -> None:
+    Board.create(tmp_path / "board", roll(settings))
+    board = Board(tmp_path / "board", roll(settings))
+    board.write(PUBLISH, Word.LATCH, latch)
+    (said,) = LineView(settings, tmp_path).status().troubles
+    assert re.search("look (for|at) .*; then the line waits for a reset", said)
+    board.write(PUBLISH, Word.LATCH, Latch.NONE)
+    assert LineView(settings, tmp_path).status().troubles == ()
     board.close()
 
 
