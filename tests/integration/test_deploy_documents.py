@@ -118,6 +118,16 @@ def test_every_item_that_check_speaks_of_is_explained(write_config: Callable[...
     assert said - handbook.items() == set()
 
 
+def test_each_directive_of_the_unit_that_confines_is_said_to_be_shown_or_not() -> None:
+    unit = (DEPLOY / UNIT).read_text()
+    _, _, confining = unit.partition("# Devices: the GPU's only.")
+    directives = set(re.findall(r"^(\w+)=", confining, re.M)) - {"WantedBy"}
+    assert len(directives) > 20
+    # What others mean: bits of a set, and how a refusal looks.
+    directives -= {"AmbientCapabilities", "SystemCallErrorNumber"}
+    assert {name for name in directives if f"`{name}`" not in handbook.section("The service")} == set()
+
+
 def test_dashboard_and_alerts_name_only_metrics_that_the_line_exports(exported: dict[str, str]) -> None:
     samples = {
         f"{name}{end}"

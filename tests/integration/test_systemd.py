@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import tempfile
 import time
 
 import pytest
 
-from tests.real import handbook
+from tests.real import bundle, confinement, handbook
 from tests.real.service import PASSWORD, UNIT, Service, wait_for
 
 # Making the bundle and installing it on a busy machine; each wait below has its own bound.
@@ -37,6 +41,32 @@ def test_it_runs_with_nothing_that_it_does_not_need(installed: Service) -> None:
     assert installed.machine.run(*inside, "ls", "/root", check=False).returncode != 0
     environment = installed.machine.run("cat", f"/proc/{main}/environ").stdout
     assert PASSWORD not in environment
+
+
+def test_each_directive_that_can_be_tried_from_inside_holds_there_and_not_outside(installed: Service) -> None:
+    machine = installed.machine
+    program, folder = "/var/lib/line-monitor/confinement.py", "/var/lib/line-monitor"
+    shutil.copy(confinement.__file__, machine.path(program))
+    with tempfile.NamedTemporaryFile(dir="/tmp") as in_tmp:
+        probe = f"/usr/bin/python3 -I {program} {folder} {in_tmp.name}"
+        drop_in = machine.path(f"/etc/systemd/system/{UNIT}.d/probe.conf")
+        drop_in.parent.mkdir(parents=True)
+        drop_in.write_text(f"[Service]\nExecStartPre=/bin/sh -c '{probe} >{folder}/kept'\n")
+        since = time.monotonic()
+        try:
+            machine.run("systemctl", "daemon-reload")
+            machine.run("systemctl", "restart", UNIT)
+        finally:
+            shutil.rmtree(drop_in.parent)
+            machine.run("systemctl", "daemon-reload")
+        outside = machine.run("runuser", "-u", "line-monitor", "--", *probe.split()).stdout
+    inside = json.loads(machine.path(f"{folder}/kept").read_text())
+    for name in ("kept", "confinement.py"):
+        machine.path(f"{folder}/{name}").unlink()
+    assert [directive for directive, holds in inside.items() if not holds] == []
+    assert [directive for directive, holds in json.loads(outside).items() if holds] == []
+    assert inside.keys() <= set(re.findall(r"^(\w+)=", (bundle.ROOT / "deploy" / UNIT).read_text(), re.M))
+    wait_for(lambda: installed.ready_since(since), 60, "ready line")
 
 
 def test_a_stuck_scorer_is_replaced_and_the_service_stays(installed: Service) -> None:

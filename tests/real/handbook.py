@@ -30,6 +30,12 @@ def written_in(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", _HANDBOOK.read_text(encoding="utf-8"), re.S | re.M)
 
 
+def section(title: str) -> str:
+    """What stands below that heading."""
+    _, _, after = _HANDBOOK.read_text(encoding="utf-8").partition(f"\n## {title}\n")
+    return after.partition("\n## ")[0]
+
+
 def items() -> set[str]:
     """What the first column of the table of `check` names."""
     _, _, after = _HANDBOOK.read_text(encoding="utf-8").partition("| item |")
