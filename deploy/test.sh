@@ -9,7 +9,8 @@ packages=(
     gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev    # GigE Vision, and what PyGObject is built with
     pkg-config gcc
     python3-gi gir1.2-gst-rtsp-server-1.0                     # an RTSP server, in the system's Python
-    curl                                                      # as the handbook says
+    curl openssl                                              # as the handbook says
+    systemd procps                                            # the unit, verified and run
     chromium                                                  # the review page, as operators see it
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 )
