@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from monitor import images as image_files
 from monitor.progress import SILENT, Progress
 from monitor.recipe import REFERENCE, Calibration, Recipe
-from monitor.runtime import Scorer, choose_device, precisions
+from monitor.runtime import Scorer, choose_device, ways
 
 _USUAL_SPREAD = 0.4
 """Standard deviation of the logarithm of good parts' scores, and how many scores this guess is worth."""
@@ -162,16 +162,16 @@ def calibrate(
     progress: Progress,
     chose: bool = False,
 ) -> Recipe:
-    """The recipe with thresholds from these files for every precision the device runs, not yet committed.
+    """The recipe with thresholds from these files for every way the device runs it, not yet committed.
 
     `chose` says that the same files chose the student: there is no guarantee then, however many they are.
     Raises CalibrationError, RecipeError, ValueError.
     """
     found = {}
     hear = say
-    for precision in precisions(choose_device(device)):
-        scorer = recipe.scorer(device=device, precision=precision)
-        scores = scores_of(scorer, files, hear, progress, f"calibrate {precision}")
+    for runtime, precision in ways(choose_device(device)):
+        scorer = recipe.scorer(device=device, runtime=runtime, precision=precision)
+        scores = scores_of(scorer, files, hear, progress, f"calibrate {scorer.calibration_key}")
         calibration = calibrated(scores, overkill)
         guaranteed = calibration.guaranteed and not chose
         found[scorer.calibration_key] = msgspec.structs.replace(calibration, guaranteed=guaranteed)

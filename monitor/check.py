@@ -190,7 +190,8 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Level.OK,
             f"recipe {name}",
-            f"{recipe.size} px, threshold {scorer.threshold:.4g}, teacher {recipe.document.teacher.name}",
+            f"{recipe.size} px, threshold {scorer.threshold:.4g}, teacher {recipe.document.teacher.name}, "
+            f"runs on {scorer.calibration_key}",
         )
         calibration = scorer.calibration
         if not calibration.guaranteed:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
+import numpy as np
 
 from monitor.images import COLOUR_ORDER, DEVIATION, MEAN, RESIZE
 from monitor.weights import Weights, WeightsError, fingerprint, from_bytes, to_bytes
@@ -184,9 +185,10 @@ class Recipe:
     ) -> Scorer:
         """The recipe made ready to run on this machine. Raises RecipeError.
 
-        `device` is auto, cpu, cuda or cuda:N; `runtime` auto or torch; `precision` auto, f32 or f16 (CUDA
-        alone). Call `warm_up()` on it before the first image that has a deadline. `alone` is for who scores
-        meanwhile: it is entered while no other network of this process may run.
+        `device` is auto, cpu, cuda or cuda:N; `runtime` auto, torch or openvino (faster, CPU alone);
+        `precision` auto, f32 or f16 (CUDA alone). Call `warm_up()` on it before the first image that has a
+        deadline. `alone` is for who scores meanwhile: it is entered while no other network of this process
+        may run.
         """
         from monitor.runtime import Scorer
 
@@ -297,9 +299,13 @@ def _load_weights(folder: Path, entry: WeightsFile) -> Weights:
             "train the recipe again or restore the file"
         )
     try:
-        return from_bytes(content)
+        weights = from_bytes(content)
     except WeightsError as error:
         raise RecipeError(f"{file}: {error}: train the recipe again") from None
+    # A network may make an ordinary number of one that is none: OpenVINO's rectifier gives 0.
+    if not all(np.isfinite(array).all() for array in weights.values() if array.dtype.kind == "f"):
+        raise RecipeError(f"{file}: holds values that are not finite: train the recipe again")
+    return weights
 
 
 @contextmanager

@@ -256,7 +256,11 @@ class RecipesInForce:
             ),
         )
         self._log.info(
-            "camera %s: recipe %s (%s) is in force", camera.name, request.recipe, scorer.recipe.sha[:16]
+            "camera %s: recipe %s (%s) is in force on %s",
+            camera.name,
+            request.recipe,
+            scorer.recipe.sha[:16],
+            scorer.calibration_key,
         )
         self._doubt(camera, scorer.recipe, request.recipe)
 

@@ -7,6 +7,7 @@ is not finite leaves here as it is. A CUDA error is not caught: after one the pr
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TORCH = "torch"
+OPENVINO = "openvino"
 F32 = "f32"
 F16 = "f16"
 BATCH = 16
@@ -60,8 +62,7 @@ class Scorer:
         """Raises RecipeError when this machine can't do what is asked, with what it can. `alone` is entered
         for a few hundredths of a second at a time, while no other network of this process may run."""
         self.recipe = recipe
-        self.runtime = _choose_runtime(runtime)
-        self.device = choose_device(device)
+        self.runtime, self.device = _choose_runtime(runtime, device)
         self.precision = _choose_precision(precision, self.device)
         document = recipe.document
         if document.levels != LEVELS.get(document.teacher.architecture):
@@ -79,7 +80,17 @@ class Scorer:
             )
         if deviations is not None:
             teacher, student = Evened(teacher, deviations), Evened(student, deviations)
-        self._network = Network(teacher, student, self.device, half=self.precision == F16, alone=alone)
+        self._network = self._built(teacher, student, alone)
+
+    def _built(
+        self, teacher: nn.Module, student: nn.Module, alone: Alone | None
+    ) -> Callable[[Tensor], Tensor]:
+        if self.runtime == TORCH:
+            return Network(teacher, student, self.device, half=self.precision == F16, alone=alone)
+        from monitor.openvino_network import OpenVinoNetwork, converted
+
+        model = converted(folded(teacher, alone), folded(student, alone), self.recipe.size)
+        return OpenVinoNetwork(model, torch.get_num_threads())
 
     @property
     def calibration(self) -> Calibration:
@@ -197,12 +208,31 @@ def precisions(device: torch.device) -> tuple[str, ...]:
     return (F32, F16) if device.type == "cuda" else (F32,)
 
 
-def _choose_runtime(name: str) -> str:
-    if name == "openvino":
-        raise RecipeError('runtime "openvino" is not supported yet: use auto or torch')
-    if name not in ("auto", TORCH):
-        raise RecipeError(f"runtime {name!r} is not known: use auto or torch")
-    return TORCH
+def has_openvino() -> bool:
+    """Whether this installation can run recipes on OpenVINO."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def ways(device: torch.device) -> tuple[tuple[str, str], ...]:
+    """Runtime and precision of every way that recipes can run here on a device, the reference first."""
+    torch_s = tuple((TORCH, precision) for precision in precisions(device))
+    return (*torch_s, (OPENVINO, F32)) if device.type == "cpu" and has_openvino() else torch_s
+
+
+def _choose_runtime(name: str, device: str) -> tuple[str, torch.device]:
+    """With the device that it runs on. On a CPU OpenVINO is the faster one wherever it was measured."""
+    if name not in ("auto", TORCH, OPENVINO):
+        raise RecipeError(f"runtime {name!r} is not known: use auto, torch or openvino")
+    if name == OPENVINO and not has_openvino():
+        raise RecipeError(
+            'runtime "openvino" is not installed: pip install "line-monitor[openvino]", or use auto or torch'
+        )
+    chosen = choose_device("cpu" if name == OPENVINO and device == "auto" else device)
+    if name == OPENVINO and chosen.type != "cpu":
+        raise RecipeError(f'runtime "openvino" runs on the CPU, not on {device!r}: use device cpu or auto')
+    if name == "auto":
+        name = OPENVINO if chosen.type == "cpu" and has_openvino() else TORCH
+    return name, chosen
 
 
 def _choose_precision(name: str, device: torch.device) -> str:

@@ -149,8 +149,6 @@ class ScoringSettings(_Table):
 
     @model_validator(mode="after")
     def _supported(self) -> ScoringSettings:
-        if self.runtime is RuntimeName.OPENVINO:
-            raise ValueError('runtime "openvino" is not supported yet: use "auto" or "torch"')
         if self.precision is Precision.INT8:
             raise ValueError('precision "int8" is not supported yet: use "auto", "f32" or "f16"')
         return self

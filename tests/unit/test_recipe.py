@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from monitor.recipe import Recipe, RecipeError, check_name
+from monitor.recipe import Recipe, RecipeError, check_name, weights_file
 from tests.real.parts import draft_recipe, random_recipe
 
 
@@ -218,3 +218,12 @@ def test_a_recipe_is_checked_without_waiting_for_torch(folder: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}
+    document = msgspec.structs.replace(recipe.document, student=weights_file("student", broken))
+    Recipe(recipe.folder, document, "", recipe.teacher, broken).commit()
+    with pytest.raises(RecipeError, match=r"student-.* not finite: train the recipe again"):
+        Recipe.load(recipe.folder)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from monitor import runtime
 from monitor.images import prepare
 from monitor.pyramid import anomaly_map, upsampled
-from monitor.recipe import Recipe, RecipeError
+from monitor.recipe import REFERENCE, Recipe, RecipeError
 from monitor.runtime import Scorer, folded
 from monitor.teacher import LEVELS, build_trunk, fill
 from monitor.weights import Weights
@@ -43,11 +44,14 @@ def apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
+@pytest.mark.parametrize("way", ["torch", "openvino"])
 @pytest.mark.parametrize("architecture", sorted(LEVELS.keys() - {"resnet34", "resnet50", "wide_resnet50_2"}))
-def test_every_architecture_agrees_with_the_plain_network(tmp_path: Path, architecture: str) -> None:
+def test_every_architecture_agrees_with_the_plain_network(
+    tmp_path: Path, architecture: str, way: str
+) -> None:
     recipe = random_recipe(tmp_path / "r", architecture, size=96)
     images = [part(1), part(2, defect=True), part(3, side=200)[:, :, 0]]
-    results = recipe.scorer(device="cpu").score(images)
+    results = recipe.scorer(device="cpu", runtime=way).score(images)
     found = np.stack([result.anomaly_map for result in results])
     assert apart(found, plain_map(recipe, images)) <= AGREEMENT
 
@@ -90,29 +94,43 @@ def test_an_image_s_score_does_not_depend_on_its_company(
 def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
     broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}
-    scorer = Scorer(Recipe(recipe.folder, recipe.document, recipe.sha, recipe.teacher, broken), device="cpu")
+    recipe = Recipe(recipe.folder, recipe.document, recipe.sha, recipe.teacher, broken)
+    scorer = Scorer(recipe, device="cpu", runtime="torch")
     assert np.isnan(scorer.score([part(1)])[0].score)
 
 
 def test_the_threshold_is_the_one_of_this_way_of_running(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
-    scorer = recipe.scorer(device="cpu")
-    assert scorer.calibration_key == "torch-f32"
-    assert scorer.threshold == 0.5
-    scorer.precision = "f16"
-    assert scorer.threshold == 0.5  # falls back on float32's
+    way = "openvino-f32"
+    reference = recipe.document.calibration[REFERENCE]
+    own = msgspec.structs.replace(reference, threshold=0.7)
+    both = recipe.with_calibration({REFERENCE: reference, way: own})
+    assert both.scorer(device="cpu", runtime="torch").threshold == 0.5
+    assert both.scorer(device="cpu", runtime="openvino").threshold == 0.7
+    assert recipe.scorer(device="cpu", runtime="openvino").threshold == 0.5, "torch's where it has none"
+
+
+def test_auto_takes_openvino_on_a_cpu_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    assert recipe.scorer(device="cpu").calibration_key == "openvino-f32"
+    monkeypatch.setattr(runtime, "has_openvino", lambda: False)
+    assert recipe.scorer(device="cpu").calibration_key == "torch-f32"
+    with pytest.raises(RecipeError, match=r"pip install \"line-monitor\[openvino\]\""):
+        recipe.scorer(device="cpu", runtime="openvino")
 
 
 @pytest.mark.parametrize(
     ("wish", "says"),
     [
-        ({"runtime": "openvino"}, "not supported yet: use auto or torch"),
+        ({"runtime": "openvino", "device": "cuda:0"}, "this machine has"),
         ({"precision": "int8"}, "not supported yet: use auto, f32 or f16"),
         ({"precision": "f16", "device": "cpu"}, "use auto or f32"),
         ({"device": "cuda:99"}, "this machine has"),
         ({"device": "tpu"}, "use auto, cpu, cuda"),
         ({"device": "cuda:-1"}, "use auto, cpu, cuda"),
-        ({"runtime": "onnx"}, "use auto or torch"),
+        ({"runtime": "onnx"}, "use auto, torch or openvino"),
         ({"precision": "f8"}, "use auto, f32 or f16"),
     ],
 )
