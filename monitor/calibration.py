@@ -169,7 +169,7 @@ def calibrate(
     """
     found = {}
     hear = say
-    for runtime, precision in ways(choose_device(device)):
+    for runtime, precision in ways(recipe, choose_device(device)):
         scorer = recipe.scorer(device=device, runtime=runtime, precision=precision)
         scores = scores_of(scorer, files, hear, progress, f"calibrate {scorer.calibration_key}")
         calibration = calibrated(scores, overkill)

@@ -184,13 +184,14 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
                 runtime=settings.scoring.runtime,
                 precision=settings.scoring.precision,
             )
+            threshold = scorer.threshold
         except RecipeError as error:
             yield Finding(Level.FAIL, f"recipe {name}", str(error))
             continue
         yield Finding(
             Level.OK,
             f"recipe {name}",
-            f"{recipe.size} px, threshold {scorer.threshold:.4g}, teacher {recipe.document.teacher.name}, "
+            f"{recipe.size} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
             f"runs on {scorer.calibration_key}",
         )
         calibration = scorer.calibration

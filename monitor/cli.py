@@ -96,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same recipe (0)")
     train.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:1 (as in the settings)")
     train.add_argument("--as-paper", action="store_true", help="the paper's split and training, unchanged")
+    train.add_argument(
+        "--int8",
+        action=argparse.BooleanOptionalAction,
+        help="also for OpenVINO in 8-bit integers (where it is installed, unless as in the paper)",
+    )
     train.set_defaults(handler=_train)
 
     calibrate = commands.add_parser("calibrate", help="set a recipe's threshold anew from good images")
@@ -294,6 +299,7 @@ def _train(options: argparse.Namespace) -> int:
     from monitor import places, progress
     from monitor.calibration import CalibrationError
     from monitor.recipe import RecipeError
+    from monitor.runtime import can_quantise
     from monitor.teacher_weights import TeacherError
     from monitor.training import TrainingError, train_recipe
 
@@ -315,6 +321,7 @@ def _train(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=options.device or settings.scoring.device,
             as_paper=options.as_paper,
+            int8=options.int8 if options.int8 is not None else can_quantise() and not options.as_paper,
             roi=next(iter(regions), None),
             say=_say,
             progress=progress.on(sys.stderr),

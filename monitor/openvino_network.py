@@ -6,7 +6,9 @@ Imported only where OpenVINO is wanted: it is an extra. Goes to its PyTorch fron
 
 from __future__ import annotations
 
+import tempfile
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from monitor.pyramid import anomaly_map, upsampled
+from monitor.weights import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +62,39 @@ def converted(teacher: nn.Module, student: nn.Module, size: int) -> ov.Model:
     model: ov.Model = frontend.convert(frontend.load(decoder))
     model.reshape(ov.PartialShape([1, 3, size, size]))
     model.validate_nodes_and_infer_types()
+    _name(model)
+    return model
+
+
+def _name(model: ov.Model) -> None:
+    """By places: the names that operations have count what this process made before."""
+    model.set_friendly_name("pair")
+    for number, operation in enumerate(model.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
+
+
+def kept(model: ov.Model) -> dict[str, NDArray[np.uint8]]:
+    """The model as bytes that a recipe keeps: its graph (XML) and its constants."""
+    _name(model)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        ov.save_model(model, file, compress_to_fp16=False)
+        return {
+            name: np.frombuffer(file.with_suffix(suffix).read_bytes(), np.uint8)
+            for name, suffix in (("graph", ".xml"), ("constants", ".bin"))
+        }
+
+
+def restored(weights: Weights, size: int) -> ov.Model:
+    """The model that `kept` made these of. Raises ValueError when they are no model for that size."""
+    try:
+        graph, constants = weights["graph"].tobytes(), weights["constants"].tobytes()
+        model = ov.Core().read_model(graph, constants)
+        shape = model.input(0).get_partial_shape()
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(str(error).strip().splitlines()[-1]) from None
+    if shape != ov.PartialShape([1, 3, size, size]):
+        raise ValueError(f"it takes images of {shape}, not of {size}x{size}")
     return model
 
 

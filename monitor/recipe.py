@@ -81,6 +81,16 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """Scores of good parts that the line had rejected, as a person said (`calibration.with_overkills`)."""
 
 
+class Quantised(msgspec.Struct, frozen=True, kw_only=True):
+    """The pair in 8-bit integers, for OpenVINO (see `monitor.quantising`)."""
+
+    weights: WeightsFile
+    """Two arrays of bytes, `graph` and `constants`: OpenVINO's model."""
+    agreement: Annotated[float, msgspec.Meta(ge=-1, le=1)]
+    """Rank correlation of its scores with float32's, on good images with and without drawn defects."""
+    made_with: str = ""
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """How the student was trained, for people and for doing it again."""
 
@@ -130,6 +140,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """x, y, width, height in the camera's pixels that the training images were cut to; null: all of it."""
     calibration: dict[str, Calibration] = {}
     """By runtime and precision, as in `torch-f32`."""
+    quantised: Quantised | None = None
     training: Training | None = None
 
 
@@ -143,6 +154,7 @@ class Recipe:
     """sha256 (hex) of `recipe.json`: the `recipe_sha` of verdicts."""
     teacher: Weights
     student: Weights
+    quantised: Weights | None = None
 
     @property
     def name(self) -> str:
@@ -186,9 +198,9 @@ class Recipe:
         """The recipe made ready to run on this machine. Raises RecipeError.
 
         `device` is auto, cpu, cuda or cuda:N; `runtime` auto, torch or openvino (faster, CPU alone);
-        `precision` auto, f32 or f16 (CUDA alone). Call `warm_up()` on it before the first image that has a
-        deadline. `alone` is for who scores meanwhile: it is entered while no other network of this process
-        may run.
+        `precision` auto, f32, f16 (CUDA alone) or int8 (OpenVINO alone). Call `warm_up()` on it before the
+        first image that has a deadline. `alone` is for who scores meanwhile: it is entered while no other
+        network of this process may run.
         """
         from monitor.runtime import Scorer
 
@@ -209,6 +221,8 @@ class Recipe:
             self.document.teacher.weights.file: to_bytes(self.teacher),
             self.document.student.file: to_bytes(self.student),
         }
+        if self.document.quantised and self.quantised is not None:
+            contents[self.document.quantised.weights.file] = to_bytes(self.quantised)
         text = msgspec.json.format(msgspec.json.encode(self.document), indent=1) + b"\n"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +238,7 @@ class Recipe:
         return replace(self, sha=hashlib.sha256(text).hexdigest())
 
 
-_LEFT_OVER = re.compile(rf"(student|teacher)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}")
+_LEFT_OVER = re.compile(rf"(student|teacher|quantised)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}")
 """Weights of other versions, and files that a crash left half written."""
 
 
@@ -235,7 +249,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def weights_file(kind: Literal["teacher", "student"], weights: Weights) -> WeightsFile:
+def weights_file(kind: Literal["teacher", "student", "quantised"], weights: Weights) -> WeightsFile:
     """What `recipe.json` says about weights that `Recipe.commit` is going to write."""
     sha = hashlib.sha256(to_bytes(weights)).hexdigest()
     return WeightsFile(file=f"{kind}-{sha[:16]}.safetensors", sha256=sha)
@@ -271,7 +285,8 @@ def _assemble(folder: Path, content: bytes) -> Recipe:
             f"({document.teacher.name}, sha256 {document.teacher.sha256[:16]}...): train the recipe again"
         )
     student = _load_weights(folder, document.student)
-    return Recipe(folder, document, hashlib.sha256(content).hexdigest(), teacher, student)
+    quantised = _load_weights(folder, document.quantised.weights) if document.quantised else None
+    return Recipe(folder, document, hashlib.sha256(content).hexdigest(), teacher, student, quantised)
 
 
 def _check(file: Path, document: Document) -> None:

@@ -33,6 +33,9 @@ TORCH = "torch"
 OPENVINO = "openvino"
 F32 = "f32"
 F16 = "f16"
+INT8 = "int8"
+AGREES = 0.98
+"""From this rank correlation with float32's scores on, 8-bit integers are taken without being asked for."""
 BATCH = 16
 """More images than this are scored in several runs, so that memory stays bounded."""
 
@@ -63,39 +66,40 @@ class Scorer:
         for a few hundredths of a second at a time, while no other network of this process may run."""
         self.recipe = recipe
         self.runtime, self.device = _choose_runtime(runtime, device)
-        self.precision = _choose_precision(precision, self.device)
-        document = recipe.document
-        if document.levels != LEVELS.get(document.teacher.architecture):
-            raise RecipeError(
-                f"{recipe.folder}: levels {', '.join(document.levels)} of {document.teacher.architecture} "
-                "are not known here: update the program or train the recipe again"
-            )
-        teacher = _rebuild(recipe, document.teacher.architecture, recipe.teacher, alone)
-        student = _rebuild(recipe, document.teacher.architecture, recipe.student, alone)
-        deviations = kept_deviations(recipe.student)
-        if document.evened != (deviations is not None):
-            raise RecipeError(
-                f"{recipe.folder}: recipe.json and the student's weights don't agree on whether channels are "
-                "evened out: train the recipe again"
-            )
-        if deviations is not None:
-            teacher, student = Evened(teacher, deviations), Evened(student, deviations)
-        self._network = self._built(teacher, student, alone)
+        self.precision = _choose_precision(precision, self.runtime, self.device, recipe)
+        self._network = self._built(alone)
 
-    def _built(
-        self, teacher: nn.Module, student: nn.Module, alone: Alone | None
-    ) -> Callable[[Tensor], Tensor]:
+    def _built(self, alone: Alone | None) -> Callable[[Tensor], Tensor]:
         if self.runtime == TORCH:
+            teacher, student = trunks(self.recipe, alone)
             return Network(teacher, student, self.device, half=self.precision == F16, alone=alone)
-        from monitor.openvino_network import OpenVinoNetwork, converted
+        from monitor.openvino_network import OpenVinoNetwork, converted, restored
 
-        model = converted(folded(teacher, alone), folded(student, alone), self.recipe.size)
+        if self.precision == INT8 and self.recipe.quantised is not None:
+            try:
+                model = restored(self.recipe.quantised, self.recipe.size)
+            except ValueError as error:
+                raise RecipeError(
+                    f"{self.recipe.folder}: OpenVINO can't use its int8 model ({error}): "
+                    "train the recipe again or use precision f32"
+                ) from None
+        else:
+            teacher, student = trunks(self.recipe, alone)
+            model = converted(folded(teacher, alone), folded(student, alone), self.recipe.size)
         return OpenVinoNetwork(model, torch.get_num_threads())
 
     @property
     def calibration(self) -> Calibration:
-        """Of this way of running, or the reference's where it has none of its own."""
+        """Of this way of running, or the reference's where it has none of its own.
+
+        Raises RecipeError for int8 without its own: the reference's threshold is none for it.
+        """
         found = self.recipe.document.calibration
+        if self.precision == INT8 and self.calibration_key not in found:
+            raise RecipeError(
+                f"{self.recipe.folder}: has no threshold for {self.calibration_key}: "
+                "calibrate it where OpenVINO is, or use precision f32"
+            )
         return found.get(self.calibration_key, found[REFERENCE])
 
     @property
@@ -109,7 +113,11 @@ class Scorer:
         return f"{self.runtime}-{self.precision}"
 
     def warm_up(self) -> None:
-        """Runs once for every batch size that libraries tune themselves to; takes at most seconds."""
+        """Runs once for every batch size that libraries tune themselves to; takes at most seconds.
+
+        Raises RecipeError when there is no threshold for this way of running.
+        """
+        _ = self.threshold
         size = self.recipe.size
         for count in (1, 2) if self.device.type == "cuda" else (1,):
             self.score([np.full((size, size, 3), 127, np.uint8)] * count)
@@ -203,8 +211,34 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def can_quantise() -> bool:
+    """Whether this installation can make 8-bit models, too."""
+    return has_openvino() and importlib.util.find_spec("nncf") is not None
+
+
+def trunks(recipe: Recipe, alone: Alone | None = None) -> tuple[nn.Module, nn.Module]:
+    """A recipe's teacher and student in eval mode on the CPU, evened out if it is so. Raises RecipeError."""
+    document = recipe.document
+    if document.levels != LEVELS.get(document.teacher.architecture):
+        raise RecipeError(
+            f"{recipe.folder}: levels {', '.join(document.levels)} of {document.teacher.architecture} "
+            "are not known here: update the program or train the recipe again"
+        )
+    teacher = _rebuild(recipe, document.teacher.architecture, recipe.teacher, alone)
+    student = _rebuild(recipe, document.teacher.architecture, recipe.student, alone)
+    deviations = kept_deviations(recipe.student)
+    if document.evened != (deviations is not None):
+        raise RecipeError(
+            f"{recipe.folder}: recipe.json and the student's weights don't agree on whether channels are "
+            "evened out: train the recipe again"
+        )
+    if deviations is None:
+        return teacher, student
+    return Evened(teacher, deviations), Evened(student, deviations)
+
+
 def precisions(device: torch.device) -> tuple[str, ...]:
-    """What a device runs, float32 first."""
+    """What torch runs on a device, float32 first."""
     return (F32, F16) if device.type == "cuda" else (F32,)
 
 
@@ -213,10 +247,12 @@ def has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def ways(device: torch.device) -> tuple[tuple[str, str], ...]:
-    """Runtime and precision of every way that recipes can run here on a device, the reference first."""
-    torch_s = tuple((TORCH, precision) for precision in precisions(device))
-    return (*torch_s, (OPENVINO, F32)) if device.type == "cpu" and has_openvino() else torch_s
+def ways(recipe: Recipe, device: torch.device) -> tuple[tuple[str, str], ...]:
+    """Runtime and precision of every way that the recipe can run here on a device, the reference first."""
+    found = [(TORCH, precision) for precision in precisions(device)]
+    if device.type == "cpu" and has_openvino():
+        found += [(OPENVINO, F32)] + [(OPENVINO, INT8)] * (recipe.quantised is not None)
+    return tuple(found)
 
 
 def _choose_runtime(name: str, device: str) -> tuple[str, torch.device]:
@@ -235,16 +271,26 @@ def _choose_runtime(name: str, device: str) -> tuple[str, torch.device]:
     return name, chosen
 
 
-def _choose_precision(name: str, device: torch.device) -> str:
-    if name == "int8":
-        raise RecipeError('precision "int8" is not supported yet: use auto, f32 or f16')
-    if name not in ("auto", F32, F16):
-        raise RecipeError(f"precision {name!r} is not known: use auto, f32 or f16")
+def _choose_precision(name: str, runtime: str, device: torch.device, recipe: Recipe) -> str:
+    if name not in ("auto", F32, F16, INT8):
+        raise RecipeError(f"precision {name!r} is not known: use auto, f32, f16 or int8")
+    if name == INT8 and runtime != OPENVINO:
+        where = "on a CPU" if device.type == "cuda" else 'there (pip install "line-monitor[openvino]")'
+        raise RecipeError(f'precision "int8" runs on OpenVINO, {where}: use auto or f32')
+    if name == INT8 and recipe.quantised is None:
+        raise RecipeError(
+            f'{recipe.folder}: precision "int8": the recipe has no int8 model: train it again where OpenVINO '
+            'and NNCF are (pip install "line-monitor[openvino]"), or use auto or f32'
+        )
     if device.type == "cuda":
         return F32 if name == F32 else F16
     if name == F16:
         raise RecipeError('precision "f16" is slower than f32 on a CPU: use auto or f32, or a CUDA device')
-    return F32
+    if name != "auto":
+        return name
+    quantised, own = recipe.document.quantised, recipe.document.calibration.get(f"{runtime}-{INT8}")
+    trusted = quantised is not None and recipe.quantised is not None and quantised.agreement >= AGREES
+    return INT8 if runtime == OPENVINO and trusted and own is not None else F32
 
 
 def _rebuild(recipe: Recipe, architecture: str, weights: Weights, alone: Alone | None) -> nn.Module:

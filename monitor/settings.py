@@ -147,12 +147,6 @@ class ScoringSettings(_Table):
     runtime: RuntimeName = RuntimeName.AUTO
     precision: Precision = Precision.AUTO
 
-    @model_validator(mode="after")
-    def _supported(self) -> ScoringSettings:
-        if self.precision is Precision.INT8:
-            raise ValueError('precision "int8" is not supported yet: use "auto", "f32" or "f16"')
-        return self
-
 
 class MqttSettings(_Table):
     """The broker between this line and its gateway."""

@@ -35,7 +35,7 @@ from monitor.images import Image, ImageError
 from monitor.memory import installed
 from monitor.progress import SILENT, Progress
 from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
-from monitor.runtime import choose_device
+from monitor.runtime import AGREES, can_quantise, choose_device
 from monitor.teacher import LEVELS, find, trunk_weights
 from monitor.whole_file import write_whole
 
@@ -122,6 +122,7 @@ def train_recipe(
     seed: int = 0,
     device: str = "auto",
     as_paper: bool = False,
+    int8: bool = False,
     roi: Roi | None = None,
     say: Callable[[str], None],
     progress: Progress = SILENT,
@@ -129,8 +130,8 @@ def train_recipe(
 ) -> Recipe:
     """Trains, calibrates and commits `recipes`/`name` from the good images in a folder, at any depth.
 
-    `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; `roi` is
-    only recorded, for images that were cut to it when they were collected.
+    `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; `int8` adds a
+    model in 8-bit integers; `roi` is only recorded, for images that were cut to it when they were collected.
     Raises TrainingError, and what finding the teacher (TeacherError), calibrating (CalibrationError) and
     writing (RecipeError) raise.
 
@@ -144,6 +145,10 @@ def train_recipe(
         raise TrainingError(f"epochs must be at least 1, not {epochs}")
     if not is_rate(overkill):
         raise TrainingError(NO_RATE.format(overkill))
+    if int8 and not can_quantise():
+        raise TrainingError(
+            'int8 needs OpenVINO and NNCF: pip install "line-monitor[openvino]", or leave --int8 out'
+        )
     began = clock()
 
     def aside(line: str) -> None:
@@ -241,6 +246,8 @@ def train_recipe(
         ),
     )
     draft = Recipe(recipes.absolute() / name, document, "", taught, student)
+    if int8:
+        draft = _with_int8(draft, examples, parts, seed, aside)
     held_out = [examples.files[i] for i in sorted(parts.calibrate)]
     recipe = calibrate(
         draft,
@@ -259,6 +266,19 @@ def train_recipe(
         say(f"{key}: {explain(calibration)}")
     say(f"recipe {name}: {recipe.sha[:12]} in {recipe.folder}")
     return recipe
+
+
+def _with_int8(
+    draft: Recipe, examples: Examples, parts: Split, seed: int, say: Callable[[str], None]
+) -> Recipe:
+    from monitor.quantising import quantised
+
+    found = quantised(draft, examples, parts.train, parts.select, seed)
+    assert found.document.quantised is not None
+    agreement = found.document.quantised.agreement
+    used = "" if agreement >= AGREES else f': under {AGREES}, so it runs only where precision = "int8" is set'
+    say(f"int8: its scores agree with float32's to {agreement:.3f} in rank{used}")
+    return found
 
 
 def _save_curve(file: Path, fitted: Fitted, title: str, say: Callable[[str], None]) -> None:

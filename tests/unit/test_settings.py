@@ -103,7 +103,6 @@ def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
         ("[mqtt]\nprotocol = 3\n", "mqtt.protocol"),
         ("[mqtt]\ncert_file = 'a'\n", "cert_file and key_file go together"),
         ("[scoring]\ndevice = 'gpu'\n", "scoring.device"),
-        ("[scoring]\nprecision = 'int8'\n", "not supported yet"),
         ("[snapshots]\nmax_gb = -1\n", "snapshots.max_gb"),
         (CAMERA + "mode = 'sometimes'\n", "camera.0.mode"),
         (CAMERA + "deadline_ms = 5\n", "camera.0.deadline_ms"),

@@ -1,0 +1,131 @@
+"""8-bit integers judge as float32 does, or are not taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from monitor import training
+from monitor.images import Image, squashed
+from monitor.quantising import quantised, rank_correlation
+from monitor.recipe import REFERENCE, Recipe, RecipeError
+from monitor.runtime import AGREES, ways
+from monitor.teacher import BUNDLED
+from monitor.training import TrainingError, train_recipe
+from tests.real.parts import draft_recipe, good_parts, part
+
+SIZE = 64
+TRAIN, SELECT = range(12), range(12, 16)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image]:
+    return [squashed(part(n), SIZE) for n in range(16)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("trained")
+    return train_recipe(
+        name="disc",
+        recipes=folder / "recipes",
+        images=good_parts(folder / "good", 30),
+        teacher=BUNDLED,
+        teacher_weights=None,
+        teachers=folder,
+        size=SIZE,
+        epochs=10,
+        int8=True,
+        device="cpu",
+        say=lambda line: None,
+    )
+
+
+def test_it_judges_as_float32_does(made: Recipe) -> None:
+    assert made.document.quantised is not None
+    assert made.document.quantised.agreement >= AGREES
+    shown = [part(100 + n, defect=n % 2 == 1) for n in range(30)]
+    coarse, exact = (
+        made.scorer(device="cpu", runtime="openvino", precision=name) for name in ("int8", "f32")
+    )
+    scores = [[result.score for result in scorer.score(shown)] for scorer in (coarse, exact)]
+    assert scores[0] != pytest.approx(scores[1], rel=1e-4), "it does compute otherwise"
+    verdicts = [
+        [score > scorer.threshold for score in of_it]
+        for scorer, of_it in zip((coarse, exact), scores, strict=True)
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0][1::2] == [True] * 15
+
+
+def test_the_same_pictures_make_the_same_model(tmp_path: Path, pictures: list[Image]) -> None:
+    once, again = (
+        quantised(draft_recipe(tmp_path / name), pictures, TRAIN, SELECT, seed=0) for name in ("a", "b")
+    )
+    assert once.document.quantised == again.document.quantised
+
+
+def test_it_is_kept_with_the_recipe_and_has_a_threshold_of_its_own(made: Recipe) -> None:
+    loaded = Recipe.load(made.folder)
+    thresholds = {key: one.threshold for key, one in loaded.document.calibration.items()}
+    assert list(thresholds) == ["torch-f32", "openvino-f32", "openvino-int8"]
+    assert thresholds["openvino-f32"] == pytest.approx(thresholds["torch-f32"], rel=1e-4)
+    assert thresholds["openvino-int8"] != pytest.approx(thresholds["torch-f32"], rel=1e-4)
+    scorer = loaded.scorer(device="cpu", precision="int8")
+    scorer.warm_up()
+    assert scorer.threshold == thresholds["openvino-int8"]
+    assert loaded.scorer(device="cpu").calibration_key == "openvino-int8", "the fastest that agrees"
+
+
+def test_auto_leaves_it_alone_when_it_disagrees_or_has_no_threshold(made: Recipe) -> None:
+    entry = made.document.quantised
+    assert entry is not None
+    bare = made.with_calibration({REFERENCE: made.document.calibration[REFERENCE]})
+    assert bare.scorer(device="cpu").calibration_key == "openvino-f32"
+    with pytest.raises(RecipeError, match="no threshold for openvino-int8: calibrate it where OpenVINO is"):
+        bare.scorer(device="cpu", precision="int8").warm_up()
+    for agreement, key in ((0.98, "openvino-int8"), (0.979, "openvino-f32")):
+        told = msgspec.structs.replace(entry, agreement=agreement)
+        changed = replace(made, document=msgspec.structs.replace(made.document, quantised=told))
+        assert changed.scorer(device="cpu").calibration_key == key
+
+
+def test_training_says_when_it_can_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "can_quantise", lambda: False)
+    with pytest.raises(TrainingError, match="int8 needs OpenVINO and NNCF: pip install"):
+        train_recipe(
+            name="disc",
+            recipes=tmp_path,
+            images=tmp_path,
+            teacher=None,
+            teacher_weights=None,
+            teachers=tmp_path,
+            int8=True,
+            say=lambda line: None,
+        )
+
+
+def test_a_recipe_without_one_is_calibrated_without_it(made: Recipe) -> None:
+    cpu = torch.device("cpu")
+    assert ("openvino", "int8") in ways(made, cpu)
+    assert ("openvino", "int8") not in ways(replace(made, quantised=None), cpu)
+
+
+def test_a_model_of_another_size_is_refused(made: Recipe) -> None:
+    larger = replace(made, document=msgspec.structs.replace(made.document, size=96))
+    with pytest.raises(RecipeError, match=r"can't use its int8 model .*train the recipe again"):
+        larger.scorer(device="cpu", precision="int8")
+
+
+def test_ranks_are_compared_as_an_independent_library_does() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 20, 50).astype(float)
+    second = first + rng.integers(0, 10, 50)
+    assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second)[0])
+    assert rank_correlation([1.0, 1.0], [1.0, 2.0]) == 0
