@@ -51,16 +51,20 @@ def converted(teacher: nn.Module, student: nn.Module, size: int) -> ov.Model:
     `teacher` and `student` are trunks in eval mode, their batch normalisation folded.
     """
     pair = Pair(teacher, student, size).eval().requires_grad_(False)
-    example = torch.zeros(1, 3, size, size)
+    return from_torch(pair, torch.zeros(1, 3, size, size))
+
+
+def from_torch(module: nn.Module, example: Tensor) -> ov.Model:
+    """A module in eval mode as a model of OpenVINO, float32, for inputs of the example's shape."""
     # Scripting a network is not possible in general, and exporting one takes ten times as long as tracing.
     with torch.inference_mode(), warnings.catch_warnings():
         # That tracing will go some day, and that the check of the levels' shapes is traced as passed.
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(pair, example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced)  # the frontend does not keep it alive
     model: ov.Model = frontend.convert(frontend.load(decoder))
-    model.reshape(ov.PartialShape([1, 3, size, size]))
+    model.reshape(ov.PartialShape(list(example.shape)))
     model.validate_nodes_and_infer_types()
     _name(model)
     return model
@@ -113,7 +117,10 @@ class OpenVinoNetwork:
         self._request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(N, 3, size, size) float32, normalised, to anomaly maps (N, size, size) float32."""
+        """(N, 3, size, size) float32, normalised, to anomaly maps (N, size, size) float32.
+
+        One after the other: on a CPU that takes no longer, and no score depends on its image's company.
+        """
         maps = [self._run(image[None]) for image in images.contiguous().numpy()]
         return torch.from_numpy(np.concatenate(maps))
 

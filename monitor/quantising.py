@@ -12,7 +12,7 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -43,10 +43,11 @@ def quantised(
     `select` those on which defects are drawn to see how far the scores agree with float32's.
     """
     teacher, student = trunks(recipe)
-    model = _in_eight_bits(
+    chosen = [train[i] for i in np.linspace(0, len(train) - 1, min(_ENOUGH, len(train))).astype(int)]
+    model = in_eight_bits(
         converted(folded(teacher), folded(student), recipe.size),
-        pictures,
-        [train[i] for i in np.linspace(0, len(train) - 1, min(_ENOUGH, len(train))).astype(int)],
+        chosen,
+        lambda index: normalised(pictures[index])[None],
     )
     weights = kept(model)
     entry = Quantised(
@@ -85,7 +86,11 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((last - (counts - 1) / 2)[which], np.float64)
 
 
-def _in_eight_bits(model: ov.Model, pictures: Pictures, chosen: Sequence[int]) -> ov.Model:
+def in_eight_bits(
+    model: ov.Model, chosen: Sequence[int], prepared: Callable[[int], NDArray[np.float32]]
+) -> ov.Model:
+    """A float32 model with its convolutions in 8 bits, for the ranges that its inputs bring about: `prepared`
+    gives each of the chosen ones, whenever it is asked."""
     with _nncf_in_silence():
         import nncf
 
@@ -93,7 +98,7 @@ def _in_eight_bits(model: ov.Model, pictures: Pictures, chosen: Sequence[int]) -
         exact = [op for op in model.get_ordered_ops() if op.get_type_name() not in _IN_EIGHT_BITS]
         return nncf.quantize(
             model,
-            nncf.Dataset(chosen, lambda index: normalised(pictures[index])[None]),
+            nncf.Dataset(chosen, prepared),
             # Activations symmetric, all of them: the other preset agreed to 0.96 instead of 0.99.
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(chosen),

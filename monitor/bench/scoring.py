@@ -14,8 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monitor.images import prepare
-from monitor.runtime import F16, TORCH, Network, choose_device, precisions
+from monitor.images import Image, normalised, prepare, squashed
+from monitor.runtime import (
+    F16,
+    F32,
+    INT8,
+    OPENVINO,
+    TORCH,
+    Network,
+    can_quantise,
+    choose_device,
+    folded,
+    has_openvino,
+    precisions,
+)
 from monitor.teacher import build_trunk
 
 BATCHES = (1, 2, 4, 8)
@@ -52,25 +64,61 @@ def measure(
 ) -> Iterator[ScoringRow]:
     """A row for every precision and batch; about `seconds` in all. Raises RecipeError for the device."""
     where = choose_device(device)
-    share = seconds / (len(precisions(where)) * len(BATCHES) + 1)
     frame = np.random.default_rng(0).integers(0, 256, _FRAME, dtype=np.uint8)
-    prepare_ms = 1000 * float(np.median(_times((partial(prepare, frame, size),), share, clock)[0]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
+    networks = list(_networks(teacher, student, squashed(frame, size), where))
+    share = seconds / (sum(len(way.batches) for way in networks) + 1)
+    prepare_ms = 1000 * float(np.median(_times((partial(prepare, frame, size),), share, clock)[0]))
     work = operations(teacher, size) + operations(student, size)
+    for way in networks:
+        for batch in way.batches:
+            images = torch.from_numpy(np.stack([prepare(frame, size)] * batch)).to(where)
+            # In turns, so that what else the machine does meets both.
+            own, product = _times((partial(_score, way.run, images), way.product), share, clock)
+            limit = float(np.median(product)) * work / (2 * _MATRIX**3)
+            ms = 1000 * float(np.median(own)) / batch
+            yield ScoringRow(way.runtime, way.precision, batch, ms, prepare_ms, 1000 * limit)
+
+
+@dataclass(frozen=True)
+class _Way:
+    runtime: str
+    precision: str
+    batches: tuple[int, ...]
+    run: Callable[[Tensor], Tensor]
+    product: Callable[[], object]
+    """Multiplies two square matrices of _MATRIX rows in the same precision."""
+
+
+def _networks(teacher: nn.Module, student: nn.Module, picture: Image, where: torch.device) -> Iterator[_Way]:
     for precision in precisions(where):
         half = precision == F16
         matrix = torch.ones(_MATRIX, _MATRIX, device=where, dtype=torch.float16 if half else torch.float32)
         network = Network(teacher, student, where, half=half)
-        for batch in BATCHES:
-            images = torch.from_numpy(np.stack([prepare(frame, size)] * batch)).to(where)
-            # In turns, so that what else the machine does meets both.
-            own, product = _times((partial(_score, network, images), partial(_square, matrix)), share, clock)
-            limit = float(np.median(product)) * work / (2 * _MATRIX**3)
-            yield ScoringRow(
-                TORCH, precision, batch, 1000 * float(np.median(own)) / batch, prepare_ms, 1000 * limit
-            )
+        yield _Way(TORCH, precision, BATCHES, network, partial(_square, matrix))
+    if where.type != "cpu" or not has_openvino():
+        return
+    from monitor.openvino_network import OpenVinoNetwork, converted, from_torch
+
+    # One image at a time, whatever waits: see there.
+    threads, alone = torch.get_num_threads(), BATCHES[:1]
+    model = converted(folded(teacher), folded(student), picture.shape[0])
+    matrix = torch.ones(_MATRIX, _MATRIX)
+    yield _Way(OPENVINO, F32, alone, OpenVinoNetwork(model, threads), partial(_square, matrix))
+    if not can_quantise():
+        return
+    from monitor.quantising import in_eight_bits
+
+    eight = in_eight_bits(model, [0], lambda index: normalised(picture)[None])
+    # A convolution of one tap is a matrix product, and comes in 8 bits.
+    tap = nn.Conv2d(_MATRIX, _MATRIX, 1, bias=False).eval().requires_grad_(False)
+    places = torch.rand(1, _MATRIX, _MATRIX // 64, 64)
+    product = OpenVinoNetwork(
+        in_eight_bits(from_torch(tap, places), [0], lambda index: places.numpy()), threads
+    )
+    yield _Way(OPENVINO, INT8, alone, OpenVinoNetwork(eight, threads), partial(product, places))
 
 
 def operations(trunk: nn.Module, size: int) -> int:
@@ -95,7 +143,7 @@ def operations(trunk: nn.Module, size: int) -> int:
     return total
 
 
-def _score(network: Network, images: Tensor) -> None:
+def _score(network: Callable[[Tensor], Tensor], images: Tensor) -> None:
     _finish(network(images))
 
 

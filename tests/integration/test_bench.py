@@ -28,7 +28,9 @@ def test_scoring_transport_and_a_whole_line_are_measured(tmp_path: Path) -> None
     done = bench("--seconds", "4", "--size", "64", "--json", str(file), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
-    assert [row["batch"] for row in found["scoring"]] == [1, 2, 4, 8]
+    ways = [(row["runtime"], row["precision"], row["batch"]) for row in found["scoring"]]
+    eager = [("torch", "f32", batch) for batch in (1, 2, 4, 8)]
+    assert ways == [*eager, ("openvino", "f32", 1), ("openvino", "int8", 1)]
     for row in found["scoring"]:
         assert row["ms_per_frame"] > 0
         assert row["ratio"] == pytest.approx(row["ms_per_frame"] / row["limit_ms_per_frame"])
@@ -36,7 +38,7 @@ def test_scoring_transport_and_a_whole_line_are_measured(tmp_path: Path) -> None
     assert large["ms"] > small["ms"] > 0
     assert found["line"]["frames"] >= 3
     assert 0 < found["line"]["p50_ms"] <= found["line"]["p99_ms"]
-    for word in ("torch-f32", "2448x2048", "capture to publish"):
+    for word in ("torch-f32", "openvino-int8", "2448x2048", "capture to publish"):
         assert word in done.stdout
 
 
