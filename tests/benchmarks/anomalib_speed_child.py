@@ -1,0 +1,53 @@
+"""Anomalib's inferencers on frames, run by an environment of their own: `speed_beside_anomalib` starts it.
+
+Says "ready" when both are warm; then answers each line `torch N`, `openvino N` (float32) or
+`bf16 N` (OpenVINO as it comes: bfloat16 where the processor has it) on stdin with the milliseconds that
+`predict` took for frame N. Its networks are untrained: the time does not depend on what the
+weights are. Imports nothing of Line Monitor, and is imported by nothing of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from anomalib.deploy import OpenVINOInferencer, TorchInferencer
+from anomalib_child import model
+
+SIZE = 256
+
+
+def main() -> int:
+    frames = np.load(sys.argv[1], mmap_mode="r")
+    os.environ["TRUST_REMOTE_CODE"] = "1"  # the file is the one that is written here
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        stfpm = model(SIZE).eval()
+        at_torch = stfpm.to_torch(Path(folder))
+        at_openvino = stfpm.to_openvino(Path(folder))
+        ways = {
+            "torch": TorchInferencer(at_torch, device="cpu"),
+            "openvino": OpenVINOInferencer(
+                at_openvino, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"}
+            ),
+            "bf16": OpenVINOInferencer(at_openvino, device="CPU"),
+        }
+        for way in ways.values():
+            for _ in range(3):
+                way.predict(np.array(frames[0]))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        name, number = line.split()
+        frame = np.array(frames[int(number)])
+        began = time.perf_counter()
+        ways[name].predict(frame)
+        print(1000 * (time.perf_counter() - began), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

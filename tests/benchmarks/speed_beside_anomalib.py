@@ -1,0 +1,136 @@
+"""One frame to one score, beside Anomalib's inferencers, in turns on the same frames.
+
+    .venv/bin/python -m tests.benchmarks.speed_beside_anomalib --images DIR --anomalib-python PYTHON
+
+`--images` are real ones of good parts: frames of 1920x1080 are made of them, and a recipe is trained on them
+for one epoch (how well it finds defects does not change how long it takes). Anomalib runs in an environment
+of its own with openvino and onnx; it is no dependency of this project. Exits 1 when a limit is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor import images as image_files
+from monitor.recipe import Recipe
+from monitor.teacher import BUNDLED
+from monitor.training import train_recipe
+from tests.benchmarks.markdown import markdown
+
+CHILD = Path(__file__).with_name("anomalib_speed_child.py")
+_FRAMES, _SHAPE = 20, (1080, 1920)
+_OURS = ("torch-f32", "openvino-f32", "openvino-int8")
+_THEIRS = {
+    "torch": "Anomalib TorchInferencer",
+    "openvino": "Anomalib OpenVINOInferencer, f32",
+    "bf16": "Anomalib OpenVINOInferencer, as it comes",
+}
+_LIMITS = (
+    ("torch-f32", _THEIRS["torch"], 0.5),
+    ("openvino-f32", _THEIRS["openvino"], 0.6),
+    ("openvino-int8", "openvino-f32", 0.4),
+)
+
+
+def frames_of(folder: Path) -> NDArray[np.uint8]:
+    """Full-size frames (N, 1080, 1920, 3), each of the real image after the one before it."""
+    files = image_files.find(folder)
+    picked = [files[i] for i in np.linspace(0, len(files) - 1, _FRAMES).astype(int)]
+    frames = []
+    for file in picked:
+        image = image_files.read(file)
+        colour = image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        frames.append(cv2.resize(colour, _SHAPE[::-1], interpolation=cv2.INTER_CUBIC))
+    return np.stack(frames).astype(np.uint8)
+
+
+def our_way(recipe: Recipe, name: str) -> Callable[[NDArray[np.uint8]], object]:
+    runtime, _, precision = name.partition("-")
+    scorer = recipe.scorer(device="cpu", runtime=runtime, precision=precision)
+    scorer.warm_up()
+    return lambda frame: scorer.score([frame])
+
+
+def timed(job: Callable[[NDArray[np.uint8]], object], frame: NDArray[np.uint8]) -> float:
+    began = time.perf_counter()
+    job(frame)
+    return 1000 * (time.perf_counter() - began)
+
+
+def table(times: Mapping[str, Sequence[float]]) -> str:
+    middle = {name: float(np.median(own)) for name, own in times.items()}
+    rows = [
+        [name, f"{middle[name]:.1f}", f"{np.percentile(own, 10):.1f} to {np.percentile(own, 90):.1f}"]
+        + [f"{middle[name] / middle[theirs]:.2f}" for theirs in _THEIRS.values()]
+        for name, own in times.items()
+    ]
+    heads = ["", "ms a frame", "10th to 90th percentile", *(f"of {name}" for name in _THEIRS.values())]
+    return markdown([heads, *rows])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--anomalib-python", type=Path, required=True, metavar="PYTHON")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    options = parser.parse_args()
+    frames = frames_of(options.images)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "frames.npy", frames)
+        recipe = train_recipe(
+            name="speed",
+            recipes=folder / "recipes",
+            images=options.images,
+            teacher=BUNDLED,
+            teacher_weights=None,
+            teachers=folder,
+            epochs=1,
+            int8=True,
+            device="cpu",
+            say=lambda line: None,
+        )
+        ours = {way: our_way(recipe, way) for way in _OURS}
+        times: dict[str, list[float]] = {way: [] for way in (*_OURS, *_THEIRS.values())}
+        child = subprocess.Popen(
+            [options.anomalib_python, CHILD, folder / "frames.npy"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdin
+        assert child.stdout
+        if child.stdout.readline().strip() != "ready":
+            print("Anomalib's side did not start", file=sys.stderr)
+            return 1
+        for _ in range(options.rounds):
+            for number, frame in enumerate(frames):
+                for way, job in ours.items():
+                    times[way].append(timed(job, frame))
+                for way, theirs in _THEIRS.items():
+                    child.stdin.write(f"{way} {number}\n")
+                    child.stdin.flush()
+                    times[theirs].append(float(child.stdout.readline()))
+        child.stdin.close()
+        child.wait(30)
+    print(table(times))
+    missed = False
+    for own, other, limit in _LIMITS:
+        ratio = float(np.median(times[own]) / np.median(times[other]))
+        missed |= ratio > limit
+        print(f"{own}: {ratio:.2f} of {other}, at most {limit}: {'yes' if ratio <= limit else 'NO'}")
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
