@@ -103,8 +103,9 @@ def main() -> int:
         ours = {way: our_way(recipe, way) for way in _OURS}
         times: dict[str, list[float]] = {way: [] for way in (*_OURS, *_THEIRS.values())}
         child = subprocess.Popen(
-            [options.anomalib_python, CHILD, folder / "frames.npy"],
+            [options.anomalib_python.absolute(), CHILD, folder / "frames.npy"],
             stdin=subprocess.PIPE,
+            cwd=folder,
             stdout=subprocess.PIPE,
             text=True,
         )
