@@ -2,8 +2,8 @@
 
 After training, by NNCF: the ranges of the convolutions' inputs come from pictures that trained, so that the
 images that calibrate have chosen nothing. Distances and product stay float32 (section 3.3: the product of
-three small numbers). Whether it may run by itself is measured on drawn defects. Must never look at a
-defective image, nor report to anybody over the network.
+three small numbers). How far its scores agree with float32's is measured on drawn defects. Must never look at
+a defective image, nor report to anybody over the network.
 """
 
 from __future__ import annotations

@@ -276,8 +276,8 @@ def _with_int8(
     found = quantised(draft, examples, parts.train, parts.select, seed)
     assert found.document.quantised is not None
     agreement = found.document.quantised.agreement
-    used = "" if agreement >= AGREES else f': under {AGREES}, so it runs only where precision = "int8" is set'
-    say(f"int8: its scores agree with float32's to {agreement:.3f} in rank{used}")
+    advice = "" if agreement >= AGREES else f': under {AGREES}: better not set precision = "int8"'
+    say(f"int8: its scores agree with float32's to {agreement:.3f} in rank{advice}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""8-bit integers judge as float32 does, or are not taken."""
+"""8-bit integers judge nearly as float32 does, by a threshold of their own, where they are asked for."""
 
 from __future__ import annotations
 
@@ -80,20 +80,13 @@ def test_it_is_kept_with_the_recipe_and_has_a_threshold_of_its_own(made: Recipe)
     scorer = loaded.scorer(device="cpu", precision="int8")
     scorer.warm_up()
     assert scorer.threshold == thresholds["openvino-int8"]
-    assert loaded.scorer(device="cpu").calibration_key == "openvino-int8", "the fastest that agrees"
+    assert loaded.scorer(device="cpu").calibration_key == "openvino-f32", "only when it is asked for"
 
 
-def test_auto_leaves_it_alone_when_it_disagrees_or_has_no_threshold(made: Recipe) -> None:
-    entry = made.document.quantised
-    assert entry is not None
+def test_another_way_s_threshold_is_none_for_it(made: Recipe) -> None:
     bare = made.with_calibration({REFERENCE: made.document.calibration[REFERENCE]})
-    assert bare.scorer(device="cpu").calibration_key == "openvino-f32"
     with pytest.raises(RecipeError, match="no threshold for openvino-int8: calibrate it where OpenVINO is"):
         bare.scorer(device="cpu", precision="int8").warm_up()
-    for agreement, key in ((0.98, "openvino-int8"), (0.979, "openvino-f32")):
-        told = msgspec.structs.replace(entry, agreement=agreement)
-        changed = replace(made, document=msgspec.structs.replace(made.document, quantised=told))
-        assert changed.scorer(device="cpu").calibration_key == key
 
 
 def test_training_says_when_it_can_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,92 @@
+"""Every way of running a recipe on this machine, against torch in float32: scores, verdicts, time.
+
+    .venv/bin/python -m tests.benchmarks.runtimes --recipe DIR --dataset DIR
+
+The recipe was trained on the data set's train/good (as `tests.benchmarks.accuracy` leaves them in its --out).
+Its 8-bit model is made here as `train` makes it, from the images that trained, and each way's threshold comes
+from the images that did not. Nothing is written. Exits 1 when a way agrees less than is promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from monitor import images as image_files
+from monitor.calibration import calibrate, file_mark
+from monitor.curves import auroc
+from monitor.images import squashed
+from monitor.progress import SILENT
+from monitor.quantising import quantised, rank_correlation
+from monitor.recipe import REFERENCE, Recipe
+from monitor.runtime import choose_device, ways
+from tests.benchmarks.markdown import markdown
+
+_MAPS, _RANKS, _VERDICTS, _LOSS = 1e-4, 0.98, 0.99, 0.005
+
+
+def with_int8(recipe: Recipe, good: list[Path], overkill: float) -> Recipe:
+    training = recipe.document.training
+    assert training is not None
+    seen = [file for file in good if file_mark(file) in training.seen]
+    fresh = [file for file in good if file_mark(file) not in training.seen]
+    pictures = [squashed(image_files.read(file), recipe.size) for file in seen]
+    made = quantised(recipe, pictures, range(training.train), range(training.train, len(pictures)), seed=0)
+    return calibrate(made, fresh, overkill=overkill, device="cpu", say=print, progress=SILENT)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--recipe", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--dataset", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--overkill", type=float, default=0.05)
+    options = parser.parse_args()
+    good = image_files.find(options.dataset / "train" / "good")
+    recipe = with_int8(Recipe.load(options.recipe), good, options.overkill)
+    files = image_files.find(options.dataset / "test")
+    bad = np.array([file.parent.name != "good" for file in files])
+    shown = [image_files.read(file) for file in files]
+    rows = [
+        [
+            "",
+            "ms an image",
+            "image AUROC",
+            "maps apart",
+            "ranks agree",
+            "same verdicts",
+            "overkill",
+            "escapes",
+        ]
+    ]
+    failed = False
+    reference, verdicts, areas = np.array([]), np.array([]), 0.0
+    maps = np.array([])
+    for runtime, precision in ways(recipe, choose_device("cpu")):
+        scorer = recipe.scorer(device="cpu", runtime=runtime, precision=precision)
+        scorer.warm_up()
+        began = time.perf_counter()
+        results = [scorer.score([image])[0] for image in shown]
+        ms = 1000 * (time.perf_counter() - began) / len(shown)
+        scores = np.array([result.score for result in results])
+        rejected, area = scores > scorer.threshold, auroc(scores[~bad], scores[bad])
+        own = np.stack([result.anomaly_map for result in results])
+        if scorer.calibration_key == REFERENCE:
+            reference, verdicts, areas, maps = scores, rejected, area, own
+        apart = float(np.abs(own - maps).max() / np.abs(maps).max())
+        ranks = rank_correlation(list(reference), list(scores))
+        same = float((rejected == verdicts).mean())
+        failed |= ranks < _RANKS or same < _VERDICTS or area < areas - _LOSS
+        failed |= precision == "f32" and apart > _MAPS
+        figures = [f"{ms:.1f}", f"{area:.4f}", f"{apart:.1e}", f"{ranks:.4f}", f"{same:.1%}"]
+        figures += [f"{rejected[~bad].mean():.1%}", f"{(~rejected[bad]).mean():.1%}"]
+        rows.append([scorer.calibration_key, *figures])
+    print(markdown(rows))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
