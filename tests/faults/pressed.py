@@ -25,7 +25,7 @@ from tests.faults.audit import Part, Window, breaches
 from tests.faults.catalogue import disk_full
 from tests.faults.plant import Plant
 
-_A_SECOND, _CLIENTS = 200, 16
+_A_SECOND, _CLIENTS = 210, 16
 _MOST_RATIO, _MOST_MS = 1.5, 5.0
 
 
