@@ -22,6 +22,7 @@ from drivers.camera import CameraError, SourceEnded
 from monitor import changeover, mqtt, places
 from monitor.frame import PixelFormat, crop
 from monitor.settings import CameraSettings, MqttSettings, Settings, SettingsError, find, load
+from monitor.tiling import shown
 
 _TIME_ERROR = 5
 """ntp_adjtime(3): the clock is not synchronised."""
@@ -191,7 +192,7 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Level.OK,
             f"recipe {name}",
-            f"{recipe.size} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
+            f"{shown(recipe.size)} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
             f"runs on {scorer.calibration_key}",
         )
         calibration = scorer.calibration

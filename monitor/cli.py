@@ -88,7 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--images", type=Path, required=True, metavar="DIR", help="good images, any depth")
     train.add_argument("--teacher", metavar="NAME", help="default: resnet18, else resnet18-bundled")
     train.add_argument("--teacher-weights", type=Path, metavar="FILE", help=".pth or .safetensors")
-    train.add_argument("--size", type=_positive, default=256, metavar="PX", help="network input (256)")
+    train.add_argument(
+        "--size",
+        type=_size,
+        default=(256, 256),
+        metavar="PX",
+        help="images are shrunk to: 256 or 1024x512 (256)",
+    )
+    train.add_argument(
+        "--tile", type=_size, metavar="PX", help="the network sees tiles of this size, for small defects"
+    )
+    train.add_argument("--overlap", type=int, metavar="PX", help="of tiles (an eighth of their shorter side)")
     train.add_argument(
         "--epochs", type=_positive, metavar="N", default=100, help="passes over the images (100)"
     )
@@ -214,6 +224,14 @@ def _positive(text: str) -> int:
     return value
 
 
+def _size(text: str) -> tuple[int, int]:
+    """Rows and columns of `256` or `1024x512` (width x height)."""
+    width, x, height = text.lower().partition("x")
+    if not (width.isdecimal() and (height.isdecimal() or not x)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: use 256 or 1024x512 (width x height)")
+    return int(height or width), int(width)
+
+
 def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**32:
@@ -298,11 +316,14 @@ def _collect(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from monitor import places, progress
     from monitor.calibration import CalibrationError
-    from monitor.recipe import RecipeError
+    from monitor.recipe import RecipeError, tiles_of
     from monitor.runtime import can_quantise
     from monitor.teacher_weights import TeacherError
     from monitor.training import TrainingError, train_recipe
 
+    if options.overlap is not None and options.tile is None:
+        _fail("--overlap says how far tiles reach into each other: give --tile too")
+        return _USAGE
     settings = _settings(options)
     regions = {camera.roi for camera in settings.camera if camera.recipe == options.recipe}
     if len(regions) > 1:
@@ -316,6 +337,7 @@ def _train(options: argparse.Namespace) -> int:
             teacher_weights=options.teacher_weights,
             teachers=places.teachers(settings),
             size=options.size,
+            tiles=tiles_of(options.tile, options.overlap) if options.tile else None,
             epochs=options.epochs,
             overkill=options.overkill,
             seed=options.seed,

@@ -21,7 +21,7 @@ from monitor import dataset as labelled
 from monitor import images as image_files
 from monitor.curves import Mask, auroc, per_region_overlap, regions_of
 from monitor.dataset import DatasetError, Entry, Part
-from monitor.images import Image, ImageError
+from monitor.images import Image, ImageError, Size
 from monitor.map_file import MapFile, MapFileError, map_file
 from monitor.progress import SILENT, Progress
 from monitor.recipe import FILE, Recipe, RecipeError
@@ -281,17 +281,17 @@ def _take(
     )
 
 
-def shrunk(drawn: Image, size: int) -> Mask:
-    """A mask's file, (H, W[, 3]), 0 where there is no defect, at the network's (size, size).
+def shrunk(drawn: Image, size: Size) -> Mask:
+    """A mask's file, (H, W[, 3]), 0 where there is no defect, at the network's size.
 
     Squashed bilinearly, and every pixel with any of the defect counts, as in the official code; but a defect
     so small that nothing of it would be left is averaged instead.
     """
     flat = drawn if drawn.ndim == 2 else drawn.max(axis=2)
-    small = cv2.resize(flat, (size, size), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(flat, size[::-1], interpolation=cv2.INTER_LINEAR)
     if not small.any():
         # In float, where nothing is rounded away.
-        small = cv2.resize(flat.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(flat.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
     return np.asarray(small > 0)
 
 
@@ -347,12 +347,12 @@ def _mask(
     scored: _Scored,
     name: PurePosixPath,
     masks: dict[PurePosixPath, _Drawn],
-    size: int,
+    size: Size,
     say: Callable[[str], None],
 ) -> NDArray[np.uint8] | None:
     """Where the defect is; nowhere on a good image, None when nobody drew it as it should be."""
     if scored.kind == GOOD:
-        return np.packbits(np.zeros((size, size), np.bool_))
+        return np.packbits(np.zeros(size, np.bool_))
     stem = name.with_suffix("")
     drawn = masks.get(stem.with_name(f"{stem.name}_mask")) or masks.get(stem)
     if drawn is None:
@@ -371,7 +371,7 @@ def _mask(
     return drawn.packed
 
 
-def _figures(judged: Sequence[_Judged], images: int, threshold: float, maps: MapFile, size: int) -> Figures:
+def _figures(judged: Sequence[_Judged], images: int, threshold: float, maps: MapFile, size: Size) -> Figures:
     good = np.array([one.scored.score for one in judged if one.scored.kind == GOOD])
     bad = np.array([one.scored.score for one in judged if one.scored.kind != GOOD])
     pixel_auroc, pro = _pixel_figures(judged, maps, size)
@@ -391,18 +391,19 @@ def _share(told: Iterable[bool]) -> float | None:
 
 
 def _pixel_figures(
-    judged: Sequence[_Judged], maps: MapFile, size: int
+    judged: Sequence[_Judged], maps: MapFile, size: Size
 ) -> tuple[float, float] | tuple[None, None]:
     """Pixel AUROC and PRO; None without a defective pixel or without a defect-free one."""
     masked = [(one.scored.map_at, one.mask) for one in judged if one.mask is not None]
     # Filled and sorted in place: of a large set, a second copy might not fit.
-    free = sum(size * size - int(np.unpackbits(mask, count=size * size).sum()) for _, mask in masked)
+    pixels = size[0] * size[1]
+    free = sum(pixels - int(np.unpackbits(mask, count=pixels).sum()) for _, mask in masked)
     negatives = np.empty(free, np.float32)
     regions: list[NDArray[np.float32]] = []
     filled = 0
     for place, packed in masked:
         anomaly = maps.get(place, size)
-        mask = np.unpackbits(packed, count=size * size).reshape(size, size).astype(np.bool_)
+        mask = np.unpackbits(packed, count=pixels).reshape(size).astype(np.bool_)
         regions += regions_of(anomaly, mask)
         values = anomaly[~mask]
         negatives[filled : filled + len(values)] = values

@@ -14,6 +14,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.images import Size
+
 
 class MapFileError(Exception):
     """There is no room for the maps; the message is one line with the fix."""
@@ -27,7 +29,7 @@ class MapFile:
         self._end = 0
 
     def put(self, anomaly_map: NDArray[np.float32]) -> int:
-        """Where a float32 (size, size) map lies from now on. Raises MapFileError."""
+        """Where a float32 (H, W) map lies from now on. Raises MapFileError."""
         content = memoryview(np.ascontiguousarray(anomaly_map, np.float32).tobytes())
         place = self._end
         while content:
@@ -39,10 +41,10 @@ class MapFile:
             content = content[written:]
         return place
 
-    def get(self, place: int, size: int) -> NDArray[np.float32]:
-        """The float32 (size, size) map at `place`."""
-        content = os.pread(self._file.fileno(), 4 * size * size, place)
-        return np.frombuffer(content, np.float32).reshape(size, size)
+    def get(self, place: int, size: Size) -> NDArray[np.float32]:
+        """The float32 map of that size at `place`."""
+        content = os.pread(self._file.fileno(), 4 * size[0] * size[1], place)
+        return np.frombuffer(content, np.float32).reshape(size)
 
 
 @contextmanager

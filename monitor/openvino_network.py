@@ -21,6 +21,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
+from monitor.images import Size
 from monitor.pyramid import anomaly_map, upsampled
 from monitor.weights import Weights
 
@@ -34,24 +35,24 @@ class Pair(nn.Module):
     """Teacher and student as one module from normalised images to anomaly maps."""
 
     def __init__(
-        self, teacher: Callable[[Tensor], Features], student: Callable[[Tensor], Features], size: int
+        self, teacher: Callable[[Tensor], Features], student: Callable[[Tensor], Features], size: Size
     ) -> None:
         super().__init__()
         self.teacher, self.student, self._size = teacher, student, size
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, size, size) float32 to (N, size, size) float32."""
+        """(N, 3, *size) float32 to (N, *size) float32."""
         product = anomaly_map(self.teacher(images), self.student(images))
-        return upsampled(product, (self._size, self._size))
+        return upsampled(product, self._size)
 
 
-def converted(teacher: nn.Module, student: nn.Module, size: int) -> ov.Model:
-    """The pair as a model of OpenVINO, float32, for one image at a time.
+def converted(teacher: nn.Module, student: nn.Module, size: Size) -> ov.Model:
+    """The pair as a model of OpenVINO, float32, for one image of that size at a time.
 
     `teacher` and `student` are trunks in eval mode, their batch normalisation folded.
     """
     pair = Pair(teacher, student, size).eval().requires_grad_(False)
-    return from_torch(pair, torch.zeros(1, 3, size, size))
+    return from_torch(pair, torch.zeros(1, 3, *size))
 
 
 def from_torch(module: nn.Module, example: Tensor) -> ov.Model:
@@ -89,7 +90,7 @@ def kept(model: ov.Model) -> dict[str, NDArray[np.uint8]]:
         }
 
 
-def restored(weights: Weights, size: int) -> ov.Model:
+def restored(weights: Weights, size: Size) -> ov.Model:
     """The model that `kept` made these of. Raises ValueError when they are no model for that size."""
     try:
         graph, constants = weights["graph"].tobytes(), weights["constants"].tobytes()
@@ -97,8 +98,8 @@ def restored(weights: Weights, size: int) -> ov.Model:
         shape = model.input(0).get_partial_shape()
     except (KeyError, RuntimeError) as error:
         raise ValueError(str(error).strip().splitlines()[-1]) from None
-    if shape != ov.PartialShape([1, 3, size, size]):
-        raise ValueError(f"it takes images of {shape}, not of {size}x{size}")
+    if shape != ov.PartialShape([1, 3, *size]):
+        raise ValueError(f"it takes images of {shape}, not of {size[0]} rows and {size[1]} columns")
     return model
 
 
@@ -117,7 +118,7 @@ class OpenVinoNetwork:
         self._request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(N, 3, size, size) float32, normalised, to anomaly maps (N, size, size) float32.
+        """(N, 3, H, W) float32, normalised, to anomaly maps (N, H, W) float32.
 
         One after the other: on a CPU that takes no longer, and no score depends on its image's company.
         """

@@ -39,13 +39,13 @@ def quantised(
 ) -> Recipe:
     """The recipe with its 8-bit model, not yet calibrated for it nor committed.
 
-    `pictures` by index are uint8 (size, size, 3) BGR or (size, size); `train` are those that trained, and
-    `select` those on which defects are drawn to see how far the scores agree with float32's.
+    `pictures` by index are what the network sees, uint8 (H, W, 3) BGR or (H, W); `train` are those that
+    trained, and `select` those on which defects are drawn to see how far the scores agree with float32's.
     """
     teacher, student = trunks(recipe)
     chosen = [train[i] for i in np.linspace(0, len(train) - 1, min(_ENOUGH, len(train))).astype(int)]
     model = in_eight_bits(
-        converted(folded(teacher), folded(student), recipe.size),
+        converted(folded(teacher), folded(student), recipe.grid.tile),
         chosen,
         lambda index: normalised(pictures[index])[None],
     )
@@ -62,8 +62,8 @@ def quantised(
     shown = [trial[index] for index in (*select[: len(trial.indices)], *trial.indices)]
     exact, coarse = (
         [
-            scored.score
-            for scored in draft.scorer(device="cpu", runtime=OPENVINO, precision=precision).score(shown)
+            float(single.max())
+            for single in draft.scorer(device="cpu", runtime=OPENVINO, precision=precision).maps(shown)
         ]
         for precision in (F32, INT8)
     )

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import numpy as np
 
-from monitor.images import COLOUR_ORDER, DEVIATION, MEAN, RESIZE
+from monitor.images import COLOUR_ORDER, DEVIATION, MEAN, RESIZE, TILED_RESIZE, Size, as_size
+from monitor.tiling import Grid, TilingError, shown
 from monitor.weights import Weights, WeightsError, fingerprint, from_bytes, to_bytes
 from monitor.whole_file import WRITING, write_whole
 
@@ -36,7 +37,8 @@ REFERENCE = "torch-f32"
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Roi = tuple[int, int, int, int]
-Size = Annotated[int, msgspec.Meta(ge=32, le=2048)]
+LEAST_SIDE, LARGEST_TILE, LARGEST_SIDE = 32, 2048, 8192
+"""Pixels: of all that is seen; of what the network sees at once; of what it sees in tiles."""
 
 
 class RecipeError(Exception):
@@ -91,6 +93,14 @@ class Quantised(msgspec.Struct, frozen=True, kw_only=True):
     made_with: str = ""
 
 
+class Tiles(msgspec.Struct, frozen=True, kw_only=True):
+    """How the squashed image is cut for the network (see `monitor.tiling`); in its pixels."""
+
+    rows: int
+    columns: int
+    overlap: Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """How the student was trained, for people and for doing it again."""
 
@@ -132,7 +142,11 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     levels: tuple[str, str, str]
     evened: bool = False
     """Whether each channel is divided by its deviation (`monitor.evening`); the student's file holds them."""
-    size: Size
+    size: int | tuple[int, int]
+    """What images are squashed to: a square's side, or rows and columns. `unusable` says what they may be:
+    msgspec 0.22 crashes when it decodes such a union with bounds on its numbers."""
+    tiles: Tiles | None = None
+    """Null: the network sees all of it at once."""
     colour_order: Literal["RGB"] = "RGB"
     normalisation: Normalisation = Normalisation()
     resize: str = RESIZE
@@ -161,9 +175,14 @@ class Recipe:
         return self.document.name
 
     @property
-    def size(self) -> int:
-        """Rows and columns of the network's input."""
-        return self.document.size
+    def size(self) -> Size:
+        """Rows and columns that images are squashed to, and of their anomaly maps."""
+        return as_size(self.document.size)
+
+    @property
+    def grid(self) -> Grid:
+        """The tiles in which the network sees an image of `size`; mostly one."""
+        return grid_of(self.size, self.document.tiles)
 
     @property
     def roi(self) -> Roi | None:
@@ -242,6 +261,30 @@ _LEFT_OVER = re.compile(rf"(student|teacher|quantised)-[0-9a-f]{{16}}\.safetenso
 """Weights of other versions, and files that a crash left half written."""
 
 
+def unusable(size: Size, tiles: Tiles | None) -> str:
+    """Why images can't be squashed and cut so; empty when they can."""
+    tile = size if tiles is None else (tiles.rows, tiles.columns)
+    if min(*size, *tile) < LEAST_SIDE or max(size) > LARGEST_SIDE:
+        return f"size is {LEAST_SIDE} to {LARGEST_SIDE} pixels, not {shown(size)}"
+    if max(tile) > LARGEST_TILE:
+        return f"{shown(tile)} at once is too large: use tiles of at most {LARGEST_TILE} pixels"
+    try:
+        grid_of(size, tiles)
+    except TilingError as error:
+        return str(error)
+    return ""
+
+
+def tiles_of(tile: Size, overlap: int | None = None) -> Tiles:
+    """Tiles of that size; without `overlap` they share an eighth of their shorter side."""
+    return Tiles(rows=tile[0], columns=tile[1], overlap=min(tile) // 8 if overlap is None else overlap)
+
+
+def grid_of(size: Size, tiles: Tiles | None) -> Grid:
+    """Raises TilingError."""
+    return Grid(size, (tiles.rows, tiles.columns), tiles.overlap) if tiles else Grid.whole(size)
+
+
 def check_name(name: str) -> str:
     """The name itself. Raises RecipeError when it is none that a recipe may have."""
     if not re.fullmatch(r"[a-z0-9-]{1,32}", name):
@@ -291,13 +334,18 @@ def _assemble(folder: Path, content: bytes) -> Recipe:
 
 def _check(file: Path, document: Document) -> None:
     """What the types can't say. Raises RecipeError."""
-    known = (COLOUR_ORDER, RESIZE, MEAN, DEVIATION)
+    # So that a program that knows of no tiles refuses a recipe that has them.
+    known_resize = RESIZE if document.tiles is None else TILED_RESIZE
+    known = (COLOUR_ORDER, known_resize, MEAN, DEVIATION)
     normalisation = document.normalisation
     if (document.colour_order, document.resize, normalisation.mean, normalisation.deviation) != known:
         raise RecipeError(
-            f"{file}: prepares images otherwise ({document.resize}) than this program ({RESIZE}): "
+            f"{file}: prepares images otherwise ({document.resize}) than this program ({known_resize}): "
             "update the program or train the recipe again"
         )
+    problem = unusable(as_size(document.size), document.tiles)
+    if problem:
+        raise RecipeError(f"{file}: {problem}: train the recipe again")
     if REFERENCE not in document.calibration:
         raise RecipeError(f"{file}: has no threshold for {REFERENCE}: train the recipe again")
     for key, calibration in document.calibration.items():

@@ -8,9 +8,10 @@ is not finite leaves here as it is. A CUDA error is not caught: after one the pr
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from monitor import images as image_files
 from monitor.evening import kept_deviations
-from monitor.images import Image, prepare
+from monitor.images import Image, Size, normalised
 from monitor.pyramid import Evened, anomaly_map, upsampled
 from monitor.recipe import REFERENCE, Calibration, Recipe, RecipeError
 from monitor.teacher import LEVELS, Alone, TeacherError, build_trunk, fill
@@ -37,7 +39,8 @@ INT8 = "int8"
 AGREES = 0.98
 """The least rank correlation with float32's scores that 8-bit integers are recommended with."""
 BATCH = 16
-"""More images than this are scored in several runs, so that memory stays bounded."""
+_PIXELS_AT_ONCE = BATCH * 512**2
+"""More than this are scored in several runs, so that memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class ScoreResult:
     score: float
     """The anomaly map's maximum."""
     anomaly_map: NDArray[np.float32]
-    """(size, size), the network's input: bilinear from the product map."""
+    """Of the recipe's size: bilinear from the product map."""
 
 
 class Scorer:
@@ -65,6 +68,7 @@ class Scorer:
         """Raises RecipeError when this machine can't do what is asked, with what it can. `alone` is entered
         for a few hundredths of a second at a time, while no other network of this process may run."""
         self.recipe = recipe
+        self._grid = recipe.grid
         self.runtime, self.device = _choose_runtime(runtime, device)
         self.precision = _choose_precision(precision, self.runtime, self.device, recipe)
         self._network = self._built(alone)
@@ -77,7 +81,7 @@ class Scorer:
 
         if self.precision == INT8 and self.recipe.quantised is not None:
             try:
-                model = restored(self.recipe.quantised, self.recipe.size)
+                model = restored(self.recipe.quantised, self._grid.tile)
             except ValueError as error:
                 raise RecipeError(
                     f"{self.recipe.folder}: OpenVINO can't use its int8 model ({error}): "
@@ -85,7 +89,7 @@ class Scorer:
                 ) from None
         else:
             teacher, student = trunks(self.recipe, alone)
-            model = converted(folded(teacher, alone), folded(student, alone), self.recipe.size)
+            model = converted(folded(teacher, alone), folded(student, alone), self._grid.tile)
         return OpenVinoNetwork(model, torch.get_num_threads())
 
     @property
@@ -118,21 +122,30 @@ class Scorer:
         Raises RecipeError when there is no threshold for this way of running.
         """
         _ = self.threshold
-        size = self.recipe.size
         for count in (1, 2) if self.device.type == "cuda" else (1,):
-            self.score([np.full((size, size, 3), 127, np.uint8)] * count)
+            self.score([np.full((*self.recipe.size, 3), 127, np.uint8)] * count)
 
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
         """One result an image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.
 
         Raises ValueError for an array that is none of these.
         """
-        results = []
-        for batch in _batches(images):
-            prepared = np.stack([prepare(image, self.recipe.size) for image in batch])
-            maps = self._network(torch.from_numpy(prepared)).cpu().numpy()
-            results += [ScoreResult(float(single.max()), single) for single in maps]
-        return results
+        squashed = (image_files.squashed(image, self.recipe.size) for image in images)
+        maps = self.maps(
+            self._grid.cut(picture, tile) for picture in squashed for tile in range(len(self._grid))
+        )
+        stitched = [self._grid.stitched(islice(maps, len(self._grid))) for _ in images]
+        return [ScoreResult(float(whole.max()), whole) for whole in stitched]
+
+    def maps(self, tiles: Iterable[Image]) -> Iterator[NDArray[np.float32]]:
+        """The anomaly map of each picture as the network sees it: a whole squashed image, or a tile of one.
+
+        uint8 (H, W, 3) or (H, W) of a tile's size, in order; the maps are float32 (H, W).
+        """
+        waiting = iter(tiles)
+        while batch := list(islice(waiting, _at_once(self._grid.tile))):
+            prepared = np.stack([normalised(tile) for tile in batch])
+            yield from self._network(torch.from_numpy(prepared)).cpu().numpy()
 
 
 class Network:
@@ -304,6 +317,6 @@ def _rebuild(recipe: Recipe, architecture: str, weights: Weights, alone: Alone |
     return trunk.eval().requires_grad_(False)
 
 
-def _batches(images: Sequence[Image]) -> Iterator[Sequence[Image]]:
-    for start in range(0, len(images), BATCH):
-        yield images[start : start + BATCH]
+def _at_once(tile: Size) -> int:
+    """How many tiles go through the network together at most."""
+    return max(1, min(BATCH, _PIXELS_AT_ONCE // (tile[0] * tile[1])))

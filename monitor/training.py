@@ -31,12 +31,24 @@ from monitor.calibration import NO_RATE, calibrate, content_mark, explain, is_ra
 from monitor.checkpoint import Checkpoint
 from monitor.evening import channel_deviations, with_deviations
 from monitor.fitting import AstrayError, Fitted, TrainingError, batch_size, fit
-from monitor.images import Image, ImageError
+from monitor.images import RESIZE, TILED_RESIZE, Image, ImageError, Pictures, Size, as_size
 from monitor.memory import installed
 from monitor.progress import SILENT, Progress
-from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
+from monitor.recipe import (
+    Document,
+    Recipe,
+    Roi,
+    TeacherEntry,
+    Tiles,
+    Training,
+    check_name,
+    grid_of,
+    unusable,
+    weights_file,
+)
 from monitor.runtime import AGREES, can_quantise, choose_device
 from monitor.teacher import LEVELS, find, trunk_weights
+from monitor.tiling import Grid, shown
 from monitor.whole_file import write_whole
 
 __all__ = ["Examples", "Split", "TrainingError", "split", "train_recipe"]
@@ -60,15 +72,16 @@ class Split:
 
 
 class Examples:
-    """The usable images of a folder, squashed to the network's input size, by index."""
+    """The usable images of a folder, squashed to the recipe's size, by index."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: Size, room: int) -> None:
+        """Of the pictures as many are kept as fit into `room` bytes."""
         self.files: list[Path] = []
         self.marks: list[str] = []
         self._size = size
         self._kept: dict[int, Image] = {}
         self._bytes = 0
-        self._room = min(_PICTURE_BYTES, installed() // 4)
+        self._room = room
 
     def __len__(self) -> int:
         return len(self.files)
@@ -90,6 +103,26 @@ class Examples:
             return image_files.squashed(image_files.read(self.files[index]), self._size)
         except ImageError as error:
             raise TrainingError(f"{self.files[index]}: {error}, while it was trained on") from None
+
+
+class TilesOf:
+    """Every tile of every picture, by index: those of a picture stand next to each other."""
+
+    def __init__(self, pictures: Pictures, grid: Grid) -> None:
+        self._pictures, self._grid = pictures, grid
+
+    def __getitem__(self, index: int, /) -> Image:
+        picture, tile = divmod(index, len(self._grid))
+        return self._grid.cut(self._pictures[picture], tile)
+
+    def indices(self, pictures: Sequence[int], seed: int) -> tuple[int, ...]:
+        """Of all tiles of these pictures: in the pictures' order where each is one tile, else mixed, so that
+        the first few are not all of one picture."""
+        count = len(self._grid)
+        if count == 1:
+            return tuple(pictures)
+        together = [picture * count + tile for picture in pictures for tile in range(count)]
+        return tuple(int(i) for i in np.random.default_rng(seed).permutation(together))
 
 
 def split(count: int, seed: int, *, as_paper: bool) -> Split:
@@ -116,7 +149,8 @@ def train_recipe(
     teacher: str | None,
     teacher_weights: Path | None,
     teachers: Path,
-    size: int = 256,
+    size: int | Size = 256,
+    tiles: Tiles | None = None,
     epochs: int = EPOCHS,
     overkill: float = 0.01,
     seed: int = 0,
@@ -139,8 +173,8 @@ def train_recipe(
     settings, and ends with the same recipe as if nothing had happened.
     """
     check_name(name)
-    if not 32 <= size <= 2048:
-        raise TrainingError(f"size is 32 to 2048 pixels, not {size}")
+    if problem := unusable(as_size(size), tiles):
+        raise TrainingError(problem)
     if epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {epochs}")
     if not is_rate(overkill):
@@ -159,6 +193,7 @@ def train_recipe(
         if len(losses) == learning.EARLY < epochs:
             aside(learning.early_word(select_maps))
 
+    grid = grid_of(as_size(size), tiles)
     where = choose_device(device)
     files = _files(images)
     _check_writable(recipes)
@@ -166,19 +201,23 @@ def train_recipe(
         say(f"recipe {name} is there already: it is replaced when the new one is whole")
     # Before the images are read: of ten thousand, that takes minutes.
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
-    examples, skipped = _examples(images, files, size, say, progress)
+    examples, skipped = _examples(images, files, grid, say, progress)
     parts = split(len(examples), seed, as_paper=as_paper)
     say(
         f"{len(examples)} images: {len(parts.train)} to train, {len(parts.select)} to select, "
         f"{len(parts.calibrate)} to calibrate"
         + (" (the same as select, as in the paper: the threshold is too low)" if as_paper else "")
     )
-    deviations = None if as_paper else channel_deviations(found.trunk, examples, parts.train, where)
-    batch = batch_size(len(parts.train), as_paper=as_paper)
+    seen = TilesOf(examples, grid)
+    train, select = (seen.indices(part, seed) for part in (parts.train, parts.select))
+    if len(grid) > 1:
+        say(f"each is seen in {len(grid)} tiles of {shown(grid.tile)}")
+    deviations = None if as_paper else channel_deviations(found.trunk, seen, train, where)
+    batch = batch_size(len(train), as_paper=as_paper)
     run = {
         "images": hashlib.sha256(" ".join(examples.marks).encode()).hexdigest(),
         "teacher": f"{found.architecture} {found.sha256}",
-        "size": str(size),
+        "size": f"{shown(grid.size)} in tiles of {shown(grid.tile)} at {grid.places}",
         "epochs": str(epochs),
         "seed": str(seed),
         "mode": "as in the paper" if as_paper else "chosen by drawn defects",
@@ -191,9 +230,9 @@ def train_recipe(
         fitted = fit(
             found.trunk,
             found.architecture,
-            examples,
-            parts.train,
-            parts.select,
+            seen,
+            train,
+            select,
             epochs=epochs,
             seed=seed,
             device=where,
@@ -221,7 +260,9 @@ def train_recipe(
         student=weights_file("student", student),
         levels=LEVELS[found.architecture],
         evened=deviations is not None,
-        size=size,
+        size=grid.size[0] if grid.size[0] == grid.size[1] else grid.size,
+        tiles=tiles,
+        resize=RESIZE if tiles is None else TILED_RESIZE,
         roi=roi,
         training=Training(
             utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -247,7 +288,7 @@ def train_recipe(
     )
     draft = Recipe(recipes.absolute() / name, document, "", taught, student)
     if int8:
-        draft = _with_int8(draft, examples, parts, seed, aside)
+        draft = _with_int8(draft, seen, train, select, seed, aside)
     held_out = [examples.files[i] for i in sorted(parts.calibrate)]
     recipe = calibrate(
         draft,
@@ -269,11 +310,16 @@ def train_recipe(
 
 
 def _with_int8(
-    draft: Recipe, examples: Examples, parts: Split, seed: int, say: Callable[[str], None]
+    draft: Recipe,
+    pictures: Pictures,
+    train: Sequence[int],
+    select: Sequence[int],
+    seed: int,
+    say: Callable[[str], None],
 ) -> Recipe:
     from monitor.quantising import quantised
 
-    found = quantised(draft, examples, parts.train, parts.select, seed)
+    found = quantised(draft, pictures, train, select, seed)
     assert found.document.quantised is not None
     agreement = found.document.quantised.agreement
     advice = "" if agreement >= AGREES else f': under {AGREES}: better not set precision = "int8"'
@@ -321,10 +367,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _examples(
-    folder: Path, files: Sequence[Path], size: int, say: Callable[[str], None], progress: Progress
+    folder: Path, files: Sequence[Path], grid: Grid, say: Callable[[str], None], progress: Progress
 ) -> tuple[Examples, int]:
     """The usable images and the number of the others. Raises TrainingError when there are none."""
-    examples = Examples(size)
+    # A picture that is read anew for each of its tiles costs more than its training.
+    room = installed() // 4
+    examples = Examples(grid.size, room if len(grid) > 1 else min(_PICTURE_BYTES, room))
     # A copy could train the student and then vouch for its threshold.
     seen, copies = set[str](), 0
     unusable: list[str] = []  # said when the bar is done: both are one line of the terminal

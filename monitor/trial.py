@@ -46,8 +46,8 @@ class Trial:
         the defect: what the student makes of the rest of that picture is no answer to it."""
         peaks = []
         for single, index in zip(maps, indices, strict=True):
-            side = self[index].shape[0]
-            full = F.interpolate(single[None, None], size=(side, side), mode="bilinear")[0, 0]
+            size = self[index].shape[:2]
+            full = F.interpolate(single[None, None], size=size, mode="bilinear")[0, 0]
             if index in self.indices:
                 full = full[torch.from_numpy(self._drawn[index - self._first].where).to(full.device)]
             peaks.append(float(full.max()))

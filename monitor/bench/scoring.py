@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monitor.images import Image, normalised, prepare, squashed
+from monitor.images import Image, as_size, normalised, prepare, squashed
 from monitor.runtime import (
     F16,
     F32,
@@ -68,13 +68,13 @@ def measure(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
-    networks = list(_networks(teacher, student, squashed(frame, size), where))
+    networks = list(_networks(teacher, student, squashed(frame, as_size(size)), where))
     share = seconds / (sum(len(way.batches) for way in networks) + 1)
-    prepare_ms = 1000 * float(np.median(_times((partial(prepare, frame, size),), share, clock)[0]))
+    prepare_ms = 1000 * float(np.median(_times((partial(prepare, frame, as_size(size)),), share, clock)[0]))
     work = operations(teacher, size) + operations(student, size)
     for way in networks:
         for batch in way.batches:
-            images = torch.from_numpy(np.stack([prepare(frame, size)] * batch)).to(where)
+            images = torch.from_numpy(np.stack([prepare(frame, as_size(size))] * batch)).to(where)
             # In turns, so that what else the machine does meets both.
             own, product = _times((partial(_score, way.run, images), way.product), share, clock)
             limit = float(np.median(product)) * work / (2 * _MATRIX**3)
@@ -104,7 +104,7 @@ def _networks(teacher: nn.Module, student: nn.Module, picture: Image, where: tor
 
     # One image at a time, whatever waits: see there.
     threads, alone = torch.get_num_threads(), BATCHES[:1]
-    model = converted(folded(teacher), folded(student), picture.shape[0])
+    model = converted(folded(teacher), folded(student), picture.shape[:2])
     matrix = torch.ones(_MATRIX, _MATRIX)
     yield _Way(OPENVINO, F32, alone, OpenVinoNetwork(model, threads), partial(_square, matrix))
     if not can_quantise():

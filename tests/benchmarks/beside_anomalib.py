@@ -119,7 +119,7 @@ def _mask(dataset: Path, name: Path, size: int) -> NDArray[np.bool_]:
     for file in (folder / f"{name.stem}_mask.png", folder / f"{name.stem}.png"):
         if file.is_file():
             try:
-                return shrunk(images.read(file), size)
+                return shrunk(images.read(file), images.as_size(size))
             except ImageError as error:
                 raise CellError(f"{file}: {error}") from None
     raise CellError(f"{dataset / name}: no mask in {folder}: Anomalib needs one for each defective image")

@@ -116,7 +116,7 @@ def main() -> None:
         found = (images.read(file) for file in images.find(options.images)[: options.count])
     else:
         found = (simulated.render("plate", 1, index, 0.0) for index in range(options.count))
-    pictures = [images.squashed(image, options.size) for image in found]
+    pictures = [images.squashed(image, images.as_size(options.size)) for image in found]
     ours, theirs, batch = measured(pictures, options.epochs, options.batch)
     rows = [
         [name, f"{np.mean(mine):.2f}", f"{np.mean(other):.2f}", f"{np.mean(mine) / np.mean(other):.2f}"]

@@ -9,8 +9,8 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from monitor.images import Image
-from monitor.recipe import Calibration, Document, Recipe, TeacherEntry, weights_file
+from monitor.images import RESIZE, TILED_RESIZE, Image, Size
+from monitor.recipe import Calibration, Document, Recipe, TeacherEntry, Tiles, weights_file
 from monitor.teacher import LEVELS, build_trunk, trunk_weights
 from monitor.weights import Weights, fingerprint
 
@@ -37,12 +37,24 @@ def teacher_file(folder: Path, architecture: str = "squeezenet1_1") -> Path:
     return file
 
 
-def random_recipe(folder: Path, architecture: str = "squeezenet1_1", size: int = 64, seed: int = 0) -> Recipe:
+def random_recipe(
+    folder: Path,
+    architecture: str = "squeezenet1_1",
+    size: int | Size = 64,
+    seed: int = 0,
+    tiles: Tiles | None = None,
+) -> Recipe:
     """A recipe nobody trained, committed in `folder`."""
-    return draft_recipe(folder, architecture, size, seed).commit()
+    return draft_recipe(folder, architecture, size, seed, tiles).commit()
 
 
-def draft_recipe(folder: Path, architecture: str = "squeezenet1_1", size: int = 64, seed: int = 0) -> Recipe:
+def draft_recipe(
+    folder: Path,
+    architecture: str = "squeezenet1_1",
+    size: int | Size = 64,
+    seed: int = 0,
+    tiles: Tiles | None = None,
+) -> Recipe:
     """The same, not yet committed."""
     teacher, student = random_weights(architecture, seed), random_weights(architecture, seed + 1)
     document = Document(
@@ -56,6 +68,8 @@ def draft_recipe(folder: Path, architecture: str = "squeezenet1_1", size: int = 
         student=weights_file("student", student),
         levels=LEVELS[architecture],
         size=size,
+        tiles=tiles,
+        resize=RESIZE if tiles is None else TILED_RESIZE,
         calibration={
             "torch-f32": Calibration(threshold=0.5, overkill=0.01, guaranteed=False, scores=(0.3, 0.4))
         },

@@ -24,7 +24,7 @@ from monitor.teacher import build_trunk, fill
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
 from tests.real.small_training import train
 
-PICTURES = [squashed(part(number), 32) for number in range(12)]
+PICTURES = [squashed(part(number), (32, 32)) for number in range(12)]
 DRAWING = 16
 """Looks at pictures that drawing the defects takes."""
 PLACE = Place(

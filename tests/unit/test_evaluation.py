@@ -138,11 +138,11 @@ def test_a_mask_at_another_scale_is_as_good(tmp_path: Path, dataset: Path) -> No
 def test_no_defect_is_too_small_for_its_mask() -> None:
     mask = np.zeros((2048, 2048), np.uint8)
     mask[1001, 1203] = 1
-    assert np.argwhere(shrunk(mask, 64)).tolist() == [[31, 37]]
+    assert np.argwhere(shrunk(mask, (64, 64))).tolist() == [[31, 37]]
     large = np.zeros((512, 512), np.uint8)
     large[100:200, 300:400] = 255
     official = cv2.resize(large, (64, 64)).astype(bool)
-    assert np.array_equal(shrunk(large, 64), official)
+    assert np.array_equal(shrunk(large, (64, 64)), official)
 
 
 @pytest.fixture

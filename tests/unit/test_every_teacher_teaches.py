@@ -39,7 +39,7 @@ def settled_teacher(architecture: str, pictures: list[Image]) -> nn.Module:
 
 
 def learn(architecture: str, count: int, epochs: int) -> Fitted:
-    pictures = [squashed(part(number), 64) for number in range(count)]
+    pictures = [squashed(part(number), (64, 64)) for number in range(count)]
     return fit(
         settled_teacher(architecture, pictures),
         architecture,

@@ -88,7 +88,7 @@ def double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("room", [2 << 30, 0], ids=["features kept", "seen anew"])
 def test_the_course_of_a_training_is_a_plain_loop_s(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     monkeypatch.setattr("monitor.fitting._FEATURE_BYTES", room)
-    pictures = [squashed(part(number), SIZE) for number in range(9)]
+    pictures = [squashed(part(number), (SIZE, SIZE)) for number in range(9)]
     train, select = range(7), range(7, 9)
     teacher = trunk("resnet18")
     fitted = fit(
@@ -150,7 +150,7 @@ def test_as_in_the_paper_every_teacher_has_the_official_optimiser(
 
 
 def test_without_batch_normalisation_the_default_is_another_optimiser() -> None:
-    pictures = [squashed(part(number), 32) for number in range(5)]
+    pictures = [squashed(part(number), (32, 32)) for number in range(5)]
     fitted = fit(
         trunk("squeezenet1_1"),
         "squeezenet1_1",

@@ -21,7 +21,7 @@ def plain(colour: tuple[int, int, int], rows: int = 40, columns: int = 60) -> im
 
 
 def test_prepared_is_normalised_rgb() -> None:
-    prepared = images.prepare(plain(RED), 32)
+    prepared = images.prepare(plain(RED), (32, 32))
     assert prepared.shape == (3, 32, 32)
     assert prepared.dtype == np.float32
     expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225]
@@ -30,7 +30,9 @@ def test_prepared_is_normalised_rgb() -> None:
 
 def test_mono_is_the_same_as_three_equal_channels() -> None:
     mono = np.random.default_rng(0).integers(0, 256, (300, 200), np.uint8)
-    assert np.array_equal(images.prepare(mono, 64), images.prepare(np.stack([mono] * 3, axis=2), 64))
+    assert np.array_equal(
+        images.prepare(mono, (64, 64)), images.prepare(np.stack([mono] * 3, axis=2), (64, 64))
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_mono_is_the_same_as_three_equal_channels() -> None:
 )
 def test_every_shape_is_squashed_to_the_square(shape: tuple[int, int]) -> None:
     image = np.full((*shape, 3), 77, np.uint8)
-    assert np.array_equal(images.squashed(image, 64), np.full((64, 64, 3), 77, np.uint8))
+    assert np.array_equal(images.squashed(image, (64, 64)), np.full((64, 64, 3), 77, np.uint8))
 
 
 @pytest.mark.parametrize("shape", [(1080, 1920), (512, 512), (300, 400), (1024, 30)])
@@ -47,13 +49,13 @@ def test_shrinking_looks_at_every_pixel(shape: tuple[int, int]) -> None:
     for place in [(100, 10), (101, 11), (102, 12), (103, 13)]:
         image = np.zeros(shape, np.uint8)
         image[place[0] - 2 : place[0] + 3, place[1] - 2 : place[1] + 3] = 255
-        assert images.squashed(image, 64).max() > 0
+        assert images.squashed(image, (64, 64)).max() > 0
 
 
 def test_shrinking_is_the_mean_of_what_falls_into_a_pixel() -> None:
     image = np.random.default_rng(0).integers(0, 256, (512, 512), np.uint8)
     blocks = image.reshape(64, 8, 64, 8).mean(axis=(1, 3))
-    assert np.abs(images.squashed(image, 64) - blocks).max() <= 2
+    assert np.abs(images.squashed(image, (64, 64)) - blocks).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_shrinking_is_the_mean_of_what_falls_into_a_pixel() -> None:
 )
 def test_arrays_that_are_no_images_are_refused(image: images.Image) -> None:
     with pytest.raises(ValueError, match="an image is uint8"):
-        images.prepare(image, 32)
+        images.prepare(image, (32, 32))
 
 
 def test_a_link_that_leads_back_ends_the_walk(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ TRAIN, SELECT = range(12), range(12, 16)
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image]:
-    return [squashed(part(n), SIZE) for n in range(16)]
+    return [squashed(part(n), (SIZE, SIZE)) for n in range(16)]
 
 
 @pytest.fixture(scope="module")

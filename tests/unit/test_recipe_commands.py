@@ -50,6 +50,22 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return said[0]
 
 
+def test_a_size_is_width_by_height_and_an_overlap_needs_tiles(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = commands(config, "wide")["train"] + ["--epochs", "1", "--size", "96x64"]
+    assert main([*train, "--overlap", "16"]) == 2
+    assert "give --tile too" in one_line(capsys)
+    assert main([*train, "--tile", "64", "--overlap", "16"]) == 0
+    made = Recipe.load(config.parent / "data/recipes/wide")
+    assert made.size == (64, 96)
+    assert made.document.tiles is not None
+    assert (made.document.tiles.rows, made.document.tiles.overlap) == (64, 16)
+    with pytest.raises(SystemExit, match="2"):
+        main([*train, "--size", "large"])
+    assert "use 256 or 1024x512 (width x height)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["train", "calibrate", "score", "evaluate"])
 @pytest.mark.parametrize("name", ["../recipes/disc", "Disc", "/etc", "."])
 def test_a_recipe_s_name_leads_nowhere_else(

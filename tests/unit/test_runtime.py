@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from monitor import runtime
 from monitor.images import prepare
 from monitor.pyramid import anomaly_map, upsampled
-from monitor.recipe import REFERENCE, Recipe, RecipeError
+from monitor.recipe import REFERENCE, Recipe, RecipeError, Tiles
 from monitor.runtime import Scorer, folded
 from monitor.teacher import LEVELS, build_trunk, fill
 from monitor.weights import Weights
@@ -37,7 +37,7 @@ def plain_map(recipe: Recipe, images: list[NDArray[np.uint8]]) -> NDArray[np.flo
     batch = torch.from_numpy(np.stack([prepare(image, size) for image in images]))
     with torch.no_grad():
         product = anomaly_map(rebuilt(recipe.teacher)(batch), rebuilt(recipe.student)(batch))
-        return np.asarray(upsampled(product, (size, size)).numpy())
+        return np.asarray(upsampled(product, size).numpy())
 
 
 def apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
@@ -69,6 +69,33 @@ def test_folding_leaves_the_trunk_as_it_was() -> None:
         before = trunk(image)
         folded(trunk)
         assert all(torch.equal(a, b) for a, b in zip(before, trunk(image), strict=True))
+
+
+@pytest.mark.parametrize("way", ["torch", "openvino"])
+def test_a_wide_frame_s_map_has_the_size_that_was_asked_for(tmp_path: Path, way: str) -> None:
+    recipe = random_recipe(tmp_path / "r", "resnet18", size=(64, 160))
+    images = [part(1), part(2, side=300)]
+    results = recipe.scorer(device="cpu", runtime=way).score(images)
+    found = np.stack([result.anomaly_map for result in results])
+    assert found.shape == (2, 64, 160)
+    assert apart(found, plain_map(recipe, images)) <= AGREEMENT
+
+
+@pytest.mark.parametrize("way", ["torch", "openvino"])
+def test_tiles_show_what_the_network_shows_of_the_whole_frame(tmp_path: Path, way: str) -> None:
+    """What is left of the difference, where tiles overlap by half, is a third of what it is without."""
+    frame = np.random.default_rng(0).integers(0, 256, (192, 576, 3), dtype=np.uint8)
+
+    def map_of(name: str, tiles: Tiles | None) -> NDArray[np.float32]:
+        recipe = random_recipe(tmp_path / name, size=(192, 576), tiles=tiles)
+        return recipe.scorer(device="cpu", runtime=way).score([frame])[0].anomaly_map
+
+    whole = map_of("whole", None)
+    overlapping = map_of("overlapping", Tiles(rows=192, columns=192, overlap=96))
+    touching = map_of("touching", Tiles(rows=192, columns=192, overlap=0))
+    assert overlapping.shape == whole.shape
+    assert apart(overlapping, whole) <= 0.1
+    assert np.square(overlapping - whole).mean() < np.square(touching - whole).mean() / 9
 
 
 def test_a_score_is_its_map_s_maximum_at_the_network_s_resolution(tmp_path: Path) -> None:

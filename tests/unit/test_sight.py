@@ -14,7 +14,7 @@ from monitor.sight import Sight
 from monitor.teacher import build_trunk, fill
 from tests.real.parts import part, random_weights
 
-PICTURES = [squashed(part(number), 32) for number in range(20)]
+PICTURES = [squashed(part(number), (32, 32)) for number in range(20)]
 
 
 def sight(room: int) -> Sight:

@@ -16,8 +16,9 @@ import torch
 from monitor import fitting, images
 from monitor.calibration import CalibrationError, calibrate_recipe
 from monitor.fitting import batch_size
-from monitor.recipe import Recipe, RecipeError
-from monitor.teacher import TeacherError
+from monitor.images import Image, Size
+from monitor.recipe import Recipe, RecipeError, Tiles, tiles_of
+from monitor.teacher import BUNDLED, TeacherError
 from monitor.training import Examples, TrainingError, split
 from tests.real.parts import good_parts, part, save, teacher_file
 from tests.real.small_training import train
@@ -133,14 +134,13 @@ def test_features_that_are_kept_teach_the_same_as_features_seen_anew(
     assert kept.losses == pytest.approx(anew.losses, rel=1e-3)
 
 
-def test_pictures_that_do_not_fit_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_do_not_fit_are_read_again(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 4)
-    monkeypatch.setattr("monitor.training._PICTURE_BYTES", 2 * 64 * 64 * 3)
-    examples = Examples(64)
+    examples = Examples((64, 64), room=2 * 64 * 64 * 3)
     for found in images.readable(images.find(folder), print):
         examples.add(*found)
     for number in range(4):
-        assert np.array_equal(examples[number], images.squashed(part(number), 64))
+        assert np.array_equal(examples[number], images.squashed(part(number), (64, 64)))
     (folder / "003.png").unlink()
     with pytest.raises(TrainingError, match=r"003\.png: No such file"):
         examples[3]
@@ -308,3 +308,56 @@ def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
     images.find(folder)[parts.calibrate[0]].unlink()
     with pytest.raises(CalibrationError, match="all of them trained this recipe"):
         calibrate_recipe(recipe=recipe.folder, images=folder, say=print)
+
+
+def test_a_recipe_in_tiles_finds_a_small_defect_on_a_wide_frame_where_it_is(tmp_path: Path) -> None:
+    """A wide frame of six parts: its one small defect is found where it is, by tiles of a part's size."""
+
+    def frame(first: int, defect: int = -1) -> Image:
+        return np.hstack([part(first + n, side=96, defect=n == defect) for n in range(6)])
+
+    for number in range(6):
+        save(tmp_path / "good" / f"{number}.png", frame(10 * number))
+    heard: list[str] = []
+    tiles = tiles_of((96, 96))
+    recipe = train(
+        tmp_path,
+        tmp_path / "good",
+        heard.append,
+        teacher=BUNDLED,
+        size=(96, 576),
+        tiles=tiles,
+        epochs=8,
+        int8=True,
+    )
+    assert "each is seen in 7 tiles of 96x96" in heard
+    loaded = Recipe.load(recipe.folder)
+    assert loaded.size == (96, 576)
+    assert loaded.document.tiles == Tiles(rows=96, columns=96, overlap=12)
+    assert loaded.document.training is not None
+    assert loaded.document.training.images == 6, "images are counted, not tiles"
+    assert len(loaded.document.calibration["openvino-int8"].scores) == 1, "an image has one score"
+    shown = [frame(500), frame(600, defect=1), frame(700, defect=4)]
+    for precision in ("f32", "int8"):
+        good, second, fifth = loaded.scorer(device="cpu", precision=precision).score(shown)
+        assert good.anomaly_map.shape == (96, 576)
+        assert min(second.score, fifth.score) > 1.5 * good.score
+        for result, at in ((second, 1), (fifth, 4)):
+            assert int(result.anomaly_map.max(axis=0).argmax()) // 96 == at
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "why"),
+    [
+        (16, None, "size is 32 to 8192 pixels, not 16x16"),
+        ((300, 4096), None, "4096x300 at once is too large: use tiles of at most 2048 pixels"),
+        ((9000, 9000), (512, 512), "size is 32 to 8192 pixels"),
+        (256, (512, 512), "tiles of 512x512 are larger than the 256x256"),
+    ],
+)
+def test_a_size_that_cannot_be_is_named(
+    tmp_path: Path, size: int | Size, tile: Size | None, why: str
+) -> None:
+    folder = good_parts(tmp_path / "good", 4)
+    with pytest.raises(TrainingError, match=why):
+        train(tmp_path, folder, size=size, tiles=tiles_of(tile) if tile else None)

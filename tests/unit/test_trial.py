@@ -46,7 +46,7 @@ def test_a_drawn_defect_can_be_seen_where_it_is_said_to_be_and_nowhere_else(
 
 
 def pictures(count: int) -> list[Image]:
-    return [squashed(part(number), 64) for number in range(count)]
+    return [squashed(part(number), (64, 64)) for number in range(count)]
 
 
 def test_the_same_seed_draws_the_same_defects() -> None:
