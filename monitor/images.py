@@ -24,11 +24,12 @@ COLOUR_ORDER = "RGB"
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 RESIZE = "squash-area"
-TILED_RESIZE = "squash-area, tiled"
-"""Squashed to the recipe's size as in the paper. Shrinking averages every pixel that falls into the new one: a
-bilinear sample would skip most pixels of a large frame, so that noise, and a defect of few pixels, come and
+"""Squashed to the recipe's size as in the paper. Shrinking averages every pixel that falls into the new one:
+a bilinear sample would skip most pixels of a large frame, so that noise, and a defect of few pixels, come and
 go with a shift by one. Images of four times the size and more are halved first, which is vectorised:
 1920x1080 to 256 takes 2.1 ms instead of 4.5. Growing is bilinear."""
+TILED_RESIZE = "squash-area, tiled"
+"""And then cut into tiles (`monitor.tiling`)."""
 
 _SCALE = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
 _SHIFT = (-np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
