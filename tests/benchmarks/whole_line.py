@@ -1,0 +1,148 @@
+"""What a whole line adds to scoring: capture to sent beside the scoring stage, and how much of a scorer's
+rate is left on a line.
+
+    .venv/bin/python -m tests.benchmarks.whole_line [--seconds N]
+
+The real service, a real Mosquitto, a folder of pictures of 640x480 as the camera, a ResNet-18 at 256 pixels
+(trained for one epoch: what it finds does not change how long it takes). First 20 frames a second; then more
+than the scorer can do. The camera is not part of the line: the processor time of its capture worker is taken
+off the time that the line had. Exits 1 when a limit is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from monitor import images as image_files
+from monitor.recipe import Recipe
+from monitor.ring import Ring
+from monitor.teacher import BUNDLED
+from monitor.training import train_recipe
+from tests.benchmarks.growth import processor_seconds
+from tests.real import parts_folder
+from tests.real.line import Line
+from tests.real.mosquitto import Mosquitto
+
+_CAMERA, _FPS, _WARM_S = "top", 20, 3
+_P50, _P99, _RATE = 1.3, 2.0, 0.85
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Of the frames that were judged, in ms."""
+
+    scoring_p50: float
+    sent_p50: float
+    """Capture to sent."""
+    sent_p99: float
+
+
+@contextmanager
+def line_of(folder: Path, fps: float, deadline_ms: int) -> Iterator[Line]:
+    with Mosquitto() as broker:
+        config = folder / "line.toml"
+        config.write_text(
+            f'[line]\ndata = "data"\n[[camera]]\nname = "{_CAMERA}"\n'
+            f'source = "folder://{folder}/parts?fps={fps:.2f}&loop=1"\nrecipe = "plate"\n'
+            f"deadline_ms = {deadline_ms}\n[mqtt]\nport = {broker.port}\n"
+            "[metrics]\nport = 0\n[review]\nport = 0\n[snapshots]\nmin_free_gb = 0\n",
+            encoding="utf-8",
+        )
+        with Line(config, broker.port) as line:
+            line.await_ready()
+            time.sleep(_WARM_S)
+            yield line
+
+
+def stages(ring: Ring, first: int, last: int) -> Stages:
+    scoring, sent = [], []
+    for number in range(first, last + 1):
+        frame, scored, sent_ns = ring.frame(number), ring.scored(number), ring.sent_ns(number)
+        if frame is not None and scored is not None and sent_ns:
+            scoring.append(scored.scored_ns - scored.started_ns)
+            sent.append(sent_ns - frame.captured_ns)
+    p50, p99 = np.percentile(sent, (50, 99)) / 1e6
+    return Stages(float(np.median(scoring)) / 1e6, float(p50), float(p99))
+
+
+def alone(recipe: Recipe, folder: Path, seconds: float) -> float:
+    """Frames a second of the scorer in a process of its own, as the worker runs it."""
+    scorer = recipe.scorer()
+    scorer.warm_up()
+    pictures = [image_files.read(file) for file in image_files.find(folder)]
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        began = time.perf_counter()
+        scorer.score([pictures[len(times) % len(pictures)]])
+        times.append(time.perf_counter() - began)
+    return 1 / float(np.median(times))
+
+
+def sustained(folder: Path, fps: float, seconds: float) -> float:
+    """Frames judged in each second that the capture worker left to the line."""
+    with line_of(folder, fps, deadline_ms=1000) as line:
+        ring, capture = line.ring(_CAMERA), line.pid(f"capture-{_CAMERA}")
+        before, spent, began = ring.tally(), processor_seconds(capture), time.monotonic()
+        time.sleep(seconds)
+        after, took = ring.tally(), time.monotonic() - began
+        spent = processor_seconds(capture) - spent
+    judged = after.passed + after.rejected - before.passed - before.rejected
+    return judged / (took - spent / (os.cpu_count() or 1))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=30, metavar="N", help="of each measurement (30)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts_folder.write_parts(folder / "parts", 20, bad_every=0)
+        recipe = train_recipe(
+            name="plate",
+            recipes=folder / "data/recipes",
+            images=folder / "parts",
+            teacher=BUNDLED,
+            teacher_weights=None,
+            teachers=folder,
+            epochs=1,
+            say=lambda line: None,
+        )
+        with line_of(folder, _FPS, deadline_ms=1000) as line:
+            ring = line.ring(_CAMERA)
+            first = ring.last_frame() + 1
+            time.sleep(options.seconds)
+            found = stages(ring, first, ring.last_frame() - _FPS)
+        rates = [alone(recipe, folder / "parts", options.seconds / 2)]
+        on_line = sustained(folder, 1.15 * rates[0], options.seconds)
+        rates.append(alone(recipe, folder / "parts", options.seconds / 2))
+    print(f"{_FPS} frames a second: scoring stage p50 {found.scoring_p50:.1f} ms")
+    limits = [
+        ("capture to sent p50", found.sent_p50, found.sent_p50 / found.scoring_p50, _P50),
+        ("capture to sent p99", found.sent_p99, found.sent_p99 / found.scoring_p50, _P99),
+    ]
+    missed = False
+    for what, ms, ratio, limit in limits:
+        missed |= ratio > limit
+        print(f"{what}: {ms:.1f} ms, {ratio:.2f} of it, at most {limit}: {'yes' if ratio <= limit else 'NO'}")
+    share = on_line / max(rates)
+    missed |= share < _RATE
+    print(
+        f"sustained: {on_line:.1f} judged a second, {share:.2f} of the scorer's {max(rates):.1f} alone, "
+        f"at least {_RATE}: {'yes' if share >= _RATE else 'NO'}"
+    )
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
