@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from monitor import images as image_files
 from monitor.progress import SILENT, Progress
 from monitor.recipe import REFERENCE, Calibration, Recipe
-from monitor.runtime import Scorer, choose_device, ways
+from monitor.runtime import F32, INT8, Scorer, choose_device, ways
 
 _USUAL_SPREAD = 0.4
 """Standard deviation of the logarithm of good parts' scores, and how many scores this guess is worth."""
@@ -167,16 +167,28 @@ def calibrate(
     `chose` says that the same files chose the student: there is no guarantee then, however many they are.
     Raises CalibrationError, RecipeError, ValueError.
     """
-    found = {}
+    found: dict[str, Calibration] = {}
     hear = say
     for runtime, precision in ways(recipe, choose_device(device)):
-        scorer = recipe.scorer(device=device, runtime=runtime, precision=precision)
+        so_far = recipe.with_calibration(found)
+        scorer = so_far.scorer(device=device, runtime=runtime, precision=precision)
         scores = scores_of(scorer, files, hear, progress, f"calibrate {scorer.calibration_key}")
+        hear = _unheard  # what is skipped has been said once
         calibration = calibrated(scores, overkill)
         guaranteed = calibration.guaranteed and not chose
         found[scorer.calibration_key] = msgspec.structs.replace(calibration, guaranteed=guaranteed)
-        hear = _unheard  # what is skipped has been said once
-    return recipe.with_calibration({**recipe.document.calibration, **found})
+    return recipe.with_calibration({**recipe.document.calibration, **with_one_threshold(found)})
+
+
+def with_one_threshold(found: Mapping[str, Calibration]) -> dict[str, Calibration]:
+    """By way of running, those of 8-bit integers with float32's threshold on the same runtime: float32 judges
+    all that is near it (`runtime.Scorer.score`)."""
+    return {
+        key: msgspec.structs.replace(own, threshold=exact.threshold)
+        if key.endswith(f"-{INT8}") and (exact := found.get(key.replace(INT8, F32)))
+        else own
+        for key, own in found.items()
+    }
 
 
 def _unheard(line: str) -> None:

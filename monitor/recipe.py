@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from monitor.images import COLOUR_ORDER, DEVIATION, MEAN, RESIZE, TILED_RESIZE, Size, as_size
+from monitor.second_look import Pair
 from monitor.tiling import Grid, TilingError, shown
 from monitor.weights import Weights, WeightsError, fingerprint, from_bytes, to_bytes
 from monitor.whole_file import WRITING, write_whole
@@ -90,6 +91,8 @@ class Quantised(msgspec.Struct, frozen=True, kw_only=True):
     """Two arrays of bytes, `graph` and `constants`: OpenVINO's model."""
     agreement: Annotated[float, msgspec.Meta(ge=-1, le=1)]
     """Rank correlation of its scores with float32's, on good images with and without drawn defects."""
+    pairs: tuple[Pair, ...] = ()
+    """Of each of those images its own score and float32's (`monitor.second_look`)."""
     made_with: str = ""
 
 

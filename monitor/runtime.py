@@ -25,6 +25,7 @@ from monitor.evening import kept_deviations
 from monitor.images import Image, Size, normalised
 from monitor.pyramid import Evened, anomaly_map, upsampled
 from monitor.recipe import REFERENCE, Calibration, Recipe, RecipeError
+from monitor.second_look import clearly_below
 from monitor.teacher import LEVELS, Alone, TeacherError, build_trunk, fill
 from monitor.weights import Weights
 
@@ -72,31 +73,35 @@ class Scorer:
         self.runtime, self.device = _choose_runtime(runtime, device)
         self.precision = _choose_precision(precision, self.runtime, self.device, recipe)
         self._network = self._built(alone)
+        self._coarse = self._in_eight_bits() if self.precision == INT8 else None
 
     def _built(self, alone: Alone | None) -> Callable[[Tensor], Tensor]:
+        teacher, student = trunks(self.recipe, alone)
         if self.runtime == TORCH:
-            teacher, student = trunks(self.recipe, alone)
             return Network(teacher, student, self.device, half=self.precision == F16, alone=alone)
-        from monitor.openvino_network import OpenVinoNetwork, converted, restored
+        from monitor.openvino_network import OpenVinoNetwork, converted
 
-        if self.precision == INT8 and self.recipe.quantised is not None:
-            try:
-                model = restored(self.recipe.quantised, self._grid.tile)
-            except ValueError as error:
-                raise RecipeError(
-                    f"{self.recipe.folder}: OpenVINO can't use its int8 model ({error}): "
-                    "train the recipe again or use precision f32"
-                ) from None
-        else:
-            teacher, student = trunks(self.recipe, alone)
-            model = converted(folded(teacher, alone), folded(student, alone), self._grid.tile)
+        model = converted(folded(teacher, alone), folded(student, alone), self._grid.tile)
+        return OpenVinoNetwork(model, torch.get_num_threads())
+
+    def _in_eight_bits(self) -> Callable[[Tensor], Tensor]:
+        from monitor.openvino_network import OpenVinoNetwork, restored
+
+        assert self.recipe.quantised is not None, "chosen with the precision"
+        try:
+            model = restored(self.recipe.quantised, self._grid.tile)
+        except ValueError as error:
+            raise RecipeError(
+                f"{self.recipe.folder}: OpenVINO can't use its int8 model ({error}): "
+                "train the recipe again or use precision f32"
+            ) from None
         return OpenVinoNetwork(model, torch.get_num_threads())
 
     @property
     def calibration(self) -> Calibration:
         """Of this way of running, or the reference's where it has none of its own.
 
-        Raises RecipeError for int8 without its own: the reference's threshold is none for it.
+        Raises RecipeError for int8 without its own: nobody has seen the two agree.
         """
         found = self.recipe.document.calibration
         if self.precision == INT8 and self.calibration_key not in found:
@@ -122,30 +127,61 @@ class Scorer:
         Raises RecipeError when there is no threshold for this way of running.
         """
         _ = self.threshold
+        blank = np.full((*self.recipe.size, 3), 127, np.uint8)
         for count in (1, 2) if self.device.type == "cuda" else (1,):
-            self.score([np.full((*self.recipe.size, 3), 127, np.uint8)] * count)
+            self.score([blank] * count)
+        if self._coarse is not None:
+            # `score` may have needed but one of the two.
+            for network in (self._coarse, self._network):
+                self._results(network, [blank])
 
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
         """One result an image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.
 
-        Raises ValueError for an array that is none of these.
+        In 8-bit integers an image can only be found to be far below the threshold. All others are looked at
+        again in float32, so that every reject, and every map of one, is float32's. Raises ValueError for an
+        array that is no image.
         """
-        squashed = (image_files.squashed(image, self.recipe.size) for image in images)
-        maps = self.maps(
-            self._grid.cut(picture, tile) for picture in squashed for tile in range(len(self._grid))
-        )
-        stitched = [self._grid.stitched(islice(maps, len(self._grid))) for _ in images]
+        pictures = [image_files.squashed(image, self.recipe.size) for image in images]
+        if self._coarse is None:
+            return self._results(self._network, pictures)
+        results = self._results(self._coarse, pictures)
+        clear = self._clearly_below
+        return [
+            result if result.score <= clear else self._results(self._network, [picture])[0]
+            for result, picture in zip(results, pictures, strict=True)
+        ]
+
+    @property
+    def _clearly_below(self) -> float:
+        """By the scores of 8-bit integers."""
+        entry, found = self.recipe.document.quantised, self.recipe.document.calibration
+        assert entry is not None
+        # While it is being calibrated: float32's, which `calibrate` hands on.
+        own = found.get(self.calibration_key) or found.get(f"{OPENVINO}-{F32}") or found[REFERENCE]
+        return clearly_below(entry.pairs, own.threshold)
+
+    def _results(self, network: Callable[[Tensor], Tensor], pictures: Sequence[Image]) -> list[ScoreResult]:
+        count = len(self._grid)
+        maps = self._maps(network, (self._grid.cut(one, tile) for one in pictures for tile in range(count)))
+        stitched = [self._grid.stitched(islice(maps, count)) for _ in pictures]
         return [ScoreResult(float(whole.max()), whole) for whole in stitched]
 
     def maps(self, tiles: Iterable[Image]) -> Iterator[NDArray[np.float32]]:
-        """The anomaly map of each picture as the network sees it: a whole squashed image, or a tile of one.
+        """The anomaly map of each picture as the network sees it, a whole squashed image or a tile of one, in
+        the precision that was asked for and no other.
 
         uint8 (H, W, 3) or (H, W) of a tile's size, in order; the maps are float32 (H, W).
         """
+        return self._maps(self._coarse or self._network, tiles)
+
+    def _maps(
+        self, network: Callable[[Tensor], Tensor], tiles: Iterable[Image]
+    ) -> Iterator[NDArray[np.float32]]:
         waiting = iter(tiles)
         while batch := list(islice(waiting, _at_once(self._grid.tile))):
             prepared = np.stack([normalised(tile) for tile in batch])
-            yield from self._network(torch.from_numpy(prepared)).cpu().numpy()
+            yield from network(torch.from_numpy(prepared)).cpu().numpy()
 
 
 class Network:

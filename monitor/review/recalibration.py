@@ -182,7 +182,7 @@ def propose(
     """
     import torch
 
-    from monitor.calibration import content_mark, with_overkills
+    from monitor.calibration import content_mark, with_one_threshold, with_overkills
     from monitor.images import ImageError, decode
     from monitor.recipe import REFERENCE, Recipe, RecipeError, check_name
 
@@ -227,7 +227,7 @@ def propose(
         before=recipe.document.calibration[REFERENCE],
         after=found[REFERENCE],
         judged=tuple(judged),
-        draft=recipe.with_calibration(found),
+        draft=recipe.with_calibration(with_one_threshold(found)),
         sha=recipe.sha,
         left_out=left_out,
     )

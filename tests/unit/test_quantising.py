@@ -1,4 +1,4 @@
-"""8-bit integers judge nearly as float32 does, by a threshold of their own, where they are asked for."""
+"""8-bit integers only find that a part is clearly good: every verdict is the one of float32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monitor import training
 from monitor.images import Image, squashed
 from monitor.quantising import quantised, rank_correlation
 from monitor.recipe import REFERENCE, Recipe, RecipeError
-from monitor.runtime import AGREES, ways
+from monitor.runtime import ways
 from monitor.teacher import BUNDLED
 from monitor.training import TrainingError, train_recipe
 from tests.real.parts import draft_recipe, good_parts, part
@@ -47,21 +47,47 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     )
 
 
-def test_it_judges_as_float32_does(made: Recipe) -> None:
+def test_a_clearly_good_part_is_judged_in_eight_bits_and_a_reject_in_float32(made: Recipe) -> None:
     assert made.document.quantised is not None
-    assert made.document.quantised.agreement >= AGREES
+    assert made.document.quantised.agreement > 0.9
     shown = [part(100 + n, defect=n % 2 == 1) for n in range(30)]
-    coarse, exact = (
-        made.scorer(device="cpu", runtime="openvino", precision=name) for name in ("int8", "f32")
+    doubled = at_threshold(made, 2 * made.document.calibration[REFERENCE].threshold)
+    coarse, exact = (doubled.scorer(device="cpu", precision=name) for name in ("int8", "f32"))
+    quick, plain = coarse.score(shown), exact.score(shown)
+    in_eight_bits = [a.score != b.score for a, b in zip(quick, plain, strict=True)]
+    assert in_eight_bits == [True, False] * 15
+    assert np.array_equal(quick[1].anomaly_map, plain[1].anomaly_map)
+    verdicts = [[result.score > coarse.threshold for result in results] for results in (quick, plain)]
+    assert verdicts == [[False, True] * 15] * 2
+
+
+def at_threshold(recipe: Recipe, threshold: float) -> Recipe:
+    return recipe.with_calibration(
+        {
+            key: msgspec.structs.replace(own, threshold=threshold)
+            for key, own in recipe.document.calibration.items()
+        }
     )
-    scores = [[result.score for result in scorer.score(shown)] for scorer in (coarse, exact)]
-    assert scores[0] != pytest.approx(scores[1], rel=1e-4), "it does compute otherwise"
-    verdicts = [
-        [score > scorer.threshold for score in of_it]
-        for scorer, of_it in zip((coarse, exact), scores, strict=True)
-    ]
-    assert verdicts[0] == verdicts[1]
-    assert verdicts[0][1::2] == [True] * 15
+
+
+@pytest.mark.parametrize("place", [0, 7, 14, 21, 29])
+def test_wherever_the_threshold_lies_the_verdicts_are_float32_s(made: Recipe, place: int) -> None:
+    """Also in the middle of all scores, where eight bits alone would tell some of them otherwise."""
+    shown = [part(200 + n, defect=n % 3 == 0) for n in range(30)]
+    exact = made.scorer(device="cpu", precision="f32").score(shown)
+    threshold = sorted(result.score for result in exact)[place]
+    quick = at_threshold(made, threshold).scorer(device="cpu", precision="int8").score(shown)
+    assert [a.score > threshold for a in quick] == [b.score > threshold for b in exact]
+
+
+def test_where_nothing_is_known_of_the_two_float32_judges_everything(made: Recipe) -> None:
+    assert made.document.quantised is not None
+    unknown = msgspec.structs.replace(made.document.quantised, pairs=())
+    blind = replace(made, document=msgspec.structs.replace(made.document, quantised=unknown))
+    shown = [part(100 + n) for n in range(5)]
+    quick = blind.scorer(device="cpu", precision="int8").score(shown)
+    plain = made.scorer(device="cpu", precision="f32").score(shown)
+    assert [a.score for a in quick] == [b.score for b in plain]
 
 
 def test_the_same_pictures_make_the_same_model(tmp_path: Path, pictures: list[Image]) -> None:
@@ -71,12 +97,14 @@ def test_the_same_pictures_make_the_same_model(tmp_path: Path, pictures: list[Im
     assert once.document.quantised == again.document.quantised
 
 
-def test_it_is_kept_with_the_recipe_and_has_a_threshold_of_its_own(made: Recipe) -> None:
+def test_it_is_kept_with_the_recipe_and_has_float32_s_threshold(made: Recipe) -> None:
     loaded = Recipe.load(made.folder)
     thresholds = {key: one.threshold for key, one in loaded.document.calibration.items()}
     assert list(thresholds) == ["torch-f32", "openvino-f32", "openvino-int8"]
     assert thresholds["openvino-f32"] == pytest.approx(thresholds["torch-f32"], rel=1e-4)
-    assert thresholds["openvino-int8"] != pytest.approx(thresholds["torch-f32"], rel=1e-4)
+    assert thresholds["openvino-int8"] == thresholds["openvino-f32"]
+    scores = {key: one.scores for key, one in loaded.document.calibration.items()}
+    assert scores["openvino-int8"] != scores["openvino-f32"], "the scores are its own"
     scorer = loaded.scorer(device="cpu", precision="int8")
     scorer.warm_up()
     assert scorer.threshold == thresholds["openvino-int8"]
