@@ -24,7 +24,7 @@ from monitor.images import Image
 from monitor.recipe import REFERENCE, Recipe, RecipeError
 from monitor.teacher import BUNDLED
 from monitor.training import train_recipe
-from tests.real.parts import good_parts, part, random_recipe
+from tests.real.parts import good_parts, part, random_recipe, save
 
 onnx = pytest.importorskip("onnx", reason="exporting is an extra")
 onnxruntime = pytest.importorskip("onnxruntime", reason="it is a check of exported models, not needed else")
@@ -43,12 +43,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return train_recipe(
         name="disc",
         recipes=folder / "recipes",
-        images=good_parts(folder / "good", 20),
+        images=good_parts(folder / "good", 30),
         teacher=BUNDLED,
         teacher_weights=None,
         teachers=folder,
         size=SIZE,
-        epochs=4,
+        epochs=10,
         int8=True,
         device="cpu",
         say=lambda line: None,
@@ -180,6 +180,19 @@ def test_a_disk_that_refuses_leaves_the_old_model(
     with pytest.raises(ExportError, match=f"{file} can't be written: No space left on device"):
         exported(made.folder, tmp_path, form="openvino", precision="int8", force=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_readme_s_example_runs_as_it_stands(
+    made: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (Path(__file__).parents[2] / "README.md").read_text().split("## Run it elsewhere")[1]
+    example = section.split("```python")[1].split("```")[0]
+    exported(made.folder, tmp_path / "bottle-top.onnx")
+    monkeypatch.chdir(tmp_path)
+    for image, verdict in ((part(100), "pass"), (part(101, defect=True), "reject")):
+        save(tmp_path / "part.png", image)
+        exec(compile(example, "README.md", "exec"), {})
+        assert capsys.readouterr().out == f"{verdict}\n"
 
 
 @pytest.fixture
