@@ -50,7 +50,7 @@ else
     say "no apt-get here: the tests that need Mosquitto, Aravis or GStreamer look for them as they are"
 fi
 make_venv
-install_project gige,openvino,test
+install_project export,gige,openvino,test
 # As the command line sets it: threads of torch that spin while they wait slow every process beside them.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 exec .venv/bin/python -m pytest "$@"

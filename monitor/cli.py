@@ -137,6 +137,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     evaluate.set_defaults(handler=_evaluate)
 
+    export = commands.add_parser("export", help="a recipe as an ONNX or OpenVINO model, to run it elsewhere")
+    export.add_argument("recipe", metavar="RECIPE")
+    export.add_argument("--format", choices=("onnx", "openvino"), required=True, help="of the model")
+    export.add_argument(
+        "--precision", choices=("f32", "int8"), default="f32", help="int8: OpenVINO alone (f32)"
+    )
+    export.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: RECIPE.onnx or RECIPE.xml")
+    export.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    export.set_defaults(handler=_export)
+
     _add_teacher(commands.add_parser("teacher", help="list, fetch or make what students learn from"))
 
     journal = commands.add_parser("journal", help="rejects and uninspected parts, and what became of them")
@@ -417,6 +427,26 @@ def _evaluate(options: argparse.Namespace) -> int:
         except OSError as error:
             return _fail(f"{options.json}: {error.strerror}")
     return _fail("\n".join(found.failed.values())) if found.failed else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from monitor import places
+    from monitor.export import ExportError, export
+    from monitor.recipe import RecipeError
+
+    settings = _settings(options)
+    try:
+        export(
+            places.recipe(settings, options.recipe),
+            form=options.format,
+            precision=options.precision,
+            out=options.out,
+            force=options.force,
+            say=print,
+        )
+    except (ExportError, RecipeError) as error:
+        return _fail(str(error))
+    return 0
 
 
 def _bench(options: argparse.Namespace) -> int:

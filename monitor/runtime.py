@@ -32,6 +32,8 @@ from monitor.weights import Weights
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import openvino as ov
+
 TORCH = "torch"
 OPENVINO = "openvino"
 F32 = "f32"
@@ -76,26 +78,17 @@ class Scorer:
         self._coarse = self._in_eight_bits() if self.precision == INT8 else None
 
     def _built(self, alone: Alone | None) -> Callable[[Tensor], Tensor]:
-        teacher, student = trunks(self.recipe, alone)
         if self.runtime == TORCH:
+            teacher, student = trunks(self.recipe, alone)
             return Network(teacher, student, self.device, half=self.precision == F16, alone=alone)
-        from monitor.openvino_network import OpenVinoNetwork, converted
+        from monitor.openvino_network import OpenVinoNetwork
 
-        model = converted(folded(teacher, alone), folded(student, alone), self._grid.tile)
-        return OpenVinoNetwork(model, torch.get_num_threads())
+        return OpenVinoNetwork(openvino_model(self.recipe, F32, alone), torch.get_num_threads())
 
     def _in_eight_bits(self) -> Callable[[Tensor], Tensor]:
-        from monitor.openvino_network import OpenVinoNetwork, restored
+        from monitor.openvino_network import OpenVinoNetwork
 
-        assert self.recipe.quantised is not None, "chosen with the precision"
-        try:
-            model = restored(self.recipe.quantised, self._grid.tile)
-        except ValueError as error:
-            raise RecipeError(
-                f"{self.recipe.folder}: OpenVINO can't use its int8 model ({error}): "
-                "train the recipe again or use precision f32"
-            ) from None
-        return OpenVinoNetwork(model, torch.get_num_threads())
+        return OpenVinoNetwork(openvino_model(self.recipe, INT8), torch.get_num_threads())
 
     @property
     def calibration(self) -> Calibration:
@@ -103,13 +96,7 @@ class Scorer:
 
         Raises RecipeError for int8 without its own: nobody has seen the two agree.
         """
-        found = self.recipe.document.calibration
-        if self.precision == INT8 and self.calibration_key not in found:
-            raise RecipeError(
-                f"{self.recipe.folder}: has no threshold for {self.calibration_key}: "
-                "calibrate it where OpenVINO is, or use precision f32"
-            )
-        return found.get(self.calibration_key, found[REFERENCE])
+        return calibration_of(self.recipe, self.runtime, self.precision)
 
     @property
     def threshold(self) -> float:
@@ -289,6 +276,39 @@ def trunks(recipe: Recipe, alone: Alone | None = None) -> tuple[nn.Module, nn.Mo
 def precisions(device: torch.device) -> tuple[str, ...]:
     """What torch runs on a device, float32 first."""
     return (F32, F16) if device.type == "cuda" else (F32,)
+
+
+def calibration_of(recipe: Recipe, runtime: str, precision: str) -> Calibration:
+    """A recipe's calibration for one way of running, or the reference's where it has none of its own.
+
+    Raises RecipeError for int8 without its own: nobody has seen the two agree.
+    """
+    found, key = recipe.document.calibration, f"{runtime}-{precision}"
+    if precision == INT8 and key not in found:
+        raise RecipeError(
+            f"{recipe.folder}: has no threshold for {key}: "
+            "calibrate it where OpenVINO is, or use precision f32"
+        )
+    return found.get(key, found[REFERENCE])
+
+
+def openvino_model(recipe: Recipe, precision: str, alone: Alone | None = None) -> ov.Model:
+    """The pair for OpenVINO, from normalised images of a tile's size to anomaly maps. Raises RecipeError.
+
+    For int8 the one that was made with the recipe, where it has one.
+    """
+    from monitor.openvino_network import converted, restored
+
+    if precision == INT8 and recipe.quantised is not None:
+        try:
+            return restored(recipe.quantised, recipe.grid.tile)
+        except ValueError as error:
+            raise RecipeError(
+                f"{recipe.folder}: OpenVINO can't use its int8 model ({error}): "
+                "train the recipe again or use precision f32"
+            ) from None
+    teacher, student = trunks(recipe, alone)
+    return converted(folded(teacher, alone), folded(student, alone), recipe.grid.tile)
 
 
 def has_openvino() -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 WRITING = ".writing-"
@@ -15,18 +16,51 @@ WRITING = ".writing-"
 
 def write_whole(file: Path, content: bytes) -> None:
     """Writes or replaces `file`; it is on disk when this returns. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=WRITING)
+    write_together({file: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Writes or replaces files of one folder that belong together; they are on disk when this returns.
+
+    The last of several is the one by which the others are found: it is away while they are replaced, so it
+    never stands beside another version's. Raises OSError.
+    """
+    folder = next(iter(contents)).parent
+    written: dict[Path, Path] = {}
+    try:
+        for file, content in contents.items():
+            written[file] = _temporary(folder, content)
+        if len(contents) > 1:
+            [*_, last] = contents
+            last.unlink(missing_ok=True)
+            _sync(folder)
+        for file, temporary in written.items():
+            temporary.replace(file)
+    except BaseException:
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync(folder)
+
+
+def _temporary(folder: Path, content: bytes) -> Path:
+    """A file with that content, on disk, under a name of its own."""
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=WRITING)
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(file)
+        temporary.chmod(0o644)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(file.parent, os.O_RDONLY)
+    return temporary
+
+
+def _sync(folder: Path) -> None:
+    directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
