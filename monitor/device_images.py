@@ -1,8 +1,9 @@
 """`images.prepare` for a device that the CPU only feeds: the same steps in torch.
 
-There is one definition of how a frame becomes the network's input, and it is `monitor.images`; this follows it
-step by step, with OpenCV's own rounding, so that no pixel is further from it than one grey level and hardly any
-differs at all. Pure functions of tensors: nothing here may know of CUDA, and nothing here chooses when to run.
+There is one definition of how a frame becomes the network's input, and it is `monitor.images`; this follows
+it step by step, with OpenCV's own rounding, so that no pixel is further from it than one grey level and
+hardly any differs at all. Pure functions of tensors: nothing here may know of CUDA, and nothing here chooses
+when to run.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Preparation:
         )
 
     def prepared(self, frames: Tensor) -> Tensor:
-        """`images.prepare`: uint8 (N, H, W, 3) BGR or (N, H, W, 1) to float32 (N, 3, *size), RGB, normalised."""
+        """uint8 (N, H, W, 3) BGR or (N, H, W, 1) to float32 (N, 3, *size), normalised RGB."""
         return self.squashed(frames).flip(1) * self._scale + self._shift
 
     def squashed(self, frames: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ def _averaged(pictures: Tensor, block: Size) -> Tensor:
 
 
 def _shares(old: int, new: int) -> Tensor:
-    """How much of each of `old` pixels falls into each of `new` (fewer) ones: float32 (new, old), rows of 1."""
+    """How much of each of `old` pixels falls into each of `new`, which are fewer: float32 (new, old)."""
     edges = np.arange(new + 1) * (old / new)
     shares: NDArray[np.float64] = np.stack(
         [
