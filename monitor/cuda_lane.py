@@ -24,12 +24,16 @@ from monitor.device_scoring import Lane, PlainLane, Run
 from monitor.images import Image
 
 _LOG = logging.getLogger(__name__)
-_SHAPES = 4
+_SHAPES = 16
+"""Frame shapes that places are kept for: each camera's region has one."""
 _IN_TURNS = 2
 """Places for frames of a shape: into one the next frame is copied while the other is being uploaded."""
 _BAND = 2**21
 """Bytes that are uploaded while the next ones are copied into pinned memory."""
 _SCORES = 256
+_BROKEN_OFF: list[torch.cuda.CUDAGraph] = []
+"""Recordings that could not even be ended. PyTorch's allocator goes on asking them about every recording to
+come, so they must stay as long as the process, and there had better be none."""
 _WARM_UPS = 3
 """As PyTorch's documentation has it: libraries choose and allocate in the first runs."""
 
@@ -104,6 +108,8 @@ class CudaLane:
         self._preparing.wait_stream(network)
 
     def recorded(self, run: Run, alone: AbstractContextManager[object]) -> Run | None:
+        if _BROKEN_OFF:
+            return None
         # On the current stream, whose memory others can use again; an error here is a real one.
         for _ in range(_WARM_UPS):
             run()
@@ -160,15 +166,26 @@ class _Recorded:
         Of this thread alone nothing is done that can't be recorded: another one may go on scoring.
         """
         self._graph = torch.cuda.CUDAGraph()
-        self._graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+        try:
+            self._graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+        except RuntimeError:
+            _BROKEN_OFF.append(self._graph)
+            raise
         try:
             self._results = run()
         except RuntimeError:
-            # Ending what failed fails, too.
+            # The first error says why.
             with suppress(RuntimeError):
-                self._graph.capture_end()
+                self._end()
             raise
-        self._graph.capture_end()
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self._graph.capture_end()
+        except RuntimeError:
+            _BROKEN_OFF.append(self._graph)
+            raise
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         self._graph.replay()

@@ -34,8 +34,8 @@ next run may overwrite them."""
 _SIZES = (1, 2, 4, 8, 16)
 """A batch is filled up to the next of these. Split into several instead, 15 would be four runs: a small batch
 takes a GPU hardly less time than one of twice its size, because most of it is waiting."""
-_SHAPES = 8
-"""Preparations that are kept: a camera's frames have one shape."""
+_SHAPES = 16
+"""Frame shapes that preparations are kept for: each camera's region has one."""
 _DIFFER = 0.01
 """The share of pixels that a device may round otherwise than the CPU. OpenCV's builds differ by less."""
 _KEPT = 2**26

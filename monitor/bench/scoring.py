@@ -119,8 +119,7 @@ def measure_device(
         teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
     share = seconds / (2 * len(precisions(where)))
     for precision in precisions(where):
-        # A network of its own each time: half precision would stay in the trunks.
-        network = Network(copy.deepcopy(teacher), copy.deepcopy(student), where, half=precision == F16)
+        network = _network(teacher, student, where, precision)
         lane = lane_for(where) if where.type == "cuda" else PlainLane(where)
         scoring = DeviceScoring(
             network, Grid.whole(square), where, lane, most=1, agreement=AGREEMENT[precision]
@@ -133,6 +132,11 @@ def measure_device(
             run = lane.recorded(plain, nullcontext()) or plain
             taken = float(np.median(_times((partial(_fetch, lane, run),), share, clock)[0]))
         yield DeviceRow(precision, ms, resident / taken)
+
+
+def _network(teacher: nn.Module, student: nn.Module, where: torch.device, precision: str) -> Network:
+    """With trunks of its own: half precision would stay in them."""
+    return Network(copy.deepcopy(teacher), copy.deepcopy(student), where, half=precision == F16)
 
 
 def _resident(network: Network, preparation: Preparation, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +162,7 @@ def _networks(teacher: nn.Module, student: nn.Module, picture: Image, where: tor
     for precision in precisions(where):
         half = precision == F16
         matrix = torch.ones(_MATRIX, _MATRIX, device=where, dtype=torch.float16 if half else torch.float32)
-        network = Network(teacher, student, where, half=half)
+        network = _network(teacher, student, where, precision)
         yield _Way(TORCH, precision, BATCHES, network, partial(_square, matrix))
     if where.type != "cpu" or not has_openvino():
         return

@@ -1,7 +1,8 @@
-"""A device that the CPU only feeds scores frames as the CPU does: all of the way but CUDA itself, on a CPU."""
+"""A device that the CPU only feeds scores frames as the CPU does: all of the way but CUDA, on a CPU."""
 
 from __future__ import annotations
 
+import copy
 import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,8 +15,10 @@ from torch import Tensor
 from monitor.bench.scoring import measure_device
 from monitor.device_scoring import DeviceScoring, PlainLane, Run
 from monitor.images import Image
+from monitor.pyramid import Evened
 from monitor.recipe import Recipe, Tiles
 from monitor.runtime import Network, ScoreResult, trunks
+from monitor.teacher import build_trunk
 from tests.real.parts import part, random_recipe
 
 CPU = torch.device("cpu")
@@ -99,6 +102,19 @@ def test_half_precision_agrees_on_the_same_input_and_stays_in_the_trunks(tmp_pat
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     plain, half = (Network(*trunks(recipe), CPU, half=half)(images) for half in (False, True))
     assert half.dtype == torch.float32
+    assert apart(half.numpy(), plain.numpy()) <= 1e-2
+
+
+def test_channels_that_hardly_vary_do_not_leave_half_precision_s_range() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pair = [build_trunk("resnet18").eval() for _ in range(2)]
+    deviations = [torch.full((channels,), 1e-5) for channels in (64, 128, 256)]
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    plain, half = (
+        Network(*(Evened(copy.deepcopy(trunk), deviations) for trunk in pair), CPU, half=half)(images)
+        for half in (False, True)
+    )
     assert apart(half.numpy(), plain.numpy()) <= 1e-2
 
 
