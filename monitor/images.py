@@ -31,8 +31,9 @@ go with a shift by one. Images of four times the size and more are halved first,
 TILED_RESIZE = "squash-area, tiled"
 """And then cut into tiles (`monitor.tiling`)."""
 
-_SCALE = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
-_SHIFT = (-np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
+SCALE = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
+SHIFT = (-np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
+"""A grey level times the first plus the second is what the network gets, by channel (RGB)."""
 
 
 Size = tuple[int, int]
@@ -132,8 +133,8 @@ def prepare(image: Image, size: Size) -> NDArray[np.float32]:
     return normalised(squashed(image, size))
 
 
-def squashed(image: Image, size: Size) -> Image:
-    """`prepare`'s first half: the image at `size`, still uint8, BGR or mono; maybe `image` itself."""
+def require(image: Image) -> None:
+    """Raises ValueError for an array that is no image."""
     if (
         image.dtype != np.uint8
         or image.ndim not in (2, 3)
@@ -141,6 +142,11 @@ def squashed(image: Image, size: Size) -> Image:
         or image.shape[2:] not in ((), (3,))
     ):
         raise ValueError(f"an image is uint8 (H, W, 3) or (H, W), not {image.dtype} {tuple(image.shape)}")
+
+
+def squashed(image: Image, size: Size) -> Image:
+    """`prepare`'s first half: the image at `size`, still uint8, BGR or mono; maybe `image` itself."""
+    require(image)
     (rows, columns), (height, width) = image.shape[:2], size
     small: Any = image
     while rows >= 4 * height and columns >= 4 * width and rows % 2 == 0 and columns % 2 == 0:
@@ -159,8 +165,8 @@ def normalised(image: Image) -> NDArray[np.float32]:
     prepared = np.empty((3, *image.shape[:2]), np.float32)
     for channel in range(3):
         plane = image if image.ndim == 2 else image[:, :, 2 - channel]
-        np.multiply(plane, _SCALE[channel], out=prepared[channel], casting="unsafe")
-        prepared[channel] += _SHIFT[channel]
+        np.multiply(plane, SCALE[channel], out=prepared[channel], casting="unsafe")
+        prepared[channel] += SHIFT[channel]
     return prepared
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from monitor import images as image_files
+from monitor.device_scoring import DeviceScoring
 from monitor.evening import kept_deviations
 from monitor.images import Image, Size, normalised
 from monitor.pyramid import Evened, anomaly_map, upsampled
@@ -46,14 +46,27 @@ _PIXELS_AT_ONCE = BATCH * 512**2
 """More than this are scored in several runs, so that memory stays bounded."""
 
 
-@dataclass(frozen=True, slots=True)
+AGREEMENT = {F32: 1e-4, F16: 1e-2}
+"""How far a map may be from the plain network's on the same input: max |a - b| / max |b|."""
+
+
 class ScoreResult:
     """How unlike the good images one image is."""
 
-    score: float
-    """The anomaly map's maximum."""
-    anomaly_map: NDArray[np.float32]
-    """Of the recipe's size: bilinear from the product map."""
+    __slots__ = ("_anomaly_map", "score")
+
+    def __init__(self, score: float, anomaly_map: NDArray[np.float32] | Tensor) -> None:
+        """A map that is on a device stays there until it is asked for: mostly nobody does."""
+        self.score = score
+        """The anomaly map's maximum."""
+        self._anomaly_map = anomaly_map
+
+    @property
+    def anomaly_map(self) -> NDArray[np.float32]:
+        """Of the recipe's size: bilinear from the product map."""
+        if isinstance(self._anomaly_map, Tensor):
+            self._anomaly_map = self._anomaly_map.cpu().numpy()
+        return self._anomaly_map
 
 
 class Scorer:
@@ -74,8 +87,22 @@ class Scorer:
         self._grid = recipe.grid
         self.runtime, self.device = _choose_runtime(runtime, device)
         self.precision = _choose_precision(precision, self.runtime, self.device, recipe)
+        self._alone = alone
         self._network = self._built(alone)
         self._coarse = self._in_eight_bits() if self.precision == INT8 else None
+        self._on_device = self._beside() if self.device.type == "cuda" else None
+
+    def _beside(self) -> DeviceScoring:
+        from monitor.cuda_lane import lane_for
+
+        return DeviceScoring(
+            self._network,
+            self._grid,
+            self.device,
+            lane_for(self.device),
+            most=_at_once(self._grid.tile),
+            agreement=AGREEMENT[self.precision],
+        )
 
     def _built(self, alone: Alone | None) -> Callable[[Tensor], Tensor]:
         if self.runtime == TORCH:
@@ -114,9 +141,10 @@ class Scorer:
         Raises RecipeError when there is no threshold for this way of running.
         """
         _ = self.threshold
+        if self._on_device is not None:
+            self._on_device.warm_up(self._alone)
         blank = np.full((*self.recipe.size, 3), 127, np.uint8)
-        for count in (1, 2) if self.device.type == "cuda" else (1,):
-            self.score([blank] * count)
+        self.score([blank])
         if self._coarse is not None:
             # `score` may have needed but one of the two.
             for network in (self._coarse, self._network):
@@ -129,6 +157,8 @@ class Scorer:
         again in float32, so that every reject, and every map of one, is float32's. Raises ValueError for an
         array that is no image.
         """
+        if self._on_device is not None:
+            return [ScoreResult(score, own) for score, own in self._on_device.score(images)]
         pictures = [image_files.squashed(image, self.recipe.size) for image in images]
         if self._coarse is None:
             return self._results(self._network, pictures)
@@ -190,8 +220,7 @@ class Network:
         self._device = device
         self._type = torch.float16 if half else torch.float32
         self._trunks: list[Callable[[Tensor], list[Tensor]]] = [
-            folded(trunk, alone).to(device, self._type).to(memory_format=torch.channels_last)
-            for trunk in (teacher, student)
+            _placed(folded(trunk, alone), device, self._type) for trunk in (teacher, student)
         ]
 
     @torch.inference_mode()
@@ -371,6 +400,16 @@ def _rebuild(recipe: Recipe, architecture: str, weights: Weights, alone: Alone |
             f"{recipe.folder}: its weights are not {architecture}'s ({error}): train the recipe again"
         ) from None
     return trunk.eval().requires_grad_(False)
+
+
+def _placed(trunk: nn.Module, device: torch.device, kind: torch.dtype) -> nn.Module:
+    """The trunk on a device, computing in `kind`. What evens its levels out stays float32: half precision
+    ends at 65504, and a channel that hardly varies is multiplied by much."""
+    evening = dict(trunk.named_buffers(recurse=False))
+    trunk.to(device, kind).to(memory_format=torch.channels_last)
+    for name, factors in evening.items():
+        trunk.register_buffer(name, factors.to(device))
+    return trunk
 
 
 def _at_once(tile: Size) -> int:

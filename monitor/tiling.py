@@ -81,11 +81,17 @@ class Grid:
             (only,) = maps
             return only
         whole = np.zeros(self.size, np.float32)
-        for (row, column), own in zip(self.places, maps, strict=True):
+        for number, own in zip(range(len(self)), maps, strict=True):
+            (row, column), (down, along) = self.places[number], self.shares(number)
             part = whole[row : row + self.tile[0], column : column + self.tile[1]]
-            down, along = self._weights[0][row], self._weights[1][column]
             part += own * down[:, None] * along
         return whole
+
+    def shares(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How much each row and each column of the tile of that number counts in the map of all: float32
+        (rows,) and (columns,). A place counts for their product."""
+        row, column = self.places[number]
+        return self._weights[0][row], self._weights[1][column]
 
     @cached_property
     def _weights(self) -> tuple[dict[int, NDArray[np.float32]], ...]:

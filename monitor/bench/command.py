@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from monitor.bench import line, scoring, transport
-from monitor.runtime import INT8
+from monitor.runtime import INT8, choose_device
 from monitor.whole_file import write_whole
 
 SCHEMA = 1
@@ -41,6 +41,13 @@ def bench(
         rows.append(row)
         name = f"{row.runtime}-{row.precision}"
         say(f"{name:<14}{row.batch:>5}{row.ms_per_frame:>13.2f}{row.ratio:>21.2f}{row.prepare_ms:>26.2f}")
+    beside = []
+    if choose_device(device).type == "cuda":
+        say("")
+        say(f"on the device   ms from 1920x1080 to its score   frames a second, {scoring.RESIDENT} resident")
+        for found in scoring.measure_device(architecture, size, device, 0.1 * seconds):
+            beside.append(found)
+            say(f"{'torch-' + found.precision:<14}{found.ms_to_score:>34.2f}{found.frames_a_second:>31.0f}")
     say("")
     say("transport     ms a frame   x plain copy   of one core at 30 a second")
     carried = []
@@ -75,5 +82,6 @@ def bench(
                 for row in carried
             ],
             "line": {**asdict(whole), "fps": fps, "p50_ratio": whole.p50_ms / scored},
+            **({"device_scoring": [asdict(found) for found in beside]} if beside else {}),
         }
         write_whole(file, (json.dumps(tree, indent=1) + "\n").encode())

@@ -5,8 +5,10 @@ Measures only; chooses nothing. The pair is untrained: the time does not depend 
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,8 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from monitor.cuda_lane import lane_for
+from monitor.device_images import Preparation
+from monitor.device_scoring import DeviceScoring, Lane, PlainLane, Run
 from monitor.images import Image, as_size, normalised, prepare, squashed
 from monitor.runtime import (
+    AGREEMENT,
     F16,
     F32,
     INT8,
@@ -29,10 +35,12 @@ from monitor.runtime import (
     precisions,
 )
 from monitor.teacher import build_trunk
+from monitor.tiling import Grid
 
 BATCHES = (1, 2, 4, 8)
 _MATRIX = 2048
 _FRAME = (1080, 1920, 3)
+RESIDENT = 64
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,64 @@ def measure(
 
 
 @dataclass(frozen=True)
+class DeviceRow:
+    """One precision on a device that frames are brought to, as a line runs it; medians."""
+
+    precision: str
+    ms_to_score: float
+    """From a 1920x1080 frame in the CPU's memory to its score there, one frame at a time."""
+    frames_a_second: float
+    """Frames of the network's size that lie on the device, `RESIDENT` at once, to their scores there."""
+
+
+def measure_device(
+    architecture: str,
+    size: int,
+    device: str,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    resident: int = RESIDENT,
+) -> Iterator[DeviceRow]:
+    """A row for every precision; about `seconds` in all. Raises RecipeError for the device."""
+    where, square = choose_device(device), as_size(size)
+    frame = np.random.default_rng(0).integers(0, 256, _FRAME, dtype=np.uint8)
+    frames = torch.from_numpy(np.stack([squashed(frame, square)] * resident)).to(where)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
+    share = seconds / (2 * len(precisions(where)))
+    for precision in precisions(where):
+        network = _network(teacher, student, where, precision)
+        lane = lane_for(where) if where.type == "cuda" else PlainLane(where)
+        scoring = DeviceScoring(
+            network, Grid.whole(square), where, lane, most=1, agreement=AGREEMENT[precision]
+        )
+        scoring.warm_up()
+        ms = 1000 * float(np.median(_times((partial(scoring.score, [frame]),), share, clock)[0]))
+        preparation = Preparation(square, square, where)
+        with torch.inference_mode():
+            plain: Run = partial(_resident, network, preparation, frames)
+            run = lane.recorded(plain, nullcontext()) or plain
+            taken = float(np.median(_times((partial(_fetch, lane, run),), share, clock)[0]))
+        yield DeviceRow(precision, ms, resident / taken)
+
+
+def _network(teacher: nn.Module, student: nn.Module, where: torch.device, precision: str) -> Network:
+    """With trunks of its own: half precision would stay in them."""
+    return Network(copy.deepcopy(teacher), copy.deepcopy(student), where, half=precision == F16)
+
+
+def _resident(network: Network, preparation: Preparation, frames: Tensor) -> tuple[Tensor, Tensor]:
+    maps = network(preparation.prepared(frames))
+    return maps, maps.flatten(1).amax(1)
+
+
+def _fetch(lane: Lane, run: Run) -> None:
+    lane.fetched(run()[1])
+
+
+@dataclass(frozen=True)
 class _Way:
     runtime: str
     precision: str
@@ -96,7 +162,7 @@ def _networks(teacher: nn.Module, student: nn.Module, picture: Image, where: tor
     for precision in precisions(where):
         half = precision == F16
         matrix = torch.ones(_MATRIX, _MATRIX, device=where, dtype=torch.float16 if half else torch.float32)
-        network = Network(teacher, student, where, half=half)
+        network = _network(teacher, student, where, precision)
         yield _Way(TORCH, precision, BATCHES, network, partial(_square, matrix))
     if where.type != "cpu" or not has_openvino():
         return
