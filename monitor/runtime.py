@@ -20,7 +20,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from monitor.evening import kept_deviations
-from monitor.images import Image, prepare
+from monitor.images import Image, prepare, squashed
+from monitor.presence import Gate
 from monitor.pyramid import Evened, anomaly_map, upsampled
 from monitor.recipe import REFERENCE, Calibration, Recipe, RecipeError
 from monitor.teacher import LEVELS, Alone, TeacherError, build_trunk, fill
@@ -67,6 +68,9 @@ class Scorer:
         self.recipe = recipe
         self.runtime, self.device = _choose_runtime(runtime, device)
         self.precision = _choose_precision(precision, self.runtime, self.device, recipe)
+        presence = recipe.document.presence
+        self.gate = Gate(presence) if presence else None
+        """Of the recipe, if it has one; `score` does not ask it."""
         self._network = self._built(alone)
 
     def _built(self, alone: Alone | None) -> Callable[[Tensor], Tensor]:
@@ -121,6 +125,17 @@ class Scorer:
         size = self.recipe.size
         for count in (1, 2) if self.device.type == "cuda" else (1,):
             self.score([np.full((size, size, 3), 127, np.uint8)] * count)
+
+    def part_in(self, image: Image) -> Image | None:
+        """What `score` is to be given of an image; None when the recipe's gate sees no part in it.
+
+        The score is that of the image itself: it comes squashed, as the gate and the network want it, so that
+        this is done once. Without a gate it comes as it is. Raises ValueError as `score` does.
+        """
+        if self.gate is None:
+            return image
+        picture = squashed(image, self.recipe.size)
+        return None if self.gate.is_empty(image, picture) else picture
 
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
         """One result an image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 
-from monitor import curve, learning
+from monitor import curve, empty_pictures, learning
 from monitor import images as image_files
 from monitor.calibration import NO_RATE, calibrate, content_mark, explain, is_rate
 from monitor.checkpoint import Checkpoint
@@ -33,6 +33,7 @@ from monitor.evening import channel_deviations, with_deviations
 from monitor.fitting import AstrayError, Fitted, TrainingError, batch_size, fit
 from monitor.images import Image, ImageError
 from monitor.memory import installed
+from monitor.presence import explain as explain_gate
 from monitor.progress import SILENT, Progress
 from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
 from monitor.runtime import AGREES, can_quantise, choose_device
@@ -113,6 +114,7 @@ def train_recipe(
     name: str,
     recipes: Path,
     images: Path,
+    empty: Path | None = None,
     teacher: str | None,
     teacher_weights: Path | None,
     teachers: Path,
@@ -131,9 +133,10 @@ def train_recipe(
     """Trains, calibrates and commits `recipes`/`name` from the good images in a folder, at any depth.
 
     `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; `int8` adds a
-    model in 8-bit integers; `roi` is only recorded, for images that were cut to it when they were collected.
-    Raises TrainingError, and what finding the teacher (TeacherError), calibrating (CalibrationError) and
-    writing (RecipeError) raise.
+    model in 8-bit integers; `roi` is only recorded, for images that were cut to it when they were collected;
+    `empty` is a folder of pictures without a part, for a presence gate. Raises TrainingError, and what the
+    gate (PresenceError), finding the teacher (TeacherError), calibrating (CalibrationError) and writing
+    (RecipeError) raise.
 
     A run that was killed goes on where it was saved last when it is started again with the same images and
     settings, and ends with the same recipe as if nothing had happened.
@@ -165,8 +168,19 @@ def train_recipe(
     if (recipes / name / "recipe.json").exists():
         say(f"recipe {name} is there already: it is replaced when the new one is whole")
     # Before the images are read: of ten thousand, that takes minutes.
+    gate = None
+    if empty is not None:
+        gate = empty_pictures.learned(
+            empty, lambda image: image_files.squashed(image, size), say=say, progress=progress
+        )
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
     examples, skipped = _examples(images, files, size, say, progress)
+    if gate is not None:
+        pictures = ((file, examples[place]) for place, file in enumerate(examples.files))
+        gate = empty_pictures.beside_parts(
+            gate, pictures, "take them out of one folder, or train without --empty"
+        )
+        say(explain_gate(gate))
     parts = split(len(examples), seed, as_paper=as_paper)
     say(
         f"{len(examples)} images: {len(parts.train)} to train, {len(parts.select)} to select, "
@@ -244,6 +258,7 @@ def train_recipe(
             curve=CURVE,
             seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
         ),
+        presence=gate,
     )
     draft = Recipe(recipes.absolute() / name, document, "", taught, student)
     if int8:
