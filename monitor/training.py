@@ -35,7 +35,16 @@ from monitor.images import Image, ImageError
 from monitor.memory import installed
 from monitor.presence import explain as explain_gate
 from monitor.progress import SILENT, Progress
-from monitor.recipe import Document, Recipe, Roi, TeacherEntry, Training, check_name, weights_file
+from monitor.recipe import (
+    Document,
+    Recipe,
+    RecipeError,
+    Roi,
+    TeacherEntry,
+    Training,
+    check_name,
+    weights_file,
+)
 from monitor.runtime import AGREES, can_quantise, choose_device
 from monitor.teacher import LEVELS, find, trunk_weights
 from monitor.whole_file import write_whole
@@ -167,6 +176,8 @@ def train_recipe(
     _check_writable(recipes)
     if (recipes / name / "recipe.json").exists():
         say(f"recipe {name} is there already: it is replaced when the new one is whole")
+        if empty is None and _has_gate(recipes / name):
+            say("warning: it has a presence gate, the new one will have none: give --empty to keep one")
     # Before the images are read: of ten thousand, that takes minutes.
     gate = None
     if empty is not None:
@@ -281,6 +292,14 @@ def train_recipe(
         say(f"{key}: {explain(calibration)}")
     say(f"recipe {name}: {recipe.sha[:12]} in {recipe.folder}")
     return recipe
+
+
+def _has_gate(recipe: Path) -> bool:
+    """False for one that can't be used any more."""
+    try:
+        return Recipe.load(recipe).document.presence is not None
+    except RecipeError:
+        return False
 
 
 def _with_int8(

@@ -105,7 +105,7 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         assert len(heard) > 100
         # Only the frames with a part were scored: one in five, and its time shows it.
         assert now.no_part >= told > 0.7 * (told + ratios)
-        took = {reason: [] for reason in (Reason.NONE, Reason.NO_PART)}  # type: dict[Reason, list[int]]
+        took: dict[Reason, list[int]] = {Reason.NONE: [], Reason.NO_PART: []}
         for number in range(1, ring.last_frame() + 1):
             if (scored := ring.scored(number)) is not None and scored.reason in took:
                 took[scored.reason].append(scored.scored_ns - scored.started_ns)
@@ -113,7 +113,13 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
 
 
 def test_check_says_that_the_recipe_has_a_gate(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--config", str(config), "check"])
-    said = [row for row in capsys.readouterr().out.splitlines() if "recipe plate" in row]
-    assert any("presence gate from 30 empty pictures, the nearest of 20 good parts at" in row for row in said)
-    assert not any("nobody looked" in row for row in said)
+    def said() -> str:
+        main(["--config", str(config), "check"])
+        return "".join(row for row in capsys.readouterr().out.splitlines() if "recipe plate" in row)
+
+    assert "presence gate from 30 empty pictures, the nearest of 20 good parts at" in said()
+    assert "nobody looked" not in said()
+    empty = str(config.parent / "empty")
+    assert main(["--config", str(config), "calibrate", "plate", "--empty", empty]) == 0
+    assert "never compared with parts" in said()
+    assert "nobody looked whether its presence gate takes parts for an empty place" in said()

@@ -58,6 +58,16 @@ def test_training_with_empty_pictures_makes_a_gate_that_was_compared_with_every_
     assert any("presence gate from 8 empty pictures" in line for line in heard)
 
 
+def test_a_gate_that_training_anew_would_lose_is_named(tmp_path: Path) -> None:
+    gated_recipe(tmp_path / "recipes/disc", tmp_path)
+    good, heard = good_parts(tmp_path / "good", 10), list[str]()
+    train(tmp_path, good, heard.append)
+    assert sum("the new one will have none: give --empty" in line for line in heard) == 1
+    again: list[str] = []
+    train(tmp_path, good, again.append)
+    assert not any("--empty" in line for line in again)
+
+
 def test_without_empty_pictures_there_is_no_gate(tmp_path: Path) -> None:
     recipe = train(tmp_path, good_parts(tmp_path / "good", 10))
     assert recipe.document.presence is None
