@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
 
@@ -23,9 +23,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor import empty_pictures, presence
 from monitor import images as image_files
 from monitor.progress import SILENT, Progress
-from monitor.recipe import REFERENCE, Calibration, Recipe
+from monitor.recipe import REFERENCE, Calibration, Presence, Recipe
 from monitor.runtime import F32, INT8, Scorer, choose_device, ways
 
 _USUAL_SPREAD = 0.4
@@ -198,8 +199,10 @@ def _unheard(line: str) -> None:
 def calibrate_recipe(
     *,
     recipe: Path,
-    images: Path,
+    images: Path | None,
     overkill: float | None = None,
+    empty: Path | None = None,
+    gated: bool = True,
     say: Callable[[str], None],
     progress: Progress = SILENT,
     device: str = "auto",
@@ -207,18 +210,68 @@ def calibrate_recipe(
     """Sets a recipe's threshold anew from the good images in a folder, at any depth, and commits it.
 
     Images that trained or chose the student are left out. Without `overkill` the rate stays what it was.
-    Raises CalibrationError, RecipeError.
+    With the pictures without a part in the folder `empty` the recipe gets a presence gate, or another one;
+    not `gated`, it has none any more. Without `images` that is all that changes. With them the gate, also one
+    that was there, is compared with all of them. Raises CalibrationError, PresenceError, RecipeError.
     """
     loaded = Recipe.load(recipe)
     if overkill is None:
         overkill = loaded.document.calibration[REFERENCE].overkill
     if not is_rate(overkill):
         raise CalibrationError(NO_RATE.format(overkill))
+    gate = loaded.document.presence if gated else None
+    if empty is not None:
+        gate = empty_pictures.learned(
+            empty, lambda image: image_files.squashed(image, loaded.size), say=say, progress=progress
+        )
+    if images is None:
+        if gate is not None:
+            gate = empty_pictures.without_parts(gate)
+        committed = loaded.with_presence(gate).commit()
+    else:
+        files = _good_files(images)
+        if gate is not None:
+            gate = _beside(gate, files, loaded, progress)
+        # Thresholds of other ways of running would be from other images.
+        stripped = loaded.with_calibration({}).with_presence(gate)
+        try:
+            fresh = _fresh(loaded, files, say)
+            found = calibrate(stripped, fresh, overkill=overkill, device=device, say=say, progress=progress)
+        except CalibrationError as error:
+            raise CalibrationError(f"{images}: {error}") from None
+        committed = found.commit()
+        for key, calibration in committed.document.calibration.items():
+            say(f"{key}: {explain(calibration)}")
+    if gate is not None:
+        say(presence.explain(gate))
+    elif loaded.document.presence is not None:
+        say("no presence gate any more: every frame is scored")
+    return committed
+
+
+def _good_files(images: Path) -> list[Path]:
     try:
-        files = image_files.find(images)
+        return image_files.find(images)
     except image_files.ImageError as error:
         raise CalibrationError(f"{images}: {error}") from None
-    seen = frozenset(loaded.document.training.seen if loaded.document.training else ())
+
+
+def _beside(gate: Presence, files: Sequence[Path], recipe: Recipe, progress: Progress) -> Presence:
+    """Which of the files are no images is said when they are scored."""
+
+    def pictures() -> Iterator[tuple[Path, image_files.Image]]:
+        for done, file in enumerate(files, start=1):
+            for _, _, image in image_files.readable([file], _unheard):
+                yield file, image_files.squashed(image, recipe.size)
+            progress.update("presence", done, len(files))
+
+    fix = "take them out of one folder, give other pictures to --empty, or have no gate with --no-empty"
+    return empty_pictures.beside_parts(gate, pictures(), fix)
+
+
+def _fresh(recipe: Recipe, files: Sequence[Path], say: Callable[[str], None]) -> Sequence[Path]:
+    """The files that neither trained nor chose the student, each once. Raises CalibrationError for none."""
+    seen = frozenset(recipe.document.training.seen if recipe.document.training else ())
     fresh = [file for file in files if not seen or file_mark(file) not in seen]
     trained = len(files) - len(fresh)
     if trained:
@@ -230,19 +283,8 @@ def calibrate_recipe(
     fresh = once
     if not fresh:
         why = "all of them trained this recipe" if files else "there are none"
-        raise CalibrationError(f"{images}: no images to calibrate with: {why}")
-    # Thresholds of other ways of running would be from other images.
-    stripped = loaded.with_calibration({})
-    try:
-        calibrated_recipe = calibrate(
-            stripped, fresh, overkill=overkill, device=device, say=say, progress=progress
-        )
-    except CalibrationError as error:
-        raise CalibrationError(f"{images}: {error}") from None
-    committed = calibrated_recipe.commit()
-    for key, calibration in committed.document.calibration.items():
-        say(f"{key}: {explain(calibration)}")
-    return committed
+        raise CalibrationError(f"no images to calibrate with: {why}")
+    return fresh
 
 
 def file_mark(file: Path) -> str:

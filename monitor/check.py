@@ -169,6 +169,7 @@ def _device(settings: Settings) -> Finding:
 
 def _recipes(settings: Settings) -> Iterator[Finding]:
     from monitor.calibration import needed
+    from monitor.presence import explain
     from monitor.recipe import Recipe, RecipeError
 
     in_force: dict[str, str] = {}
@@ -193,7 +194,8 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
             Level.OK,
             f"recipe {name}",
             f"{shown(recipe.size)} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
-            f"runs on {scorer.calibration_key}",
+            f"runs on {scorer.calibration_key}"
+            + (f", {explain(recipe.document.presence)}" if recipe.document.presence else ""),
         )
         calibration = scorer.calibration
         if not calibration.guaranteed:
@@ -203,6 +205,13 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
                 f"its threshold is an estimate from {len(calibration.scores)} good images: for at most "
                 f"{calibration.overkill:.2%} overkill {needed(calibration.overkill)} are needed; "
                 f"collect some and run: line-monitor calibrate {name} --images DIR",
+            )
+        if recipe.document.presence and not recipe.document.presence.parts:
+            yield Finding(
+                Level.WARN,
+                f"recipe {name}",
+                "nobody looked whether its presence gate takes parts for an empty place: "
+                f"run: line-monitor calibrate {name} --images DIR, with good images",
             )
         for camera in settings.camera:
             trained = tuple(recipe.roi) if recipe.roi else None

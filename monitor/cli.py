@@ -14,6 +14,7 @@ from pathlib import Path
 from monitor.settings import Settings, SettingsError, find, load
 
 _FAILED, _USAGE = 1, 2
+_EMPTY = "the place without a part: such frames then pass unscored, as pass/no_part"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a recipe from images of good parts")
     train.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
     train.add_argument("--images", type=Path, required=True, metavar="DIR", help="good images, any depth")
+    train.add_argument("--empty", type=Path, metavar="DIR", help=_EMPTY)
     train.add_argument("--teacher", metavar="NAME", help="default: resnet18, else resnet18-bundled")
     train.add_argument("--teacher-weights", type=Path, metavar="FILE", help=".pth or .safetensors")
     train.add_argument(
@@ -113,11 +115,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(handler=_train)
 
-    calibrate = commands.add_parser("calibrate", help="set a recipe's threshold anew from good images")
+    calibrate = commands.add_parser(
+        "calibrate", help="set a recipe's threshold anew from good images, or its presence gate"
+    )
     calibrate.add_argument("recipe", metavar="RECIPE")
-    calibrate.add_argument("--images", type=Path, required=True, metavar="DIR", help="good, not trained on")
+    calibrate.add_argument("--images", type=Path, metavar="DIR", help="good, not trained on")
     _add_overkill(calibrate, None)
-    calibrate.set_defaults(handler=_calibrate)
+    gate = calibrate.add_mutually_exclusive_group()
+    gate.add_argument("--empty", type=Path, metavar="DIR", help=_EMPTY)
+    gate.add_argument("--no-empty", action="store_true", help="no presence gate any more: score every frame")
+    calibrate.set_defaults(handler=_calibrate, refuse=calibrate.error)
 
     score = commands.add_parser("score", help="score image files, one JSON line each")
     score.add_argument("recipe", metavar="RECIPE")
@@ -326,6 +333,7 @@ def _collect(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from monitor import places, progress
     from monitor.calibration import CalibrationError
+    from monitor.empty_pictures import PresenceError
     from monitor.recipe import RecipeError, tiles_of
     from monitor.runtime import can_quantise
     from monitor.teacher_weights import TeacherError
@@ -343,6 +351,7 @@ def _train(options: argparse.Namespace) -> int:
             name=options.recipe,
             recipes=places.recipes(settings),
             images=options.images,
+            empty=options.empty,
             teacher=options.teacher,
             teacher_weights=options.teacher_weights,
             teachers=places.teachers(settings),
@@ -358,7 +367,7 @@ def _train(options: argparse.Namespace) -> int:
             say=_say,
             progress=progress.on(sys.stderr),
         )
-    except (TrainingError, CalibrationError, TeacherError, RecipeError) as error:
+    except (TrainingError, PresenceError, CalibrationError, TeacherError, RecipeError) as error:
         return _fail(str(error))
     _say(f"recipe {options.recipe!r} is in {recipe.folder}")
     return 0
@@ -367,19 +376,24 @@ def _train(options: argparse.Namespace) -> int:
 def _calibrate(options: argparse.Namespace) -> int:
     from monitor import places, progress
     from monitor.calibration import CalibrationError, calibrate_recipe
+    from monitor.empty_pictures import PresenceError
     from monitor.recipe import RecipeError
 
+    if options.images is None and (options.overkill is not None or not (options.empty or options.no_empty)):
+        options.refuse("the following arguments are required: --images (or --empty or --no-empty alone)")
     settings = _settings(options)
     try:
         calibrate_recipe(
             recipe=places.recipe(settings, options.recipe),
             images=options.images,
             overkill=options.overkill,
+            empty=options.empty,
+            gated=not options.no_empty,
             device=settings.scoring.device,
             say=_say,
             progress=progress.on(sys.stderr),
         )
-    except (CalibrationError, RecipeError) as error:
+    except (CalibrationError, PresenceError, RecipeError) as error:
         return _fail(str(error))
     return 0
 

@@ -2,6 +2,9 @@
 
 Must never change a recipe: the threshold comes from good images alone. Anomaly maps wait on disk; what is in
 memory is one float32 for each defect-free pixel of a category: 0.5 GB for 2,000 images at 256 pixels.
+
+Verdicts are the line's: an image in which the recipe's presence gate sees no part is passed, whatever its
+score, so that a defect there has escaped. Ranks and pixels are of scores and maps, which all images get here.
 """
 
 from __future__ import annotations
@@ -47,9 +50,9 @@ class Figures:
     pixel_auroc: float | None
     pro: float | None
     overkill: float | None
-    """The share of good images above the threshold."""
+    """The share of good images that the line would not pass: above the threshold."""
     escape: float | None
-    """The share of defective images not above it."""
+    """The share of defective images that it would: not above the threshold, or without a part to its gate."""
 
     def as_dict(self) -> dict[str, float | None]:
         return {"images": self.images, **{name: getattr(self, name) for name in FIGURES}}
@@ -67,6 +70,8 @@ class Evaluation:
     """Each type of defect against the good images, and `good` by itself. `images` counts the type's own."""
     ms_per_image: float
     """Mean of scoring one image at a time, without reading its file."""
+    no_part: int = 0
+    """Images in which the recipe's presence gate sees no part."""
 
     def as_dict(self) -> dict[str, object]:
         """The contract's JSON."""
@@ -77,6 +82,7 @@ class Evaluation:
             **self.overall.as_dict(),
             "per_type": {name: figures.as_dict() for name, figures in self.per_type.items()},
             "ms_per_image": self.ms_per_image,
+            "no_part": self.no_part,
         }
 
     def table(self) -> str:
@@ -85,7 +91,8 @@ class Evaluation:
         for name, figures in [*self.per_type.items(), ("all", self.overall)]:
             values = figures.as_dict()
             rows.append([name, str(figures.images), *(shown(values[column]) for column in FIGURES)])
-        return f"{aligned(rows)}\nthreshold {self.threshold:.4g}, {self.ms_per_image:.1f} ms an image"
+        passed = f", {self.no_part} passed as no_part" if self.no_part else ""
+        return f"{aligned(rows)}\nthreshold {self.threshold:.4g}, {self.ms_per_image:.1f} ms an image{passed}"
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,12 @@ class _Scored:
     """Rows and columns of its file."""
     map_at: int
     shown: str
+    empty: bool = False
+    """To the recipe's presence gate."""
+
+    def passes(self, threshold: float) -> bool:
+        """Whether the line would let it pass."""
+        return self.empty or judge(self.score, threshold)[0] is Verdict.PASS
 
 
 @dataclass(slots=True)
@@ -271,14 +284,17 @@ def _take(
             category.masks[place.name.with_suffix("")] = _Drawn(drawn, _shape(image), entry.shown)
         return
     began = time.perf_counter()
-    result = scorer.score([image])[0]
+    seen = scorer.part_in(image)
+    result = scorer.score([image if seen is None else seen])[0]
     category.seconds += time.perf_counter() - began
     if not math.isfinite(result.score):
         category.failure = f"{entry.shown}: its score is not finite: train the recipe again"
         return
     category.images[place.name] = _Scored(
-        place.kind, result.score, _shape(image), maps.put(result.anomaly_map), entry.shown
+        place.kind, result.score, _shape(image), maps.put(result.anomaly_map), entry.shown, seen is None
     )
+    if seen is None and place.kind != GOOD:
+        say(f"no part: {entry.shown}: the presence gate passes it unscored, with its defect")
 
 
 def shrunk(drawn: Image, size: Size) -> Mask:
@@ -340,6 +356,7 @@ def _evaluation(category: _Category, recipe: Recipe, maps: MapFile, say: Callabl
         overall=_figures(judged, len(judged), threshold, maps, size),
         per_type=per_type,
         ms_per_image=round(1000 * category.seconds / len(judged), 2),
+        no_part=sum(one.scored.empty for one in judged),
     )
 
 
@@ -380,8 +397,8 @@ def _figures(judged: Sequence[_Judged], images: int, threshold: float, maps: Map
         image_auroc=auroc(good, bad) if len(good) and len(bad) else None,
         pixel_auroc=pixel_auroc,
         pro=pro,
-        overkill=_share(judge(score, threshold)[0] is not Verdict.PASS for score in good.tolist()),
-        escape=_share(judge(score, threshold)[0] is Verdict.PASS for score in bad.tolist()),
+        overkill=_share(not one.scored.passes(threshold) for one in judged if one.scored.kind == GOOD),
+        escape=_share(one.scored.passes(threshold) for one in judged if one.scored.kind != GOOD),
     )
 
 

@@ -141,5 +141,6 @@ def count(tally: Tally, number: int, closed: Closed, missed: bool) -> Tally:
         passed=tally.passed + (closed.verdict is Verdict.PASS),
         rejected=tally.rejected + (closed.verdict is Verdict.REJECT),
         missed_rejects=tally.missed_rejects + missed,
+        no_part=tally.no_part + (closed.reason is Reason.NO_PART),
         uninspected=tuple(uninspected),
     )

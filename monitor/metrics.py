@@ -42,6 +42,8 @@ class Counts:
     uninspected: tuple[int, ...]
     """By `Reason` number."""
     missed_rejects: int
+    no_part: int = 0
+    """Of the passed ones, those that showed no part."""
 
     @property
     def in_flight(self) -> int:
@@ -53,16 +55,18 @@ def counts(ring: Ring) -> Counts:
     last = ring.last_frame()
     tally: Tally = ring.tally()
     passed, rejected, uninspected = tally.passed, tally.rejected, list(tally.uninspected)
+    no_part = tally.no_part
     last = max(last, tally.cursor)
     for number in range(tally.cursor + 1, last + 1):
         closed: Closed | None = ring.closed(number)
         if closed is None:
             continue
         passed += closed.verdict is Verdict.PASS
+        no_part += closed.reason is Reason.NO_PART
         rejected += closed.verdict is Verdict.REJECT
         if closed.verdict is Verdict.UNINSPECTED:
             uninspected[closed.reason] += 1
-    return Counts(last, passed, rejected, tuple(uninspected), tally.missed_rejects)
+    return Counts(last, passed, rejected, tuple(uninspected), tally.missed_rejects, no_part)
 
 
 class Metrics(Collector):
@@ -170,7 +174,9 @@ class Metrics(Collector):
         for camera, ring in self._rings.items():
             now = counts(ring)
             frames.add_metric([camera], now.frames)
-            verdicts.add_metric([camera, "pass", ""], now.passed)
+            verdicts.add_metric([camera, "pass", ""], now.passed - now.no_part)
+            if now.no_part:
+                verdicts.add_metric([camera, "pass", Reason.NO_PART.word or ""], now.no_part)
             verdicts.add_metric([camera, "reject", ""], now.rejected)
             for reason in Reason:
                 if reason is not Reason.NONE and now.uninspected[reason]:

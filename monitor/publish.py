@@ -139,7 +139,8 @@ class Book:
         number = self.ring.last_frame()
         while number > 0 and len(found) < self.watch.looks_back and self.ring.frame(number) is not None:
             closed = self.ring.closed(number)
-            if closed is not None and closed.judged and closed.closed_ns > since_ns:
+            of_a_part = closed is not None and closed.judged and closed.reason is not Reason.NO_PART
+            if closed is not None and of_a_part and closed.closed_ns > since_ns:
                 found.append(closed.verdict)
             number -= 1
         return found[::-1]
@@ -240,7 +241,7 @@ class Publisher:
                 if closed is not None:
                     self._enter(book, frame, closed)
             for frame, closed in book.close(at):
-                self._watch(book, closed.verdict)
+                self._watch(book, closed.verdict, closed.reason)
                 self._enter(book, frame, closed)
         self._deliver()
         self._recorder.step()
@@ -349,8 +350,8 @@ class Publisher:
         took_ms = latency_ms(delivery.frame.captured_ns, delivery.sent_ns)
         self._journal.put(delivery.event, outcome, answer, latency_ms=took_ms)
 
-    def _watch(self, book: Book, verdict: Verdict) -> None:
-        asked = book.watch.feed(verdict)
+    def _watch(self, book: Book, verdict: Verdict, reason: Reason = Reason.NONE) -> None:
+        asked = book.watch.feed(verdict, reason)
         if asked is not Latch.NONE:
             self._latch(asked, book.camera.name)
 

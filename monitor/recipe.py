@@ -104,6 +104,28 @@ class Tiles(msgspec.Struct, frozen=True, kw_only=True):
     overlap: Annotated[int, msgspec.Meta(ge=0)]
 
 
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """What the place looks like without a part, so that empty frames pass unscored (`monitor.presence`)."""
+
+    images: Annotated[int, msgspec.Meta(ge=1)]
+    """How many pictures of the empty place it is from."""
+    rows: Annotated[int, msgspec.Meta(ge=1)]
+    columns: Annotated[int, msgspec.Meta(ge=1)]
+    """Of the frames, in pixels: those of another size are scored."""
+    colour: bool
+    """Of the frames: BGR, or else mono."""
+    means: tuple[float, ...]
+    """Grey levels of the cells, row by row; in colour three a cell, BGR."""
+    deviations: tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
+    """Of the cells, in the same order."""
+    limit: Annotated[float, msgspec.Meta(gt=0)]
+    """In deviations, how far from its mean a cell may lie in an empty frame."""
+    parts: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many images of good parts it was compared with."""
+    nearest: float | None = None
+    """How far the one of these departs that looks most like the empty place, in limits."""
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """How the student was trained, for people and for doing it again."""
 
@@ -159,6 +181,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """By runtime and precision, as in `torch-f32`."""
     quantised: Quantised | None = None
     training: Training | None = None
+    presence: Presence | None = None
+    """The presence gate; null: every frame is scored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +256,10 @@ class Recipe:
         """The same recipe with other thresholds, not yet committed."""
         document = msgspec.structs.replace(self.document, calibration=dict(calibration))
         return replace(self, document=document, sha="")
+
+    def with_presence(self, presence: Presence | None) -> Recipe:
+        """The same recipe with another presence gate, or none, not yet committed."""
+        return replace(self, document=msgspec.structs.replace(self.document, presence=presence), sha="")
 
     def commit(self) -> Recipe:
         """Writes this version and puts it in force; older versions' weights are removed after that.
@@ -354,6 +382,17 @@ def _check(file: Path, document: Document) -> None:
     for key, calibration in document.calibration.items():
         if not math.isfinite(calibration.threshold):
             raise RecipeError(f"{file}: the threshold for {key} is not finite: calibrate the recipe")
+    if document.presence is not None and not _is_whole(document.presence):
+        raise RecipeError(f"{file}: its presence gate is damaged: train it again or restore the file")
+
+
+def _is_whole(presence: Presence) -> bool:
+    """Whether the gate has a square of cells, and numbers for all of them."""
+    channels = 3 if presence.colour else 1
+    count = len(presence.means)
+    return count == len(presence.deviations) == channels * math.isqrt(count // channels) ** 2 > 0 and all(
+        math.isfinite(value) for value in (*presence.means, *presence.deviations, presence.limit)
+    )
 
 
 def _load_weights(folder: Path, entry: WeightsFile) -> Weights:

@@ -1,7 +1,7 @@
 """Whether so many parts are rejected that the line should stop: a tool has broken, or the inspection has.
 
 Pure: verdicts in, a latch out. It counts judged parts alone, since an uninspected one says nothing about the
-parts; and it decides about no part.
+parts, nor does a frame that shows none: that neither ends a run nor lengthens it. It decides about no part.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 
 from monitor.readiness import Latch
 from monitor.settings import CameraSettings
-from monitor.verdict import Verdict
+from monitor.verdict import Reason, Verdict
 
 
 class RejectWatch:
@@ -27,9 +27,9 @@ class RejectWatch:
         """How many judged parts decide; whoever takes up after another watch feeds it these. 0: it is off."""
         return max(self._most_in_a_row, self._size if self._most_share > 0 else 0)
 
-    def feed(self, verdict: Verdict) -> Latch:
-        """Takes in the next part's verdict. What it asks for: NONE, REJECT_RUN or REJECT_RATE."""
-        if verdict is Verdict.UNINSPECTED:
+    def feed(self, verdict: Verdict, reason: Reason = Reason.NONE) -> Latch:
+        """Takes in the next frame's verdict. What it asks for: NONE, REJECT_RUN or REJECT_RATE."""
+        if verdict is Verdict.UNINSPECTED or reason is Reason.NO_PART:
             return Latch.NONE
         rejected = verdict is Verdict.REJECT
         self._in_a_row = self._in_a_row + 1 if rejected else 0

@@ -37,14 +37,14 @@ SLOT_STRIDE = 64 * 1024 * 1024
 POOL_BYTES = 256 * 1024 * 1024
 """Pixels a camera may hold: large frames get fewer slots, but at least four."""
 
-_MAGIC = b"LMRING01"
+_MAGIC = b"LMRING02"
 _PAGE = 4096
 _HEADER = struct.Struct("<8s16s16s")
 _CAPTURED = struct.Struct("<Qqqqqqqqi4BII")
 _SCORED = struct.Struct("<Qddqq4B32s")
 _CLOSED = struct.Struct("<Qqq4B")
 _CURSOR = struct.Struct("<QQQ")
-_TALLY = struct.Struct("<QQQQQ12Q")
+_TALLY = struct.Struct("<QQQQQQ13Q")
 _CRC = struct.Struct("<I")
 
 _CURSOR_AT, _TALLY_AT, _COPY = _PAGE, _PAGE + 1024, 512
@@ -111,7 +111,9 @@ class Tally:
     passed: int = 0
     rejected: int = 0
     missed_rejects: int = 0
-    uninspected: tuple[int, ...] = (0,) * 12
+    no_part: int = 0
+    """Of the passed ones, those that showed no part."""
+    uninspected: tuple[int, ...] = (0,) * len(Reason)
     """By `Reason` number."""
 
     @property
@@ -282,7 +284,8 @@ class Ring:
             passed=values[2],
             rejected=values[3],
             missed_rejects=values[4],
-            uninspected=tuple(values[5:]),
+            no_part=values[5],
+            uninspected=tuple(values[6:]),
         )
 
     def pixels(self, frame: Frame) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -438,7 +441,14 @@ class Ring:
         self._write_copy(
             _TALLY_AT,
             _TALLY,
-            (tally.cursor, tally.passed, tally.rejected, tally.missed_rejects, *tally.uninspected),
+            (
+                tally.cursor,
+                tally.passed,
+                tally.rejected,
+                tally.missed_rejects,
+                tally.no_part,
+                *tally.uninspected,
+            ),
         )
 
     # Bytes

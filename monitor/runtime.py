@@ -23,6 +23,7 @@ from monitor import images as image_files
 from monitor.device_scoring import DeviceScoring
 from monitor.evening import kept_deviations
 from monitor.images import Image, Size, normalised
+from monitor.presence import Gate
 from monitor.pyramid import Evened, anomaly_map, upsampled
 from monitor.recipe import REFERENCE, Calibration, Recipe, RecipeError
 from monitor.second_look import clearly_below
@@ -88,6 +89,9 @@ class Scorer:
         self.runtime, self.device = _choose_runtime(runtime, device)
         self.precision = _choose_precision(precision, self.runtime, self.device, recipe)
         self._alone = alone
+        presence = recipe.document.presence
+        self.gate = Gate(presence) if presence else None
+        """Of the recipe, if it has one; `score` does not ask it."""
         self._network = self._built(alone)
         self._coarse = self._in_eight_bits() if self.precision == INT8 else None
         self._on_device = self._beside() if self.device.type == "cuda" else None
@@ -149,6 +153,17 @@ class Scorer:
             # `score` may have needed but one of the two.
             for network in (self._coarse, self._network):
                 self._results(network, [blank])
+
+    def part_in(self, image: Image) -> Image | None:
+        """What `score` is to be given of an image; None when the recipe's gate sees no part in it.
+
+        The score is that of the image itself: it comes squashed, as the gate and the network want it, so that
+        this is done once. Without a gate it comes as it is. Raises ValueError as `score` does.
+        """
+        if self.gate is None:
+            return image
+        picture = image_files.squashed(image, self.recipe.size)
+        return None if self.gate.is_empty(image, picture) else picture
 
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
         """One result an image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.

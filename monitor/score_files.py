@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from monitor.images import Image, ImageError, read
 from monitor.recipe import Recipe
-from monitor.verdict import judge
+from monitor.verdict import Reason, Verdict, judge
 
 
 def score_files(
@@ -30,7 +30,8 @@ def score_files(
     """Scores each image; `out` gets a line for it as soon as it is done.
 
     A line is `{"image", "score", "threshold", "verdict"}`, with `"heatmap"` when `heatmaps` names a folder to
-    draw them into, or `{"image", "error"}`. False when there was an error. Raises RecipeError.
+    draw them into, or `{"image", "error"}`. Where the recipe's presence gate sees no part, the score is null,
+    there is no heatmap, and a `"reason"` says so. False when there was an error. Raises RecipeError.
     """
     loaded = Recipe.load(recipe)
     scorer = loaded.scorer(device=device)
@@ -40,7 +41,13 @@ def score_files(
         line: dict[str, object] = {"image": str(file)}
         try:
             image = read(file)
-            result = scorer.score([image])[0]
+            seen = scorer.part_in(image)
+            if seen is None:
+                line["score"], line["threshold"] = None, scorer.threshold
+                line["verdict"], line["reason"] = Verdict.PASS.word, Reason.NO_PART.word
+                out(json.dumps(line, ensure_ascii=False))
+                continue
+            result = scorer.score([seen])[0]
             line["score"] = result.score if math.isfinite(result.score) else None
             line["threshold"] = scorer.threshold
             line["verdict"] = judge(result.score, scorer.threshold)[0].word

@@ -23,8 +23,10 @@ from monitor import queue
 from monitor.board import Word
 from monitor.drift import Detector, Drift, explain
 from monitor.frame import Frame, Image, viewable
+from monitor.presence import kind
 from monitor.recipes_in_force import RecipesInForce
 from monitor.ring import Ring, Scored
+from monitor.runtime import Scorer
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason, Verdict, judge
 from monitor.worker import Worker, main
@@ -162,6 +164,8 @@ class Scoring:
         self._served: deque[str] = deque(maxlen=_SERVED_LATELY)
         self._rejecting: set[str] = set()
         """Live views whose last judged frame was a reject."""
+        self._misfits: set[str] = set()
+        """Cameras of which it was said that their recipe's presence gate is for other frames."""
         self._detectors: dict[str, Detector] = {}
         for camera in self._cameras:
             self._meet_recipe(camera)
@@ -216,6 +220,7 @@ class Scoring:
         on_gpu = any(scorer.device.type == "cuda" for scorer in scorers.values())
         self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
         self._detectors.pop(camera.name, None)
+        self._misfits.discard(camera.name)
         if camera.name in scorers and camera.mode is Mode.EVERY_PART:
             self._detectors[camera.name] = Detector(scorers[camera.name].calibration)
         self._tell_drift()
@@ -226,20 +231,30 @@ class Scoring:
     def _score(self, batch: Sequence[Work]) -> None:
         started = self._clock()
         scorer = self._recipes.scorers[batch[0].camera.name]
-        good: list[tuple[Work, Image]] = []
+        good: list[tuple[Work, Image, Image]] = []
         for work in batch:
             try:
                 pixels = self._rings[work.camera.name].pixels(work.frame)
-                good.append((work, viewable(pixels, work.frame.format)))
+                image = viewable(pixels, work.frame.format)
+                seen = scorer.part_in(image)
             except (ValueError, cv2.error) as error:
                 self._worker.log.warning("camera %s: unusable frame: %s", work.camera.name, error)
                 self._settle(work, self._unscored(Reason.BAD_FRAME))
+                continue
+            if seen is None:
+                self._pass_empty(work, scorer, started)
+                continue
+            self._tell_misfit(work.camera, scorer, image)
+            good.append((work, image, seen))
+        if not good:
+            # What took no scoring says nothing of how long that takes, nor of who was served.
+            return
         with self._recipes.alone:
-            results = scorer.score([image for _, image in good])
+            results = scorer.score([seen for _, _, seen in good])
         now = self._clock()
         self._pace.took(now - started)
-        self._served.extend(work.camera.name for work in batch)
-        for (work, image), result in zip(good, results, strict=True):
+        self._served.extend(work.camera.name for work, _, _ in good)
+        for (work, image, _), result in zip(good, results, strict=True):
             verdict, reason = judge(result.score, scorer.threshold)
             keep = self._wants_snapshot(work, verdict) and bool(self._snapshots.poll(0, zmq.POLLOUT))
             scored = Scored(
@@ -254,6 +269,35 @@ class Scoring:
                 )
             ring.release(work.frame)
             self._watch(work.camera, result.score, verdict)
+
+    def _pass_empty(self, work: Work, scorer: Scorer, started: int) -> None:
+        """An empty place says nothing of parts; of a live view, that its defect has left."""
+        self._rejecting.discard(work.camera.name)
+        scored = Scored(
+            Verdict.PASS,
+            Reason.NO_PART,
+            float("nan"),
+            scorer.threshold,
+            started,
+            self._clock(),
+            scorer.recipe.sha,
+            snapshot=False,
+        )
+        self._settle(work, scored)
+
+    def _tell_misfit(self, camera: CameraSettings, scorer: Scorer, image: Image) -> None:
+        """Once: every frame is scored, though the recipe has a gate."""
+        if scorer.gate is None or scorer.gate.fits(image) or camera.name in self._misfits:
+            return
+        self._misfits.add(camera.name)
+        self._worker.log.warning(
+            "camera %s: the presence gate of recipe %s was made of pictures of %s, its frames are of %s: "
+            "all are scored",
+            camera.name,
+            self._recipes.name(camera.name),
+            scorer.gate.kind,
+            kind(image.shape),
+        )
 
     def _watch(self, camera: CameraSettings, score: float, verdict: Verdict) -> None:
         detector = self._detectors.get(camera.name)

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 
-from monitor import curve, learning
+from monitor import curve, empty_pictures, learning
 from monitor import images as image_files
 from monitor.calibration import NO_RATE, calibrate, content_mark, explain, is_rate
 from monitor.checkpoint import Checkpoint
@@ -33,10 +33,12 @@ from monitor.evening import channel_deviations, with_deviations
 from monitor.fitting import AstrayError, Fitted, TrainingError, batch_size, fit
 from monitor.images import RESIZE, TILED_RESIZE, Image, ImageError, Pictures, Size, as_size
 from monitor.memory import installed
+from monitor.presence import explain as explain_gate
 from monitor.progress import SILENT, Progress
 from monitor.recipe import (
     Document,
     Recipe,
+    RecipeError,
     Roi,
     TeacherEntry,
     Tiles,
@@ -146,6 +148,7 @@ def train_recipe(
     name: str,
     recipes: Path,
     images: Path,
+    empty: Path | None = None,
     teacher: str | None,
     teacher_weights: Path | None,
     teachers: Path,
@@ -165,9 +168,10 @@ def train_recipe(
     """Trains, calibrates and commits `recipes`/`name` from the good images in a folder, at any depth.
 
     `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; `int8` adds a
-    model in 8-bit integers; `roi` is only recorded, for images that were cut to it when they were collected.
-    Raises TrainingError, and what finding the teacher (TeacherError), calibrating (CalibrationError) and
-    writing (RecipeError) raise.
+    model in 8-bit integers; `roi` is only recorded, for images that were cut to it when they were collected;
+    `empty` is a folder of pictures without a part, for a presence gate. Raises TrainingError, and what the
+    gate (PresenceError), finding the teacher (TeacherError), calibrating (CalibrationError) and writing
+    (RecipeError) raise.
 
     A run that was killed goes on where it was saved last when it is started again with the same images and
     settings, and ends with the same recipe as if nothing had happened.
@@ -199,9 +203,22 @@ def train_recipe(
     _check_writable(recipes)
     if (recipes / name / "recipe.json").exists():
         say(f"recipe {name} is there already: it is replaced when the new one is whole")
+        if empty is None and _has_gate(recipes / name):
+            say("warning: it has a presence gate, the new one will have none: give --empty to keep one")
     # Before the images are read: of ten thousand, that takes minutes.
+    gate = None
+    if empty is not None:
+        gate = empty_pictures.learned(
+            empty, lambda image: image_files.squashed(image, grid.size), say=say, progress=progress
+        )
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
     examples, skipped = _examples(images, files, grid, say, progress)
+    if gate is not None:
+        pictures = ((file, examples[place]) for place, file in enumerate(examples.files))
+        gate = empty_pictures.beside_parts(
+            gate, pictures, "take them out of one folder, or train without --empty"
+        )
+        say(explain_gate(gate))
     parts = split(len(examples), seed, as_paper=as_paper)
     say(
         f"{len(examples)} images: {len(parts.train)} to train, {len(parts.select)} to select, "
@@ -285,6 +302,7 @@ def train_recipe(
             curve=CURVE,
             seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
         ),
+        presence=gate,
     )
     draft = Recipe(recipes.absolute() / name, document, "", taught, student)
     if int8:
@@ -307,6 +325,14 @@ def train_recipe(
         say(f"{key}: {explain(calibration)}")
     say(f"recipe {name}: {recipe.sha[:12]} in {recipe.folder}")
     return recipe
+
+
+def _has_gate(recipe: Path) -> bool:
+    """False for one that can't be used any more."""
+    try:
+        return Recipe.load(recipe).document.presence is not None
+    except RecipeError:
+        return False
 
 
 def _with_int8(

@@ -27,7 +27,7 @@ class Verdict(IntEnum):
 
 
 class Reason(IntEnum):
-    """Why a part is uninspected."""
+    """Why a part is uninspected, or a frame passed without a score."""
 
     NONE = 0
     DEADLINE = 1
@@ -41,6 +41,8 @@ class Reason(IntEnum):
     NO_RECIPE = 9
     NO_FRAME = 10
     PART_MISMATCH = 11
+    NO_PART = 12
+    """A pass, and not of a part: the recipe's presence gate saw none."""
 
     @property
     def word(self) -> str | None:

@@ -20,7 +20,7 @@ from monitor.metrics import Counts, counts
 from monitor.readiness import Latch
 from monitor.ring import SLOTS, Ring, RingError
 from monitor.settings import CameraSettings, Settings
-from monitor.verdict import Verdict
+from monitor.verdict import Reason, Verdict
 from monitor.worker import PUBLISH, capture_name, roll
 
 SCORES_LOOKED_AT = 2000
@@ -128,7 +128,11 @@ class LineView:
                 return []
             last = ring.last_frame()
             scored = (ring.scored(number) for number in range(last, max(0, last - SCORES_LOOKED_AT), -1))
-            passed = [found for found in scored if found is not None and found.verdict is Verdict.PASS]
+            passed = [
+                found
+                for found in scored
+                if found and found.verdict is Verdict.PASS and found.reason is not Reason.NO_PART
+            ]
             # Scores of another recipe, from before a changeover, are on another scale.
             return [found.score for found in passed if found.recipe_sha == passed[0].recipe_sha]
 

@@ -99,3 +99,15 @@ def good_parts(folder: Path, count: int, first: int = 0) -> Path:
     for number in range(first, first + count):
         save(folder / f"{number:03d}.png", part(number))
     return folder
+
+
+def empty_place(seed: int, *, side: int = 80) -> Image:
+    """The belt of `part` without one."""
+    rng = np.random.default_rng((seed, 1))
+    return np.asarray(np.clip(40 + rng.integers(-6, 7, (side, side, 3)), 0, 255), np.uint8)
+
+
+def empty_pictures(folder: Path, count: int) -> Path:
+    for number in range(count):
+        save(folder / f"{number:03d}.png", empty_place(number))
+    return folder

@@ -121,12 +121,12 @@ class Scene:
         self.publisher._journal.close()
         self.publisher._latch_file.close(2.0)
 
-    def part(self, score: float) -> int:
+    def part(self, score: float, empty: bool = False) -> int:
         from drivers.camera import Shot
 
         self.intake.admit(Shot(np.zeros((2, 2), np.uint8), "Mono8", self.now))
         number = self.ring.last_frame()
-        verdict, reason = judge(score, 1.0)
+        verdict, reason = (Verdict.PASS, Reason.NO_PART) if empty else judge(score, 1.0)
         self.ring.write_scored(number, Scored(verdict, reason, score, 1.0, self.now, self.now, "", False))
         return number
 
@@ -135,9 +135,10 @@ class Scene:
         self.publisher.run_once()
 
     def judge_parts(self, scores: str) -> int:
-        """A part for each letter, r rejected, u uninspected, others passed. Returns the latch after them."""
+        """A part for each letter, r rejected, u uninspected, others passed; e is a frame without one. Returns
+        the latch after them."""
         for letter in scores:
-            self.part({"r": 2.0, "u": float("nan")}.get(letter, 0.5))
+            self.part({"r": 2.0, "u": float("nan"), "e": float("nan")}.get(letter, 0.5), empty=letter == "e")
             self.turn()
         return self.board.read(PUBLISH, Word.LATCH)
 
@@ -342,6 +343,9 @@ def test_so_many_rejects_in_a_row_ask_for_a_stop(tmp_path: Path) -> None:
     scene.reset()
     assert scene.judge_parts("rr") == Latch.NONE, "what was before the reset counts no more"
     assert scene.judge_parts("r") == Latch.REJECT_RUN
+    scene.reset()
+    assert scene.judge_parts("reere") == Latch.NONE
+    assert scene.judge_parts("er") == Latch.REJECT_RUN, "an empty place says nothing either"
     scene.end()
 
 
@@ -358,7 +362,7 @@ def test_rejects_in_a_row_are_counted_over_the_publishers_death(tmp_path: Path) 
     scene = Scene(tmp_path, stop_after_rejects=4)
     scene.judge_parts("rrrr")
     scene.reset()
-    scene.judge_parts("rrr")
+    scene.judge_parts("rreere")
     scene.board.write(PUBLISH, Word.EVER_RAN, 1)
     scene.end()
     scene.publisher, scene.link = scene.start()

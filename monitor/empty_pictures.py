@@ -1,0 +1,107 @@
+"""From a folder of pictures of the empty place to a recipe's presence gate, compared with good parts' images.
+
+Must never give a gate that takes a good part at hand for the empty place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from monitor import images as image_files
+from monitor import presence
+from monitor.images import Image
+from monitor.presence import Gate
+from monitor.progress import SILENT, Progress
+from monitor.recipe import Presence
+
+
+class PresenceError(Exception):
+    """There is no presence gate to be had from these pictures; the message is one line with the fix."""
+
+
+def learned(
+    folder: Path,
+    squashed: Callable[[Image], Image],
+    *,
+    say: Callable[[str], None],
+    progress: Progress = SILENT,
+) -> Presence:
+    """The gate from the pictures in a folder, at any depth, not yet compared with parts.
+
+    `squashed` makes of an image what the recipe's network gets to see. Raises PresenceError.
+    """
+    try:
+        files = image_files.find(folder)
+    except image_files.ImageError as error:
+        raise PresenceError(f"{folder}: {error}") from None
+    found: dict[bytes, tuple[Path, presence.Cells]] = {}
+    frame: tuple[int, ...] = ()
+    unusable: list[str] = []
+    for done, file in enumerate(files, start=1):
+        for _, content, image in image_files.readable([file], unusable.append):
+            frame = frame or image.shape
+            if image.shape != frame:
+                raise PresenceError(
+                    f"{file}: {presence.kind(image.shape)}, those before it {presence.kind(frame)}: "
+                    "a presence gate is made of pictures of one size, as the camera gives them"
+                )
+            # A copy is no second witness.
+            mark = hashlib.sha256(content).digest()
+            found.setdefault(mark, (file, presence.cells(squashed(image))))
+        progress.update("empty", done, len(files))
+    for line in unusable:
+        say(line)
+    if len(found) < presence.FEWEST:
+        raise PresenceError(
+            f"{folder}: {len(found)} different pictures of the empty place: at least {presence.FEWEST} are "
+            "needed, better 50, with everything on them that moves or flickers without a part"
+        )
+    empties = np.stack([cells for _, cells in found.values()])
+    departures = presence.left_out(empties)
+    if departures.max() > presence.ODD:
+        odd, _ = list(found.values())[int(departures.argmax())]
+        raise PresenceError(
+            f"{odd}: unlike all other pictures of the empty place: if it shows a part, take it out; "
+            "if it does not, add more pictures that are like it"
+        )
+    return presence.learned(empties, frame)
+
+
+def without_parts(gate: Presence) -> Presence:
+    """The gate, where no good part's image is at hand. Raises PresenceError when one might hide in it."""
+    if presence.room(gate) > presence.MOST_ROOM:
+        raise PresenceError(
+            f"the empty pictures differ so much that {presence.room(gate):.0f} grey levels would pass for "
+            "empty: look for parts in them, or give good images with --images to compare with"
+        )
+    return gate
+
+
+def beside_parts(gate: Presence, parts: Iterable[tuple[Path, Image]], fix: str) -> Presence:
+    """The gate, compared with squashed images of good parts, each with its file's name.
+
+    Raises PresenceError, ending with `fix`, when one looks empty, or nearly so.
+    """
+    at_work = Gate(gate)
+    departures: list[float] = []
+    alike: list[Path] = []
+    for file, picture in parts:
+        departures.append(at_work.departure(picture))
+        if not departures[-1] > presence.PARTS_APART:
+            alike.append(file)
+    if alike:
+        raise PresenceError(
+            f"{len(alike)} of {len(departures)} images of good parts look empty, or nearly so: "
+            f"{alike[0]}{', ...' if len(alike) > 1 else ''}: {fix}"
+        )
+    if departures and math.isinf(min(departures)):
+        raise PresenceError(
+            "of the empty pictures and the images of good parts one are in colour and the others mono: "
+            "collect both from the same camera"
+        )
+    return presence.beside_parts(gate, departures)
