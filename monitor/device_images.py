@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monitor.images import SCALE, SHIFT, Image, Size
+from monitor.images import HALVED_FROM, SCALE, SHIFT, Image, Size
 
 _COEFFICIENT_BITS = 11
 """OpenCV's bilinear weights of 8-bit pixels are whole numbers of so many bits."""
@@ -28,7 +28,8 @@ class Preparation:
     def __init__(self, shape: Size, size: Size, device: torch.device) -> None:
         (rows, columns), (height, width) = shape, size
         self._blocks: list[Size] = []
-        while rows >= 4 * height and columns >= 4 * width and rows % 2 == 0 and columns % 2 == 0:
+        least = HALVED_FROM * height, HALVED_FROM * width
+        while rows >= least[0] and columns >= least[1] and rows % 2 == 0 and columns % 2 == 0:
             rows, columns = rows // 2, columns // 2
             self._blocks.append((2, 2))
         self._shares: tuple[Tensor, Tensor] | None = None

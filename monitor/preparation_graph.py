@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx
 import onnx.parser
 
-from monitor.images import DEVIATION, MEAN
+from monitor.images import DEVIATION, HALVED_FROM, MEAN
 
 OPSET = 18
 IMAGE = "image"
@@ -20,7 +20,7 @@ _HALVINGS = 16
 """More than any frame has: each is at most 65,536 times the network's input."""
 
 _HALVED = """
-  fits_{turn} = GreaterOrEqual(shape_{turn}, four_targets)
+  fits_{turn} = GreaterOrEqual(shape_{turn}, halved_targets)
   rest_{turn} = Mod(shape_{turn}, two)
   even_{turn} = Equal(rest_{turn}, zero)
   both_{turn} = And(fits_{turn}, even_{turn})
@@ -88,7 +88,7 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
   quarter = Constant<value_float = 0.25>()
   two_levels = Constant<value_float = 2.0>()
   two_targets = Constant<value_ints = [{two_rows}, {two_columns}]>()
-  four_targets = Constant<value_ints = [{four_rows}, {four_columns}]>()
+  halved_targets = Constant<value_ints = [{halved_rows}, {halved_columns}]>()
   most = Constant<value_int = {most}>()
   rows_index = Constant<value_int = 0>()
   columns_index = Constant<value_int = 1>()
@@ -170,8 +170,8 @@ def preparation(rows: int, columns: int) -> onnx.ModelProto:
         columns=columns,
         two_rows=2 * rows,
         two_columns=2 * columns,
-        four_rows=4 * rows,
-        four_columns=4 * columns,
+        halved_rows=HALVED_FROM * rows,
+        halved_columns=HALVED_FROM * columns,
         most=_HALVINGS,
         before=_HALVED.format(turn="before", found="begin"),
         after=_HALVED.format(turn="after", found="again"),
