@@ -79,7 +79,7 @@ class Door:
         """A form counts only from this very page: by what the browser says, and by the session's token."""
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
         foreign = site not in (None, "same-origin")
-        if foreign or (origin is not None and urlsplit(origin).netloc != request.host):
+        if foreign or (origin is not None and _host(origin) != request.host):
             abort(HTTPStatus.FORBIDDEN, "Refused: the form came from another site.")
         if not self._sessions.is_token(g.session, request.form.get("token", "")):
             abort(HTTPStatus.FORBIDDEN, "Refused: the form is too old. Load the page again.")
@@ -151,7 +151,18 @@ class Door:
 
 def _local(target: str) -> str:
     """A path on this page, whatever was asked for: `//host` and `/\\host` lead elsewhere."""
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return "/"
     if not target.startswith("/") or target[1:2] in ("/", "\\") or parts.scheme or parts.netloc:
         return "/"
     return target if target.isprintable() else "/"
+
+
+def _host(origin: str) -> str:
+    """Empty, and so nobody's, where it can't be read."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -256,6 +258,18 @@ def test_a_malformed_or_oversized_request_is_refused_and_the_page_goes_on(
         status = int(connection.recv(4096).split()[1])
     assert 400 <= status < 500
     assert page.get("/")[0].status == 200
+
+
+@pytest.mark.parametrize("target", ["//[", "//evil.example/", "/\\evil.example", "http://[", "x", "/\n"])
+def test_signing_in_leads_to_this_page_and_nowhere_else(page: Page, target: str) -> None:
+    answer, content = page.get(f"/login?next={quote(target, safe='')}")
+    assert answer.status == 200
+    assert re.findall(r'name="next" value="([^"]*)"', content.decode())[-1] == "/"
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "null", "", "http://evil.example"])
+def test_a_form_of_no_known_origin_is_refused(page: Page, origin: str) -> None:
+    assert page.post("/name", "by=x", {"Origin": origin})[0].status == 403
 
 
 def test_a_form_from_another_site_changes_nothing(data: tuple[Path, list[Key]], page: Page, tab: Tab) -> None:
