@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,36 @@ def test_install_twice_bring_up_to_date_and_remove(carried: Path, tmp_path: Path
     assert {file: file.read_text() for file in mine} == mine
     install(newer, "--root", root, "--uninstall", "--purge")
     assert {path for path in root.rglob("*") if path.is_file()} == {drop_in}
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_network_installs_from_the_folder_that_was_carried_to_it(
+    carried: Path, tmp_path: Path
+) -> None:
+    """Torch and the others are lent; what the machine lacks comes from the folder of wheels."""
+    cut_off = ("unshare", "--net")
+    if subprocess.run([*cut_off, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespace to be had here: that takes root")
+    folder = tmp_path / "carried"
+    shutil.copytree(carried, folder)
+    bundle.wheel_of("paho-mqtt", folder / "wheels")
+    lent = bundle.without("paho-mqtt", tmp_path / "lent")
+    root = tmp_path / "root"
+    # Only the loopback device is there, and that is down.
+    script = 'test "$(grep -c : /proc/net/dev)" = 1; exec bash "$@"'
+    options = ("--root", root, "--wheels", folder / "wheels", "--packages", lent)
+    done = subprocess.run(
+        [*cut_off, "bash", "-ec", script, "sh", folder / INSTALL, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    own = root / "opt/line-monitor/venv/lib"
+    assert [path.parent.name for path in own.rglob("paho/__init__.py")] == ["paho"]
+    assert version(root) == metadata.version("line-monitor")
 
 
 def test_a_program_that_can_not_be_installed_leaves_the_old_one_in_force(
