@@ -60,8 +60,11 @@ class Door:
         app.context_processor(self._shown)
 
     def _check(self) -> AnyResponse | None:
-        if is_local(self._settings.host) and not is_local_name(request.host):
-            abort(HTTPStatus.MISDIRECTED_REQUEST, "This page answers to localhost and 127.0.0.1 only.")
+        host = self._settings.host
+        if is_local(host) and not is_local_name(request.host, host):
+            abort(
+                HTTPStatus.MISDIRECTED_REQUEST, f"This page answers to localhost, 127.0.0.1 and {host} only."
+            )
         session = self._sessions.read(request.cookies.get(COOKIE, ""))
         if session is None or (session.known and self._hash is None):
             self._begin(known=False, by="")

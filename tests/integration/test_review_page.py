@@ -260,6 +260,13 @@ def test_a_malformed_or_oversized_request_is_refused_and_the_page_goes_on(
     assert page.get("/")[0].status == 200
 
 
+def test_any_address_of_this_machine_serves_the_page(tmp_path: Path) -> None:
+    with Page(tmp_path / "data", host="127.0.0.2") as page:
+        assert page.get("/")[0].status == 200
+        assert page.get("/", {"Host": f"localhost:{page.port}"})[0].status == 200
+        assert page.get("/", {"Host": "evil.example"})[0].status == 421
+
+
 @pytest.mark.parametrize("target", ["//[", "//evil.example/", "/\\evil.example", "http://[", "x", "/\n"])
 def test_signing_in_leads_to_this_page_and_nowhere_else(page: Page, target: str) -> None:
     answer, content = page.get(f"/login?next={quote(target, safe='')}")
