@@ -168,13 +168,23 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         assert int(rows[1][3]) < 3
         assert "the promise holds on" in tab.inner_text("main")
         assert Recipe.load(recipe).sha == before.sha
+        tab.goto(address(page, keys[0]))
+        tab.keyboard.press("o")
+        await_page(tab, "#label-overkill[aria-pressed=true]")
+        tab.goto(f"{page.address}/recalibrate/plate")
+        assert "Labels have changed since: make it again" in tab.inner_text("#old")
+        assert tab.get_by_role("button", name="Accept the new threshold").count() == 0
+        tab.get_by_role("button", name="Show the effect").click()
+        await_page(tab, "#effects")
+        assert tab.locator("#old").count() == 0
+        assert tab.locator("#effects tr.overkill td").nth(1).inner_text() == "4"
         tab.get_by_role("button", name="Accept the new threshold").click()
         await_page(tab, "[role=status]")
         assert "Accepted" in tab.inner_text("[role=status]")
         tab.goto("about:blank")
     after = Recipe.load(recipe).document.calibration["torch-f32"]
     assert after.threshold > before.document.calibration["torch-f32"].threshold
-    assert len(after.added) == 3
+    assert len(after.added) == 4
 
 
 def test_help_is_one_touch_away_on_every_page_and_its_links_lead_somewhere(
