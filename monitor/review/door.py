@@ -26,7 +26,6 @@ from monitor.review.access import (
 )
 from monitor.settings import ReviewSettings
 
-COOKIE = "line-monitor"
 _OPEN = frozenset({"login", "enter", "static", "alive"})
 """What needs no password."""
 _HEADERS = {
@@ -47,6 +46,8 @@ class Door:
 
     def __init__(self, app: Flask, settings: ReviewSettings, sessions: Sessions, guesses: Guesses) -> None:
         self._settings, self._sessions, self._guesses = settings, sessions, guesses
+        # Browsers keep one jar for all ports of a host: several lines on one machine, each with its own page.
+        self._cookie = f"line-monitor-{settings.port}"
         self._hash = settings.password_hash.get_secret_value() if settings.password_hash else None
         # Each try takes 32 MB and a tenth of a second: one at a time.
         self._trying = threading.Lock()
@@ -65,7 +66,7 @@ class Door:
             abort(
                 HTTPStatus.MISDIRECTED_REQUEST, f"This page answers to localhost, 127.0.0.1 and {host} only."
             )
-        session = self._sessions.read(request.cookies.get(COOKIE, ""))
+        session = self._sessions.read(request.cookies.get(self._cookie, ""))
         if session is None or (session.known and self._hash is None):
             self._begin(known=False, by="")
         else:
@@ -100,7 +101,7 @@ class Door:
         response.headers.setdefault("Cache-Control", "no-store")
         if (cookie := g.get("cookie")) is not None:
             response.set_cookie(
-                COOKIE, cookie, max_age=int(SESSION_S), httponly=True, samesite="Lax", path="/"
+                self._cookie, cookie, max_age=int(SESSION_S), httponly=True, samesite="Lax", path="/"
             )
         return response
 

@@ -123,6 +123,19 @@ def test_browse_filter_and_label_by_keyboard(data: tuple[Path, list[Key]], page:
     assert tab.locator("#newer, #older").count() == 0
 
 
+def test_two_lines_on_one_machine_know_their_visitors_apart(page: Page, tmp_path: Path, tab: Tab) -> None:
+    with Page(tmp_path / "data") as other:
+        for address_, name in ((page.address, "anna"), (other.address, "bert")):
+            tab.goto(address_)
+            tab.locator("[name=by]").fill(name)
+            tab.get_by_role("button", name="Set").click()
+            await_page(tab, f"[name=by][value={name}]")
+        for address_, name in ((page.address, "anna"), (other.address, "bert")):
+            tab.goto(address_)
+            assert tab.locator("[name=by]").input_value() == name
+        tab.goto("about:blank")
+
+
 def test_the_slider_lays_the_heatmap_over_the_frame(
     data: tuple[Path, list[Key]], page: Page, tab: Tab
 ) -> None:
