@@ -24,8 +24,6 @@ tree=$(dirname "$here")
 
 fail() { say "install.sh: $*"; exit 1; }
 
-new_enough() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-
 root='' wheels='' extras='' packages='' uninstall='' purge=''
 while [ $# -gt 0 ]; do
     case $1 in

@@ -176,6 +176,20 @@ def test_wrong_usage_is_one_line_with_the_fix_and_changes_nothing(
     assert not [path for path in root.rglob("*") if path.is_file()]
 
 
+def test_a_bundle_is_made_with_the_python_that_was_named_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    result = subprocess.run(
+        ["bash", bundle.ROOT / "deploy/bundle.sh", target, "--own-only", "--python", "/nonexistent"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert result.returncode == 1
+    assert result.stderr == "bundle.sh: /nonexistent is no Python 3.11 or newer with venv\n"
+    assert not target.exists()
+
+
 def test_the_shipped_unit_is_hardened() -> None:
     unit = bundle.ROOT / "deploy/line-monitor.service"
     said = subprocess.run(
