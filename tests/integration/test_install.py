@@ -176,6 +176,27 @@ def test_wrong_usage_is_one_line_with_the_fix_and_changes_nothing(
     assert not [path for path in root.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize(
+    "root", ["/", "//", "/../", "a folder", "quote'd", "tab\there", "dollar$HOME", "a;b", "a#b", "ü"]
+)
+def test_a_root_that_can_not_be_one_is_refused_before_anything_is_written(root: str, tmp_path: Path) -> None:
+    # Should it not be refused, nothing of this machine is to be written either.
+    frozen = ("unshare", "--mount", "bash", "-ec", 'mount -o remount,bind,ro /; exec "$@"', "sh")
+    if subprocess.run([*frozen, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespace to be had here: that takes root")
+    result = subprocess.run(
+        [*frozen, "bash", bundle.ROOT / INSTALL, "--root", root, "--packages", bundle.PACKAGES],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 1
+    assert re.fullmatch(r"install\.sh: --root /.*: (leave it out|name a folder of).*\n", result.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bundle_is_made_with_the_python_that_was_named_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "bundle"
     result = subprocess.run(
