@@ -28,7 +28,7 @@ from monitor.settings import ReviewSettings
 
 _OPEN = frozenset({"login", "enter", "static", "alive"})
 """What needs no password."""
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -39,6 +39,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+"""On every answer, whoever gives it."""
 
 
 class Door:
@@ -96,7 +97,7 @@ class Door:
         g.session = fresh
 
     def _finish(self, response: Response) -> Response:
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
         if (cookie := g.get("cookie")) is not None:

@@ -156,6 +156,29 @@ def test_the_slider_lays_the_heatmap_over_the_frame(
     assert heatmap.evaluate("image => image.style.opacity") == "0.6"
 
 
+@pytest.mark.parametrize("width", [1280, 800])
+def test_a_glove_takes_hold_of_the_slider_wherever_its_thumb_is_touched(
+    data: tuple[Path, list[Key]], page: Page, tab: Tab, width: int
+) -> None:
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.goto(address(page, data[1][0]))
+    slider = tab.locator("#blend")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    # Beside the thumb, the bar would jump to where it is touched.
+    for dx, dy in ((-19, 0), (19, 0), (0, -19), (0, 19)):
+        tab.mouse.move(x + dx, y + dy)
+        tab.mouse.down()
+        assert slider.input_value() == "50"
+        tab.mouse.up()
+    tab.mouse.move(x + 40, y)
+    tab.mouse.down()
+    tab.mouse.up()
+    assert int(slider.input_value()) > 50
+
+
 def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_path: Path, tab: Tab) -> None:
     keys = write_snapshots(tmp_path / "data", 6)
     recipe = tmp_path / "data/recipes/plate"
@@ -278,8 +301,10 @@ def test_a_malformed_or_oversized_request_is_refused_and_the_page_goes_on(
 ) -> None:
     with socket.create_connection(("127.0.0.1", page.port), 10) as connection:
         connection.sendall(request_)
-        status = int(connection.recv(4096).split()[1])
-    assert 400 <= status < 500
+        answer = connection.recv(4096)
+    assert 400 <= int(answer.split()[1]) < 500
+    for header in (b"Content-Security-Policy: default-src 'none'", b"X-Content-Type-Options: nosniff"):
+        assert answer.count(header) == 1
     assert page.get("/")[0].status == 200
 
 
