@@ -18,12 +18,20 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tree=$(dirname "$here")
 . "$here/venv.sh"
 
+fail() { say "bundle.sh: $*"; exit 1; }
+
 target='' extras='' own_only=''
 while [ $# -gt 0 ]; do
     case $1 in
         --extras | --python)
             if [ -z "${2:-}" ]; then say "bundle.sh: $1 needs a value"; usage >&2; exit 2; fi
-            if [ "$1" = --extras ]; then extras=$2; else PYTHON=$2; fi
+            case $1 in
+                --extras) extras=$2 ;;
+                --python)
+                    PYTHON=$2
+                    new_enough "$PYTHON" || fail "$PYTHON is no Python 3.11 or newer with venv"
+                    ;;
+            esac
             shift 2
             ;;
         --own-only) own_only=--no-deps; shift ;;
@@ -36,8 +44,7 @@ if [ -z "$target" ]; then usage >&2; exit 2; fi
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
 if [ -n "$(ls -A "$target")" ]; then
-    say "bundle.sh: $target is not empty: name a new folder, so that no old wheel is carried along"
-    exit 1
+    fail "$target is not empty: name a new folder, so that no old wheel is carried along"
 fi
 
 python=$(find_python)

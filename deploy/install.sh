@@ -24,8 +24,6 @@ tree=$(dirname "$here")
 
 fail() { say "install.sh: $*"; exit 1; }
 
-new_enough() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-
 root='' wheels='' extras='' packages='' uninstall='' purge=''
 while [ $# -gt 0 ]; do
     case $1 in
@@ -53,9 +51,13 @@ if [ -n "$purge" ] && [ -z "$uninstall" ]; then
     say "install.sh: --purge goes with --uninstall"; exit 2
 fi
 if [ -n "$root" ]; then
+    root=$(realpath -m -- "$root")
+    [ "$root" != / ] || fail "--root /: leave it out to install on this machine itself"
+    # Paths stand in scripts, in a unit and in what sed replaces.
+    case $root in
+        *[!A-Za-z0-9._/-]*) fail "--root $root: name a folder of letters, digits, dots, - and _ only" ;;
+    esac
     mkdir -p "$root" || fail "can't make $root: name a folder that you may write to"
-    root=$(cd "$root" && pwd)
-    root=${root%/}
 elif [ "$(id -u)" != 0 ]; then
     fail "this changes the machine and needs root: sudo bash deploy/install.sh, or --root DIR to try it in a folder"
 fi

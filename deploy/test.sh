@@ -12,6 +12,7 @@ packages=(
     curl openssl                                              # as the handbook says
     systemd procps                                            # the unit, verified and run
     chromium                                                  # the review page, as operators see it
+    prometheus                                                # promtool, which reads the alerts as it will
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
 )
 

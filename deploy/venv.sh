@@ -3,11 +3,13 @@
 
 say() { printf '%s\n' "$*" >&2; }
 
+new_enough() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
 # The first Python that is new enough and can make a virtual environment.
 find_python() {
     local candidate
     for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if new_enough "$candidate"; then
             printf '%s\n' "$candidate"
             return 0
         fi

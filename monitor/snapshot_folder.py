@@ -296,7 +296,7 @@ class SnapshotFolder:
             if known.labelled is None or known.json_mtime_ns != mtime_ns:
                 known.labelled = bool(json.loads(file.read_bytes()).get("labels"))
                 known.json_mtime_ns = mtime_ns
-        except (FileNotFoundError, ValueError, AttributeError):
+        except (FileNotFoundError, ValueError, AttributeError, RecursionError):
             # No JSON, or none that says anything: nobody has labelled this set.
             known.labelled = False
         except OSError:

@@ -89,9 +89,13 @@ def refusal(settings: ReviewSettings) -> str | None:
     return None
 
 
-def is_local_name(host_header: str) -> bool:
-    """Whether a Host header names this machine: any other may be a foreign page's name for it."""
-    return re.sub(r":\d{1,5}$", "", host_header.lower()) in _LOCAL_NAMES
+def is_local_name(host_header: str, bound: str) -> bool:
+    """Whether a Host header names this machine: any other may be a foreign page's name for it.
+
+    `bound` is the local address that the page is served on.
+    """
+    own = f"[{bound}]" if ":" in bound else bound
+    return re.sub(r":\d{1,5}$", "", host_header.lower()) in {*_LOCAL_NAMES, own.lower()}
 
 
 @dataclass(frozen=True, slots=True)

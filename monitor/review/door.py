@@ -26,10 +26,9 @@ from monitor.review.access import (
 )
 from monitor.settings import ReviewSettings
 
-COOKIE = "line-monitor"
 _OPEN = frozenset({"login", "enter", "static", "alive"})
 """What needs no password."""
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -40,6 +39,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+"""On every answer, whoever gives it."""
 
 
 class Door:
@@ -47,6 +47,8 @@ class Door:
 
     def __init__(self, app: Flask, settings: ReviewSettings, sessions: Sessions, guesses: Guesses) -> None:
         self._settings, self._sessions, self._guesses = settings, sessions, guesses
+        # Browsers keep one jar for all ports of a host: several lines on one machine, each with its own page.
+        self._cookie = f"line-monitor-{settings.port}"
         self._hash = settings.password_hash.get_secret_value() if settings.password_hash else None
         # Each try takes 32 MB and a tenth of a second: one at a time.
         self._trying = threading.Lock()
@@ -60,9 +62,12 @@ class Door:
         app.context_processor(self._shown)
 
     def _check(self) -> AnyResponse | None:
-        if is_local(self._settings.host) and not is_local_name(request.host):
-            abort(HTTPStatus.MISDIRECTED_REQUEST, "This page answers to localhost and 127.0.0.1 only.")
-        session = self._sessions.read(request.cookies.get(COOKIE, ""))
+        host = self._settings.host
+        if is_local(host) and not is_local_name(request.host, host):
+            abort(
+                HTTPStatus.MISDIRECTED_REQUEST, f"This page answers to localhost, 127.0.0.1 and {host} only."
+            )
+        session = self._sessions.read(request.cookies.get(self._cookie, ""))
         if session is None or (session.known and self._hash is None):
             self._begin(known=False, by="")
         else:
@@ -79,7 +84,7 @@ class Door:
         """A form counts only from this very page: by what the browser says, and by the session's token."""
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
         foreign = site not in (None, "same-origin")
-        if foreign or (origin is not None and urlsplit(origin).netloc != request.host):
+        if foreign or (origin is not None and _host(origin) != request.host):
             abort(HTTPStatus.FORBIDDEN, "Refused: the form came from another site.")
         if not self._sessions.is_token(g.session, request.form.get("token", "")):
             abort(HTTPStatus.FORBIDDEN, "Refused: the form is too old. Load the page again.")
@@ -92,12 +97,12 @@ class Door:
         g.session = fresh
 
     def _finish(self, response: Response) -> Response:
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
         if (cookie := g.get("cookie")) is not None:
             response.set_cookie(
-                COOKIE, cookie, max_age=int(SESSION_S), httponly=True, samesite="Lax", path="/"
+                self._cookie, cookie, max_age=int(SESSION_S), httponly=True, samesite="Lax", path="/"
             )
         return response
 
@@ -151,7 +156,18 @@ class Door:
 
 def _local(target: str) -> str:
     """A path on this page, whatever was asked for: `//host` and `/\\host` lead elsewhere."""
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return "/"
     if not target.startswith("/") or target[1:2] in ("/", "\\") or parts.scheme or parts.netloc:
         return "/"
     return target if target.isprintable() else "/"
+
+
+def _host(origin: str) -> str:
+    """Empty, and so nobody's, where it can't be read."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""

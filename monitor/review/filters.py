@@ -16,7 +16,8 @@ NOBODY = "none"
 """The label of a snapshot that nobody has labelled."""
 ANY = "any"
 """Any label."""
-_NUMBER = re.compile(r"\d{1,12}(\.\d{1,12})?(e[+-]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"(\d{1,20}([.,]\d{0,24})?|[.,]\d{1,24})(e[+-]?\d{1,3})?", re.ASCII)
+"""As people write them, with a comma too, and all that `repr` writes."""
 
 
 class BadFilter(Exception):
@@ -55,7 +56,7 @@ class Filters:
         for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default and value not in ("", None):
-                found[field.name] = f"{value:g}" if isinstance(value, float) else str(value)
+                found[field.name] = _written(value) if isinstance(value, float) else str(value)
         return found
 
     def matches_name(self, key: Key, score: float) -> bool:
@@ -121,6 +122,14 @@ def _number(name: str, query: Mapping[str, str]) -> float | None:
     value = query.get(name, "").strip()
     if not value:
         return None
-    if not _NUMBER.fullmatch(value) or not math.isfinite(float(value)):
+    if not _NUMBER.fullmatch(value):
         raise BadFilter(f"{name}: not a score")
-    return float(value)
+    number = float(value.replace(",", "."))
+    if not math.isfinite(number):
+        raise BadFilter(f"{name}: not a score")
+    return number
+
+
+def _written(number: float) -> str:
+    # To the last digit: a limit that is rounded on the way leaves out the part that it was taken from.
+    return repr(number).removesuffix(".0")

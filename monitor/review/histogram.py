@@ -13,6 +13,7 @@ from dataclasses import dataclass
 BINS = 60
 WIDTH, ROW_HEIGHT = 900, 130
 LEFT, TOP, GAP, BOTTOM = 20, 62, 46, 34
+FEWEST_TICKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,24 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """`base` is what its bars stand on, `top` the baseline of the words over them."""
+
+    base: float
+    top: float
+    title: str
+    tallest: int
+    """Parts in its tallest column, which is as high as the row."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
     """Pixels of an SVG of `width` by `height`."""
 
     width: int
     height: int
     bars: tuple[Bar, ...]
-    bases: tuple[float, ...]
-    """Where each row stands."""
-    titles: tuple[tuple[float, str], ...]
+    rows: tuple[Row, ...]
     ticks: tuple[Tick, ...]
     limits: tuple[Tick, ...]
 
@@ -60,19 +70,20 @@ def plot(rows: Mapping[str, Mapping[str, Sequence[float]]], limits: Mapping[str,
         return None
     low, high = _range([*every, *marks.values()])
     bars: list[Bar] = []
-    bases, titles = [], []
+    drawn: list[Row] = []
     for place, (title, kinds) in enumerate(kept.items()):
         base = TOP + GAP * place + ROW_HEIGHT * (place + 1)
-        bases.append(float(base))
-        titles.append((float(base - ROW_HEIGHT - 6), title))
-        bars += _row(kinds, base, low, high)
-    ticks = tuple(Tick(_x(value, low, high), f"{value:g}") for value in _decades(low, high))
+        its, tallest = _row(kinds, base, low, high)
+        bars += its
+        drawn.append(Row(base, base - ROW_HEIGHT - 6, title, tallest))
+    ticks = tuple(Tick(_x(value, low, high), f"{value:g}") for value in _ticks(low, high))
     lines = tuple(Tick(_x(value, low, high), words) for words, value in marks.items())
-    height = int(bases[-1]) + BOTTOM
-    return Plot(WIDTH + 2 * LEFT, height, tuple(bars), tuple(bases), tuple(titles), ticks, lines)
+    height = int(drawn[-1].base) + BOTTOM
+    return Plot(WIDTH + 2 * LEFT, height, tuple(bars), tuple(drawn), ticks, lines)
 
 
-def _row(kinds: Mapping[str, Sequence[float]], base: float, low: float, high: float) -> list[Bar]:
+def _row(kinds: Mapping[str, Sequence[float]], base: float, low: float, high: float) -> tuple[list[Bar], int]:
+    """Its bars, and the parts of its tallest column."""
     counts = {kind: [0] * BINS for kind in kinds}
     for kind, scores in kinds.items():
         for score in scores:
@@ -89,7 +100,7 @@ def _row(kinds: Mapping[str, Sequence[float]], base: float, low: float, high: fl
             edges = f"{_edge(place, low, high):.3g} to {_edge(place + 1, low, high):.3g}"
             title = f"{column[place]} {kind}, score {edges}"
             bars.append(Bar(LEFT + WIDTH * place / BINS, y, WIDTH / BINS - 1, height, kind, title))
-    return bars
+    return bars, tallest
 
 
 def _is_shown(score: float) -> bool:
@@ -113,6 +124,19 @@ def _bin(score: float, low: float, high: float) -> int:
 def _edge(place: int, low: float, high: float) -> float:
     edge: float = 10 ** (low + (high - low) * place / BINS)
     return edge
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values inside: some of each decade; where those are few, about five at equal steps."""
+    decades = _decades(low, high)
+    if len(decades) >= FEWEST_TICKS:
+        return decades
+    least, most = 10**low, 10**high
+    span = most - least
+    power = math.floor(math.log10(span))
+    steps = [digit * 10.0**exponent for exponent in (power - 1, power) for digit in (1, 2, 2.5, 5)]
+    step = min(steps, key=lambda candidate: abs(span / candidate - 5))
+    return [step * n for n in range(math.ceil(least / step), math.floor(most / step) + 1)]
 
 
 def _decades(low: float, high: float) -> list[float]:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from itertools import chain
 
 from monitor.review.filters import Filters, Place
-from monitor.review.labels import About
+from monitor.review.labels import UNKNOWN, About
 from monitor.review.snapshot_files import CAMERA, DAY, STEM, Key, SnapshotFiles
 
 FOLLOW_EVERY_S = 1.5
@@ -44,6 +44,8 @@ class Entry:
     about: About | None = None
     mtime_ns: int = 0
     """Of the `.json` that `about` was read from."""
+    is_left_out: bool = False
+    """It was said that it can't be read."""
     score: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +91,7 @@ class Index:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="index", daemon=True)
         self._trouble = ""
+        self._log = logging.getLogger(__name__)
         self.complete = False
         """Whether every name is known."""
         self.unread = 0
@@ -108,7 +111,6 @@ class Index:
         self._stopping.set()
 
     def _follow(self) -> None:
-        log = logging.getLogger(__name__)
         while not self._stopping.is_set():
             try:
                 self.step(self._rest)
@@ -117,7 +119,10 @@ class Index:
             else:
                 trouble = ""
             if trouble != self._trouble:
-                log.error("%s", trouble) if trouble else log.info("snapshots can be read again")
+                if trouble:
+                    self._log.error("%s", trouble)
+                else:
+                    self._log.info("snapshots can be read again")
                 self._trouble = trouble
             self._stopping.wait(FOLLOW_EVERY_S)
 
@@ -216,7 +221,7 @@ class Index:
             mtime_ns = file.lstat().st_mtime_ns
         except OSError:
             mtime_ns = 0
-        read = self._files.about(entry.key)
+        read = self._read(entry)
         shared = About(
             sys.intern(read.recipe), sys.intern(read.verdict), read.threshold, read.score, read.said
         )
@@ -224,6 +229,18 @@ class Index:
         if known is not None and known != shared:
             self._changed()
         return shared
+
+    def _read(self, entry: Entry) -> About:
+        try:
+            return self._files.about(entry.key)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 - said once for each snapshot
+            # Whatever is wrong with one snapshot, all the others are to be seen.
+            if not entry.is_left_out:
+                entry.is_left_out = True
+                self._log.exception("snapshot %s can't be read: left out", entry.key.path)
+            return UNKNOWN
 
     def find(self, key: Key) -> Entry:
         """The snapshot of that name; one that the thread has not seen yet too."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,7 @@ MOST_KEPT = 20
 """Labels a snapshot remembers; the oldest go."""
 MOST_BYTES = 65_536
 """A larger `.json` is none of ours."""
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class Label(StrEnum):
@@ -66,7 +68,10 @@ UNKNOWN = About("", "", None, None, None)
 
 def decoded(content: bytes) -> dict[str, Any]:
     """A `.json`'s object. Raises ValueError when it is none."""
-    document = json.loads(content)
+    try:
+        document = json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
     return document
@@ -97,7 +102,11 @@ def labelled(document: Mapping[str, Any], said: Said | None) -> dict[str, Any]:
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode()
+    """Raises ValueError for what could not be read again."""
+    try:
+        return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def _said(entry: object) -> Said | None:
@@ -110,10 +119,15 @@ def _said(entry: object) -> Said | None:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    # JSON can hold half a character, which no page can be written with.
+    return value if isinstance(value, str) and not _HALF.search(value) else ""
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -98,6 +98,8 @@ class Job:
     """One recipe's recalibration, from the button to the answer."""
 
     recipe: str
+    labelled: frozenset[tuple[Key, Label]]
+    """What people had said when it was begun."""
     state: State = State.WORKING
     done: int = 0
     total: int = 0
@@ -121,20 +123,25 @@ class Recalibration:
             if self.job is not None and self.job.state is State.WORKING:
                 raise RecalibrationError(f"recipe {self.job.recipe} is being worked on: wait for that")
             self._count += 1
-            job = self.job = Job(recipe, total=len(labelled), id=str(self._count))
+            job = self.job = Job(recipe, frozenset(labelled), total=len(labelled), id=str(self._count))
         threading.Thread(
             target=self._work, args=(job, tuple(labelled)), name="recalibration", daemon=True
         ).start()
         return job
 
-    def accept(self, id_: str) -> Job:
-        """Commits the proposal that the person has seen. Raises RecalibrationError."""
+    def accept(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> Job:
+        """Commits the proposal that the person has seen. Raises RecalibrationError.
+
+        `labelled` is what people say now: from other labels than those it would be another proposal.
+        """
         from monitor.recipe import Recipe, RecipeError
 
         with self._lock:
             job = self.job
             if job is None or job.id != id_ or job.state is not State.READY or job.proposal is None:
                 raise RecalibrationError("this proposal is no longer there: make it again")
+            if job.labelled != frozenset(labelled):
+                raise RecalibrationError("labels have changed since: make it again")
             try:
                 if Recipe.load(self._recipes / job.recipe).sha != job.proposal.sha:
                     raise RecalibrationError(

@@ -15,10 +15,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from waitress.channel import HTTPChannel
 from waitress.server import create_server
+from waitress.task import ErrorTask
 
 from monitor.review.access import is_local, refusal
 from monitor.review.application import MOST_BODY, build
+from monitor.review.door import HEADERS
 from monitor.review.patience import Patience
 from monitor.settings import Settings
 from monitor.worker import Worker
@@ -35,6 +38,18 @@ _PROMISE_S = 30.0
 
 class ReviewError(Exception):
     """The page can't be served; one line says why and the fix."""
+
+
+class _Refusal(ErrorTask):  # type: ignore[misc]
+    """The server's own answer to a request that is none, or too large: the page is not asked."""
+
+    def execute(self) -> None:
+        self.response_headers.extend([*HEADERS.items(), ("Cache-Control", "no-store")])
+        super().execute()
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    error_task_class = _Refusal
 
 
 class Server:
@@ -72,6 +87,10 @@ class Server:
                 f"review page: can't listen on {host} port {port}: {reason}; "
                 "set review.host and review.port to what is free, or port = 0"
             ) from None
+        # A name may stand for several addresses: each has a listener, and no connection is there yet.
+        for each in connections.values():
+            if hasattr(each, "channel_class"):
+                each.channel_class = _Channel
         self.port: int = getattr(self._server, "effective_port", port)
         self.host = host
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,14 +75,21 @@ class SnapshotFiles:
 
     def read(self, key: Key, suffix: str, most: int = _MOST_PICTURE_BYTES) -> bytes:
         """The bytes of one of its files. Raises NoSuchSnapshot when it isn't there or too large to be one."""
+        place = self._folder(key) / f"{key.stem}{suffix}"
         try:
-            handle = os.open(
-                self._folder(key) / f"{key.stem}{suffix}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            )
+            # A pipe of that name would keep its reader waiting for ever.
+            handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             raise NoSuchSnapshot from None
-        with os.fdopen(handle, "rb") as file:
-            content = file.read(most + 1)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise NoSuchSnapshot
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                content = file.read(most + 1)
+        except OSError:
+            raise NoSuchSnapshot from None
+        finally:
+            os.close(handle)
         if len(content) > most:
             raise NoSuchSnapshot
         return content

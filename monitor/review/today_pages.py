@@ -134,6 +134,7 @@ class TodayPages:
             other, job = job.recipe if job.state is State.WORKING else "", None
         else:
             other = ""
+        is_old = job is not None and job.labelled != frozenset(self._labelled(recipe))
         waiting = self._index.count(Filters(recipe=recipe, label=NOBODY))
         picture = None
         if job is not None and job.proposal is not None:
@@ -154,6 +155,7 @@ class TodayPages:
             "recalibrate.html",
             recipe=recipe,
             job=job,
+            is_old=is_old,
             states=State,
             waiting=waiting,
             other=other,
@@ -172,7 +174,7 @@ class TodayPages:
     def _accept(self, recipe: str) -> AnyResponse:
         self._check(recipe)
         try:
-            job = self._recalibration.accept(request.form.get("job", ""))
+            job = self._recalibration.accept(request.form.get("job", ""), self._labelled(recipe))
         except RecalibrationError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         if job.proposal is not None:

@@ -24,7 +24,7 @@ from monitor.settings import Settings, load
 from monitor.worker import roll
 from tests.real import bundle, handbook, parts_folder
 from tests.real.mosquitto import free_port
-from tests.real.service import UNIT, Service, wait_for
+from tests.real.service import PACKAGES, UNIT, Service, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 DEPLOY = bundle.ROOT / "deploy"
@@ -336,7 +336,7 @@ def test_the_program_is_brought_up_to_date_as_written(installed: Service, tmp_pa
     newer = bundle.later(installed.carried, tmp_path / "newer", "9.9.9")
     session, since = installed.witness.status()["session"], time.monotonic()
     here = {
-        "install.sh": f"install.sh --packages {bundle.PACKAGES}",
+        "install.sh": f"install.sh --packages {PACKAGES}",
         "line.toml.new": "line.toml.new || test $? = 1",
     }
     said = installed.do(handbook.block("update", here), newer)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,36 @@ def test_install_twice_bring_up_to_date_and_remove(carried: Path, tmp_path: Path
     assert {path for path in root.rglob("*") if path.is_file()} == {drop_in}
 
 
+@pytest.mark.slow
+def test_a_machine_without_a_network_installs_from_the_folder_that_was_carried_to_it(
+    carried: Path, tmp_path: Path
+) -> None:
+    """Torch and the others are lent; what the machine lacks comes from the folder of wheels."""
+    cut_off = ("unshare", "--net")
+    if subprocess.run([*cut_off, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespace to be had here: that takes root")
+    folder = tmp_path / "carried"
+    shutil.copytree(carried, folder)
+    bundle.wheel_of("paho-mqtt", folder / "wheels")
+    lent = bundle.without("paho-mqtt", tmp_path / "lent")
+    root = tmp_path / "root"
+    # Only the loopback device is there, and that is down.
+    script = 'test "$(grep -c : /proc/net/dev)" = 1; exec bash "$@"'
+    options = ("--root", root, "--wheels", folder / "wheels", "--packages", lent)
+    done = subprocess.run(
+        [*cut_off, "bash", "-ec", script, "sh", folder / INSTALL, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    own = root / "opt/line-monitor/venv/lib"
+    assert [path.parent.name for path in own.rglob("paho/__init__.py")] == ["paho"]
+    assert version(root) == metadata.version("line-monitor")
+
+
 def test_a_program_that_can_not_be_installed_leaves_the_old_one_in_force(
     carried: Path, tmp_path: Path
 ) -> None:
@@ -142,6 +174,41 @@ def test_wrong_usage_is_one_line_with_the_fix_and_changes_nothing(
     assert len(told) == 1, result.stderr
     assert re.search(words, told[0])
     assert not [path for path in root.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "root", ["/", "//", "/../", "a folder", "quote'd", "tab\there", "dollar$HOME", "a;b", "a#b", "ü"]
+)
+def test_a_root_that_can_not_be_one_is_refused_before_anything_is_written(root: str, tmp_path: Path) -> None:
+    # Should it not be refused, nothing of this machine is to be written either.
+    frozen = ("unshare", "--mount", "bash", "-ec", 'mount -o remount,bind,ro /; exec "$@"', "sh")
+    if subprocess.run([*frozen, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespace to be had here: that takes root")
+    result = subprocess.run(
+        [*frozen, "bash", bundle.ROOT / INSTALL, "--root", root, "--packages", bundle.PACKAGES],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 1
+    assert re.fullmatch(r"install\.sh: --root /.*: (leave it out|name a folder of).*\n", result.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_made_with_the_python_that_was_named_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    result = subprocess.run(
+        ["bash", bundle.ROOT / "deploy/bundle.sh", target, "--own-only", "--python", "/nonexistent"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert result.returncode == 1
+    assert result.stderr == "bundle.sh: /nonexistent is no Python 3.11 or newer with venv\n"
+    assert not target.exists()
 
 
 def test_the_shipped_unit_is_hardened() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -121,6 +123,19 @@ def test_browse_filter_and_label_by_keyboard(data: tuple[Path, list[Key]], page:
     assert tab.locator("#newer, #older").count() == 0
 
 
+def test_two_lines_on_one_machine_know_their_visitors_apart(page: Page, tmp_path: Path, tab: Tab) -> None:
+    with Page(tmp_path / "data") as other:
+        for address_, name in ((page.address, "anna"), (other.address, "bert")):
+            tab.goto(address_)
+            tab.locator("[name=by]").fill(name)
+            tab.get_by_role("button", name="Set").click()
+            await_page(tab, f"[name=by][value={name}]")
+        for address_, name in ((page.address, "anna"), (other.address, "bert")):
+            tab.goto(address_)
+            assert tab.locator("[name=by]").input_value() == name
+        tab.goto("about:blank")
+
+
 def test_the_slider_lays_the_heatmap_over_the_frame(
     data: tuple[Path, list[Key]], page: Page, tab: Tab
 ) -> None:
@@ -139,6 +154,29 @@ def test_the_slider_lays_the_heatmap_over_the_frame(
     assert heatmap.evaluate("image => image.style.opacity") == "0"
     tab.keyboard.press(" ")
     assert heatmap.evaluate("image => image.style.opacity") == "0.6"
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_a_glove_takes_hold_of_the_slider_wherever_its_thumb_is_touched(
+    data: tuple[Path, list[Key]], page: Page, tab: Tab, width: int
+) -> None:
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.goto(address(page, data[1][0]))
+    slider = tab.locator("#blend")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    # Beside the thumb, the bar would jump to where it is touched.
+    for dx, dy in ((-19, 0), (19, 0), (0, -19), (0, 19)):
+        tab.mouse.move(x + dx, y + dy)
+        tab.mouse.down()
+        assert slider.input_value() == "50"
+        tab.mouse.up()
+    tab.mouse.move(x + 40, y)
+    tab.mouse.down()
+    tab.mouse.up()
+    assert int(slider.input_value()) > 50
 
 
 def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_path: Path, tab: Tab) -> None:
@@ -166,13 +204,23 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         assert int(rows[1][3]) < 3
         assert "the promise holds on" in tab.inner_text("main")
         assert Recipe.load(recipe).sha == before.sha
+        tab.goto(address(page, keys[0]))
+        tab.keyboard.press("o")
+        await_page(tab, "#label-overkill[aria-pressed=true]")
+        tab.goto(f"{page.address}/recalibrate/plate")
+        assert "Labels have changed since: make it again" in tab.inner_text("#old")
+        assert tab.get_by_role("button", name="Accept the new threshold").count() == 0
+        tab.get_by_role("button", name="Show the effect").click()
+        await_page(tab, "#effects")
+        assert tab.locator("#old").count() == 0
+        assert tab.locator("#effects tr.overkill td").nth(1).inner_text() == "4"
         tab.get_by_role("button", name="Accept the new threshold").click()
         await_page(tab, "[role=status]")
         assert "Accepted" in tab.inner_text("[role=status]")
         tab.goto("about:blank")
     after = Recipe.load(recipe).document.calibration["torch-f32"]
     assert after.threshold > before.document.calibration["torch-f32"].threshold
-    assert len(after.added) == 3
+    assert len(after.added) == 4
 
 
 def test_help_is_one_touch_away_on_every_page_and_its_links_lead_somewhere(
@@ -253,9 +301,30 @@ def test_a_malformed_or_oversized_request_is_refused_and_the_page_goes_on(
 ) -> None:
     with socket.create_connection(("127.0.0.1", page.port), 10) as connection:
         connection.sendall(request_)
-        status = int(connection.recv(4096).split()[1])
-    assert 400 <= status < 500
+        answer = connection.recv(4096)
+    assert 400 <= int(answer.split()[1]) < 500
+    for header in (b"Content-Security-Policy: default-src 'none'", b"X-Content-Type-Options: nosniff"):
+        assert answer.count(header) == 1
     assert page.get("/")[0].status == 200
+
+
+def test_any_address_of_this_machine_serves_the_page(tmp_path: Path) -> None:
+    with Page(tmp_path / "data", host="127.0.0.2") as page:
+        assert page.get("/")[0].status == 200
+        assert page.get("/", {"Host": f"localhost:{page.port}"})[0].status == 200
+        assert page.get("/", {"Host": "evil.example"})[0].status == 421
+
+
+@pytest.mark.parametrize("target", ["//[", "//evil.example/", "/\\evil.example", "http://[", "x", "/\n"])
+def test_signing_in_leads_to_this_page_and_nowhere_else(page: Page, target: str) -> None:
+    answer, content = page.get(f"/login?next={quote(target, safe='')}")
+    assert answer.status == 200
+    assert re.findall(r'name="next" value="([^"]*)"', content.decode())[-1] == "/"
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "null", "", "http://evil.example"])
+def test_a_form_of_no_known_origin_is_refused(page: Page, origin: str) -> None:
+    assert page.post("/name", "by=x", {"Origin": origin})[0].status == 403
 
 
 def test_a_form_from_another_site_changes_nothing(data: tuple[Path, list[Key]], page: Page, tab: Tab) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sysconfig
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 from tests.real import handbook
@@ -20,6 +21,27 @@ def make(place: Path) -> Path:
     command = handbook.block("bundle", {"/media/stick/line-monitor": f"{place} --own-only"})
     subprocess.run(["bash", "-ec", command], cwd=ROOT, check=True, capture_output=True, timeout=170)
     return place
+
+
+def without(name: str, place: Path) -> Path:
+    """The packages but one, by links, in that new folder: a machine that lacks one of our dependencies."""
+    place.mkdir()
+    missing = {file.parts[0] for file in distribution(name).files or ()}
+    for entry in PACKAGES.iterdir():
+        if entry.name not in missing:
+            (place / entry.name).symlink_to(entry)
+    return place
+
+
+def wheel_of(name: str, place: Path) -> Path:
+    """A wheel of a package of pure Python, made of what is installed here, for `place`."""
+    found = distribution(name)
+    wheel = place / f"{name.replace('-', '_')}-{found.version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as made:
+        for file in found.files or ():
+            if file.suffix != ".pyc":
+                made.writestr(str(file), file.read_binary())
+    return wheel
 
 
 def later(bundle: Path, place: Path, version: str) -> Path:

@@ -1,5 +1,5 @@
 """A machine of its own for tests: a real systemd as its first process, with its own /etc, /opt, /usr/local,
-/var and /run. Network, /tmp and the packages of the host are shared.
+/var, /run and /srv. Network, /tmp and the packages of the host are shared.
 
 It needs root and a kernel that lets it make namespaces; where that is not so, `MachineError` says why. No
 unit of the host is started in it: only the few targets that services hang on, the journal, and what a test
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -42,7 +43,14 @@ mount --bind {place}/etc /etc
 mount --bind {place}/opt /opt
 mount --bind {place}/usr-local /usr/local
 mount --bind {place}/var /var
+mount -t tmpfs -o mode=755 tmpfs /srv
+{lend}
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=test SYSTEMD_UNIT_PATH={units} {systemd} --system
+"""
+_LEND = """
+mkdir {inside}
+mount --bind {outside} {inside}
+mount -o remount,bind,ro {inside}
 """
 
 
@@ -51,10 +59,14 @@ class MachineError(Exception):
 
 
 class Machine:
-    """`with Machine(folder) as machine:` boots it; `machine.run` runs a command in it."""
+    """`with Machine(folder) as machine:` boots it; `machine.run` runs a command in it.
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    `lent` are folders of the host by where they are to be read below /srv: a service whose /tmp and /home are
+    its own sees them there, wherever they lie.
+    """
+
+    def __init__(self, place: Path, lent: Mapping[str, Path]) -> None:
+        self._place, self._lent = place, lent
         self._first = 0
         self._outer: subprocess.Popen[bytes] | None = None
 
@@ -64,7 +76,15 @@ class Machine:
         if not _SYSTEMD.exists():
             raise MachineError("systemd is missing: apt-get install systemd (deploy/test.sh does)")
         self._lay_out()
-        script = _START.format(targets=" ".join(_TARGETS), place=self._place, units=_UNITS, systemd=_SYSTEMD)
+        script = _START.format(
+            targets=" ".join(_TARGETS),
+            place=self._place,
+            units=_UNITS,
+            systemd=_SYSTEMD,
+            lend="".join(
+                _LEND.format(inside=inside, outside=outside) for inside, outside in self._lent.items()
+            ),
+        )
         self._log = self._place / "console.log"
         with self._log.open("wb") as out:
             self._outer = subprocess.Popen(

@@ -76,11 +76,16 @@ def free_port() -> int:
 
 
 class Page:
-    """`with Page(data) as page:` serves a line's data by `line-monitor review`, with `more` in [review]."""
+    """`with Page(data) as page:` serves a line's data by `line-monitor review`, with `more` in [review].
 
-    def __init__(self, data: Path, more: str = "") -> None:
-        self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
+    It is asked at `host`, and served there where `more` names no other.
+    """
+
+    def __init__(self, data: Path, more: str = "", host: str = "127.0.0.1") -> None:
+        self.port, self._host = free_port(), host
+        self.address = f"http://{host}:{self.port}"
+        if "host =" not in more:
+            more = f'host = "{host}"\n{more}'
         self.config = data.parent / "line.toml"
         self.config.write_text(
             f'[line]\nsite = "plant"\nname = "line"\ndata = "{data}"\n[review]\nport = {self.port}\n{more}\n'
@@ -128,7 +133,7 @@ class Page:
     def _ask(
         self, method: str, path: str, body: str | None, headers: dict[str, str]
     ) -> tuple[HTTPResponse, bytes]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection(self._host, self.port, timeout=10)
         try:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()

@@ -18,6 +18,8 @@ from tests.real.machine import Machine
 from tests.real.mosquitto import Mosquitto, free_port
 
 UNIT = "line-monitor.service"
+PACKAGES = "/srv/packages"
+"""Where the machine has what `bundle.PACKAGES` is on the host."""
 PASSWORD = "of-the-broker"
 _REVIEW_PASSWORD = "for the page"
 
@@ -77,11 +79,12 @@ def running(place: Path, trained: Path, carried: Path) -> Iterator[Service]:
         passwords = Path(made.name)
     subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "line1", PASSWORD], check=True)
     passwords.chmod(0o644)
-    with Machine(place) as machine, Mosquitto(extra=f"password_file {passwords}") as broker:
+    lent = {PACKAGES: bundle.PACKAGES}
+    with Machine(place, lent) as machine, Mosquitto(extra=f"password_file {passwords}") as broker:
         _lend_sudo(machine)
         witness = Witness(broker.port, "plant/line")
         service = Service(machine, witness, carried, free_port(), free_port())
-        service.do(handbook.block("install", {"install.sh": f"install.sh --packages {bundle.PACKAGES}"}))
+        service.do(handbook.block("install", {"install.sh": f"install.sh --packages {PACKAGES}"}))
         data = machine.path("/var/lib/line-monitor")
         shutil.copytree(trained, data / "recipes/plate")
         parts_folder.write_parts(data / "parts", 10, bad_every=5)

@@ -69,16 +69,31 @@ def test_the_page_is_not_served_to_others_without_a_password() -> None:
     assert "no hash" in (refusal(ReviewSettings(password_hash=SecretStr("letmein"))) or "")
 
 
+@pytest.mark.parametrize("bound", ["127.0.0.1", "::1", "127.0.0.2", "localhost"])
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:80"])
-def test_this_machine_s_names_are_known(host: str) -> None:
-    assert is_local_name(host)
+def test_this_machine_s_names_are_known(host: str, bound: str) -> None:
+    assert is_local_name(host, bound)
+
+
+@pytest.mark.parametrize(
+    ("host", "bound"),
+    [
+        ("127.0.0.2:8080", "127.0.0.2"),
+        ("[0:0:0:0:0:0:0:1]:80", "0:0:0:0:0:0:0:1"),
+        ("127.9.9.9", "127.9.9.9"),
+    ],
+)
+def test_the_address_that_the_page_is_served_on_is_one_of_them(host: str, bound: str) -> None:
+    assert is_local_name(host, bound)
+    assert not is_local_name(host, "127.0.0.1")
 
 
 @pytest.mark.parametrize(
     "host", ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.5"]
 )
 def test_another_name_for_this_machine_is_refused(host: str) -> None:
-    assert not is_local_name(host)
+    assert not is_local_name(host, "127.0.0.1")
+    assert not is_local_name(host, "127.0.0.2")
 
 
 def test_a_session_is_who_it_was_issued_to_until_it_is_too_old() -> None:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from monitor.review.filters import BadFilter, Filters, Place
 from monitor.review.index import Entry, Index, _Folder
-from monitor.review.labels import Label, Said
+from monitor.review.labels import UNKNOWN, About, Label, Said, encoded
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.verdict import snapshot_path
 
 NOW = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
+DAMAGED = {
+    "empty": "",
+    "a list": "[]",
+    "nonsense": "nonsense",
+    "wrong kinds": '{"labels": 3, "score": "x", "verdict": []}',
+    "unknown label": '{"labels": ["hm"]}',
+    "too deep": "[" * 60_000,
+    "too large a number": '{"score": ' + "9" * 400 + "}",
+    "half a character": r'{"recipe": "\ud800"}',
+}
 SAID = Said(Label.OVERKILL, "ab", "2026-11-24T01:00:00.000Z")
 
 
@@ -177,16 +191,68 @@ def test_a_label_never_brings_a_deleted_snapshot_back(tmp_path: Path, keys: list
     assert not (tmp_path / f"{keys[0].path}.json").exists()
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "nonsense", '{"labels": 3, "score": "x", "verdict": []}', '{"labels": ["hm"]}']
-)
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_json_is_a_snapshot_nobody_knows_anything_about(
     tmp_path: Path, keys: list[Key], content: str
 ) -> None:
     (tmp_path / f"{keys[9].path}.json").write_text(content)
     index = indexed(tmp_path)
     assert shown(index)[0] == keys[9]
-    assert index.about(index.find(keys[9])).label is None
+    about = index.about(index.find(keys[9]))
+    assert (about.recipe, about.score, about.label) == ("", None, None)
+    f"{about}".encode()
+
+
+def test_half_a_character_in_a_name_is_left_out_and_the_label_stays(tmp_path: Path, keys: list[Key]) -> None:
+    said = '{"labels": [{"label": "overkill", "by": "\\ud800", "utc": "\\udfff"}]}'
+    (tmp_path / f"{keys[9].path}.json").write_text(said)
+    assert SnapshotFiles(tmp_path).about(keys[9]).said == Said(Label.OVERKILL)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_named_like_a_json_and_is_no_file_keeps_nobody_waiting(
+    tmp_path: Path, keys: list[Key], make: Callable[[Path], None]
+) -> None:
+    file = tmp_path / f"{keys[9].path}.json"
+    file.unlink()
+    make(file)
+    index = indexed(tmp_path)
+    assert index.about(index.find(keys[9])) == UNKNOWN
+    assert index.unread == 0
+
+
+def test_what_is_too_deep_to_be_read_again_is_not_written() -> None:
+    deep: list[Any] = []
+    for _ in range(60_000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="too deep"):
+        encoded({"deep": deep})
+
+
+def test_one_snapshot_that_can_not_be_read_is_said_once_and_the_others_are_seen(
+    tmp_path: Path, keys: list[Key], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Troubled(SnapshotFiles):
+        """A trouble that nobody has thought of."""
+
+        def about(self, key: Key) -> About:
+            if key == keys[9]:
+                raise RuntimeError("never seen before")
+            return super().about(key)
+
+    index = Index(Troubled(tmp_path))
+    index.start()
+    try:
+        until = time.monotonic() + 10
+        while (not index.complete or index.unread) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert shown(index, verdict="all")[0] == keys[9]
+        assert shown(index, label="none", recipe="disc") == keys[4::-1]
+        index.about(index.find(keys[9]), fresh=True)
+        assert index.follows
+    finally:
+        index.stop()
+    assert [keys[9].path in message for message in caplog.messages] == [True]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +304,26 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 def test_a_filter_that_makes_no_sense_is_refused(query: dict[str, str]) -> None:
     with pytest.raises(BadFilter):
         Filters.parse(query)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [(".5", 0.5), ("0,5", 0.5), (",5", 0.5), ("5.", 5.0), ("1e-3", 1e-3), (" 2,75 ", 2.75), ("3", 3.0)],
+)
+def test_a_score_is_taken_as_people_write_it(given: str, meant: float) -> None:
+    assert Filters.parse({"least": given}).least == meant
+
+
+@pytest.mark.parametrize("given", [".", ",", "1,2,3", "1.2.3", "1 2", "e5", "٣", "1_0", "0x1", "-.5"])
+def test_what_is_no_score_is_refused(given: str) -> None:
+    with pytest.raises(BadFilter, match="most: not a score"):
+        Filters.parse({"most": given})
+
+
+@given(least=st.floats(0, allow_nan=False, allow_infinity=False))
+@example(0.024610123456789)
+def test_a_limit_comes_through_an_address_to_the_last_digit(least: float) -> None:
+    assert Filters.parse(Filters(least=least).query()).least == least
 
 
 def test_filters_survive_the_way_through_an_address() -> None:

@@ -14,6 +14,7 @@ import pytest
 from monitor.board import Board, CameraState, Word, WorkerState
 from monitor.frame import Frame, PixelFormat
 from monitor.readiness import Latch
+from monitor.review.application import build
 from monitor.review.line_view import LineView
 from monitor.ring import Ring
 from monitor.settings import CameraSettings, LineSettings, Settings
@@ -123,6 +124,24 @@ def test_the_status_is_what_the_board_says_and_stopped_without_one(
     assert not status.ready
     assert status.cameras[0].state == "lost"
     board.close()
+
+
+def test_what_is_counted_since_the_start_is_not_called_the_days(
+    tmp_path: Path, ring: Ring, settings: Settings
+) -> None:
+    Board.create(tmp_path / "board", roll(settings))
+    ring.reserve(SIDE * SIDE)
+    for number in range(1, 4):
+        put(ring, number, 7)
+    page = build(settings, tmp_path).wsgi.test_client()
+    for path in ("/today", "/live"):
+        text = page.get(path, headers={"Host": "localhost"}).get_data(as_text=True)
+        heads = re.findall(r'<th class="group" colspan="4">([^<]*)</th>', text)
+        assert heads == ["Since the service was started"]
+        _, _, counted = text.partition(heads[0])
+        assert re.findall(r'<td class="number">(\d+)</td>', counted)[0] == "3"
+    today = page.get("/today", headers={"Host": "localhost"}).get_data(as_text=True)
+    assert "What passed or was not inspected is not counted by the day" in today.partition(heads[0])[0]
 
 
 @pytest.mark.parametrize("latch", [latch for latch in Latch if latch is not Latch.NONE])

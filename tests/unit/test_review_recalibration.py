@@ -149,24 +149,40 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
     assert by_label[Label.DEFECT].parts == 3
     assert Recipe.load(recipe.folder).sha == recipe.sha
     with pytest.raises(RecalibrationError, match="no longer there"):
-        work.accept("another")
-    work.accept(job.id)
+        work.accept("another", labelled)
+    work.accept(job.id, labelled)
     now = Recipe.load(recipe.folder)
     assert now.document.calibration[REFERENCE] == proposal.after
     assert now.with_calibration({}).document == recipe.with_calibration({}).document
     with pytest.raises(RecalibrationError):
-        work.accept(job.id)
+        work.accept(job.id, labelled)
+
+
+def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
+    tmp_path: Path, files: SnapshotFiles, recipe: Recipe
+) -> None:
+    labelled = [(snapshot(files, n), Label.OVERKILL) for n in range(3)]
+    work = Recalibration(tmp_path / "recipes", files)
+    job = awaited(work.start("disc", labelled))
+    another = (snapshot(files, 9), Label.DEFECT)
+    changed = (labelled[0][0], Label.DEFECT)
+    for now in ([*labelled, another], [changed, *labelled[1:]], labelled[1:]):
+        with pytest.raises(RecalibrationError, match="labels have changed since: make it again"):
+            work.accept(job.id, now)
+    assert Recipe.load(recipe.folder).sha == recipe.sha
+    assert work.accept(job.id, labelled[::-1]).state is State.ACCEPTED
 
 
 def test_a_recipe_that_changed_meanwhile_is_not_overwritten(
     tmp_path: Path, files: SnapshotFiles, recipe: Recipe
 ) -> None:
     work = Recalibration(tmp_path / "recipes", files)
-    job = awaited(work.start("disc", [(snapshot(files, 1), Label.OVERKILL)]))
+    labelled = [(snapshot(files, 1), Label.OVERKILL)]
+    job = awaited(work.start("disc", labelled))
     other = Calibration(threshold=7.0, overkill=0.1, guaranteed=False, scores=(1.0,))
     newer = recipe.with_calibration({REFERENCE: other}).commit()
     with pytest.raises(RecalibrationError, match="changed meanwhile"):
-        work.accept(job.id)
+        work.accept(job.id, labelled)
     assert Recipe.load(recipe.folder).sha == newer.sha
 
 

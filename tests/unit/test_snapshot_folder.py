@@ -228,6 +228,18 @@ def test_a_label_given_after_the_scan_still_counts(tmp_path: Path) -> None:
     assert jpg.exists()
 
 
+@pytest.mark.parametrize("content", ["", "[]", "nonsense", "[" * 60_000, '{"labels": ' + "9" * 400 + "}"])
+def test_a_damaged_json_keeps_nothing_from_being_written_and_deleted(tmp_path: Path, content: str) -> None:
+    day = timedelta(days=1)
+    old = put_set(tmp_path, NOW - 40 * day)
+    put_set(tmp_path, NOW)
+    old.with_suffix(".json").write_text(content)
+    folder, _ = folder_at(tmp_path, SnapshotSettings(keep_days=30, min_free_gb=0))
+    folder.prune()
+    assert old.exists() is (content[:2] == '{"')
+    folder.write(path_at(NOW, 7), OVERLAY, FRAME, PAYLOAD)
+
+
 def test_the_size_limit_holds_while_writing_oldest_first(tmp_path: Path) -> None:
     folder, clock = folder_at(tmp_path, SnapshotSettings(min_free_gb=0, max_gb=3e-5))
     for frame in range(1, 31):
