@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from monitor.recipe import Recipe
 from monitor.ring import Ring
+from monitor.teacher import BUNDLED
+from monitor.training import train_recipe
 from tests.real import bundle, parts_folder
 from tests.real.machine import MachineError
 from tests.real.mosquitto import Mosquitto
+from tests.real.parts import good_parts
 from tests.real.service import Service, running
 
 # As the command line sets it: threads of torch that spin while they wait slow every process beside them.
@@ -46,6 +50,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a recipe that tells known good from bad parts."""
     data = tmp_path_factory.mktemp("trained")
     return parts_folder.train(data / "recipes", data / "good")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A recipe of grey discs at 64 pixels, with a model in 8-bit integers."""
+    folder = tmp_path_factory.mktemp("made")
+    return train_recipe(
+        name="disc",
+        recipes=folder / "recipes",
+        images=good_parts(folder / "good", 30),
+        teacher=BUNDLED,
+        teacher_weights=None,
+        teachers=folder,
+        size=64,
+        epochs=10,
+        int8=True,
+        device="cpu",
+        say=lambda line: None,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,7 @@ from monitor.export import ExportError, described, export
 from monitor.images import Image, squashed
 from monitor.recipe import REFERENCE, Recipe, RecipeError, tiles_of
 from monitor.teacher import BUNDLED
-from monitor.training import train_recipe
-from tests.real.parts import good_parts, part, random_recipe, save
+from tests.real.parts import part, random_recipe, save
 
 onnx = pytest.importorskip("onnx", reason="exporting is an extra")
 onnxruntime = pytest.importorskip("onnxruntime", reason="it is a check of exported models, not needed else")
@@ -35,24 +34,6 @@ AGREEMENT = {"f32": 1e-2, "int8": 5e-2}
 """max |a - b| / max |b| of the maps where a few pixels of the input are one grey level off."""
 
 Run = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.float32]]]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    folder = tmp_path_factory.mktemp("trained")
-    return train_recipe(
-        name="disc",
-        recipes=folder / "recipes",
-        images=good_parts(folder / "good", 30),
-        teacher=BUNDLED,
-        teacher_weights=None,
-        teachers=folder,
-        size=SIZE,
-        epochs=10,
-        int8=True,
-        device="cpu",
-        say=lambda line: None,
-    )
 
 
 @pytest.fixture(scope="module")

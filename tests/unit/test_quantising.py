@@ -16,9 +16,8 @@ from monitor.images import Image, squashed
 from monitor.quantising import quantised, rank_correlation
 from monitor.recipe import REFERENCE, Recipe, RecipeError
 from monitor.runtime import ways
-from monitor.teacher import BUNDLED
 from monitor.training import TrainingError, train_recipe
-from tests.real.parts import draft_recipe, good_parts, part
+from tests.real.parts import draft_recipe, part
 
 SIZE = 64
 TRAIN, SELECT = range(12), range(12, 16)
@@ -27,24 +26,6 @@ TRAIN, SELECT = range(12), range(12, 16)
 @pytest.fixture(scope="module")
 def pictures() -> list[Image]:
     return [squashed(part(n), (SIZE, SIZE)) for n in range(16)]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    folder = tmp_path_factory.mktemp("trained")
-    return train_recipe(
-        name="disc",
-        recipes=folder / "recipes",
-        images=good_parts(folder / "good", 30),
-        teacher=BUNDLED,
-        teacher_weights=None,
-        teachers=folder,
-        size=SIZE,
-        epochs=10,
-        int8=True,
-        device="cpu",
-        say=lambda line: None,
-    )
 
 
 def test_a_clearly_good_part_is_judged_in_eight_bits_and_a_reject_in_float32(made: Recipe) -> None:
