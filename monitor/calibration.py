@@ -236,8 +236,8 @@ def calibrate_recipe(
 def file_mark(file: Path) -> str:
     """By what a recipe remembers an image file: 16 digits of its sha256; empty when it can't be read."""
     try:
-        return content_mark(file.read_bytes())
-    except OSError:
+        return content_mark(image_files.content_of(file))
+    except image_files.ImageError:
         # Whoever reads it next says why it can't be used.
         return ""
 

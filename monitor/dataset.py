@@ -155,11 +155,12 @@ def _categories(root: Path) -> list[Path]:
 
 def _file_content(file: Path) -> bytes:
     try:
-        if file.stat().st_size > _LARGEST:
-            raise _too_large()
-        return file.read_bytes()
+        size = file.stat().st_size
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
+    if size > _LARGEST:
+        raise _too_large()
+    return image_files.content_of(file)
 
 
 class _Member(tarfile.TarInfo):

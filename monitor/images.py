@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,11 +103,18 @@ def read(file: Path) -> Image:
     16-bit values lose their low byte, whatever the image holds; alpha is dropped; CMYK JPEGs become BGR. Of
     several pages the first counts. Raises ImageError.
     """
+    return decode(content_of(file))
+
+
+def content_of(file: Path) -> bytes:
+    """A file's bytes. Raises ImageError when it can't be read; a pipe or a device might never end."""
     try:
-        content = file.read_bytes()
+        kind = file.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise ImageError("a pipe, socket or device, not a file")
+        return file.read_bytes()
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
-    return decode(content)
 
 
 def decode(content: bytes) -> Image:
@@ -137,10 +145,8 @@ def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tupl
     """Each usable file with its content and image; `say` hears of the others: `skipped: name: why`."""
     for file in files:
         try:
-            content = file.read_bytes()
+            content = content_of(file)
             image = decode(content)
-        except OSError as error:
-            say(f"skipped: {file}: {error.strerror or error}")
         except ImageError as error:
             say(f"skipped: {file}: {error}")
         else:

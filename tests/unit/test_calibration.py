@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -114,10 +115,12 @@ def test_bad_files_are_skipped_and_no_files_are_refused(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r").folder
     good = good_parts(tmp_path / "good", 2)
     (good / "broken.png").write_bytes(b"no image")
+    os.mkfifo(good / "pipe.png")
     heard: list[str] = []
     calibrated_again = calibrate_recipe(recipe=recipe, images=good, overkill=0.01, say=heard.append)
     assert len(calibrated_again.document.calibration["torch-f32"].scores) == 2
-    assert sum("broken.png" in line for line in heard) == 1
+    for name in ("broken.png", "pipe.png"):
+        assert sum(name in line for line in heard) == 1
     for folder in (tmp_path / "nowhere", save(tmp_path / "empty" / "x.png", part(1)).parent / "deeper"):
         with pytest.raises(CalibrationError, match=str(folder)):
             calibrate_recipe(recipe=recipe, images=folder, overkill=0.01, say=print)

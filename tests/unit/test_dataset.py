@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -199,6 +200,14 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
         file.truncate(600 * 2**20)
     (entry,) = entries(tmp_path)
     with pytest.raises(ImageError, match="larger than"):
+        entry.content()
+
+
+def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "bottle/test/good").mkdir(parents=True)
+    os.mkfifo(tmp_path / "bottle/test/good/0.png")
+    (entry,) = entries(tmp_path)
+    with pytest.raises(ImageError, match="a pipe, socket or device"):
         entry.content()
 
 

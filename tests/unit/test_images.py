@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,22 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     assert usable == ["good.png"]
     assert len(heard) == len(wrong) + 1
     assert all(line.startswith("skipped: ") and "\n" not in line for line in heard)
+
+
+def test_a_pipe_or_device_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into the pipe: reading it would never end."""
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    (tmp_path / "c.png").write_bytes(encoded("PNG"))
+    (tmp_path / "d.png").symlink_to(tmp_path / "c.png")
+    heard: list[str] = []
+    usable = [file.name for file, _, _ in images.readable(images.find(tmp_path), heard.append)]
+    assert usable == ["c.png", "d.png"]
+    assert heard == [
+        f"skipped: {tmp_path / n}: a pipe, socket or device, not a file" for n in ("a.png", "b.png")
+    ]
+    with pytest.raises(ImageError, match="a pipe, socket or device"):
+        images.read(tmp_path / "a.png")
 
 
 def textured(rows: int = 128, columns: int = 128) -> images.Image:
