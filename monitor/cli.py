@@ -6,6 +6,7 @@ Imports what a command needs only when it is called: `--help` must not wait for 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # keeps the one it waits for off its core; a short spin costs nothing on a quiet machine, and a frame
     # that took 223 ms at worst beside another program then takes 53 ms (2 cores, 256 px).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    _print_anything()
     options = _parser().parse_args(arguments)
     if options.command is None:
         _parser().print_help(sys.stderr)
@@ -44,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`| head`); there is nobody to tell.
         sys.stderr.close()
         return _FAILED
+
+
+def _print_anything() -> None:
+    """A name that the terminal's encoding lacks is no reason to lose what was worked out."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> int:

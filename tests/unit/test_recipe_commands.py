@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +163,14 @@ def test_training_anew_may_change_the_teacher_but_exchanging_its_file_is_refused
     for command in ("score", "calibrate"):
         assert main(commands(config, "disc")[command]) == 1
         assert new.weights.file in one_line(capsys)
+
+
+def test_a_terminal_that_lacks_a_letter_still_gets_its_table(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_set(config)
+    (config.parent / "set/test/bad").rename(config.parent / "set/test/Prüfling")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert main(commands(config, "disc")["evaluate"]) == 0
+    assert b"Pr\\xfcfling" in written.getvalue()
