@@ -404,8 +404,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     from monitor import papers_table, places, progress
     from monitor.evaluation import EvaluationError, evaluate
     from monitor.recipe import RecipeError
+    from monitor.whole_file import check_place, write_whole
 
     settings = _settings(options)
+    if options.json:
+        try:
+            check_place(options.json)
+        except OSError as error:
+            return _fail(f"{options.json}: {error.strerror}")
     try:
         found = evaluate(
             recipe=places.recipe(settings, options.recipe),
@@ -421,7 +427,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         figures = alone.as_dict() if alone else papers_table.as_dict(found)
         try:
-            options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            write_whole(options.json, (json.dumps(figures, indent=1) + "\n").encode())
         except OSError as error:
             return _fail(f"{options.json}: {error.strerror}")
     return _fail("\n".join(found.failed.values())) if found.failed else 0
