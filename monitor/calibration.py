@@ -54,7 +54,7 @@ def rank(count: int, overkill: float) -> int:
     if not is_rate(overkill):
         raise ValueError(NO_RATE.format(overkill))
     # Rounded first: (99 + 1) * (1 - 0.01) is a hair above 99 in binary.
-    return math.ceil(round((count + 1) * (1 - overkill), 9))
+    return max(1, math.ceil(round((count + 1) * (1 - overkill), 9)))
 
 
 def needed(overkill: float) -> int:

@@ -52,6 +52,11 @@ def test_good_parts_are_rejected_at_the_promised_rate_whatever_their_scores(
     assert np.mean(rates) >= overkill - 1 / (count + 1) - 3 * error
 
 
+@pytest.mark.parametrize("overkill", [0.9, 0.999999, 1 - 1e-12, math.nextafter(1, 0)])
+def test_whoever_bears_any_overkill_gets_the_lowest_score(overkill: float) -> None:
+    assert calibrated([3.0, 1.0, 2.0, 4.0], overkill).threshold == 1.0
+
+
 def test_a_score_equal_to_the_threshold_is_a_calibration_score_and_passes() -> None:
     scores = [0.1 * i for i in range(1, 100)]
     found = calibrated(scores, 0.01)
