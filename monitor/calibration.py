@@ -55,7 +55,7 @@ def rank(count: int, overkill: float) -> int:
     if not is_rate(overkill):
         raise ValueError(NO_RATE.format(overkill))
     # Rounded first: (99 + 1) * (1 - 0.01) is a hair above 99 in binary.
-    return math.ceil(round((count + 1) * (1 - overkill), 9))
+    return max(1, math.ceil(round((count + 1) * (1 - overkill), 9)))
 
 
 def needed(overkill: float) -> int:
@@ -290,8 +290,8 @@ def _fresh(recipe: Recipe, files: Sequence[Path], say: Callable[[str], None]) ->
 def file_mark(file: Path) -> str:
     """By what a recipe remembers an image file: 16 digits of its sha256; empty when it can't be read."""
     try:
-        return content_mark(file.read_bytes())
-    except OSError:
+        return content_mark(image_files.content_of(file))
+    except image_files.ImageError:
         # Whoever reads it next says why it can't be used.
         return ""
 

@@ -6,6 +6,7 @@ Imports what a command needs only when it is called: `--help` must not wait for 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # keeps the one it waits for off its core; a short spin costs nothing on a quiet machine, and a frame
     # that took 223 ms at worst beside another program then takes 53 ms (2 cores, 256 px).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    _print_anything()
     options = _parser().parse_args(arguments)
     if options.command is None:
         _parser().print_help(sys.stderr)
@@ -45,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`| head`); there is nobody to tell.
         sys.stderr.close()
         return _FAILED
+
+
+def _print_anything() -> None:
+    """A name that the terminal's encoding lacks is no reason to lose what was worked out."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> int:
@@ -420,8 +428,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     from monitor import papers_table, places, progress
     from monitor.evaluation import EvaluationError, evaluate
     from monitor.recipe import RecipeError
+    from monitor.whole_file import check_place, write_whole
 
     settings = _settings(options)
+    if options.json:
+        try:
+            check_place(options.json)
+        except OSError as error:
+            return _fail(f"{options.json}: {error.strerror}")
     try:
         found = evaluate(
             recipe=places.recipe(settings, options.recipe),
@@ -437,7 +451,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         figures = alone.as_dict() if alone else papers_table.as_dict(found)
         try:
-            options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            write_whole(options.json, (json.dumps(figures, indent=1) + "\n").encode())
         except OSError as error:
             return _fail(f"{options.json}: {error.strerror}")
     return _fail("\n".join(found.failed.values())) if found.failed else 0

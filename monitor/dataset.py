@@ -1,6 +1,6 @@
 """A labelled set in MVTec AD's layout, file by file, from a folder or straight from its archive.
 
-An archive is read once from front to back, whatever the order in it, and nothing is unpacked: names in it are
+An archive is read from front to back, whatever the order in it, and nothing is unpacked: names in it are
 labels, never paths, so that nothing in it can reach outside. Must never look into an image, nor hold more
 than one file's bytes.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Self, cast
 
@@ -86,7 +86,8 @@ def entries(dataset: Path) -> Iterator[Entry]:
     """Every image of test/ and mask of ground_truth/, a category at a time where the order is ours to choose.
 
     `dataset` is a folder or a tar, tar.xz, tar.gz, tar.bz2 or zip archive, of one category or of many. Files
-    that are not named like images, hidden ones and links in archives are left out. Raises DatasetError.
+    that are not named like images, hidden ones and symbolic links in archives are left out; a hard link in a
+    tar is the file it stands for, which takes a second reading. Raises DatasetError.
     """
     if dataset.is_dir():
         return _of_folder(dataset)
@@ -155,11 +156,12 @@ def _categories(root: Path) -> list[Path]:
 
 def _file_content(file: Path) -> bytes:
     try:
-        if file.stat().st_size > _LARGEST:
-            raise _too_large()
-        return file.read_bytes()
+        size = file.stat().st_size
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
+    if size > _LARGEST:
+        raise _too_large()
+    return image_files.content_of(file)
 
 
 class _Member(tarfile.TarInfo):
@@ -177,18 +179,44 @@ class _Member(tarfile.TarInfo):
 
 def _of_tar(file: Path, opener: Callable[[IO[bytes]], IO[bytes]]) -> Iterator[Entry]:
     total = max(1, file.stat().st_size // _MB)
+    linked: dict[PurePosixPath, list[tuple[str, Place]]] = {}
+    for archive, member, done in _members(file, opener):
+        place = placed(member.name)
+        if place is not None and member.islnk():
+            linked.setdefault(PurePosixPath(member.linkname), []).append((member.name, place))
+        elif place is not None and member.isfile():
+            read = _reader(file, member.size, partial(_stored, archive, member))
+            yield Entry(place, f"{file}: {member.name}", read, min(done, total), total, "MB")
+    if not linked:
+        return
+    # tar stores a file with two names once: what the second name stands for went by before.
+    for archive, member, _ in _members(file, opener):
+        links = linked.pop(PurePosixPath(member.name), []) if member.isfile() else []
+        # A stream gives a file's bytes once.
+        read = cache(_reader(file, member.size, partial(_stored, archive, member)))
+        for name, place in links:
+            yield Entry(place, f"{file}: {name}", read, total, total, "MB")
+    for target, links in linked.items():
+        for name, place in links:
+            yield Entry(place, f"{file}: {name}", partial(_missing, target), total, total, "MB")
+
+
+def _members(
+    file: Path, opener: Callable[[IO[bytes]], IO[bytes]]
+) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
+    """What is in the archive, in its order, and how many MB of it were read. Raises DatasetError."""
     # As a stream, since an archive that is compressed as a whole can only be read forwards.
     with _damage_named(file), file.open("rb") as raw, opener(raw) as stream:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
             for member in archive:
-                place = placed(member.name)
-                if place is None or not member.isfile():
-                    continue
-                read = _reader(file, member.size, partial(_stored, archive, member))
-                yield Entry(place, f"{file}: {member.name}", read, min(raw.tell() // _MB, total), total, "MB")
+                yield archive, member, raw.tell() // _MB
         # The checksum stands at the very end.
         while stream.read(_MB):
             pass
+
+
+def _missing(target: PurePosixPath) -> bytes:
+    raise ImageError(f"a link to {target}, which is not in the archive: pack it again")
 
 
 def _stored(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -25,6 +25,7 @@ from monitor import images as image_files
 from monitor.curves import Mask, auroc, per_region_overlap, regions_of
 from monitor.dataset import DatasetError, Entry, Part
 from monitor.images import Image, ImageError, Size
+from monitor.legible import legible
 from monitor.map_file import MapFile, MapFileError, map_file
 from monitor.progress import SILENT, Progress
 from monitor.recipe import FILE, Recipe, RecipeError
@@ -139,7 +140,7 @@ def evaluate(
             for entry in labelled.entries(dataset):
                 key = entry.place.category
                 if key not in categories:
-                    categories[key] = _Category(labelled.label(key))
+                    categories[key] = _Category(legible(labelled.label(key)))
                 category = categories[key]
                 if not category.failure:
                     _take(entry, category, bench, maps, heard.append)
@@ -291,7 +292,12 @@ def _take(
         category.failure = f"{entry.shown}: its score is not finite: train the recipe again"
         return
     category.images[place.name] = _Scored(
-        place.kind, result.score, _shape(image), maps.put(result.anomaly_map), entry.shown, seen is None
+        legible(place.kind),
+        result.score,
+        _shape(image),
+        maps.put(result.anomaly_map),
+        entry.shown,
+        seen is None,
     )
     if seen is None and place.kind != GOOD:
         say(f"no part: {entry.shown}: the presence gate passes it unscored, with its defect")
@@ -323,11 +329,13 @@ def _results(
     labels = [category.label for category in categories.values()]
     for key, category in sorted(categories.items()):
         # Two folders of one name are told apart by the folders above.
-        name = category.label if labels.count(category.label) == 1 else "/".join(key)
+        name = category.label if labels.count(category.label) == 1 else legible("/".join(key))
         if category.failure:
             failed[name] = f"{name}: {category.failure}" if name else category.failure
         elif category.recipe is None or not category.images:
-            failed[name] = f"{'/'.join((str(dataset), *key))}: no usable images in test/good or test/<type>"
+            failed[name] = (
+                f"{legible('/'.join((str(dataset), *key)))}: no usable images in test/good or test/<type>"
+            )
         else:
             found[name] = _evaluation(category, category.recipe, maps, say)
     if not categories:

@@ -7,13 +7,19 @@ a second inspection. Nothing here may depend on what is in the image: no stretch
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from monitor import jpeg
+from monitor.overheard import overheard
 
 Image = NDArray[np.uint8]
 """(H, W, 3) BGR or (H, W) mono."""
@@ -35,6 +41,21 @@ TILED_RESIZE = f"{RESIZE}, tiled"
 SCALE = (1 / (255 * np.array(DEVIATION))).astype(np.float32)
 SHIFT = (-np.array(MEAN) / np.array(DEVIATION)).astype(np.float32)
 """A grey level times the first plus the second is what the network gets, by channel (RGB)."""
+
+_PNG, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LIBJPEG = (
+    "Corrupt JPEG data|Premature end of JPEG file|Inconsistent progression sequence|Invalid SOS parameters"
+    "|Unknown Adobe color transform|Warning: unknown JFIF revision|Application transferred too many scanlines"
+)
+_DECODERS = re.compile(rf"{_LIBJPEG}|\[ *[A-Z]+:\d+@|OpenCV TIFF|>|\n")
+"""How the lines begin that libjpeg and OpenCV write to stderr, and those that go on with OpenCV's."""
+_DAMAGE = re.compile(
+    # A TIFF's directory holds tags that nobody needs here. libjpeg speaks through libtiff as well. Before
+    # OpenCV 4.11 errors and warnings looked alike.
+    r"(?:\[.* TIFF_Error |(?:\[.* TIFF_Warning |OpenCV TIFF: )(?!TIFFReadDir|TIFFFetch))(?P<tiff>.*)"
+    rf"|(?P<jpeg>(?:{_LIBJPEG}).*)"
+)
 
 
 Size = tuple[int, int]
@@ -84,23 +105,39 @@ def read(file: Path) -> Image:
     16-bit values lose their low byte, whatever the image holds; alpha is dropped; CMYK JPEGs become BGR. Of
     several pages the first counts. Raises ImageError.
     """
+    return decode(content_of(file))
+
+
+def content_of(file: Path) -> bytes:
+    """A file's bytes. Raises ImageError when it can't be read; a pipe or a device might never end."""
     try:
-        content = file.read_bytes()
+        kind = file.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise ImageError("a pipe, socket or device, not a file")
+        return file.read_bytes()
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
-    return decode(content)
 
 
 def decode(content: bytes) -> Image:
-    """`read` for a file's bytes. Raises ImageError."""
+    """`read` for a file's bytes. Raises ImageError, also where the decoder would make something up.
+
+    A PNG's checksums show any damage. In a JPEG or TIFF it is seen where the stream stops making sense: an
+    image that only got darker passes. BMP and WebP have nothing to see it by, unless they are cut short.
+    """
     if not content:
         raise ImageError("the file is empty")
-    if _cut_short(content):
+    if content.startswith(_PNG) and _PNG_END not in content:
         raise ImageError("the file is cut short")
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        raise ImageError(f"not a readable image ({error.err})") from None
+    if content.startswith(jpeg.START) and (why := jpeg.damage(content)):
+        raise ImageError(why)
+    if content.startswith((jpeg.START, *_TIFF)):
+        with _damage_told() as damage:
+            image = _decoded(content)
+        if damage:
+            raise ImageError(f"the file is damaged ({damage[0]})")
+    else:
+        image = _decoded(content)
     if image is None:
         raise ImageError("not a readable image")
     return _eight_bits(image)
@@ -110,10 +147,8 @@ def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tupl
     """Each usable file with its content and image; `say` hears of the others: `skipped: name: why`."""
     for file in files:
         try:
-            content = file.read_bytes()
+            content = content_of(file)
             image = decode(content)
-        except OSError as error:
-            say(f"skipped: {file}: {error.strerror or error}")
         except ImageError as error:
             say(f"skipped: {file}: {error}")
         else:
@@ -172,6 +207,33 @@ def normalised(image: Image) -> NDArray[np.float32]:
     return prepared
 
 
+def _decoded(content: bytes) -> NDArray[Any] | None:
+    try:
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise ImageError(f"not a readable image ({error.err})") from None
+    return None if decoded is None else np.asarray(decoded)
+
+
+@contextmanager
+def _damage_told() -> Iterator[list[str]]:
+    """What libjpeg and libtiff say against the data that is decoded in the block, once it has ended.
+
+    They fill up what they can't decode and go on; OpenCV hands on no more than these lines.
+    """
+    log = cv2.utils.logging
+    damage: list[str] = []
+    with overheard(_DECODERS) as said:
+        before = log.setLogLevel(log.LOG_LEVEL_DEBUG)
+        try:
+            yield damage
+        finally:
+            log.setLogLevel(before)
+    for line in said:
+        if found := _DAMAGE.match(line):
+            damage.append(found["tiff"] or found["jpeg"])
+
+
 def _eight_bits(image: NDArray[Any]) -> Image:
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
@@ -182,16 +244,3 @@ def _eight_bits(image: NDArray[Any]) -> Image:
     if image.ndim == 3:
         image = image[:, :, :3]
     return np.ascontiguousarray(image)
-
-
-def _cut_short(content: bytes) -> bool:
-    """True for a JPEG or PNG without its end, which the decoder would fill up with grey."""
-    if content.startswith(b"\x89PNG"):
-        return b"IEND\xaeB`\x82" not in content
-    if not content.startswith(b"\xff\xd8"):
-        return False
-    # A preview inside a segment has an end of its own: step over the segments to the scan.
-    place = 2
-    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return content.find(b"\xff\xd9", place) < 0

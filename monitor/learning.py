@@ -25,13 +25,16 @@ def early_word(select_maps: Sequence[float]) -> str:
 
 
 def closing_word(select_maps: Sequence[float], best_epoch: int) -> str | None:
-    """A warning at the end of a run, or None when it went as it should or was too short to tell.
+    """A warning at the end of a run, or None when it went as it should.
 
     `best_epoch`, from 1, is the one whose student was kept.
     """
     epochs = len(select_maps)
     if epochs < EARLY:
-        return None
+        return (
+            f"warning: with --epochs {epochs} nobody can tell whether the student learned: take this recipe "
+            "for trying things out only; --epochs 100 is usual"
+        )
     share = _share(select_maps)
     if share >= _LEARNS:
         return (

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.images import Image, ImageError, read
+from monitor.legible import legible
 from monitor.recipe import Recipe
 from monitor.verdict import Reason, Verdict, judge
 
@@ -30,22 +31,23 @@ def score_files(
     """Scores each image; `out` gets a line for it as soon as it is done.
 
     A line is `{"image", "score", "threshold", "verdict"}`, with `"heatmap"` when `heatmaps` names a folder to
-    draw them into, or `{"image", "error"}`. Where the recipe's presence gate sees no part, the score is null,
-    there is no heatmap, and a `"reason"` says so. False when there was an error. Raises RecipeError.
+    draw them into, or `{"image", "error"}`; all in ASCII, what is no UTF-8 in a name as U+FFFD. Where the
+    recipe's presence gate sees no part, the score is null, there is no heatmap, and a `"reason"` says so.
+    False when there was an error. Raises RecipeError.
     """
     loaded = Recipe.load(recipe)
     scorer = loaded.scorer(device=device)
     taken: set[str] = set()
     whole = True
     for file in images:
-        line: dict[str, object] = {"image": str(file)}
+        line: dict[str, object] = {"image": legible(str(file))}
         try:
             image = read(file)
             seen = scorer.part_in(image)
             if seen is None:
                 line["score"], line["threshold"] = None, scorer.threshold
                 line["verdict"], line["reason"] = Verdict.PASS.word, Reason.NO_PART.word
-                out(json.dumps(line, ensure_ascii=False))
+                out(json.dumps(line))
                 continue
             result = scorer.score([seen])[0]
             line["score"] = result.score if math.isfinite(result.score) else None
@@ -54,11 +56,11 @@ def score_files(
             if heatmaps is not None:
                 target = heatmaps / _free_name(file.stem, taken)
                 _write(target, heatmap(image, result.anomaly_map, scorer.threshold))
-                line["heatmap"] = str(target)
+                line["heatmap"] = legible(str(target))
         except ImageError as error:
             whole = False
-            line = {"image": str(file), "error": str(error)}
-        out(json.dumps(line, ensure_ascii=False))
+            line = {"image": legible(str(file)), "error": legible(str(error))}
+        out(json.dumps(line))
     return whole
 
 

@@ -5,6 +5,7 @@ Knows nothing of what is in it. Must never leave the name it was given half writ
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -14,8 +15,27 @@ WRITING = ".writing-"
 """How the names begin of files that a crash left behind half written."""
 
 
+def check_place(file: Path) -> None:
+    """Raises OSError where `write_whole` would: to be asked before long work, and leaves nothing behind."""
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    if _is_file(file):
+        try:
+            with tempfile.TemporaryFile(dir=file.parent, prefix=WRITING):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(file)) from None
+
+
 def write_whole(file: Path, content: bytes) -> None:
-    """Writes or replaces `file`; it is on disk when this returns. Raises OSError."""
+    """Writes or replaces `file`; it is on disk when this returns. Raises OSError.
+
+    Into a pipe or device, as /dev/stdout is, it only writes: in its place a file would be in the way.
+    """
+    if not _is_file(file):
+        with file.open("wb") as out:
+            out.write(content)
+        return
     write_together({file: content})
 
 
@@ -65,3 +85,8 @@ def _sync(folder: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _is_file(file: Path) -> bool:
+    """Or is to be one."""
+    return file.is_file() or not file.exists()

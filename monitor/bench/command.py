@@ -13,7 +13,7 @@ import torch
 
 from monitor.bench import line, scoring, transport
 from monitor.runtime import INT8, choose_device
-from monitor.whole_file import write_whole
+from monitor.whole_file import check_place, write_whole
 
 SCHEMA = 1
 
@@ -30,8 +30,11 @@ def bench(
 ) -> None:
     """Takes about `seconds`, and some twenty more to start and stop the line.
 
-    Raises RecipeError, RingError, line.LineBenchError, and OSError when `file` can't be written.
+    Raises RecipeError, RingError, line.LineBenchError, and OSError when `file` can't be written, which is
+    tried first.
     """
+    if file is not None:
+        check_place(file)
     machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     say(f"{architecture}, {size}x{size}, {device} on {machine}, torch {torch.__version__}")
     say("")

@@ -2,16 +2,17 @@
 
 The plain loop is eager torch with the teacher recomputed for each batch. Both train ResNet-18 students of the
 carried teacher on the same pictures in the same batches, and take turns epoch by epoch, so that what else the
-machine does falls on both. Pictures are decoded beforehand for both. On a machine with other work set
-GOMP_SPINCOUNT=1000, as `line-monitor` does for itself: else threads that wait for each other drown the rest.
+machine does falls on both. Pictures are decoded beforehand for both. The memory of each is measured
+afterwards, in a process of its own, over two epochs. On a machine with other work set GOMP_SPINCOUNT=1000, as
+`line-monitor` does for itself: else threads that wait for each other drown the rest.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from monitor.pyramid import anomaly_map, matching_loss
 from monitor.teacher import BUNDLED, build_trunk, find
 from monitor.training import split
 from tests.benchmarks.markdown import markdown
+from tests.benchmarks.memory_peak import peak_of
 
 
 class PlainLoop:
@@ -67,27 +69,31 @@ class PlainLoop:
         return torch.from_numpy(np.stack([images.normalised(self._pictures[index]) for index in indices]))
 
 
-def measured(
-    pictures: Sequence[images.Image], epochs: int, batch: int | None
-) -> tuple[list[float], list[float], int]:
-    """Seconds of each epoch of ours and of the plain loop, and the batch."""
+@dataclass(frozen=True)
+class Pictures:
+    """Which pictures to learn from; a process of its own has to read them itself."""
+
+    folder: Path | None
+    """None for simulated plates."""
+    count: int
+    size: int
+
+    def read(self) -> list[images.Image]:
+        if self.folder:
+            found = (images.read(file) for file in images.find(self.folder)[: self.count])
+        else:
+            found = (simulated.render("plate", 1, index, 0.0) for index in range(self.count))
+        return [images.squashed(image, images.as_size(self.size)) for image in found]
+
+
+def our_loop(
+    teacher: nn.Module,
+    pictures: Sequence[images.Image],
+    epochs: int,
+    batch: int,
+    watch: Callable[[Sequence[float], Sequence[float]], None],
+) -> None:
     parts = split(len(pictures), 0, as_paper=False)
-    chosen = batch or batch_size(len(parts.train), as_paper=False)
-    teacher = find(BUNDLED, weights=None, folder=Path(), say=lambda line: None).trunk
-    plain = PlainLoop(teacher, pictures, parts.train, parts.select)
-    ours: list[float] = []
-    theirs: list[float] = []
-    began = time.perf_counter()
-
-    def take_turns(losses: Sequence[float], select_maps: Sequence[float]) -> None:
-        nonlocal began
-        ended = time.perf_counter()
-        ours.append(ended - began)
-        plain.epoch(chosen)
-        theirs.append(time.perf_counter() - ended)
-        print(f"epoch {len(ours)}: ours {ours[-1]:.2f} s, plain loop {theirs[-1]:.2f} s", flush=True)
-        began = time.perf_counter()
-
     fit(
         teacher,
         "resnet18",
@@ -98,10 +104,50 @@ def measured(
         seed=0,
         device=torch.device("cpu"),
         progress=SILENT,
-        batch=chosen,
-        watch=take_turns,
+        batch=batch,
+        watch=watch,
     )
-    return ours, theirs, chosen
+
+
+def plain_loop(teacher: nn.Module, pictures: Sequence[images.Image]) -> PlainLoop:
+    parts = split(len(pictures), 0, as_paper=False)
+    return PlainLoop(teacher, pictures, parts.train, parts.select)
+
+
+def carried_teacher() -> nn.Module:
+    return find(BUNDLED, weights=None, folder=Path(), say=lambda line: None).trunk
+
+
+def alone(ours: bool, which: Pictures, batch: int) -> None:
+    """Two epochs of one loop, for its memory: the second has all that stays."""
+    pictures, teacher = which.read(), carried_teacher()
+    if ours:
+        our_loop(teacher, pictures, 2, batch, lambda losses, select_maps: None)
+        return
+    plain = plain_loop(teacher, pictures)
+    for _ in range(2):
+        plain.epoch(batch)
+
+
+def measured(pictures: Sequence[images.Image], epochs: int, batch: int) -> tuple[list[float], list[float]]:
+    """Seconds of each epoch of ours and of the plain loop."""
+    teacher = carried_teacher()
+    plain = plain_loop(teacher, pictures)
+    ours: list[float] = []
+    theirs: list[float] = []
+    began = time.perf_counter()
+
+    def take_turns(losses: Sequence[float], select_maps: Sequence[float]) -> None:
+        nonlocal began
+        ended = time.perf_counter()
+        ours.append(ended - began)
+        plain.epoch(batch)
+        theirs.append(time.perf_counter() - ended)
+        print(f"epoch {len(ours)}: ours {ours[-1]:.2f} s, plain loop {theirs[-1]:.2f} s", flush=True)
+        began = time.perf_counter()
+
+    our_loop(teacher, pictures, epochs, batch, take_turns)
+    return ours, theirs
 
 
 def main() -> None:
@@ -112,12 +158,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, help="as training chooses it, if not given")
     options = parser.parse_args()
-    if options.images:
-        found = (images.read(file) for file in images.find(options.images)[: options.count])
-    else:
-        found = (simulated.render("plate", 1, index, 0.0) for index in range(options.count))
-    pictures = [images.squashed(image, images.as_size(options.size)) for image in found]
-    ours, theirs, batch = measured(pictures, options.epochs, options.batch)
+    which = Pictures(options.images, options.count, options.size)
+    pictures = which.read()
+    parts = split(len(pictures), 0, as_paper=False)
+    batch = options.batch or batch_size(len(parts.train), as_paper=False)
+    ours, theirs = measured(pictures, options.epochs, batch)
     rows = [
         [name, f"{np.mean(mine):.2f}", f"{np.mean(other):.2f}", f"{np.mean(mine) / np.mean(other):.2f}"]
         for name, mine, other in (
@@ -127,10 +172,10 @@ def main() -> None:
         )
         if mine
     ]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    our_peak, their_peak = (peak_of(alone, is_ours, which, batch) for is_ours in (True, False))
     print(
         f"\n{len(pictures)} images at {options.size} px, batch {batch}, {torch.get_num_threads()} threads; "
-        f"peak memory of both loops in one process {peak:.0f} MB\n"
+        f"peak memory, each in a process of its own: ours {our_peak:.0f} MB, plain loop {their_peak:.0f} MB\n"
     )
     print(markdown([["mean seconds of epochs", "ours", "plain loop", "ratio"], *rows]))
 

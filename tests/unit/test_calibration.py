@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,11 @@ def test_good_parts_are_rejected_at_the_promised_rate_whatever_their_scores(
     error = np.std(rates) / math.sqrt(len(rates))
     assert np.mean(rates) <= overkill + 3 * error
     assert np.mean(rates) >= overkill - 1 / (count + 1) - 3 * error
+
+
+@pytest.mark.parametrize("overkill", [0.9, 0.999999, 1 - 1e-12, math.nextafter(1, 0)])
+def test_whoever_bears_any_overkill_gets_the_lowest_score(overkill: float) -> None:
+    assert calibrated([3.0, 1.0, 2.0, 4.0], overkill).threshold == 1.0
 
 
 def test_a_score_equal_to_the_threshold_is_a_calibration_score_and_passes() -> None:
@@ -114,10 +120,12 @@ def test_bad_files_are_skipped_and_no_files_are_refused(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r").folder
     good = good_parts(tmp_path / "good", 2)
     (good / "broken.png").write_bytes(b"no image")
+    os.mkfifo(good / "pipe.png")
     heard: list[str] = []
     calibrated_again = calibrate_recipe(recipe=recipe, images=good, overkill=0.01, say=heard.append)
     assert len(calibrated_again.document.calibration["torch-f32"].scores) == 2
-    assert sum("broken.png" in line for line in heard) == 1
+    for name in ("broken.png", "pipe.png"):
+        assert sum(name in line for line in heard) == 1
     for folder in (tmp_path / "nowhere", save(tmp_path / "empty" / "x.png", part(1)).parent / "deeper"):
         with pytest.raises(CalibrationError, match=str(folder)):
             calibrate_recipe(recipe=recipe, images=folder, overkill=0.01, say=print)

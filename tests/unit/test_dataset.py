@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def test_what_is_no_labelled_image_has_no_place(name: str) -> None:
     assert placed(name) is None
 
 
-def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
+def test_links_in_an_archive_lead_nowhere_outside(tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(b"secret")
     file = tmp_path / "set.tar"
     with tarfile.open(file, "w") as archive:
@@ -115,7 +116,34 @@ def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
             member.type, member.linkname = kind, str(tmp_path / "secret.png")
             archive.addfile(member)
         add(archive, "bottle/test/good/1.png", b"one")
-    assert [entry.content() for entry in entries(file)] == [b"one"]
+    them = entries(file)
+    assert next(them).content() == b"one"
+    (link,) = them
+    assert link.shown.endswith("bottle/test/good/link.png")
+    with pytest.raises(ImageError, match=r"a link to .*secret.png, which is not in the archive"):
+        link.content()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:xz"])
+def test_a_file_with_several_names_is_found_under_each(tmp_path: Path, mode: str) -> None:
+    """tar stores its bytes under the first name and hard links under the others."""
+    good = tmp_path / "bottle/train/good/0.png"
+    good.parent.mkdir(parents=True)
+    good.write_bytes(b"good")
+    for name in ("good/0.png", "good/1.png", "crack/2.png"):
+        (tmp_path / "bottle/test" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bottle/test" / name).hardlink_to(good)
+    (tmp_path / "bottle/test/crack/3.png").write_bytes(b"crack")
+    file = tmp_path / "set.archive"
+    with tarfile.open(file, mode) as archive:
+        for name in ("train/good/0.png", "test/good/0.png", "test/good/1.png", "test/crack"):
+            archive.add(tmp_path / "bottle" / name, f"./bottle/{name}")
+    assert found(file) == {
+        ("bottle", Part.IMAGE, "good/0.png", b"good"),
+        ("bottle", Part.IMAGE, "good/1.png", b"good"),
+        ("bottle", Part.IMAGE, "crack/2.png", b"good"),
+        ("bottle", Part.IMAGE, "crack/3.png", b"crack"),
+    }
 
 
 def test_zip_links_and_windows_separators(tmp_path: Path) -> None:
@@ -199,6 +227,14 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
         file.truncate(600 * 2**20)
     (entry,) = entries(tmp_path)
     with pytest.raises(ImageError, match="larger than"):
+        entry.content()
+
+
+def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "bottle/test/good").mkdir(parents=True)
+    os.mkfifo(tmp_path / "bottle/test/good/0.png")
+    (entry,) = entries(tmp_path)
+    with pytest.raises(ImageError, match="a pipe, socket or device"):
         entry.content()
 
 

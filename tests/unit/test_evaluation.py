@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from monitor import papers_table
 from monitor.curves import auroc
 from monitor.evaluation import EvaluationError, Results, evaluate, evaluate_recipe, shrunk
 from tests.real.parts import part, random_recipe, save
@@ -56,6 +58,21 @@ def test_a_data_set_is_evaluated_by_type(tmp_path: Path, dataset: Path) -> None:
     assert 0 <= said["pro"] <= 1
     assert 0 <= said["pixel_auroc"] <= 1
     assert "stain" in found.table()
+
+
+def test_a_type_whose_name_is_no_text_is_evaluated_like_any_other(tmp_path: Path, dataset: Path) -> None:
+    recipe = random_recipe(tmp_path / "r").folder
+    for side in ("test", "ground_truth"):
+        (dataset / side / "stain").rename(dataset / side / os.fsdecode(b"st\xffin"))
+    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=print)
+    assert found.per_type["st\ufffdin"].pro is not None
+    for output in (found.table(), json.dumps(found.as_dict(), ensure_ascii=False)):
+        assert "st\ufffdin" in output.encode().decode()
+    for category in (b"c\xff", b"d\xff"):
+        shutil.copytree(dataset, tmp_path / "set" / os.fsdecode(category))
+    several = evaluate(recipe=recipe, dataset=tmp_path / "set", say=print)
+    assert set(several.categories) == {"c\ufffd", "d\ufffd"}
+    papers_table.table(several).encode()
 
 
 def test_images_without_masks_are_named_and_count_for_the_rest(tmp_path: Path, dataset: Path) -> None:

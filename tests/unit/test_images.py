@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -146,3 +149,151 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     assert usable == ["good.png"]
     assert len(heard) == len(wrong) + 1
     assert all(line.startswith("skipped: ") and "\n" not in line for line in heard)
+
+
+def test_a_pipe_or_device_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into the pipe: reading it would never end."""
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    (tmp_path / "c.png").write_bytes(encoded("PNG"))
+    (tmp_path / "d.png").symlink_to(tmp_path / "c.png")
+    heard: list[str] = []
+    usable = [file.name for file, _, _ in images.readable(images.find(tmp_path), heard.append)]
+    assert usable == ["c.png", "d.png"]
+    assert heard == [
+        f"skipped: {tmp_path / n}: a pipe, socket or device, not a file" for n in ("a.png", "b.png")
+    ]
+    with pytest.raises(ImageError, match="a pipe, socket or device"):
+        images.read(tmp_path / "a.png")
+
+
+def textured(rows: int = 128, columns: int = 128) -> images.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (rows, columns, 3), np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+
+
+def encoded(kind: str, **settings: object) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(textured()).save(file, kind, **settings)
+    return file.getvalue()
+
+
+def zeroed(content: bytes, at: int, count: int = 400) -> bytes:
+    return content[:at] + bytes(count) + content[at + count :]
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+
+
+def scan(jpeg: bytes) -> int:
+    return jpeg.index(b"\xff\xda") + 14
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 8}]
+)
+@pytest.mark.parametrize("place", [0.05, 0.3, 0.6, 0.9])
+def test_a_jpeg_with_zeros_in_its_scan_is_damaged(place: float, settings: dict[str, object]) -> None:
+    """As a disk leaves what it lost. Whether libjpeg notices is chance: the stream may come out even."""
+    jpeg = encoded("JPEG", **settings)
+    at = scan(jpeg) + int(place * (len(jpeg) - scan(jpeg) - 402))
+    with pytest.raises(ImageError, match="the file is damaged"):
+        images.decode(zeroed(jpeg, at))
+
+
+def test_a_jpeg_that_its_decoder_complains_of_is_damaged(capfd: pytest.CaptureFixture[str]) -> None:
+    jpeg = encoded("JPEG")
+    told = 0
+    for at in range(scan(jpeg), len(jpeg) - 2, 40):
+        broken = flipped(jpeg, at)
+        cv2.imdecode(np.frombuffer(broken, np.uint8), cv2.IMREAD_ANYCOLOR)
+        if "Corrupt JPEG data" in capfd.readouterr().err:
+            told += 1
+            with pytest.raises(ImageError, match=r"the file is damaged .*Corrupt JPEG data"):
+                images.decode(broken)
+    assert told > 3
+    assert capfd.readouterr().err == "", "what the decoder says is in the error"
+
+
+@pytest.mark.parametrize(
+    ("compression", "spoil"),
+    [
+        ("tiff_lzw", lambda content: zeroed(content, len(content) // 2)),
+        ("tiff_adobe_deflate", lambda content: flipped(content, len(content) // 3)),
+        ("packbits", lambda content: zeroed(content, len(content) // 2)),
+        ("jpeg", lambda content: zeroed(content, len(content) // 2)),
+    ],
+)
+@pytest.mark.parametrize("log_level", ["LOG_LEVEL_SILENT", "LOG_LEVEL_WARNING"])
+def test_a_tiff_that_its_decoder_complains_of_is_damaged(
+    compression: str, spoil: Callable[[bytes], bytes], log_level: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = cv2.utils.logging
+    before = log.setLogLevel(getattr(log, log_level))
+    try:
+        tiff = encoded("TIFF", compression=compression)
+        assert images.decode(tiff).shape == (128, 128, 3)
+        with pytest.raises(ImageError, match="the file is damaged") as refused:
+            images.decode(spoil(tiff))
+        assert log.getLogLevel() == getattr(log, log_level)
+    finally:
+        log.setLogLevel(before)
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_one_flipped_byte_of_a_compressed_tiff_is_damage() -> None:
+    tiff = encoded("TIFF", compression="tiff_adobe_deflate")
+    with pytest.raises(ImageError, match="incorrect data check"):
+        images.decode(flipped(tiff, len(tiff) // 3))
+    tiff = encoded("TIFF", compression="tiff_lzw")
+    with pytest.raises(ImageError, match="Using code not yet in table"):
+        images.decode(flipped(tiff, 337))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "appended"),
+    [
+        ("JPEG", {}, b""),
+        ("JPEG", {"progressive": True}, b""),
+        ("JPEG", {"optimize": True, "restart_marker_blocks": 3}, b""),
+        ("JPEG", {}, b"what a phone appends" * 100),
+        ("JPEG", {}, bytes(1000)),
+        ("JPEG", {"comment": bytes(1000)}, b""),
+        ("TIFF", {}, b""),
+        ("TIFF", {"compression": "tiff_lzw"}, b""),
+        ("TIFF", {"compression": "jpeg"}, b""),
+        ("TIFF", {"compression": "tiff_lzw", "tiffinfo": {60000: "a camera's own tag"}}, b""),
+        ("PNG", {}, b""),
+        ("BMP", {}, b""),
+        ("WEBP", {}, b""),
+    ],
+)
+def test_what_is_whole_is_no_damage(
+    kind: str, settings: dict[str, object], appended: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert images.decode(encoded(kind, **settings) + appended).shape == (128, 128, 3)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize("optimised", [0, 1])
+def test_an_even_image_may_be_all_zeros_in_its_file(level: int, optimised: int) -> None:
+    even = np.full((600, 800, 3), level, np.uint8)
+    jpeg = cv2.imencode(".jpg", even, [cv2.IMWRITE_JPEG_OPTIMIZE, optimised])[1].tobytes()
+    assert (bytes(64) in jpeg) == bool(optimised)
+    assert (images.decode(jpeg) == level).all()
+
+
+def test_files_that_only_seem_whole_are_named(tmp_path: Path) -> None:
+    jpeg, tiff = encoded("JPEG"), encoded("TIFF", compression="tiff_lzw")
+    (tmp_path / "a.jpg").write_bytes(zeroed(jpeg, scan(jpeg) + 500))
+    (tmp_path / "b.tif").write_bytes(zeroed(tiff, len(tiff) // 2))
+    (tmp_path / "c.jpg").write_bytes(jpeg)
+    heard: list[str] = []
+    assert [file.name for file, _, _ in images.readable(images.find(tmp_path), heard.append)] == ["c.jpg"]
+    assert [line.partition(": the file is damaged (")[0] for line in heard] == [
+        f"skipped: {tmp_path / 'a.jpg'}",
+        f"skipped: {tmp_path / 'b.tif'}",
+    ]

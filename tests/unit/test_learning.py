@@ -40,8 +40,10 @@ def test_more_epochs_are_not_recommended_when_an_earlier_student_was_better() ->
 
 
 @pytest.mark.parametrize("maps", [[0.5], [0.5, 0.5], [0.0] * 4])
-def test_too_few_epochs_say_nothing(maps: list[float]) -> None:
-    assert closing_word(maps, 1) is None
+def test_too_few_epochs_are_said(maps: list[float]) -> None:
+    warning = closing_word(maps, 1)
+    assert warning is not None
+    assert f"--epochs {len(maps)} nobody can tell" in warning
 
 
 def test_a_perfect_student_is_no_reason_to_warn() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +164,39 @@ def test_training_anew_may_change_the_teacher_but_exchanging_its_file_is_refused
     for command in ("score", "calibrate"):
         assert main(commands(config, "disc")[command]) == 1
         assert new.weights.file in one_line(capsys)
+
+
+def test_a_terminal_that_lacks_a_letter_still_gets_its_table(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_set(config)
+    (config.parent / "set/test/bad").rename(config.parent / "set/test/Prüfling")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert main(commands(config, "disc")["evaluate"]) == 0
+    assert b"Pr\\xfcfling" in written.getvalue()
+
+
+def test_figures_that_can_not_be_written_are_refused_before_anything_is_scored(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_set(config)
+    evaluate = [*commands(config, "disc")["evaluate"], "--json"]
+    for nowhere in (config.parent / "missing/figures.json", config.parent / "good"):
+        for command in (evaluate, ["bench", "--json"]):
+            assert main([*command, str(nowhere)]) == 1
+            output = capsys.readouterr()
+            assert output.out == ""
+            assert len(output.err.splitlines()) == 1
+            assert str(nowhere) in output.err
+
+
+def test_figures_are_written_whole(config: Path) -> None:
+    data_set(config)
+    file = config.parent / "figures.json"
+    file.write_text("the last ones")
+    with file.open() as before:
+        assert main([*commands(config, "disc")["evaluate"], "--json", str(file)]) == 0
+        assert before.read() == "the last ones", "a reader never sees half of the new ones"
+    assert json.loads(file.read_text())["images"] == 8
+    assert not list(config.parent.glob(".writing-*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,25 @@ def test_every_image_gets_its_line_in_order(tmp_path: Path) -> None:
     assert said[0]["verdict"] == ("reject" if said[0]["score"] > said[0]["threshold"] else "pass")
     assert set(said[1]) == set(said[3]) == {"image", "error"}
     assert score_files(recipe.folder, files[:1], None, lines.append)
+
+
+def test_a_name_that_is_no_text_is_scored_like_any_other(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    names = [os.fsdecode(b"part-\xff\xfe.png"), "Pr\u00fcfling.png", os.fsdecode(b"broken-\xff.png")]
+    files = [save(tmp_path / name, part(1)) for name in names]
+    files[2].write_bytes(b"no image")
+    lines: list[str] = []
+    assert not score_files(recipe.folder, files, tmp_path / "maps", lines.append)
+    said = [json.loads(line.encode("ascii")) for line in lines]
+    assert [Path(line["image"]).name for line in said] == [
+        "part-\ufffd\ufffd.png",
+        "Pr\u00fcfling.png",
+        "broken-\ufffd.png",
+    ]
+    assert "score" in said[0]
+    assert read(tmp_path / "maps" / names[0]).shape == part(1).shape
+    for line in said:
+        json.dumps(line, ensure_ascii=False).encode()
 
 
 def test_heatmaps_of_images_with_one_name_are_two_files(tmp_path: Path) -> None:

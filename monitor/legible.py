@@ -1,0 +1,12 @@
+"""Names of files as other programs and people can read them.
+
+A name on disk or in an archive is bytes and need not be text: Python then holds half characters in it, which
+no output can carry. Only for output: the file can't be opened by such a name.
+"""
+
+from __future__ import annotations
+
+
+def legible(name: str) -> str:
+    """The name with U+FFFD for each byte that is no UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

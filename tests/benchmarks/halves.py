@@ -1,0 +1,114 @@
+"""What chose the settings, and what chose nothing: `python -m tests.benchmarks.halves --out DIR`.
+
+The default's settings were chosen on the defects of one type and every other good test image. For each
+finished cell of `tests.benchmarks.accuracy` in --out this prints its image AUROC on those and on the
+rest: the other types and the other good images, on which a tuned default and the paper's can be compared.
+The good images take turns in the order of their paths, beginning with what chose. The carried teacher
+itself was picked by all of them: compare modes, not teachers. It scores; it trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monitor import images
+from monitor.curves import auroc
+from monitor.evaluation import GOOD
+from monitor.recipe import Recipe, RecipeError
+from tests.benchmarks.cells import CellError, read
+from tests.benchmarks.markdown import markdown
+
+CHOSEN_ON = ("blowhole",)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A test image."""
+
+    kind: str
+    """The type of defect, or `good`."""
+    score: float
+
+
+@dataclass(frozen=True)
+class Half:
+    """Some of the test images; good and defective ones."""
+
+    good: tuple[float, ...]
+    bad: tuple[float, ...]
+
+    @property
+    def image_auroc(self) -> float | None:
+        """None where there is nothing to tell apart."""
+        return auroc(np.array(self.good), np.array(self.bad)) if self.good and self.bad else None
+
+    def cell(self) -> str:
+        value = self.image_auroc
+        return f"{'-' if value is None else f'{value:.3f}'} ({len(self.good)} + {len(self.bad)})"
+
+
+def halves(scored: Sequence[Scored], chosen_on: Sequence[str]) -> tuple[Half, Half]:
+    """What chose the settings, and the rest; `scored` is in the order of the files' paths."""
+    good = [one.score for one in scored if one.kind == GOOD]
+    bad = [one for one in scored if one.kind != GOOD]
+    return (
+        Half(tuple(good[::2]), tuple(one.score for one in bad if one.kind in chosen_on)),
+        Half(tuple(good[1::2]), tuple(one.score for one in bad if one.kind not in chosen_on)),
+    )
+
+
+def scores(recipe: Path, dataset: Path) -> list[Scored]:
+    """Of every usable image in the data set's test/, in the order of their paths. Raises RecipeError,
+    images.ImageError."""
+    scorer = Recipe.load(recipe).scorer()
+    test = dataset / "test"
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    return [
+        Scored(file.relative_to(test).parts[0], scorer.score([image])[0].score)
+        for file, _, image in images.readable(images.find(test), say)
+    ]
+
+
+def table(cells: Sequence[tuple[dict[str, Any], Sequence[Scored]]], chosen_on: Sequence[str]) -> str:
+    """A row for each cell: image AUROC, and in brackets how many good and defective images it is of."""
+    rows = [["teacher", "mode", f"chosen on ({', '.join(chosen_on)})", "the rest", "all"]]
+    for cell, scored in cells:
+        chose, rest = halves(scored, chosen_on)
+        whole = Half(chose.good + rest.good, chose.bad + rest.bad)
+        rows.append([cell["teacher"], cell["mode"], *(half.cell() for half in (chose, rest, whole))])
+    return markdown(rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="as given to accuracy")
+    parser.add_argument("--chosen-on", nargs="+", default=CHOSEN_ON, metavar="TYPE", help="(blowhole)")
+    options = parser.parse_args()
+    found, failed = [], 0
+    for file in sorted(options.out.glob("*.json")):
+        try:
+            cell = read(file)
+            assert cell is not None  # it was there just now
+            dataset = Path(cell["settings"]["dataset"])
+            found.append((cell, scores(options.out / "recipes" / file.stem, dataset)))
+        except (CellError, RecipeError, images.ImageError) as error:
+            failed += 1
+            print(f"{file}: {error}", file=sys.stderr)
+    if not found:
+        parser.error(f"{options.out}: no finished cells there: run tests.benchmarks.accuracy first")
+    print(table(found, options.chosen_on))
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
