@@ -27,7 +27,7 @@ from monitor import empty_pictures, presence
 from monitor import images as image_files
 from monitor.progress import SILENT, Progress
 from monitor.recipe import REFERENCE, Calibration, Presence, Recipe
-from monitor.runtime import F32, INT8, Scorer, choose_device, ways
+from monitor.runtime import F32, INT8, OPENVINO, Scorer, choose_device, ways
 
 _USUAL_SPREAD = 0.4
 """Standard deviation of the logarithm of good parts' scores, and how many scores this guess is worth."""
@@ -163,7 +163,7 @@ def calibrate(
     progress: Progress,
     chose: bool = False,
 ) -> Recipe:
-    """The recipe with thresholds from these files for every way the device runs it, not yet committed.
+    """The recipe with thresholds from these files for every way this machine runs it, not yet committed.
 
     `chose` says that the same files chose the student: there is no guarantee then, however many they are.
     Raises CalibrationError, RecipeError, ValueError.
@@ -172,7 +172,8 @@ def calibrate(
     hear = say
     for runtime, precision in ways(recipe, choose_device(device)):
         so_far = recipe.with_calibration(found)
-        scorer = so_far.scorer(device=device, runtime=runtime, precision=precision)
+        where = "cpu" if runtime == OPENVINO else device
+        scorer = so_far.scorer(device=where, runtime=runtime, precision=precision)
         scores = scores_of(scorer, files, hear, progress, f"calibrate {scorer.calibration_key}")
         hear = _unheard  # what is skipped has been said once
         calibration = calibrated(scores, overkill)
@@ -259,10 +260,10 @@ def _good_files(images: Path) -> list[Path]:
 def _beside(gate: Presence, files: Sequence[Path], recipe: Recipe, progress: Progress) -> Presence:
     """Which of the files are no images is said when they are scored."""
 
-    def pictures() -> Iterator[tuple[Path, image_files.Image]]:
+    def pictures() -> Iterator[tuple[Path, tuple[int, ...], image_files.Image]]:
         for done, file in enumerate(files, start=1):
             for _, _, image in image_files.readable([file], _unheard):
-                yield file, image_files.squashed(image, recipe.size)
+                yield file, image.shape, image_files.squashed(image, recipe.size)
             progress.update("presence", done, len(files))
 
     fix = "take them out of one folder, give other pictures to --empty, or have no gate with --no-empty"

@@ -6,7 +6,6 @@ Must never give a gate that takes a good part at hand for the empty place.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -82,15 +81,21 @@ def without_parts(gate: Presence) -> Presence:
     return gate
 
 
-def beside_parts(gate: Presence, parts: Iterable[tuple[Path, Image]], fix: str) -> Presence:
-    """The gate, compared with squashed images of good parts, each with its file's name.
+def beside_parts(gate: Presence, parts: Iterable[tuple[Path, tuple[int, ...], Image]], fix: str) -> Presence:
+    """The gate, compared with images of good parts: each one's file, shape, and itself squashed.
 
-    Raises PresenceError, ending with `fix`, when one looks empty, or nearly so.
+    Raises PresenceError when one is not as the gate's pictures are, so that the two can't be compared, and,
+    ending with `fix`, when one looks empty, or nearly so.
     """
     at_work = Gate(gate)
     departures: list[float] = []
     alike: list[Path] = []
-    for file, picture in parts:
+    for file, shape, picture in parts:
+        if not at_work.fits(shape):
+            raise PresenceError(
+                f"{file}: {presence.kind(shape)}, the empty pictures {at_work.kind}: they can't be compared; "
+                "collect both from the same camera"
+            )
         departures.append(at_work.departure(picture))
         if not departures[-1] > presence.PARTS_APART:
             alike.append(file)
@@ -98,10 +103,5 @@ def beside_parts(gate: Presence, parts: Iterable[tuple[Path, Image]], fix: str) 
         raise PresenceError(
             f"{len(alike)} of {len(departures)} images of good parts look empty, or nearly so: "
             f"{alike[0]}{', ...' if len(alike) > 1 else ''}: {fix}"
-        )
-    if departures and math.isinf(min(departures)):
-        raise PresenceError(
-            "of the empty pictures and the images of good parts one are in colour and the others mono: "
-            "collect both from the same camera"
         )
     return presence.beside_parts(gate, departures)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monitor.checkpoint import Checkpoint, Place
-from monitor.images import Pictures
+from monitor.images import Image, Pictures
 from monitor.memory import installed
 from monitor.progress import Progress
 from monitor.pyramid import Evened, Features, anomaly_map, matching_loss
@@ -30,6 +30,7 @@ from monitor.weights import Weights
 BATCH = 32
 _STEPS = 8
 _SMALLEST_BATCH = 4
+_PIXELS_AT_ONCE = BATCH * 512**2
 _FEATURE_BYTES = 2 << 30
 """The teacher's features are kept up to this, and up to an eighth of the machine's memory."""
 
@@ -70,6 +71,12 @@ def batch_size(count: int, *, as_paper: bool) -> int:
     return BATCH if as_paper else min(BATCH, max(_SMALLEST_BATCH, count // _STEPS))
 
 
+def pictures_at_once(picture: Image) -> int:
+    """How many pictures of that size go through teacher and student together at most: of 2048x2048 pixels one
+    takes 3 GB."""
+    return max(1, _PIXELS_AT_ONCE // (picture.shape[0] * picture.shape[1]))
+
+
 def fit(
     teacher: nn.Module,
     architecture: str,
@@ -104,13 +111,14 @@ def fit(
     trial = None if as_paper else Trial(pictures, train, select, seed)
     shown = [*train, *select, *(trial.indices if trial else ())]
     sight = Sight(network, trial or pictures, shown, device, room)
+    at_once = pictures_at_once(pictures[train[0]])
     while course.epoch <= epochs:
         chunks = list(_chunks(course.next_order(train), batch))
         for chunk in chunks[course.steps :]:
-            course.step(*sight.of(chunk))
+            course.step((sight.of(part) for part in _chunks(chunk, at_once)), len(chunk))
             if checkpoint is not None and checkpoint.due(epoch_ended=False):
                 checkpoint.save(course.place(), course.arrays())
-        course.end_epoch(len(train), *_judged(course.network, sight, select, trial, batch))
+        course.end_epoch(len(train), *_judged(course.network, sight, select, trial, min(batch, at_once)))
         note = f"loss {course.losses[-1]:.4f} map {min(course.select_maps):.3g}"
         progress.update("train", len(course.losses), epochs, note)
         watch(course.losses, course.select_maps)
@@ -160,13 +168,16 @@ class _Course:
         order: list[int] = self._rng.permutation(indices).tolist()
         return order
 
-    def step(self, images: Tensor, seen: Sequence[Tensor]) -> None:
-        """One step of the optimiser on images (N, 3, H, W) and the teacher's levels of them."""
-        loss = matching_loss(seen, self.network(images))
+    def step(self, parts: Iterable[tuple[Tensor, Sequence[Tensor]]], count: int) -> None:
+        """One step of the optimiser on `count` images, in parts that fit into memory: (N, 3, H, W) and the
+        teacher's levels of them. Mostly that is one part."""
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for images, seen in parts:
+            loss = matching_loss(seen, self.network(images))
+            # The gradients of the parts add up to that of the mean over all.
+            (loss * (len(images) / count)).backward()  # type: ignore[no-untyped-call]
+            self._total += self._finite(loss.item()) * len(images)
         self._optimiser.step()
-        self._total += self._finite(loss.item()) * len(images)
         self.steps += 1
 
     @property

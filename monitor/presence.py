@@ -119,9 +119,9 @@ class Gate:
         """Which images the gate is for."""
         return kind(self._frame)
 
-    def fits(self, image: Image) -> bool:
-        """Whether the image is of the size and colour kind that the empty place is known in."""
-        return image.shape == self._frame
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an image of that shape is of the size and colour kind that the empty place is known in."""
+        return shape == self._frame
 
     def departure(self, picture: Image) -> float:
         """How far the furthest cell lies from its mean, in limits; up to 1 the picture is empty.
@@ -136,7 +136,7 @@ class Gate:
 
     def is_empty(self, image: Image, picture: Image) -> bool:
         """Whether there is no part in the image; `picture` is the same one, squashed."""
-        return self.fits(image) and self.departure(picture) <= 1
+        return self.fits(image.shape) and self.departure(picture) <= 1
 
 
 def kind(shape: tuple[int, ...]) -> str:

@@ -69,7 +69,10 @@ def quantised(
         for precision in (F32, INT8)
     )
     entry = msgspec.structs.replace(
-        entry, agreement=rank_correlation(exact, coarse), pairs=tuple(zip(coarse, exact, strict=True))
+        entry,
+        agreement=rank_correlation(exact, coarse),
+        # JSON has no word for what is no number; without pairs float32 looks at everything again.
+        pairs=tuple(zip(coarse, exact, strict=True)) if np.isfinite([coarse, exact]).all() else (),
     )
     return replace(draft, document=msgspec.structs.replace(draft.document, quantised=entry))
 

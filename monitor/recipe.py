@@ -207,6 +207,13 @@ class Recipe:
         return as_size(self.document.size)
 
     @property
+    def frame(self) -> Size:
+        """Of the images that it was trained for, as far as it knows: else its own size."""
+        if self.document.presence is not None:
+            return self.document.presence.rows, self.document.presence.columns
+        return (self.roi[3], self.roi[2]) if self.roi else self.size
+
+    @property
     def grid(self) -> Grid:
         """The tiles in which the network sees an image of `size`; mostly one."""
         return grid_of(self.size, self.document.tiles)
@@ -297,6 +304,8 @@ def unusable(size: Size, tiles: Tiles | None) -> str:
     tile = size if tiles is None else (tiles.rows, tiles.columns)
     if min(*size, *tile) < LEAST_SIDE or max(size) > LARGEST_SIDE:
         return f"size is {LEAST_SIDE} to {LARGEST_SIDE} pixels, not {shown(size)}"
+    if tiles is not None and tiles.overlap < 0:
+        return f"tiles can't overlap by {tiles.overlap} pixels: use 0 or more"
     if max(tile) > LARGEST_TILE:
         return f"{shown(tile)} at once is too large: use tiles of at most {LARGEST_TILE} pixels"
     try:

@@ -147,12 +147,12 @@ class Scorer:
         _ = self.threshold
         if self._on_device is not None:
             self._on_device.warm_up(self._alone)
-        blank = np.full((*self.recipe.size, 3), 127, np.uint8)
+        blank = np.full((*self.recipe.frame, 3), 127, np.uint8)
         self.score([blank])
         if self._coarse is not None:
             # `score` may have needed but one of the two.
             for network in (self._coarse, self._network):
-                self._results(network, [blank])
+                self._results(network, [image_files.squashed(blank, self.recipe.size)])
 
     def part_in(self, image: Image) -> Image | None:
         """What `score` is to be given of an image; None when the recipe's gate sees no part in it.
@@ -361,9 +361,10 @@ def has_openvino() -> bool:
 
 
 def ways(recipe: Recipe, device: torch.device) -> tuple[tuple[str, str], ...]:
-    """Runtime and precision of every way that the recipe can run here on a device, the reference first."""
+    """Runtime and precision of every way that the recipe can run here, the reference first: torch's on a
+    device, OpenVINO's on the CPU."""
     found = [(TORCH, precision) for precision in precisions(device)]
-    if device.type == "cpu" and has_openvino():
+    if has_openvino():
         found += [(OPENVINO, F32)] + [(OPENVINO, INT8)] * (recipe.quantised is not None)
     return tuple(found)
 

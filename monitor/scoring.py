@@ -287,7 +287,7 @@ class Scoring:
 
     def _tell_misfit(self, camera: CameraSettings, scorer: Scorer, image: Image) -> None:
         """Once: every frame is scored, though the recipe has a gate."""
-        if scorer.gate is None or scorer.gate.fits(image) or camera.name in self._misfits:
+        if scorer.gate is None or scorer.gate.fits(image.shape) or camera.name in self._misfits:
             return
         self._misfits.add(camera.name)
         self._worker.log.warning(

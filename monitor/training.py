@@ -79,6 +79,8 @@ class Examples:
     def __init__(self, size: Size, room: int) -> None:
         """Of the pictures as many are kept as fit into `room` bytes."""
         self.files: list[Path] = []
+        self.shapes: list[tuple[int, ...]] = []
+        """Of the images themselves."""
         self.marks: list[str] = []
         self._size = size
         self._kept: dict[int, Image] = {}
@@ -95,6 +97,7 @@ class Examples:
             self._kept[len(self.files)] = picture
             self._bytes += picture.nbytes
         self.files.append(file)
+        self.shapes.append(image.shape)
         self.marks.append(content_mark(content))
 
     def __getitem__(self, index: int, /) -> Image:
@@ -214,7 +217,9 @@ def train_recipe(
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
     examples, skipped = _examples(images, files, grid, say, progress)
     if gate is not None:
-        pictures = ((file, examples[place]) for place, file in enumerate(examples.files))
+        pictures = (
+            (file, examples.shapes[place], examples[place]) for place, file in enumerate(examples.files)
+        )
         gate = empty_pictures.beside_parts(
             gate, pictures, "take them out of one folder, or train without --empty"
         )
@@ -234,7 +239,7 @@ def train_recipe(
     run = {
         "images": hashlib.sha256(" ".join(examples.marks).encode()).hexdigest(),
         "teacher": f"{found.architecture} {found.sha256}",
-        "size": f"{shown(grid.size)} in tiles of {shown(grid.tile)} at {grid.places}",
+        "size": f"{shown(grid.size)} in tiles of {shown(grid.tile)} at {grid.places}, {RESIZE}",
         "epochs": str(epochs),
         "seed": str(seed),
         "mode": "as in the paper" if as_paper else "chosen by drawn defects",

@@ -94,8 +94,9 @@ def test_a_part_that_is_hardly_to_be_seen_is_refused_too(tmp_path: Path) -> None
     presence = gate(tmp_path)
     faint = empty_place(77).astype(np.int16)
     faint[20:60, 20:60] += int(presence.limit * np.mean(presence.deviations))
-    pictures = [(tmp_path / "a.png", small(part(1))), (tmp_path / "b.png", small(faint.astype(np.uint8)))]
-    assert 1 < Gate(presence).departure(pictures[1][1]) < 2
+    images = {"a.png": part(1), "b.png": faint.astype(np.uint8)}
+    pictures = [(tmp_path / name, image.shape, small(image)) for name, image in images.items()]
+    assert 1 < Gate(presence).departure(pictures[1][2]) < 2
     with pytest.raises(PresenceError, match="1 of 2 images of good parts look empty"):
         beside_parts(presence, pictures, "look")
 
@@ -123,10 +124,16 @@ def test_copies_of_one_picture_are_one(tmp_path: Path) -> None:
         learned(folder, small, say=print)
 
 
-def test_colour_and_mono_are_not_mixed(tmp_path: Path) -> None:
-    presence = gate(tmp_path)
-    with pytest.raises(PresenceError, match="in colour and the others mono"):
-        beside_parts(presence, [(tmp_path / "a.png", small(part(1)[:, :, 0].copy()))], "look")
+@pytest.mark.parametrize("image", [part(1)[:, :, 0].copy(), part(1, side=90), part(1)[30:50, 30:50]])
+def test_parts_that_the_gate_will_never_be_asked_about_vouch_for_nothing(
+    tmp_path: Path, image: Image
+) -> None:
+    """Mono beside colour, or of another size: cut close, a part departs far more than in the whole frame."""
+    both = [(tmp_path / name, one.shape, small(one)) for name, one in (("a.png", part(2)), ("b.png", image))]
+    with pytest.raises(
+        PresenceError, match=r"b\.png: .* can't be compared; collect both from the same camera"
+    ):
+        beside_parts(gate(tmp_path), both, "look")
 
 
 def test_parts_among_the_empty_pictures_are_found_when_no_good_image_is_given(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monitor.fitting import batch_size, fit
+from monitor.fitting import batch_size, fit, pictures_at_once
 from monitor.images import normalised, squashed
 from monitor.progress import SILENT
 from monitor.teacher import build_trunk, fill
@@ -176,3 +176,31 @@ def test_the_official_split_is_a_fifth_to_select() -> None:
     parts = split(209, 0, as_paper=True)
     assert (len(parts.train), len(parts.select)) == (167, 42)
     assert not set(parts.train) & set(parts.select)
+
+
+def test_what_does_not_fit_at_once_is_learnt_from_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same step: without batch normalisation the course stays the same but for rounding."""
+    pictures = [squashed(part(number), (32, 32)) for number in range(10)]
+
+    def losses() -> tuple[float, ...]:
+        return fit(
+            trunk("squeezenet1_1"),
+            "squeezenet1_1",
+            pictures,
+            range(8),
+            [8, 9],
+            epochs=2,
+            seed=0,
+            device=torch.device("cpu"),
+            progress=SILENT,
+            batch=8,
+        ).losses
+
+    together = losses()
+    monkeypatch.setattr("monitor.fitting._PIXELS_AT_ONCE", 3 * 32 * 32)
+    assert losses() == pytest.approx(together, rel=1e-3)
+
+
+def test_two_pictures_of_the_largest_size_are_the_most_at_once() -> None:
+    assert pictures_at_once(np.zeros((2048, 2048), np.uint8)) == 2
+    assert pictures_at_once(np.zeros((256, 256, 3), np.uint8)) >= 32

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.recipe import Tiles
+from monitor.recipe import Tiles, unusable
 from monitor.tiling import STEP, Grid, TilingError
 from tests.real.parts import draft_recipe
 
@@ -83,6 +83,11 @@ def test_tiles_that_cannot_be_are_named(
 ) -> None:
     with pytest.raises(TilingError, match=why):
         Grid(size, tile, overlap)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+def test_no_recipe_has_tiles_with_a_gap_between_them(size: tuple[int, int]) -> None:
+    assert "use 0 or more" in unusable(size, Tiles(rows=64, columns=64, overlap=-5))
 
 
 def test_seams_leave_no_trace_in_a_real_network_s_map(tmp_path: Path) -> None:
