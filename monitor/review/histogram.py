@@ -135,7 +135,7 @@ def _ticks(low: float, high: float) -> list[float]:
     span = most - least
     power = math.floor(math.log10(span))
     steps = [digit * 10.0**exponent for exponent in (power - 1, power) for digit in (1, 2, 2.5, 5)]
-    step = min(steps, key=lambda candidate: abs(span / candidate - 5))
+    step = min(steps, key=lambda candidate: abs(math.log(span / candidate / 5)))
     return [step * n for n in range(math.ceil(least / step), math.floor(most / step) + 1)]
 
 

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from monitor.review.application import build
 from monitor.review.filters import BadFilter, Filters, Place
 from monitor.review.index import Entry, Index, _Folder
 from monitor.review.labels import UNKNOWN, About, Label, Said, encoded
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.settings import LineSettings, Settings
 from monitor.verdict import snapshot_path
 
 NOW = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
@@ -201,6 +203,20 @@ def test_a_damaged_json_is_a_snapshot_nobody_knows_anything_about(
     about = index.about(index.find(keys[9]))
     assert (about.recipe, about.score, about.label) == ("", None, None)
     f"{about}".encode()
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_every_page_is_shown_with_a_damaged_json_among_the_others(tmp_path: Path, content: str) -> None:
+    settings = Settings(line=LineSettings(data=tmp_path))
+    key = put(tmp_path / "snapshots", datetime.now(UTC), 1)
+    (tmp_path / "snapshots" / f"{key.path}.json").write_text(content)
+    application = build(settings)
+    application.index.step()
+    page = application.wsgi.test_client()
+    for path in ("/", "/today", f"/part/{key.path}"):
+        answer = page.get(path, headers={"Host": "localhost"})
+        assert answer.status_code == 200, answer.text
+        assert key.path in answer.text or path == "/today"
 
 
 def test_half_a_character_in_a_name_is_left_out_and_the_label_stays(tmp_path: Path, keys: list[Key]) -> None:
