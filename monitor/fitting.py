@@ -74,7 +74,7 @@ def batch_size(count: int, *, as_paper: bool) -> int:
 def pictures_at_once(picture: Image) -> int:
     """How many pictures of that size go through teacher and student together at most: of 2048x2048 pixels one
     takes 3 GB."""
-    return max(1, _PIXELS_AT_ONCE // (picture.shape[0] * picture.shape[1]))
+    return max(1, _PIXELS_AT_ONCE // int(np.prod(picture.shape[:2])))
 
 
 def fit(

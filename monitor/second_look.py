@@ -1,10 +1,10 @@
 """Which of two ways of scoring judges a part: the quick one only when the part is clearly good by it.
 
-8-bit integers rank parts as float32 does, but near the threshold they would judge some otherwise. So a part
-passes by its quick score only far below the threshold, further than the two have been seen to lie apart. All
-others are looked at again exactly, and nothing is rejected by a quick score. That a part passes which the exact
-score would reject is not impossible by that, but takes two scores of one image that lie further apart than any
-that were seen. Pure functions of scores.
+8-bit integers rank parts as float32 does, but near the threshold they would judge some otherwise. So a
+part passes by its quick score only far below the threshold, further than the two have been seen to lie apart.
+All others are looked at again exactly, and nothing is rejected by a quick score. That a part passes which the
+exact score would reject is not impossible by that, but takes two scores of one image that lie further apart
+than any that were seen. Pure functions of scores.
 """
 
 from __future__ import annotations
