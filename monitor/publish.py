@@ -66,11 +66,23 @@ class Delivery:
     sent_ns: int = 0
     answer_by_ns: int = 0
     """By then the gateway must have acknowledged; 0 while that is not asked for."""
+    answer: str | None = None
+    """What the gateway said while others were still to be told."""
+    answered_ns: int = 0
 
     def meet(self, generation: int) -> None:
         """Starts anew on another connection: what an earlier one held is gone."""
         if self.generation != generation and not self.answer_by_ns:
             self.generation, self.unsent, self.waiting_for = generation, list(self.topics), set()
+            if self.answer is not None:
+                # The gate has it.
+                self.unsent = [topic for topic in self.unsent if not topic.endswith("/reject")]
+
+    def answered(self, answer: str, now: int) -> None:
+        """The gateway's answer; a later one does not undo that the gate failed."""
+        self.answered_ns = self.answered_ns or now
+        if self.answer is None or has_acted(self.answer):
+            self.answer = answer
 
 
 class Book:
@@ -287,7 +299,10 @@ class Publisher:
             # First of all: message ids start anew with each connection.
             delivery.meet(self._link.generation)
             delivery.waiting_for -= acknowledged
-            if delivery.answer_by_ns:
+            if delivery.answer is not None:
+                if not delivery.unsent or now >= delivery.frame.expires_ns:
+                    self._finish_answered(book, delivery, delivery.answer)
+            elif delivery.answer_by_ns:
                 if now >= delivery.answer_by_ns:
                     self._finish(book, delivery, Stage.UNACKNOWLEDGED)
             elif delivery.sent_ns and not delivery.unsent and not delivery.waiting_for:
@@ -327,19 +342,21 @@ class Publisher:
         else:
             self._finish(book, delivery, Stage.SENT)
 
-    def _finish(self, book: Book, delivery: Delivery, stage: Stage, answer: str | None = None) -> None:
-        if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
+    def _finish_answered(self, book: Book, delivery: Delivery, answer: str) -> None:
+        self._finish(book, delivery, Stage.ACKNOWLEDGED if has_acted(answer) else Stage.UNACKNOWLEDGED)
+
+    def _finish(self, book: Book, delivery: Delivery, stage: Stage) -> None:
+        if delivery.for_gate and delivery.answer is None and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
             # Before the stage: who takes up after a publisher killed here must find the latch.
             self._latch(Latch.MISSED_REJECT, book.camera.name)
         number = delivery.frame.number
-        answered_ns = self._clock() if answer is not None else 0
-        book.ring.write_stage(number, stage, delivery.sent_ns, answered_ns)
+        book.ring.write_stage(number, stage, delivery.sent_ns, delivery.answered_ns)
         book.deliveries.pop(number, None)
         self._by_event.pop(delivery.event.event_id, None)
         if delivery.for_gate:
             self._finished[delivery.event.event_id] = (book, delivery)
         word = outcome(stage, told=bool(delivery.topics))
-        self._note(delivery, word, answer)
+        self._note(delivery, word, delivery.answer)
         if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
             self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, word)
 
@@ -399,14 +416,17 @@ class Publisher:
         if found is None or message.topic != f"{self._prefix}/{found[0].camera.name}/ack":
             return
         book, delivery = found
-        acted = answer.result in ("accepted", "actuated")
+        acted = has_acted(answer.result)
         if answer.event_id in self._finished:
             # The part is in the books; but a gate that took the reject and then failed has let it pass.
             if not acted:
                 self._latch(Latch.MISSED_REJECT, book.camera.name)
             self._note(delivery, "acknowledged" if acted else "unacknowledged", answer.result)
         elif delivery.for_gate and delivery.sent_ns:
-            self._finish(book, delivery, Stage.ACKNOWLEDGED if acted else Stage.UNACKNOWLEDGED, answer.result)
+            delivery.answered(answer.result, self._clock())
+            if not acted:
+                self._latch(Latch.MISSED_REJECT, book.camera.name)
+            # `_deliver` finishes it, once the others are told too, which the broker may have had no room for.
 
     def _forget(self, now: int) -> None:
         """Lets go of rejects that nobody will speak of any more."""
@@ -570,6 +590,11 @@ class Publisher:
             self._worker.log.error("the latch could not be written")
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")
+
+
+def has_acted(answer: str) -> bool:
+    """Whether the gate did, or will do, what it was told."""
+    return answer in ("accepted", "actuated")
 
 
 class _Ack(msgspec.Struct):

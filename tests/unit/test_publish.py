@@ -403,6 +403,57 @@ def test_how_long_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
     scene.end()
 
 
+def answer(scene: Scene, event_id: object, result: str) -> None:
+    """The gateway's, on the camera's topic; heard at the next turn."""
+    said = json.dumps({"event_id": event_id, "result": result}).encode()
+    scene.link.received.append(Received("plant1/line1/top/ack", said, False))
+
+
+@pytest.mark.parametrize(
+    ("result", "stage"), [("accepted", Stage.ACKNOWLEDGED), ("failed", Stage.UNACKNOWLEDGED)]
+)
+def test_a_quick_answer_of_the_gateway_keeps_nothing_from_those_who_are_not_told_yet(
+    tmp_path: Path, result: str, stage: Stage
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000)
+    scene.turn()
+    number = scene.part(2.0)
+    scene.link.places = 1
+    scene.turn()
+    assert scene.topics() == ["reject"]
+    answer(scene, scene.link.sent[0][2]["event_id"], result)
+    scene.link.acknowledged = {scene.link.sent[0][0]}
+    scene.turn(later_ms=40)
+    assert (scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT) is (result == "failed"), "at once"
+    assert not scene.ring.stage(number).is_final
+    scene.link.reconnect()
+    scene.link.places = 50
+    for _ in range(3):
+        scene.turn()
+    assert scene.topics() == ["reject", "verdict"], "the gate is not told again"
+    assert scene.ring.stage(number) is stage
+    answered, sent = scene.ring.answered_ns(number), scene.ring.sent_ns(number)
+    assert answered is not None
+    assert sent is not None
+    assert answered - sent == 40 * MS
+    scene.end()
+
+
+def test_an_answered_reject_whose_verdict_finds_no_room_is_done_with_at_its_expiry(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000)
+    scene.turn()
+    number = scene.part(2.0)
+    scene.link.places = 1
+    scene.turn()
+    answer(scene, scene.link.sent[0][2]["event_id"], "accepted")
+    scene.link.acknowledged = {scene.link.sent[0][0]}
+    scene.turn(later_ms=800)
+    assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    assert counts(scene.ring).in_flight == 0
+    scene.end()
+
+
 def test_of_a_live_view_what_stays_is_told_once_and_nothing_is_for_the_gate(tmp_path: Path) -> None:
     scene = Scene(tmp_path, publish_verdicts="all", mode="latest")
 
