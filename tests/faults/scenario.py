@@ -76,7 +76,8 @@ def endure(plant: Plant, fault: Fault, before_s: float = 3.0, after_s: float = 5
         plant.held_back.append(Window(at, ended + SETTLED_S))
     parts = plant.audit.await_settled(Window(start, end))
     calm = quiet(parts, [Window(at - 1.0, calm_from)])
-    wrong += [*plant.audit.trouble(), *breaches(parts, plant.held_back), *calm.breaches()]
+    wrong += [*plant.audit.trouble(), *breaches(parts, plant.held_back, plant.audit.deaf())]
+    wrong += calm.breaches()
     return Outcome(
         fault=fault.name,
         broken=Window(at - 1.0, calm_from),
