@@ -40,6 +40,8 @@ _HEARTBEAT_NS = 1000 * _MS
 _GAP_NS = 500 * _MS
 """A turn that took longer than this was an absence: what became overdue in it is `publisher_lost`."""
 _FAREWELL_NS = 1200 * _MS
+_LAST_WORD_NS = 300 * _MS
+"""Of that, kept for the status that says goodbye."""
 _JOURNAL_S, _LATCH_S = 0.8, 0.1
 _LATCH_PATIENCE_NS = 300 * _MS
 _MOST_FINISHED = 10_000
@@ -342,6 +344,14 @@ class Publisher:
         else:
             self._finish(book, delivery, Stage.SENT)
 
+    def _give_up(self, book: Book, delivery: Delivery) -> None:
+        """Ends a delivery before its time, since there is none left: what it had come to is what it was."""
+        if delivery.answer is not None:
+            self._finish_answered(book, delivery, delivery.answer)
+        else:
+            # The broker has what the gateway must answer; of the rest nobody knows.
+            self._finish(book, delivery, Stage.UNACKNOWLEDGED if delivery.answer_by_ns else Stage.EXPIRED)
+
     def _finish_answered(self, book: Book, delivery: Delivery, answer: str) -> None:
         self._finish(book, delivery, Stage.ACKNOWLEDGED if has_acted(answer) else Stage.UNACKNOWLEDGED)
 
@@ -570,12 +580,13 @@ class Publisher:
         """Every frame's verdict closed and, if the broker takes it in time, sent; the rest accounted for."""
         until = self._clock() + _FAREWELL_NS
         self.run_once(stopping=True)
-        while self._clock() < until and any(book.deliveries or book.open for book in self._books):
+        told_by = until - _LAST_WORD_NS
+        while self._clock() < told_by and any(book.deliveries or book.open for book in self._books):
             self._wait()
             self.run_once(stopping=True)
         for book in self._books:
             for delivery in list(book.deliveries.values()):
-                self._finish(book, delivery, Stage.EXPIRED)
+                self._give_up(book, delivery)
             book.settle()
         self._tell(self._clock(), stopping=True)
         while self._clock() < until and self._link.state is LinkState.UP and self._link.owes():

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import pytest
 
 from monitor.board import Board, Word, WorkerState
 from monitor.capture import Intake, Times
+from monitor.journal_reader import JournalReader
 from monitor.metrics import counts
 from monitor.mqtt import LinkState, Received
 from monitor.publish import Publisher
@@ -48,6 +49,10 @@ class StandInLink:
 
     def step(self) -> None: ...
     def socket(self) -> None: ...
+    def close(self) -> None: ...
+    def owes(self) -> bool:
+        return False
+
     def refusal(self) -> str:
         return ""
 
@@ -451,6 +456,59 @@ def test_an_answered_reject_whose_verdict_finds_no_room_is_done_with_at_its_expi
     assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
     assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
     assert counts(scene.ring).in_flight == 0
+    scene.end()
+
+
+def stop_in_order(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, then: Callable[[], None] = lambda: None
+) -> int:
+    """`then` is what happens in each wait of 20 ms. Returns how long it took, in milliseconds."""
+
+    def wait() -> None:
+        scene.now += 20 * MS
+        then()
+
+    monkeypatch.setattr(scene.publisher, "_wait", wait)
+    start = scene.now
+    scene.publisher._farewell()
+    return (scene.now - start) // MS
+
+
+def test_a_reject_that_was_not_answered_before_the_stop_was_sent_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000, actuate_ms=8000)
+    number = scene.part(2.0)
+    scene.turn()
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+    assert 800 <= stop_in_order(scene, monkeypatch) <= 1000, "waited for, but not for ever"
+    assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
+    assert scene.ring.sent_ns(number) is not None
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    assert scene.link.statuses[-1]["state"] == "stopped"
+    with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
+        assert [row.outcome for row in reader.verdicts()] == ["unacknowledged"]
+    scene.end()
+
+
+def test_a_stop_waits_for_an_answer_that_comes_soon_and_latches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000, actuate_ms=8000)
+    number = scene.part(2.0)
+    scene.turn()
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+    sent_ns, event_id = scene.now, scene.link.sent[0][2]["event_id"]
+
+    def gateway() -> None:
+        if scene.now - sent_ns > 500 * MS and not scene.ring.stage(number).is_final:
+            answer(scene, event_id, "actuated")
+
+    assert stop_in_order(scene, monkeypatch, gateway) < 600
+    assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
     scene.end()
 
 
