@@ -26,10 +26,11 @@ from monitor.latch_file import LatchFile
 from monitor.ledger import Circumstances
 from monitor.mqtt import Link, LinkState, Received, Will
 from monitor.readiness import Latch, LineState, Situation, Status, judge_line
-from monitor.recorder import PUBLISHED, Recorder, latency_ms, outcome
+from monitor.recorder import PUBLISHED, UNHEARD, Recorder, latency_ms, outcome
 from monitor.reject_watch import RejectWatch
 from monitor.ring import Closed, Ring, Stage
 from monitor.settings import CameraSettings, JournalVerdicts, Mode, OnUninspected
+from monitor.unheard import Unheard
 from monitor.verdict import SCHEMA, Event, Reason, Verdict, rfc3339
 from monitor.worker import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, main, roll
 
@@ -65,6 +66,10 @@ class Delivery:
     unsent: list[str] = field(default_factory=list)
     waiting_for: set[int] = field(default_factory=set)
     """Message ids that the broker has yet to acknowledge."""
+    gate_message: int = 0
+    """The id of the gate's message among them."""
+    is_unheard: bool = False
+    """Nobody was subscribed to the gate's topic when the broker took it."""
     sent_ns: int = 0
     answer_by_ns: int = 0
     """By then the gateway must have acknowledged; 0 while that is not asked for."""
@@ -76,6 +81,7 @@ class Delivery:
         """Starts anew on another connection: what an earlier one held is gone."""
         if self.generation != generation and not self.answer_by_ns:
             self.generation, self.unsent, self.waiting_for = generation, list(self.topics), set()
+            self.gate_message = 0
             if self.answer is not None:
                 # The gate has it.
                 self.unsent = [topic for topic in self.unsent if not topic.endswith("/reject")]
@@ -95,6 +101,7 @@ class Book:
         self.tally = ring.tally()
         self.open: dict[int, Frame] = {}
         self.deliveries: dict[int, Delivery] = {}
+        self.unheard: Unheard[Delivery] = Unheard()
         self.watch = RejectWatch(camera)
         self.episodes = Episodes()
         self._seen = self.tally.cursor
@@ -294,12 +301,16 @@ class Publisher:
     def _deliver(self) -> None:
         """Sends what can be sent, the gate's first, and gives up what has expired."""
         now = self._clock()
-        acknowledged = self._link.take_acknowledged()
+        acknowledged, unheard = self._link.take_acknowledged(), self._link.take_unheard()
+        for book in self._books:
+            for delivery, at in book.unheard.acknowledged(acknowledged, unheard):
+                self._heard_at_last(book, delivery, at)
         waiting = [(book, delivery) for book in self._books for delivery in book.deliveries.values()]
         waiting.sort(key=lambda entry: entry[1].frame.expires_ns)
         for book, delivery in waiting:
             # First of all: message ids start anew with each connection.
             delivery.meet(self._link.generation)
+            self._note_listeners(book, delivery, acknowledged, unheard)
             delivery.waiting_for -= acknowledged
             if delivery.answer is not None:
                 if not delivery.unsent or now >= delivery.frame.expires_ns:
@@ -317,6 +328,59 @@ class Publisher:
             for book, delivery in waiting:
                 if delivery.frame.number in book.deliveries and not delivery.answer_by_ns:
                     self._send(delivery, only_gate=gate_first)
+            if gate_first:
+                for book in self._books:
+                    self._offer_again(book)
+
+    def _note_listeners(
+        self, book: Book, delivery: Delivery, acknowledged: set[int], unheard: set[int]
+    ) -> None:
+        """Whether anybody listens on the gate's topic, where the broker tells."""
+        message = delivery.gate_message
+        if message not in delivery.waiting_for or message not in acknowledged:
+            return
+        if message not in unheard:
+            self._somebody_listens(book)
+            return
+        if not book.unheard.is_alone:
+            self._worker.log.warning(
+                "camera %s: nobody is subscribed to %s/%s/reject: what is rejected is not removed by it",
+                book.camera.name,
+                self._prefix,
+                book.camera.name,
+            )
+        delivery.is_unheard = True
+        book.unheard.add(delivery.frame.number, delivery.frame.expires_ns, delivery, self._clock())
+
+    def _somebody_listens(self, book: Book) -> None:
+        if book.unheard.is_alone:
+            self._worker.log.info("camera %s: somebody is subscribed to its rejects again", book.camera.name)
+        book.unheard.somebody_listens()
+
+    def _offer_again(self, book: Book) -> None:
+        """Sends rejects that nobody heard, while the gate can act on them. They are in the books already: if
+        nobody comes, sent and heard by nobody is what became of them."""
+        now = self._clock()
+        for number, delivery in book.unheard.due(now, self._link.generation):
+            ttl_ms = (delivery.frame.expires_ns - now) // _MS
+            if ttl_ms < 1:
+                continue
+            if self._link.room() <= 0:
+                return
+            payload = _json(delivery.event.payload(ttl_ms))
+            sent = self._link.send(delivery.topics[0], payload, ttl_ms=ttl_ms)
+            if sent is None:
+                return
+            book.unheard.offered(number, sent, now)
+
+    def _heard_at_last(self, book: Book, delivery: Delivery, sent_ns: int) -> None:
+        """A reject that was offered again found somebody, whose time to answer begins with that."""
+        delivery.is_unheard = False
+        self._note(delivery, PUBLISHED, delivery.answer)
+        if delivery.frame.number in book.deliveries:
+            delivery.sent_ns = sent_ns
+            if delivery.answer_by_ns:
+                delivery.answer_by_ns = sent_ns + self._settings.mqtt.ack_timeout_ms * _MS
 
     def _send(self, delivery: Delivery, only_gate: bool) -> None:
         """Hands over as much of a delivery as the broker has room for."""
@@ -333,6 +397,8 @@ class Publisher:
                 return
             delivery.unsent.pop(0)
             delivery.waiting_for.add(sent)
+            if topic.endswith("/reject"):
+                delivery.gate_message = sent
             delivery.sent_ns = delivery.sent_ns or now
 
     def _arrived(self, book: Book, delivery: Delivery) -> None:
@@ -340,7 +406,10 @@ class Publisher:
         timeout_ms = self._settings.mqtt.ack_timeout_ms
         if delivery.for_gate and timeout_ms:
             delivery.answer_by_ns = delivery.sent_ns + timeout_ms * _MS
-            self._note(delivery, PUBLISHED)
+            if delivery.is_unheard:
+                # Somebody may still come, and has nothing to answer before.
+                delivery.answer_by_ns = max(delivery.answer_by_ns, delivery.frame.expires_ns)
+            self._note(delivery, UNHEARD if delivery.is_unheard else PUBLISHED)
         else:
             self._finish(book, delivery, Stage.SENT)
 
@@ -365,7 +434,7 @@ class Publisher:
         self._by_event.pop(delivery.event.event_id, None)
         if delivery.for_gate:
             self._finished[delivery.event.event_id] = (book, delivery)
-        word = outcome(stage, told=bool(delivery.topics))
+        word = outcome(stage, told=bool(delivery.topics), unheard=delivery.is_unheard)
         self._note(delivery, word, delivery.answer)
         if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
             self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, word)
@@ -428,11 +497,13 @@ class Publisher:
         book, delivery = found
         acted = has_acted(answer.result)
         if answer.event_id in self._finished:
+            book.unheard.forget(delivery.frame.number)
             # The part is in the books; but a gate that took the reject and then failed has let it pass.
             if not acted:
                 self._latch(Latch.MISSED_REJECT, book.camera.name)
             self._note(delivery, "acknowledged" if acted else "unacknowledged", answer.result)
         elif delivery.for_gate and delivery.sent_ns:
+            book.unheard.forget(delivery.frame.number)
             delivery.answered(answer.result, self._clock())
             if not acted:
                 self._latch(Latch.MISSED_REJECT, book.camera.name)

@@ -20,6 +20,7 @@ from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict
 
 DECIDED, PUBLISHED, UNTOLD, UNKNOWN = "decided", "published", "not published", "unknown"
+UNHEARD = "unheard"
 _OUTCOMES = {
     Stage.SENT: PUBLISHED,
     Stage.ACKNOWLEDGED: "acknowledged",
@@ -40,8 +41,11 @@ class Ended:
     latency_ms: float | None
 
 
-def outcome(stage: Stage, told: bool) -> str:
-    """The journal's word for a frame that is done with; `told` says that somebody was to be told."""
+def outcome(stage: Stage, told: bool, unheard: bool = False) -> str:
+    """The journal's word for a frame that is done with; `told` says that somebody was to be told, `unheard`
+    that the broker had nobody to give the gate's message to."""
+    if stage is Stage.SENT and unheard:
+        return UNHEARD
     return _OUTCOMES[stage] if told else UNTOLD
 
 

@@ -40,6 +40,7 @@ class StandInLink:
         self.statuses: list[dict[str, object]] = []
         self.beats: list[int] = []
         self.acknowledged: set[int] = set()
+        self.unheard: set[int] = set()
         self.dropped: list[str] = []
         self.received: list[Received] = []
         self._next = 0
@@ -76,6 +77,10 @@ class StandInLink:
         taken, self.acknowledged = self.acknowledged, set()
         return taken
 
+    def take_unheard(self) -> set[int]:
+        taken, self.unheard = self.unheard, set()
+        return taken
+
     def take_received(self) -> list[Received]:
         taken, self.received = self.received, []
         return taken
@@ -92,6 +97,8 @@ class Scene:
         self, folder: Path, ack_timeout_ms: int = 0, publish_verdicts: str = "every-part", **camera: object
     ) -> None:
         self.now = 10_000 * MS
+        self.taken: set[int] = set()
+        """Messages that the broker has acknowledged."""
         self.folder = folder
         self.settings = Settings(
             line={"data": folder / "data"},  # type: ignore[arg-type]
@@ -540,3 +547,123 @@ def test_heartbeats_are_counted_on_after_the_publishers_death(scene: Scene) -> N
     scene.publisher, scene.link = scene.start()
     scene.turn(later_ms=1000)
     assert scene.link.beats == [4]
+
+
+def broker_takes_all(scene: Scene, nobody_listens: bool) -> None:
+    """The broker acknowledges what was sent since it was last asked, at the next turn."""
+    taken = {mid for mid, _, _ in scene.link.sent} - scene.taken
+    scene.taken |= taken
+    scene.link.acknowledged |= taken
+    if nobody_listens:
+        scene.link.unheard |= taken
+
+
+def turns(scene: Scene, ms: int, nobody_listens: bool) -> list[tuple[object, str]]:
+    """Goes on for so long. Returns what was sent meanwhile, by frame and topic."""
+    sent = len(scene.link.sent)
+    for _ in range(ms // 10):
+        broker_takes_all(scene, nobody_listens)
+        scene.turn(later_ms=10)
+    return [(said["frame"], topic.rsplit("/", 1)[1]) for _, topic, said in scene.link.sent[sent:]]
+
+
+def outcomes(scene: Scene) -> dict[int, str]:
+    scene.end()
+    with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
+        return {row.frame: row.outcome for row in reader.verdicts()}
+
+
+def test_rejects_that_nobody_heard_are_offered_again_and_all_at_once_when_somebody_listens(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    numbers = [scene.part(2.0) for _ in range(3)]
+    scene.turn()
+    assert turns(scene, 100, nobody_listens=True) == []
+    assert [scene.ring.stage(number) for number in numbers] == [Stage.SENT] * 3, "the books don't wait"
+    asked = turns(scene, 600, nobody_listens=True)
+    assert asked == [(numbers[0], "reject")] * 3, "one stands for all of them, five times a second"
+    answered = turns(scene, 250, nobody_listens=False)
+    assert answered == [(number, "reject") for number in numbers]
+    assert turns(scene, 2000, nobody_listens=False) == []
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    assert outcomes(scene) == dict.fromkeys(numbers, "published")
+
+
+def test_a_line_that_nobody_listens_to_latches_nothing_and_offers_nothing_for_ever(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=800)
+    scene.turn()
+    for _ in range(20):
+        scene.part(2.0)
+        scene.part(0.5)
+        turns(scene, 50, nobody_listens=True)
+    scene.link.sent.clear()
+    last = turns(scene, 800, nobody_listens=True)
+    assert 1 <= len(last) <= 4
+    assert turns(scene, 2000, nobody_listens=True) == []
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    assert counts(scene.ring).missed_rejects == 0
+    assert outcomes(scene) == dict.fromkeys(range(1, 41, 2), "unheard")
+
+
+def test_a_new_reject_goes_before_those_that_are_offered_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    old = scene.part(2.0)
+    scene.turn()
+    turns(scene, 150, nobody_listens=True)
+    scene.link.places = 0
+    turns(scene, 100, nobody_listens=True)
+    new = scene.part(2.0)
+    scene.link.places, scene.link.sent = 1, []
+    scene.turn()
+    assert [said["frame"] for _, _, said in scene.link.sent] == [new]
+    scene.link.places = 10
+    scene.turn(later_ms=250)
+    assert {said["frame"] for _, topic, said in scene.link.sent if topic.endswith("reject")} == {new, old}
+    scene.end()
+
+
+def test_where_answers_are_asked_for_a_gateway_that_comes_late_is_waited_for_as_long_as_it_can_act(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300, actuate_ms=2000)
+    heard, missed = scene.part(2.0), scene.part(2.0)
+    scene.turn()
+    turns(scene, 1000, nobody_listens=True)
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE, "nobody was there to answer"
+    event_id = scene.link.sent[0][2]["event_id"]
+    turns(scene, 250, nobody_listens=False)
+    answer(scene, event_id, "accepted")
+    scene.turn()
+    assert scene.ring.stage(heard) is Stage.ACKNOWLEDGED
+    sent, answered = scene.ring.sent_ns(heard), scene.ring.answered_ns(heard)
+    assert sent is not None
+    assert answered is not None
+    assert answered - sent <= 250 * MS, "the time to answer begins when somebody heard it"
+    turns(scene, 400, nobody_listens=False)
+    assert scene.ring.stage(missed) is Stage.UNACKNOWLEDGED, "it was heard, and not answered"
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    assert outcomes(scene) == {heard: "acknowledged", missed: "unacknowledged"}
+
+
+def test_where_answers_are_asked_for_a_gateway_that_never_comes_has_missed_the_reject(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300, actuate_ms=2000)
+    number = scene.part(2.0)
+    scene.turn()
+    turns(scene, 2100, nobody_listens=True)
+    assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    scene.end()
+
+
+def test_what_was_offered_over_a_connection_that_broke_is_offered_over_the_next(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    number = scene.part(2.0)
+    scene.turn()
+    turns(scene, 150, nobody_listens=True)
+    scene.turn(later_ms=200)
+    assert scene.topics()[-1] == "reject"
+    scene.link.reconnect()
+    scene.link.sent, scene.taken = [], set()
+    assert turns(scene, 250, nobody_listens=False) == [(number, "reject")]
+    scene.end()
