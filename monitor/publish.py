@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import zmq
@@ -45,6 +45,7 @@ _LAST_WORD_NS = 300 * _MS
 """Of that, kept for the status that says goodbye."""
 _JOURNAL_S, _LATCH_S = 0.8, 0.1
 _LATCH_PATIENCE_NS = 300 * _MS
+_MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
 _MOST_FINISHED = 10_000
 _LOOKED_BACK = 1000
 
@@ -136,13 +137,23 @@ class Book:
             closed, stage = self.ring.closed(number), self.ring.stage(number)
             if number in self.open or closed is None or not stage.is_final:
                 break
-            missed = stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED) and ledger.is_for_gate(
+            missed = stage in _MISSED and ledger.is_for_gate(
                 closed, self.camera.mode, self.camera.on_uninspected
             )
             tally = ledger.count(tally, number, closed, missed)
         if tally is not self.tally:
             self.ring.write_tally(tally)
             self.tally = tally
+
+    def miss(self, delivery: Delivery) -> None:
+        """Counts a reject that was done with, and that the gate then failed to act on, as missed, once."""
+        number = delivery.frame.number
+        if self.ring.frame(number) is None or self.ring.stage(number) in _MISSED:
+            return
+        self.ring.write_stage(number, Stage.UNACKNOWLEDGED, delivery.sent_ns, delivery.answered_ns)
+        if number <= self.tally.cursor:
+            self.tally = replace(self.tally, missed_rejects=self.tally.missed_rejects + 1)
+            self.ring.write_tally(self.tally)
 
     def resume_episode(self) -> None:
         """Takes up where a publisher before this one was: what a live view shows is no news then."""
@@ -425,7 +436,7 @@ class Publisher:
         self._finish(book, delivery, Stage.ACKNOWLEDGED if has_acted(answer) else Stage.UNACKNOWLEDGED)
 
     def _finish(self, book: Book, delivery: Delivery, stage: Stage) -> None:
-        if delivery.for_gate and delivery.answer is None and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
+        if delivery.for_gate and delivery.answer is None and stage in _MISSED:
             # Before the stage: who takes up after a publisher killed here must find the latch.
             self._latch(Latch.MISSED_REJECT, book.camera.name)
         number = delivery.frame.number
@@ -436,7 +447,7 @@ class Publisher:
             self._finished[delivery.event.event_id] = (book, delivery)
         word = outcome(stage, told=bool(delivery.topics), unheard=delivery.is_unheard)
         self._note(delivery, word, delivery.answer)
-        if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
+        if delivery.for_gate and stage in _MISSED:
             self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, word)
 
     def _note(self, delivery: Delivery, outcome: str, answer: str | None = None) -> None:
@@ -501,6 +512,8 @@ class Publisher:
             # The part is in the books; but a gate that took the reject and then failed has let it pass.
             if not acted:
                 self._latch(Latch.MISSED_REJECT, book.camera.name)
+                delivery.answered_ns = delivery.answered_ns or self._clock()
+                book.miss(delivery)
             self._note(delivery, "acknowledged" if acted else "unacknowledged", answer.result)
         elif delivery.for_gate and delivery.sent_ns:
             book.unheard.forget(delivery.frame.number)
@@ -536,8 +549,8 @@ class Publisher:
         self._worker.board.write(PUBLISH, Word.JOURNAL_FAILING, unwritten is not None)
         situation = self._situation(now, cameras, stopping)
         status = judge_line(self._settings.camera, situation)
-        self._worker.board.write(PUBLISH, Word.READY, status.ready)
         if self._link.state is not LinkState.UP:
+            self._worker.board.write(PUBLISH, Word.READY, 0)
             return
         self._worker.board.write(PUBLISH, Word.EVER_LINKED, 1)
         journal = unwritten or "ok"
@@ -556,8 +569,13 @@ class Publisher:
                     f": {status.reason}" if status.reason else "",
                 )
             self._told = told
+        heard = self._told is not None and self._told[0] == self._link.generation and self._told[1].ready
+        self._worker.board.write(PUBLISH, Word.READY, status.ready and heard)
         if now >= self._heartbeat_due_ns:
-            self._heartbeat_due_ns = now + _HEARTBEAT_NS
+            # From beat to beat, so that they keep time; after a stall they begin anew.
+            self._heartbeat_due_ns += _HEARTBEAT_NS
+            if self._heartbeat_due_ns <= now:
+                self._heartbeat_due_ns = now + _HEARTBEAT_NS
             beats = self._worker.board.read(PUBLISH, Word.BEATS) + 1
             self._worker.board.write(PUBLISH, Word.BEATS, beats)
             self._link.send(f"{self._prefix}/heartbeat", self._heartbeat(beats, status.ready), qos=0)

@@ -27,6 +27,8 @@ _OUTCOMES = {
     Stage.EXPIRED: "expired",
     Stage.UNACKNOWLEDGED: "unacknowledged",
 }
+OUTCOMES = (DECIDED, UNHEARD, UNTOLD, UNKNOWN, *_OUTCOMES.values())
+"""All words that the journal has for what became of a verdict."""
 _AGAIN_A_TURN = 20
 
 EventOf = Callable[[CameraSettings, Ring, Frame, Closed], Event]

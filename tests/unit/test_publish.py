@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.board import Board, Word, WorkerState
+from monitor.board import Board, CameraState, Word, WorkerState
 from monitor.capture import Intake, Times
 from monitor.journal_reader import JournalReader
 from monitor.metrics import counts
@@ -413,6 +413,55 @@ def test_how_long_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
     assert scene.ring.stage(unanswered) is Stage.UNACKNOWLEDGED
     assert scene.ring.answered_ns(unanswered) is None
     scene.end()
+
+
+def test_heartbeats_keep_time_and_begin_anew_after_a_stall(scene: Scene) -> None:
+    for _ in range(20_000 // 7):
+        scene.turn(later_ms=7)
+    assert scene.link.beats[-1] == 20, "one a second, whatever the turns take"
+    scene.turn(later_ms=5000)
+    told = len(scene.link.beats)
+    for _ in range(90):
+        scene.turn(later_ms=10)
+    assert len(scene.link.beats) == told, "none is made up for"
+
+
+def test_the_run_permission_is_on_the_board_only_as_long_as_somebody_can_be_told(scene: Scene) -> None:
+    def ready() -> bool:
+        scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.board.write("capture-top", Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.turn(later_ms=60)
+        return bool(scene.board.read(PUBLISH, Word.READY))
+
+    for worker in (SCORING, "capture-top"):
+        scene.board.write(worker, Word.STATE, WorkerState.RUNNING)
+        scene.board.write(worker, Word.EVER_RAN, 1)
+    scene.board.write("capture-top", Word.CAMERA_STATE, CameraState.UP)
+    assert ready()
+    assert scene.link.statuses[-1]["ready"] is True
+    scene.link.state = LinkState.DOWN
+    assert not ready()
+    scene.link.reconnect()
+    scene.link.places = 0
+    assert not ready(), "the new connection has not been told yet"
+    scene.link.places = 10
+    assert ready()
+
+
+def test_a_gate_that_fails_late_is_counted_among_the_missed_rejects_once(scene: Scene) -> None:
+    numbers = [scene.part(2.0), scene.part(2.0)]
+    scene.turn()
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+    assert scene.ring.tally().cursor == numbers[-1]
+    event_id = scene.link.sent[0][2]["event_id"]
+    for result in ("actuated", "failed", "late"):
+        answer(scene, event_id, result)
+    scene.turn()
+    assert counts(scene.ring).missed_rejects == 1
+    assert counts(scene.ring).rejected == 2
+    assert scene.ring.stage(numbers[0]) is Stage.UNACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
 
 
 def answer(scene: Scene, event_id: object, result: str) -> None:
