@@ -73,6 +73,7 @@ home=/opt/line-monitor                      # ours
 settings=/etc/line-monitor                  # the user's
 data=/var/lib/line-monitor                  # the user's
 cache=/var/cache/line-monitor               # ours
+runtime=/run/line-monitor                   # ours
 units=/usr/local/lib/systemd/system         # ours; /etc/systemd/system is for the user's drop-ins
 command=/usr/local/bin/line-monitor         # ours
 unit=line-monitor.service
@@ -264,7 +265,7 @@ uninstall_all() {
     if cmp -s "$root$settings/line.toml" "$root$home/line.toml.shipped"; then rm -f "$root$settings/line.toml"; fi
     rm -f "$root$settings/line.toml.new"
     if [ "$(readlink "$root$command" 2>/dev/null)" = "$home/venv/bin/line-monitor" ]; then rm -f "$root$command"; fi
-    rm -rf "$root$home" "$root$cache" "$root$units/$unit" "$root$units/$unit.d"
+    rm -rf "$root$home" "$root$cache" "$root$runtime" "$root$units/$unit" "$root$units/$unit.d"
     if [ -n "$purge" ]; then rm -rf "$root$settings" "$root$data"; fi
     local left
     for left in "$settings" "$data" "$units" "$(dirname "$units")"; do

@@ -81,7 +81,7 @@ class Word(IntEnum):
     STOPPING = 11
     """The supervisor's: 1 once the line is being stopped in order."""
     READY = 12
-    """The publisher's: the run permission as it was last told."""
+    """The publisher's: the run permission as it was last told; 0 while there is no broker to tell."""
     RESTARTS = 13
     """Written by the supervisor into a dead worker's record, as STATE is."""
     DRIFT_HIGHER = 14

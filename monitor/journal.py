@@ -158,7 +158,7 @@ class Journal:
         latency_ms: float | None = None,
         again: bool = False,
     ) -> None:
-        """Notes what became of an event: "decided", "published", "acknowledged", "unacknowledged", "expired".
+        """Notes what became of an event, in a word of `recorder.OUTCOMES`.
 
         Returns at once and never raises. The last outcome put for an event stands; one that is put `again`,
         from the ring, yields to any that is final already. `latency_ms` is from capture to sending. Unless

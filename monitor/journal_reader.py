@@ -37,7 +37,8 @@ class NotedVerdict(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind")
     score: float | None
     threshold: float | None
     outcome: str
-    """decided (not sent so far), published, acknowledged, unacknowledged, expired, lost."""
+    """decided (not sent so far), published, unheard (nobody was subscribed), acknowledged, unacknowledged,
+    expired, not published (nobody was to be told), unknown (its service was killed before that)."""
     ack_result: str | None
     """What the gateway answered."""
     latency_ms: float | None

@@ -44,6 +44,18 @@ def read(file: Path) -> Latch:
         return Latch.MISSED_REJECT
 
 
+def write(file: Path, latch: Latch, utc_ns: int) -> None:
+    """Latches, on disk once this returns. Raises OSError; the file then is one that can't be read wherever
+    the disk has room for so much as its name."""
+    latched = Latched(latch=latch.name.lower(), utc=rfc3339(utc_ns))
+    try:
+        write_whole(file, msgspec.json.encode(latched) + b"\n")
+    except OSError:
+        if not file.exists():
+            file.touch()
+        raise
+
+
 class LatchFile:
     """Keeps the file as it was last told. `utc_ns` is the clock, in nanoseconds."""
 
@@ -99,8 +111,7 @@ class LatchFile:
             if latch is Latch.NONE:
                 self._remove()
             else:
-                latched = Latched(latch=latch.name.lower(), utc=rfc3339(self._utc_ns()))
-                write_whole(self._file, msgspec.json.encode(latched) + b"\n")
+                write(self._file, latch, self._utc_ns())
         except OSError as error:
             self._say(
                 f"{self._file}: {error.strerror}: after a restart of the service the latch would be wrong"

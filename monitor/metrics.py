@@ -167,7 +167,12 @@ class Metrics(Collector):
         )
         missed = CounterMetricFamily(
             "line_monitor_rejects_missed",
-            "Rejects that were not sent or not acknowledged in time",
+            "Rejects that were not sent or not acknowledged in time, or that the gate failed to act on",
+            labels=["camera"],
+        )
+        overruns = CounterMetricFamily(
+            "line_monitor_overruns",
+            "Exposures refused since the ring had no room: nobody had closed a whole lap of frames",
             labels=["camera"],
         )
         up = GaugeMetricFamily("line_monitor_camera_up", "Whether the camera delivers", labels=["camera"])
@@ -183,11 +188,12 @@ class Metrics(Collector):
                     verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
             misses.add_metric([camera], now.uninspected[Reason.DEADLINE])
             missed.add_metric([camera], now.missed_rejects)
+            overruns.add_metric([camera], ring.overruns())
             worker = capture_name(camera)
             state = self._board.read(worker, Word.CAMERA_STATE)
             alive = self._board.is_fresh(worker, time.monotonic_ns())
             up.add_metric([camera], float(alive and state == CameraState.UP))
-        yield from (frames, verdicts, misses, missed, up, self._drift())
+        yield from (frames, verdicts, misses, missed, overruns, up, self._drift())
         told = self._board.is_fresh(PUBLISH, time.monotonic_ns())
         ready = self._board.read(PUBLISH, Word.READY) if told else 0
         yield GaugeMetricFamily("line_monitor_ready", "The run permission as last told", value=ready)

@@ -33,6 +33,9 @@ _RETRY_NS = 500_000_000
 _MOST_UNACKNOWLEDGED = 20
 """MQTT 5, 3.3.4: never more than the broker's receive maximum; Mosquitto's default is 20."""
 
+_NOBODY_SUBSCRIBED = 0x10
+"""MQTT 5, 3.4.2.1: the broker took the message and had nobody to give it to. A broker need not say so."""
+
 
 class LinkState(Enum):
     DOWN = "down"
@@ -71,6 +74,7 @@ class _Connection:
     ) -> None:
         self.acknowledged: set[int] = set()
         self.refused: set[int] = set()
+        self.unheard: set[int] = set()
         self.received: list[Received] = []
         self.refusal = ""
         self.receive_maximum = _MOST_UNACKNOWLEDGED
@@ -215,6 +219,8 @@ class _Connection:
             self.refusal = f"the broker refuses what we publish: {reason}; see its ACL"
         else:
             self.acknowledged.add(mid)
+            if reason.value == _NOBODY_SUBSCRIBED:
+                self.unheard.add(mid)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         self.received.append(Received(message.topic, bytes(message.payload), message.retain))
@@ -336,6 +342,13 @@ class Link:
         taken, self._connection.acknowledged = self._connection.acknowledged, set()
         self._unacknowledged -= taken | self._connection.refused
         self._connection.refused.clear()
+        return taken
+
+    def take_unheard(self) -> set[int]:
+        """Of the ids acknowledged since the last call, those of messages that nobody was subscribed to."""
+        if self._connection is None:
+            return set()
+        taken, self._connection.unheard = self._connection.unheard, set()
         return taken
 
     def take_received(self) -> list[Received]:

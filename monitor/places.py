@@ -6,6 +6,7 @@ start. It must never be shared between two lines.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -137,8 +138,10 @@ class DataLock:
                 f"another line-monitor{f' (pid {holder})' if holder else ''} already runs on "
                 f"{self._file.parent}: stop it first, or give this line a data folder of its own"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        # Who holds it is for the message alone: a full disk must not keep a line from starting.
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         self._handle = handle
         return self
 

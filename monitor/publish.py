@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import zmq
@@ -26,10 +26,11 @@ from monitor.latch_file import LatchFile
 from monitor.ledger import Circumstances
 from monitor.mqtt import Link, LinkState, Received, Will
 from monitor.readiness import Latch, LineState, Situation, Status, judge_line
-from monitor.recorder import PUBLISHED, Recorder, latency_ms, outcome
+from monitor.recorder import PUBLISHED, UNHEARD, Recorder, latency_ms, outcome
 from monitor.reject_watch import RejectWatch
 from monitor.ring import Closed, Ring, Stage
 from monitor.settings import CameraSettings, JournalVerdicts, Mode, OnUninspected
+from monitor.unheard import Unheard
 from monitor.verdict import SCHEMA, Event, Reason, Verdict, rfc3339
 from monitor.worker import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, main, roll
 
@@ -40,8 +41,11 @@ _HEARTBEAT_NS = 1000 * _MS
 _GAP_NS = 500 * _MS
 """A turn that took longer than this was an absence: what became overdue in it is `publisher_lost`."""
 _FAREWELL_NS = 1200 * _MS
+_LAST_WORD_NS = 300 * _MS
+"""Of that, kept for the status that says goodbye."""
 _JOURNAL_S, _LATCH_S = 0.8, 0.1
 _LATCH_PATIENCE_NS = 300 * _MS
+_MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
 _MOST_FINISHED = 10_000
 _LOOKED_BACK = 1000
 
@@ -63,14 +67,31 @@ class Delivery:
     unsent: list[str] = field(default_factory=list)
     waiting_for: set[int] = field(default_factory=set)
     """Message ids that the broker has yet to acknowledge."""
+    gate_message: int = 0
+    """The id of the gate's message among them."""
+    is_unheard: bool = False
+    """Nobody was subscribed to the gate's topic when the broker took it."""
     sent_ns: int = 0
     answer_by_ns: int = 0
     """By then the gateway must have acknowledged; 0 while that is not asked for."""
+    answer: str | None = None
+    """What the gateway said while others were still to be told."""
+    answered_ns: int = 0
 
     def meet(self, generation: int) -> None:
         """Starts anew on another connection: what an earlier one held is gone."""
         if self.generation != generation and not self.answer_by_ns:
             self.generation, self.unsent, self.waiting_for = generation, list(self.topics), set()
+            self.gate_message = 0
+            if self.answer is not None:
+                # The gate has it.
+                self.unsent = [topic for topic in self.unsent if not topic.endswith("/reject")]
+
+    def answered(self, answer: str, now: int) -> None:
+        """The gateway's answer; a later one does not undo that the gate failed."""
+        self.answered_ns = self.answered_ns or now
+        if self.answer is None or has_acted(self.answer):
+            self.answer = answer
 
 
 class Book:
@@ -81,6 +102,7 @@ class Book:
         self.tally = ring.tally()
         self.open: dict[int, Frame] = {}
         self.deliveries: dict[int, Delivery] = {}
+        self.unheard: Unheard[Delivery] = Unheard()
         self.watch = RejectWatch(camera)
         self.episodes = Episodes()
         self._seen = self.tally.cursor
@@ -115,13 +137,23 @@ class Book:
             closed, stage = self.ring.closed(number), self.ring.stage(number)
             if number in self.open or closed is None or not stage.is_final:
                 break
-            missed = stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED) and ledger.is_for_gate(
+            missed = stage in _MISSED and ledger.is_for_gate(
                 closed, self.camera.mode, self.camera.on_uninspected
             )
             tally = ledger.count(tally, number, closed, missed)
         if tally is not self.tally:
             self.ring.write_tally(tally)
             self.tally = tally
+
+    def miss(self, delivery: Delivery) -> None:
+        """Counts a reject that was done with, and that the gate then failed to act on, as missed, once."""
+        number = delivery.frame.number
+        if self.ring.frame(number) is None or self.ring.stage(number) in _MISSED:
+            return
+        self.ring.write_stage(number, Stage.UNACKNOWLEDGED, delivery.sent_ns, delivery.answered_ns)
+        if number <= self.tally.cursor:
+            self.tally = replace(self.tally, missed_rejects=self.tally.missed_rejects + 1)
+            self.ring.write_tally(self.tally)
 
     def resume_episode(self) -> None:
         """Takes up where a publisher before this one was: what a live view shows is no news then."""
@@ -281,14 +313,21 @@ class Publisher:
     def _deliver(self) -> None:
         """Sends what can be sent, the gate's first, and gives up what has expired."""
         now = self._clock()
-        acknowledged = self._link.take_acknowledged()
+        acknowledged, unheard = self._link.take_acknowledged(), self._link.take_unheard()
+        for book in self._books:
+            for delivery, at in book.unheard.acknowledged(acknowledged, unheard):
+                self._heard_at_last(book, delivery, at)
         waiting = [(book, delivery) for book in self._books for delivery in book.deliveries.values()]
         waiting.sort(key=lambda entry: entry[1].frame.expires_ns)
         for book, delivery in waiting:
             # First of all: message ids start anew with each connection.
             delivery.meet(self._link.generation)
+            self._note_listeners(book, delivery, acknowledged, unheard)
             delivery.waiting_for -= acknowledged
-            if delivery.answer_by_ns:
+            if delivery.answer is not None:
+                if not delivery.unsent or now >= delivery.frame.expires_ns:
+                    self._finish_answered(book, delivery, delivery.answer)
+            elif delivery.answer_by_ns:
                 if now >= delivery.answer_by_ns:
                     self._finish(book, delivery, Stage.UNACKNOWLEDGED)
             elif delivery.sent_ns and not delivery.unsent and not delivery.waiting_for:
@@ -301,6 +340,59 @@ class Publisher:
             for book, delivery in waiting:
                 if delivery.frame.number in book.deliveries and not delivery.answer_by_ns:
                     self._send(delivery, only_gate=gate_first)
+            if gate_first:
+                for book in self._books:
+                    self._offer_again(book)
+
+    def _note_listeners(
+        self, book: Book, delivery: Delivery, acknowledged: set[int], unheard: set[int]
+    ) -> None:
+        """Whether anybody listens on the gate's topic, where the broker tells."""
+        message = delivery.gate_message
+        if message not in delivery.waiting_for or message not in acknowledged:
+            return
+        if message not in unheard:
+            self._somebody_listens(book)
+            return
+        if not book.unheard.is_alone:
+            self._worker.log.warning(
+                "camera %s: nobody is subscribed to %s/%s/reject: what is rejected is not removed by it",
+                book.camera.name,
+                self._prefix,
+                book.camera.name,
+            )
+        delivery.is_unheard = True
+        book.unheard.add(delivery.frame.number, delivery.frame.expires_ns, delivery, self._clock())
+
+    def _somebody_listens(self, book: Book) -> None:
+        if book.unheard.is_alone:
+            self._worker.log.info("camera %s: somebody is subscribed to its rejects again", book.camera.name)
+        book.unheard.somebody_listens()
+
+    def _offer_again(self, book: Book) -> None:
+        """Sends rejects that nobody heard, while the gate can act on them. They are in the books already: if
+        nobody comes, sent and heard by nobody is what became of them."""
+        now = self._clock()
+        for number, delivery in book.unheard.due(now, self._link.generation):
+            ttl_ms = (delivery.frame.expires_ns - now) // _MS
+            if ttl_ms < 1:
+                continue
+            if self._link.room() <= 0:
+                return
+            payload = _json(delivery.event.payload(ttl_ms))
+            sent = self._link.send(delivery.topics[0], payload, ttl_ms=ttl_ms)
+            if sent is None:
+                return
+            book.unheard.offered(number, sent, now)
+
+    def _heard_at_last(self, book: Book, delivery: Delivery, sent_ns: int) -> None:
+        """A reject that was offered again found somebody, whose time to answer begins with that."""
+        delivery.is_unheard = False
+        self._note(delivery, PUBLISHED, delivery.answer)
+        if delivery.frame.number in book.deliveries:
+            delivery.sent_ns = sent_ns
+            if delivery.answer_by_ns:
+                delivery.answer_by_ns = sent_ns + self._settings.mqtt.ack_timeout_ms * _MS
 
     def _send(self, delivery: Delivery, only_gate: bool) -> None:
         """Hands over as much of a delivery as the broker has room for."""
@@ -317,6 +409,8 @@ class Publisher:
                 return
             delivery.unsent.pop(0)
             delivery.waiting_for.add(sent)
+            if topic.endswith("/reject"):
+                delivery.gate_message = sent
             delivery.sent_ns = delivery.sent_ns or now
 
     def _arrived(self, book: Book, delivery: Delivery) -> None:
@@ -324,24 +418,37 @@ class Publisher:
         timeout_ms = self._settings.mqtt.ack_timeout_ms
         if delivery.for_gate and timeout_ms:
             delivery.answer_by_ns = delivery.sent_ns + timeout_ms * _MS
-            self._note(delivery, PUBLISHED)
+            if delivery.is_unheard:
+                # Somebody may still come, and has nothing to answer before.
+                delivery.answer_by_ns = max(delivery.answer_by_ns, delivery.frame.expires_ns)
+            self._note(delivery, UNHEARD if delivery.is_unheard else PUBLISHED)
         else:
             self._finish(book, delivery, Stage.SENT)
 
-    def _finish(self, book: Book, delivery: Delivery, stage: Stage, answer: str | None = None) -> None:
-        if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
+    def _give_up(self, book: Book, delivery: Delivery) -> None:
+        """Ends a delivery before its time, since there is none left: what it had come to is what it was."""
+        if delivery.answer is not None:
+            self._finish_answered(book, delivery, delivery.answer)
+        else:
+            # The broker has what the gateway must answer; of the rest nobody knows.
+            self._finish(book, delivery, Stage.UNACKNOWLEDGED if delivery.answer_by_ns else Stage.EXPIRED)
+
+    def _finish_answered(self, book: Book, delivery: Delivery, answer: str) -> None:
+        self._finish(book, delivery, Stage.ACKNOWLEDGED if has_acted(answer) else Stage.UNACKNOWLEDGED)
+
+    def _finish(self, book: Book, delivery: Delivery, stage: Stage) -> None:
+        if delivery.for_gate and delivery.answer is None and stage in _MISSED:
             # Before the stage: who takes up after a publisher killed here must find the latch.
             self._latch(Latch.MISSED_REJECT, book.camera.name)
         number = delivery.frame.number
-        answered_ns = self._clock() if answer is not None else 0
-        book.ring.write_stage(number, stage, delivery.sent_ns, answered_ns)
+        book.ring.write_stage(number, stage, delivery.sent_ns, delivery.answered_ns)
         book.deliveries.pop(number, None)
         self._by_event.pop(delivery.event.event_id, None)
         if delivery.for_gate:
             self._finished[delivery.event.event_id] = (book, delivery)
-        word = outcome(stage, told=bool(delivery.topics))
-        self._note(delivery, word, answer)
-        if delivery.for_gate and stage in (Stage.EXPIRED, Stage.UNACKNOWLEDGED):
+        word = outcome(stage, told=bool(delivery.topics), unheard=delivery.is_unheard)
+        self._note(delivery, word, delivery.answer)
+        if delivery.for_gate and stage in _MISSED:
             self._worker.log.error("camera %s: a reject was missed (%s)", book.camera.name, word)
 
     def _note(self, delivery: Delivery, outcome: str, answer: str | None = None) -> None:
@@ -400,14 +507,21 @@ class Publisher:
         if found is None or message.topic != f"{self._prefix}/{found[0].camera.name}/ack":
             return
         book, delivery = found
-        acted = answer.result in ("accepted", "actuated")
+        acted = has_acted(answer.result)
         if answer.event_id in self._finished:
+            book.unheard.forget(delivery.frame.number)
             # The part is in the books; but a gate that took the reject and then failed has let it pass.
             if not acted:
                 self._latch(Latch.MISSED_REJECT, book.camera.name)
+                delivery.answered_ns = delivery.answered_ns or self._clock()
+                book.miss(delivery)
             self._note(delivery, "acknowledged" if acted else "unacknowledged", answer.result)
         elif delivery.for_gate and delivery.sent_ns:
-            self._finish(book, delivery, Stage.ACKNOWLEDGED if acted else Stage.UNACKNOWLEDGED, answer.result)
+            book.unheard.forget(delivery.frame.number)
+            delivery.answered(answer.result, self._clock())
+            if not acted:
+                self._latch(Latch.MISSED_REJECT, book.camera.name)
+            # `_deliver` finishes it, once the others are told too, which the broker may have had no room for.
 
     def _forget(self, now: int) -> None:
         """Lets go of rejects that nobody will speak of any more."""
@@ -436,8 +550,8 @@ class Publisher:
         self._worker.board.write(PUBLISH, Word.JOURNAL_FAILING, unwritten is not None)
         situation = self._situation(now, cameras, stopping)
         status = judge_line(self._settings.camera, situation)
-        self._worker.board.write(PUBLISH, Word.READY, status.ready)
         if self._link.state is not LinkState.UP:
+            self._worker.board.write(PUBLISH, Word.READY, 0)
             return
         self._worker.board.write(PUBLISH, Word.EVER_LINKED, 1)
         journal = unwritten or "ok"
@@ -456,8 +570,13 @@ class Publisher:
                     f": {status.reason}" if status.reason else "",
                 )
             self._told = told
+        heard = self._told is not None and self._told[0] == self._link.generation and self._told[1].ready
+        self._worker.board.write(PUBLISH, Word.READY, status.ready and heard)
         if now >= self._heartbeat_due_ns:
-            self._heartbeat_due_ns = now + _HEARTBEAT_NS
+            # From beat to beat, so that they keep time; after a stall they begin anew.
+            self._heartbeat_due_ns += _HEARTBEAT_NS
+            if self._heartbeat_due_ns <= now:
+                self._heartbeat_due_ns = now + _HEARTBEAT_NS
             beats = self._worker.board.read(PUBLISH, Word.BEATS) + 1
             self._worker.board.write(PUBLISH, Word.BEATS, beats)
             self._link.send(f"{self._prefix}/heartbeat", self._heartbeat(beats, status.ready), qos=0)
@@ -551,12 +670,13 @@ class Publisher:
         """Every frame's verdict closed and, if the broker takes it in time, sent; the rest accounted for."""
         until = self._clock() + _FAREWELL_NS
         self.run_once(stopping=True)
-        while self._clock() < until and any(book.deliveries or book.open for book in self._books):
+        told_by = until - _LAST_WORD_NS
+        while self._clock() < told_by and any(book.deliveries or book.open for book in self._books):
             self._wait()
             self.run_once(stopping=True)
         for book in self._books:
             for delivery in list(book.deliveries.values()):
-                self._finish(book, delivery, Stage.EXPIRED)
+                self._give_up(book, delivery)
             book.settle()
         self._tell(self._clock(), stopping=True)
         while self._clock() < until and self._link.state is LinkState.UP and self._link.owes():
@@ -571,6 +691,11 @@ class Publisher:
             self._worker.log.error("the latch could not be written")
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")
+
+
+def has_acted(answer: str) -> bool:
+    """Whether the gate did, or will do, what it was told."""
+    return answer in ("accepted", "actuated")
 
 
 class _Ack(msgspec.Struct):

@@ -20,12 +20,15 @@ from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict
 
 DECIDED, PUBLISHED, UNTOLD, UNKNOWN = "decided", "published", "not published", "unknown"
+UNHEARD = "unheard"
 _OUTCOMES = {
     Stage.SENT: PUBLISHED,
     Stage.ACKNOWLEDGED: "acknowledged",
     Stage.EXPIRED: "expired",
     Stage.UNACKNOWLEDGED: "unacknowledged",
 }
+OUTCOMES = (DECIDED, UNHEARD, UNTOLD, UNKNOWN, *_OUTCOMES.values())
+"""All words that the journal has for what became of a verdict."""
 _AGAIN_A_TURN = 20
 
 EventOf = Callable[[CameraSettings, Ring, Frame, Closed], Event]
@@ -40,8 +43,11 @@ class Ended:
     latency_ms: float | None
 
 
-def outcome(stage: Stage, told: bool) -> str:
-    """The journal's word for a frame that is done with; `told` says that somebody was to be told."""
+def outcome(stage: Stage, told: bool, unheard: bool = False) -> str:
+    """The journal's word for a frame that is done with; `told` says that somebody was to be told, `unheard`
+    that the broker had nobody to give the gate's message to."""
+    if stage is Stage.SENT and unheard:
+        return UNHEARD
     return _OUTCOMES[stage] if told else UNTOLD
 
 

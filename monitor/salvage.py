@@ -1,7 +1,8 @@
 """What a service that was killed as a whole left in its rings, put into the journal before they go.
 
-Called once, before the rings of the next session are laid down. It must never keep a line from starting: what
-can't be read or written is one line in the log, and a gap in the journal.
+A reject that it had not sent, or of which nobody can know whether it was, will never be sent: the line is
+latched for it. Called once, before the rings of the next session are laid down. It must never keep a line
+from starting: what can't be read or written is one line in the log, and a gap in the journal.
 """
 
 from __future__ import annotations
@@ -12,24 +13,26 @@ from pathlib import Path
 
 import msgspec
 
-from monitor import ledger, places
-from monitor.board import Board
+from monitor import latch_file, ledger, places
+from monitor.board import Board, Word
 from monitor.changeover import recipe_name
 from monitor.frame import Frame
 from monitor.journal import Journal
+from monitor.readiness import Latch
 from monitor.recorder import ended
 from monitor.ring import RECORDS, Closed, Ring, RingError
-from monitor.settings import CameraSettings, Settings
-from monitor.verdict import Event
-from monitor.worker import roll
+from monitor.settings import CameraSettings, Mode, Settings
+from monitor.verdict import Event, Verdict
+from monitor.worker import PUBLISH, roll
 
 _READING_S = 5.0
 _WRITING_S = 5.0
+_MOST_NAMED = 20
 
 
 def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
-    """Notes the verdicts in the rings of a killed service that the journal does not have. Returns how many
-    frames it put. `folder` is the runtime directory as that service left it."""
+    """Latches what the killed service missed, and notes the verdicts in its rings that the journal does not
+    have. Returns how many frames it put. `folder` is the runtime directory as that service left it."""
     rings = _rings(settings, folder, log)
     if not rings:
         return 0
@@ -51,6 +54,7 @@ def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
         held=RECORDS * len(rings),
         log=log,
     )
+    _latch(settings, rings, board, journal, log)
     put, until = 0, time.monotonic() + _READING_S
     for camera, ring in rings:
         for found in ended(settings, camera, ring, event_of, for_good=True):
@@ -65,6 +69,67 @@ def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
     if not journal.close(_WRITING_S):
         log.error("what the killed service left could not be noted: %s", journal.problem or "too slow a disk")
     return put
+
+
+def _latch(
+    settings: Settings,
+    rings: list[tuple[CameraSettings, Ring]],
+    board: Board | None,
+    journal: Journal,
+    log: logging.Logger,
+) -> None:
+    """What keeps the next session from being ready, on disk before anything of it runs."""
+    file = places.latch(settings)
+    before = latch = latch_file.read(file)
+    # What the killed service had latched, should it not have come to write it down.
+    found = [_latched(board)]
+    for camera, ring in rings:
+        if lost := _never_sent(camera, ring):
+            log.error(
+                "camera %s: %d rejects were lost with the service: %s", camera.name, len(lost), _frames(lost)
+            )
+            found.append(Latch.MISSED_REJECT)
+    for one in found:
+        if one is not Latch.NONE and one.outranks(latch):
+            latch = one
+    if latch is before:
+        return
+    journal.changed("latch", before.word, latch.word, "service")
+    try:
+        latch_file.write(file, latch, time.time_ns())
+    except OSError as error:
+        log.error("%s: %s: the latch %s could not be written", file, error.strerror, latch.word)
+
+
+def _latched(board: Board | None) -> Latch:
+    try:
+        return Latch(board.read(PUBLISH, Word.LATCH)) if board is not None else Latch.NONE
+    except ValueError:
+        return Latch.NONE
+
+
+def _never_sent(camera: CameraSettings, ring: Ring) -> list[int]:
+    """The frames that the gate had to be told to remove, and of which nobody knows whether it was: closed and
+    not done with, or scored and never closed. What was missed before the end was latched then."""
+    lost = []
+    for number in range(ring.tally().cursor + 1, ring.last_frame() + 1):
+        closed, scored = ring.closed(number), ring.scored(number)
+        if closed is None:
+            missed = (
+                camera.mode is Mode.EVERY_PART and scored is not None and scored.verdict is Verdict.REJECT
+            )
+        else:
+            for_gate = ledger.is_for_gate(closed, camera.mode, camera.on_uninspected)
+            missed = for_gate and not ring.stage(number).is_final
+        if missed:
+            lost.append(number)
+    return lost
+
+
+def _frames(numbers: list[int]) -> str:
+    """Those that somebody can look for; of many, the last ones, which are still near."""
+    listed = ", ".join(str(number) for number in numbers[-_MOST_NAMED:])
+    return f"frames {listed}" if len(numbers) <= _MOST_NAMED else f"the last frames {listed}"
 
 
 def _rings(settings: Settings, folder: Path, log: logging.Logger) -> list[tuple[CameraSettings, Ring]]:

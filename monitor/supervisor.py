@@ -52,6 +52,8 @@ class RestartPolicy:
     most_deaths: int = 5
     window_s: float = 60.0
     failing_s: float = 20.0
+    longest_killed_s: float = 5.0
+    """The longest wait for a worker that others keep killing: the kernel, out of memory, at every start."""
     grace_s: float = 3.0
     """How long after its broken promise a worker is killed; it counts as lost at once."""
     starting_s: float = 120.0
@@ -61,10 +63,16 @@ class RestartPolicy:
     is fed no more, and systemd starts the whole service anew."""
 
     def pause_s(self, deaths: int) -> float:
-        """The wait before the next start, after so many deaths within the window."""
+        """The wait before the next start, after so many deaths of its own accord within the window."""
         if deaths >= self.most_deaths:
             return self.failing_s
         return self.first_s if deaths <= 1 else self.then_s
+
+    def pause_killed_s(self, kills: int) -> float:
+        """The wait after so many kills by others within the window: each says nothing of the worker."""
+        if kills <= 1:
+            return self.first_s
+        return min(self.longest_killed_s, self.then_s * 2.0 ** min(kills - 2, 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +97,34 @@ class Seat:
     killed_at_ns: int = 0
     """When it was first killed for being stuck; 0 unless it still has to die of it."""
     deaths: deque[int] = field(default_factory=deque)
+    """Those of its own accord."""
+    kills: deque[int] = field(default_factory=deque)
+    """Its other deaths."""
 
     def recent_deaths(self, since_ns: int) -> int:
-        """How many since then; older ones are forgotten."""
-        while self.deaths and self.deaths[0] < since_ns:
-            self.deaths.popleft()
-        return len(self.deaths)
+        """How many of its own accord since then; older ones are forgotten."""
+        return _recent(self.deaths, since_ns)
+
+    def recent_kills(self, since_ns: int) -> int:
+        """How many by others since then; older ones are forgotten."""
+        return _recent(self.kills, since_ns)
+
+    @property
+    def keeps_dying(self) -> bool:
+        """Whether it has died more than once, whoever's doing that was."""
+        return len(self.deaths) + len(self.kills) >= 2
+
+
+def _recent(moments: deque[int], since_ns: int) -> int:
+    while moments and moments[0] < since_ns:
+        moments.popleft()
+    return len(moments)
+
+
+def killed_by_others(code: int) -> bool:
+    """Whether a worker that ended so was ended from outside: by a signal that no program's fault brings, or
+    in order, as it only does when it is asked to."""
+    return code in (0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
 class Supervisor:
@@ -184,9 +214,7 @@ class Supervisor:
         """Ready once every recipe that can be loaded is warm: cameras and the broker may come and go. The
         watchdog is fed while this loop turns and every worker is fresh or about to be, by our own doing."""
         # A scorer that can't start makes the line degraded, not the service unstartable.
-        if not self._told_ready and (
-            board.read(SCORING, Word.EVER_RAN) or len(self._seats[SCORING].deaths) >= 2
-        ):
+        if not self._told_ready and (board.read(SCORING, Word.EVER_RAN) or self._seats[SCORING].keeps_dying):
             self._told_ready = True
             self._manager.ready()
         # A page that hangs is no reason to take the line down.
@@ -210,7 +238,7 @@ class Supervisor:
         broker that is away is waited for only a moment."""
         if not board.read(SCORING, Word.EVER_RAN):
             # A scorer that can't start must not keep the cameras' state a secret.
-            return len(self._seats[SCORING].deaths) >= 2
+            return self._seats[SCORING].keeps_dying
         linked = board.read(PUBLISH, Word.EVER_LINKED)
         waited = self._clock() - max(since_ns, board.read(SCORING, Word.SINCE_NS))
         return bool(linked) or waited > _BROKER_PATIENCE_NS
@@ -252,17 +280,24 @@ class Supervisor:
     def _reap(self, board: Board, seat: Seat) -> None:
         if seat.process is None or (code := seat.process.poll()) is None:
             return
+        # A worker that was stuck dies by our hand and of its own fault.
+        by_others = killed_by_others(code) and not seat.killed_at_ns
         seat.process = None
         seat.killed_at_ns = 0
-        pause = self._bury(board, seat, self._clock())
+        pause = self._bury(board, seat, self._clock(), by_others=by_others)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         self._log.error("worker %s ended %s; next start in %.1f s", seat.name, how, pause)
 
-    def _bury(self, board: Board, seat: Seat, now: int) -> float:
+    def _bury(self, board: Board, seat: Seat, now: int, *, by_others: bool = False) -> float:
         """Notes a death and when the next worker starts; returns the pause until then in seconds."""
         board.write(seat.name, Word.STATE, WorkerState.ABSENT)
-        seat.deaths.append(now)
-        pause = self._policy.pause_s(seat.recent_deaths(now - int(self._policy.window_s * 1e9)))
+        since = now - int(self._policy.window_s * 1e9)
+        if by_others:
+            seat.kills.append(now)
+            pause = self._policy.pause_killed_s(seat.recent_kills(since))
+        else:
+            seat.deaths.append(now)
+            pause = self._policy.pause_s(seat.recent_deaths(since))
         seat.start_at_ns = now + int(pause * 1e9)
         board.write(seat.name, Word.RESTARTS, board.read(seat.name, Word.RESTARTS) + 1)
         return pause

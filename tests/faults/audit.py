@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.frame import Frame
-from monitor.ring import Ring, RingError, Stage
+from monitor.ring import Ring, RingError, Stage, Tally
 from monitor.verdict import Reason, Verdict
 from tests.real.gateway import Gateway, PartId
 from tests.real.line import Line
@@ -23,6 +24,20 @@ Truth = Callable[[Frame], bool]
 
 _ARRIVES_S = 0.15
 """How long a message may take through the broker and to a witness on a busy machine."""
+_UNDELIVERED_S = 0.5
+"""What the broker took so long before a witness lost it may be lost with the connection."""
+_STRAY_S = 1.0
+"""A message may be heard of before its frame was looked at, but not for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message about a part as the witness heard it; `at` is time.monotonic()."""
+
+    event_id: str
+    verdict: str
+    topic: str
+    at: float
 
 
 @dataclass(slots=True)
@@ -40,6 +55,8 @@ class Part:
     sent_ns: int | None = None
     told: set[tuple[str, str]] = field(default_factory=set)
     """Every (event_id, verdict) the witness heard of it."""
+    told_on: set[str] = field(default_factory=set)
+    """The topics it was heard on, `verdict` and `reject`."""
     heard_at: float | None = None
     """When it was first heard of, time.monotonic()."""
     removed: bool | None = None
@@ -50,6 +67,17 @@ class Part:
     @property
     def captured_at(self) -> float:
         return self.captured_ns / 1e9
+
+    @property
+    def name(self) -> str:
+        return f"{self.id.camera} {self.id.frame} of {self.id.session[:8]}"
+
+    def told_in_time(self) -> str | None:
+        """The one verdict that was heard of it before it reached the gate."""
+        if self.heard_at is None or self.heard_at > self.expires_ns / 1e9:
+            return None
+        words = {word for _, word in self.told}
+        return words.pop() if len(words) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +109,90 @@ class Quiet:
 
 
 def quiet(parts: Iterable[Part], broken: Sequence[Window]) -> Quiet:
-    """Counts what was captured outside of the times when something was broken."""
+    """Counts what was captured outside of the times when something was broken, by what a gateway could know
+    of it in time: what stands in the ring and was not told is no judgement."""
     chosen = [part for part in parts if not any(part.captured_at in window for window in broken)]
-    judged = [part for part in chosen if part.verdict in (Verdict.PASS, Verdict.REJECT)]
-    right = sum((part.verdict is Verdict.REJECT) == part.bad for part in judged)
+    told = [(part, part.told_in_time()) for part in chosen]
+    judged = [(part, word) for part, word in told if word in (Verdict.PASS.word, Verdict.REJECT.word)]
+    right = sum((word == Verdict.REJECT.word) == part.bad for part, word in judged)
     return Quiet(len(chosen), len(judged), right)
 
 
-def breaches(parts: Iterable[Part], held_back: Sequence[Window] = ()) -> list[str]:
-    """What is wrong with these parts; nothing, if each has its one verdict in time. `held_back` are the times
-    in which the broker, not the line, may have kept a message for too long."""
+def breaches(
+    parts: Iterable[Part], held_back: Sequence[Window] = (), deaf: Sequence[Window] = ()
+) -> list[str]:
+    """What is wrong with these parts, which have settled; nothing, if each had its one verdict in time and
+    the gate acted. `held_back` are the times in which the broker, not the line, may have kept a message for
+    too long; `deaf` those in which the witness may not have heard what the broker was given."""
     wrong = []
     for part in parts:
-        name = f"{part.id.camera} {part.id.frame} of {part.id.session[:8]}"
-        if part.verdict is None and not part.abandoned:
-            wrong.append(f"{name} has no verdict")
-        if len(part.told) > 1:
-            wrong.append(f"{name} has two verdicts: {sorted(part.told)}")
-        if part.told and part.verdict is not None and {said for _, said in part.told} != {part.verdict.word}:
-            wrong.append(f"{name} is {part.verdict.word} in the ring, but {sorted(part.told)} was told")
-        if part.sent_ns is not None and part.sent_ns >= part.expires_ns:
-            wrong.append(f"{name} was sent {(part.sent_ns - part.expires_ns) / 1e6:.0f} ms after its expiry")
-        if part.heard_at is not None and part.heard_at > part.expires_ns / 1e9 + _ARRIVES_S:
-            late = part.heard_at - part.expires_ns / 1e9
-            if not any(part.heard_at in window for window in held_back):
-                wrong.append(f"{name} was heard of {late:.2f} s after its expiry")
-        if part.bad and part.removed is False:
-            wrong.append(f"{name} is bad and was let through: {part.verdict}, {sorted(part.told)}")
+        wrong += [f"{part.name} {what}" for what in _wrong_with(part, held_back, deaf)]
     return wrong
+
+
+def _wrong_with(part: Part, held_back: Sequence[Window], deaf: Sequence[Window]) -> Iterator[str]:
+    if part.verdict is None and not part.abandoned:
+        yield "has no verdict"
+    if len(part.told) > 1:
+        yield f"has two verdicts: {sorted(part.told)}"
+    if part.told and part.verdict is not None and {said for _, said in part.told} != {part.verdict.word}:
+        yield f"is {part.verdict.word} in the ring, but {sorted(part.told)} was told"
+    if part.sent_ns is not None and part.sent_ns >= part.expires_ns:
+        yield f"was sent {(part.sent_ns - part.expires_ns) / 1e6:.0f} ms after its expiry"
+    if part.heard_at is not None and part.heard_at > part.expires_ns / 1e9 + _ARRIVES_S:
+        late = part.heard_at - part.expires_ns / 1e9
+        if not any(part.heard_at in window for window in held_back):
+            yield f"was heard of {late:.2f} s after its expiry"
+    if unheard := _unheard(part, deaf):
+        yield f"is {part.stage.name} in the ring, and was not heard of on {', '.join(unheard)}"
+    if part.removed is None:
+        yield "never came to a decision of the gateway"
+    if part.bad and part.removed is False:
+        yield f"is bad and was let through: {part.verdict}, {sorted(part.told)}"
+
+
+def _unheard(part: Part, deaf: Sequence[Window]) -> list[str]:
+    """The topics on which a part should have been told, and was not, though the line says that it was sent.
+    Every camera of the plant looks at every part, and what is no pass is for the gate."""
+    if part.stage not in (Stage.SENT, Stage.ACKNOWLEDGED):
+        return []
+    if part.sent_ns is not None and any(part.sent_ns / 1e9 in window for window in deaf):
+        return []
+    due = {"verdict"} if part.verdict is Verdict.PASS else {"verdict", "reject"}
+    return sorted(due - part.told_on)
+
+
+def recount(parts: Iterable[Part], tally: Tally, overruns: int) -> list[str]:
+    """What is wrong with a ring's own counts, beside one's own of all the parts that it has had."""
+    wrong = [f"capture refused {overruns} exposures"] if overruns else []
+    done = [part for part in parts if part.id.frame <= tally.cursor]
+    if len(done) != tally.cursor:
+        wrong.append(f"{tally.cursor} frames are done with, {len(done)} parts were seen")
+    verdicts = Counter(part.verdict for part in done)
+    reasons = Counter(part.reason for part in done if part.verdict is Verdict.UNINSPECTED)
+    told: dict[str, tuple[int, int]] = {
+        "passed": (tally.passed, verdicts[Verdict.PASS]),
+        "rejected": (tally.rejected, verdicts[Verdict.REJECT]),
+        **{
+            f"uninspected for {reason.name.lower()}": (tally.uninspected[reason], reasons[reason])
+            for reason in Reason
+        },
+    }
+    wrong += [
+        f"{theirs} {what} by the ring, {ours} parts"
+        for what, (theirs, ours) in told.items()
+        if theirs != ours
+    ]
+    return wrong
+
+
+def strays(early: Mapping[PartId, Sequence[Said]], now: float) -> list[str]:
+    """Parts that were told of and are in no ring. `now` is time.monotonic()."""
+    return [
+        f"{id.camera} {id.frame} of {id.session[:8]} was told of, and is in no ring"
+        for id, said in early.items()
+        if said and min(one.at for one in said) < now - _STRAY_S
+    ]
 
 
 class Audit:
@@ -122,7 +206,7 @@ class Audit:
         self._seen: dict[str, int] = dict.fromkeys(truths, 0)
         self._settled: dict[str, int] = dict.fromkeys(truths, 0)
         self._heard: dict[str, float] = {}
-        self._early: dict[PartId, list[tuple[tuple[str, str], float]]] = {}
+        self._early: dict[PartId, list[Said]] = {}
         """Said of parts whose frames were not looked at yet."""
         self._trouble: list[str] = []
         self._lock, self._closing = threading.RLock(), False
@@ -154,16 +238,25 @@ class Audit:
         until = time.monotonic() + within_s
         while True:
             parts = self.parts(window)
-            open_ = [part for part in parts if part.removed is None or not part.stage.is_final]
-            if all(part.abandoned for part in open_) or time.monotonic() > until:
+            settled = (part.removed is not None and (part.abandoned or part.stage.is_final) for part in parts)
+            if all(settled) or time.monotonic() > until:
                 return parts
             time.sleep(0.05)
 
     def trouble(self) -> list[str]:
-        """What went wrong with the books themselves."""
-        if not self._thread.is_alive() and not self._closing:
-            return [*self._trouble, "the audit's thread has ended"]
-        return list(self._trouble)
+        """What went wrong with the books themselves, and where they differ from the rings' own counts."""
+        ended = not self._thread.is_alive() and not self._closing
+        with self._lock:
+            for camera, (_, ring) in self._rings.items():
+                tally = ring.tally()
+                self._read(camera)
+                self._recount(camera, ring, tally)
+            wrong = [*self._trouble, *strays(self._early, time.monotonic())]
+        return [*wrong, "the audit's thread has ended"] if ended else wrong
+
+    def deaf(self) -> list[Window]:
+        """When the witness may not have heard what the broker was given."""
+        return [Window(start - _UNDELIVERED_S, end) for start, end in self._line.witness.deaf()]
 
     def last_look(self) -> None:
         """After the line was stopped: what it closed at the very end."""
@@ -202,7 +295,15 @@ class Audit:
             part = self._parts[PartId(camera, session, number)]
             self._take(part, ring)
             part.abandoned = part.verdict is None or not part.stage.is_final
+        self._recount(camera, ring, ring.tally())
         ring.close()
+
+    def _recount(self, camera: str, ring: Ring, tally: Tally) -> None:
+        session = str(ring.session)
+        parts = [part for id, part in self._parts.items() if (id.camera, id.session) == (camera, session)]
+        for one in recount(parts, tally, ring.overruns()):
+            if (what := f"{camera} of {session[:8]}: {one}") not in self._trouble:
+                self._trouble.append(what)
 
     def _read(self, camera: str) -> None:
         if camera not in self._rings:
@@ -225,8 +326,8 @@ class Audit:
     def _enter(self, id: PartId, frame: Frame) -> None:
         part = Part(id, frame.captured_ns, frame.expires_ns, self._truths[id.camera](frame))
         self._parts[id] = part
-        for said, at in self._early.pop(id, []):
-            self._note(part, said, at)
+        for said in self._early.pop(id, []):
+            self._note(part, said)
         if self.gateway is not None:
             number = self.gateway.part_passes(id.camera, id.session, frame.expires_ns / 1e9)
             if number != id.frame:
@@ -248,14 +349,15 @@ class Audit:
                     self._heard[topic] = message.at
                     payload = message.payload
                     id = PartId(payload["camera"], payload["session"], payload["frame"])
-                    said = (payload["event_id"], payload["verdict"])
+                    said = Said(payload["event_id"], payload["verdict"], topic.rpartition("/")[2], message.at)
                     if id in self._parts:
-                        self._note(self._parts[id], said, message.at)
+                        self._note(self._parts[id], said)
                     else:
-                        self._early.setdefault(id, []).append((said, message.at))
+                        self._early.setdefault(id, []).append(said)
 
     @staticmethod
-    def _note(part: Part, said: tuple[str, str], at: float) -> None:
-        part.told.add(said)
-        if part.heard_at is None or at < part.heard_at:
-            part.heard_at = at
+    def _note(part: Part, said: Said) -> None:
+        part.told.add((said.event_id, said.verdict))
+        part.told_on.add(said.topic)
+        if part.heard_at is None or said.at < part.heard_at:
+            part.heard_at = said.at

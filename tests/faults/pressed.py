@@ -116,7 +116,7 @@ def main() -> int:
                     window = Window(start, time.monotonic())
                 parts = plant.audit.await_settled(window)
                 times.setdefault(what, []).extend(took_ms(parts))
-                wrong += breaches(parts)
+                wrong += breaches(parts, deaf=plant.audit.deaf())
                 if visitors is not None:
                     rates.setdefault(what, []).append(visitors.a_second())
                     if visitors.refused:

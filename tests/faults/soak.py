@@ -187,12 +187,13 @@ def main() -> int:
                 plant.line.witness.forget(before=time.monotonic() - 60)
             time.sleep(max(0.0, end - time.monotonic()))
         pids = {one.pid for taken in sampler.samples.values() for one in taken}
-        report = _report(plant, sampler, outcomes, options.minutes)
+        report = _report(plant, sampler, outcomes, options.minutes) | {"untried": untried}
         plant.line.stop()
         time.sleep(2)
         plant.audit.last_look()
         parts = plant.audit.parts()
-        report["wrong"] += breaches(parts, plant.held_back) + left_behind(plant, pids)
+        report["wrong"] += plant.audit.trouble() + breaches(parts, plant.held_back, plant.audit.deaf())
+        report["wrong"] += left_behind(plant, pids)
         log = plant.line.log.read_text(errors="replace")
         if "Traceback" in log:
             report["wrong"].append("a traceback in the log")
@@ -202,6 +203,8 @@ def main() -> int:
         print(f"{key}: {json.dumps(report[key])}")
     for one in report["wrong"][:50]:
         print(f"WRONG: {one}")
+    for name in untried:
+        print(f"not tried, for want of what it takes on this machine: {name}")
     print(f"{len(outcomes)} faults, {len(report['wrong'])} breaches; {options.report}")
     return int(bool(report["wrong"]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import re
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from tests.benchmarks.markdown import markdown
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import Plant, Unavailable
-from tests.faults.scenario import Outcome, endure
+from tests.faults.scenario import Outcome, endure, moment
 
 HEAD = ("fault", "what the line did", "noticed", "whole again", "parts", "uninspected")
 
@@ -37,7 +38,9 @@ def row(outcome: Outcome) -> tuple[str, ...]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="a regular expression for the faults' names")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(100_000))
     options = parser.parse_args()
+    untried: list[str] = []
     rows: list[tuple[str, ...]] = [HEAD]
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as name, Plant(Path(name)) as plant:
@@ -45,8 +48,9 @@ def main() -> int:
             if not re.search(options.only, fault.name):
                 continue
             try:
-                outcome = endure(plant, fault)
+                outcome = endure(plant, fault, before_s=moment(options.seed, fault))
             except Unavailable as why:
+                untried.append(f"{fault.name}: {why}")
                 rows.append((fault.name, f"not tried: {why}", "", "", "", ""))
                 continue
             rows.append(row(outcome))
@@ -57,6 +61,9 @@ def main() -> int:
         counts = plant.gateway.counts()
     print(markdown(rows))
     print(f"\n{counts.parts} parts: the gateway let {counts.passed} pass and removed {counts.removed}.")
+    print(f"The moments of the faults are those of --seed {options.seed}.")
+    for one in untried:
+        print(f"NOT TRIED: {one}")
     for one in wrong:
         print(f"WRONG: {one}")
     return int(bool(wrong))

@@ -1,10 +1,13 @@
 """Whatever breaks on a running plant, every part gets its one verdict in time, and the line is whole again.
 
-Takes minutes: `bash deploy/test.sh tests/faults`. The same as a table: `python -m tests.faults.table`.
+Takes minutes: `bash deploy/test.sh tests/faults`. The same as a table: `python -m tests.faults.table`. The
+moment of each fault is drawn anew by every run; one that failed says its seed, and `FAULTS_SEED` repeats it.
 """
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import Plant, Unavailable
-from tests.faults.scenario import Fault, endure
+from tests.faults.scenario import Fault, endure, moment
 
 pytestmark = pytest.mark.slow
 
@@ -23,11 +26,17 @@ def plant(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterator[P
         yield running
 
 
+@pytest.fixture(scope="module")
+def seed() -> int:
+    return int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(100_000)))
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_every_part_gets_its_one_verdict_in_time(plant: Plant, fault: Fault) -> None:
+def test_every_part_gets_its_one_verdict_in_time(plant: Plant, fault: Fault, seed: int) -> None:
+    print(f"FAULTS_SEED={seed}")
     try:
-        outcome = endure(plant, fault)
+        outcome = endure(plant, fault, before_s=moment(seed, fault))
     except Unavailable as why:
-        pytest.skip(str(why))
+        pytest.skip(f"{fault.name}: {why}")
     assert outcome.wrong == []
     assert outcome.parts > 0

@@ -53,6 +53,33 @@ def test_a_message_is_acknowledged_by_the_broker(protocol: int) -> None:
         witness.close()
 
 
+@pytest.mark.parametrize(("protocol", "says"), [(4, False), (5, True)])
+def test_a_broker_that_had_nobody_to_give_a_message_to_says_so_where_the_protocol_lets_it(
+    protocol: int, says: bool
+) -> None:
+    with Mosquitto() as broker:
+        line = link(broker.port, protocol=protocol)
+        turn(line, lambda: line.state is LinkState.UP)
+
+        def nobody_heard() -> bool:
+            sent = line.send("p/l/top/reject", b"{}", ttl_ms=500)
+            acknowledged: set[int] = set()
+
+            def taken() -> bool:
+                acknowledged.update(line.take_acknowledged())
+                return sent in acknowledged
+
+            turn(line, taken)
+            return sent in line.take_unheard()
+
+        assert nobody_heard() is says
+        witness = Witness(broker.port, "p/l")
+        turn(line, lambda: len(witness.deaf()) == 1 and witness.deaf()[0][1] < time.monotonic() - 0.05)
+        assert not nobody_heard()
+        witness.close()
+        line.close()
+
+
 def test_what_a_dead_connection_held_is_not_sent_by_the_next_one() -> None:
     with Mosquitto() as broker:
         witness = Witness(broker.port, "p/l")

@@ -106,13 +106,27 @@ def test_a_stuck_supervisor_gets_the_service_restarted(installed: Service) -> No
     assert any("Watchdog timeout" in entry["MESSAGE"] for entry in installed.journal())
 
 
+def test_what_a_service_killed_as_a_whole_had_not_sent_is_missed_by_the_next(installed: Service) -> None:
+    """Its rings outlive it, though systemd owns the folder that they lie in."""
+    session, since = installed.witness.status()["session"], time.monotonic()
+    installed.machine.run("kill", "-STOP", installed.pid("publish"))
+    # A bad part each second, five frames a second: one is scored, and nobody sends its reject.
+    time.sleep(2.5)
+    installed.machine.run("kill", "-KILL", installed.shows("MainPID"))
+    wait_for(lambda: installed.witness.status()["session"] != session, 60, "new session")
+    wait_for(lambda: installed.witness.status()["reason"] == "missed_reject", 60, "latch")
+    assert any("lost with the service: frames" in entry["MESSAGE"] for entry in installed.journal())
+    installed.witness.say("reset")
+    wait_for(lambda: installed.ready_since(since), 60, "line that is ready again")
+
+
 def test_it_stops_in_order_and_is_removed_without_a_trace(installed: Service) -> None:
     machine, since = installed.machine, time.monotonic()
     machine.run("systemctl", "stop", UNIT)
     assert time.monotonic() - since < 8
     assert machine.shows(UNIT, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
     wait_for(lambda: installed.witness.status()["state"] == "stopped", 5, "word of the stop")
-    assert machine.run("ls", "/run/line-monitor", check=False).returncode != 0
+    assert machine.run("find", "/run/line-monitor").stdout.split() == ["/run/line-monitor"], "nothing in it"
     remove, purge = handbook.block("remove", {}).splitlines()
     assert "kept: /var/lib/line-monitor" in installed.do(remove)
     assert machine.path("/var/lib/line-monitor/recipes/plate/recipe.json").exists()
@@ -120,6 +134,7 @@ def test_it_stops_in_order_and_is_removed_without_a_trace(installed: Service) ->
     assert machine.run("systemctl", "cat", UNIT, check=False).returncode != 0
     left = machine.run("find", "/opt", "/usr/local", "/etc/systemd", "/var/cache", "-name", "*line-monitor*")
     assert left.stdout == ""
+    assert machine.run("ls", "/run/line-monitor", check=False).returncode != 0
     installed.do(purge)
     assert machine.run("getent", "passwd", "line-monitor", check=False).returncode != 0
     assert machine.run("find", "/etc/line-monitor", "/var/lib/line-monitor", check=False).stdout == ""

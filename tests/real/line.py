@@ -43,9 +43,14 @@ class Witness:
         self._messages: dict[str, list[Heard]] = {}
         """By topic, in the order of arrival."""
         self._lock = threading.Lock()
+        self._deaf: list[tuple[float, float]] = []
+        self._deaf_since = time.monotonic()
+        """infinity while it hears."""
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(0.1, 0.5)
         self._client.on_connect = lambda client, *rest: client.subscribe(f"{prefix}/#", qos=1)
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port, keepalive=5)
         self._client.loop_start()
@@ -63,6 +68,23 @@ class Witness:
         )
         with self._lock:
             self._messages.setdefault(topic, []).append(heard)
+
+    def _on_subscribe(self, *rest: object) -> None:
+        with self._lock:
+            if self._deaf_since < float("inf"):
+                self._deaf.append((self._deaf_since, time.monotonic()))
+            self._deaf_since = float("inf")
+
+    def _on_disconnect(self, *rest: object) -> None:
+        with self._lock:
+            self._deaf_since = min(self._deaf_since, time.monotonic())
+
+    def deaf(self) -> list[tuple[float, float]]:
+        """When it could hear nothing, from losing its connection until the broker had its subscription again;
+        the last one ends now where it still can't."""
+        with self._lock:
+            still = [(self._deaf_since, time.monotonic())] if self._deaf_since < float("inf") else []
+            return [*self._deaf, *still]
 
     def heard(self, topic: str, since: float = 0.0) -> list[Heard]:
         with self._lock:

@@ -178,6 +178,11 @@ class EveryFrame(RuleBasedStateMachine):
         """Late, twice, or of another connection: numbers start anew with each."""
         self.scene.link.acknowledged |= ids
 
+    @rule(ids=st.sets(st.integers(1, 40)))
+    def broker_acknowledges_what_nobody_heard(self, ids: set[int]) -> None:
+        self.scene.link.acknowledged |= ids
+        self.scene.link.unheard |= ids
+
     @precondition(lambda self: self.told)
     @rule(
         which=st.integers(0, 100),

@@ -11,6 +11,7 @@ import pytest
 
 from monitor.board import Board, Word, WorkerState
 from monitor.metrics import Metrics
+from monitor.ring import Ring
 from monitor.settings import Settings
 from monitor.worker import PUBLISH, SCORING, roll
 
@@ -65,3 +66,17 @@ def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board:
     assert told() == 1
     board.write(PUBLISH, Word.JOURNAL_FAILING, 1)
     assert told() == 0
+
+
+def test_exposures_that_had_to_be_refused_are_counted(board: Board, ring: Ring) -> None:
+    def told() -> float:
+        metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"))
+        (family,) = [family for family in metrics.collect() if family.name == "line_monitor_overruns"]
+        (sample,) = [one for one in family.samples if one.name == "line_monitor_overruns_total"]
+        assert sample.labels == {"camera": "top"}
+        return float(sample.value)
+
+    assert told() == 0
+    ring.count_overrun()
+    ring.count_overrun()
+    assert told() == 2

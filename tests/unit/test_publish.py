@@ -11,14 +11,15 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from monitor.board import Board, Word, WorkerState
+from monitor.board import Board, CameraState, Word, WorkerState
 from monitor.capture import Intake, Times
+from monitor.journal_reader import JournalReader
 from monitor.metrics import counts
 from monitor.mqtt import LinkState, Received
 from monitor.publish import Publisher
@@ -39,6 +40,7 @@ class StandInLink:
         self.statuses: list[dict[str, object]] = []
         self.beats: list[int] = []
         self.acknowledged: set[int] = set()
+        self.unheard: set[int] = set()
         self.dropped: list[str] = []
         self.received: list[Received] = []
         self._next = 0
@@ -48,6 +50,10 @@ class StandInLink:
 
     def step(self) -> None: ...
     def socket(self) -> None: ...
+    def close(self) -> None: ...
+    def owes(self) -> bool:
+        return False
+
     def refusal(self) -> str:
         return ""
 
@@ -71,6 +77,10 @@ class StandInLink:
         taken, self.acknowledged = self.acknowledged, set()
         return taken
 
+    def take_unheard(self) -> set[int]:
+        taken, self.unheard = self.unheard, set()
+        return taken
+
     def take_received(self) -> list[Received]:
         taken, self.received = self.received, []
         return taken
@@ -87,6 +97,8 @@ class Scene:
         self, folder: Path, ack_timeout_ms: int = 0, publish_verdicts: str = "every-part", **camera: object
     ) -> None:
         self.now = 10_000 * MS
+        self.taken: set[int] = set()
+        """Messages that the broker has acknowledged."""
         self.folder = folder
         self.settings = Settings(
             line={"data": folder / "data"},  # type: ignore[arg-type]
@@ -407,6 +419,159 @@ def test_how_long_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
     scene.end()
 
 
+def test_heartbeats_keep_time_and_begin_anew_after_a_stall(scene: Scene) -> None:
+    for _ in range(20_000 // 7):
+        scene.turn(later_ms=7)
+    assert scene.link.beats[-1] == 20, "one a second, whatever the turns take"
+    scene.turn(later_ms=5000)
+    told = len(scene.link.beats)
+    for _ in range(90):
+        scene.turn(later_ms=10)
+    assert len(scene.link.beats) == told, "none is made up for"
+
+
+def test_the_run_permission_is_on_the_board_only_as_long_as_somebody_can_be_told(scene: Scene) -> None:
+    def ready() -> bool:
+        scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.board.write("capture-top", Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.turn(later_ms=60)
+        return bool(scene.board.read(PUBLISH, Word.READY))
+
+    for worker in (SCORING, "capture-top"):
+        scene.board.write(worker, Word.STATE, WorkerState.RUNNING)
+        scene.board.write(worker, Word.EVER_RAN, 1)
+    scene.board.write("capture-top", Word.CAMERA_STATE, CameraState.UP)
+    assert ready()
+    assert scene.link.statuses[-1]["ready"] is True
+    scene.link.state = LinkState.DOWN
+    assert not ready()
+    scene.link.reconnect()
+    scene.link.places = 0
+    assert not ready(), "the new connection has not been told yet"
+    scene.link.places = 10
+    assert ready()
+
+
+def test_a_gate_that_fails_late_is_counted_among_the_missed_rejects_once(scene: Scene) -> None:
+    numbers = [scene.part(2.0), scene.part(2.0)]
+    scene.turn()
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+    assert scene.ring.tally().cursor == numbers[-1]
+    event_id = scene.link.sent[0][2]["event_id"]
+    for result in ("actuated", "failed", "late"):
+        answer(scene, event_id, result)
+    scene.turn()
+    assert counts(scene.ring).missed_rejects == 1
+    assert counts(scene.ring).rejected == 2
+    assert scene.ring.stage(numbers[0]) is Stage.UNACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+
+
+def answer(scene: Scene, event_id: object, result: str) -> None:
+    """The gateway's, on the camera's topic; heard at the next turn."""
+    said = json.dumps({"event_id": event_id, "result": result}).encode()
+    scene.link.received.append(Received("plant1/line1/top/ack", said, False))
+
+
+@pytest.mark.parametrize(
+    ("result", "stage"), [("accepted", Stage.ACKNOWLEDGED), ("failed", Stage.UNACKNOWLEDGED)]
+)
+def test_a_quick_answer_of_the_gateway_keeps_nothing_from_those_who_are_not_told_yet(
+    tmp_path: Path, result: str, stage: Stage
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000)
+    scene.turn()
+    number = scene.part(2.0)
+    scene.link.places = 1
+    scene.turn()
+    assert scene.topics() == ["reject"]
+    answer(scene, scene.link.sent[0][2]["event_id"], result)
+    scene.link.acknowledged = {scene.link.sent[0][0]}
+    scene.turn(later_ms=40)
+    assert (scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT) is (result == "failed"), "at once"
+    assert not scene.ring.stage(number).is_final
+    scene.link.reconnect()
+    scene.link.places = 50
+    for _ in range(3):
+        scene.turn()
+    assert scene.topics() == ["reject", "verdict"], "the gate is not told again"
+    assert scene.ring.stage(number) is stage
+    answered, sent = scene.ring.answered_ns(number), scene.ring.sent_ns(number)
+    assert answered is not None
+    assert sent is not None
+    assert answered - sent == 40 * MS
+    scene.end()
+
+
+def test_an_answered_reject_whose_verdict_finds_no_room_is_done_with_at_its_expiry(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000)
+    scene.turn()
+    number = scene.part(2.0)
+    scene.link.places = 1
+    scene.turn()
+    answer(scene, scene.link.sent[0][2]["event_id"], "accepted")
+    scene.link.acknowledged = {scene.link.sent[0][0]}
+    scene.turn(later_ms=800)
+    assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    assert counts(scene.ring).in_flight == 0
+    scene.end()
+
+
+def stop_in_order(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, then: Callable[[], None] = lambda: None
+) -> int:
+    """`then` is what happens in each wait of 20 ms. Returns how long it took, in milliseconds."""
+
+    def wait() -> None:
+        scene.now += 20 * MS
+        then()
+
+    monkeypatch.setattr(scene.publisher, "_wait", wait)
+    start = scene.now
+    scene.publisher._farewell()
+    return (scene.now - start) // MS
+
+
+def test_a_reject_that_was_not_answered_before_the_stop_was_sent_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000, actuate_ms=8000)
+    number = scene.part(2.0)
+    scene.turn()
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+    assert 800 <= stop_in_order(scene, monkeypatch) <= 1000, "waited for, but not for ever"
+    assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
+    assert scene.ring.sent_ns(number) is not None
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    assert scene.link.statuses[-1]["state"] == "stopped"
+    with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
+        assert [row.outcome for row in reader.verdicts()] == ["unacknowledged"]
+    scene.end()
+
+
+def test_a_stop_waits_for_an_answer_that_comes_soon_and_latches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000, actuate_ms=8000)
+    number = scene.part(2.0)
+    scene.turn()
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+    sent_ns, event_id = scene.now, scene.link.sent[0][2]["event_id"]
+
+    def gateway() -> None:
+        if scene.now - sent_ns > 500 * MS and not scene.ring.stage(number).is_final:
+            answer(scene, event_id, "actuated")
+
+    assert stop_in_order(scene, monkeypatch, gateway) < 600
+    assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    scene.end()
+
+
 def test_of_a_live_view_what_stays_is_told_once_and_nothing_is_for_the_gate(tmp_path: Path) -> None:
     scene = Scene(tmp_path, publish_verdicts="all", mode="latest")
 
@@ -435,3 +600,123 @@ def test_heartbeats_are_counted_on_after_the_publishers_death(scene: Scene) -> N
     scene.publisher, scene.link = scene.start()
     scene.turn(later_ms=1000)
     assert scene.link.beats == [4]
+
+
+def broker_takes_all(scene: Scene, nobody_listens: bool) -> None:
+    """The broker acknowledges what was sent since it was last asked, at the next turn."""
+    taken = {mid for mid, _, _ in scene.link.sent} - scene.taken
+    scene.taken |= taken
+    scene.link.acknowledged |= taken
+    if nobody_listens:
+        scene.link.unheard |= taken
+
+
+def turns(scene: Scene, ms: int, nobody_listens: bool) -> list[tuple[object, str]]:
+    """Goes on for so long. Returns what was sent meanwhile, by frame and topic."""
+    sent = len(scene.link.sent)
+    for _ in range(ms // 10):
+        broker_takes_all(scene, nobody_listens)
+        scene.turn(later_ms=10)
+    return [(said["frame"], topic.rsplit("/", 1)[1]) for _, topic, said in scene.link.sent[sent:]]
+
+
+def outcomes(scene: Scene) -> dict[int, str]:
+    scene.end()
+    with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
+        return {row.frame: row.outcome for row in reader.verdicts()}
+
+
+def test_rejects_that_nobody_heard_are_offered_again_and_all_at_once_when_somebody_listens(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    numbers = [scene.part(2.0) for _ in range(3)]
+    scene.turn()
+    assert turns(scene, 100, nobody_listens=True) == []
+    assert [scene.ring.stage(number) for number in numbers] == [Stage.SENT] * 3, "the books don't wait"
+    asked = turns(scene, 600, nobody_listens=True)
+    assert asked == [(numbers[0], "reject")] * 3, "one stands for all of them, five times a second"
+    answered = turns(scene, 250, nobody_listens=False)
+    assert answered == [(number, "reject") for number in numbers]
+    assert turns(scene, 2000, nobody_listens=False) == []
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    assert outcomes(scene) == dict.fromkeys(numbers, "published")
+
+
+def test_a_line_that_nobody_listens_to_latches_nothing_and_offers_nothing_for_ever(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=800)
+    scene.turn()
+    for _ in range(20):
+        scene.part(2.0)
+        scene.part(0.5)
+        turns(scene, 50, nobody_listens=True)
+    scene.link.sent.clear()
+    last = turns(scene, 800, nobody_listens=True)
+    assert 1 <= len(last) <= 4
+    assert turns(scene, 2000, nobody_listens=True) == []
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    assert counts(scene.ring).missed_rejects == 0
+    assert outcomes(scene) == dict.fromkeys(range(1, 41, 2), "unheard")
+
+
+def test_a_new_reject_goes_before_those_that_are_offered_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    old = scene.part(2.0)
+    scene.turn()
+    turns(scene, 150, nobody_listens=True)
+    scene.link.places = 0
+    turns(scene, 100, nobody_listens=True)
+    new = scene.part(2.0)
+    scene.link.places, scene.link.sent = 1, []
+    scene.turn()
+    assert [said["frame"] for _, _, said in scene.link.sent] == [new]
+    scene.link.places = 10
+    scene.turn(later_ms=250)
+    assert {said["frame"] for _, topic, said in scene.link.sent if topic.endswith("reject")} == {new, old}
+    scene.end()
+
+
+def test_where_answers_are_asked_for_a_gateway_that_comes_late_is_waited_for_as_long_as_it_can_act(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300, actuate_ms=2000)
+    heard, missed = scene.part(2.0), scene.part(2.0)
+    scene.turn()
+    turns(scene, 1000, nobody_listens=True)
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE, "nobody was there to answer"
+    event_id = scene.link.sent[0][2]["event_id"]
+    turns(scene, 250, nobody_listens=False)
+    answer(scene, event_id, "accepted")
+    scene.turn()
+    assert scene.ring.stage(heard) is Stage.ACKNOWLEDGED
+    sent, answered = scene.ring.sent_ns(heard), scene.ring.answered_ns(heard)
+    assert sent is not None
+    assert answered is not None
+    assert answered - sent <= 250 * MS, "the time to answer begins when somebody heard it"
+    turns(scene, 400, nobody_listens=False)
+    assert scene.ring.stage(missed) is Stage.UNACKNOWLEDGED, "it was heard, and not answered"
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    assert outcomes(scene) == {heard: "acknowledged", missed: "unacknowledged"}
+
+
+def test_where_answers_are_asked_for_a_gateway_that_never_comes_has_missed_the_reject(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300, actuate_ms=2000)
+    number = scene.part(2.0)
+    scene.turn()
+    turns(scene, 2100, nobody_listens=True)
+    assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    scene.end()
+
+
+def test_what_was_offered_over_a_connection_that_broke_is_offered_over_the_next(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    number = scene.part(2.0)
+    scene.turn()
+    turns(scene, 150, nobody_listens=True)
+    scene.turn(later_ms=200)
+    assert scene.topics()[-1] == "reject"
+    scene.link.reconnect()
+    scene.link.sent, scene.taken = [], set()
+    assert turns(scene, 250, nobody_listens=False) == [(number, "reject")]
+    scene.end()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from monitor.journal import Journal
-from monitor.journal_reader import JournalReader
+from monitor.journal_reader import JournalReader, NotedVerdict
 from monitor.readiness import Latch
-from monitor.recorder import Recorder, latency_ms, outcome
+from monitor.recorder import OUTCOMES, Recorder, latency_ms, outcome
 from monitor.ring import Stage
 from monitor.settings import JournalSettings, Settings
 from monitor.verdict import Event, Reason, Verdict
@@ -101,3 +103,9 @@ def test_latency_runs_from_capture_to_sending_and_is_none_of_what_was_not_sent()
     assert latency_ms(1_000_000, 32_500_000) == 31.5
     assert latency_ms(1_000_000, 0) is None
     assert latency_ms(1_000_000, None) is None
+
+
+def test_what_is_written_about_outcomes_names_those_that_the_code_writes_and_no_others() -> None:
+    (listed,) = re.findall(r'    outcome: str\n    """(.*?)\."""', inspect.getsource(NotedVerdict), re.S)
+    named = [re.sub(r"\(.*?\)", "", one, flags=re.S).strip() for one in re.split(r",\s+", listed)]
+    assert sorted(named) == sorted(OUTCOMES)
