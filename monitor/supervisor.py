@@ -150,6 +150,8 @@ class Supervisor:
             self._seats[REVIEW] = Seat(REVIEW, f"monitor.{REVIEW}")
         self._captures = [capture_name(camera.name) for camera in settings.camera]
         self._rings: dict[str, Ring] = {}
+        self._is_accounted_for = True
+        """Whether nothing is left in the rings that the next start must look at."""
 
     def run(self) -> int:
         """Runs the line until SIGTERM or SIGINT. Raises places.PlaceError when it can't even start."""
@@ -166,7 +168,8 @@ class Supervisor:
                 finally:
                     self._stop_all(board, metrics)
             finally:
-                places.remove_runtime(self.folder)
+                if self._is_accounted_for:
+                    places.remove_runtime(self.folder)
         return 0
 
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
@@ -336,6 +339,9 @@ class Supervisor:
             time.sleep(0.01)
         self._end([SCORING], policy.scorer_s)
         self._end([PUBLISH], policy.publisher_s)
+        # One that had to be killed, or was away, may not have sent every reject: `salvage` looks for these.
+        publisher = self._seats[PUBLISH].process
+        self._is_accounted_for = publisher is not None and publisher.returncode == 0
         self._end([SNAPSHOTS], policy.snapshots_s)
         for name, ring in self._rings.items():
             tally = ring.tally()

@@ -165,6 +165,27 @@ def test_when_the_supervisor_is_killed_its_workers_die_and_the_next_start_is_cle
         assert line.witness.status()["session"] != session
 
 
+def test_what_a_publisher_that_hangs_in_the_stop_had_not_sent_is_missed_by_the_next_start(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 5, bad_every=1)
+    config = write_config(folder_camera(tmp_path / "parts"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        session = line.witness.status()["session"]
+        os.kill(line.pid("publish"), signal.SIGSTOP)
+        time.sleep(0.5)
+        line.stop()
+        assert line.folder.exists(), "its rings are still wanted"
+        line.start()
+        line.wait_for(lambda: line.witness.status()["session"] != session, 60, "the new session")
+        line.wait_for(lambda: line.witness.status()["reason"] == "missed_reject", 60, "missed_reject")
+        line.witness.say("reset")
+        line.await_ready()
+        line.stop()
+        assert not line.folder.exists()
+
+
 def test_a_second_line_on_the_same_data_is_refused_in_one_line(
     tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:
