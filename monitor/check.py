@@ -9,7 +9,6 @@ import ctypes
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ class Finding:
     text: str
 
 
-def check(config: Path | None, out: TextIO = sys.stdout) -> int:
+def check(config: Path | None, out: TextIO) -> int:
     """Prints all findings; the exit code is 1 when one of them is FAIL."""
     failed = False
     for finding in findings(config):

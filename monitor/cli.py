@@ -307,7 +307,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from monitor.check import check
 
-    return check(options.config)
+    return check(options.config, sys.stdout)
 
 
 def _cameras(options: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ def frame(rows: int, columns: int) -> Image:
 )
 def test_every_size_is_resized_as_here(prepared: Prepared, shape: tuple[int, int]) -> None:
     image = frame(*shape)
-    apart = np.abs(prepared(image) - prepare(image, SIZE))
+    apart = np.abs(prepared(image) - prepare(image, (SIZE, SIZE)))
     assert apart.max() <= 1.01 * LEVEL
     # Sums in another order: a mean that lies between two levels may fall to the other one.
     assert (apart > 1e-5).mean() <= 2e-3
@@ -82,7 +82,7 @@ def test_every_size_is_resized_as_here(prepared: Prepared, shape: tuple[int, int
 
 def test_colours_are_not_exchanged(prepared: Prepared) -> None:
     blue = np.full((90, 70, 3), (255, 0, 0), np.uint8)
-    assert np.allclose(prepared(blue), prepare(blue, SIZE), atol=1e-5)
+    assert np.allclose(prepared(blue), prepare(blue, (SIZE, SIZE)), atol=1e-5)
 
 
 def test_the_network_s_input_need_not_be_square() -> None:
