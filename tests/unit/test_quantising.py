@@ -32,8 +32,8 @@ def test_a_clearly_good_part_is_judged_in_eight_bits_and_a_reject_in_float32(mad
     assert made.document.quantised is not None
     assert made.document.quantised.agreement > 0.9
     shown = [part(100 + n, defect=n % 2 == 1) for n in range(30)]
-    doubled = at_threshold(made, 2 * made.document.calibration[REFERENCE].threshold)
-    coarse, exact = (doubled.scorer(device="cpu", precision=name) for name in ("int8", "f32"))
+    generous = at_threshold(made, 5 * made.document.calibration[REFERENCE].threshold)
+    coarse, exact = (generous.scorer(device="cpu", precision=name) for name in ("int8", "f32"))
     quick, plain = coarse.score(shown), exact.score(shown)
     in_eight_bits = [a.score != b.score for a, b in zip(quick, plain, strict=True)]
     assert in_eight_bits == [True, False] * 15
