@@ -8,6 +8,7 @@ a disk, a snapshot or a slow broker, and never send what the gate can no longer 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -240,13 +241,14 @@ class Publisher:
             for verdict in book.judged_lately(board.read(PUBLISH, Word.RESET_NS)):
                 self._watch(book, verdict)
 
-    def run(self) -> None:
-        """Publishes until told to stop, then closes and sends what is left and says goodbye."""
+    def run(self) -> bool:
+        """Publishes until told to stop, then closes and sends what is left and says goodbye. Returns whether
+        the latch is on disk; else the next start must find it on the board."""
         self._worker.running()
         while not self._worker.stopping:
             self.run_once()
             self._wait()
-        self._farewell()
+        return self._farewell()
 
     def run_once(self, stopping: bool = False) -> None:
         """One turn, without waiting."""
@@ -666,8 +668,9 @@ class Publisher:
             poller.register(sock, zmq.POLLIN)
         poller.poll(max(0, min(_TICK_MS, math.ceil(left_ms))))
 
-    def _farewell(self) -> None:
-        """Every frame's verdict closed and, if the broker takes it in time, sent; the rest accounted for."""
+    def _farewell(self) -> bool:
+        """Every frame's verdict closed and, if the broker takes it in time, sent; the rest accounted for.
+        Returns whether the latch is on disk."""
         until = self._clock() + _FAREWELL_NS
         self.run_once(stopping=True)
         told_by = until - _LAST_WORD_NS
@@ -687,10 +690,12 @@ class Publisher:
             # The broker may not know that the line has stopped: let it send the Will.
             self._link.drop("the broker did not acknowledge the last messages")
         self._link.close()
-        if not self._latch_file.close(_LATCH_S):
-            self._worker.log.error("the latch could not be written")
+        is_latch_written = self._latch_file.close(_LATCH_S)
+        if not is_latch_written:
+            self._worker.log.error("the latch could not be written: the next start takes it from the board")
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")
+        return is_latch_written
 
 
 def has_acted(answer: str) -> bool:
@@ -709,7 +714,9 @@ def _json(tree: object) -> bytes:
 
 
 def work(worker: Worker) -> None:
-    Publisher(worker).run()
+    if not Publisher(worker).run():
+        # The supervisor then keeps board and rings for the next start.
+        sys.exit(1)
 
 
 if __name__ == "__main__":

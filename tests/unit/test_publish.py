@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -345,6 +347,27 @@ def test_a_disk_that_hangs_does_not_keep_the_latch_from_being_told(
         scene.turn(later_ms=60)
     assert scene.link.statuses[-1]["reason"] == "missed_reject"
     let_go.set()
+
+
+@pytest.mark.parametrize("can_be_written", [True, False])
+def test_a_publisher_whose_latch_is_not_on_disk_does_not_end_as_if_all_were_well(
+    can_be_written: bool, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path)
+    scene.end()
+    if not can_be_written:
+        (tmp_path / "data/latch.json/in-the-way").mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-m", "monitor.publish"], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(scene.post.wire())
+        process.stdin.close()
+        until = time.monotonic() + 20
+        while not scene.board.read(PUBLISH, Word.EVER_RAN) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(10) == (0 if can_be_written else 1)
+    latch = Latch.NONE if can_be_written else Latch.MISSED_REJECT
+    assert scene.board.read(PUBLISH, Word.LATCH) == latch, "where the next start finds it"
 
 
 def test_so_many_rejects_in_a_row_ask_for_a_stop(tmp_path: Path) -> None:
