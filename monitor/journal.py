@@ -58,7 +58,7 @@ _INSERT_AGAIN = (
     _INSERT
     + """
 WHERE verdicts.outcome = 'decided'
-    OR (verdicts.outcome = 'published' AND excluded.outcome NOT IN ('published', 'unknown'))
+    OR (verdicts.outcome IN ('published', 'unheard') AND excluded.outcome NOT IN ('published', 'unknown'))
 """
 )
 
