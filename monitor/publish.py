@@ -78,6 +78,8 @@ class Delivery:
     answer: str | None = None
     """What the gateway said while others were still to be told."""
     answered_ns: int = 0
+    stage: Stage = Stage.CLOSED
+    """What it came to, once it is done with."""
 
     def meet(self, generation: int) -> None:
         """Starts anew on another connection: what an earlier one held is gone."""
@@ -148,10 +150,12 @@ class Book:
 
     def miss(self, delivery: Delivery) -> None:
         """Counts a reject that was done with, and that the gate then failed to act on, as missed, once."""
-        number = delivery.frame.number
-        if self.ring.frame(number) is None or self.ring.stage(number) in _MISSED:
+        if delivery.stage in _MISSED:
             return
-        self.ring.write_stage(number, Stage.UNACKNOWLEDGED, delivery.sent_ns, delivery.answered_ns)
+        delivery.stage, number = Stage.UNACKNOWLEDGED, delivery.frame.number
+        if self.ring.frame(number) is None:
+            return
+        self.ring.write_stage(number, delivery.stage, delivery.sent_ns, delivery.answered_ns)
         if number <= self.tally.cursor:
             self.tally = replace(self.tally, missed_rejects=self.tally.missed_rejects + 1)
             self.ring.write_tally(self.tally)
@@ -444,6 +448,7 @@ class Publisher:
             self._latch(Latch.MISSED_REJECT, book.camera.name)
         number = delivery.frame.number
         book.ring.write_stage(number, stage, delivery.sent_ns, delivery.answered_ns)
+        delivery.stage = stage
         book.deliveries.pop(number, None)
         self._by_event.pop(delivery.event.event_id, None)
         if delivery.for_gate:
@@ -517,7 +522,9 @@ class Publisher:
                 self._latch(Latch.MISSED_REJECT, book.camera.name)
                 delivery.answered_ns = delivery.answered_ns or self._clock()
                 book.miss(delivery)
-            self._note(delivery, "acknowledged" if acted else "unacknowledged", answer.result)
+            # What was missed stays so, whatever the gate says later.
+            came_to = delivery.stage if delivery.stage in _MISSED else Stage.ACKNOWLEDGED
+            self._note(delivery, outcome(came_to, told=True), answer.result)
         elif delivery.for_gate and delivery.sent_ns:
             book.unheard.forget(delivery.frame.number)
             delivery.answered(answer.result, self._clock())

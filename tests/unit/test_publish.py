@@ -491,6 +491,28 @@ def test_a_gate_that_fails_late_is_counted_among_the_missed_rejects_once(scene: 
     assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
 
 
+@pytest.mark.parametrize("first", ["failed", "nothing"])
+def test_what_was_missed_stays_so_in_the_journal_too_whatever_the_gate_says_later(
+    first: str, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300)
+    number = scene.part(2.0)
+    scene.turn()
+    event_id = scene.link.sent[0][2]["event_id"]
+    turns(scene, 100, nobody_listens=False)
+    if first == "failed":
+        answer(scene, event_id, first)
+    turns(scene, 300, nobody_listens=False)
+    answer(scene, event_id, "actuated")
+    scene.turn()
+    assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
+    assert counts(scene.ring).missed_rejects == 1
+    scene.end()
+    with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
+        rows = [(row.outcome, row.ack_result) for row in reader.verdicts()]
+    assert rows == [("unacknowledged", "actuated")]
+
+
 def answer(scene: Scene, event_id: object, result: str) -> None:
     """The gateway's, on the camera's topic; heard at the next turn."""
     said = json.dumps({"event_id": event_id, "result": result}).encode()
@@ -743,3 +765,20 @@ def test_what_was_offered_over_a_connection_that_broke_is_offered_over_the_next(
     scene.link.sent, scene.taken = [], set()
     assert turns(scene, 250, nobody_listens=False) == [(number, "reject")]
     scene.end()
+
+
+def test_what_nobody_heard_and_then_nobody_answered_is_told_right_though_the_publisher_died_of_it(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300, actuate_ms=2000)
+    number = scene.part(2.0)
+    scene.turn()
+    turns(scene, 500, nobody_listens=True)
+    # Killed before the journal's thread came to the next: all that it has is that nobody heard.
+    assert scene.publisher._journal.close()
+    turns(scene, 1700, nobody_listens=True)
+    assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    scene.turn()
+    assert outcomes(scene) == {number: "unacknowledged"}
