@@ -330,18 +330,19 @@ class Publisher:
             delivery.meet(self._link.generation)
             self._note_listeners(book, delivery, acknowledged, unheard)
             delivery.waiting_for -= acknowledged
+            is_expired = now >= delivery.frame.expires_ns
             if delivery.answer is not None:
-                if not delivery.unsent or now >= delivery.frame.expires_ns:
+                if is_expired or not (delivery.unsent or delivery.waiting_for):
                     self._finish_answered(book, delivery, delivery.answer)
+                    self._drop_if_kept(delivery)
             elif delivery.answer_by_ns:
                 if now >= delivery.answer_by_ns:
                     self._finish(book, delivery, Stage.UNACKNOWLEDGED)
             elif delivery.sent_ns and not delivery.unsent and not delivery.waiting_for:
                 self._arrived(book, delivery)
-            elif now >= delivery.frame.expires_ns:
+            elif is_expired:
                 self._finish(book, delivery, Stage.EXPIRED)
-                if delivery.waiting_for:
-                    self._link.drop("the broker did not acknowledge a verdict within its time to live")
+                self._drop_if_kept(delivery)
         for gate_first in (True, False):
             for book, delivery in waiting:
                 if delivery.frame.number in book.deliveries and not delivery.answer_by_ns:
@@ -349,6 +350,10 @@ class Publisher:
             if gate_first:
                 for book in self._books:
                     self._offer_again(book)
+
+    def _drop_if_kept(self, delivery: Delivery) -> None:
+        if delivery.waiting_for:
+            self._link.drop("the broker did not acknowledge a verdict within its time to live")
 
     def _note_listeners(
         self, book: Book, delivery: Delivery, acknowledged: set[int], unheard: set[int]

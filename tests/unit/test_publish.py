@@ -427,6 +427,7 @@ def test_how_long_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
     event = scene.link.sent[0][2]["event_id"]
     answer = json.dumps({"event_id": event, "result": "accepted"}).encode()
     scene.link.received.append(Received("plant1/line1/top/ack", answer, False))
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
     scene.turn(later_ms=40)
     answered, sent = scene.ring.answered_ns(number), scene.ring.sent_ns(number)
     assert answered is not None
@@ -541,6 +542,13 @@ def test_a_quick_answer_of_the_gateway_keeps_nothing_from_those_who_are_not_told
     for _ in range(3):
         scene.turn()
     assert scene.topics() == ["reject", "verdict"], "the gate is not told again"
+    assert not scene.ring.stage(number).is_final, "the broker does not have the verdict yet"
+    scene.link.reconnect()
+    scene.link.places = 50
+    scene.turn()
+    assert scene.topics() == ["reject", "verdict", "verdict"]
+    scene.link.acknowledged = {scene.link.sent[-1][0]}
+    scene.turn()
     assert scene.ring.stage(number) is stage
     answered, sent = scene.ring.answered_ns(number), scene.ring.sent_ns(number)
     assert answered is not None
@@ -561,6 +569,24 @@ def test_an_answered_reject_whose_verdict_finds_no_room_is_done_with_at_its_expi
     assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
     assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
     assert counts(scene.ring).in_flight == 0
+    scene.end()
+
+
+def test_a_broker_that_keeps_the_verdict_of_an_answered_reject_to_itself_loses_the_connection(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000)
+    scene.turn()
+    number = scene.part(2.0)
+    scene.turn()
+    answer(scene, scene.link.sent[0][2]["event_id"], "accepted")
+    scene.link.acknowledged = {scene.link.sent[0][0]}
+    scene.turn()
+    assert not scene.link.dropped
+    scene.turn(later_ms=800)
+    assert scene.link.dropped
+    assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
     scene.end()
 
 
