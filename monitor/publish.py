@@ -320,7 +320,10 @@ class Publisher:
         """Sends what can be sent, the gate's first, and gives up what has expired."""
         now = self._clock()
         acknowledged, unheard = self._link.take_acknowledged(), self._link.take_unheard()
+        refused = self._link.take_refused()
+        were_alone = [book.unheard.is_alone for book in self._books]
         for book in self._books:
+            book.unheard.refused(refused, now)
             for delivery, at in book.unheard.acknowledged(acknowledged, unheard):
                 self._heard_at_last(book, delivery, at)
         waiting = [(book, delivery) for book in self._books for delivery in book.deliveries.values()]
@@ -343,6 +346,8 @@ class Publisher:
             elif is_expired:
                 self._finish(book, delivery, Stage.EXPIRED)
                 self._drop_if_kept(delivery)
+        for book, was_alone in zip(self._books, were_alone, strict=True):
+            self._say_who_listens(book, was_alone)
         for gate_first in (True, False):
             for book, delivery in waiting:
                 if delivery.frame.number in book.deliveries and not delivery.answer_by_ns:
@@ -363,28 +368,32 @@ class Publisher:
         if message not in delivery.waiting_for or message not in acknowledged:
             return
         if message not in unheard:
-            self._somebody_listens(book)
+            book.unheard.somebody_listens()
             return
-        if not book.unheard.is_alone:
-            self._worker.log.warning(
-                "camera %s: nobody is subscribed to %s/%s/reject: what is rejected is not removed by it",
-                book.camera.name,
-                self._prefix,
-                book.camera.name,
-            )
         delivery.is_unheard = True
         book.unheard.add(delivery.frame.number, delivery.frame.expires_ns, delivery, self._clock())
 
-    def _somebody_listens(self, book: Book) -> None:
-        if book.unheard.is_alone:
-            self._worker.log.info("camera %s: somebody is subscribed to its rejects again", book.camera.name)
-        book.unheard.somebody_listens()
+    def _say_who_listens(self, book: Book, was_alone: bool) -> None:
+        """One line when nobody listens on the gate's topic any more, one when somebody does again."""
+        camera = book.camera.name
+        if book.unheard.is_alone and not was_alone:
+            self._worker.log.warning(
+                "camera %s: nobody is subscribed to %s/%s/reject: what is rejected is not removed by it",
+                camera,
+                self._prefix,
+                camera,
+            )
+        elif was_alone and not book.unheard.is_alone:
+            self._worker.log.info("camera %s: somebody is subscribed to its rejects again", camera)
 
     def _offer_again(self, book: Book) -> None:
         """Sends rejects that nobody heard, while the gate can act on them. They are in the books already: if
         nobody comes, sent and heard by nobody is what became of them."""
         now = self._clock()
-        for number, delivery in book.unheard.due(now, self._link.generation):
+        due = book.unheard.due(now, self._link.generation)
+        if book.unheard.take_kept(now):
+            self._link.drop("the broker did not acknowledge a reject within its time to live")
+        for number, delivery in due:
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
             if ttl_ms < 1:
                 continue
@@ -394,7 +403,7 @@ class Publisher:
             sent = self._link.send(delivery.topics[0], payload, ttl_ms=ttl_ms)
             if sent is None:
                 return
-            book.unheard.offered(number, sent, now)
+            book.unheard.offered(number, sent, now, delivery.frame.expires_ns)
 
     def _heard_at_last(self, book: Book, delivery: Delivery, sent_ns: int) -> None:
         """A reject that was offered again found somebody, whose time to answer begins with that."""

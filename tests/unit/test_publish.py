@@ -7,6 +7,7 @@ The real one is in tests/integration.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -43,6 +44,7 @@ class StandInLink:
         self.beats: list[int] = []
         self.acknowledged: set[int] = set()
         self.unheard: set[int] = set()
+        self.refused: set[int] = set()
         self.dropped: list[str] = []
         self.received: list[Received] = []
         self._next = 0
@@ -81,6 +83,10 @@ class StandInLink:
 
     def take_unheard(self) -> set[int]:
         taken, self.unheard = self.unheard, set()
+        return taken
+
+    def take_refused(self) -> set[int]:
+        taken, self.refused = self.refused, set()
         return taken
 
     def take_received(self) -> list[Received]:
@@ -808,3 +814,63 @@ def test_what_nobody_heard_and_then_nobody_answered_is_told_right_though_the_pub
     scene.publisher, scene.link = scene.start()
     scene.turn()
     assert outcomes(scene) == {number: "unacknowledged"}
+
+
+def test_a_broker_that_keeps_what_is_offered_again_to_itself_loses_the_connection(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    scene.part(2.0)
+    scene.turn()
+    turns(scene, 150, nobody_listens=True)
+    scene.turn(later_ms=300)
+    assert scene.topics() == ["reject", "verdict", "reject"]
+    scene.turn(later_ms=1500)
+    assert not scene.link.dropped
+    scene.turn(later_ms=100)
+    assert len(scene.link.dropped) == 1
+    scene.link.reconnect()
+    scene.turn(later_ms=100)
+    assert len(scene.link.dropped) == 1, "the next connection owes nothing"
+    scene.end()
+
+
+def test_an_offer_that_the_broker_refuses_is_made_again_after_a_while(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    number = scene.part(2.0)
+    scene.turn()
+    turns(scene, 150, nobody_listens=True)
+    scene.turn(later_ms=300)
+    for _ in range(2):
+        told = len(scene.link.sent)
+        scene.link.refused = {scene.link.sent[-1][0]}
+        for _ in range(40):
+            scene.turn(later_ms=10)
+        assert len(scene.link.sent) == told + 1
+        scene.taken.add(scene.link.sent[-2][0])
+    turns(scene, 300, nobody_listens=False)
+    scene.turn(later_ms=1500)
+    assert not scene.link.dropped
+    assert outcomes(scene) == {number: "published"}
+
+
+def test_it_is_said_once_when_nobody_is_subscribed_and_when_somebody_is_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said() -> list[str]:
+        rows = [row.getMessage() for row in caplog.records if "is subscribed" in row.getMessage()]
+        caplog.clear()
+        return [row.removeprefix("camera top: ").split(" is ")[0] for row in rows]
+
+    caplog.set_level(logging.INFO)
+    scene = Scene(tmp_path, actuate_ms=2000)
+    for _ in range(3):
+        scene.part(2.0)
+        turns(scene, 500, nobody_listens=True)
+    assert said() == ["nobody"]
+    turns(scene, 500, nobody_listens=False)
+    scene.part(2.0)
+    turns(scene, 100, nobody_listens=False)
+    assert said() == ["somebody"]
+    scene.part(2.0)
+    turns(scene, 500, nobody_listens=True)
+    assert said() == ["nobody"]
+    scene.end()
