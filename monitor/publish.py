@@ -30,7 +30,7 @@ from monitor.readiness import Latch, LineState, Situation, Status, judge_line
 from monitor.recorder import PUBLISHED, UNHEARD, Recorder, latency_ms, outcome
 from monitor.reject_watch import RejectWatch
 from monitor.ring import Closed, Ring, Stage
-from monitor.settings import CameraSettings, JournalVerdicts, Mode, OnUninspected
+from monitor.settings import CameraSettings, JournalVerdicts, Mode
 from monitor.unheard import Unheard
 from monitor.verdict import SCHEMA, Event, Reason, Verdict, rfc3339
 from monitor.worker import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, main, roll
@@ -299,8 +299,8 @@ class Publisher:
         event = self._event(camera, book.ring, frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
-            if camera.on_uninspected is OnUninspected.STOP:
-                self._latch(Latch.UNINSPECTED, camera.name)
+        if ledger.is_a_stop(closed, camera.mode, camera.on_uninspected):
+            self._latch(Latch.UNINSPECTED, camera.name)
         is_noted = is_event or self._settings.journal.verdicts is JournalVerdicts.ALL
         delivery = Delivery(frame, closed, event, for_gate, is_noted, tuple(topics))
         if is_noted:

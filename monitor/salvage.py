@@ -1,8 +1,10 @@
 """What a service that was killed as a whole left in its rings, put into the journal before they go.
 
 A reject that it had not sent, or of which nobody can know whether it was, will never be sent: the line is
-latched for it. Called once, before the rings of the next session are laid down. It must never keep a line
-from starting: what can't be read or written is one line in the log, and a gap in the journal.
+latched for it, and for a part that nobody came to judge, where such parts are for the gate or stop the line.
+A busy line is thus latched by every kill of the whole service, which is right: nobody knows what passed.
+Called once, before the rings of the next session are laid down. It must never keep a line from starting:
+what can't be read or written is one line in the log, and a gap in the journal.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from monitor.journal import Journal
 from monitor.readiness import Latch
 from monitor.recorder import ended
 from monitor.ring import RECORDS, Closed, Ring, RingError
-from monitor.settings import CameraSettings, Mode, Settings
-from monitor.verdict import Event, Verdict
+from monitor.settings import CameraSettings, Settings
+from monitor.verdict import Event, Reason, Verdict
 from monitor.worker import PUBLISH, roll
 
 _READING_S = 5.0
@@ -84,11 +86,23 @@ def _latch(
     # What the killed service had latched, should it not have come to write it down.
     found = [_latched(board)]
     for camera, ring in rings:
-        if lost := _never_sent(camera, ring):
+        missed, unjudged = _never_sent(camera, ring)
+        if missed:
             log.error(
-                "camera %s: %d rejects were lost with the service: %s", camera.name, len(lost), _frames(lost)
+                "camera %s: %d parts to reject were lost with the service: %s",
+                camera.name,
+                len(missed),
+                _frames(missed),
             )
             found.append(Latch.MISSED_REJECT)
+        if unjudged:
+            log.error(
+                "camera %s: the service ended before %d parts were judged: %s",
+                camera.name,
+                len(unjudged),
+                _frames(unjudged),
+            )
+            found.append(Latch.UNINSPECTED)
     for one in found:
         if one is not Latch.NONE and one.outranks(latch):
             latch = one
@@ -108,22 +122,28 @@ def _latched(board: Board | None) -> Latch:
         return Latch.NONE
 
 
-def _never_sent(camera: CameraSettings, ring: Ring) -> list[int]:
-    """The frames that the gate had to be told to remove, and of which nobody knows whether it was: closed and
-    not done with, or scored and never closed. What was missed before the end was latched then."""
-    lost = []
+def _never_sent(camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
+    """The frames that the gate had to be told to remove, and of which nobody knows whether it was: not done
+    with, whether closed, scored or neither. Then those for which the line had to stop. What was missed before
+    the end was latched then."""
+    missed, unjudged = [], []
     for number in range(ring.tally().cursor + 1, ring.last_frame() + 1):
-        closed, scored = ring.closed(number), ring.scored(number)
-        if closed is None:
-            missed = (
-                camera.mode is Mode.EVERY_PART and scored is not None and scored.verdict is Verdict.REJECT
-            )
-        else:
-            for_gate = ledger.is_for_gate(closed, camera.mode, camera.on_uninspected)
-            missed = for_gate and not ring.stage(number).is_final
-        if missed:
-            lost.append(number)
-    return lost
+        if ring.stage(number).is_final:
+            continue
+        closed = ring.closed(number) or _as_it_stands(ring, number)
+        if ledger.is_for_gate(closed, camera.mode, camera.on_uninspected):
+            missed.append(number)
+        elif ledger.is_a_stop(closed, camera.mode, camera.on_uninspected):
+            unjudged.append(number)
+    return missed, unjudged
+
+
+def _as_it_stands(ring: Ring, number: int) -> Closed:
+    """An open frame's verdict, had it been closed at the end."""
+    scored = ring.scored(number)
+    if scored is None:
+        return Closed(Verdict.UNINSPECTED, Reason.PUBLISHER_LOST, False, False, 0, 0)
+    return Closed(scored.verdict, scored.reason, True, False, 0, 0)
 
 
 def _frames(numbers: list[int]) -> str:

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from drivers.camera import Shot
 from monitor import latch_file, places
 from monitor.board import Word
 from monitor.journal_reader import JournalReader
@@ -45,6 +47,10 @@ def scored_and_open(score: float) -> Callable[[Scene], None]:
     return lay
 
 
+def open_and_unscored(scene: Scene) -> None:
+    scene.intake.admit(Shot(np.zeros((2, 2), np.uint8), "Mono8", scene.now))
+
+
 def sent_and_kept_by_the_broker(scene: Scene) -> None:
     scene.part(2.0)
     scene.turn()
@@ -75,22 +81,29 @@ def missed_and_reset(scene: Scene) -> None:
         (closed_and_unsent(float("nan")), "pass", Latch.NONE),
         (closed_and_unsent(0.5), "reject", Latch.NONE),
         (scored_and_open(0.5), "reject", Latch.NONE),
+        (scored_and_open(0.5), "stop", Latch.NONE),
+        (scored_and_open(2.0), "stop", Latch.MISSED_REJECT),
+        (scored_and_open(float("nan")), "reject", Latch.MISSED_REJECT),
+        (scored_and_open(float("nan")), "stop", Latch.UNINSPECTED),
+        (open_and_unscored, "reject", Latch.MISSED_REJECT),
+        (open_and_unscored, "stop", Latch.UNINSPECTED),
+        (open_and_unscored, "pass", Latch.NONE),
         (sent, "reject", Latch.NONE),
         (missed_and_reset, "reject", Latch.NONE),
     ],
 )
-def test_a_reject_that_a_killed_service_had_not_sent_latches_at_the_next_start(
+def test_what_a_killed_service_had_still_to_send_or_to_stop_for_latches_at_the_next_start(
     lay: Callable[[Scene], None], on_uninspected: str, latch: Latch, tmp_path: Path
 ) -> None:
     scene = Scene(tmp_path, on_uninspected=on_uninspected)
     scene.turn()
     lay(scene)
     assert killed_and_started_anew(scene) is latch
-    assert (scene.status()[1] == "missed_reject") is (latch is Latch.MISSED_REJECT)
+    assert scene.status()[1] == (latch.word or "starting")
     scene.end()
     with JournalReader(places.journal(scene.settings)) as reader:
         latched = [change for change in reader.changes() if (change.what, change.who) == ("latch", "service")]
-    assert [change.new for change in latched] == (["missed_reject"] if latch else [])
+    assert [change.new for change in latched] == ([latch.word] if latch else [])
 
 
 def test_a_reject_that_waits_for_the_gateways_answer_latches_too(tmp_path: Path) -> None:
@@ -104,6 +117,7 @@ def test_a_reject_that_waits_for_the_gateways_answer_latches_too(tmp_path: Path)
 def test_a_live_views_reject_was_for_nobody(tmp_path: Path) -> None:
     scene = Scene(tmp_path, mode="latest")
     scored_and_open(2.0)(scene)
+    open_and_unscored(scene)
     assert killed_and_started_anew(scene) is Latch.NONE
     scene.end()
 
