@@ -232,6 +232,9 @@ class Publisher:
         board = self._worker.board
         if not board.read(PUBLISH, Word.EVER_RAN):
             latch = latch_file.read(places.latch(self._settings))
+            if (carried := Latch(board.read(PUBLISH, Word.LATCH))).outranks(latch):
+                # What a killed service had missed, and the disk refused to keep.
+                latch = carried
             board.write(PUBLISH, Word.LATCH, latch)
             if latch is not Latch.NONE:
                 self._worker.log.error(

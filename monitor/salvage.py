@@ -32,12 +32,13 @@ _WRITING_S = 5.0
 _MOST_NAMED = 20
 
 
-def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
+def salvage(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
     """Latches what the killed service missed, and notes the verdicts in its rings that the journal does not
-    have. Returns how many frames it put. `folder` is the runtime directory as that service left it."""
+    have. Returns the latch that the next session begins with: the disk may have refused it. `folder` is the
+    runtime directory as that service left it."""
     rings = _rings(settings, folder, log)
     if not rings:
-        return 0
+        return latch_file.read(places.latch(settings))
     board = _board(settings, folder)
     newest = rings[0][1]
     # Rings from before a power cut may lack its last moments: the journal then marks the gap.
@@ -56,12 +57,11 @@ def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
         held=RECORDS * len(rings),
         log=log,
     )
-    _latch(settings, rings, board, journal, log)
-    put, until = 0, time.monotonic() + _READING_S
+    latch = _latch(settings, rings, board, journal, log)
+    until = time.monotonic() + _READING_S
     for camera, ring in rings:
         for found in ended(settings, camera, ring, event_of, for_good=True):
             journal.put(found.event, found.outcome, latency_ms=found.latency_ms, again=True)
-            put += 1
             if time.monotonic() > until:
                 log.warning("camera %s: not all that the killed service left was looked at", camera.name)
                 break
@@ -70,7 +70,7 @@ def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
         board.close()
     if not journal.close(_WRITING_S):
         log.error("what the killed service left could not be noted: %s", journal.problem or "too slow a disk")
-    return put
+    return latch
 
 
 def _latch(
@@ -79,8 +79,8 @@ def _latch(
     board: Board | None,
     journal: Journal,
     log: logging.Logger,
-) -> None:
-    """What keeps the next session from being ready, on disk before anything of it runs."""
+) -> Latch:
+    """What keeps the next session from being ready, on disk before anything of it runs, if it can be."""
     file = places.latch(settings)
     before = latch = latch_file.read(file)
     # What the killed service had latched, should it not have come to write it down.
@@ -107,12 +107,13 @@ def _latch(
         if one is not Latch.NONE and one.outranks(latch):
             latch = one
     if latch is before:
-        return
+        return latch
     journal.changed("latch", before.word, latch.word, "service")
     try:
         latch_file.write(file, latch, time.time_ns())
     except OSError as error:
         log.error("%s: %s: the latch %s could not be written", file, error.strerror, latch.word)
+    return latch
 
 
 def _latched(board: Board | None) -> Latch:

@@ -116,8 +116,9 @@ class Scene:
         (folder / "data").mkdir(exist_ok=True)
         self.begin_session()
 
-    def begin_session(self) -> None:
-        """As the start of the service does: nothing of the last session is left but the data folder."""
+    def begin_session(self, latch: Latch = Latch.NONE) -> None:
+        """As the start of the service does: nothing of the last session is left but the data folder, and the
+        latch that was found in its rings."""
         folder, session = self.folder, uuid.uuid4()
         Board.create(folder / "board", roll(self.settings))
         Ring.create(folder, "top", session)
@@ -125,6 +126,7 @@ class Scene:
         tree = settings_for(self.settings, PUBLISH)
         self.post = Post(PUBLISH, str(folder), str(session), os.getpid(), tree)
         self.board = Board(folder / "board", roll(self.settings))
+        self.board.write(PUBLISH, Word.LATCH, latch)
         self.intake = Intake(
             self.settings.camera[0], self.ring, lambda frame: None, Times(lambda: self.now, lambda: self.now)
         )

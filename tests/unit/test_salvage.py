@@ -14,8 +14,11 @@ from monitor import latch_file, places
 from monitor.board import Word
 from monitor.journal_reader import JournalReader
 from monitor.mqtt import LinkState
+from monitor.notify import Notifier
 from monitor.readiness import Latch
 from monitor.salvage import salvage
+from monitor.settings import Settings
+from monitor.supervisor import Supervisor
 from monitor.worker import PUBLISH
 from tests.unit.test_publish import Scene
 
@@ -25,9 +28,9 @@ LOG = logging.getLogger("salvage")
 def killed_and_started_anew(scene: Scene) -> Latch:
     """Returns what is latched on disk before anything of the new session runs."""
     scene.end()
-    salvage(scene.settings, scene.folder, LOG)
+    latch = salvage(scene.settings, scene.folder, LOG)
     latched = latch_file.read(places.latch(scene.settings))
-    scene.begin_session()
+    scene.begin_session(latch)
     return latched
 
 
@@ -145,3 +148,29 @@ def test_a_latch_that_the_disk_has_no_room_for_is_one_that_cant_be_read(
     assert killed_and_started_anew(scene) is Latch.MISSED_REJECT
     assert any("No space left on device" in row.getMessage() for row in caplog.records)
     scene.end()
+
+
+def test_a_latch_that_the_disk_refuses_holds_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path, content: bytes) -> None:
+        raise OSError(30, "Read-only file system")
+
+    scene = Scene(tmp_path)
+    latch_file.write(places.latch(scene.settings), Latch.REJECT_RUN, 0)
+    closed_and_unsent(2.0)(scene)
+    monkeypatch.setattr("monitor.latch_file.write_whole", refused)
+    assert killed_and_started_anew(scene) is Latch.REJECT_RUN, "what was there before"
+    assert scene.status() == (False, "missed_reject")
+    scene.end()
+
+
+def test_the_supervisor_lays_down_a_board_with_the_latch_that_was_found(tmp_path: Path) -> None:
+    line = Settings(line={"data": tmp_path}, metrics={"port": 0}, review={"port": 0})  # type: ignore[arg-type]
+    supervisor = Supervisor(line, manager=Notifier({}))
+    places.make_data(line)
+    places.make_runtime(supervisor.folder)
+    board, metrics = supervisor._lay_down(Latch.MISSED_REJECT)
+    assert board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    metrics.close()
+    board.close()
