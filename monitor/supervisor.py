@@ -325,7 +325,8 @@ class Supervisor:
         failing = sum(
             1 << place
             for place, name in enumerate(roll(self._settings))
-            if (seat := self._seats.get(name)) and seat.recent_deaths(since) >= self._policy.most_deaths
+            if (seat := self._seats.get(name))
+            and max(seat.recent_deaths(since), seat.recent_kills(since)) >= self._policy.most_deaths
         )
         board.write(SUPERVISOR, Word.FAILING, failing)
 
