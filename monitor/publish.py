@@ -22,7 +22,7 @@ from monitor.changeover import recipe_name
 from monitor.changeover_desk import ChangeoverDesk
 from monitor.episodes import Episodes
 from monitor.frame import Frame
-from monitor.journal import Journal
+from monitor.journal import LAST_TRY_S, Journal
 from monitor.latch_file import LatchFile
 from monitor.ledger import Circumstances
 from monitor.mqtt import Link, LinkState, Received, Will
@@ -44,7 +44,9 @@ _GAP_NS = 500 * _MS
 _FAREWELL_NS = 1200 * _MS
 _LAST_WORD_NS = 300 * _MS
 """Of that, kept for the status that says goodbye."""
-_JOURNAL_S, _LATCH_S = 0.8, 0.1
+_JOURNAL_S, _LATCH_S = 0.6, 0.1
+LONGEST_STOP_S = _FAREWELL_NS / 1e9 + _LATCH_S + _JOURNAL_S + LAST_TRY_S
+"""With a broker, a gateway and a disk that all keep it waiting."""
 _LATCH_PATIENCE_NS = 300 * _MS
 _MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
 _MOST_FINISHED = 10_000

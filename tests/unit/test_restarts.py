@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from monitor.board import Board, Word
 from monitor.notify import Notifier
 from monitor.places import make_data, make_runtime
+from monitor.publish import LONGEST_STOP_S
 from monitor.settings import Settings
-from monitor.supervisor import RestartPolicy, Seat, Supervisor
+from monitor.supervisor import RestartPolicy, Seat, StopPolicy, Supervisor
 from monitor.worker import PUBLISH, SUPERVISOR, roll
 
 S = 1_000_000_000
@@ -97,3 +99,9 @@ def test_a_worker_that_has_to_be_killed_for_being_stuck_dies_of_its_own_fault(wa
         pauses.append(watched.dies(-signal.SIGKILL, after_s=2))
     assert pauses[-1] == watched.policy.failing_s
     assert watched.fails()
+
+
+def test_a_publisher_that_everything_keeps_waiting_is_not_killed_in_an_orderly_stop_of_5_s() -> None:
+    policy = StopPolicy()
+    assert policy.publisher_s > LONGEST_STOP_S + 0.2, "with the end of its process"
+    assert sum(getattr(policy, step.name) for step in fields(policy)) < 5.0
