@@ -29,6 +29,9 @@ HELD = 10_000
 """Rows that wait for a journal that can't be written; later ones are counted as lost."""
 KILLED = "the service did not end properly: up to one second before its end may be missing"
 
+LAST_TRY_S = 0.5
+"""How much longer `close` may take than it is given, for a write that was under way."""
+
 _COMMIT_EVERY_S = 0.2
 _RETRY_S = 0.5
 _BATCH = 1_000
@@ -58,7 +61,7 @@ _INSERT_AGAIN = (
     _INSERT
     + """
 WHERE verdicts.outcome = 'decided'
-    OR (verdicts.outcome = 'published' AND excluded.outcome NOT IN ('published', 'unknown'))
+    OR (verdicts.outcome IN ('published', 'unheard') AND excluded.outcome NOT IN ('published', 'unknown'))
 """
 )
 
@@ -196,10 +199,11 @@ class Journal:
                 self._lost += 1
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Writes what waits and closes the file, within `timeout_s`. True when everything is on disk."""
+        """Writes what waits and closes the file, within `timeout_s` and `LAST_TRY_S`. True when
+        everything is on disk."""
         self._give_up_at = time.monotonic() + timeout_s
         self._closing.set()
-        self._thread.join(timeout_s + 0.5)
+        self._thread.join(timeout_s + LAST_TRY_S)
         return self._whole
 
     # -- the journal's own thread

@@ -87,6 +87,15 @@ def is_for_gate(closed: Closed, mode: Mode, on_uninspected: OnUninspected) -> bo
     return closed.verdict is Verdict.REJECT
 
 
+def is_a_stop(closed: Closed, mode: Mode, on_uninspected: OnUninspected) -> bool:
+    """Whether the line must stop for the part, which nobody judged, until somebody has looked."""
+    return (
+        mode is Mode.EVERY_PART
+        and closed.verdict is Verdict.UNINSPECTED
+        and on_uninspected is OnUninspected.STOP
+    )
+
+
 def is_published(mode: Mode, publish: PublishVerdicts) -> bool:
     """Whether this camera's verdicts, passes included, go to its verdict topic."""
     if publish is PublishVerdicts.EVERY_PART:

@@ -341,7 +341,13 @@ class Link:
             return set()
         taken, self._connection.acknowledged = self._connection.acknowledged, set()
         self._unacknowledged -= taken | self._connection.refused
-        self._connection.refused.clear()
+        return taken
+
+    def take_refused(self) -> set[int]:
+        """Ids that the broker has refused (PUBACK with a failure) since the last call."""
+        if self._connection is None:
+            return set()
+        taken, self._connection.refused = self._connection.refused, set()
         return taken
 
     def take_unheard(self) -> set[int]:

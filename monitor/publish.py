@@ -8,6 +8,7 @@ a disk, a snapshot or a slow broker, and never send what the gate can no longer 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from monitor.changeover import recipe_name
 from monitor.changeover_desk import ChangeoverDesk
 from monitor.episodes import Episodes
 from monitor.frame import Frame
-from monitor.journal import Journal
+from monitor.journal import LAST_TRY_S, Journal
 from monitor.latch_file import LatchFile
 from monitor.ledger import Circumstances
 from monitor.mqtt import Link, LinkState, Received, Will
@@ -29,7 +30,7 @@ from monitor.readiness import Latch, LineState, Situation, Status, judge_line
 from monitor.recorder import PUBLISHED, UNHEARD, Recorder, latency_ms, outcome
 from monitor.reject_watch import RejectWatch
 from monitor.ring import Closed, Ring, Stage
-from monitor.settings import CameraSettings, JournalVerdicts, Mode, OnUninspected
+from monitor.settings import CameraSettings, JournalVerdicts, Mode
 from monitor.unheard import Unheard
 from monitor.verdict import SCHEMA, Event, Reason, Verdict, rfc3339
 from monitor.worker import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, main, roll
@@ -43,7 +44,9 @@ _GAP_NS = 500 * _MS
 _FAREWELL_NS = 1200 * _MS
 _LAST_WORD_NS = 300 * _MS
 """Of that, kept for the status that says goodbye."""
-_JOURNAL_S, _LATCH_S = 0.8, 0.1
+_JOURNAL_S, _LATCH_S = 0.6, 0.1
+LONGEST_STOP_S = _FAREWELL_NS / 1e9 + _LATCH_S + _JOURNAL_S + LAST_TRY_S
+"""With a broker, a gateway and a disk that all keep it waiting."""
 _LATCH_PATIENCE_NS = 300 * _MS
 _MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
 _MOST_FINISHED = 10_000
@@ -77,6 +80,8 @@ class Delivery:
     answer: str | None = None
     """What the gateway said while others were still to be told."""
     answered_ns: int = 0
+    stage: Stage = Stage.CLOSED
+    """What it came to, once it is done with."""
 
     def meet(self, generation: int) -> None:
         """Starts anew on another connection: what an earlier one held is gone."""
@@ -147,10 +152,12 @@ class Book:
 
     def miss(self, delivery: Delivery) -> None:
         """Counts a reject that was done with, and that the gate then failed to act on, as missed, once."""
-        number = delivery.frame.number
-        if self.ring.frame(number) is None or self.ring.stage(number) in _MISSED:
+        if delivery.stage in _MISSED:
             return
-        self.ring.write_stage(number, Stage.UNACKNOWLEDGED, delivery.sent_ns, delivery.answered_ns)
+        delivery.stage, number = Stage.UNACKNOWLEDGED, delivery.frame.number
+        if self.ring.frame(number) is None:
+            return
+        self.ring.write_stage(number, delivery.stage, delivery.sent_ns, delivery.answered_ns)
         if number <= self.tally.cursor:
             self.tally = replace(self.tally, missed_rejects=self.tally.missed_rejects + 1)
             self.ring.write_tally(self.tally)
@@ -227,6 +234,9 @@ class Publisher:
         board = self._worker.board
         if not board.read(PUBLISH, Word.EVER_RAN):
             latch = latch_file.read(places.latch(self._settings))
+            if (carried := Latch(board.read(PUBLISH, Word.LATCH))).outranks(latch):
+                # What a killed service had missed, and the disk refused to keep.
+                latch = carried
             board.write(PUBLISH, Word.LATCH, latch)
             if latch is not Latch.NONE:
                 self._worker.log.error(
@@ -240,13 +250,14 @@ class Publisher:
             for verdict in book.judged_lately(board.read(PUBLISH, Word.RESET_NS)):
                 self._watch(book, verdict)
 
-    def run(self) -> None:
-        """Publishes until told to stop, then closes and sends what is left and says goodbye."""
+    def run(self) -> bool:
+        """Publishes until told to stop, then closes and sends what is left and says goodbye. Returns whether
+        the latch is on disk; else the next start must find it on the board."""
         self._worker.running()
         while not self._worker.stopping:
             self.run_once()
             self._wait()
-        self._farewell()
+        return self._farewell()
 
     def run_once(self, stopping: bool = False) -> None:
         """One turn, without waiting."""
@@ -293,8 +304,8 @@ class Publisher:
         event = self._event(camera, book.ring, frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
-            if camera.on_uninspected is OnUninspected.STOP:
-                self._latch(Latch.UNINSPECTED, camera.name)
+        if ledger.is_a_stop(closed, camera.mode, camera.on_uninspected):
+            self._latch(Latch.UNINSPECTED, camera.name)
         is_noted = is_event or self._settings.journal.verdicts is JournalVerdicts.ALL
         delivery = Delivery(frame, closed, event, for_gate, is_noted, tuple(topics))
         if is_noted:
@@ -314,7 +325,10 @@ class Publisher:
         """Sends what can be sent, the gate's first, and gives up what has expired."""
         now = self._clock()
         acknowledged, unheard = self._link.take_acknowledged(), self._link.take_unheard()
+        refused = self._link.take_refused()
+        were_alone = [book.unheard.is_alone for book in self._books]
         for book in self._books:
+            book.unheard.refused(refused, now)
             for delivery, at in book.unheard.acknowledged(acknowledged, unheard):
                 self._heard_at_last(book, delivery, at)
         waiting = [(book, delivery) for book in self._books for delivery in book.deliveries.values()]
@@ -324,18 +338,21 @@ class Publisher:
             delivery.meet(self._link.generation)
             self._note_listeners(book, delivery, acknowledged, unheard)
             delivery.waiting_for -= acknowledged
+            is_expired = now >= delivery.frame.expires_ns
             if delivery.answer is not None:
-                if not delivery.unsent or now >= delivery.frame.expires_ns:
+                if is_expired or not (delivery.unsent or delivery.waiting_for):
                     self._finish_answered(book, delivery, delivery.answer)
+                    self._drop_if_kept(delivery)
             elif delivery.answer_by_ns:
                 if now >= delivery.answer_by_ns:
                     self._finish(book, delivery, Stage.UNACKNOWLEDGED)
             elif delivery.sent_ns and not delivery.unsent and not delivery.waiting_for:
                 self._arrived(book, delivery)
-            elif now >= delivery.frame.expires_ns:
+            elif is_expired:
                 self._finish(book, delivery, Stage.EXPIRED)
-                if delivery.waiting_for:
-                    self._link.drop("the broker did not acknowledge a verdict within its time to live")
+                self._drop_if_kept(delivery)
+        for book, was_alone in zip(self._books, were_alone, strict=True):
+            self._say_who_listens(book, was_alone)
         for gate_first in (True, False):
             for book, delivery in waiting:
                 if delivery.frame.number in book.deliveries and not delivery.answer_by_ns:
@@ -343,6 +360,10 @@ class Publisher:
             if gate_first:
                 for book in self._books:
                     self._offer_again(book)
+
+    def _drop_if_kept(self, delivery: Delivery) -> None:
+        if delivery.waiting_for:
+            self._link.drop("the broker did not acknowledge a verdict within its time to live")
 
     def _note_listeners(
         self, book: Book, delivery: Delivery, acknowledged: set[int], unheard: set[int]
@@ -352,28 +373,32 @@ class Publisher:
         if message not in delivery.waiting_for or message not in acknowledged:
             return
         if message not in unheard:
-            self._somebody_listens(book)
+            book.unheard.somebody_listens()
             return
-        if not book.unheard.is_alone:
-            self._worker.log.warning(
-                "camera %s: nobody is subscribed to %s/%s/reject: what is rejected is not removed by it",
-                book.camera.name,
-                self._prefix,
-                book.camera.name,
-            )
         delivery.is_unheard = True
         book.unheard.add(delivery.frame.number, delivery.frame.expires_ns, delivery, self._clock())
 
-    def _somebody_listens(self, book: Book) -> None:
-        if book.unheard.is_alone:
-            self._worker.log.info("camera %s: somebody is subscribed to its rejects again", book.camera.name)
-        book.unheard.somebody_listens()
+    def _say_who_listens(self, book: Book, was_alone: bool) -> None:
+        """One line when nobody listens on the gate's topic any more, one when somebody does again."""
+        camera = book.camera.name
+        if book.unheard.is_alone and not was_alone:
+            self._worker.log.warning(
+                "camera %s: nobody is subscribed to %s/%s/reject: what is rejected is not removed by it",
+                camera,
+                self._prefix,
+                camera,
+            )
+        elif was_alone and not book.unheard.is_alone:
+            self._worker.log.info("camera %s: somebody is subscribed to its rejects again", camera)
 
     def _offer_again(self, book: Book) -> None:
         """Sends rejects that nobody heard, while the gate can act on them. They are in the books already: if
         nobody comes, sent and heard by nobody is what became of them."""
         now = self._clock()
-        for number, delivery in book.unheard.due(now, self._link.generation):
+        due = book.unheard.due(now, self._link.generation)
+        if book.unheard.take_kept(now):
+            self._link.drop("the broker did not acknowledge a reject within its time to live")
+        for number, delivery in due:
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
             if ttl_ms < 1:
                 continue
@@ -383,7 +408,7 @@ class Publisher:
             sent = self._link.send(delivery.topics[0], payload, ttl_ms=ttl_ms)
             if sent is None:
                 return
-            book.unheard.offered(number, sent, now)
+            book.unheard.offered(number, sent, now, delivery.frame.expires_ns)
 
     def _heard_at_last(self, book: Book, delivery: Delivery, sent_ns: int) -> None:
         """A reject that was offered again found somebody, whose time to answer begins with that."""
@@ -442,6 +467,7 @@ class Publisher:
             self._latch(Latch.MISSED_REJECT, book.camera.name)
         number = delivery.frame.number
         book.ring.write_stage(number, stage, delivery.sent_ns, delivery.answered_ns)
+        delivery.stage = stage
         book.deliveries.pop(number, None)
         self._by_event.pop(delivery.event.event_id, None)
         if delivery.for_gate:
@@ -515,7 +541,9 @@ class Publisher:
                 self._latch(Latch.MISSED_REJECT, book.camera.name)
                 delivery.answered_ns = delivery.answered_ns or self._clock()
                 book.miss(delivery)
-            self._note(delivery, "acknowledged" if acted else "unacknowledged", answer.result)
+            # What was missed stays so, whatever the gate says later.
+            came_to = delivery.stage if delivery.stage in _MISSED else Stage.ACKNOWLEDGED
+            self._note(delivery, outcome(came_to, told=True), answer.result)
         elif delivery.for_gate and delivery.sent_ns:
             book.unheard.forget(delivery.frame.number)
             delivery.answered(answer.result, self._clock())
@@ -666,8 +694,9 @@ class Publisher:
             poller.register(sock, zmq.POLLIN)
         poller.poll(max(0, min(_TICK_MS, math.ceil(left_ms))))
 
-    def _farewell(self) -> None:
-        """Every frame's verdict closed and, if the broker takes it in time, sent; the rest accounted for."""
+    def _farewell(self) -> bool:
+        """Every frame's verdict closed and, if the broker takes it in time, sent; the rest accounted for.
+        Returns whether the latch is on disk."""
         until = self._clock() + _FAREWELL_NS
         self.run_once(stopping=True)
         told_by = until - _LAST_WORD_NS
@@ -687,10 +716,12 @@ class Publisher:
             # The broker may not know that the line has stopped: let it send the Will.
             self._link.drop("the broker did not acknowledge the last messages")
         self._link.close()
-        if not self._latch_file.close(_LATCH_S):
-            self._worker.log.error("the latch could not be written")
+        is_latch_written = self._latch_file.close(_LATCH_S)
+        if not is_latch_written:
+            self._worker.log.error("the latch could not be written: the next start takes it from the board")
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")
+        return is_latch_written
 
 
 def has_acted(answer: str) -> bool:
@@ -709,7 +740,9 @@ def _json(tree: object) -> bytes:
 
 
 def work(worker: Worker) -> None:
-    Publisher(worker).run()
+    if not Publisher(worker).run():
+        # The supervisor then keeps board and rings for the next start.
+        sys.exit(1)
 
 
 if __name__ == "__main__":

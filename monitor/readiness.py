@@ -47,7 +47,7 @@ class Situation:
     without_recipe: frozenset[str]
     latch: Latch
     failing: frozenset[str]
-    """Workers that keep dying and are restarted only now and then."""
+    """Workers that keep dying, of themselves or of others."""
     drifting: frozenset[str]
     """Cameras whose good parts no longer score as they did at calibration."""
     journal_failing: bool

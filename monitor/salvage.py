@@ -1,8 +1,10 @@
 """What a service that was killed as a whole left in its rings, put into the journal before they go.
 
 A reject that it had not sent, or of which nobody can know whether it was, will never be sent: the line is
-latched for it. Called once, before the rings of the next session are laid down. It must never keep a line
-from starting: what can't be read or written is one line in the log, and a gap in the journal.
+latched for it, and for a part that nobody came to judge, where such parts are for the gate or stop the line.
+A busy line is thus latched by every kill of the whole service, which is right: nobody knows what passed.
+Called once, before the rings of the next session are laid down. It must never keep a line from starting:
+what can't be read or written is one line in the log, and a gap in the journal.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from monitor.journal import Journal
 from monitor.readiness import Latch
 from monitor.recorder import ended
 from monitor.ring import RECORDS, Closed, Ring, RingError
-from monitor.settings import CameraSettings, Mode, Settings
-from monitor.verdict import Event, Verdict
+from monitor.settings import CameraSettings, Settings
+from monitor.verdict import Event, Reason, Verdict
 from monitor.worker import PUBLISH, roll
 
 _READING_S = 5.0
@@ -30,12 +32,13 @@ _WRITING_S = 5.0
 _MOST_NAMED = 20
 
 
-def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
+def salvage(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
     """Latches what the killed service missed, and notes the verdicts in its rings that the journal does not
-    have. Returns how many frames it put. `folder` is the runtime directory as that service left it."""
+    have. Returns the latch that the next session begins with: the disk may have refused it. `folder` is the
+    runtime directory as that service left it."""
     rings = _rings(settings, folder, log)
     if not rings:
-        return 0
+        return latch_file.read(places.latch(settings))
     board = _board(settings, folder)
     newest = rings[0][1]
     # Rings from before a power cut may lack its last moments: the journal then marks the gap.
@@ -54,12 +57,11 @@ def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
         held=RECORDS * len(rings),
         log=log,
     )
-    _latch(settings, rings, board, journal, log)
-    put, until = 0, time.monotonic() + _READING_S
+    latch = _latch(settings, rings, board, journal, log)
+    until = time.monotonic() + _READING_S
     for camera, ring in rings:
         for found in ended(settings, camera, ring, event_of, for_good=True):
             journal.put(found.event, found.outcome, latency_ms=found.latency_ms, again=True)
-            put += 1
             if time.monotonic() > until:
                 log.warning("camera %s: not all that the killed service left was looked at", camera.name)
                 break
@@ -68,7 +70,7 @@ def salvage(settings: Settings, folder: Path, log: logging.Logger) -> int:
         board.close()
     if not journal.close(_WRITING_S):
         log.error("what the killed service left could not be noted: %s", journal.problem or "too slow a disk")
-    return put
+    return latch
 
 
 def _latch(
@@ -77,28 +79,41 @@ def _latch(
     board: Board | None,
     journal: Journal,
     log: logging.Logger,
-) -> None:
-    """What keeps the next session from being ready, on disk before anything of it runs."""
+) -> Latch:
+    """What keeps the next session from being ready, on disk before anything of it runs, if it can be."""
     file = places.latch(settings)
     before = latch = latch_file.read(file)
     # What the killed service had latched, should it not have come to write it down.
     found = [_latched(board)]
     for camera, ring in rings:
-        if lost := _never_sent(camera, ring):
+        missed, unjudged = _never_sent(camera, ring)
+        if missed:
             log.error(
-                "camera %s: %d rejects were lost with the service: %s", camera.name, len(lost), _frames(lost)
+                "camera %s: %d parts to reject were lost with the service: %s",
+                camera.name,
+                len(missed),
+                _frames(missed),
             )
             found.append(Latch.MISSED_REJECT)
+        if unjudged:
+            log.error(
+                "camera %s: the service ended before %d parts were judged: %s",
+                camera.name,
+                len(unjudged),
+                _frames(unjudged),
+            )
+            found.append(Latch.UNINSPECTED)
     for one in found:
         if one is not Latch.NONE and one.outranks(latch):
             latch = one
     if latch is before:
-        return
+        return latch
     journal.changed("latch", before.word, latch.word, "service")
     try:
         latch_file.write(file, latch, time.time_ns())
     except OSError as error:
         log.error("%s: %s: the latch %s could not be written", file, error.strerror, latch.word)
+    return latch
 
 
 def _latched(board: Board | None) -> Latch:
@@ -108,22 +123,28 @@ def _latched(board: Board | None) -> Latch:
         return Latch.NONE
 
 
-def _never_sent(camera: CameraSettings, ring: Ring) -> list[int]:
-    """The frames that the gate had to be told to remove, and of which nobody knows whether it was: closed and
-    not done with, or scored and never closed. What was missed before the end was latched then."""
-    lost = []
+def _never_sent(camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
+    """The frames that the gate had to be told to remove, and of which nobody knows whether it was: not done
+    with, whether closed, scored or neither. Then those for which the line had to stop. What was missed before
+    the end was latched then."""
+    missed, unjudged = [], []
     for number in range(ring.tally().cursor + 1, ring.last_frame() + 1):
-        closed, scored = ring.closed(number), ring.scored(number)
-        if closed is None:
-            missed = (
-                camera.mode is Mode.EVERY_PART and scored is not None and scored.verdict is Verdict.REJECT
-            )
-        else:
-            for_gate = ledger.is_for_gate(closed, camera.mode, camera.on_uninspected)
-            missed = for_gate and not ring.stage(number).is_final
-        if missed:
-            lost.append(number)
-    return lost
+        if ring.stage(number).is_final:
+            continue
+        closed = ring.closed(number) or _as_it_stands(ring, number)
+        if ledger.is_for_gate(closed, camera.mode, camera.on_uninspected):
+            missed.append(number)
+        elif ledger.is_a_stop(closed, camera.mode, camera.on_uninspected):
+            unjudged.append(number)
+    return missed, unjudged
+
+
+def _as_it_stands(ring: Ring, number: int) -> Closed:
+    """An open frame's verdict, had it been closed at the end."""
+    scored = ring.scored(number)
+    if scored is None:
+        return Closed(Verdict.UNINSPECTED, Reason.PUBLISHER_LOST, False, False, 0, 0)
+    return Closed(scored.verdict, scored.reason, True, False, 0, 0)
 
 
 def _frames(numbers: list[int]) -> str:

@@ -22,6 +22,7 @@ from monitor import places, service_status
 from monitor.board import Board, Word, WorkerState
 from monitor.metrics import Metrics
 from monitor.notify import Notifier
+from monitor.readiness import Latch
 from monitor.ring import Ring, RingError
 from monitor.salvage import salvage
 from monitor.settings import Settings
@@ -53,7 +54,8 @@ class RestartPolicy:
     window_s: float = 60.0
     failing_s: float = 20.0
     longest_killed_s: float = 5.0
-    """The longest wait for a worker that others keep killing: the kernel, out of memory, at every start."""
+    """The longest wait for a worker that others keep killing: the kernel, out of memory, at every start. The
+    line is degraded by it after `most_deaths` too, but nothing is gained by a longer wait."""
     grace_s: float = 3.0
     """How long after its broken promise a worker is killed; it counts as lost at once."""
     starting_s: float = 120.0
@@ -82,7 +84,7 @@ class StopPolicy:
     captures_s: float = 0.5
     drain_s: float = 0.3
     scorer_s: float = 0.5
-    publisher_s: float = 2.2
+    publisher_s: float = 2.7
     snapshots_s: float = 0.8
 
 
@@ -157,12 +159,12 @@ class Supervisor:
         """Runs the line until SIGTERM or SIGINT. Raises places.PlaceError when it can't even start."""
         places.make_data(self._settings)
         with places.DataLock(self._settings):
-            salvage(self._settings, self.folder, self._log)
+            latch = salvage(self._settings, self.folder, self._log)
             places.make_runtime(self.folder)
             signal.signal(signal.SIGTERM, self.stop)
             signal.signal(signal.SIGINT, self.stop)
             try:
-                board, metrics = self._lay_down()
+                board, metrics = self._lay_down(latch)
                 try:
                     self._work(board, metrics)
                 finally:
@@ -176,11 +178,13 @@ class Supervisor:
         """Asks for an orderly stop."""
         self._stopping = True
 
-    def _lay_down(self) -> tuple[Board, Metrics]:
+    def _lay_down(self, latch: Latch) -> tuple[Board, Metrics]:
         workers = roll(self._settings)
         try:
             Board.create(self.folder / "board", workers)
             board = Board(self.folder / "board", workers)
+            # Before there is a publisher, whose word it is.
+            board.write(PUBLISH, Word.LATCH, latch)
             for camera in self._settings.camera:
                 Ring.create(self.folder, camera.name, self.session)
                 self._rings[camera.name] = Ring(self.folder, camera.name, self.session)
@@ -321,7 +325,8 @@ class Supervisor:
         failing = sum(
             1 << place
             for place, name in enumerate(roll(self._settings))
-            if (seat := self._seats.get(name)) and seat.recent_deaths(since) >= self._policy.most_deaths
+            if (seat := self._seats.get(name))
+            and max(seat.recent_deaths(since), seat.recent_kills(since)) >= self._policy.most_deaths
         )
         board.write(SUPERVISOR, Word.FAILING, failing)
 

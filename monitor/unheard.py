@@ -21,8 +21,8 @@ class Unheard(Generic[T]):
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[int, T]] = {}
         """By frame, in the order in which they became known: when it expires, and what it is."""
-        self._offered: dict[int, tuple[int, int]] = {}
-        """By message id: the frame, and when it was offered."""
+        self._offered: dict[int, tuple[int, int, int]] = {}
+        """By message id: the frame, when it was offered, and when it expires."""
         self._generation = 0
         self._due_ns = 0
         self.is_alone = False
@@ -52,22 +52,36 @@ class Unheard(Generic[T]):
             del self._waiting[number]
         if now_ns < self._due_ns:
             return []
-        under_way = {number for number, _ in self._offered.values()}
+        under_way = {number for number, *_ in self._offered.values()}
         open_ = [(number, one) for number, (_, one) in self._waiting.items() if number not in under_way]
         if self.is_alone:
             self._due_ns = now_ns + AGAIN_NS
             return open_[:1] if not under_way else []
         return open_
 
-    def offered(self, number: int, message: int, now_ns: int) -> None:
-        self._offered[message] = (number, now_ns)
+    def offered(self, number: int, message: int, now_ns: int, expires_ns: int) -> None:
+        self._offered[message] = (number, now_ns, expires_ns)
+
+    def refused(self, messages: Iterable[int], now_ns: int) -> None:
+        """The broker did not take these; what was among them is open again, after a while."""
+        for message in messages:
+            if self._offered.pop(message, None) is not None:
+                self._due_ns = now_ns + AGAIN_NS
+
+    def take_kept(self, now_ns: int) -> bool:
+        """Whether the broker kept one of those that were offered over this connection to itself beyond its
+        time to live. Said once; they are given up."""
+        kept = [message for message, (*_, expires_ns) in self._offered.items() if expires_ns <= now_ns]
+        for message in kept:
+            del self._offered[message]
+        return bool(kept)
 
     def acknowledged(self, messages: Iterable[int], unheard: set[int]) -> list[tuple[T, int]]:
         """What the broker says of those that were offered. Returns the ones that were heard, and when each
         had been sent."""
         heard = []
         for message in [message for message in messages if message in self._offered]:
-            number, at = self._offered.pop(message)
+            number, at, _ = self._offered.pop(message)
             if message in unheard:
                 self.is_alone = True
             else:

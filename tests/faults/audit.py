@@ -153,10 +153,13 @@ def _wrong_with(part: Part, held_back: Sequence[Window], deaf: Sequence[Window])
 
 def _unheard(part: Part, deaf: Sequence[Window]) -> list[str]:
     """The topics on which a part should have been told, and was not, though the line says that it was sent.
-    Every camera of the plant looks at every part, and what is no pass is for the gate."""
+    Every camera of the plant looks at every part, and what is no pass is for the gate. A reject that nobody
+    heard is offered again: its verdict was sent long before that, at some moment since its capture."""
     if part.stage not in (Stage.SENT, Stage.ACKNOWLEDGED):
         return []
-    if part.sent_ns is not None and any(part.sent_ns / 1e9 in window for window in deaf):
+    if part.sent_ns is not None and any(
+        window.start <= part.sent_ns / 1e9 and part.captured_at < window.end for window in deaf
+    ):
         return []
     due = {"verdict"} if part.verdict is Verdict.PASS else {"verdict", "reject"}
     return sorted(due - part.told_on)

@@ -107,6 +107,12 @@ def test_what_nobody_heard_is_no_breach_only_where_the_witness_was_deaf() -> Non
     assert breaches([replace(unheard, stage=Stage.EXPIRED, sent_ns=None)]) == [], "nor was it said to be sent"
 
 
+def test_the_verdict_of_a_reject_that_was_offered_again_may_have_gone_to_a_deaf_witness() -> None:
+    heard_on_the_second_offer = part(5, bad=True, sent_ns=int(5.6 * S), told_on={"reject"}, heard_at=5.61)
+    assert breaches([heard_on_the_second_offer], deaf=[Window(3.0, 5.5)]) == []
+    assert breaches([heard_on_the_second_offer], deaf=[Window(3.0, 5.0), Window(5.7, 9.0)]) != []
+
+
 def test_what_the_broker_held_back_is_no_breach_only_while_it_may() -> None:
     assert breaches([part(heard_at=2.3)], held_back=[Window(2.0, 3.0)]) == []
     assert breaches([part(heard_at=2.3)], held_back=[Window(3.0, 4.0)]) != []

@@ -301,11 +301,15 @@ def test_what_is_put_again_yields_to_what_is_final_already(file: Path) -> None:
         made.put(reject(2), "published")
         made.put(reject(3), "unacknowledged", "failed")
         made.put(reject(4), "published")
+        made.put(reject(6), "unheard")
+        made.put(reject(7), "unheard")
         made.put(reject(1), "expired", again=True)
         made.put(reject(2), "acknowledged", again=True)
         made.put(reject(3), "acknowledged", again=True)
         made.put(reject(4), "unknown", again=True)
         made.put(reject(5), "unknown", again=True)
+        made.put(reject(6), "unacknowledged", again=True)
+        made.put(reject(7), "published", again=True)
         assert made.close()
     assert rows(file, "SELECT frame, outcome FROM verdicts ORDER BY frame") == [
         (1, "expired"),
@@ -313,6 +317,8 @@ def test_what_is_put_again_yields_to_what_is_final_already(file: Path) -> None:
         (3, "unacknowledged"),
         (4, "published"),
         (5, "unknown"),
+        (6, "unacknowledged"),
+        (7, "unheard"),
     ]
 
 

@@ -7,7 +7,10 @@ The real one is in tests/integration.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -41,6 +44,7 @@ class StandInLink:
         self.beats: list[int] = []
         self.acknowledged: set[int] = set()
         self.unheard: set[int] = set()
+        self.refused: set[int] = set()
         self.dropped: list[str] = []
         self.received: list[Received] = []
         self._next = 0
@@ -81,6 +85,10 @@ class StandInLink:
         taken, self.unheard = self.unheard, set()
         return taken
 
+    def take_refused(self) -> set[int]:
+        taken, self.refused = self.refused, set()
+        return taken
+
     def take_received(self) -> list[Received]:
         taken, self.received = self.received, []
         return taken
@@ -108,8 +116,9 @@ class Scene:
         (folder / "data").mkdir(exist_ok=True)
         self.begin_session()
 
-    def begin_session(self) -> None:
-        """As the start of the service does: nothing of the last session is left but the data folder."""
+    def begin_session(self, latch: Latch = Latch.NONE) -> None:
+        """As the start of the service does: nothing of the last session is left but the data folder, and the
+        latch that was found in its rings."""
         folder, session = self.folder, uuid.uuid4()
         Board.create(folder / "board", roll(self.settings))
         Ring.create(folder, "top", session)
@@ -117,6 +126,7 @@ class Scene:
         tree = settings_for(self.settings, PUBLISH)
         self.post = Post(PUBLISH, str(folder), str(session), os.getpid(), tree)
         self.board = Board(folder / "board", roll(self.settings))
+        self.board.write(PUBLISH, Word.LATCH, latch)
         self.intake = Intake(
             self.settings.camera[0], self.ring, lambda frame: None, Times(lambda: self.now, lambda: self.now)
         )
@@ -347,6 +357,27 @@ def test_a_disk_that_hangs_does_not_keep_the_latch_from_being_told(
     let_go.set()
 
 
+@pytest.mark.parametrize("can_be_written", [True, False])
+def test_a_publisher_whose_latch_is_not_on_disk_does_not_end_as_if_all_were_well(
+    can_be_written: bool, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path)
+    scene.end()
+    if not can_be_written:
+        (tmp_path / "data/latch.json/in-the-way").mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-m", "monitor.publish"], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(scene.post.wire())
+        process.stdin.close()
+        until = time.monotonic() + 20
+        while not scene.board.read(PUBLISH, Word.EVER_RAN) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(10) == (0 if can_be_written else 1)
+    latch = Latch.NONE if can_be_written else Latch.MISSED_REJECT
+    assert scene.board.read(PUBLISH, Word.LATCH) == latch, "where the next start finds it"
+
+
 def test_so_many_rejects_in_a_row_ask_for_a_stop(tmp_path: Path) -> None:
     scene = Scene(tmp_path, stop_after_rejects=3)
     assert scene.judge_parts("rrprr") == Latch.NONE
@@ -404,6 +435,7 @@ def test_how_long_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
     event = scene.link.sent[0][2]["event_id"]
     answer = json.dumps({"event_id": event, "result": "accepted"}).encode()
     scene.link.received.append(Received("plant1/line1/top/ack", answer, False))
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
     scene.turn(later_ms=40)
     answered, sent = scene.ring.answered_ns(number), scene.ring.sent_ns(number)
     assert answered is not None
@@ -468,6 +500,28 @@ def test_a_gate_that_fails_late_is_counted_among_the_missed_rejects_once(scene: 
     assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
 
 
+@pytest.mark.parametrize("first", ["failed", "nothing"])
+def test_what_was_missed_stays_so_in_the_journal_too_whatever_the_gate_says_later(
+    first: str, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300)
+    number = scene.part(2.0)
+    scene.turn()
+    event_id = scene.link.sent[0][2]["event_id"]
+    turns(scene, 100, nobody_listens=False)
+    if first == "failed":
+        answer(scene, event_id, first)
+    turns(scene, 300, nobody_listens=False)
+    answer(scene, event_id, "actuated")
+    scene.turn()
+    assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
+    assert counts(scene.ring).missed_rejects == 1
+    scene.end()
+    with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
+        rows = [(row.outcome, row.ack_result) for row in reader.verdicts()]
+    assert rows == [("unacknowledged", "actuated")]
+
+
 def answer(scene: Scene, event_id: object, result: str) -> None:
     """The gateway's, on the camera's topic; heard at the next turn."""
     said = json.dumps({"event_id": event_id, "result": result}).encode()
@@ -496,6 +550,13 @@ def test_a_quick_answer_of_the_gateway_keeps_nothing_from_those_who_are_not_told
     for _ in range(3):
         scene.turn()
     assert scene.topics() == ["reject", "verdict"], "the gate is not told again"
+    assert not scene.ring.stage(number).is_final, "the broker does not have the verdict yet"
+    scene.link.reconnect()
+    scene.link.places = 50
+    scene.turn()
+    assert scene.topics() == ["reject", "verdict", "verdict"]
+    scene.link.acknowledged = {scene.link.sent[-1][0]}
+    scene.turn()
     assert scene.ring.stage(number) is stage
     answered, sent = scene.ring.answered_ns(number), scene.ring.sent_ns(number)
     assert answered is not None
@@ -516,6 +577,24 @@ def test_an_answered_reject_whose_verdict_finds_no_room_is_done_with_at_its_expi
     assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
     assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
     assert counts(scene.ring).in_flight == 0
+    scene.end()
+
+
+def test_a_broker_that_keeps_the_verdict_of_an_answered_reject_to_itself_loses_the_connection(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000)
+    scene.turn()
+    number = scene.part(2.0)
+    scene.turn()
+    answer(scene, scene.link.sent[0][2]["event_id"], "accepted")
+    scene.link.acknowledged = {scene.link.sent[0][0]}
+    scene.turn()
+    assert not scene.link.dropped
+    scene.turn(later_ms=800)
+    assert scene.link.dropped
+    assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
     scene.end()
 
 
@@ -719,4 +798,81 @@ def test_what_was_offered_over_a_connection_that_broke_is_offered_over_the_next(
     scene.link.reconnect()
     scene.link.sent, scene.taken = [], set()
     assert turns(scene, 250, nobody_listens=False) == [(number, "reject")]
+    scene.end()
+
+
+def test_what_nobody_heard_and_then_nobody_answered_is_told_right_though_the_publisher_died_of_it(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300, actuate_ms=2000)
+    number = scene.part(2.0)
+    scene.turn()
+    turns(scene, 500, nobody_listens=True)
+    # Killed before the journal's thread came to the next: all that it has is that nobody heard.
+    assert scene.publisher._journal.close()
+    turns(scene, 1700, nobody_listens=True)
+    assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    scene.turn()
+    assert outcomes(scene) == {number: "unacknowledged"}
+
+
+def test_a_broker_that_keeps_what_is_offered_again_to_itself_loses_the_connection(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    scene.part(2.0)
+    scene.turn()
+    turns(scene, 150, nobody_listens=True)
+    scene.turn(later_ms=300)
+    assert scene.topics() == ["reject", "verdict", "reject"]
+    scene.turn(later_ms=1500)
+    assert not scene.link.dropped
+    scene.turn(later_ms=100)
+    assert len(scene.link.dropped) == 1
+    scene.link.reconnect()
+    scene.turn(later_ms=100)
+    assert len(scene.link.dropped) == 1, "the next connection owes nothing"
+    scene.end()
+
+
+def test_an_offer_that_the_broker_refuses_is_made_again_after_a_while(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    number = scene.part(2.0)
+    scene.turn()
+    turns(scene, 150, nobody_listens=True)
+    scene.turn(later_ms=300)
+    for _ in range(2):
+        told = len(scene.link.sent)
+        scene.link.refused = {scene.link.sent[-1][0]}
+        for _ in range(40):
+            scene.turn(later_ms=10)
+        assert len(scene.link.sent) == told + 1
+        scene.taken.add(scene.link.sent[-2][0])
+    turns(scene, 300, nobody_listens=False)
+    scene.turn(later_ms=1500)
+    assert not scene.link.dropped
+    assert outcomes(scene) == {number: "published"}
+
+
+def test_it_is_said_once_when_nobody_is_subscribed_and_when_somebody_is_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said() -> list[str]:
+        rows = [row.getMessage() for row in caplog.records if "is subscribed" in row.getMessage()]
+        caplog.clear()
+        return [row.removeprefix("camera top: ").split(" is ")[0] for row in rows]
+
+    caplog.set_level(logging.INFO)
+    scene = Scene(tmp_path, actuate_ms=2000)
+    for _ in range(3):
+        scene.part(2.0)
+        turns(scene, 500, nobody_listens=True)
+    assert said() == ["nobody"]
+    turns(scene, 500, nobody_listens=False)
+    scene.part(2.0)
+    turns(scene, 100, nobody_listens=False)
+    assert said() == ["somebody"]
+    scene.part(2.0)
+    turns(scene, 500, nobody_listens=True)
+    assert said() == ["nobody"]
     scene.end()

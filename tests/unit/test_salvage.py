@@ -6,14 +6,19 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from drivers.camera import Shot
 from monitor import latch_file, places
 from monitor.board import Word
 from monitor.journal_reader import JournalReader
 from monitor.mqtt import LinkState
+from monitor.notify import Notifier
 from monitor.readiness import Latch
 from monitor.salvage import salvage
+from monitor.settings import Settings
+from monitor.supervisor import Supervisor
 from monitor.worker import PUBLISH
 from tests.unit.test_publish import Scene
 
@@ -23,9 +28,9 @@ LOG = logging.getLogger("salvage")
 def killed_and_started_anew(scene: Scene) -> Latch:
     """Returns what is latched on disk before anything of the new session runs."""
     scene.end()
-    salvage(scene.settings, scene.folder, LOG)
+    latch = salvage(scene.settings, scene.folder, LOG)
     latched = latch_file.read(places.latch(scene.settings))
-    scene.begin_session()
+    scene.begin_session(latch)
     return latched
 
 
@@ -43,6 +48,10 @@ def scored_and_open(score: float) -> Callable[[Scene], None]:
         scene.part(score)
 
     return lay
+
+
+def open_and_unscored(scene: Scene) -> None:
+    scene.intake.admit(Shot(np.zeros((2, 2), np.uint8), "Mono8", scene.now))
 
 
 def sent_and_kept_by_the_broker(scene: Scene) -> None:
@@ -75,22 +84,29 @@ def missed_and_reset(scene: Scene) -> None:
         (closed_and_unsent(float("nan")), "pass", Latch.NONE),
         (closed_and_unsent(0.5), "reject", Latch.NONE),
         (scored_and_open(0.5), "reject", Latch.NONE),
+        (scored_and_open(0.5), "stop", Latch.NONE),
+        (scored_and_open(2.0), "stop", Latch.MISSED_REJECT),
+        (scored_and_open(float("nan")), "reject", Latch.MISSED_REJECT),
+        (scored_and_open(float("nan")), "stop", Latch.UNINSPECTED),
+        (open_and_unscored, "reject", Latch.MISSED_REJECT),
+        (open_and_unscored, "stop", Latch.UNINSPECTED),
+        (open_and_unscored, "pass", Latch.NONE),
         (sent, "reject", Latch.NONE),
         (missed_and_reset, "reject", Latch.NONE),
     ],
 )
-def test_a_reject_that_a_killed_service_had_not_sent_latches_at_the_next_start(
+def test_what_a_killed_service_had_still_to_send_or_to_stop_for_latches_at_the_next_start(
     lay: Callable[[Scene], None], on_uninspected: str, latch: Latch, tmp_path: Path
 ) -> None:
     scene = Scene(tmp_path, on_uninspected=on_uninspected)
     scene.turn()
     lay(scene)
     assert killed_and_started_anew(scene) is latch
-    assert (scene.status()[1] == "missed_reject") is (latch is Latch.MISSED_REJECT)
+    assert scene.status()[1] == (latch.word or "starting")
     scene.end()
     with JournalReader(places.journal(scene.settings)) as reader:
         latched = [change for change in reader.changes() if (change.what, change.who) == ("latch", "service")]
-    assert [change.new for change in latched] == (["missed_reject"] if latch else [])
+    assert [change.new for change in latched] == ([latch.word] if latch else [])
 
 
 def test_a_reject_that_waits_for_the_gateways_answer_latches_too(tmp_path: Path) -> None:
@@ -104,6 +120,7 @@ def test_a_reject_that_waits_for_the_gateways_answer_latches_too(tmp_path: Path)
 def test_a_live_views_reject_was_for_nobody(tmp_path: Path) -> None:
     scene = Scene(tmp_path, mode="latest")
     scored_and_open(2.0)(scene)
+    open_and_unscored(scene)
     assert killed_and_started_anew(scene) is Latch.NONE
     scene.end()
 
@@ -131,3 +148,29 @@ def test_a_latch_that_the_disk_has_no_room_for_is_one_that_cant_be_read(
     assert killed_and_started_anew(scene) is Latch.MISSED_REJECT
     assert any("No space left on device" in row.getMessage() for row in caplog.records)
     scene.end()
+
+
+def test_a_latch_that_the_disk_refuses_holds_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path, content: bytes) -> None:
+        raise OSError(30, "Read-only file system")
+
+    scene = Scene(tmp_path)
+    latch_file.write(places.latch(scene.settings), Latch.REJECT_RUN, 0)
+    closed_and_unsent(2.0)(scene)
+    monkeypatch.setattr("monitor.latch_file.write_whole", refused)
+    assert killed_and_started_anew(scene) is Latch.REJECT_RUN, "what was there before"
+    assert scene.status() == (False, "missed_reject")
+    scene.end()
+
+
+def test_the_supervisor_lays_down_a_board_with_the_latch_that_was_found(tmp_path: Path) -> None:
+    line = Settings(line={"data": tmp_path}, metrics={"port": 0}, review={"port": 0})  # type: ignore[arg-type]
+    supervisor = Supervisor(line, manager=Notifier({}))
+    places.make_data(line)
+    places.make_runtime(supervisor.folder)
+    board, metrics = supervisor._lay_down(Latch.MISSED_REJECT)
+    assert board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    metrics.close()
+    board.close()
