@@ -3,8 +3,8 @@
     .venv/bin/python -m tests.benchmarks.speed_beside_anomalib --images DIR --anomalib-python PYTHON
 
 `--images` are real ones of good parts: frames of 1920x1080 are made of them, and a recipe is trained on them
-for one epoch. How well it finds defects does not change how long it takes, but in 8-bit integers: there a
-clearly good part is one row, and one that float32 looks at as well another. Anomalib runs in an environment of
+for one epoch. How well it finds defects does not change how long it takes, but in 8 bits: there a clearly
+good part is one row, and one that float32 looks at as well another. Anomalib runs in an environment of
 its own with openvino and onnx; it is no dependency of this project. Exits 1 when a limit is missed.
 """
 
