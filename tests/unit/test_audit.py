@@ -223,8 +223,8 @@ def test_the_witness_says_when_it_was_deaf(audited: tuple[OneCamera, Audit], bro
     before = time.monotonic()
     broker.stop()
     wait_for(lambda: len(camera.witness.deaf()) == 2)
-    broker.start()
     back = time.monotonic()
+    broker.start()
     wait_for(lambda: camera.witness.deaf()[-1][1] < time.monotonic() - 0.1)
     start, end = camera.witness.deaf()[-1]
     assert before <= start < back <= end
