@@ -226,9 +226,10 @@ def test_the_witness_says_when_it_was_deaf(audited: tuple[OneCamera, Audit], bro
     back = time.monotonic()
     broker.start()
     wait_for(lambda: camera.witness.deaf()[-1][1] < time.monotonic() - 0.1)
-    start, end = camera.witness.deaf()[-1]
-    assert before <= start < back <= end
+    # The first connection to a broker that has just started may be lost once more.
+    _, (start, _), *_ = windows = camera.witness.deaf()
+    assert before <= start < back <= windows[-1][1]
     camera.say(1)
     wait_for(lambda: bool(camera.witness.heard("top/verdict")))
-    assert camera.witness.deaf()[-1] == (start, end)
-    assert before - 0.5 <= audit.deaf()[-1].start < before + 1
+    assert camera.witness.deaf() == windows
+    assert before - 0.5 <= audit.deaf()[1].start < before + 1
