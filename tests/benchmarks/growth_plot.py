@@ -51,7 +51,7 @@ def _panel(one: Series) -> str:
     path = " ".join(f"{x(work):.1f},{y(cost):.1f}" for work, cost in straight.items())
     dots = "".join(
         f'<circle cx="{x(work):.1f}" cy="{y(cost):.1f}" r="4" fill="#c04000"/>'
-        f'<text x="{x(work):.1f}" y="{y(cost) - 9:.1f}" text-anchor="end" fill="#333333">{cost:.3g}</text>'
+        f'<text x="{x(work):.1f}" y="{y(cost) - 9:.1f}" text-anchor="end" fill="#333333">{_shown(cost)}</text>'
         f'<text x="{x(work):.1f}" y="{_HEIGHT - 26}" text-anchor="middle" fill="#333333">{work:.2g}</text>'
         for work, cost in one.points.items()
     )
@@ -71,3 +71,7 @@ def _between(low: float, high: float) -> list[float]:
 def _share(value: float, low: float, high: float) -> float:
     """Where it stands between them, 0 to 1, by its logarithm."""
     return math.log(value / low) / math.log(high / low) if high > low else 0.5
+
+
+def _shown(cost: float) -> str:
+    return f"{cost:.0f}" if cost >= 1000 else f"{cost:.3g}"
