@@ -51,7 +51,8 @@ def _panel(one: Series) -> str:
     path = " ".join(f"{x(work):.1f},{y(cost):.1f}" for work, cost in straight.items())
     dots = "".join(
         f'<circle cx="{x(work):.1f}" cy="{y(cost):.1f}" r="4" fill="#c04000"/>'
-        f'<text x="{x(work):.1f}" y="{y(cost) - 9:.1f}" text-anchor="end" fill="#333333">{_shown(cost)}</text>'
+        f'<text x="{x(work):.1f}" y="{y(cost) - 9:.1f}" text-anchor="end" fill="#333333">'
+        f"{_shown(cost)}</text>"
         f'<text x="{x(work):.1f}" y="{_HEIGHT - 26}" text-anchor="middle" fill="#333333">{work:.2g}</text>'
         for work, cost in one.points.items()
     )
