@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,15 +38,9 @@ def teacher_file(folder: Path, architecture: str = "squeezenet1_1") -> Path:
     return file
 
 
-def random_recipe(
-    folder: Path,
-    architecture: str = "squeezenet1_1",
-    size: int | Size = 64,
-    seed: int = 0,
-    tiles: Tiles | None = None,
-) -> Recipe:
-    """A recipe nobody trained, committed in `folder`."""
-    return draft_recipe(folder, architecture, size, seed, tiles).commit()
+def random_recipe(folder: Path, architecture: str = "squeezenet1_1", **wish: Any) -> Recipe:
+    """A recipe nobody trained, committed in `folder`; `wish` is as in `draft_recipe`."""
+    return draft_recipe(folder, architecture, **wish).commit()
 
 
 def draft_recipe(
