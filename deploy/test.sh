@@ -10,7 +10,7 @@ packages=(
     pkg-config gcc
     python3-gi gir1.2-gst-rtsp-server-1.0                     # an RTSP server, in the system's Python
     curl openssl                                              # as the handbook says
-    systemd procps                                            # the unit, verified and run
+    systemd procps iptables                                   # the unit, verified and run; a network that breaks
     chromium                                                  # the review page, as operators see it
     prometheus                                                # promtool, which reads the alerts as it will
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
