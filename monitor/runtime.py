@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -184,9 +185,9 @@ class Scorer:
             for result, picture in zip(results, pictures, strict=True)
         ]
 
-    @property
+    @cached_property
     def _clearly_below(self) -> float:
-        """By the scores of 8-bit integers."""
+        """By the scores of 8-bit integers; asked for every frame, and the same for each."""
         entry, found = self.recipe.document.quantised, self.recipe.document.calibration
         assert entry is not None
         # While it is being calibrated: float32's, which `calibrate` hands on.
