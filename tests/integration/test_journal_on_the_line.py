@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from monitor.journal_reader import JournalReader, NotedVerdict
+from monitor.journal_reader import JournalReader, NotedVerdict, Session
 from tests.real import parts_folder
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
@@ -33,6 +33,11 @@ def told_to_the_gate(line: Line) -> dict[str, str]:
 def noted(line: Line) -> dict[str, NotedVerdict]:
     with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
         return {row.event_id: row for row in reader.verdicts()}
+
+
+def sessions(line: Line) -> list[Session]:
+    with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
+        return reader.sessions()
 
 
 def test_a_publisher_killed_again_and_again_leaves_no_reject_out_of_the_journal_and_no_gap(
@@ -102,9 +107,10 @@ def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(
 
         line.wait_for(ready_or_latched, 60, "ready or a latch")
         line.wait_for(lambda: line.witness.status()["journal"] == "ok", 5, "a journal that works")
+        line.wait_for(lambda: len(sessions(line)) == 2, 5, "the new session in the journal")
         rows = noted(line)
         assert {event: rows[event].verdict for event in told} == told
         assert {rows[event].outcome for event in told} <= {"published", "unknown"}
         with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
             assert reader.gaps() == [], "nothing is missing"
-            assert [session.properly for session in reader.sessions()] == [False, None]
+        assert [session.properly for session in sessions(line)] == [False, None]

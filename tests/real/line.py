@@ -86,6 +86,11 @@ class Witness:
             still = [(self._deaf_since, time.monotonic())] if self._deaf_since < float("inf") else []
             return [*self._deaf, *still]
 
+    def hears(self) -> bool:
+        """Whether the broker has its subscription: what is said before that is never heard."""
+        with self._lock:
+            return self._deaf_since == float("inf")
+
     def heard(self, topic: str, since: float = 0.0) -> list[Heard]:
         with self._lock:
             told = self._messages.get(topic, [])

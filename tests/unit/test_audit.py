@@ -158,9 +158,7 @@ class OneCamera:
         settings = CameraSettings(name="top", source="simulated://plate", recipe="plate")
         times = Times(time.monotonic_ns, time.time_ns)
         self._intake = Intake(settings, self.ring, lambda frame: None, times)
-        until = time.monotonic() + 5
-        while len(self.witness.deaf()) != 1 and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_for(self.witness.hears)
 
     def part(self, stage: Stage) -> int:
         """One that passes."""
