@@ -265,7 +265,9 @@ class Publisher:
         if now - self._turned_ns > _GAP_NS:
             self._since_ns = now
         self._turned_ns = now
-        self._worker.promise(5.0)
+        # Whatever may block, the broker, the disk, is on another thread. While it is stuck no part has a pass,
+        # and the gate believes in a `ready` of before.
+        self._worker.promise(2.0)
         _, bad = queue.drain(self._verdicts)
         if bad:
             self._worker.log.warning("refused %d malformed messages on the verdict queue", bad)
