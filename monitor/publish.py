@@ -265,8 +265,8 @@ class Publisher:
         if now - self._turned_ns > _GAP_NS:
             self._since_ns = now
         self._turned_ns = now
-        # Whatever may block, the broker, the disk, is on another thread. While it is stuck no part has a pass,
-        # and the gate believes in a `ready` of before.
+        # Whatever may block, the broker, the disk, is on another thread. While this is stuck no part has a
+        # pass, and the gate believes in a `ready` of before.
         self._worker.promise(2.0)
         _, bad = queue.drain(self._verdicts)
         if bad:

@@ -35,6 +35,9 @@ _IDLE_MS = 200
 _SWITCH_S = 0.0005
 _SERVED_LATELY = 100
 _CPU_BATCH, _GPU_BATCH = 1, 16
+_BACKLOG = 4
+"""So many must wait before two are scored side by side: that is done with the two sooner, and with the first
+of them later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +70,28 @@ class Pace:
 
     def __init__(self, remembered: int = 5) -> None:
         self._took: deque[int] = deque(maxlen=remembered)
+        self._abreast_took: deque[int] = deque(maxlen=remembered)
         self._trust = 1.0
 
     @property
     def estimate_ns(self) -> int:
+        """Of one turn that scores frames as they come."""
         return int(statistics.median(self._took) * self._trust) if self._took else 0
 
-    def took(self, elapsed_ns: int) -> None:
-        self._took.append(elapsed_ns)
+    @property
+    def abreast_ns(self) -> int:
+        """Of a turn that scores two side by side: never less than of one, twice as long until it is known."""
+        known = statistics.median(self._abreast_took) if self._abreast_took else 2 * self.estimate_ns
+        return max(self.estimate_ns, int(known))
+
+    def took(self, elapsed_ns: int, *, abreast: bool = False) -> None:
+        if abreast:
+            self._abreast_took.append(elapsed_ns)
+        if not abreast:
+            self._took.append(elapsed_ns)
+        elif elapsed_ns > 2 * self.estimate_ns:
+            # It has become slower, which single ones may not show for long.
+            self._took.append(elapsed_ns // 2)
         self._trust = 1.0
 
     def gave_up(self) -> None:
@@ -88,11 +105,13 @@ def plan(
     batch: int,
     estimate_ns: int = 0,
     served: Mapping[str, int] = MappingProxyType({}),
+    abreast_ns: int = 0,
 ) -> Plan:
     """Which frames to score now, and which never.
 
     `recipes` has the sha of the recipe in force for every camera that has one; `estimate_ns` is how long
-    scoring takes; `served` is how many of the frames scored lately were each camera's.
+    scoring takes, of up to `batch` frames at once; `served` is how many of the frames scored lately were each
+    camera's; `abreast_ns` is how long two frames take side by side, 0 where that can't be done.
 
     The earliest deadline comes first, of all cameras alike. When not all can be met, the camera that was
     served most stands back, so a fast camera can't starve a slow one. Of a live view (`latest`) only the
@@ -114,7 +133,12 @@ def plan(
     if ready:
         fits, rest = _fitting(ready, now_ns, batch, estimate_ns, served)
         recipe = recipes[fits[0].camera.name]
-        ready = [work for work in fits + rest if recipes[work.camera.name] == recipe][:batch]
+        ready = [work for work in fits + rest if recipes[work.camera.name] == recipe]
+        backlog = abreast_ns and len(fits) >= _BACKLOG
+        # The next two and no others: a third one's deadline was reckoned with behind both.
+        if backlog and ready[:2] == fits[:2] and now_ns + abreast_ns < _due_ns(fits[0], now_ns, estimate_ns):
+            batch = 2
+        ready = ready[:batch]
     return Plan(tuple(ready), tuple(refused), tuple(overdue))
 
 
@@ -202,7 +226,8 @@ class Scoring:
                     ring.release(frame)
         now = self._clock()
         served = Counter(self._served)
-        todo = plan(waiting, now, self._in_force, self._batch, self._pace.estimate_ns, served)
+        abreast_ns = self._pace.abreast_ns if self._may_abreast else 0
+        todo = plan(waiting, now, self._in_force, self._batch, self._pace.estimate_ns, served, abreast_ns)
         for work in todo.overdue:
             self._rings[work.camera.name].release(work.frame)
         if any(now < work.frame.decide_by_ns for work in todo.overdue):
@@ -219,6 +244,7 @@ class Scoring:
         self._in_force = {name: scorer.recipe.sha for name, scorer in scorers.items()}
         on_gpu = any(scorer.device.type == "cuda" for scorer in scorers.values())
         self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self._may_abreast = bool(scorers) and all(scorer.abreast > 1 for scorer in scorers.values())
         self._detectors.pop(camera.name, None)
         self._misfits.discard(camera.name)
         if camera.name in scorers and camera.mode is Mode.EVERY_PART:
@@ -252,7 +278,7 @@ class Scoring:
         with self._recipes.alone:
             results = scorer.score([seen for _, _, seen in good])
         now = self._clock()
-        self._pace.took(now - started)
+        self._pace.took(now - started, abreast=self._may_abreast and len(good) > 1)
         self._served.extend(work.camera.name for work, _, _ in good)
         for (work, image, _), result in zip(good, results, strict=True):
             verdict, reason = judge(result.score, scorer.threshold)

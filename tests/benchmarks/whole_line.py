@@ -75,18 +75,20 @@ def stages(ring: Ring, first: int, last: int) -> Stages:
     return Stages(float(np.median(scoring)) / 1e6, float(p50), float(p99))
 
 
-def alone(recipe: Recipe, folder: Path, seconds: float) -> float:
-    """Frames a second of the scorer in a process of its own, as the worker runs it."""
+def alone(recipe: Recipe, folder: Path, seconds: float) -> tuple[float, float]:
+    """Frames a second of the scorer in a process of its own: one by one, and so many at once as it computes
+    side by side."""
     scorer = recipe.scorer()
     scorer.warm_up()
     pictures = [image_files.read(file) for file in image_files.find(folder)]
-    times: list[float] = []
+    times: dict[int, list[float]] = {1: [], scorer.abreast: []}
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
-        began = time.perf_counter()
-        scorer.score([pictures[len(times) % len(pictures)]])
-        times.append(time.perf_counter() - began)
-    return 1 / float(np.median(times))
+        for count, took in times.items():
+            began = time.perf_counter()
+            scorer.score([pictures[(len(took) + i) % len(pictures)] for i in range(count)])
+            took.append((time.perf_counter() - began) / count)
+    return 1 / float(np.median(times[1])), 1 / float(np.median(times[scorer.abreast]))
 
 
 def sustained(folder: Path, fps: float, seconds: float) -> float:
@@ -124,7 +126,7 @@ def main() -> int:
             time.sleep(options.seconds)
             found = stages(ring, first, ring.last_frame() - _FPS)
         rates = [alone(recipe, folder / "parts", options.seconds / 2)]
-        on_line = sustained(folder, 1.15 * rates[0], options.seconds)
+        on_line = sustained(folder, 1.15 * max(rates[0]), options.seconds)
         rates.append(alone(recipe, folder / "parts", options.seconds / 2))
     print(f"{_FPS} frames a second: scoring stage p50 {found.scoring_p50:.1f} ms")
     limits = [
@@ -135,10 +137,13 @@ def main() -> int:
     for what, ms, ratio, limit in limits:
         missed |= ratio > limit
         print(f"{what}: {ms:.1f} ms, {ratio:.2f} of it, at most {limit}: {'yes' if ratio <= limit else 'NO'}")
-    share = on_line / max(rates)
+    one_by_one, at_once = (max(rate) for rate in zip(*rates, strict=True))
+    best = max(one_by_one, at_once)
+    share = on_line / best
     missed |= share < _RATE
     print(
-        f"sustained: {on_line:.1f} judged a second, {share:.2f} of the scorer's {max(rates):.1f} alone, "
+        f"sustained: {on_line:.1f} judged a second, {share:.2f} of the scorer's {best:.1f} alone "
+        f"({one_by_one:.1f} one by one, {at_once:.1f} side by side), "
         f"at least {_RATE}: {'yes' if share >= _RATE else 'NO'}"
     )
     return int(missed)

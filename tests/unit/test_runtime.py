@@ -118,6 +118,16 @@ def test_an_image_s_score_does_not_depend_on_its_company(
     assert scorer.score([]) == []
 
 
+def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path: Path) -> None:
+    scorer = random_recipe(tmp_path / "r").scorer(device="cpu", runtime="openvino")
+    images = [part(seed, side=40 + 10 * seed) for seed in range(5)]
+    together = scorer.score(images)
+    for image, result in zip(images, together, strict=True):
+        (alone,) = scorer.score([image])
+        assert result.score == alone.score
+        assert np.array_equal(result.anomaly_map, alone.anomaly_map)
+
+
 def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
     broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}

@@ -102,9 +102,11 @@ def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
     assert judged > 0.9 * 600 * period / cost
 
 
-def shares(cameras: list[tuple[CameraSettings, int, int]], cost: int, until: int) -> dict[str, float]:
+def shares(
+    cameras: list[tuple[CameraSettings, int, int]], cost: int, until: int, abreast: int = 0
+) -> dict[str, float]:
     """What share of each camera's frames a scorer judges in time, of those whose arrival it does not miss.
-    A camera comes with its period and how long its frames may take."""
+    A camera comes with its period and how long its frames may take; two side by side take `abreast`."""
     arrivals = sorted(
         (turn * period, of.name, turn, patience, of)
         for of, period, patience in cameras
@@ -119,11 +121,11 @@ def shares(cameras: list[tuple[CameraSettings, int, int]], cost: int, until: int
         while coming and coming[0][0] <= now:
             at, _, number, patience, of = coming.popleft()
             waiting.append(work(of, number, at + patience))
-        todo = plan(waiting, now, in_force, 1, cost, Counter(lately))
+        todo = plan(waiting, now, in_force, 1, cost, Counter(lately), abreast)
         done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.refused))}
         waiting = [one for one in waiting if id(one) not in done]
+        now += cost if len(todo.batch) == 1 else abreast if todo.batch else 0
         for one in todo.batch:
-            now += cost
             lately.append(one.camera.name)
             judged[one.camera.name] += now <= one.frame.decide_by_ns
         if not todo.batch:
@@ -140,13 +142,14 @@ MODES = st.sampled_from(["every-part", "latest"])
     mode=MODES,
     patience=st.integers(100, 2000),
     phase=st.integers(0, 29),
+    abreast=st.sampled_from([0, 54, 60]),
 )
 def test_however_fast_others_are_a_slow_camera_is_judged(
-    fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int
+    fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, abreast: int
 ) -> None:
     cost, period = 30, 300 + phase
     cameras = [(camera(f"fast{i}", mode=kind), every, may) for i, (kind, every, may) in enumerate(fast)]
-    share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000)
+    share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000, abreast)
     assert share["slow"] >= 0.85
 
 
@@ -165,9 +168,45 @@ def test_while_all_can_be_judged_in_time_all_are() -> None:
         (camera("live", mode="latest"), 130, 1000),
         (camera("more"), 90, 300),
     ]
-    share = shares(cameras, 30, 10_000)
-    assert share["parts"] == share["more"] == 1.0
-    assert share["live"] > 0.95
+    for abreast in (0, 54):
+        share = shares(cameras, 30, 10_000, abreast)
+        assert share["parts"] == share["more"] == 1.0
+        assert share["live"] > 0.95
+
+
+def test_side_by_side_more_is_judged_of_what_is_too_much() -> None:
+    too_much = [(camera("a"), 40, 600), (camera("b"), 50, 600)]
+    one_by_one, in_pairs = (sum(shares(too_much, 30, 20_000, abreast).values()) for abreast in (0, 48))
+    assert in_pairs > 1.15 * one_by_one
+
+
+def test_two_are_scored_side_by_side_where_many_wait_and_the_first_can_bear_it() -> None:
+    waiting = [work(TOP, number, 100 + number) for number in (1, 2, 3, 4)]
+    assert names(plan(waiting, 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 1), ("top", 2)]
+    assert names(plan(waiting, 0, ALL, 1, 20, abreast_ns=0).batch) == [("top", 1)]
+    assert names(plan(waiting[:3], 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 1)], "few wait"
+    urgent = [work(TOP, 0, 35), *waiting]
+    assert names(plan(urgent, 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 0)], "it would be late"
+    live = [work(camera("live", mode="latest"), 1, 1000), *waiting]
+    in_force = {**ALL, "live": "a" * 64}
+    assert names(plan(live, 0, in_force, 1, 20, abreast_ns=38).batch) == [("live", 1)], "it is due at once"
+
+
+def test_a_pair_of_one_recipe_does_not_pass_a_part_of_another_that_is_due_before() -> None:
+    waiting = [work(TOP, 1, 100), work(SIDE, 1, 101), work(TOP, 2, 300), work(TOP, 3, 301)]
+    of_another = {"top": "a" * 64, "side": "b" * 64}
+    assert names(plan(waiting, 0, of_another, 1, 20, abreast_ns=38).batch) == [("top", 1)]
+
+
+def test_a_scorer_that_becomes_slower_shows_it_in_pairs_too() -> None:
+    pace = Pace()
+    pace.took(20)
+    assert pace.abreast_ns == 40, "twice as long until it is known"
+    pace.took(38, abreast=True)
+    assert (pace.estimate_ns, pace.abreast_ns) == (20, 38)
+    for _ in range(5):
+        pace.took(200, abreast=True)
+    assert (pace.estimate_ns, pace.abreast_ns) == (100, 200)
 
 
 def test_one_slow_turn_does_not_make_the_scorer_give_up() -> None:
