@@ -75,6 +75,9 @@ class Delivery:
     is_unheard: bool = False
     """Nobody was subscribed to the gate's topic when the broker took it."""
     sent_ns: int = 0
+    """When the first of its messages was handed over, to the last connection that was given any."""
+    sent_by: int = 0
+    """That connection's generation."""
     answer_by_ns: int = 0
     """By then the gateway must have acknowledged; 0 while that is not asked for."""
     answer: str | None = None
@@ -245,10 +248,34 @@ class Publisher:
                     latch.word,
                 )
         self._latch_file.put(Latch(board.read(PUBLISH, Word.LATCH)))
+        self._remember()
         for book in self._books:
             book.resume_episode()
             for verdict in book.judged_lately(board.read(PUBLISH, Word.RESET_NS)):
                 self._watch(book, verdict)
+
+    def _remember(self) -> None:
+        """The rejects that a publisher before this one was done with, as long as the gateway may still say
+        that it failed to act."""
+        now, found = self._clock(), []
+        for book in self._books:
+            number = book.ring.last_frame()
+            while number > 0 and (frame := book.ring.frame(number)) is not None:
+                if now >= self._unspoken_of_ns(frame):
+                    break
+                closed, stage = book.ring.closed(number), book.ring.stage(number)
+                number -= 1
+                if closed is None or not stage.is_final:
+                    continue
+                if not ledger.is_for_gate(closed, book.camera.mode, book.camera.on_uninspected):
+                    continue
+                event = self._event(book.camera, book.ring, frame, closed)
+                topics = (f"{self._prefix}/{book.camera.name}/reject",)
+                delivery = Delivery(frame, closed, event, True, True, topics, stage=stage)
+                delivery.sent_ns = book.ring.sent_ns(frame.number) or 0
+                found.append((book, delivery))
+        found.sort(key=lambda entry: entry[1].frame.expires_ns)
+        self._finished = {delivery.event.event_id: (book, delivery) for book, delivery in found}
 
     def run(self) -> bool:
         """Publishes until told to stop, then closes and sends what is left and says goodbye. Returns whether
@@ -438,7 +465,9 @@ class Publisher:
             delivery.waiting_for.add(sent)
             if topic.endswith("/reject"):
                 delivery.gate_message = sent
-            delivery.sent_ns = delivery.sent_ns or now
+            if delivery.sent_by != delivery.generation and delivery.answer is None:
+                # What an earlier connection held the gate may never have had: its time begins with this.
+                delivery.sent_by, delivery.sent_ns = delivery.generation, now
 
     def _arrived(self, book: Book, delivery: Delivery) -> None:
         """The broker has the verdict; where the gateway must answer, its time runs from the sending."""
@@ -555,12 +584,15 @@ class Publisher:
 
     def _forget(self, now: int) -> None:
         """Lets go of rejects that nobody will speak of any more."""
-        patience = (self._settings.mqtt.ack_timeout_ms + 10_000) * _MS
         while self._finished:
             event_id, (_, delivery) = next(iter(self._finished.items()))
-            if now < delivery.frame.expires_ns + patience and len(self._finished) <= _MOST_FINISHED:
+            if now < self._unspoken_of_ns(delivery.frame) and len(self._finished) <= _MOST_FINISHED:
                 break
             del self._finished[event_id]
+
+    def _unspoken_of_ns(self, frame: Frame) -> int:
+        """When a gateway will have nothing more to say of it."""
+        return frame.expires_ns + (self._settings.mqtt.ack_timeout_ms + 10_000) * _MS
 
     def _tell(self, now: int, stopping: bool) -> None:
         """Status when it changes and after each connection; the heartbeat every second."""

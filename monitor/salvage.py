@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import msgspec
+from pydantic import ValidationError
 
 from monitor import latch_file, ledger, places
 from monitor.board import Board, Word
@@ -154,17 +155,26 @@ def _frames(numbers: list[int]) -> str:
 
 
 def _rings(settings: Settings, folder: Path, log: logging.Logger) -> list[tuple[CameraSettings, Ring]]:
+    """In the settings' order, then of cameras that are in the settings no more."""
+    cameras = {camera.name: camera for camera in settings.camera}
+    gone = sorted({file.stem for file in folder.glob("*.ring")} - cameras.keys())
     found = []
-    for camera in settings.camera:
-        if not (folder / f"{camera.name}.ring").exists():
+    for name in [*cameras, *gone]:
+        if not (folder / f"{name}.ring").exists():
             continue
         try:
-            ring = Ring(folder, camera.name)
-        except RingError as error:
+            ring = Ring(folder, name)
+            camera = cameras.get(name) or _once_there(name)
+        except (RingError, ValidationError) as error:
             log.warning("what the killed service left can't be noted: %s", error)
             continue
         found.append((camera, ring))
     return found
+
+
+def _once_there(name: str) -> CameraSettings:
+    """A camera that was taken out of the settings or renamed: taken for one whose every part counts."""
+    return CameraSettings(name=name, source="folder:///", recipe="unknown")
 
 
 def _board(settings: Settings, folder: Path) -> Board | None:
@@ -176,10 +186,10 @@ def _board(settings: Settings, folder: Path) -> Board | None:
 
 
 def _recipe(board: Board | None, camera: CameraSettings, sha: str) -> str:
-    """The settings' recipe where the board does not tell: it may be another version's."""
+    """The settings' recipe where the board does not tell: it may be another version's, or lack the camera."""
     if board is None:
         return camera.recipe
     try:
         return recipe_name(board, camera, sha)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, KeyError):
         return camera.recipe

@@ -500,6 +500,48 @@ def test_a_gate_that_fails_late_is_counted_among_the_missed_rejects_once(scene: 
     assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
 
 
+def test_a_gate_that_fails_after_the_publishers_death_stops_the_line_all_the_same(scene: Scene) -> None:
+    number, passed = scene.part(2.0), scene.part(0.5)
+    scene.turn()
+    event_id = scene.link.sent[0][2]["event_id"]
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+    assert scene.ring.stage(number) is Stage.SENT
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    assert list(scene.publisher._finished) == [event_id], "the gate was told of no other"
+    answer(scene, event_id, "actuated")
+    scene.turn()
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.NONE
+    answer(scene, event_id, "failed")
+    scene.turn()
+    assert scene.board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    assert (counts(scene.ring).missed_rejects, scene.ring.tally().cursor) == (1, passed)
+    scene.end()
+    scene.now += 20_000 * MS
+    scene.publisher, scene.link = scene.start()
+    assert not scene.publisher._finished, "nobody will speak of it any more"
+
+
+def test_a_gateways_time_runs_from_the_sending_that_it_can_have_heard(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=300)
+    number = scene.part(2.0)
+    scene.turn()
+    scene.link.state = LinkState.DOWN
+    scene.turn(later_ms=290)
+    scene.link.reconnect()
+    scene.turn()
+    again = scene.now
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent[-2:]}
+    scene.turn(later_ms=20)
+    assert scene.ring.stage(number) is Stage.CLOSED, "it may still answer"
+    answer(scene, scene.link.sent[0][2]["event_id"], "accepted")
+    scene.turn()
+    assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
+    assert scene.ring.sent_ns(number) == again
+    scene.end()
+
+
 @pytest.mark.parametrize("first", ["failed", "nothing"])
 def test_what_was_missed_stays_so_in_the_journal_too_whatever_the_gate_says_later(
     first: str, tmp_path: Path

@@ -117,6 +117,17 @@ def test_a_reject_that_waits_for_the_gateways_answer_latches_too(tmp_path: Path)
     scene.end()
 
 
+def test_a_reject_of_a_camera_that_was_taken_out_of_the_settings_latches_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    closed_and_unsent(2.0)(scene)
+    scene.end()
+    camera = scene.settings.camera[0].model_copy(update={"name": "renamed"})
+    settings = scene.settings.model_copy(update={"camera": (camera,)})
+    assert salvage(settings, scene.folder, LOG) is Latch.MISSED_REJECT
+    with JournalReader(places.journal(settings)) as reader:
+        assert [(row.camera, row.verdict) for row in reader.verdicts()] == [("top", "reject")]
+
+
 def test_a_live_views_reject_was_for_nobody(tmp_path: Path) -> None:
     scene = Scene(tmp_path, mode="latest")
     scored_and_open(2.0)(scene)
