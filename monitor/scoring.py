@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from types import MappingProxyType
 
 import cv2
@@ -133,12 +134,11 @@ def plan(
     if ready:
         fits, rest = _fitting(ready, now_ns, batch, estimate_ns, served)
         recipe = recipes[fits[0].camera.name]
-        ready = [work for work in fits + rest if recipes[work.camera.name] == recipe]
-        backlog = abreast_ns and len(fits) >= _BACKLOG
-        # The next two and no others: a third one's deadline was reckoned with behind both.
-        if backlog and ready[:2] == fits[:2] and now_ns + abreast_ns < _due_ns(fits[0], now_ns, estimate_ns):
-            batch = 2
-        ready = ready[:batch]
+        ready = [work for work in fits + rest if recipes[work.camera.name] == recipe][:batch]
+        if abreast_ns and len(fits) >= _BACKLOG:
+            pair = _abreast(fits, bool(rest), now_ns, abreast_ns, served)
+            if len({recipes[work.camera.name] for work in pair}) == 1:
+                ready = pair
     return Plan(tuple(ready), tuple(refused), tuple(overdue))
 
 
@@ -171,6 +171,24 @@ def _fitting(
             place = max(place for place, one in enumerate(fits) if one.camera.name == most)
             rest.append(fits.pop(place))
     return fits, rest
+
+
+def _abreast(
+    fits: Sequence[Work], overloaded: bool, now_ns: int, abreast_ns: int, served: Mapping[str, int]
+) -> list[Work]:
+    """The two frames to be scored side by side next; empty where one alone is better.
+
+    `fits` is in the order in which they are due. They are the next two and no others: a third one's deadline
+    was reckoned with behind both. Where not all can be judged anyway, those that are too urgent for it are
+    given up, if they are of the camera served most: else each would be begun alone at its last moment.
+    """
+    urgent = list(takewhile(lambda work: now_ns + abreast_ns >= work.frame.decide_by_ns, fits))
+    most = max(served.get(work.camera.name, 0) for work in fits)
+    of_the_most_served = all(served.get(work.camera.name, 0) == most for work in urgent)
+    if fits[0].camera.mode is Mode.LATEST or (urgent and not (overloaded and of_the_most_served)):
+        return []
+    pair = fits[len(urgent) : len(urgent) + 2]
+    return list(pair) if len(pair) == 2 else []
 
 
 class Scoring:

@@ -1,12 +1,13 @@
 """What a whole line adds to scoring: capture to sent beside the scoring stage, and how much of a scorer's
-rate is left on a line.
+rate a line can sustain.
 
     .venv/bin/python -m tests.benchmarks.whole_line [--seconds N]
 
 The real service, a real Mosquitto, a folder of pictures of 640x480 as the camera, a ResNet-18 at 256 pixels
-(trained for one epoch: what it finds does not change how long it takes). First 20 frames a second; then more
-than the scorer can do. The camera is not part of the line: the processor time of its capture worker is taken
-off the time that the line had. Exits 1 when a limit is missed.
+(trained for one epoch: what it finds does not change how long it takes). First 20 frames a second; then rates
+near the scorer's own, of which the highest counts at which every part is judged within the usual 250 ms; last
+more than the scorer can do, for what is left of it then. The camera is not part of the line: the processor time of its capture worker
+is taken off the time that the line had. Exits 1 when a limit is missed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ from tests.real.mosquitto import Mosquitto
 
 _CAMERA, _FPS, _WARM_S = "top", 20, 3
 _P50, _P99, _RATE = 1.3, 2.0, 0.85
+_PARTS = (0.75, 0.8, 0.85, 0.9, 1.15)
+"""Frames a second asked of the line, as parts of the scorer's own rate; the last is too much."""
+_ALL = 0.999
+"""Of the parts: at the seams of a measurement one may be counted on one side alone."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,25 @@ def alone(recipe: Recipe, folder: Path, seconds: float) -> tuple[float, float]:
     return 1 / float(np.median(times[1])), 1 / float(np.median(times[scorer.abreast]))
 
 
-def sustained(folder: Path, fps: float, seconds: float) -> float:
-    """Frames judged in each second that the capture worker left to the line."""
-    with line_of(folder, fps, deadline_ms=1000) as line:
+@dataclass(frozen=True)
+class Load:
+    """What a line did with so many frames a second."""
+
+    judged_per_s: float
+    """In each second that the capture worker left to the line."""
+    share: float
+    """Of all parts, those that were judged."""
+
+
+def under_load(folder: Path, fps: float, seconds: float) -> Load:
+    with line_of(folder, fps, deadline_ms=250) as line:
         ring, capture = line.ring(_CAMERA), line.pid(f"capture-{_CAMERA}")
         before, spent, began = ring.tally(), processor_seconds(capture), time.monotonic()
         time.sleep(seconds)
         after, took = ring.tally(), time.monotonic() - began
         spent = processor_seconds(capture) - spent
     judged = after.passed + after.rejected - before.passed - before.rejected
-    return judged / (took - spent / (os.cpu_count() or 1))
+    return Load(judged / (took - spent / (os.cpu_count() or 1)), judged / (after.cursor - before.cursor))
 
 
 def main() -> int:
@@ -126,7 +140,7 @@ def main() -> int:
             time.sleep(options.seconds)
             found = stages(ring, first, ring.last_frame() - _FPS)
         rates = [alone(recipe, folder / "parts", options.seconds / 2)]
-        on_line = sustained(folder, 1.15 * max(rates[0]), options.seconds)
+        loads = [under_load(folder, part * max(rates[0]), options.seconds) for part in _PARTS]
         rates.append(alone(recipe, folder / "parts", options.seconds / 2))
     print(f"{_FPS} frames a second: scoring stage p50 {found.scoring_p50:.1f} ms")
     limits = [
@@ -139,13 +153,14 @@ def main() -> int:
         print(f"{what}: {ms:.1f} ms, {ratio:.2f} of it, at most {limit}: {'yes' if ratio <= limit else 'NO'}")
     one_by_one, at_once = (max(rate) for rate in zip(*rates, strict=True))
     best = max(one_by_one, at_once)
-    share = on_line / best
+    print(f"the scorer alone: {one_by_one:.1f} a second one by one, {at_once:.1f} side by side")
+    for load in loads:
+        print(
+            f"{load.judged_per_s:.1f} judged a second, {load.judged_per_s / best:.2f}: {load.share:.1%} of all"
+        )
+    share = max((load.judged_per_s for load in loads if load.share >= _ALL), default=0.0) / best
     missed |= share < _RATE
-    print(
-        f"sustained: {on_line:.1f} judged a second, {share:.2f} of the scorer's {best:.1f} alone "
-        f"({one_by_one:.1f} one by one, {at_once:.1f} side by side), "
-        f"at least {_RATE}: {'yes' if share >= _RATE else 'NO'}"
-    )
+    print(f"sustained: {share:.2f} of the scorer's, at least {_RATE}: {'yes' if share >= _RATE else 'NO'}")
     return int(missed)
 
 
