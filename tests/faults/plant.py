@@ -32,6 +32,7 @@ CAMERAS = ("top", "dome", "side")
 _FPS = {"top": 5, "dome": 5, "side": 3}
 _TOLERANCE_S = 0.07
 """Less than half of the shortest time between two parts, which are 200 ms apart at most cameras."""
+_ARRIVES_S = 0.12
 _SNAPSHOTS = "size=160m"
 
 
@@ -93,7 +94,7 @@ class Plant:
         self.audit = opened.enter_context(Audit(self.line, truths, periods_s))
         prefix = self.line.settings.prefix
         self.gateway = opened.enter_context(
-            Gateway("127.0.0.1", self.broker.port, prefix, self.audit.at_gate, _TOLERANCE_S)
+            Gateway("127.0.0.1", self.broker.port, prefix, self.audit.at_gate, _TOLERANCE_S, _ARRIVES_S)
         )
         self.audit.gateway = self.gateway
         self.line.await_ready()

@@ -30,6 +30,9 @@ _SILENT_S = 3.0
 """Three missed heartbeats: who stands still then was not told to, but can't know that it may run."""
 _REMEMBERED_S = 60.0
 _AFTER_EXPIRY_S = 1.0
+_DOUBTED_S = 5.0
+"""For so long after a message from the future no `pass` counts: the clocks disagree, and one that was slow
+could look as if it were in time."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +79,7 @@ class Counts:
     """Messages that came when their part had passed the gate."""
     unmatched: int = 0
     """Messages that count for no part: none was under the camera then, or clocks disagree, or the message was
-    on its way for longer than the tolerance. If it grows with `parts`, look at the clocks."""
+    on its way for too long. If it grows with `parts`, look at the clocks."""
     malformed: int = 0
 
 
@@ -93,11 +96,13 @@ def lets_through(told: Iterable[Told], gate_at: float) -> bool:
 
 
 class Gateway:
-    """`with Gateway(host, port, "plant1/line1", act, 0.05) as gateway:`; `act(part, removed)` moves the gate.
+    """`with Gateway(host, port, "plant1/line1", act, 0.05, 0.1) as gateway:`; `act(part, removed)` moves the
+    gate.
 
-    A verdict belongs to a part that was under the camera within `tolerance_s` of its captured time, and a
-    `pass` that was on its way for longer, by both clocks, is none: that is how it is seen that they disagree.
-    It must be less than half of the shortest time between two parts; two that are closer are both removed.
+    A verdict belongs to a part that was under the camera within `tolerance_s` of its captured time: less than
+    half of the shortest time between two parts; two that are closer are both removed. A `pass` that was on
+    its way for longer than `arrives_s`, by both clocks, or came before it was sent, is none: that is how it
+    is seen that they disagree. Both together must be less than the shortest time between two parts.
     `lags_s` says by camera how long after its exposure an image reaches the line (RTSP: a frame period and
     the encoding). It finds the broker again by itself, over any outage, and never waits for the line.
     """
@@ -109,12 +114,14 @@ class Gateway:
         prefix: str,
         act: Callable[[Part, bool], None],
         tolerance_s: float,
+        arrives_s: float,
         lags_s: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
         utc: Callable[[], float] = time.time,
     ) -> None:
         self._prefix, self._act, self._clock, self._utc = prefix, act, clock, utc
-        self._tolerance_s, self._lags_s = tolerance_s, dict(lags_s or {})
+        self._tolerance_s, self._arrives_s, self._lags_s = tolerance_s, arrives_s, dict(lags_s or {})
+        self._doubted_until = float("-inf")
         self._parts: dict[str, deque[Part]] = {}
         """By camera; for a while also those that have passed the gate."""
         self._told: dict[str, deque[Told]] = {}
@@ -235,7 +242,9 @@ class Gateway:
         camera, _, kind = topic.partition("/")
         ttl_s = int(payload["ttl_ms"]) / 1000
         took_s = utc - (_utc_of(payload["expires_utc"]) - ttl_s)
-        clocks_agree = abs(took_s) <= self._tolerance_s
+        if took_s < -self._tolerance_s:
+            self._doubted_until = at + _DOUBTED_S
+        clocks_agree = took_s <= self._arrives_s and at >= self._doubted_until
         told = Told(
             captured_utc=_utc_of(payload["captured_utc"]) - self._lags_s.get(camera, 0.0),
             at=at,

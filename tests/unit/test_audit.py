@@ -305,7 +305,7 @@ def test_parts_that_pass_while_the_camera_is_away_are_in_the_books(
     def act(part: Passing, removed: bool) -> None:
         audit.at_gate(part, removed and gate == "right")
 
-    with Gateway("127.0.0.1", broker.port, "plant/line", act, 0.07) as gateway:
+    with Gateway("127.0.0.1", broker.port, "plant/line", act, 0.07, 0.12) as gateway:
         audit.gateway = gateway
         wait_for(gateway._client.is_connected)
         time.sleep(0.2)

@@ -18,6 +18,7 @@ from tests.real.mosquitto import Mosquitto
 
 APART_S = 0.2
 TOLERANCE_S = 0.07
+ARRIVES_S = 0.12
 GATE_S = 0.5
 """From the camera to the gate."""
 
@@ -36,7 +37,7 @@ class Belt:
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
         self.gateway = Gateway(
-            "127.0.0.1", port, "plant/line", self.acted.__setitem__, TOLERANCE_S, {"dome": 0.25}
+            "127.0.0.1", port, "plant/line", self.acted.__setitem__, TOLERANCE_S, ARRIVES_S, {"dome": 0.25}
         )
 
     def _on_ack(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
@@ -188,6 +189,17 @@ def test_where_clocks_disagree_everything_is_removed_and_counted(belt: Belt, ahe
         time.sleep(APART_S)
     assert belt.removed(*parts) == [True] * 8
     belt.wait_for(lambda: belt.gateway.counts().unmatched == 8)
+
+
+def test_a_slow_message_does_not_hide_that_clocks_disagree(belt: Belt) -> None:
+    bad, good = belt.part(ago_s=APART_S), belt.part()
+    belt.ahead_s = -APART_S
+    belt.gateway._utc = lambda: time.time() - 2 * APART_S
+    belt.tell(time.time() - 5, "reject")
+    belt.gateway._utc = time.time
+    belt.ahead_s = 0.0
+    belt.tell(good.seen_utc)
+    assert belt.removed(bad, good) == [True, True], "the message before was from the future"
 
 
 def test_a_pass_that_was_held_back_is_none(belt: Belt) -> None:
