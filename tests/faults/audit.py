@@ -1,7 +1,8 @@
 """The books of a whole line under fault: every part from its capture to the gate, and what is wrong with it.
 
-It follows the rings as they fill, tells the gateway of each part as a light barrier would, and hears with a
-witness of its own what was said. It must never influence the line: rings are mapped for reading alone.
+It follows the rings as they fill, tells the gateway of each part as a light barrier would, also of those that
+pass a camera while it gives no frames, and hears with a witness of its own what was said. It must never
+influence the line: rings are mapped for reading alone.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from monitor.frame import Frame
 from monitor.ring import Ring, RingError, Stage, Tally
 from monitor.verdict import Reason, Verdict
-from tests.real.gateway import Gateway, PartId
+from tests.real import gateway
 from tests.real.line import Line
 
 Truth = Callable[[Frame], bool]
@@ -28,6 +30,18 @@ _UNDELIVERED_S = 0.5
 """What the broker took so long before a witness lost it may be lost with the connection."""
 _STRAY_S = 1.0
 """A message may be heard of before its frame was looked at, but not for so long."""
+_APART = 0.75
+"""Parts are no closer together than that, in periods of their camera."""
+_SHOWS_S = 0.5
+"""A frame is in its ring so soon after its capture: a part without one then has none."""
+
+
+class PartId(NamedTuple):
+    """One frame of one line: `frame` counts up by one from 1 in a session of the service."""
+
+    camera: str
+    session: str
+    frame: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,7 @@ class Part:
     """The topics it was heard on, `verdict` and `reject`."""
     heard_at: float | None = None
     """When it was first heard of, time.monotonic()."""
+    last_heard_at: float | None = None
     removed: bool | None = None
     """What the gateway did; None until it is at the gate."""
     abandoned: bool = False
@@ -91,6 +106,15 @@ class Window:
         return self.start <= at < self.end
 
 
+@dataclass(slots=True)
+class Unseen:
+    """A bad part that passed a camera while that gave no frames. `at` is time.monotonic()."""
+
+    camera: str
+    at: float
+    removed: bool | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Quiet:
     """How well parts were judged while nothing was broken."""
@@ -98,6 +122,10 @@ class Quiet:
     parts: int
     judged: int
     right: int
+    passed: int
+    """Good ones of which a `pass` was told in time."""
+    let_through: int
+    """How many of these the gateway did not remove."""
 
     def breaches(self) -> list[str]:
         wrong = []
@@ -105,6 +133,11 @@ class Quiet:
             wrong.append(f"outside faults only {self.judged} of {self.parts} parts were judged")
         if self.right < 0.95 * self.judged:
             wrong.append(f"outside faults only {self.right} of {self.judged} verdicts were right")
+        if self.let_through < 0.99 * self.passed:
+            wrong.append(
+                f"outside faults only {self.let_through} of {self.passed} good parts with a pass in time "
+                "were let through"
+            )
         return wrong
 
 
@@ -115,7 +148,27 @@ def quiet(parts: Iterable[Part], broken: Sequence[Window]) -> Quiet:
     told = [(part, part.told_in_time()) for part in chosen]
     judged = [(part, word) for part, word in told if word in (Verdict.PASS.word, Verdict.REJECT.word)]
     right = sum((word == Verdict.REJECT.word) == part.bad for part, word in judged)
-    return Quiet(len(chosen), len(judged), right)
+    passed = [part for part, word in judged if word == Verdict.PASS.word and not part.bad]
+    let_through = sum(part.removed is False for part in passed)
+    return Quiet(len(chosen), len(judged), right, len(passed), let_through)
+
+
+def unseen_between(last: float, end: float, period: float) -> list[float]:
+    """When parts passed a camera after `last`, one each period, for as long as they are not too close to
+    `end`. All in seconds; none, where frames come as they usually do."""
+    most = int((end - last) / period) + 1
+    passed = (last + nth * period for nth in range(1, most))
+    return [at for at in passed if at <= end - _APART * period]
+
+
+def unseen_breaches(unseen: Iterable[Unseen]) -> list[str]:
+    """What is wrong with parts that no frame was made of: nothing can have been said of them."""
+    words = {False: "was let through", None: "never came to a decision of the gateway"}
+    return [
+        f"{part.camera}: a part that passed it unseen at {part.at:.2f} s {words[part.removed]}"
+        for part in unseen
+        if part.removed is not True
+    ]
 
 
 def breaches(
@@ -139,16 +192,20 @@ def _wrong_with(part: Part, held_back: Sequence[Window], deaf: Sequence[Window])
         yield f"is {part.verdict.word} in the ring, but {sorted(part.told)} was told"
     if part.sent_ns is not None and part.sent_ns >= part.expires_ns:
         yield f"was sent {(part.sent_ns - part.expires_ns) / 1e6:.0f} ms after its expiry"
-    if part.heard_at is not None and part.heard_at > part.expires_ns / 1e9 + _ARRIVES_S:
-        late = part.heard_at - part.expires_ns / 1e9
-        if not any(part.heard_at in window for window in held_back):
-            yield f"was heard of {late:.2f} s after its expiry"
+    expired = part.expires_ns / 1e9
+    for at in sorted({at for at in (part.heard_at, part.last_heard_at) if at is not None}):
+        if at > expired + _ARRIVES_S and not any(at in window for window in held_back):
+            yield f"was heard of {at - expired:.2f} s after its expiry"
+    if "reject" in part.told_on and any(word == Verdict.PASS.word for _, word in part.told):
+        yield "has a pass, and was told to the gate as one to remove"
     if unheard := _unheard(part, deaf):
         yield f"is {part.stage.name} in the ring, and was not heard of on {', '.join(unheard)}"
     if part.removed is None:
         yield "never came to a decision of the gateway"
     if part.bad and part.removed is False:
         yield f"is bad and was let through: {part.verdict}, {sorted(part.told)}"
+    if part.removed is False and part.verdict is not Verdict.PASS:
+        yield f"was let through, and is {part.verdict and part.verdict.word} in the ring"
 
 
 def _unheard(part: Part, deaf: Sequence[Window]) -> list[str]:
@@ -199,12 +256,22 @@ def strays(early: Mapping[PartId, Sequence[Said]], now: float) -> list[str]:
 
 
 class Audit:
-    """`with Audit(line, gateway, truths) as audit:` keeps the books on a thread of its own."""
+    """`with Audit(line, truths, periods_s) as audit:` keeps the books on a thread of its own.
 
-    def __init__(self, line: Line, truths: Mapping[str, Truth]) -> None:
-        self._line, self._truths = line, truths
-        self.gateway: Gateway | None = None
+    `periods_s` says by camera how often a part passes it, whether it gives a frame then or not.
+    """
+
+    def __init__(
+        self, line: Line, truths: Mapping[str, Truth], periods_s: Mapping[str, float] | None = None
+    ) -> None:
+        self._line, self._truths, self._periods_s = line, truths, dict(periods_s or {})
+        self.gateway: gateway.Gateway | None = None
         self._parts: dict[PartId, Part] = {}
+        self._unseen: list[Unseen] = []
+        self._at_barrier: dict[gateway.Part, Part | Unseen] = {}
+        """Those that are on their way to the gate, by what the gateway calls them."""
+        self._last_seen: dict[str, tuple[float, float]] = {}
+        """By camera, of the last part that passed: when, time.monotonic(), and how long to the gate."""
         self._rings: dict[str, tuple[int, Ring]] = {}
         self._seen: dict[str, int] = dict.fromkeys(truths, 0)
         self._settled: dict[str, int] = dict.fromkeys(truths, 0)
@@ -225,15 +292,20 @@ class Audit:
         for _, ring in self._rings.values():
             ring.close()
 
-    def at_gate(self, id: PartId, removed: bool) -> None:
+    def at_gate(self, part: gateway.Part, removed: bool) -> None:
         """The gateway's `act`."""
         with self._lock:
-            self._parts[id].removed = removed
+            self._at_barrier.pop(part).removed = removed
 
     def parts(self, window: Window | None = None) -> list[Part]:
         """All of them, or those captured in that time, as far as is known now."""
         with self._lock:
             return [part for part in self._parts.values() if window is None or part.captured_at in window]
+
+    def unseen(self, window: Window | None = None) -> list[Unseen]:
+        """The parts that passed a camera while it gave no frames: all of them, or those of that time."""
+        with self._lock:
+            return [part for part in self._unseen if window is None or part.at in window]
 
     def await_settled(self, window: Window, within_s: float = 5.0) -> list[Part]:
         """The parts captured in that time, once each has its last word and is past the gate, or once that
@@ -273,7 +345,10 @@ class Audit:
             with self._lock:
                 for camera in self._truths:
                     self._open(camera)
+                    now = time.monotonic()
                     self._read(camera)
+                    # Only now: what its ring holds was read, and some of it may be that old.
+                    self._pass_unseen(camera, now - _SHOWS_S)
                 self._hear()
             time.sleep(0.01)
 
@@ -331,10 +406,28 @@ class Audit:
         self._parts[id] = part
         for said in self._early.pop(id, []):
             self._note(part, said)
+        self._pass_unseen(id.camera, part.captured_at)
+        self._pass_barrier(id.camera, part.captured_at, frame.expires_ns / 1e9, part)
+        last, _ = self._last_seen.get(id.camera, (0.0, 0.0))
+        reach = (frame.expires_ns - frame.captured_ns) / 1e9
+        self._last_seen[id.camera] = (max(last, part.captured_at), reach)
+
+    def _pass_unseen(self, camera: str, end: float) -> None:
+        """Parts go on passing a camera that gives no frames; up to `end`, time.monotonic()."""
+        if camera not in self._last_seen or camera not in self._periods_s:
+            return
+        last, reach = self._last_seen[camera]
+        for at in unseen_between(last, end, self._periods_s[camera]):
+            unseen = Unseen(camera, at)
+            self._unseen.append(unseen)
+            self._pass_barrier(camera, at, at + reach, unseen)
+            self._last_seen[camera] = (at, reach)
+
+    def _pass_barrier(self, camera: str, at: float, gate_at: float, part: Part | Unseen) -> None:
+        """By the clock of this machine, whatever the line takes for the time."""
         if self.gateway is not None:
-            number = self.gateway.part_passes(id.camera, id.session, frame.expires_ns / 1e9)
-            if number != id.frame:
-                self._trouble.append(f"{id.camera}: the gateway counted {number} for frame {id.frame}")
+            seen_utc = at + time.time() - time.monotonic()
+            self._at_barrier[self.gateway.part_passes(camera, seen_utc, gate_at)] = part
 
     def _take(self, part: Part, ring: Ring) -> None:
         closed = ring.closed(part.id.frame)
@@ -351,6 +444,9 @@ class Audit:
                 for message in self._line.witness.heard(topic, since=self._heard.get(topic, 0.0)):
                     self._heard[topic] = message.at
                     payload = message.payload
+                    if "schema" not in payload:
+                        # Not the line's: anybody's garbage. Should it be the line's, the part goes unheard.
+                        continue
                     id = PartId(payload["camera"], payload["session"], payload["frame"])
                     said = Said(payload["event_id"], payload["verdict"], topic.rpartition("/")[2], message.at)
                     if id in self._parts:
@@ -364,3 +460,5 @@ class Audit:
         part.told_on.add(said.topic)
         if part.heard_at is None or said.at < part.heard_at:
             part.heard_at = said.at
+        if part.last_heard_at is None or said.at > part.last_heard_at:
+            part.last_heard_at = said.at

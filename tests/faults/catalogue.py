@@ -405,20 +405,27 @@ def mqtt_flooded(plant: Plant) -> Iterator[None]:
     client.connect("127.0.0.1", plant.broker.port)
     client.loop_start()
     prefix = plant.line.settings.prefix
-    topics = ("top/ack", "no-such/ack", "top/recipe/set", "no-such/recipe/set", "side/ack")
-    garbage = (
-        b"",
-        b"null",
-        b"[" * 5000,
-        b'{"event_id": "\xff"}',
+    to_the_line = ("top/ack", "no-such/ack", "top/recipe/set", "no-such/recipe/set", "side/ack")
+    of_parts = ("top/verdict", "top/reject", "dome/verdict", "side/reject", "no-such/verdict")
+    of_the_line = ("status", "heartbeat")
+    no_json_object = (b"", b"null", b"7", b'"ready"', b"[" * 5000, b'{"event_id": "\xff"}', bytes(999))
+    senseless = (
+        b"{}",
         b'{"event_id": 7, "result": []}',
-        bytes(999),
+        b'{"frame": Infinity, "ttl_ms": Infinity}',
+        b'{"frame": NaN, "ttl_ms": -1e999}',
+        b'{"frame": {}, "ttl_ms": "", "captured_utc": 1e999}',
     )
 
     def flood() -> None:
         while not done.is_set():
             for _ in range(50):
-                client.publish(f"{prefix}/{chance.choice(topics)}", chance.choice(garbage), qos=0)
+                # An object as status would be a lie about the line, and nobody here sorts those out.
+                topic = chance.choice((*to_the_line, *of_parts, *of_the_line))
+                payload = chance.choice(
+                    no_json_object if topic in of_the_line else no_json_object + senseless
+                )
+                client.publish(f"{prefix}/{topic}", payload, qos=0)
             time.sleep(0.05)
 
     thread = threading.Thread(target=flood)

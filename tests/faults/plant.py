@@ -30,6 +30,9 @@ from tests.real.mosquitto import Mosquitto, free_port
 
 CAMERAS = ("top", "dome", "side")
 _FPS = {"top": 5, "dome": 5, "side": 3}
+_TOLERANCE_S = 0.07
+"""Less than half of the shortest time between two parts, which are 200 ms apart at most cameras."""
+_ARRIVES_S = 0.12
 _SNAPSHOTS = "size=160m"
 
 
@@ -87,9 +90,11 @@ class Plant:
 
         self.line = opened.enter_context(Line(config, self.broker.port, self.clock.environment))
         truths = {"top": top_is_bad, "dome": lambda frame: False, "side": lambda frame: True}
-        self.audit = opened.enter_context(Audit(self.line, truths))
+        periods_s = {name: 1 / fps for name, fps in _FPS.items()}
+        self.audit = opened.enter_context(Audit(self.line, truths, periods_s))
+        prefix = self.line.settings.prefix
         self.gateway = opened.enter_context(
-            Gateway("127.0.0.1", self.broker.port, self.line.settings.prefix, self.audit.at_gate)
+            Gateway("127.0.0.1", self.broker.port, prefix, self.audit.at_gate, _TOLERANCE_S, _ARRIVES_S)
         )
         self.audit.gateway = self.gateway
         self.line.await_ready()
@@ -151,7 +156,7 @@ class Plant:
         now = time.monotonic()
         return self.line.witness.status().get("ready") is True and all(
             any(
-                message.payload["verdict"] != "uninspected"
+                message.payload.get("verdict") in ("pass", "reject")
                 for message in self.line.witness.heard(f"{name}/verdict", since=now - 1.0)
             )
             for name in CAMERAS

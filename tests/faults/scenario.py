@@ -18,7 +18,7 @@ from typing import Any
 
 from monitor.ring import Stage
 from monitor.verdict import Verdict
-from tests.faults.audit import Part, Quiet, Window, breaches, quiet
+from tests.faults.audit import Part, Quiet, Window, breaches, quiet, unseen_breaches
 from tests.faults.plant import Plant
 
 SETTLED_S = 10.0
@@ -55,6 +55,8 @@ class Outcome:
     noticed_s: float | None
     recovered_s: float | None
     parts: int
+    unseen: int
+    """Parts that passed a camera while it gave no frames."""
     uninspected: dict[str, int]
     abandoned: int
     quiet: Quiet
@@ -92,9 +94,10 @@ def endure(plant: Plant, fault: Fault, before_s: float = 3.0, after_s: float = 5
     if fault.holds_back:
         plant.held_back.append(Window(at, ended + SETTLED_S))
     parts = plant.audit.await_settled(Window(start, end))
+    unseen = plant.audit.unseen(Window(start, end))
     calm = quiet(parts, [Window(at - 1.0, calm_from)])
     wrong += [*plant.audit.trouble(), *breaches(parts, plant.held_back, plant.audit.deaf())]
-    wrong += calm.breaches()
+    wrong += [*unseen_breaches(unseen), *calm.breaches()]
     return Outcome(
         fault=fault.name,
         broken=Window(at - 1.0, calm_from),
@@ -102,6 +105,7 @@ def endure(plant: Plant, fault: Fault, before_s: float = 3.0, after_s: float = 5
         noticed_s=of_the_fault(attention.noticed_s, ended - at, recovered),
         recovered_s=recovered,
         parts=len(parts),
+        unseen=len(unseen),
         uninspected=_uninspected(parts),
         abandoned=sum(part.abandoned for part in parts),
         quiet=calm,

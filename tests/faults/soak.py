@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.worker import REVIEW, roll
-from tests.faults.audit import breaches, quiet
+from tests.faults.audit import Window, breaches, quiet, unseen_breaches
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import CAMERAS, Plant, Unavailable
 from tests.faults.scenario import Fault, Outcome, endure
@@ -192,14 +192,17 @@ def main() -> int:
         time.sleep(2)
         plant.audit.last_look()
         parts = plant.audit.parts()
+        unseen = plant.audit.unseen(Window(0.0, time.monotonic() - 2.0))
+        report["unseen"] = len(unseen)
         report["wrong"] += plant.audit.trouble() + breaches(parts, plant.held_back, plant.audit.deaf())
+        report["wrong"] += unseen_breaches(unseen)
         report["wrong"] += left_behind(plant, pids)
         log = plant.line.log.read_text(errors="replace")
         if "Traceback" in log:
             report["wrong"].append("a traceback in the log")
         options.report.with_suffix(".log").write_text(log)
     options.report.write_text(json.dumps(report, indent=1))
-    for key in ("parts", "quiet", "gateway", "memory_kb"):
+    for key in ("parts", "unseen", "quiet", "gateway", "memory_kb"):
         print(f"{key}: {json.dumps(report[key])}")
     for one in report["wrong"][:50]:
         print(f"WRONG: {one}")

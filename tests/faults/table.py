@@ -58,9 +58,12 @@ def main() -> int:
             wrong += [f"{fault.name}: {one}" for one in outcome.wrong]
             for one in outcome.wrong[:10]:
                 print(f"  WRONG: {one}", file=sys.stderr, flush=True)
-        counts = plant.gateway.counts()
+        counts, unseen = plant.gateway.counts(), len(plant.audit.unseen())
     print(markdown(rows))
     print(f"\n{counts.parts} parts: the gateway let {counts.passed} pass and removed {counts.removed}.")
+    print(
+        f"{unseen} of them passed a camera while it gave no frames; {counts.unmatched} messages met no part."
+    )
     print(f"The moments of the faults are those of --seed {options.seed}.")
     for one in untried:
         print(f"NOT TRIED: {one}")

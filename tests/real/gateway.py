@@ -4,7 +4,11 @@ It applies the gate's one rule: **remove every part that has no `pass` in time**
 is a verdict that came late, a part told both ways, or a message that makes no sense. Start here for a gateway
 of your own: `part_passes` is the light barrier in front of the camera, `act` the cylinder at the gate.
 
-It must never wait for the line, and never keep a verdict of an earlier session for a part of this one.
+A verdict belongs to the part that was under the camera at its `captured_utc`; the clocks of both machines are
+synchronised. It must never find the part by counting. `frame` counts what the camera gave, the barrier counts
+what passed, and a part that passes while the camera or its worker is away has no frame: from then on each
+verdict would go to another part, bad ones would be let through, and the line, `ready` again, can't see it.
+Times do not shift, and where clocks disagree no `pass` counts and everything is removed.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import heapq
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -23,54 +29,82 @@ from paho.mqtt.enums import CallbackAPIVersion
 _SILENT_S = 3.0
 """Three missed heartbeats: who stands still then was not told to, but can't know that it may run."""
 _REMEMBERED_S = 60.0
+_AFTER_EXPIRY_S = 1.0
+_DOUBTED_S = 5.0
+"""For so long after a message from the future no `pass` counts: the clocks disagree, and one that was slow
+could look as if it were in time."""
 
 
-class PartId(NamedTuple):
-    """One part on one line: `frame` counts up by one from 1 in a session of the service."""
+@dataclass(eq=False, slots=True)
+class Part:
+    """One part on its way from a camera to the gate."""
 
     camera: str
-    session: str
-    frame: int
+    seen_utc: float
+    """When it was under the camera: seconds of this machine's UTC."""
+    gate_at: float
+    """When it will be at the gate, by the gateway's monotonic clock."""
+    removed: bool | None = None
+    """None until it is at the gate."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Told:
-    """A verdict as it arrived, by this machine's own clock."""
+    """One message about a part."""
 
-    verdict: str
-    event_id: str
+    captured_utc: float
     at: float
+    """When it arrived, by the gateway's monotonic clock; `until`, too."""
+    until: float
+    passes: bool
+    rejects: bool
+    """Whether it came on the topic of what must be removed."""
+    event_id: str
+    matched: bool
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the parts; `late` counts verdicts that came when their part had passed the gate."""
+    """What became of the parts, and of what was heard."""
 
     parts: int = 0
     passed: int = 0
     removed: int = 0
     silent: int = 0
     """Of the removed ones, those about which nothing was heard in time."""
+    crowded: int = 0
+    """Of the removed ones, those too close to another to tell whose verdict is whose: is the barrier
+    bouncing, or the tolerance too large?"""
     late: int = 0
+    """Messages that came when their part had passed the gate."""
+    unmatched: int = 0
+    """Messages that count for no part: none was under the camera then, or clocks disagree, or the message was
+    on its way for too long. If it grows with `parts`, look at the clocks."""
     malformed: int = 0
 
 
 @dataclass(order=True, slots=True)
 class _Due:
     gate_at: float
-    part: PartId = field(compare=False)
+    part: Part = field(compare=False)
 
 
-def lets_through(told: Sequence[Told], gate_at: float) -> bool:
+def lets_through(told: Iterable[Told], gate_at: float) -> bool:
     """The rule: only a part of which nothing but `pass` was said, and that before it reached the gate."""
-    in_time = [one.verdict for one in told if one.at <= gate_at]
-    return bool(in_time) and all(verdict == "pass" for verdict in in_time)
+    in_time = [one.passes for one in told if one.at <= gate_at]
+    return bool(in_time) and all(in_time)
 
 
 class Gateway:
-    """`with Gateway(host, port, "plant1/line1", act) as gateway:`; `act(part, removed)` moves the gate.
+    """`with Gateway(host, port, "plant1/line1", act, 0.05, 0.1) as gateway:`; `act(part, removed)` moves the
+    gate.
 
-    Times are seconds of `clock`, a monotonic one. It finds the broker again by itself, over any outage.
+    A verdict belongs to a part that was under the camera within `tolerance_s` of its captured time: less than
+    half of the shortest time between two parts; two that are closer are both removed. A `pass` that was on
+    its way for longer than `arrives_s`, by both clocks, or came before it was sent, is none: that is how it
+    is seen that they disagree. Both together must be less than the shortest time between two parts.
+    `lags_s` says by camera how long after its exposure an image reaches the line (RTSP: a frame period and
+    the encoding). It finds the broker again by itself, over any outage, and never waits for the line.
     """
 
     def __init__(
@@ -78,15 +112,20 @@ class Gateway:
         host: str,
         port: int,
         prefix: str,
-        act: Callable[[PartId, bool], None],
+        act: Callable[[Part, bool], None],
+        tolerance_s: float,
+        arrives_s: float,
+        lags_s: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        utc: Callable[[], float] = time.time,
     ) -> None:
-        self._prefix, self._act, self._clock = prefix, act, clock
-        self._told: dict[PartId, list[Told]] = {}
-        self._gone: dict[PartId, bool] = {}
-        """Parts that have passed the gate, by whether they were removed; forgotten after a while."""
+        self._prefix, self._act, self._clock, self._utc = prefix, act, clock, utc
+        self._tolerance_s, self._arrives_s, self._lags_s = tolerance_s, arrives_s, dict(lags_s or {})
+        self._doubted_until = float("-inf")
+        self._parts: dict[str, deque[Part]] = {}
+        """By camera; for a while also those that have passed the gate."""
+        self._told: dict[str, deque[Told]] = {}
         self._due: list[_Due] = []
-        self._numbers: dict[str, tuple[str, int]] = {}
         self._counts = Counts()
         self._ready, self._beat_at = False, float("-inf")
         self._lock, self._news, self._closing = threading.Lock(), threading.Event(), False
@@ -110,17 +149,16 @@ class Gateway:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def part_passes(self, camera: str, session: str, gate_at: float) -> int:
-        """A part is under the camera and will be at the gate at that time. Returns its number, by the
-        gateway's own count: from 1 in each session."""
+    def part_passes(self, camera: str, seen_utc: float, gate_at: float) -> Part:
+        """A part was under the camera at that UTC time of this machine, and will be at the gate at that time
+        of the monotonic clock. To be told at once, whether the line is ready or not."""
+        part = Part(camera, seen_utc, gate_at)
         with self._lock:
-            known, number = self._numbers.get(camera, (session, 0))
-            number = number + 1 if known == session else 1
-            self._numbers[camera] = (session, number)
+            self._parts.setdefault(camera, deque()).append(part)
             self._counts.parts += 1
-            heapq.heappush(self._due, _Due(gate_at, PartId(camera, session, number)))
+            heapq.heappush(self._due, _Due(gate_at, part))
         self._news.set()
-        return number
+        return part
 
     def may_run(self) -> bool:
         """Whether the conveyor may move: the line says `ready`, and has been heard of lately."""
@@ -128,14 +166,7 @@ class Gateway:
 
     def counts(self) -> Counts:
         with self._lock:
-            return Counts(
-                self._counts.parts,
-                self._counts.passed,
-                self._counts.removed,
-                self._counts.silent,
-                self._counts.late,
-                self._counts.malformed,
-            )
+            return replace(self._counts)
 
     def _work_gate(self) -> None:
         while not self._closing:
@@ -146,43 +177,53 @@ class Gateway:
                     due.append(heapq.heappop(self._due))
                 wait = min(1.0, self._due[0].gate_at - now) if self._due else 1.0
             for one in due:
-                self._decide(one.part, one.gate_at)
+                self._decide(one.part)
             self._forget()
             self._news.wait(wait)
             self._news.clear()
 
-    def _decide(self, part: PartId, gate_at: float) -> None:
+    def _decide(self, part: Part) -> None:
         with self._lock:
-            told = self._told.get(part, [])
-            through = lets_through(told, gate_at)
-            self._gone[part] = not through
-            self._counts.passed += through
-            self._counts.removed += not through
-            self._counts.silent += not any(one.at <= gate_at for one in told)
-        self._act(part, not through)
-        if not through:
-            for event_id in {one.event_id for one in told if one.verdict != "pass"}:
-                self._answer(part.camera, event_id, "actuated")
+            told = [one for one in self._told.get(part.camera, ()) if self._belongs(one, part)]
+            for one in told:
+                one.matched = True
+            crowded = self._is_crowded(part)
+            part.removed = removed = crowded or not lets_through(told, part.gate_at)
+            self._counts.passed += not removed
+            self._counts.removed += removed
+            self._counts.crowded += crowded
+            self._counts.silent += not any(one.at <= part.gate_at for one in told)
+        self._act(part, removed)
+        for event_id in {one.event_id for one in told if one.rejects}:
+            self._answer(part.camera, event_id, "actuated" if removed else "failed")
+
+    def _belongs(self, told: Told, part: Part) -> bool:
+        return abs(told.captured_utc - part.seen_utc) <= self._tolerance_s
+
+    def _is_crowded(self, part: Part) -> bool:
+        """Whether a verdict could belong to it and to another."""
+        return any(
+            other is not part and abs(other.seen_utc - part.seen_utc) <= 2 * self._tolerance_s
+            for other in self._parts[part.camera]
+        )
 
     def _forget(self) -> None:
-        """What was said of parts that never came, or have long gone."""
+        """What was said of parts that never came, and parts that have long gone."""
+        now = self._clock()
         with self._lock:
-            before = self._clock() - _REMEMBERED_S
-            for part, told in list(self._told.items()):
-                # In the order of arrival: the first young one ends it.
-                if told[0].at > before:
-                    break
-                del self._told[part]
-                self._gone.pop(part, None)
-            while len(self._gone) > 100_000:
-                del self._gone[next(iter(self._gone))]
+            for parts in self._parts.values():
+                while parts and parts[0].removed is not None and parts[0].gate_at < now - _REMEMBERED_S:
+                    parts.popleft()
+            for told in self._told.values():
+                while told and told[0].until < now - _AFTER_EXPIRY_S:
+                    self._counts.unmatched += not told.popleft().matched
 
     def _on_connect(self, client: paho.Client, *rest: object) -> None:
         topics = ("status", "heartbeat", "+/verdict", "+/reject")
         client.subscribe([(f"{self._prefix}/{topic}", 1) for topic in topics])
 
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
-        at = self._clock()
+        at, utc = self._clock(), self._utc()
         topic = message.topic.removeprefix(f"{self._prefix}/")
         try:
             payload = json.loads(message.payload)
@@ -191,25 +232,50 @@ class Gateway:
                 if topic == "heartbeat":
                     self._beat_at = at
             elif not message.retain:
-                self._hear(topic, payload, at)
-        except (ValueError, KeyError, TypeError, RecursionError):
+                self._hear(topic, payload, at, utc)
+        # Whatever anybody sends: an error that is not caught here would end the thread that hears.
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             with self._lock:
                 self._counts.malformed += 1
 
-    def _hear(self, topic: str, payload: dict[str, Any], at: float) -> None:
-        part = PartId(str(payload["camera"]), str(payload["session"]), int(payload["frame"]))
-        told = Told(str(payload["verdict"]), str(payload["event_id"]), at)
+    def _hear(self, topic: str, payload: dict[str, Any], at: float, utc: float) -> None:
+        camera, _, kind = topic.partition("/")
+        ttl_s = int(payload["ttl_ms"]) / 1000
+        took_s = utc - (_utc_of(payload["expires_utc"]) - ttl_s)
+        if took_s < -self._tolerance_s:
+            self._doubted_until = at + _DOUBTED_S
+        clocks_agree = took_s <= self._arrives_s and at >= self._doubted_until
+        told = Told(
+            captured_utc=_utc_of(payload["captured_utc"]) - self._lags_s.get(camera, 0.0),
+            at=at,
+            until=at + min(ttl_s, _REMEMBERED_S),
+            passes=kind == "verdict" and payload["verdict"] == "pass" and clocks_agree,
+            rejects=kind == "reject",
+            event_id=str(payload["event_id"]),
+            matched=not clocks_agree,
+        )
         with self._lock:
-            self._told.setdefault(part, []).append(told)
-            removed = self._gone.get(part)
-            self._counts.late += removed is not None
-        if topic.endswith("/reject"):
-            # A part that is past the gate was removed all the same, unless it had a pass before.
-            result = "accepted" if removed is None else "actuated" if removed else "failed"
-            self._answer(part.camera, told.event_id, result)
+            known = [part for part in self._parts.get(camera, ()) if self._belongs(told, part)]
+            gone = [part.removed for part in known if part.removed is not None]
+            told.matched |= bool(known)
+            self._told.setdefault(camera, deque()).append(told)
+            self._counts.unmatched += not clocks_agree
+            self._counts.late += bool(gone)
+        if told.rejects:
+            # A part that nobody saw, or that is still to come, has no other `pass`: it will be removed.
+            result = "failed" if False in gone else "actuated" if gone else "accepted"
+            self._answer(camera, told.event_id, result)
 
     def _answer(self, camera: str, event_id: str, result: str) -> None:
         """Not while there is no connection: paho would send it when it is news no more."""
         if self._client.is_connected():
             answer = {"event_id": event_id, "result": result}
             self._client.publish(f"{self._prefix}/{camera}/ack", json.dumps(answer), qos=1)
+
+
+def _utc_of(stamp: str) -> float:
+    """Seconds since 1970 of a time in RFC 3339. Raises ValueError for one without its zone."""
+    moment = datetime.fromisoformat(stamp)
+    if moment.tzinfo is None:
+        raise ValueError(f"{stamp} is no UTC")
+    return moment.timestamp()

@@ -60,14 +60,14 @@ class Witness:
         if topic == "reset" or topic.endswith(("/ack", "/recipe/set")):
             # What the tests themselves say, garbage among it.
             return
-        heard = Heard(
-            topic,
-            json.loads(message.payload),
-            message.retain,
-            time.monotonic(),
-        )
-        with self._lock:
-            self._messages.setdefault(topic, []).append(heard)
+        at = time.monotonic()
+        try:
+            payload = json.loads(message.payload)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(payload, dict):  # the line says nothing else
+            with self._lock:
+                self._messages.setdefault(topic, []).append(Heard(topic, payload, message.retain, at))
 
     def _on_subscribe(self, *rest: object) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,9 +19,24 @@ from monitor import ledger
 from monitor.capture import Intake, Times
 from monitor.ring import Closed, Ring, Stage, Tally
 from monitor.settings import CameraSettings
-from monitor.verdict import Reason, Verdict
-from tests.faults.audit import Audit, Part, Quiet, Said, Window, breaches, quiet, recount, strays
-from tests.real.gateway import PartId
+from monitor.verdict import Reason, Verdict, rfc3339
+from tests.faults.audit import (
+    Audit,
+    Part,
+    PartId,
+    Quiet,
+    Said,
+    Unseen,
+    Window,
+    breaches,
+    quiet,
+    recount,
+    strays,
+    unseen_between,
+    unseen_breaches,
+)
+from tests.real.gateway import Gateway
+from tests.real.gateway import Part as Passing
 from tests.real.line import Line, Witness
 from tests.real.mosquitto import Mosquitto
 
@@ -74,7 +90,7 @@ def test_a_clean_book_has_no_breach() -> None:
     assert breaches(book()) == []
     assert recount(book(), tally_of(book()[:19]), overruns=0) == []
     calm = quiet(book()[:19], [Window(6.5, 7.5)])
-    assert (calm, calm.breaches()) == (Quiet(18, 18, 18), [])
+    assert (calm, calm.breaches()) == (Quiet(18, 18, 18, 15, 15), [])
 
 
 @pytest.mark.parametrize(
@@ -86,12 +102,16 @@ def test_a_clean_book_has_no_breach() -> None:
         (part(told={("event 1", "reject")}), "is pass in the ring"),
         (part(sent_ns=2 * S), "sent 0 ms after its expiry"),
         (part(heard_at=2.3), "heard of 0.30 s after its expiry"),
+        (part(last_heard_at=30.0), "heard of 28.00 s after its expiry"),
+        (part(told_on={"verdict", "reject"}), "told to the gate as one to remove"),
         (part(told=set(), told_on=set(), heard_at=None, removed=True), "not heard of on verdict"),
         (part(bad=True, told_on={"reject"}), "not heard of on verdict"),
         (part(bad=True, stage=Stage.SENT, told_on={"verdict"}), "not heard of on reject"),
         (part(sent_ns=None, told=set(), told_on=set(), heard_at=None, removed=True), "not heard of"),
         (part(removed=None), "never came to a decision"),
         (part(bad=True, removed=False), "is bad and was let through"),
+        (part(verdict=Verdict.UNINSPECTED, removed=False), "was let through, and is uninspected in the ring"),
+        (part(verdict=None, abandoned=True, removed=False), "was let through, and is None in the ring"),
     ],
 )
 def test_each_breach_of_a_part_is_found(broken: Part, words: str) -> None:
@@ -116,6 +136,9 @@ def test_the_verdict_of_a_reject_that_was_offered_again_may_have_gone_to_a_deaf_
 def test_what_the_broker_held_back_is_no_breach_only_while_it_may() -> None:
     assert breaches([part(heard_at=2.3)], held_back=[Window(2.0, 3.0)]) == []
     assert breaches([part(heard_at=2.3)], held_back=[Window(3.0, 4.0)]) != []
+    twice = part(heard_at=2.3, last_heard_at=3.5)
+    assert len(breaches([twice])) == 2
+    assert len(breaches([twice], held_back=[Window(3.0, 4.0)])) == 1
 
 
 def test_a_line_of_which_nobody_heard_anything_does_not_pass_as_quiet() -> None:
@@ -128,6 +151,33 @@ def test_a_line_of_which_nobody_heard_anything_does_not_pass_as_quiet() -> None:
 def test_a_line_that_judges_wrong_does_not_pass_as_quiet() -> None:
     wrong = [part(1), part(2, bad=True), replace(part(3), bad=True)]
     assert quiet(wrong, []).breaches() == ["outside faults only 2 of 3 verdicts were right"]
+
+
+def test_a_gateway_that_removes_everything_does_not_pass_as_quiet() -> None:
+    parts = [replace(one, removed=True) for one in book()[:6]]
+    said = "outside faults only 0 of 5 good parts with a pass in time were let through"
+    assert quiet(parts, []).breaches() == [said]
+    assert breaches(parts) == [], "which no other rule finds"
+    few = [part(frame, removed=frame == 1) for frame in range(1, 101)]
+    assert quiet(few, []).breaches() == []
+    assert quiet(few[:99], []).breaches() != []
+
+
+def test_parts_pass_a_camera_that_gives_no_frames_at_its_usual_rhythm() -> None:
+    assert unseen_between(10.0, 11.7, 1.0) == []
+    assert unseen_between(10.0, 11.75, 1.0) == [11.0]
+    assert unseen_between(10.0, 12.5, 1.0) == [11.0]
+    assert unseen_between(10.0, 14.0, 1.0) == [11.0, 12.0, 13.0]
+    assert unseen_between(10.0, 10.0, 1.0) == unseen_between(10.0, 3.0, 1.0) == []
+
+
+def test_a_part_without_a_frame_must_be_removed() -> None:
+    assert unseen_breaches([Unseen("top", 1.0, removed=True)]) == []
+    let_through, lost = Unseen("top", 1.0, removed=False), Unseen("top", 2.0)
+    assert unseen_breaches([let_through, lost]) == [
+        "top: a part that passed it unseen at 1.00 s was let through",
+        "top: a part that passed it unseen at 2.00 s never came to a decision of the gateway",
+    ]
 
 
 def test_a_rings_counts_that_differ_from_the_parts_are_found() -> None:
@@ -145,6 +195,9 @@ def test_a_message_about_a_part_that_never_was_is_found_once_it_can_be_no_early_
     early = {PartId("top", SESSION, 99): [Said("event 99", "pass", "verdict", 50.0)]}
     assert strays(early, now=50.5) == []
     assert strays(early, now=51.5) == ["top 99 of 01234567 was told of, and is in no ring"]
+
+
+PERIOD_S = 0.2
 
 
 class OneCamera:
@@ -171,8 +224,22 @@ class OneCamera:
         return number
 
     def say(self, frame: int) -> None:
-        said = {"camera": "top", "session": str(self.session), "frame": frame, "verdict": "pass"}
-        self.witness.say("top/verdict", str(said | {"event_id": "e"}).replace("'", '"'))
+        captured_ns, expires_ns = time.time_ns(), time.time_ns() + S
+        if (seen := self.ring.frame(frame)) is not None:
+            captured_ns = seen.captured_utc_ns
+            expires_ns = captured_ns + seen.expires_ns - seen.captured_ns
+        said = {
+            "schema": 1,
+            "camera": "top",
+            "session": str(self.session),
+            "frame": frame,
+            "verdict": "pass",
+            "event_id": f"event {frame}",
+            "captured_utc": rfc3339(captured_ns),
+            "expires_utc": rfc3339(expires_ns),
+            "ttl_ms": (expires_ns - time.time_ns()) // 1_000_000,
+        }
+        self.witness.say("top/verdict", json.dumps(said))
 
 
 @pytest.fixture
@@ -185,7 +252,7 @@ def audited(tmp_path: Path, broker: Mosquitto) -> Iterator[tuple[OneCamera, Audi
 def _audited(folder: Path, broker: Mosquitto) -> Iterator[tuple[OneCamera, Audit]]:
     camera = OneCamera(folder, broker.port)
     try:
-        with Audit(cast(Line, camera), {"top": lambda frame: False}) as audit:
+        with Audit(cast(Line, camera), {"top": lambda frame: False}, {"top": PERIOD_S}) as audit:
             yield camera, audit
     finally:
         camera.witness.close()
@@ -214,6 +281,44 @@ def test_the_books_follow_the_ring_and_the_witness(audited: tuple[OneCamera, Aud
     assert any("capture refused 1 exposures" in one for one in audit.trouble())
     camera.ring.write_tally(replace(camera.ring.tally(), passed=7))
     assert any("7 passed by the ring, 1 parts" in one for one in audit.trouble())
+
+
+def test_what_anybody_else_says_is_in_no_book(audited: tuple[OneCamera, Audit]) -> None:
+    camera, audit = audited
+    number = camera.part(Stage.SENT)
+    for garbage in (b"", b"null", b"[" * 5000, b"\xff", b"{}", b'{"frame": Infinity, "verdict": "pass"}'):
+        for topic in ("top/verdict", "top/reject", "status", "heartbeat"):
+            camera.witness.say(topic, garbage)
+    camera.say(number)
+    wait_for(lambda: bool(audit.parts() and audit.parts()[0].told))
+    time.sleep(1.1)
+    assert audit.trouble() == []
+    assert audit.parts()[0].told == {(f"event {number}", "pass")}
+
+
+@pytest.mark.parametrize("gate", ["right", "open"])
+def test_parts_that_pass_while_the_camera_is_away_are_in_the_books(
+    audited: tuple[OneCamera, Audit], broker: Mosquitto, gate: str
+) -> None:
+    camera, audit = audited
+
+    def act(part: Passing, removed: bool) -> None:
+        audit.at_gate(part, removed and gate == "right")
+
+    with Gateway("127.0.0.1", broker.port, "plant/line", act, 0.07, 0.12) as gateway:
+        audit.gateway = gateway
+        wait_for(gateway._client.is_connected)
+        time.sleep(0.2)
+        for pause_s in (PERIOD_S, PERIOD_S, 9 * PERIOD_S, PERIOD_S, PERIOD_S):
+            camera.say(camera.part(Stage.SENT))
+            time.sleep(pause_s)
+        wait_for(lambda: len(audit.parts()) == 5 and all(part.removed is not None for part in audit.parts()))
+    first, last = audit.parts()[2].captured_at, audit.parts()[3].captured_at
+    unseen = audit.unseen(Window(first, last))
+    assert 7 <= len(unseen) <= 8
+    assert [part.removed for part in audit.parts()] == [False] * 5
+    assert bool(unseen_breaches(unseen)) == (gate == "open")
+    assert breaches(audit.parts()) == []
 
 
 def test_the_witness_says_when_it_was_deaf(audited: tuple[OneCamera, Audit], broker: Mosquitto) -> None:
