@@ -266,8 +266,8 @@ def _beside(gate: Presence, files: Sequence[Path], recipe: Recipe, progress: Pro
                 yield file, image.shape, image_files.squashed(image, recipe.size)
             progress.update("presence", done, len(files))
 
-    fix = "take them out of one folder, give other pictures to --empty, or have no gate with --no-empty"
-    return empty_pictures.beside_parts(gate, pictures(), fix)
+    otherwise = "give other pictures to --empty, or have no gate with --no-empty"
+    return empty_pictures.beside_parts(gate, pictures(), otherwise)
 
 
 def _fresh(recipe: Recipe, files: Sequence[Path], say: Callable[[str], None]) -> Sequence[Path]:

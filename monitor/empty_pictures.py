@@ -1,6 +1,7 @@
 """From a folder of pictures of the empty place to a recipe's presence gate, compared with good parts' images.
 
-Must never give a gate that takes a good part at hand for the empty place.
+Must never give a gate that takes for the empty place a good part at hand, in whatever light, or a picture
+without any light or with far too much.
 """
 
 from __future__ import annotations
@@ -78,18 +79,23 @@ def without_parts(gate: Presence) -> Presence:
             f"the empty pictures differ so much that {presence.room(gate):.0f} grey levels would pass for "
             "empty: look for parts in them, or give good images with --images to compare with"
         )
+    _require_light(gate, "have no presence gate")
     return gate
 
 
-def beside_parts(gate: Presence, parts: Iterable[tuple[Path, tuple[int, ...], Image]], fix: str) -> Presence:
+def beside_parts(
+    gate: Presence, parts: Iterable[tuple[Path, tuple[int, ...], Image]], otherwise: str
+) -> Presence:
     """The gate, compared with images of good parts: each one's file, shape, and itself squashed.
 
     Raises PresenceError when one is not as the gate's pictures are, so that the two can't be compared, and,
-    ending with `fix`, when one looks empty, or nearly so.
+    ending with `otherwise`, when one looks empty, or nearly so, or would in another light, and when anything
+    would without light.
     """
     at_work = Gate(gate)
     departures: list[float] = []
     alike: list[Path] = []
+    in_light: list[tuple[Path, float]] = []
     for file, shape, picture in parts:
         if not at_work.fits(shape):
             raise PresenceError(
@@ -99,9 +105,35 @@ def beside_parts(gate: Presence, parts: Iterable[tuple[Path, tuple[int, ...], Im
         departures.append(at_work.departure(picture))
         if not departures[-1] > presence.PARTS_APART:
             alike.append(file)
+        elif (light := at_work.nearest_light(picture, presence.LIGHT_APART)) is not None:
+            in_light.append((file, light))
     if alike:
         raise PresenceError(
             f"{len(alike)} of {len(departures)} images of good parts look empty, or nearly so: "
-            f"{alike[0]}{', ...' if len(alike) > 1 else ''}: {fix}"
+            f"{alike[0]}{', ...' if len(alike) > 1 else ''}: take them out of one folder, or {otherwise}"
+        )
+    _require_light(gate, otherwise)
+    if in_light:
+        file, light = in_light[0]
+        raise PresenceError(
+            f"{len(in_light)} of {len(departures)} images of good parts would look empty in another light: "
+            f"{file} at {light:.0%} of it{', ...' if len(in_light) > 1 else ''}: show more of the place "
+            f"around the part, or a place that differs more from it, keep the light steady, or {otherwise}"
         )
     return presence.beside_parts(gate, departures)
+
+
+def _require_light(gate: Presence, otherwise: str) -> None:
+    """Raises PresenceError when a picture all black or all white, which shows nothing, is not far from empty:
+    the lamp that fails, and the one that dazzles, would pass every part."""
+    at_work = Gate(gate)
+    for grey, why, fix in (
+        (0, "black, as when the lamp fails", "light it more"),
+        (255, "white, as when far too much light falls on it", "expose it less"),
+    ):
+        picture = np.full((32, 32, 3) if gate.colour else (32, 32), grey, np.uint8)
+        if not at_work.departure(picture) > presence.PARTS_APART:
+            raise PresenceError(
+                f"the empty place is so near to a picture all {why}, that this would pass for it (up to "
+                f"{presence.room(gate):.0f} grey levels do): {fix}, keep the light steady, or {otherwise}"
+            )

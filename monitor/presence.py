@@ -5,9 +5,13 @@ deviations of its mean over pictures of the empty place. The limit is the larges
 from all the others, with a margin: a new empty frame that is like them departs further than all n of them
 with a probability of at most 1 / (n + 1), and further than the margin allows hardly ever.
 
-Must never call empty what it can't compare: an image of another size or colour kind, a changed lamp, a value
-that is no number. What is not empty is scored as if there were no gate, so every error but one costs time
-alone; that one, a part that looks empty, is looked for in all good images at hand (`beside_parts`).
+Must never call empty what it can't compare: an image of another size or colour kind, a value that is no
+number, no light at all or too much of it. What is not empty is scored as if there were no gate, so every
+error but one costs time alone; that one, a part that looks empty, is looked for in all good images at hand
+(`beside_parts`), as they are and as they would be in any weaker or stronger light.
+
+What remains is what those images can't tell: a light that changes in one place or one colour alone, or comes
+from elsewhere, and a part that in all cells is nearer to the empty place than every good one.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ FEWEST = 5
 """Empty pictures, to know how much they differ among themselves."""
 PARTS_APART = 2.0
 """In limits, how far the nearest good part must be from the empty place."""
+LIGHT_APART = 1.25
+"""In limits, how far the nearest good part must stay from the empty place, however the light changes."""
 ODD = 20.0
 """In deviations: an empty picture further than this from all the others shows something that they don't."""
 MOST_ROOM = 64.0
@@ -37,6 +43,10 @@ _LEAST_DEVIATION = 1.0
 _LEAST_LIMIT = 4.0
 """With the least deviation, a lamp may change by 3 % at a middle grey."""
 _MARGIN = 1.5
+_NOISE = 4.0
+"""In deviations, how much of a cell's value may be noise: of some thousand cells hardly one has more."""
+_CLIPPED = 250
+"""From this grey level on a cell may have been brighter than its picture shows."""
 _USUAL_WEIGHT = 4
 """How many pictures the deviation of all cells together is worth beside each cell's own."""
 
@@ -112,7 +122,8 @@ class Gate:
         self._side = math.isqrt(len(presence.means) // (3 if presence.colour else 1))
         shape = (self._side, self._side, *channels)
         self._means = np.array(presence.means, np.float32).reshape(shape)
-        self._room = np.array(presence.deviations, np.float32).reshape(shape) * np.float32(presence.limit)
+        self._deviations = np.array(presence.deviations, np.float32).reshape(shape)
+        self._room = self._deviations * np.float32(presence.limit)
 
     @property
     def kind(self) -> str:
@@ -133,6 +144,30 @@ class Gate:
         if found.shape != self._means.shape:
             return math.inf
         return float(np.max(np.abs(found - self._means) / self._room))
+
+    def nearest_light(self, picture: Image, apart: float) -> float | None:
+        """By what factor the light would have to change for the picture to depart by no more than `apart`
+        limits: the one nearest to 1, 0 for darkness, or None when it would in no light.
+
+        `picture` is one that `departure` can compare. Cells are taken to follow the light up to white, and
+        their noise not to.
+        """
+        found, means, deviations, rooms = (
+            np.asarray(values, np.float64).ravel()
+            for values in (cells(picture, self._side), self._means, self._deviations, self._room * apart)
+        )
+        lowest, highest = means - rooms, np.where(means + rooms < 255, means + rooms, math.inf)
+        seen = np.maximum(found, 0.5)
+        # What is clipped may have been any amount brighter, and then is after it was dimmed.
+        weakest = float(np.max(lowest / seen, where=found < _CLIPPED, initial=0.0))
+        strongest = float(np.min(highest / seen, initial=1.0))
+        if weakest <= strongest:
+            return strongest
+        # A stronger light would make more of the noise, too, if that were part of the picture.
+        noise = _NOISE * deviations
+        weakest = float(np.max((lowest + noise) / (seen + noise), initial=1.0))
+        strongest = float(np.min((highest - noise) / np.maximum(seen - noise, 1e-9)))
+        return weakest if weakest <= strongest else None
 
     def is_empty(self, image: Image, picture: Image) -> bool:
         """Whether there is no part in the image; `picture` is the same one, squashed."""

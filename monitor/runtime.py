@@ -160,6 +160,9 @@ class Scorer:
             self._on_device.warm_up(self._alone)
         blank = np.full((*self.recipe.frame, 3), 127, np.uint8)
         self.score([blank])
+        if self._on_device is not None:
+            # Mono frames are squashed another way, which is tried out when the first one comes.
+            self.score([blank[:, :, 0]])
         if self._coarse is not None:
             # `score` may have needed but one of the two.
             for network in (self._coarse, self._network):
@@ -245,6 +248,7 @@ class Network:
         half: bool,
         alone: Alone | None = None,
     ) -> None:
+        exactly(device)
         self._device = device
         self._type = torch.float16 if half else torch.float32
         self._trunks: list[Callable[[Tensor], list[Tensor]]] = [
@@ -256,11 +260,20 @@ class Network:
         """(N, 3, H, W) float32, normalised, to anomaly maps (N, H, W) float32 on the device."""
         images = images.to(self._device, non_blocking=True)
         entering = images.to(dtype=self._type, memory_format=torch.channels_last)
-        # TensorFloat-32 has 10 bits where float32 has 23: too coarse for the promised agreement.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            teacher, student = (trunk(entering) for trunk in self._trunks)
+        teacher, student = (trunk(entering) for trunk in self._trunks)
         rows, columns = images.shape[-2:]
         return upsampled(anomaly_map(teacher, student), (rows, columns))
+
+
+def exactly(device: torch.device) -> None:
+    """From here on float32 is float32 on a CUDA device; a CPU knows nothing else.
+
+    TensorFloat-32 has 10 bits where float32 has 23: too coarse for the promised agreement. The switches are
+    the whole process's: thrown back after a run, they would be in the midst of another thread's.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def folded(trunk: nn.Module, alone: Alone | None = None) -> fx.GraphModule:

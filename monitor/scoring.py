@@ -132,7 +132,7 @@ def plan(
             ready.append(work)
     ready.sort(key=lambda work: (_due_ns(work, now_ns, estimate_ns), served.get(work.camera.name, 0)))
     if ready:
-        fits, rest = _fitting(ready, now_ns, batch, estimate_ns, served)
+        fits, rest = _fitting(ready, now_ns, recipes, batch, estimate_ns, served)
         recipe = recipes[fits[0].camera.name]
         ready = [work for work in fits + rest if recipes[work.camera.name] == recipe][:batch]
         if abreast_ns and len(fits) >= _BACKLOG:
@@ -150,26 +150,42 @@ def _due_ns(work: Work, now_ns: int, estimate_ns: int) -> int:
 
 
 def _fitting(
-    ready: Sequence[Work], now_ns: int, batch: int, estimate_ns: int, served: Mapping[str, int]
+    ready: Sequence[Work],
+    now_ns: int,
+    recipes: Mapping[str, str],
+    batch: int,
+    estimate_ns: int,
+    served: Mapping[str, int],
 ) -> tuple[list[Work], list[Work]]:
-    """The frames that can all be scored in time one after the other, and the rest.
+    """The frames that can all be scored in time, turn after turn, and the rest.
 
     `ready` is in the order in which they are due. Moore's algorithm (1968), with the camera served most in
-    the place of the longest job: as many frames fit as can, since each takes as long. A part that a live
-    view goes before has a turn in reserve.
+    the place of the longest job: of one recipe as many frames fit as can, since each takes as long. A turn is
+    of one recipe, so who does not fit may need a whole turn of another's to stand back, or does itself. A
+    part that a live view goes before has a turn in reserve.
     """
     fits: list[Work] = []
     rest: list[Work] = []
+    of = Counter[str]()
+    """How many of those that fit are each recipe's."""
     for work in ready:
-        fits.append(work)
-        turns = -(-len(fits) // batch)
-        if work.camera.mode is Mode.EVERY_PART and fits[0].camera.mode is Mode.LATEST:
-            turns += 1
-        if now_ns + turns * estimate_ns >= _due_ns(work, now_ns, estimate_ns):
-            counts = Counter(one.camera.name for one in fits)
+        trial, back = [*fits, work], list[Work]()
+        of[recipes[work.camera.name]] += 1
+        while now_ns + _turns(trial, work, of, batch) * estimate_ns >= _due_ns(work, now_ns, estimate_ns):
+            counts = Counter(one.camera.name for one in trial)
             most = max(counts, key=lambda name: (served.get(name, 0), counts[name]))
-            place = max(place for place, one in enumerate(fits) if one.camera.name == most)
-            rest.append(fits.pop(place))
+            place = max(place for place, one in enumerate(trial) if one.camera.name == most)
+            back.append(trial.pop(place))
+            of[recipes[most]] -= 1
+            if back[-1] is work:
+                break
+        if back and back[-1] is work:
+            # Those that stood back for it have done so in vain.
+            of.update(recipes[one.camera.name] for one in back[:-1])
+            rest.append(work)
+        else:
+            fits = trial
+            rest += back
     return fits, rest
 
 
@@ -189,6 +205,14 @@ def _abreast(
         return []
     pair = fits[len(urgent) : len(urgent) + 2]
     return list(pair) if len(pair) == 2 else []
+
+
+def _turns(trial: Sequence[Work], last: Work, of: Mapping[str, int], batch: int) -> int:
+    """After how many turns the last of these is scored, of which `of` counts each recipe's."""
+    turns = sum(-(-count // batch) for count in of.values())
+    if last.camera.mode is Mode.EVERY_PART and trial[0].camera.mode is Mode.LATEST:
+        turns += 1
+    return turns
 
 
 class Scoring:

@@ -220,9 +220,7 @@ def train_recipe(
         pictures = (
             (file, examples.shapes[place], examples[place]) for place, file in enumerate(examples.files)
         )
-        gate = empty_pictures.beside_parts(
-            gate, pictures, "take them out of one folder, or train without --empty"
-        )
+        gate = empty_pictures.beside_parts(gate, pictures, "train without --empty")
         say(explain_gate(gate))
     parts = split(len(examples), seed, as_paper=as_paper)
     say(

@@ -52,6 +52,16 @@ class Stale(PlainLane):
         return lambda: (maps, tops)
 
 
+class Counting(PlainLane):
+    """Knows how many frames were uploaded."""
+
+    uploads = 0
+
+    def upload(self, image: Image) -> Tensor:
+        self.uploads += 1
+        return super().upload(image)
+
+
 class Lossy(PlainLane):
     """Uploads of large frames lose their lower half."""
 
@@ -215,3 +225,14 @@ def test_the_bench_measures_a_device_as_a_line_uses_it() -> None:
     assert row.precision == "f32"
     assert row.ms_to_score > 0
     assert row.frames_a_second > 0
+
+
+def test_a_recipe_s_first_frame_finds_its_way_tried_out_in_colour_and_in_mono(tmp_path: Path) -> None:
+    recipe, lane = random_recipe(tmp_path / "r"), Counting(CPU)
+    scorer = recipe.scorer(device="cpu", runtime="torch")
+    scorer._on_device = scoring_of(recipe, lane)
+    scorer.warm_up()
+    for frame in (part(1, side=64), part(1, side=64)[:, :, 0]):
+        before = lane.uploads
+        scorer.score([frame])
+        assert lane.uploads == before + 1, "no other frame to try with"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +18,7 @@ from monitor import runtime
 from monitor.images import prepare
 from monitor.pyramid import anomaly_map, upsampled
 from monitor.recipe import REFERENCE, Recipe, RecipeError, Tiles
-from monitor.runtime import Scorer, folded
+from monitor.runtime import Network, Scorer, exactly, folded, trunks
 from monitor.teacher import LEVELS, build_trunk, fill
 from monitor.weights import Weights
 from tests.real.parts import part, random_recipe
@@ -54,6 +56,37 @@ def test_every_architecture_agrees_with_the_plain_network(
     results = recipe.scorer(device="cpu", runtime=way).score(images)
     found = np.stack([result.anomaly_map for result in results])
     assert apart(found, plain_map(recipe, images)) <= AGREEMENT
+
+
+@pytest.fixture
+def switches() -> Iterator[tuple[Any, Any]]:
+    """What allows TensorFloat-32, both on."""
+    both: tuple[Any, Any] = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [switch.allow_tf32 for switch in both]
+    for switch in both:
+        switch.allow_tf32 = True
+    yield both
+    for switch, was in zip(both, before, strict=True):
+        switch.allow_tf32 = was
+
+
+def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs(
+    tmp_path: Path, switches: tuple[Any, Any]
+) -> None:
+    """Another thread's network would compute otherwise from then on."""
+    while_running: list[bool] = []
+    teacher, student = trunks(random_recipe(tmp_path / "r"))
+    network = Network(teacher, student, torch.device("cpu"), half=False)
+    trunk: Any = network._trunks[0]
+    layer = next(one for one in trunk.modules() if isinstance(one, torch.nn.Conv2d))
+    layer.register_forward_pre_hook(lambda *_: while_running.append(switches[0].allow_tf32))
+    network(torch.zeros(1, 3, 64, 64))
+    assert while_running == [True], "a CPU has no use for them"
+    exactly(torch.device("cuda", 0))
+    assert not any(switch.allow_tf32 for switch in switches)
+    network(torch.zeros(1, 3, 64, 64))
+    assert while_running == [True, False]
+    assert not any(switch.allow_tf32 for switch in switches)
 
 
 def test_batch_normalisation_is_gone_from_the_running_trunk() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,16 +105,23 @@ def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
 
 
 def shares(
-    cameras: list[tuple[CameraSettings, int, int]], cost: int, until: int, abreast: int = 0
+    cameras: list[tuple[CameraSettings, int, int]],
+    cost: int,
+    until: int,
+    abreast: int = 0,
+    *,
+    batch: int = 1,
+    recipe_each: bool = False,
 ) -> dict[str, float]:
     """What share of each camera's frames a scorer judges in time, of those whose arrival it does not miss.
-    A camera comes with its period and how long its frames may take; two side by side take `abreast`."""
+    A camera comes with its period and how long its frames may take, and has a recipe of its own where
+    `recipe_each`; a turn of up to `batch` takes `cost`, two side by side take `abreast`."""
     arrivals = sorted(
         (turn * period, of.name, turn, patience, of)
         for of, period, patience in cameras
         for turn in range(1, until // period)
     )
-    in_force = {of.name: "a" * 64 for of, _, _ in cameras}
+    in_force = {of.name: of.name if recipe_each else "a" * 64 for of, _, _ in cameras}
     total, judged = Counter(name for _, name, *_ in arrivals), Counter[str]()
     waiting: list[Work] = []
     lately: deque[str] = deque(maxlen=100)
@@ -121,10 +130,10 @@ def shares(
         while coming and coming[0][0] <= now:
             at, _, number, patience, of = coming.popleft()
             waiting.append(work(of, number, at + patience))
-        todo = plan(waiting, now, in_force, 1, cost, Counter(lately), abreast)
+        todo = plan(waiting, now, in_force, batch, cost, Counter(lately), abreast)
         done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.refused))}
         waiting = [one for one in waiting if id(one) not in done]
-        now += cost if len(todo.batch) == 1 else abreast if todo.batch else 0
+        now += abreast if abreast and len(todo.batch) > 1 else cost if todo.batch else 0
         for one in todo.batch:
             lately.append(one.camera.name)
             judged[one.camera.name] += now <= one.frame.decide_by_ns
@@ -153,6 +162,48 @@ def test_however_fast_others_are_a_slow_camera_is_judged(
     assert share["slow"] >= 0.85
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    fast=st.lists(st.tuples(MODES, st.integers(3, 40), st.integers(35, 1500)), min_size=1, max_size=3),
+    mode=MODES,
+    patience=st.integers(100, 2000),
+    phase=st.integers(0, 29),
+    batch=st.sampled_from([2, 16]),
+)
+def test_however_fast_others_are_a_slow_camera_of_another_recipe_is_judged_in_batches_too(
+    fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, batch: int
+) -> None:
+    cost, period = 30, 300 + phase
+    cameras = [(camera(f"fast{i}", mode=kind), every, may) for i, (kind, every, may) in enumerate(fast)]
+    slow = (camera("slow", mode=mode), period, patience)
+    assert shares([*cameras, slow], cost, 6_000, batch=batch, recipe_each=True)["slow"] >= 0.85
+
+
+def test_an_urgent_camera_and_a_patient_one_share_what_is_too_little_for_both() -> None:
+    """Of two recipes, so that no turn is of both."""
+    both = [(camera("urgent"), 60, 80), (camera("patient"), 60, 160)]
+    for batch in (1, 16):
+        share = shares(both, 60, 12_000, batch=batch, recipe_each=True)
+        assert min(share.values()) > 0.4, batch
+
+
+def test_a_turn_is_of_one_recipe_and_who_was_served_most_leaves_it_to_the_other() -> None:
+    waiting = [work(TOP, 1, 100), work(TOP, 2, 110), work(SIDE, 1, 150)]
+    newer, served = {**ALL, "side": "b" * 64}, {"top": 9}
+    assert names(plan(waiting, 0, ALL, 16, 80, served).batch) == [("top", 1), ("top", 2), ("side", 1)]
+    assert names(plan(waiting, 0, newer, 16, 80, served).batch) == [("side", 1)]
+    assert names(plan(waiting, 0, newer, 16, 80, {"side": 9}).batch) == [("top", 1), ("top", 2)]
+    assert names(plan(waiting, 0, newer, 16, 70, served).batch) == [("top", 1), ("top", 2)], "there is time"
+
+
+def test_who_stands_back_in_vain_does_not() -> None:
+    """Without `top` a turn of its recipe is left, `third`'s; so it is `side` that does not fit."""
+    waiting = [work(TOP, 1, 100), work(camera("third"), 1, 101), work(SIDE, 1, 150)]
+    recipes = {"top": "a" * 64, "third": "a" * 64, "side": "b" * 64}
+    served = {"top": 9, "side": 5}
+    assert names(plan(waiting, 0, recipes, 2, 80, served).batch) == [("top", 1), ("third", 1)]
+
+
 def test_who_is_alike_is_served_alike_though_not_all_can_be() -> None:
     alike = [(camera(name, mode=mode), 20, 200) for name, mode in (("a", "latest"), ("b", "latest"))]
     share = shares(alike, 30, 10_000)
@@ -162,14 +213,47 @@ def test_who_is_alike_is_served_alike_though_not_all_can_be() -> None:
     assert max(share.values()) - min(share.values()) < 0.05
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    dues=st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(1, 200)), min_size=1, max_size=14),
+    batch=st.integers(1, 4),
+)
+def test_what_all_fits_is_all_judged_in_time_whatever_the_recipes(
+    dues: list[tuple[str, int]], batch: int
+) -> None:
+    """By the plain reckoning that the earliest-due frame's recipe has the next turn."""
+    cost, recipes = 20, {name: name for name in "abc"}
+    waiting = [work(camera(name), number, due) for number, (name, due) in enumerate(dues, start=1)]
+
+    def late(asked: Callable[[list[Work], int], list[Work]]) -> int:
+        left, now, missed = list(waiting), 0, 0
+        while left:
+            turn = asked(left, now)
+            now += cost if turn else 0
+            missed += sum(one.frame.decide_by_ns <= now for one in turn) if turn else len(left)
+            left = [one for one in left if one not in turn] if turn else []
+        return missed
+
+    def plain(left: list[Work], _: int) -> list[Work]:
+        left = sorted(left, key=lambda one: one.frame.decide_by_ns)
+        return [one for one in left if one.camera.name == left[0].camera.name][:batch]
+
+    def planned(left: list[Work], now: int) -> list[Work]:
+        return list(plan(left, now, recipes, batch, cost).batch)
+
+    if late(plain) == 0:
+        assert late(planned) == 0
+
+
 def test_while_all_can_be_judged_in_time_all_are() -> None:
     cameras = [
         (camera("parts"), 100, 120),
         (camera("live", mode="latest"), 130, 1000),
         (camera("more"), 90, 300),
     ]
-    for abreast in (0, 54):
-        share = shares(cameras, 30, 10_000, abreast)
+    ways: list[dict[str, Any]] = [{}, {"abreast": 54}, {"batch": 16}, {"batch": 16, "recipe_each": True}]
+    for way in ways:
+        share = shares(cameras, 30, 10_000, **way)
         assert share["parts"] == share["more"] == 1.0
         assert share["live"] > 0.95
 
