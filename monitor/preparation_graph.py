@@ -26,25 +26,33 @@ _HALVING = """
   even_{turn} = Equal(rest_{turn}, zero)
   both_{turn} = And(fits_{turn}, even_{turn})
   counted_{turn} = Cast<to=7>(both_{turn})
-  again_{turn} = ReduceMin(counted_{turn})
-  done_{turn} = Sub(unit, again_{turn})
-  if_again_{turn} = Mul(shape_{turn}, again_{turn})
-  if_done_{turn} = Mul(shape_{turn}, done_{turn})
-  goes_on_{turn} = Add(if_again_{turn}, done_{turn})
-  stays_{turn} = Add(if_done_{turn}, again_{turn})
-  larger_{turn} = Slice(levels_{turn}, corner, goes_on_{turn}, plane)
-  mean_{turn} = AveragePool<kernel_shape = [2, 2], strides = [2, 2], pads = [0, 0, 1, 1]>(larger_{turn})
+  on_{turn} = ReduceMin(counted_{turn})
+  off_{turn} = Sub(unit, on_{turn})
+  shape_if_on_{turn} = Mul(shape_{turn}, on_{turn})
+  shape_on_{turn} = Add(shape_if_on_{turn}, off_{turn})
+  larger_{turn} = Slice(levels_{turn}, corner, shape_on_{turn}, plane)
+  counts_{turn} = Cast<to=1>(larger_{turn})
+  mean_{turn} = AveragePool<kernel_shape = [2, 2], strides = [2, 2], pads = [0, 0, 1, 1]>(counts_{turn})
   above_{turn} = Add(mean_{turn}, half)
-  levels_{next} = Floor(above_{turn})
-  kept_{turn} = Slice(levels_{turn}, corner, stays_{turn}, plane)
-  flat_{turn} = Reshape(kept_{turn}, flat)
-  divisor_{turn} = Add(again_{turn}, unit)
+  smaller_{turn} = Floor(above_{turn})
+  levels_{next} = Cast<to=2>(smaller_{turn})
+  divisor_{turn} = Add(unit, on_{turn})
   shape_{next} = Div(shape_{turn}, divisor_{turn})
+  ends_{turn} = Sub(came_{turn}, on_{turn})
+  came_{next} = Identity(on_{turn})
 """
-"""Halves the frame, if it is to be halved (again). No Loop: OpenVINO's gives back an earlier frame's result
-where the turns differ and the result's shape does not. So every turn is there for every frame, and where the
-frame goes no further a single pixel does, whose turns cost nothing. `flat` is the frame where it stays, else
-a pixel of each channel."""
+"""Halves the frame, if it is to be halved (again): `on` is 1. No Loop: OpenVINO's (2026.4) gives back an
+earlier frame's result where the turns differ and the result's shape does not. So every turn is there for
+every frame. Once the frame has come to its end, only its first pixel goes on, by the same way (the padding is
+for it alone, and counts for nothing)."""
+
+_KEPT = """
+  shape_kept_{turn} = Mul(shape_{turn}, ends_{turn})
+  kept_{turn} = Slice(levels_{turn}, corner, shape_kept_{turn}, plane)
+  flat_{turn} = Reshape(kept_{turn}, last)
+"""
+"""The frame in one row where `ends` is 1, else nothing: strung together, these are the frame as it was where
+it ended."""
 
 _SHRINKING = """
   {axis}_pixels = Gather(halved, {axis}_index)
@@ -113,10 +121,8 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
   two = Constant<value_int = 2>()
   unit = Constant<value_ints = [1]>()
   last = Constant<value_ints = [-1]>()
-  flat = Constant<value_ints = [-1]>()
   corner = Constant<value_ints = [0, 0]>()
   plane = Constant<value_ints = [2, 3]>()
-  channels = Constant<value_ints = [3]>()
   one_frame = Constant<value_ints = [1, 3]>()
   whole = Constant<value_float = 2048.0>()
   sixteenth = Constant<value_float = 0.0625>()
@@ -128,22 +134,17 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
   rows_index = Constant<value_int = 0>()
   columns_index = Constant<value_int = 1>()
 
-  planes = Transpose<perm = [0, 3, 1, 2]>(image)
-  levels_0 = Cast<to = 1>(planes)
+  levels_0 = Transpose<perm = [0, 3, 1, 2]>(image)
   shape_0 = Shape<start = 2>(levels_0)
+  came_0 = Identity(unit)
   {halvings}
-  flat_{turns} = Reshape(levels_{turns}, flat)
-  all = Concat<axis = 0>({flats})
-  turns_each = Concat<axis = 0>({agains})
-  turns = ReduceSum(turns_each)
-  begins = Mul(turns, channels)
-  pixels = ReduceProd(shape_{turns})
-  length = Mul(pixels, channels)
-  ends = Add(begins, length)
-  small_flat = Slice(all, begins, ends)
-  small_shape = Concat<axis = 0>(one_frame, shape_{turns})
-  small = Reshape(small_flat, small_shape)
+  ends_{turns} = Identity(came_{turns})
+  {kept}
+  small_row = Concat<axis = 0>({flats})
   halved = Identity(shape_{turns})
+  small_shape = Concat<axis = 0>(one_frame, halved)
+  small_levels = Reshape(small_row, small_shape)
+  small = Cast<to=1>(small_levels)
 
   {shrinking_rows}
   {shrinking_columns}
@@ -214,9 +215,9 @@ def preparation(rows: int, columns: int) -> onnx.ModelProto:
         halved_rows=HALVED_FROM * rows,
         halved_columns=HALVED_FROM * columns,
         halvings="".join(_HALVING.format(turn=turn, next=turn + 1) for turn in range(turns)),
+        kept="".join(_KEPT.format(turn=turn) for turn in range(turns + 1)),
         turns=turns,
         flats=", ".join(f"flat_{turn}" for turn in range(turns + 1)),
-        agains=", ".join(f"again_{turn}" for turn in range(turns)),
         shrinking_rows=_SHRINKING.format(axis="rows", target=rows, divisors=_divisors(rows)),
         shrinking_columns=_SHRINKING.format(axis="columns", target=columns, divisors=_divisors(columns)),
         growing_rows=_GROWING.format(axis="rows"),
