@@ -16,50 +16,87 @@ OPSET = 18
 IMAGE = "image"
 PREPARED = "prepared"
 
-_HALVINGS = 16
-"""More than any frame has: each is at most 65,536 times the network's input."""
+MOST_PIXELS = 2**29
+"""Frames up to so many are halved as often as here. Of larger ones the last halvings may be left out: their
+pixels are averaged all the same, but rounded less often."""
 
-_HALVED = """
+_HALVING = """
   fits_{turn} = GreaterOrEqual(shape_{turn}, halved_targets)
   rest_{turn} = Mod(shape_{turn}, two)
   even_{turn} = Equal(rest_{turn}, zero)
   both_{turn} = And(fits_{turn}, even_{turn})
   counted_{turn} = Cast<to=7>(both_{turn})
-  least_{turn} = ReduceMin<keepdims=0>(counted_{turn})
-  {found} = Cast<to=9>(least_{turn})
+  on_{turn} = ReduceMin(counted_{turn})
+  off_{turn} = Sub(unit, on_{turn})
+  shape_if_on_{turn} = Mul(shape_{turn}, on_{turn})
+  shape_on_{turn} = Add(shape_if_on_{turn}, off_{turn})
+  larger_{turn} = Slice(levels_{turn}, corner, shape_on_{turn}, plane)
+  counts_{turn} = Cast<to=1>(larger_{turn})
+  mean_{turn} = AveragePool<kernel_shape = [2, 2], strides = [2, 2], pads = [0, 0, 1, 1]>(counts_{turn})
+  above_{turn} = Add(mean_{turn}, half)
+  smaller_{turn} = Floor(above_{turn})
+  levels_{next} = Cast<to=2>(smaller_{turn})
+  divisor_{turn} = Add(unit, on_{turn})
+  shape_{next} = Div(shape_{turn}, divisor_{turn})
+  ends_{turn} = Sub(came_{turn}, on_{turn})
+  came_{next} = Identity(on_{turn})
 """
-"""Whether a frame of this shape is to be halved (again)."""
+"""Halves the frame, if it is to be halved (again): `on` is 1. No Loop: OpenVINO's (2026.4) gives back an
+earlier frame's result where the turns differ and the result's shape does not. So every turn is there for
+every frame. Once the frame has come to its end, only its first pixel goes on, by the same way (the padding is
+for it alone, and counts for nothing)."""
+
+_KEPT = """
+  shape_kept_{turn} = Mul(shape_{turn}, ends_{turn})
+  kept_{turn} = Slice(levels_{turn}, corner, shape_kept_{turn}, plane)
+  flat_{turn} = Reshape(kept_{turn}, last)
+"""
+"""The frame in one row where `ends` is 1, else nothing: strung together, these are the frame as it was where
+it ended."""
 
 _SHRINKING = """
-  {axis}_length = Gather(halved, {axis}_index)
-  {axis}_pixels = Cast<to=1>({axis}_length)
-  {axis}_cells = Min({axis}_pixels, {axis}_target)
-  {axis}_scale = Div({axis}_pixels, {axis}_cells)
-  {axis}_row = Range(nought, {axis}_cells, one)
+  {axis}_pixels = Gather(halved, {axis}_index)
+  {axis}_most = Constant<value_int = {target}>()
+  {axis}_cells = Min({axis}_pixels, {axis}_most)
+  {axis}_divisors = Constant<value_ints = {divisors}>()
+  {axis}_left_over = Mod({axis}_pixels, {axis}_divisors)
+  {axis}_divides = Equal({axis}_left_over, zero)
+  {axis}_divided = Where({axis}_divides, {axis}_divisors, unit)
+  {axis}_greatest = ReduceMax<keepdims=0>({axis}_divided)
+  {axis}_shrinks = Greater({axis}_pixels, {axis}_most)
+  {axis}_common = Where({axis}_shrinks, {axis}_greatest, {axis}_pixels)
+  {axis}_of_cell = Div({axis}_pixels, {axis}_common)
+  {axis}_of_pixel = Div({axis}_cells, {axis}_common)
+  {axis}_row = Range(zero, {axis}_cells, one)
   {axis}_cell = Unsqueeze({axis}_row, last)
-  {axis}_pixel = Range(nought, {axis}_pixels, one)
-  {axis}_next_pixel = Add({axis}_pixel, one)
-  {axis}_next_cell = Add({axis}_cell, one)
-  {axis}_begins = Mul({axis}_cell, {axis}_scale)
-  {axis}_ends = Mul({axis}_next_cell, {axis}_scale)
-  {axis}_from = Max({axis}_begins, {axis}_pixel)
-  {axis}_to = Min({axis}_ends, {axis}_next_pixel)
+  {axis}_pixel = Range(zero, {axis}_pixels, one)
+  {axis}_cell_begins = Mul({axis}_cell, {axis}_of_cell)
+  {axis}_cell_ends = Add({axis}_cell_begins, {axis}_of_cell)
+  {axis}_pixel_begins = Mul({axis}_pixel, {axis}_of_pixel)
+  {axis}_pixel_ends = Add({axis}_pixel_begins, {axis}_of_pixel)
+  {axis}_from = Max({axis}_cell_begins, {axis}_pixel_begins)
+  {axis}_to = Min({axis}_cell_ends, {axis}_pixel_ends)
   {axis}_shared = Sub({axis}_to, {axis}_from)
-  {axis}_overlap = Max({axis}_shared, nought)
-  {axis}_weights = Div({axis}_overlap, {axis}_scale)
+  {axis}_overlap = Max({axis}_shared, zero)
+  {axis}_weights = Cast<to=1>({axis}_overlap)
+  {axis}_in_all = Cast<to=1>({axis}_of_cell)
+  {axis}_blocks = Equal({axis}_of_pixel, one)
 """
-"""`weights`, (cells, pixels): a pixel counts by how much of it lies in the cell. Where the axis does not
-shrink, each pixel is a cell."""
+"""`weights`, (cells, pixels): a pixel counts by how much of it lies in the cell, in the largest unit that
+makes all of them whole, of which a cell has `in_all`. So the sums are exact and a mean between two levels is
+just that, in whatever order a runtime adds. Where the axis does not shrink, each pixel is a cell."""
 
 _GROWING = """
-  {axis}_grown_scale = Div({axis}_cells, {axis}_target)
-  {axis}_grown = Range(nought, {axis}_target, one)
+  {axis}_cells_here = Cast<to=1>({axis}_cells)
+  {axis}_target = Cast<to=1>({axis}_most)
+  {axis}_grown_scale = Div({axis}_cells_here, {axis}_target)
+  {axis}_grown = Range(nought, {axis}_target, unity)
   {axis}_middle = Add({axis}_grown, half)
   {axis}_place = Mul({axis}_middle, {axis}_grown_scale)
   {axis}_centred = Sub({axis}_place, half)
   {axis}_before = Floor({axis}_centred)
-  {axis}_after = Add({axis}_before, one)
-  {axis}_edge = Sub({axis}_cells, one)
+  {axis}_after = Add({axis}_before, unity)
+  {axis}_edge = Sub({axis}_cells_here, unity)
   {axis}_before_inside = Clip({axis}_before, nought, {axis}_edge)
   {axis}_after_inside = Clip({axis}_after, nought, {axis}_edge)
   {axis}_first = Cast<to=7>({axis}_before_inside)
@@ -78,10 +115,15 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
 {{
   nought = Constant<value_float = 0.0>()
   half = Constant<value_float = 0.5>()
-  one = Constant<value_float = 1.0>()
+  unity = Constant<value_float = 1.0>()
   zero = Constant<value_int = 0>()
+  one = Constant<value_int = 1>()
   two = Constant<value_int = 2>()
+  unit = Constant<value_ints = [1]>()
   last = Constant<value_ints = [-1]>()
+  corner = Constant<value_ints = [0, 0]>()
+  plane = Constant<value_ints = [2, 3]>()
+  one_frame = Constant<value_ints = [1, 3]>()
   whole = Constant<value_float = 2048.0>()
   sixteenth = Constant<value_float = 0.0625>()
   fraction = Constant<value_float = 0.0000152587890625>()
@@ -89,33 +131,32 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
   two_levels = Constant<value_float = 2.0>()
   two_targets = Constant<value_ints = [{two_rows}, {two_columns}]>()
   halved_targets = Constant<value_ints = [{halved_rows}, {halved_columns}]>()
-  most = Constant<value_int = {most}>()
   rows_index = Constant<value_int = 0>()
   columns_index = Constant<value_int = 1>()
-  rows_target = Constant<value_float = {rows}.0>()
-  columns_target = Constant<value_float = {columns}.0>()
 
-  planes = Transpose<perm = [0, 3, 1, 2]>(image)
-  levels = Cast<to = 1>(planes)
-  shape_before = Shape<start = 2>(levels)
-  {before}
-  small = Loop(most, begin, levels) <body = halving
-    (int64 turn, bool going, float[1, 3, rows_in, columns_in] larger)
-    => (bool again, float[1, 3, rows_out, columns_out] smaller)
-  {{
-    mean = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(larger)
-    above = Add(mean, half)
-    smaller = Floor(above)
-    shape_after = Shape<start = 2>(smaller)
-    {after}
-  }}>
-  halved = Shape<start = 2>(small)
+  levels_0 = Transpose<perm = [0, 3, 1, 2]>(image)
+  shape_0 = Shape<start = 2>(levels_0)
+  came_0 = Identity(unit)
+  {halvings}
+  ends_{turns} = Identity(came_{turns})
+  {kept}
+  small_row = Concat<axis = 0>({flats})
+  halved = Identity(shape_{turns})
+  small_shape = Concat<axis = 0>(one_frame, halved)
+  small_levels = Reshape(small_row, small_shape)
+  small = Cast<to=1>(small_levels)
 
   {shrinking_rows}
   {shrinking_columns}
   columns_across = Transpose<perm = [1, 0]>(columns_weights)
   fewer_rows = MatMul(rows_weights, small)
-  means_of_cells = MatMul(fewer_rows, columns_across)
+  sums = MatMul(fewer_rows, columns_across)
+  in_all = Mul(rows_in_all, columns_in_all)
+  exact_means = Div(sums, in_all)
+  inverse = Div(unity, in_all)
+  block_means = Mul(sums, inverse)
+  are_blocks = And(rows_blocks, columns_blocks)
+  means_of_cells = Where(are_blocks, block_means, exact_means)
   to_even = Round(means_of_cells)
   raised = Add(means_of_cells, half)
   upwards = Floor(raised)
@@ -164,6 +205,7 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
 def preparation(rows: int, columns: int) -> onnx.ModelProto:
     """A model from `image`, uint8 (1, H, W, 3) BGR of any H and W, to `prepared`, float32 (1, 3, rows,
     columns), RGB, ImageNet-normalised."""
+    turns = _halvings(rows, columns)
     text = _GRAPH.format(
         opset=OPSET,
         rows=rows,
@@ -172,14 +214,27 @@ def preparation(rows: int, columns: int) -> onnx.ModelProto:
         two_columns=2 * columns,
         halved_rows=HALVED_FROM * rows,
         halved_columns=HALVED_FROM * columns,
-        most=_HALVINGS,
-        before=_HALVED.format(turn="before", found="begin"),
-        after=_HALVED.format(turn="after", found="again"),
-        shrinking_rows=_SHRINKING.format(axis="rows"),
-        shrinking_columns=_SHRINKING.format(axis="columns"),
+        halvings="".join(_HALVING.format(turn=turn, next=turn + 1) for turn in range(turns)),
+        kept="".join(_KEPT.format(turn=turn) for turn in range(turns + 1)),
+        turns=turns,
+        flats=", ".join(f"flat_{turn}" for turn in range(turns + 1)),
+        shrinking_rows=_SHRINKING.format(axis="rows", target=rows, divisors=_divisors(rows)),
+        shrinking_columns=_SHRINKING.format(axis="columns", target=columns, divisors=_divisors(columns)),
         growing_rows=_GROWING.format(axis="rows"),
         growing_columns=_GROWING.format(axis="columns"),
         means=", ".join(f"{255 * mean:.9g}" for mean in MEAN),
         deviations=", ".join(f"{255 * deviation:.9g}" for deviation in DEVIATION),
     )
     return onnx.parser.parse_model(text)
+
+
+def _halvings(rows: int, columns: int) -> int:
+    """How often a frame of MOST_PIXELS can be halved for a network's input of that size, once at least."""
+    turns = 1
+    while 4 ** (turns + 1) * rows * columns <= MOST_PIXELS:
+        turns += 1
+    return turns
+
+
+def _divisors(length: int) -> list[int]:
+    return [divisor for divisor in range(1, length + 1) if length % divisor == 0]

@@ -88,6 +88,22 @@ def test_it_judges_as_here(made: Recipe, run: Callable[[str, str], Run], form: s
     assert verdicts == {True, False}, "otherwise agreement proves little"
 
 
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_no_frame_s_score_depends_on_the_sizes_before_it(
+    made: Recipe, run: Callable[[str, str], Run], form: str
+) -> None:
+    elsewhere = run(form, "f32")
+    here = made.scorer(device="cpu", runtime="torch" if form == "onnx" else form, precision="f32")
+    before = 0.0
+    for seed, halvings in enumerate([1, 2, 3, 1, 0, 2, 1, 3]):
+        # All of them are of one size once they are halved: the model must not take them for the same.
+        image = frame(seed, 75 << halvings, 120 << halvings)
+        expected = here.score([image])[0].score
+        assert abs(expected / before - 1 if before else 1) > 0.05, "otherwise a score may be the last one's"
+        assert elsewhere(image)[1][0] == pytest.approx(expected, rel=1e-2), halvings
+        before = expected
+
+
 @pytest.mark.parametrize("architecture", ["resnet18", "efficientnet_b0", "mobilenet_v3_large"])
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_every_kind_of_trunk_can_be_exported(tmp_path: Path, architecture: str, form: str) -> None:

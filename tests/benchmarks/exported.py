@@ -1,0 +1,115 @@
+"""How far an exported model is from this program: resized pixels, anomaly maps, scores.
+
+    .venv/bin/python -m tests.benchmarks.exported --recipe DIR --images DIR
+
+The recipe's networks are exported at several sizes, for ONNX Runtime and for OpenVINO in float32; each model
+gets every frame size in turn, of noise and of `--photographs` of the images, enlarged. Writes in a temporary
+folder alone. Exits 1 when a model is further off than is promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import onnxruntime
+import openvino as ov
+import openvino.properties.hint as hints
+from numpy.typing import NDArray
+
+from monitor import images as image_files
+from monitor.export import ONNX, SUFFIXES, export
+from monitor.images import SCALE, Image, Size, prepare
+from monitor.preparation_graph import IMAGE, preparation
+from monitor.recipe import Recipe
+from monitor.tiling import shown
+from tests.benchmarks.markdown import markdown
+
+_SIZES: list[Size] = [(224, 224), (256, 256), (320, 512)]
+_FRAMES: list[Size] = [(480, 640), (960, 1280), (1024, 1280), (1080, 1920), (2048, 2448)]
+_PIXELS, _LEVELS, _MAPS, _SCORES = 4e-3, 1.01, 1e-2, 3e-3
+
+Apart = NDArray[np.float64]
+Run = Callable[[Image], list[NDArray[np.float32]]]
+
+
+def on_onnxruntime(model: bytes | Path) -> Run:
+    session = onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), providers=["CPUExecutionProvider"]
+    )
+    return lambda image: [np.asarray(found) for found in session.run(None, {IMAGE: image[None]})]
+
+
+def on_openvino(model: bytes | Path) -> Run:
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(model), "CPU", {hints.inference_precision: ov.Type.f32})
+    return lambda image: [np.array(found) for found in compiled({IMAGE: image[None]}).values()]
+
+
+def frames(shape: Size, photographs: list[Path]) -> Iterator[Image]:
+    yield np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    for file in photographs:
+        image = image_files.read(file)
+        larger = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_CUBIC)
+        yield np.asarray(larger if image.ndim == 3 else cv2.cvtColor(larger, cv2.COLOR_GRAY2BGR), np.uint8)
+
+
+def sized(recipe: Recipe, size: Size, folder: Path) -> Recipe:
+    """The recipe as one of that size, committed in `folder`. Its threshold means nothing there."""
+    document = msgspec.structs.replace(recipe.document, name=folder.name, size=size, quantised=None)
+    return replace(recipe, folder=folder, document=document, quantised=None).commit()
+
+
+def apart(made: Recipe, form: str, folder: Path, photographs: list[Path]) -> Iterator[tuple[Size, Apart]]:
+    """For each size of frame the share of pixels that differ, by how many levels at most, and how far maps
+    and scores are off, relative to the map's maximum: the worst of all images."""
+    file = folder / f"model{SUFFIXES[form]}"
+    export(made.folder, form=form, precision="f32", out=file, force=False, say=lambda line: None)
+    on, runtime = (on_onnxruntime, "torch") if form == ONNX else (on_openvino, "openvino")
+    resized, judged = on(preparation(*made.size).SerializeToString()), on(file)
+    here = made.scorer(device="cpu", runtime=runtime, precision="f32")
+    for shape in _FRAMES:
+        worst = np.zeros(4)
+        for image in frames(shape, photographs):
+            levels = np.abs(resized(image)[0][0] - prepare(image, made.size)) / SCALE[:, None, None]
+            maps, scores = judged(image)
+            expected = here.score([image])[0]
+            of_map = np.abs(maps[0] - expected.anomaly_map).max() / expected.score
+            of_score = abs(scores[0] / expected.score - 1)
+            worst = np.maximum(worst, [(levels > 0.5).mean(), levels.max(), of_map, of_score])
+        yield shape, worst
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--recipe", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--photographs", type=int, default=4, metavar="N", help="evenly among the images (4)")
+    options = parser.parse_args()
+    found = image_files.find(options.images)
+    photographs = found[:: max(1, len(found) // options.photographs)][: options.photographs]
+    recipe = Recipe.load(options.recipe)
+    rows = [["network", "frame", "format", "pixels that differ", "levels", "maps apart", "scores apart"]]
+    failed = False
+    for size, form in product(_SIZES, SUFFIXES):
+        with tempfile.TemporaryDirectory() as temporary:
+            made = sized(recipe, size, Path(temporary) / "sized")
+            for shape, worst in apart(made, form, Path(temporary), photographs):
+                failed |= bool((worst > (_PIXELS, _LEVELS, _MAPS, _SCORES)).any())
+                pixels, levels, maps, scores = worst
+                rows.append([shown(size), shown(shape), form, f"{pixels:.2%}", f"{levels:.0f}"])
+                rows[-1] += [f"{maps:.1e}", f"{scores:.1e}"]
+    print(markdown(rows))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
