@@ -324,7 +324,7 @@ def train_recipe(
     ).commit()
     checkpoint.remove()
     _save_curve(recipe.folder / CURVE, fitted, f"{name}: {len(examples)} images, {fitted.optimiser}", say)
-    if warning := learning.closing_word(fitted.select_maps, fitted.best_epoch):
+    if warning := learning.closing_word(fitted.select_maps, fitted.best_epoch, len(parts.select)):
         say(warning)
     for key, calibration in recipe.document.calibration.items():
         say(f"{key}: {explain(calibration)}")
