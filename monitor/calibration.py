@@ -39,6 +39,8 @@ _BLIND = _NOTHING_IN_COMMON / 2
 _USUAL_WEIGHT = 4
 _TINY = float(np.finfo(np.float32).tiny)
 _BATCH = 8
+_BATCH_BYTES = 64 << 20
+"""Images that wait to be scored together: one of 6000x4500 is more than that alone."""
 _LEAST_RATE = 1e-9
 NO_RATE = "overkill is a rate between 0 and 1, at least 1e-9, not {}"
 
@@ -177,7 +179,8 @@ def scores_of(
     unusable: list[str] = []
     for done, file in enumerate(files, start=1):
         waiting += [image for _, _, image in image_files.readable([file], unusable.append)]
-        if len(waiting) == _BATCH or done == len(files):
+        full = len(waiting) == _BATCH or sum(image.nbytes for image in waiting) >= _BATCH_BYTES
+        if full or done == len(files):
             scores += [result.score for result in scorer.score(waiting)]
             waiting = []
         progress.update(task, done, len(files))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import tracemalloc
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +22,14 @@ from monitor.calibration import (
     explained,
     needed,
     rank,
+    scores_of,
     with_overkills,
 )
-from monitor.images import prepare
+from monitor.images import Image, prepare
+from monitor.progress import SILENT
 from monitor.pyramid import anomaly_map
 from monitor.recipe import Recipe, weights_file
+from monitor.runtime import Scorer, ScoreResult
 from monitor.teacher import LEVELS, build_trunk, fill, map_ceiling
 from tests.real.parts import good_parts, part, random_recipe, save
 
@@ -227,3 +232,34 @@ def test_bad_files_are_skipped_and_no_files_are_refused(tmp_path: Path) -> None:
             calibrate_recipe(recipe=recipe, images=folder, overkill=0.01, say=print)
     with pytest.raises(CalibrationError, match="between 0 and 1"):
         calibrate_recipe(recipe=recipe, images=good, overkill=1.5, say=print)
+
+
+def test_large_images_do_not_wait_for_each_other_in_memory(tmp_path: Path) -> None:
+    """Eight of 6000x4500 are 648 MB."""
+    large = np.full((4500, 6000, 3), 90, np.uint8)
+    first = save(tmp_path / "0.png", large)
+    for number in range(1, 4):
+        (tmp_path / f"{number}.png").hardlink_to(first)
+    scorer = random_recipe(tmp_path / "r").scorer(device="cpu", runtime="torch")
+    files = sorted(tmp_path.glob("*.png"))
+    scores_of(scorer, files[:1], print, SILENT, "warm up")
+    tracemalloc.start()
+    scores = scores_of(scorer, files, print, SILENT, "calibrate")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(scores) == 4
+    assert large.nbytes < peak < 2.5 * large.nbytes
+
+
+def test_small_images_are_scored_together(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    class Counted(Scorer):
+        def score(self, images: Sequence[Image]) -> list[ScoreResult]:
+            told.append(len(images))
+            return super().score(images)
+
+    scorer = Counted(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
+    files = sorted(good_parts(tmp_path / "good", 10).iterdir())
+    assert len(scores_of(scorer, files, print, SILENT, "calibrate")) == 10
+    assert told == [8, 2]
