@@ -28,12 +28,19 @@ from monitor import images as image_files
 from monitor.progress import SILENT, Progress
 from monitor.recipe import REFERENCE, Calibration, Presence, Recipe
 from monitor.runtime import F32, INT8, OPENVINO, Scorer, choose_device, ways
+from monitor.teacher import map_ceiling
 
 _USUAL_SPREAD = 0.4
 """Standard deviation of the logarithm of good parts' scores, and how many scores this guess is worth."""
+_NOTHING_IN_COMMON = 8.0
+"""The anomaly map where teacher and student give vectors at right angles at all three levels."""
+_BLIND = _NOTHING_IN_COMMON / 2
+"""Students that had learnt for one epoch had mean maps of 2.2 to 6.7."""
 _USUAL_WEIGHT = 4
 _TINY = float(np.finfo(np.float32).tiny)
 _BATCH = 8
+_BATCH_BYTES = 64 << 20
+"""Images that wait to be scored together: one of 6000x4500 is more than that alone."""
 _LEAST_RATE = 1e-9
 NO_RATE = "overkill is a rate between 0 and 1, at least 1e-9, not {}"
 
@@ -63,8 +70,10 @@ def needed(overkill: float) -> int:
     return math.ceil(round(1 / overkill, 9)) - 1
 
 
-def calibrated(scores: Sequence[float], overkill: float) -> Calibration:
-    """The threshold from good images' scores (n floats, any order). Raises CalibrationError, ValueError.
+def calibrated(scores: Sequence[float], overkill: float, ceiling: float = math.inf) -> Calibration:
+    """The threshold from good images' scores (n floats, any order), of which none can exceed `ceiling`.
+
+    Raises CalibrationError, ValueError.
 
     With too few scores for the rate there is no guarantee; the threshold is then the largest score times a
     margin. The largest of n is exceeded with probability 1 / (n + 1); the level that is exceeded with
@@ -73,6 +82,9 @@ def calibrated(scores: Sequence[float], overkill: float) -> Calibration:
     spread: they are weighed against a usual one. Over log-normal, log-logistic and exponential scores the
     overkill for r = 1 % came to 0.5 to 3.5 % with 16 images, where the largest score alone has 6 %; a fatter
     tail would come nearer but let defects of twice the contrast escape.
+
+    Under a ceiling the same is done with the logarithm of score / (ceiling - score) instead: far below it
+    that is the score's own, and near it the threshold stays below as well.
     """
     if not scores:
         raise CalibrationError("no good images to calibrate with")
@@ -81,7 +93,7 @@ def calibrated(scores: Sequence[float], overkill: float) -> Calibration:
         raise CalibrationError("a calibration score is not finite: train the recipe again")
     count, place = len(ordered), rank(len(ordered), overkill)
     guaranteed = place <= count
-    threshold = float(ordered[place - 1]) if guaranteed else float(ordered[-1]) * _margin(ordered, overkill)
+    threshold = float(ordered[place - 1]) if guaranteed else _estimate(ordered, overkill, ceiling)
     return Calibration(
         threshold=max(threshold, _TINY),
         overkill=overkill,
@@ -90,8 +102,9 @@ def calibrated(scores: Sequence[float], overkill: float) -> Calibration:
     )
 
 
-def with_overkills(before: Calibration, overkills: Sequence[float]) -> Calibration:
-    """The calibration with scores of good parts added that the line rejected (m floats, any order).
+def with_overkills(before: Calibration, overkills: Sequence[float], ceiling: float = math.inf) -> Calibration:
+    """The calibration with scores of good parts added that the line rejected (m floats, any order; `ceiling`
+    as in `calibrated`).
 
     These were picked because their scores are high, so they are not exchangeable with future good parts, and
     no number of them carries the guarantee. They can only raise the threshold, though: what `before`
@@ -99,7 +112,7 @@ def with_overkills(before: Calibration, overkills: Sequence[float]) -> Calibrati
     `scores`, which stay a fair sample; another call adds to those added before. Raises CalibrationError.
     """
     added = sorted({*before.added, *(float(score) for score in overkills)})
-    together = calibrated([*before.scores, *added], before.overkill)
+    together = calibrated([*before.scores, *added], before.overkill, ceiling)
     return Calibration(
         threshold=max(together.threshold, before.threshold),
         overkill=before.overkill,
@@ -109,12 +122,21 @@ def with_overkills(before: Calibration, overkills: Sequence[float]) -> Calibrati
     )
 
 
-def _margin(scores: NDArray[np.float64], overkill: float) -> float:
-    logs = np.log(np.maximum(scores, _TINY))
+def _estimate(scores: NDArray[np.float64], overkill: float, ceiling: float) -> float:
+    """From ascending scores that are too few for the guarantee; never below the largest."""
+    positive = np.maximum(scores, _TINY)
+    # Rounding may lift a score to the ceiling.
+    logs = np.log(positive) - np.log(np.maximum(1 - positive / ceiling, _TINY))
+    margin = _margin(logs, overkill)
+    odds = float(positive[-1]) * margin / max(1 - float(positive[-1]) / ceiling, _TINY)
+    return max(odds / (1 + odds / ceiling), float(scores[-1]))
+
+
+def _margin(logs: NDArray[np.float64], overkill: float) -> float:
     squares = float(((logs - logs.mean()) ** 2).sum())
-    freedom = len(scores) - 1
+    freedom = len(logs) - 1
     spread = math.sqrt((_USUAL_WEIGHT * _USUAL_SPREAD**2 + squares) / (_USUAL_WEIGHT + freedom))
-    further = NormalDist().inv_cdf(1 - overkill) - NormalDist().inv_cdf(1 - 1 / (len(scores) + 1))
+    further = NormalDist().inv_cdf(1 - overkill) - NormalDist().inv_cdf(1 - 1 / (len(logs) + 1))
     return math.exp(spread * max(0.0, further))
 
 
@@ -135,6 +157,19 @@ def explain(calibration: Calibration) -> str:
     return f"{threshold}: an estimate; {more} more good images are needed to guarantee {percent:g} % overkill"
 
 
+def explained(calibrations: Mapping[str, Calibration]) -> Iterator[str]:
+    """For a person: one for each way of running, and a warning when hardly anything can be rejected."""
+    for key, calibration in calibrations.items():
+        yield f"{key}: {explain(calibration)}"
+    highest = max(calibration.threshold for calibration in calibrations.values())
+    if highest >= _BLIND:
+        yield (
+            f"warning: the threshold {highest:.4g} is so high that hardly any defect can be rejected (a map "
+            f"is at {_NOTHING_IN_COMMON:g} where teacher and student have nothing in common): train with "
+            "more epochs, more good images or another --seed"
+        )
+
+
 def scores_of(
     scorer: Scorer, files: Sequence[Path], say: Callable[[str], None], progress: Progress, task: str
 ) -> list[float]:
@@ -144,7 +179,8 @@ def scores_of(
     unusable: list[str] = []
     for done, file in enumerate(files, start=1):
         waiting += [image for _, _, image in image_files.readable([file], unusable.append)]
-        if len(waiting) == _BATCH or done == len(files):
+        full = len(waiting) == _BATCH or sum(image.nbytes for image in waiting) >= _BATCH_BYTES
+        if full or done == len(files):
             scores += [result.score for result in scorer.score(waiting)]
             waiting = []
         progress.update(task, done, len(files))
@@ -176,7 +212,7 @@ def calibrate(
         scorer = so_far.scorer(device=where, runtime=runtime, precision=precision)
         scores = scores_of(scorer, files, hear, progress, f"calibrate {scorer.calibration_key}")
         hear = _unheard  # what is skipped has been said once
-        calibration = calibrated(scores, overkill)
+        calibration = calibrated(scores, overkill, map_ceiling(recipe.document.teacher.architecture))
         guaranteed = calibration.guaranteed and not chose
         found[scorer.calibration_key] = msgspec.structs.replace(calibration, guaranteed=guaranteed)
     return recipe.with_calibration({**recipe.document.calibration, **with_one_threshold(found)})
@@ -241,8 +277,8 @@ def calibrate_recipe(
         except CalibrationError as error:
             raise CalibrationError(f"{images}: {error}") from None
         committed = found.commit()
-        for key, calibration in committed.document.calibration.items():
-            say(f"{key}: {explain(calibration)}")
+        for line in explained(committed.document.calibration):
+            say(line)
     if gate is not None:
         say(presence.explain(gate))
     elif loaded.document.presence is not None:

@@ -25,7 +25,7 @@ from monitor import images as image_files
 from monitor.curves import Mask, auroc, per_region_overlap, regions_of
 from monitor.dataset import DatasetError, Entry, Part
 from monitor.images import Image, ImageError, Size
-from monitor.legible import legible
+from monitor.legible import in_one_line, legible
 from monitor.map_file import MapFile, MapFileError, map_file
 from monitor.progress import SILENT, Progress
 from monitor.recipe import FILE, Recipe, RecipeError
@@ -277,7 +277,7 @@ def _take(
         image = image_files.decode(entry.content())
     except ImageError as error:
         what = "skipped" if place.part is Part.IMAGE else "no mask"
-        say(f"{what}: {entry.shown}: {error}")
+        say(f"{what}: {in_one_line(entry.shown)}: {error}")
         return
     if place.part is Part.MASK:
         if place.name.suffix.lower() == ".png":

@@ -109,16 +109,20 @@ def fit(
     room = min(_FEATURE_BYTES, installed() // 8)
     network = teacher if deviations is None else Evened(teacher, deviations)
     trial = None if as_paper else Trial(pictures, train, select, seed)
-    shown = [*train, *select, *(trial.indices if trial else ())]
-    sight = Sight(network, trial or pictures, shown, device, room)
+    judged = [*select, *(trial.indices if trial else ())]
+    sight = Sight(network, trial or pictures, [*train, *judged], device, room)
     at_once = pictures_at_once(pictures[train[0]])
+    note = ""
     while course.epoch <= epochs:
         chunks = list(_chunks(course.next_order(train), batch))
+        told = _WithinEpoch(progress, course.epoch, epochs, len(train) + len(judged), note)
+        told.seen(min(course.steps * batch, len(train)))
         for chunk in chunks[course.steps :]:
-            course.step((sight.of(part) for part in _chunks(chunk, at_once)), len(chunk))
+            course.step(_parts(sight, chunk, at_once, told.seen), len(chunk))
             if checkpoint is not None and checkpoint.due(epoch_ended=False):
                 checkpoint.save(course.place(), course.arrays())
-        course.end_epoch(len(train), *_judged(course.network, sight, select, trial, min(batch, at_once)))
+        judgement = _judged(course.network, sight, select, trial, min(batch, at_once), told.seen)
+        course.end_epoch(len(train), *judgement)
         note = f"loss {course.losses[-1]:.4f} map {min(course.select_maps):.3g}"
         progress.update("train", len(course.losses), epochs, note)
         watch(course.losses, course.select_maps)
@@ -132,6 +136,23 @@ def fit(
         tuple(course.told_apart),
         f"{course.description}, batch {batch}",
     )
+
+
+class _WithinEpoch:
+    """Tells of an epoch while it lasts, by the pictures that were looked at in it: of ten thousand that takes
+    minutes. Learning from one takes longer than judging by one, but most are learnt from."""
+
+    def __init__(self, progress: Progress, epoch: int, epochs: int, pictures: int, note: str) -> None:
+        self._progress, self._epoch, self._epochs, self._note = progress, epoch, epochs, note
+        self._pictures = pictures
+        self._seen = 0
+
+    def seen(self, count: int) -> None:
+        """So many more; not told of the last, since the epoch's own figures follow."""
+        self._seen += count
+        if self._seen < self._pictures:
+            done = self._epoch - 1 + self._seen / self._pictures
+            self._progress.update("train", done, self._epochs, self._note)
 
 
 class _Course:
@@ -256,6 +277,16 @@ class _Course:
         self._rng.bit_generator.state = json.loads(place.order)
 
 
+def _parts(
+    sight: Sight, chunk: Sequence[int], at_once: int, seen: Callable[[int], None]
+) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
+    """For `_Course.step`. `seen` hears of each part that was learnt from: a step of large pictures may take
+    minutes."""
+    for part in _chunks(chunk, at_once):
+        yield sight.of(part)
+        seen(len(part))
+
+
 def _array(tensor: Tensor) -> NDArray[Any]:
     return tensor.detach().cpu().numpy()
 
@@ -272,9 +303,15 @@ def _optimiser(student: nn.Module, *, as_paper: bool) -> tuple[torch.optim.Optim
 
 
 def _judged(
-    network: nn.Module, sight: Sight, select: Sequence[int], trial: Trial | None, batch: int
+    network: nn.Module,
+    sight: Sight,
+    select: Sequence[int],
+    trial: Trial | None,
+    batch: int,
+    seen: Callable[[int], None],
 ) -> tuple[float, float | None]:
-    """The mean map of the select pictures, and how well drawn defects are told from them."""
+    """The mean map of the select pictures, and how well drawn defects are told from them. `seen` hears how
+    many pictures were looked at."""
     network.eval()
     total, good, drawn = 0.0, list[float](), list[float]()
     with torch.inference_mode():
@@ -282,8 +319,10 @@ def _judged(
             maps = _maps(network, sight, chunk)
             total += float(maps.mean(dim=(1, 2)).sum())
             good += trial.peaks(maps, chunk) if trial else ()
+            seen(len(chunk))
         for chunk in _chunks(trial.indices if trial else (), batch):
             drawn += trial.peaks(_maps(network, sight, chunk), chunk) if trial else ()
+            seen(len(chunk))
     mean = total / len(select)
     return mean, trial.told_apart(good, drawn) if trial and math.isfinite(mean) else None
 

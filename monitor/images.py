@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor import jpeg
+from monitor.legible import in_one_line
 from monitor.overheard import overheard
 
 Image = NDArray[np.uint8]
@@ -48,8 +49,9 @@ _LIBJPEG = (
     "Corrupt JPEG data|Premature end of JPEG file|Inconsistent progression sequence|Invalid SOS parameters"
     "|Unknown Adobe color transform|Warning: unknown JFIF revision|Application transferred too many scanlines"
 )
-_DECODERS = re.compile(rf"{_LIBJPEG}|\[ *[A-Z]+:\d+@|OpenCV TIFF|>|\n")
-"""How the lines begin that libjpeg and OpenCV write to stderr, and those that go on with OpenCV's."""
+_LIBPNG = "libpng error: "
+_DECODERS = re.compile(rf"{_LIBJPEG}|{_LIBPNG}|libpng warning: |\[ *[A-Z]+:\d+@|OpenCV TIFF|>|\n")
+"""How the lines begin that libjpeg, libpng and OpenCV write to stderr, and those that go on with OpenCV's."""
 _DAMAGE = re.compile(
     # A TIFF's directory holds tags that nobody needs here. libjpeg speaks through libtiff as well. Before
     # OpenCV 4.11 errors and warnings looked alike.
@@ -131,26 +133,26 @@ def decode(content: bytes) -> Image:
         raise ImageError("the file is cut short")
     if content.startswith(jpeg.START) and (why := jpeg.damage(content)):
         raise ImageError(why)
-    if content.startswith((jpeg.START, *_TIFF)):
-        with _damage_told() as damage:
-            image = _decoded(content)
-        if damage:
-            raise ImageError(f"the file is damaged ({damage[0]})")
-    else:
+    # Of every kind: a line that its decoder writes would stand between those of whoever reads files.
+    with _overheard() as said:
         image = _decoded(content)
+    if content.startswith((jpeg.START, *_TIFF)) and (damage := _damage(said)):
+        raise ImageError(f"the file is damaged ({damage})")
     if image is None:
-        raise ImageError("not a readable image")
+        why = next((f" ({line})" for line in said if line.startswith(_LIBPNG)), "")
+        raise ImageError(f"not a readable image{why}")
     return _eight_bits(image)
 
 
 def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tuple[Path, bytes, Image]]:
-    """Each usable file with its content and image; `say` hears of the others: `skipped: name: why`."""
+    """Each usable file with its content and image; `say` hears of the others, in a line each:
+    `skipped: name: why`."""
     for file in files:
         try:
             content = content_of(file)
             image = decode(content)
         except ImageError as error:
-            say(f"skipped: {file}: {error}")
+            say(f"skipped: {in_one_line(str(file))}: {error}")
         else:
             yield file, content, image
 
@@ -216,22 +218,26 @@ def _decoded(content: bytes) -> NDArray[Any] | None:
 
 
 @contextmanager
-def _damage_told() -> Iterator[list[str]]:
-    """What libjpeg and libtiff say against the data that is decoded in the block, once it has ended.
-
-    They fill up what they can't decode and go on; OpenCV hands on no more than these lines.
-    """
+def _overheard() -> Iterator[list[str]]:
+    """What decoders say in the block, in lines, once it has ended."""
     log = cv2.utils.logging
-    damage: list[str] = []
     with overheard(_DECODERS) as said:
         before = log.setLogLevel(log.LOG_LEVEL_DEBUG)
         try:
-            yield damage
+            yield said
         finally:
             log.setLogLevel(before)
+
+
+def _damage(said: Iterable[str]) -> str:
+    """The first that libjpeg or libtiff said against its data; empty when there was nothing.
+
+    They fill up what they can't decode and go on; OpenCV hands on no more than these lines.
+    """
     for line in said:
         if found := _DAMAGE.match(line):
-            damage.append(found["tiff"] or found["jpeg"])
+            return found["tiff"] or found["jpeg"]
+    return ""
 
 
 def _eight_bits(image: NDArray[Any]) -> Image:

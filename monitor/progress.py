@@ -14,13 +14,18 @@ from typing import Protocol, TextIO
 _BAR = 24
 _REDRAW_S = 0.1
 _LINE_EVERY_S = 5.0
+_WITHIN_EVERY_S = 60.0
+"""Lines within one step of hours of work: enough to show that it is alive."""
 
 
 class Progress(Protocol):
     """What long work reports to."""
 
-    def update(self, task: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` steps of `task` are finished; the last call of a task has done == total."""
+    def update(self, task: str, done: float, total: int, note: str = "") -> None:
+        """`done` of `total` steps of `task` are finished; the last call of a task has done == total.
+
+        A whole number of steps is an int. A float tells of work within a step, for steps that take minutes.
+        """
 
     def make_room(self) -> None:
         """Called before somebody else writes a line to the same stream."""
@@ -29,7 +34,7 @@ class Progress(Protocol):
 class Silent:
     """For those who don't want to know."""
 
-    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+    def update(self, task: str, done: float, total: int, note: str = "") -> None:
         """Does nothing."""
 
     def make_room(self) -> None:
@@ -48,14 +53,16 @@ class Bar:
         self._pace = _Pace(clock)
         self._drawn = -math.inf
 
-    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+    def update(self, task: str, done: float, total: int, note: str = "") -> None:
         left = self._pace.left(task, done, total)
         finished = done >= total
         if not finished and self._clock() - self._drawn < _REDRAW_S:
             return
         self._drawn = self._clock()
-        filled = _BAR * done // max(total, 1)
-        text = f"{task} [{'#' * filled}{'.' * (_BAR - filled)}] {done}/{total} {left} {note}".rstrip()
+        filled = int(_BAR * done / max(total, 1))
+        text = (
+            f"{task} [{'#' * filled}{'.' * (_BAR - filled)}] {_counted(done)}/{total} {left} {note}".rstrip()
+        )
         width = shutil.get_terminal_size().columns
         self._stream.write("\r\x1b[K" + text[: width - 1] + ("\n" if finished else ""))
         self._stream.flush()
@@ -69,7 +76,7 @@ class Bar:
 
 
 class Lines:
-    """Plain lines for logs and pipes: one every few seconds, and each task's last."""
+    """Plain lines for logs and pipes: one every few seconds, one a minute within a step, each task's last."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -77,12 +84,13 @@ class Lines:
         self._pace = _Pace(clock)
         self._written = clock()
 
-    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+    def update(self, task: str, done: float, total: int, note: str = "") -> None:
         left = self._pace.left(task, done, total)
-        if done < total and self._clock() - self._written < _LINE_EVERY_S:
+        pause = _LINE_EVERY_S if isinstance(done, int) else _WITHIN_EVERY_S
+        if done < total and self._clock() - self._written < pause:
             return
         self._written = self._clock()
-        self._stream.write(f"{task}: {done}/{total} {left} {note}".rstrip() + "\n")
+        self._stream.write(f"{task}: {_counted(done)}/{total} {left} {note}".rstrip() + "\n")
         self._stream.flush()
 
     def make_room(self) -> None:
@@ -101,9 +109,9 @@ class _Pace:
         self._clock = clock
         self._task = ""
         self._began = 0.0
-        self._at = 0
+        self._at = 0.0
 
-    def left(self, task: str, done: int, total: int) -> str:
+    def left(self, task: str, done: float, total: int) -> str:
         now = self._clock()
         if task != self._task or done < self._at:
             self._task, self._began, self._at = task, now, done
@@ -111,6 +119,11 @@ class _Pace:
         if done >= total:
             return f"in {_duration(now - self._began)}" if steps else ""
         return f"{_duration((now - self._began) / steps * (total - done))} left" if steps else ""
+
+
+def _counted(done: float) -> str:
+    """Rounded down: a step is not finished before it is."""
+    return str(done) if isinstance(done, int) else f"{math.floor(10 * done) / 10:.1f}"
 
 
 def _duration(seconds: float) -> str:

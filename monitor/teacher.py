@@ -37,6 +37,7 @@ __all__ = [
     "fill",
     "find",
     "load_trunk",
+    "map_ceiling",
     "names",
     "read_tensors",
     "trunk_weights",
@@ -54,6 +55,9 @@ LEVELS: Mapping[str, tuple[str, str, str]] = {
     "efficientnet_b0": ("features.2", "features.3", "features.5"),
 }
 """By architecture, the modules whose outputs are the levels: about 1/4, 1/8 and 1/16 of the input's size."""
+
+_RECTIFIED = frozenset({"resnet18", "resnet34", "resnet50", "wide_resnet50_2", "squeezenet1_1"})
+"""Whose levels come from a rectifier: they have no negative values."""
 
 _OWN_TRUNKS = {"resnet18": (2, 2, 2), "resnet34": (3, 4, 6)}
 _MOMENTUM = 0.1
@@ -99,6 +103,14 @@ def architecture_of(name: str) -> str:
     if architecture not in LEVELS:
         raise TeacherError(f"no teacher is called {name!r}; there are: {', '.join(names())}")
     return architecture
+
+
+def map_ceiling(architecture: str) -> float:
+    """What no anomaly map of a teacher and student of this architecture exceeds.
+
+    Of vectors of length 1 the squared distance is at most 4, without negative values at most 2.
+    """
+    return (2.0 if architecture in _RECTIFIED else 4.0) ** 3
 
 
 def build_trunk(architecture: str, alone: Alone | None = None) -> nn.Module:

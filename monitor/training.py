@@ -27,7 +27,7 @@ import torch
 
 from monitor import curve, empty_pictures, learning
 from monitor import images as image_files
-from monitor.calibration import NO_RATE, calibrate, content_mark, explain, is_rate
+from monitor.calibration import NO_RATE, calibrate, content_mark, explained, is_rate
 from monitor.checkpoint import Checkpoint
 from monitor.evening import channel_deviations, with_deviations
 from monitor.fitting import AstrayError, Fitted, TrainingError, batch_size, fit
@@ -322,10 +322,10 @@ def train_recipe(
     ).commit()
     checkpoint.remove()
     _save_curve(recipe.folder / CURVE, fitted, f"{name}: {len(examples)} images, {fitted.optimiser}", say)
-    if warning := learning.closing_word(fitted.select_maps, fitted.best_epoch):
+    if warning := learning.closing_word(fitted.select_maps, fitted.best_epoch, len(parts.select)):
         say(warning)
-    for key, calibration in recipe.document.calibration.items():
-        say(f"{key}: {explain(calibration)}")
+    for line in explained(recipe.document.calibration):
+        say(line)
     say(f"recipe {name}: {recipe.sha[:12]} in {recipe.folder}")
     return recipe
 

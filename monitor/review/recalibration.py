@@ -192,6 +192,7 @@ def propose(
     from monitor.calibration import content_mark, with_one_threshold, with_overkills
     from monitor.images import ImageError, decode
     from monitor.recipe import REFERENCE, Recipe, RecipeError, check_name
+    from monitor.teacher import map_ceiling
 
     torch.set_num_threads(1)
     recipe = Recipe.load(recipes / check_name(name))
@@ -229,7 +230,8 @@ def propose(
                 step()
             if label is Label.OVERKILL:
                 scores.append(score)
-        found[key_of_running] = with_overkills(before, scores)
+        ceiling = map_ceiling(recipe.document.teacher.architecture)
+        found[key_of_running] = with_overkills(before, scores, ceiling)
     return Proposal(
         before=recipe.document.calibration[REFERENCE],
         after=found[REFERENCE],

@@ -21,6 +21,7 @@ from torch import nn
 
 from drivers import simulated
 from monitor import images
+from monitor.evening import channel_deviations
 from monitor.fitting import batch_size, fit
 from monitor.progress import SILENT
 from monitor.pyramid import anomaly_map, matching_loss
@@ -93,7 +94,8 @@ def our_loop(
     batch: int,
     watch: Callable[[Sequence[float], Sequence[float]], None],
 ) -> None:
-    parts = split(len(pictures), 0, as_paper=False)
+    """As training does by default: the teacher's channels evened out, defects drawn to choose the student."""
+    parts, device = split(len(pictures), 0, as_paper=False), torch.device("cpu")
     fit(
         teacher,
         "resnet18",
@@ -102,9 +104,10 @@ def our_loop(
         parts.select,
         epochs=epochs,
         seed=0,
-        device=torch.device("cpu"),
+        device=device,
         progress=SILENT,
         batch=batch,
+        deviations=channel_deviations(teacher, pictures, parts.train, device),
         watch=watch,
     )
 

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import math
 import os
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+import torch
 
-from monitor.calibration import CalibrationError, calibrate_recipe, calibrated, explain, needed, rank
-from monitor.recipe import Recipe
+from monitor.calibration import (
+    CalibrationError,
+    calibrate_recipe,
+    calibrated,
+    explain,
+    explained,
+    needed,
+    rank,
+    scores_of,
+    with_overkills,
+)
+from monitor.images import Image, prepare
+from monitor.progress import SILENT
+from monitor.pyramid import anomaly_map
+from monitor.recipe import Recipe, weights_file
+from monitor.runtime import Scorer, ScoreResult
+from monitor.teacher import LEVELS, build_trunk, fill, map_ceiling
 from tests.real.parts import good_parts, part, random_recipe, save
 
 
@@ -85,6 +105,87 @@ def test_the_margin_is_gone_where_the_guarantee_begins() -> None:
     assert calibrated(scores.tolist(), 0.01).threshold == pytest.approx(scores.max(), rel=0.02)
 
 
+@pytest.mark.parametrize("architecture", LEVELS)
+def test_no_anomaly_map_is_above_its_ceiling(architecture: str) -> None:
+    """Of a teacher's levels beside the ones that are as far from them as any student's can be."""
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(3)
+        seen = build_trunk(architecture).eval()(torch.randn(2, 3, 64, 64))
+    signed = any(bool((level < 0).any()) for level in seen)
+    # Opposite, or, where no value may be negative, 1 where the teacher sees nothing and 0 elsewhere.
+    farthest = [-level if signed else (level == 0).float() for level in seen]
+    ceiling = map_ceiling(architecture)
+    assert float(anomaly_map(seen, farthest).max()) == pytest.approx(ceiling, rel=0.01)
+
+
+@pytest.mark.parametrize("ceiling", [8.0, 64.0])
+@pytest.mark.parametrize(
+    "scores", [[1, 2, 2.5, 3, 3, 4, 5, 6.2], [7.9], [8.0, 8.0], [7.0] * 30, [0.0, 7.99], [4.0, 8.000001]]
+)
+def test_an_estimate_is_never_above_what_a_map_can_reach(scores: list[float], ceiling: float) -> None:
+    threshold = calibrated(scores, 0.01, ceiling).threshold
+    assert max(scores) <= threshold <= max(ceiling, *scores)
+    before = calibrated(scores[:1], 0.01, ceiling)
+    assert with_overkills(before, scores[1:], ceiling).threshold <= max(ceiling, *scores)
+
+
+def test_an_estimate_below_the_ceiling_leaves_room_for_rejects() -> None:
+    assert 6.2 < calibrated([1, 2, 2.5, 3, 3, 4, 5, 6.2], 0.01, 8.0).threshold < 7.5
+
+
+def test_far_below_the_ceiling_it_changes_nothing() -> None:
+    scores = np.exp(np.random.default_rng(4).normal(-5, 0.4, 20)).tolist()
+    free = calibrated(scores, 0.01).threshold
+    assert calibrated(scores, 0.01, 8.0).threshold == pytest.approx(free, rel=0.01)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (5, 2), (2, 6)])
+@pytest.mark.parametrize("count", [8, 16, 40])
+def test_under_a_ceiling_the_estimate_is_near_what_was_asked_for_too(
+    count: int, shape: tuple[float, float]
+) -> None:
+    """Of scores that end at it: with beta distributions, which the code knows nothing of."""
+    rng = np.random.default_rng(5)
+    many = 8 * rng.beta(*shape, 100_000)
+    rates = [
+        np.mean(many > calibrated((8 * rng.beta(*shape, count)).tolist(), 0.01, 8.0).threshold)
+        for _ in range(200)
+    ]
+    assert 0.005 < np.mean(rates) < 0.06
+
+
+def test_a_threshold_that_hardly_any_defect_reaches_is_said_once() -> None:
+    high, low = calibrated([1, 2, 5, 6.2], 0.01, 8.0), calibrated([0.1, 0.2], 0.01, 8.0)
+    said = list(explained({"torch-f32": high, "openvino-f32": high}))
+    assert len(said) == 3
+    assert said[2].startswith(f"warning: the threshold {high.threshold:.4g} is so high")
+    assert [line.partition(":")[0] for line in explained({"torch-f32": low})] == ["torch-f32"]
+
+
+def test_calibrating_a_student_that_sees_nothing_keeps_below_the_ceiling_and_warns(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    blind = {name: np.zeros_like(array) for name, array in recipe.student.items()}
+    teacher = build_trunk("squeezenet1_1").eval()
+    fill(teacher, {name: torch.from_numpy(array.copy()) for name, array in recipe.teacher.items()})
+    with torch.inference_mode():
+        seen = teacher(torch.from_numpy(np.stack([prepare(part(n), recipe.size) for n in range(3)])))
+    # It answers whatever it is shown with the channel in which the teacher sees least.
+    for level, name in zip(seen, LEVELS["squeezenet1_1"], strict=True):
+        halves = [blind[f"{name}.expand{kernel}.bias"] for kernel in ("1x1", "3x3")]
+        half, channel = divmod(int(level.amax(dim=(0, 2, 3)).argmin()), len(halves[0]))
+        halves[half][channel] = 1
+    document = msgspec.structs.replace(recipe.document, student=weights_file("student", blind))
+    replace(recipe, document=document, student=blind).commit()
+    heard: list[str] = []
+    after = calibrate_recipe(
+        recipe=recipe.folder, images=good_parts(tmp_path / "good", 3), device="cpu", say=heard.append
+    )
+    for calibration in after.document.calibration.values():
+        assert max(calibration.scores) <= calibration.threshold
+        assert calibration.threshold == pytest.approx(8)
+    assert sum(line.startswith("warning: the threshold") for line in heard) == 1
+
+
 def test_how_many_more_images_are_needed_is_said() -> None:
     assert "83 more good images" in explain(calibrated([1.0] * 16, 0.01))
     assert "at most 1 %" in explain(calibrated([1.0] * 99, 0.01))
@@ -131,3 +232,34 @@ def test_bad_files_are_skipped_and_no_files_are_refused(tmp_path: Path) -> None:
             calibrate_recipe(recipe=recipe, images=folder, overkill=0.01, say=print)
     with pytest.raises(CalibrationError, match="between 0 and 1"):
         calibrate_recipe(recipe=recipe, images=good, overkill=1.5, say=print)
+
+
+def test_large_images_do_not_wait_for_each_other_in_memory(tmp_path: Path) -> None:
+    """Eight of 6000x4500 are 648 MB."""
+    large = np.full((4500, 6000, 3), 90, np.uint8)
+    first = save(tmp_path / "0.png", large)
+    for number in range(1, 4):
+        (tmp_path / f"{number}.png").hardlink_to(first)
+    scorer = random_recipe(tmp_path / "r").scorer(device="cpu", runtime="torch")
+    files = sorted(tmp_path.glob("*.png"))
+    scores_of(scorer, files[:1], print, SILENT, "warm up")
+    tracemalloc.start()
+    scores = scores_of(scorer, files, print, SILENT, "calibrate")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(scores) == 4
+    assert large.nbytes < peak < 2.5 * large.nbytes
+
+
+def test_small_images_are_scored_together(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    class Counted(Scorer):
+        def score(self, images: Sequence[Image]) -> list[ScoreResult]:
+            told.append(len(images))
+            return super().score(images)
+
+    scorer = Counted(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
+    files = sorted(good_parts(tmp_path / "good", 10).iterdir())
+    assert len(scores_of(scorer, files, print, SILENT, "calibrate")) == 10
+    assert told == [8, 2]

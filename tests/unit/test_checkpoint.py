@@ -243,7 +243,7 @@ def test_other_images_start_anew(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 5)
 
     class Stops:
-        def update(self, task: str, done: int, total: int, note: str = "") -> None:
+        def update(self, task: str, done: float, total: int, note: str = "") -> None:
             if task.startswith("calibrate"):
                 raise PowerCut
 

@@ -204,3 +204,63 @@ def test_what_does_not_fit_at_once_is_learnt_from_in_parts(monkeypatch: pytest.M
 def test_two_pictures_of_the_largest_size_are_the_most_at_once() -> None:
     assert pictures_at_once(np.zeros((2048, 2048), np.uint8)) == 2
     assert pictures_at_once(np.zeros((256, 256, 3), np.uint8)) >= 32
+
+
+class Told:
+    """Every update."""
+
+    def __init__(self) -> None:
+        self.done: list[float] = []
+
+    def update(self, task: str, done: float, total: int, note: str = "") -> None:
+        assert (task, total) == ("train", 2)
+        self.done.append(done)
+
+    def make_room(self) -> None:
+        """Nothing is drawn."""
+
+
+@pytest.mark.parametrize("as_paper", [False, True])
+def test_progress_is_told_of_after_every_step_of_an_epoch(as_paper: bool) -> None:
+    """Of ten thousand images an epoch takes minutes."""
+    told = Told()
+    fit(
+        trunk("squeezenet1_1"),
+        "squeezenet1_1",
+        [squashed(part(number), (32, 32)) for number in range(12)],
+        range(10),
+        [10, 11],
+        epochs=2,
+        seed=0,
+        device=torch.device("cpu"),
+        progress=told,
+        batch=4,
+        as_paper=as_paper,
+    )
+    assert told.done == sorted(told.done)
+    first = [done for done in told.done if done <= 1]
+    assert first[0] == 0
+    assert len(first) >= 5, "three steps, and the judging"
+    assert [done for done in told.done if isinstance(done, int)] == [1, 2]
+    assert max(np.diff(told.done)) < 0.6
+
+
+def test_progress_is_told_of_within_a_step_whose_pictures_do_not_fit_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("monitor.fitting._PIXELS_AT_ONCE", 32 * 32)
+    told = Told()
+    fit(
+        trunk("squeezenet1_1"),
+        "squeezenet1_1",
+        [squashed(part(number), (32, 32)) for number in range(6)],
+        range(4),
+        [4, 5],
+        epochs=2,
+        seed=0,
+        device=torch.device("cpu"),
+        progress=told,
+        batch=4,
+        as_paper=True,
+    )
+    assert sorted(set(told.done)) == pytest.approx((np.arange(13) / 6).tolist())

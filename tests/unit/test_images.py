@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,3 +298,46 @@ def test_files_that_only_seem_whole_are_named(tmp_path: Path) -> None:
         f"skipped: {tmp_path / 'a.jpg'}",
         f"skipped: {tmp_path / 'b.tif'}",
     ]
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def test_decoders_write_nothing_between_the_lines_of_whoever_reads_files(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    png, bmp = encoded("PNG"), encoded("BMP")
+    no_width = struct.pack(">IIBBBBB", 0, 0, 8, 2, 0, 0, 0)
+    header = png[:8] + png_chunk(b"IHDR", no_width)
+    (tmp_path / "a.png").write_bytes(header + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b""))
+    (tmp_path / "b.png").write_bytes(flipped(png, len(png) // 2))
+    (tmp_path / "c.bmp").write_bytes(bmp[:3000])
+    (tmp_path / "d.png").write_bytes(b"hello")
+    # Photoshop's colour profile, which libpng warns of, is no reason to refuse a picture.
+    profile = png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"no profile"))
+    (tmp_path / "e.png").write_bytes(png[:33] + profile + png[33:])
+    heard: list[str] = []
+    usable = [file.name for file, _, _ in images.readable(images.find(tmp_path), heard.append)]
+    assert usable == ["e.png"]
+    assert heard[0].endswith("a.png: not a readable image (libpng error: Invalid IHDR data)")
+    assert len(heard) == 4
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"new\nline.png", "new\\nline.png"),
+        (b"\x1b[2Jclears.png", "\\x1b[2Jclears.png"),
+        ("of two lines\u2028.png".encode(), "of two lines\\u2028.png"),
+        (b"\xff.png", "\ufffd.png"),
+        ("Gehäuse 3 – 良.png".encode(), "Gehäuse 3 – 良.png"),
+    ],
+)
+def test_a_skipped_file_is_one_line_whatever_its_name(tmp_path: Path, name: bytes, shown: str) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"hello")
+    heard: list[str] = []
+    assert not list(images.readable(images.find(tmp_path), heard.append))
+    assert heard == [f"skipped: {tmp_path}/{shown}: not a readable image"]

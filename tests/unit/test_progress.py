@@ -54,6 +54,37 @@ def test_the_time_left_is_counted_anew_for_each_task() -> None:
     assert out.getvalue().splitlines()[-1] == "calibrate: 2/100 1 h 38 min left"
 
 
+def test_a_bar_moves_within_a_step_and_knows_the_time_left_before_the_first_is_done() -> None:
+    out, clock = io.StringIO(), Clock()
+    bar = Bar(out, clock)
+    for tenth in range(6):
+        bar.update("train", tenth / 10, 100)
+        clock.now += 30
+    drawn = out.getvalue().split("\r\x1b[K")[1:]
+    assert len(drawn) == 6
+    assert drawn[-1].endswith("] 0.5/100 8 h 17 min left")
+
+
+def test_a_step_is_not_called_finished_before_it_is() -> None:
+    out, clock = io.StringIO(), Clock()
+    Bar(out, clock).update("train", 0.999, 1)
+    assert "] 0.9/1" in out.getvalue()
+
+
+def test_a_log_does_not_grow_by_what_is_told_within_steps() -> None:
+    """Steps of 6 s have a line each as before, steps of ten minutes one more a minute."""
+    for step_s, most in ((6, 1), (600, 11)):
+        out, clock = io.StringIO(), Clock()
+        lines = Lines(out, clock)
+        for step in range(10):
+            for part in range(1, 200):
+                clock.now += step_s / 200
+                lines.update("train", step + part / 200, 10)
+            clock.now += step_s / 200
+            lines.update("train", step + 1, 10)
+        assert most - 2 < len(out.getvalue().splitlines()) / 10 <= most
+
+
 def test_what_is_no_terminal_gets_lines() -> None:
     assert isinstance(on(io.StringIO()), Lines)
 

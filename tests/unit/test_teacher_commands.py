@@ -182,7 +182,7 @@ class _Interrupting:
     def __init__(self, step: int) -> None:
         self._left = step
 
-    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+    def update(self, task: str, done: float, total: int, note: str = "") -> None:
         self._left -= 1
         if self._left == 0:
             raise KeyboardInterrupt
