@@ -100,6 +100,7 @@ class _Connection:
         self.client.on_publish = self._on_publish
         self.client.on_message = self._on_message
         self.client.on_subscribe = self._on_subscribe
+        self.client.on_socket_open = self._on_socket_open
 
     def connect(self) -> None:
         """Blocks up to twice the connect timeout. Raises ConnectError."""
@@ -224,6 +225,11 @@ class _Connection:
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         self.received.append(Received(message.topic, bytes(message.payload), message.retain))
+
+    @staticmethod
+    def _on_socket_open(client: paho.Client, userdata: Any, sock: Any) -> None:
+        # Else the second of two messages is kept until the broker's machine has answered the first.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _on_subscribe(
         self,

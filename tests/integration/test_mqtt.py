@@ -80,6 +80,16 @@ def test_a_broker_that_had_nobody_to_give_a_message_to_says_so_where_the_protoco
         line.close()
 
 
+def test_a_message_does_not_wait_for_the_answer_to_the_one_before() -> None:
+    with Mosquitto() as broker:
+        line = link(broker.port)
+        turn(line, lambda: line.state is LinkState.UP)
+        sock = line.socket()
+        assert sock is not None
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        line.close()
+
+
 def test_what_a_dead_connection_held_is_not_sent_by_the_next_one() -> None:
     with Mosquitto() as broker:
         witness = Witness(broker.port, "p/l")
