@@ -39,6 +39,8 @@ _CPU_BATCH, _GPU_BATCH = 1, 16
 _BACKLOG = 4
 """So many must wait before two are scored side by side: that is done with the two sooner, and with the first
 of them later."""
+_UNTRIED = 500
+"""After so many single ones it is tried anew whether two side by side are done sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,9 @@ class Pace:
 
     def __init__(self, remembered: int = 5) -> None:
         self._took: deque[int] = deque(maxlen=remembered)
+        self._alone_took: deque[int] = deque(maxlen=remembered)
         self._abreast_took: deque[int] = deque(maxlen=remembered)
+        self._alone_since_abreast = 0
         self._trust = 1.0
 
     @property
@@ -81,13 +85,22 @@ class Pace:
 
     @property
     def abreast_ns(self) -> int:
-        """Of a turn that scores two side by side: never less than of one, twice as long until it is known."""
-        known = statistics.median(self._abreast_took) if self._abreast_took else 2 * self.estimate_ns
-        return max(self.estimate_ns, int(known))
+        """Of a turn that scores two side by side: never less than of one, twice as long until it is known.
+        0 where that gained nothing when it was tried last."""
+        if not self._abreast_took or not self._alone_took:
+            return 2 * self.estimate_ns
+        known = int(statistics.median(self._abreast_took))
+        return max(self.estimate_ns, known) if known < 2 * statistics.median(self._alone_took) else 0
 
     def took(self, elapsed_ns: int, *, abreast: bool = False) -> None:
         if abreast:
             self._abreast_took.append(elapsed_ns)
+            self._alone_since_abreast = 0
+        else:
+            self._alone_took.append(elapsed_ns)
+            self._alone_since_abreast += 1
+            if self._alone_since_abreast > _UNTRIED:
+                self._abreast_took.clear()
         if not abreast:
             self._took.append(elapsed_ns)
         elif elapsed_ns > 2 * self.estimate_ns:

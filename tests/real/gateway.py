@@ -101,8 +101,9 @@ class Gateway:
 
     A verdict belongs to a part that was under the camera within `tolerance_s` of its captured time: less than
     half of the shortest time between two parts; two that are closer are both removed. A `pass` that was on
-    its way for longer than `arrives_s`, by both clocks, or came before it was sent, is none: that is how it
-    is seen that they disagree. Both together must be less than the shortest time between two parts.
+    its way for longer than `arrives_s`, by both clocks, is none: with `tolerance_s` that must be less than
+    the shortest time between two parts. Nor is one that came more than `clocks_s` before it was sent, or soon
+    after such a one: that is how it is seen that the clocks disagree, unless every message is as slow.
     `lags_s` says by camera how long after its exposure an image reaches the line (RTSP: a frame period and
     the encoding). It finds the broker again by itself, over any outage, and never waits for the line.
     """
@@ -116,12 +117,13 @@ class Gateway:
         tolerance_s: float,
         arrives_s: float,
         lags_s: Mapping[str, float] | None = None,
+        clocks_s: float = 0.01,
         clock: Callable[[], float] = time.monotonic,
         utc: Callable[[], float] = time.time,
     ) -> None:
         self._prefix, self._act, self._clock, self._utc = prefix, act, clock, utc
         self._tolerance_s, self._arrives_s, self._lags_s = tolerance_s, arrives_s, dict(lags_s or {})
-        self._doubted_until = float("-inf")
+        self._clocks_s, self._doubted_until = clocks_s, float("-inf")
         self._parts: dict[str, deque[Part]] = {}
         """By camera; for a while also those that have passed the gate."""
         self._told: dict[str, deque[Told]] = {}
@@ -242,7 +244,7 @@ class Gateway:
         camera, _, kind = topic.partition("/")
         ttl_s = int(payload["ttl_ms"]) / 1000
         took_s = utc - (_utc_of(payload["expires_utc"]) - ttl_s)
-        if took_s < -self._tolerance_s:
+        if took_s < -self._clocks_s:
             self._doubted_until = at + _DOUBTED_S
         clocks_agree = took_s <= self._arrives_s and at >= self._doubted_until
         told = Told(

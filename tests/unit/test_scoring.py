@@ -301,7 +301,18 @@ def test_a_scorer_that_becomes_slower_shows_it_in_pairs_too() -> None:
     assert (pace.estimate_ns, pace.abreast_ns) == (20, 38)
     for _ in range(5):
         pace.took(200, abreast=True)
-    assert (pace.estimate_ns, pace.abreast_ns) == (100, 200)
+    assert pace.estimate_ns == 100
+    assert pace.abreast_ns == 0, "until single ones show that these are as slow"
+
+
+def test_pairs_that_take_longer_than_single_ones_are_left_alone_for_a_while() -> None:
+    pace = Pace()
+    pace.took(20)
+    pace.took(45, abreast=True)
+    assert pace.abreast_ns == 0
+    tries = [pace.abreast_ns for _ in range(600) if pace.took(20) is None]
+    assert tries[0] == 0
+    assert tries[-1] == 40, "tried anew"
 
 
 def test_one_slow_turn_does_not_make_the_scorer_give_up() -> None:
