@@ -83,7 +83,7 @@ _SHRINKING = """
   {axis}_blocks = Equal({axis}_of_pixel, one)
 """
 """`weights`, (cells, pixels): a pixel counts by how much of it lies in the cell, in the largest unit that
-makes all of them whole, of which a cell has `in_all`. So while a sum stays below 2^24, as it does for the usual
+makes all of them whole, of which a cell has `in_all`. So while a sum stays below 2^24, as it does for usual
 cameras, it is exact, and a mean between two levels is just that, in whatever order a runtime adds. Where the
 axis does not shrink, each pixel is a cell."""
 
