@@ -28,6 +28,7 @@ from monitor import images as image_files
 from monitor.progress import SILENT, Progress
 from monitor.recipe import REFERENCE, Calibration, Presence, Recipe
 from monitor.runtime import F32, INT8, OPENVINO, Scorer, choose_device, ways
+from monitor.second_look import Pair, clearly_below
 from monitor.teacher import map_ceiling
 
 _USUAL_SPREAD = 0.4
@@ -36,6 +37,8 @@ _NOTHING_IN_COMMON = 8.0
 """The anomaly map where teacher and student give vectors at right angles at all three levels."""
 _BLIND = _NOTHING_IN_COMMON / 2
 """Students that had learnt for one epoch had mean maps of 2.2 to 6.7."""
+_TOO_OFTEN = 0.6
+"""A first look takes about 0.4 of the time of a second one."""
 _USUAL_WEIGHT = 4
 _TINY = float(np.finfo(np.float32).tiny)
 _BATCH = 8
@@ -157,8 +160,9 @@ def explain(calibration: Calibration) -> str:
     return f"{threshold}: an estimate; {more} more good images are needed to guarantee {percent:g} % overkill"
 
 
-def explained(calibrations: Mapping[str, Calibration]) -> Iterator[str]:
-    """For a person: one for each way of running, and a warning when hardly anything can be rejected."""
+def explained(calibrations: Mapping[str, Calibration], pairs: Sequence[Pair] = ()) -> Iterator[str]:
+    """For a person: one for each way of running, and a warning when hardly anything can be rejected, or when
+    8-bit integers, whose `pairs` are the recipe's, would cost time instead of saving it."""
     for key, calibration in calibrations.items():
         yield f"{key}: {explain(calibration)}"
     highest = max(calibration.threshold for calibration in calibrations.values())
@@ -168,6 +172,15 @@ def explained(calibrations: Mapping[str, Calibration]) -> Iterator[str]:
             f"is at {_NOTHING_IN_COMMON:g} where teacher and student have nothing in common): train with "
             "more epochs, more good images or another --seed"
         )
+    eight = calibrations.get(f"{OPENVINO}-{INT8}")
+    if eight is not None:
+        clear = clearly_below(pairs, eight.threshold)
+        again = sum(score > clear for score in eight.scores) / len(eight.scores)
+        if again > _TOO_OFTEN:
+            yield (
+                f"int8: {again:.0%} of these images would be looked at again in float32, which takes longer "
+                'than float32 alone: better not set precision = "int8"'
+            )
 
 
 def scores_of(
@@ -277,7 +290,8 @@ def calibrate_recipe(
         except CalibrationError as error:
             raise CalibrationError(f"{images}: {error}") from None
         committed = found.commit()
-        for line in explained(committed.document.calibration):
+        quantised = committed.document.quantised
+        for line in explained(committed.document.calibration, quantised.pairs if quantised else ()):
             say(line)
     if gate is not None:
         say(presence.explain(gate))

@@ -324,7 +324,8 @@ def train_recipe(
     _save_curve(recipe.folder / CURVE, fitted, f"{name}: {len(examples)} images, {fitted.optimiser}", say)
     if warning := learning.closing_word(fitted.select_maps, fitted.best_epoch, len(parts.select)):
         say(warning)
-    for line in explained(recipe.document.calibration):
+    quantised = recipe.document.quantised
+    for line in explained(recipe.document.calibration, quantised.pairs if quantised else ()):
         say(line)
     say(f"recipe {name}: {recipe.sha[:12]} in {recipe.folder}")
     return recipe

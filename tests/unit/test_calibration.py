@@ -162,6 +162,19 @@ def test_a_threshold_that_hardly_any_defect_reaches_is_said_once() -> None:
     assert [line.partition(":")[0] for line in explained({"torch-f32": low})] == ["torch-f32"]
 
 
+@pytest.mark.parametrize(("quick", "says"), [(0.98, False), (0.5, True)])
+def test_eight_bits_that_would_take_longer_than_they_save_are_advised_against(
+    quick: float, says: bool
+) -> None:
+    scores = [0.2 + 0.01 * n for n in range(60)]
+    found = dict.fromkeys(("torch-f32", "openvino-f32", "openvino-int8"), calibrated(scores, 0.05))
+    # How far the two lie apart in every other pair.
+    pairs = [(score * (quick if n % 2 else 1.0), score) for n, score in enumerate(scores)]
+    said = [line for line in explained(found, pairs) if line.startswith("int8: ")]
+    assert bool(said) is says
+    assert not says or 'better not set precision = "int8"' in said[0]
+
+
 def test_calibrating_a_student_that_sees_nothing_keeps_below_the_ceiling_and_warns(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
     blind = {name: np.zeros_like(array) for name, array in recipe.student.items()}
