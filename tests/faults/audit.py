@@ -28,6 +28,9 @@ _ARRIVES_S = 0.15
 """How long a message may take through the broker and to a witness on a busy machine."""
 _UNDELIVERED_S = 0.5
 """What the broker took so long before a witness lost it may be lost with the connection."""
+_SLOW = 3
+"""So many messages may take longer than the gateway waits for them on a busy machine: it removes their parts,
+as it should."""
 _STRAY_S = 1.0
 """A message may be heard of before its frame was looked at, but not for so long."""
 _APART = 0.75
@@ -133,7 +136,7 @@ class Quiet:
             wrong.append(f"outside faults only {self.judged} of {self.parts} parts were judged")
         if self.right < 0.95 * self.judged:
             wrong.append(f"outside faults only {self.right} of {self.judged} verdicts were right")
-        if self.let_through < 0.99 * self.passed:
+        if self.passed - self.let_through > max(_SLOW, 0.01 * self.passed):
             wrong.append(
                 f"outside faults only {self.let_through} of {self.passed} good parts with a pass in time "
                 "were let through"

@@ -283,6 +283,13 @@ def test_the_books_follow_the_ring_and_the_witness(audited: tuple[OneCamera, Aud
     assert any("7 passed by the ring, 1 parts" in one for one in audit.trouble())
 
 
+def test_a_few_slow_messages_are_no_breach_and_a_gateway_that_removes_everything_is() -> None:
+    assert Quiet(60, 60, 60, 40, 37).breaches() == []
+    assert Quiet(60, 60, 60, 40, 36).breaches()
+    assert Quiet(6000, 6000, 6000, 4000, 3960).breaches() == []
+    assert Quiet(6000, 6000, 6000, 4000, 3959).breaches()
+
+
 def test_what_anybody_else_says_is_in_no_book(audited: tuple[OneCamera, Audit]) -> None:
     camera, audit = audited
     number = camera.part(Stage.SENT)
