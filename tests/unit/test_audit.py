@@ -158,9 +158,6 @@ def test_a_gateway_that_removes_everything_does_not_pass_as_quiet() -> None:
     said = "outside faults only 0 of 5 good parts with a pass in time were let through"
     assert quiet(parts, []).breaches() == [said]
     assert breaches(parts) == [], "which no other rule finds"
-    few = [part(frame, removed=frame == 1) for frame in range(1, 101)]
-    assert quiet(few, []).breaches() == []
-    assert quiet(few[:99], []).breaches() != []
 
 
 def test_parts_pass_a_camera_that_gives_no_frames_at_its_usual_rhythm() -> None:
