@@ -129,10 +129,9 @@ def _estimate(scores: NDArray[np.float64], overkill: float, ceiling: float) -> f
     """From ascending scores that are too few for the guarantee; never below the largest."""
     positive = np.maximum(scores, _TINY)
     # Rounding may lift a score to the ceiling.
-    logs = np.log(positive) - np.log(np.maximum(1 - positive / ceiling, _TINY))
-    margin = _margin(logs, overkill)
-    odds = float(positive[-1]) * margin / max(1 - float(positive[-1]) / ceiling, _TINY)
-    return max(odds / (1 + odds / ceiling), float(scores[-1]))
+    odds = positive / np.maximum(1 - positive / ceiling, _TINY)
+    further = float(odds[-1]) * _margin(np.log(odds), overkill)
+    return max(further / (1 + further / ceiling), float(scores[-1]))
 
 
 def _margin(logs: NDArray[np.float64], overkill: float) -> float:

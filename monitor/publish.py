@@ -178,14 +178,21 @@ class Book:
     def judged_lately(self, since_ns: int) -> list[Verdict]:
         """The verdicts that a watch looks back on, in order, of frames closed after that moment."""
         found: list[Verdict] = []
-        number = self.ring.last_frame()
-        while number > 0 and len(found) < self.watch.looks_back and self.ring.frame(number) is not None:
-            closed = self.ring.closed(number)
+        for frame in self.newest_first():
+            if len(found) >= self.watch.looks_back:
+                break
+            closed = self.ring.closed(frame.number)
             of_a_part = closed is not None and closed.judged and closed.reason is not Reason.NO_PART
             if closed is not None and of_a_part and closed.closed_ns > since_ns:
                 found.append(closed.verdict)
-            number -= 1
         return found[::-1]
+
+    def newest_first(self) -> Iterator[Frame]:
+        """Every frame that is still in the ring."""
+        number = self.ring.last_frame()
+        while number > 0 and (frame := self.ring.frame(number)) is not None:
+            yield frame
+            number -= 1
 
     def next_due_ns(self) -> int | None:
         return min((frame.decide_by_ns for frame in self.open.values()), default=None)
@@ -259,12 +266,10 @@ class Publisher:
         that it failed to act."""
         now, found = self._clock(), []
         for book in self._books:
-            number = book.ring.last_frame()
-            while number > 0 and (frame := book.ring.frame(number)) is not None:
+            for frame in book.newest_first():
                 if now >= self._unspoken_of_ns(frame):
                     break
-                closed, stage = book.ring.closed(number), book.ring.stage(number)
-                number -= 1
+                closed, stage = book.ring.closed(frame.number), book.ring.stage(frame.number)
                 if closed is None or not stage.is_final:
                     continue
                 if not ledger.is_for_gate(closed, book.camera.mode, book.camera.on_uninspected):

@@ -118,12 +118,15 @@ class Scorer:
             return Network(teacher, student, self.device, half=self.precision == F16, alone=alone)
         from monitor.openvino_network import OpenVinoNetwork
 
-        return OpenVinoNetwork(openvino_model(self.recipe, F32, alone), torch.get_num_threads(), ABREAST)
+        # A second look is at one picture, which only tiles make several of.
+        abreast = 1 if self.precision == INT8 and len(self._grid) == 1 else ABREAST
+        return OpenVinoNetwork(openvino_model(self.recipe, F32, alone), torch.get_num_threads(), abreast)
 
     def _in_eight_bits(self) -> Callable[[Tensor], Tensor]:
         from monitor.openvino_network import OpenVinoNetwork
 
-        return OpenVinoNetwork(openvino_model(self.recipe, INT8), torch.get_num_threads(), ABREAST)
+        # Never side by side: OpenVINO 2026.4 then gives other scores from one compilation to the next.
+        return OpenVinoNetwork(openvino_model(self.recipe, INT8), torch.get_num_threads())
 
     @property
     def calibration(self) -> Calibration:
@@ -149,7 +152,7 @@ class Scorer:
         large image are so already, and a GPU takes as many as there are."""
         threads = torch.get_num_threads()
         # Of an odd number of threads one would be idle.
-        shared_out = threads >= ABREAST and threads % ABREAST == 0
+        shared_out = threads >= ABREAST and threads % ABREAST == 0 and self.precision != INT8
         return ABREAST if self.runtime == OPENVINO and len(self._grid) == 1 and shared_out else 1
 
     def warm_up(self) -> None:

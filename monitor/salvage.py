@@ -157,11 +157,9 @@ def _frames(numbers: list[int]) -> str:
 def _rings(settings: Settings, folder: Path, log: logging.Logger) -> list[tuple[CameraSettings, Ring]]:
     """In the settings' order, then of cameras that are in the settings no more."""
     cameras = {camera.name: camera for camera in settings.camera}
-    gone = sorted({file.stem for file in folder.glob("*.ring")} - cameras.keys())
+    left = {file.stem for file in folder.glob("*.ring")}
     found = []
-    for name in [*cameras, *gone]:
-        if not (folder / f"{name}.ring").exists():
-            continue
+    for name in [*(name for name in cameras if name in left), *sorted(left - cameras.keys())]:
         try:
             ring = Ring(folder, name)
             camera = cameras.get(name) or _once_there(name)

@@ -96,16 +96,15 @@ class Pace:
         if abreast:
             self._abreast_took.append(elapsed_ns)
             self._alone_since_abreast = 0
+            if elapsed_ns > 2 * self.estimate_ns:
+                # It has become slower, which single ones may not show for long.
+                self._took.append(elapsed_ns // 2)
         else:
+            self._took.append(elapsed_ns)
             self._alone_took.append(elapsed_ns)
             self._alone_since_abreast += 1
             if self._alone_since_abreast > _UNTRIED:
                 self._abreast_took.clear()
-        if not abreast:
-            self._took.append(elapsed_ns)
-        elif elapsed_ns > 2 * self.estimate_ns:
-            # It has become slower, which single ones may not show for long.
-            self._took.append(elapsed_ns // 2)
         self._trust = 1.0
 
     def gave_up(self) -> None:

@@ -220,16 +220,15 @@ class Told:
         """Nothing is drawn."""
 
 
-@pytest.mark.parametrize("as_paper", [False, True])
-def test_progress_is_told_of_after_every_step_of_an_epoch(as_paper: bool) -> None:
-    """Of ten thousand images an epoch takes minutes."""
+def told_of_two_epochs(train: int, *, as_paper: bool) -> Told:
+    """What is told while so many pictures are learnt from, and two judged, in batches of 4."""
     told = Told()
     fit(
         trunk("squeezenet1_1"),
         "squeezenet1_1",
-        [squashed(part(number), (32, 32)) for number in range(12)],
-        range(10),
-        [10, 11],
+        [squashed(part(number), (32, 32)) for number in range(train + 2)],
+        range(train),
+        [train, train + 1],
         epochs=2,
         seed=0,
         device=torch.device("cpu"),
@@ -237,6 +236,13 @@ def test_progress_is_told_of_after_every_step_of_an_epoch(as_paper: bool) -> Non
         batch=4,
         as_paper=as_paper,
     )
+    return told
+
+
+@pytest.mark.parametrize("as_paper", [False, True])
+def test_progress_is_told_of_after_every_step_of_an_epoch(as_paper: bool) -> None:
+    """Of ten thousand images an epoch takes minutes."""
+    told = told_of_two_epochs(10, as_paper=as_paper)
     assert told.done == sorted(told.done)
     first = [done for done in told.done if done <= 1]
     assert first[0] == 0
@@ -249,18 +255,5 @@ def test_progress_is_told_of_within_a_step_whose_pictures_do_not_fit_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("monitor.fitting._PIXELS_AT_ONCE", 32 * 32)
-    told = Told()
-    fit(
-        trunk("squeezenet1_1"),
-        "squeezenet1_1",
-        [squashed(part(number), (32, 32)) for number in range(6)],
-        range(4),
-        [4, 5],
-        epochs=2,
-        seed=0,
-        device=torch.device("cpu"),
-        progress=told,
-        batch=4,
-        as_paper=True,
-    )
+    told = told_of_two_epochs(4, as_paper=True)
     assert sorted(set(told.done)) == pytest.approx((np.arange(13) / 6).tolist())

@@ -143,16 +143,17 @@ def shares(
 
 
 MODES = st.sampled_from(["every-part", "latest"])
+CROWDS: dict[str, st.SearchStrategy[Any]] = {
+    "fast": st.lists(st.tuples(MODES, st.integers(3, 40), st.integers(35, 1500)), min_size=1, max_size=3),
+    "mode": MODES,
+    "patience": st.integers(100, 2000),
+    "phase": st.integers(0, 29),
+}
+"""A slow camera among fast ones: each one's mode, period and how long its frames may take."""
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    fast=st.lists(st.tuples(MODES, st.integers(3, 40), st.integers(35, 1500)), min_size=1, max_size=3),
-    mode=MODES,
-    patience=st.integers(100, 2000),
-    phase=st.integers(0, 29),
-    abreast=st.sampled_from([0, 54, 60]),
-)
+@given(**CROWDS, abreast=st.sampled_from([0, 54, 60]))
 def test_however_fast_others_are_a_slow_camera_is_judged(
     fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, abreast: int
 ) -> None:
@@ -163,13 +164,7 @@ def test_however_fast_others_are_a_slow_camera_is_judged(
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    fast=st.lists(st.tuples(MODES, st.integers(3, 40), st.integers(35, 1500)), min_size=1, max_size=3),
-    mode=MODES,
-    patience=st.integers(100, 2000),
-    phase=st.integers(0, 29),
-    batch=st.sampled_from([2, 16]),
-)
+@given(**CROWDS, batch=st.sampled_from([2, 16]))
 def test_however_fast_others_are_a_slow_camera_of_another_recipe_is_judged_in_batches_too(
     fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, batch: int
 ) -> None:
