@@ -9,15 +9,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.camera import CameraError, Shot, SourceEnded
+from drivers.image_file import SUFFIXES, ImageError, content_of, decode_any_depth
 from drivers.pace import Clock, Pace, Sleep
 from drivers.source import Options
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -92,21 +90,14 @@ class FolderCamera:
 def load(file: Path) -> tuple[Pixels | None, str]:
     """Pixels and their PFNC name: `BGR8`, `Mono8` or `Mono16`; None when the file can't be decoded.
 
-    16-bit colour is shifted to 8 bits, alpha is dropped.
+    16-bit colour is shifted to 8 bits; alpha is dropped.
     """
     try:
-        encoded = np.fromfile(file, dtype=np.uint8)
-    except OSError:
+        image = decode_any_depth(content_of(file))
+    except ImageError:
         return None, "BGR8"
-    if encoded.size == 0:
-        return None, "BGR8"
-    image = cv2.imdecode(encoded, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    if image is None or image.dtype not in (np.uint8, np.uint16):
-        return None, "BGR8"
-    if image.ndim == 3 and image.dtype == np.uint16:
-        return np.right_shift(image.astype(np.uint16), 8).astype(np.uint8), "BGR8"
-    if image.ndim == 3:
-        return image.astype(np.uint8, copy=False), "BGR8"
+    if image.ndim == 2:
+        return image, "Mono16" if image.dtype == np.uint16 else "Mono8"
     if image.dtype == np.uint16:
-        return image.astype(np.uint16, copy=False), "Mono16"
-    return image.astype(np.uint8, copy=False), "Mono8"
+        image = np.right_shift(image, 8)
+    return image.astype(np.uint8, copy=False), "BGR8"

@@ -23,12 +23,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor import empty_pictures, presence
-from monitor import images as image_files
+from drivers import image_file
+from monitor import empty_pictures, presence, readable_images
+from monitor import images as preprocessing
+from monitor.backends import F32, INT8, OPENVINO, choose_device, ways
+from monitor.errors import LineMonitorError
 from monitor.progress import SILENT, Progress
-from monitor.recipe import REFERENCE, Calibration, Presence, Recipe
-from monitor.runtime import F32, INT8, OPENVINO, Scorer, choose_device, ways
-from monitor.second_look import Pair, clearly_below
+from monitor.recipe_document import REFERENCE, Calibration, Pair, Presence
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
+from monitor.second_look import clearly_below
 from monitor.teacher import map_ceiling
 
 _USUAL_SPREAD = 0.4
@@ -48,7 +52,7 @@ _LEAST_RATE = 1e-9
 NO_RATE = "overkill is a rate between 0 and 1, at least 1e-9, not {}"
 
 
-class CalibrationError(Exception):
+class CalibrationError(LineMonitorError):
     """There is no threshold to be had from these images; the message is one line with the fix."""
 
 
@@ -187,10 +191,10 @@ def scores_of(
 ) -> list[float]:
     """The scores of the files that are readable; `say` hears of the others."""
     scores: list[float] = []
-    waiting: list[image_files.Image] = []
+    waiting: list[image_file.Image] = []
     unusable: list[str] = []
     for done, file in enumerate(files, start=1):
-        waiting += [image for _, _, image in image_files.readable([file], unusable.append)]
+        waiting += [image for _, _, image in readable_images.readable([file], unusable.append)]
         full = len(waiting) == _BATCH or sum(image.nbytes for image in waiting) >= _BATCH_BYTES
         if full or done == len(files):
             scores += [result.score for result in scorer.score(waiting)]
@@ -202,7 +206,7 @@ def scores_of(
 
 
 def calibrate(
-    recipe: Recipe,
+    recipe: RecipeVersion,
     files: Sequence[Path],
     *,
     overkill: float,
@@ -210,7 +214,7 @@ def calibrate(
     say: Callable[[str], None],
     progress: Progress,
     chose: bool = False,
-) -> Recipe:
+) -> RecipeVersion:
     """The recipe with thresholds from these files for every way this machine runs it, not yet committed.
 
     `chose` says that the same files chose the student: there is no guarantee then, however many they are.
@@ -221,7 +225,7 @@ def calibrate(
     for runtime, precision in ways(recipe, choose_device(device)):
         so_far = recipe.with_calibration(found)
         where = "cpu" if runtime == OPENVINO else device
-        scorer = so_far.scorer(device=where, runtime=runtime, precision=precision)
+        scorer = Scorer(so_far, device=where, runtime=runtime, precision=precision)
         scores = scores_of(scorer, files, hear, progress, f"calibrate {scorer.calibration_key}")
         hear = _unheard  # what is skipped has been said once
         calibration = calibrated(scores, overkill, map_ceiling(recipe.document.teacher.architecture))
@@ -255,7 +259,7 @@ def calibrate_recipe(
     say: Callable[[str], None],
     progress: Progress = SILENT,
     device: str = "auto",
-) -> Recipe:
+) -> RecipeVersion:
     """Sets a recipe's threshold anew from the good images in a folder, at any depth, and commits it.
 
     Images that trained or chose the student are left out. Without `overkill` the rate stays what it was.
@@ -263,7 +267,7 @@ def calibrate_recipe(
     not `gated`, it has none any more. Without `images` that is all that changes. With them the gate, also one
     that was there, is compared with all of them. Raises CalibrationError, PresenceError, RecipeError.
     """
-    loaded = Recipe.load(recipe)
+    loaded = RecipeVersion.load(recipe)
     if overkill is None:
         overkill = loaded.document.calibration[REFERENCE].overkill
     if not is_rate(overkill):
@@ -271,7 +275,7 @@ def calibrate_recipe(
     gate = loaded.document.presence if gated else None
     if empty is not None:
         gate = empty_pictures.learned(
-            empty, lambda image: image_files.squashed(image, loaded.size), say=say, progress=progress
+            empty, lambda image: preprocessing.squashed(image, loaded.size), say=say, progress=progress
         )
     if images is None:
         if gate is not None:
@@ -301,25 +305,25 @@ def calibrate_recipe(
 
 def _good_files(images: Path) -> list[Path]:
     try:
-        return image_files.find(images)
-    except image_files.ImageError as error:
+        return image_file.find(images)
+    except image_file.ImageError as error:
         raise CalibrationError(f"{images}: {error}") from None
 
 
-def _beside(gate: Presence, files: Sequence[Path], recipe: Recipe, progress: Progress) -> Presence:
+def _beside(gate: Presence, files: Sequence[Path], recipe: RecipeVersion, progress: Progress) -> Presence:
     """Which of the files are no images is said when they are scored."""
 
-    def pictures() -> Iterator[tuple[Path, tuple[int, ...], image_files.Image]]:
+    def pictures() -> Iterator[tuple[Path, tuple[int, ...], image_file.Image]]:
         for done, file in enumerate(files, start=1):
-            for _, _, image in image_files.readable([file], _unheard):
-                yield file, image.shape, image_files.squashed(image, recipe.size)
+            for _, _, image in readable_images.readable([file], _unheard):
+                yield file, image.shape, preprocessing.squashed(image, recipe.size)
             progress.update("presence", done, len(files))
 
     otherwise = "give other pictures to --empty, or have no gate with --no-empty"
     return empty_pictures.beside_parts(gate, pictures(), otherwise)
 
 
-def _fresh(recipe: Recipe, files: Sequence[Path], say: Callable[[str], None]) -> Sequence[Path]:
+def _fresh(recipe: RecipeVersion, files: Sequence[Path], say: Callable[[str], None]) -> Sequence[Path]:
     """The files that neither trained nor chose the student, each once. Raises CalibrationError for none."""
     seen = frozenset(recipe.document.training.seen if recipe.document.training else ())
     fresh = [file for file in files if not seen or file_mark(file) not in seen]
@@ -340,8 +344,8 @@ def _fresh(recipe: Recipe, files: Sequence[Path], say: Callable[[str], None]) ->
 def file_mark(file: Path) -> str:
     """By what a recipe remembers an image file: 16 digits of its sha256; empty when it can't be read."""
     try:
-        return content_mark(image_files.content_of(file))
-    except image_files.ImageError:
+        return content_mark(image_file.content_of(file))
+    except image_file.ImageError:
         # Whoever reads it next says why it can't be used.
         return ""
 

@@ -19,7 +19,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from monitor.board import Board, Note
-from monitor.recipe import RecipeError, check_name
+from monitor.errors import LineMonitorError
+from monitor.names import InvalidNameError, check_name
 from monitor.settings import CameraSettings
 from monitor.verdict import SCHEMA
 from monitor.whole_file import write_whole
@@ -33,7 +34,11 @@ _LONGEST_REASON = 900
 _MOST_REMEMBERED = 4
 
 
-class BadRequest(Exception):
+class ChangeoverError(LineMonitorError):
+    """The recipe that a changeover left in force is not known. The message is one line with the fix."""
+
+
+class BadRequest(LineMonitorError):
     """A message that is no request; one line says why."""
 
 
@@ -195,7 +200,7 @@ def keep(folder: Path, camera: str, kept: Kept) -> None:
 def kept(folder: Path, camera: CameraSettings) -> Kept | None:
     """What was last put in force over MQTT, unless the settings have been changed since.
 
-    Raises RecipeError when that can't be read: nobody knows then which parts are on the belt.
+    Raises ChangeoverError when that can't be read: nobody knows then which parts are on the belt.
     """
     file = folder / f"{camera.name}.json"
     try:
@@ -203,9 +208,9 @@ def kept(folder: Path, camera: CameraSettings) -> Kept | None:
         check_name(found.recipe)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecipeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidNameError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise RecipeError(
+        raise ChangeoverError(
             f"{file}: can't tell which recipe was in force ({why}): set one over MQTT, or delete the file to "
             f"go back to recipe {camera.recipe!r}"
         ) from None
@@ -221,6 +226,6 @@ def forget(folder: Path, camera: str) -> bool:
 
 
 def to_load(folder: Path, camera: CameraSettings) -> str:
-    """The name of the recipe that a start of the line puts in force. Raises RecipeError as `kept` does."""
+    """The name of the recipe that a start of the line puts in force. Raises ChangeoverError."""
     found = kept(folder, camera)
     return found.recipe if found else camera.recipe

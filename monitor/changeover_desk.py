@@ -19,7 +19,7 @@ from monitor.board import Board
 from monitor.changeover import Asked, BadRequest, Request, Standing, State
 from monitor.journal import Journal
 from monitor.mqtt import LinkState
-from monitor.recipe import RecipeError, check_name
+from monitor.names import InvalidNameError, check_name
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import rfc3339
 
@@ -106,7 +106,7 @@ class ChangeoverDesk:
         shown = asked.recipe[:_LONGEST_SHOWN] + "..." * (len(asked.recipe) > _LONGEST_SHOWN)
         try:
             check_name(shown)
-        except RecipeError as error:
+        except InvalidNameError as error:
             why = str(error)
         if why is None and pending is not None:
             why = f"recipe {pending.recipe!r} is being loaded: ask again when that has been answered"

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drivers.image_file import Image
 from monitor.device_scoring import Lane, PlainLane, Run
-from monitor.images import Image
 
 _LOG = logging.getLogger(__name__)
 _SHAPES = 16

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from monitor.images import Image
+from drivers.image_file import Image
 
 _WIDTH, _PANEL = 900, 265
 _LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 90, 30, 70, 60, 60

@@ -22,8 +22,9 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Self, cast
 
-from monitor import images as image_files
-from monitor.images import ImageError
+from drivers import image_file
+from drivers.image_file import ImageError
+from monitor.errors import LineMonitorError
 
 LAYOUT = "a data set has test/good, test/<type> and ground_truth/<type>, for one category or in a folder each"
 
@@ -39,7 +40,7 @@ _STREAMS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
 _ZIP = b"PK"
 
 
-class DatasetError(Exception):
+class DatasetError(LineMonitorError):
     """The data set can't be read; the message is one line with the fix."""
 
 
@@ -110,7 +111,7 @@ def placed(name: str) -> Place | None:
     parts = path.parts
     if path.is_absolute() or ".." in parts or any(part.startswith(".") for part in parts):
         return None
-    if path.suffix.lower() not in image_files.SUFFIXES:
+    if path.suffix.lower() not in image_file.SUFFIXES:
         return None
     rooms = [part.value for part in Part]
     at = next((i for i, part in enumerate(parts) if part in (*rooms, _TRAIN)), None)
@@ -128,7 +129,7 @@ def _of_folder(root: Path) -> Iterator[Entry]:
             if not folder.is_dir():
                 continue
             try:
-                files = image_files.find(folder)
+                files = image_file.find(folder)
             except ImageError as error:
                 raise DatasetError(f"{folder}: {error}; {LAYOUT}") from None
             above = category.relative_to(root).parts
@@ -161,7 +162,7 @@ def _file_content(file: Path) -> bytes:
         raise ImageError(error.strerror or str(error)) from None
     if size > _LARGEST:
         raise _too_large()
-    return image_files.content_of(file)
+    return image_file.content_of(file)
 
 
 class _Member(tarfile.TarInfo):

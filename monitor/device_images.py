@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monitor.images import HALVED_FROM, SCALE, SHIFT, Image, Size
+from drivers.image_file import Image
+from monitor.images import HALVED_FROM, SCALE, SHIFT, Size
 
 _COEFFICIENT_BITS = 11
 """OpenCV's bilinear weights of 8-bit pixels are whole numbers of so many bits."""

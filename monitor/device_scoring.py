@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monitor import images as image_files
+from drivers.image_file import Image
+from monitor import images as preprocessing
 from monitor.device_images import Preparation, as_image
-from monitor.images import Image
 from monitor.teacher import Alone
 from monitor.tiling import Grid, shown
 
@@ -148,7 +148,7 @@ class DeviceScoring:
         one frees its memory. Raises ValueError for an array that is no image.
         """
         for image in images:
-            image_files.require(image)
+            preprocessing.require(image)
         if not images:
             return []
         scored = self._tiles(images)
@@ -205,7 +205,7 @@ class DeviceScoring:
         """(3, *size) normalised."""
         preparation = self._preparation(image.shape)
         if preparation is None:
-            image = image_files.squashed(image, self._grid.size)
+            image = preprocessing.squashed(image, self._grid.size)
             preparation = Preparation(self._grid.size, self._grid.size, self._device)
         return preparation.prepared(self._uploaded(image))[0]
 
@@ -222,7 +222,7 @@ class DeviceScoring:
         preparation = Preparation((shape[0], shape[1]), self._grid.size, self._device)
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         found = as_image(preparation.squashed(self._uploaded(noise)))
-        apart = np.abs(found.astype(np.int16) - image_files.squashed(noise, self._grid.size))
+        apart = np.abs(found.astype(np.int16) - preprocessing.squashed(noise, self._grid.size))
         if apart.max() <= 1 and (apart > 0).mean() <= _DIFFER:
             return preparation
         self._log.warning(

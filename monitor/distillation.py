@@ -26,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from monitor import images as scorer_images
+from monitor import images as preprocessing
 from monitor.procedural import image_batches
 from monitor.progress import SILENT, Progress
 from monitor.teacher import build_trunk, load_trunk
@@ -245,8 +245,8 @@ def _trunk_of(mean: AveragedModel) -> dict[str, Tensor]:
 
 def _normalised(batches: Iterator[NDArray[np.uint8]]) -> Iterator[Tensor]:
     """uint8 (N, H, W, 3) → float32 (N, 3, H, W) in channels-last memory, normalised as the scorer does."""
-    mean = torch.tensor(scorer_images.MEAN)[:, None, None]
-    deviation = torch.tensor(scorer_images.DEVIATION)[:, None, None]
+    mean = torch.tensor(preprocessing.MEAN)[:, None, None]
+    deviation = torch.tensor(preprocessing.DEVIATION)[:, None, None]
     for images in batches:
         yield (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
 

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.images import Image, Size
+from drivers.image_file import Image
+from monitor.images import Size
 
 _SIDE = 256
 """The lengths below are pixels of a picture of this side."""

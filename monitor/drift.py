@@ -30,7 +30,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.recipe import Calibration
+from monitor.recipe_document import Calibration
 from monitor.verdict import Verdict
 
 WINDOW = 100

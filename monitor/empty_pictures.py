@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor import images as image_files
-from monitor import presence
-from monitor.images import Image
+from drivers import image_file
+from drivers.image_file import Image
+from monitor import presence, readable_images
+from monitor.errors import LineMonitorError
 from monitor.presence import Gate
 from monitor.progress import SILENT, Progress
-from monitor.recipe import Presence
+from monitor.recipe_document import Presence
 
 
-class PresenceError(Exception):
+class PresenceError(LineMonitorError):
     """There is no presence gate to be had from these pictures; the message is one line with the fix."""
 
 
@@ -36,14 +37,14 @@ def learned(
     `squashed` makes of an image what the recipe's network gets to see. Raises PresenceError.
     """
     try:
-        files = image_files.find(folder)
-    except image_files.ImageError as error:
+        files = image_file.find(folder)
+    except image_file.ImageError as error:
         raise PresenceError(f"{folder}: {error}") from None
     found: dict[bytes, tuple[Path, presence.Cells]] = {}
     frame: tuple[int, ...] = ()
     unusable: list[str] = []
     for done, file in enumerate(files, start=1):
-        for _, content, image in image_files.readable([file], unusable.append):
+        for _, content, image in readable_images.readable([file], unusable.append):
             frame = frame or image.shape
             if image.shape != frame:
                 raise PresenceError(

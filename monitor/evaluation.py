@@ -20,15 +20,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers import image_file
+from drivers.image_file import Image, ImageError
 from monitor import dataset as labelled
-from monitor import images as image_files
 from monitor.curves import Mask, auroc, per_region_overlap, regions_of
 from monitor.dataset import DatasetError, Entry, Part
-from monitor.images import Image, ImageError, Size
+from monitor.errors import LineMonitorError
+from monitor.images import Size
 from monitor.legible import in_one_line, legible
 from monitor.map_file import MapFile, MapFileError, map_file
 from monitor.progress import SILENT, Progress
-from monitor.recipe import FILE, Recipe, RecipeError
+from monitor.recipe_document import FILE, RecipeError
+from monitor.recipe_version import RecipeVersion
 from monitor.runtime import Scorer
 from monitor.verdict import Verdict, judge
 
@@ -38,7 +41,7 @@ _SAME_SHAPE = 0.02
 """How far a mask's aspect ratio may be from its image's: rounding, when both were made smaller."""
 
 
-class EvaluationError(Exception):
+class EvaluationError(LineMonitorError):
     """The data set can't be used; the message says why and what to do, in one line for each category."""
 
 
@@ -204,7 +207,7 @@ class _Category:
     """What is known of a category so far; its files come in any order."""
 
     label: str
-    recipe: Recipe | None = None
+    recipe: RecipeVersion | None = None
     threshold: float = 0.0
     images: dict[PurePosixPath, _Scored] = field(default_factory=dict)
     masks: dict[PurePosixPath, _Drawn] = field(default_factory=dict)
@@ -251,7 +254,7 @@ class _Bench:
                     f"no recipe {path.name!r}: line-monitor train {path.name} --images {category}/train/good"
                 )
         if self._scorer is None or path != self._at:
-            scorer = Recipe.load(path).scorer(device=self._device)
+            scorer = Scorer(RecipeVersion.load(path), device=self._device)
             scorer.warm_up()
             self._at, self._scorer = path, scorer
         return self._scorer
@@ -274,7 +277,7 @@ def _take(
     category.recipe, category.threshold = scorer.recipe, scorer.threshold
     place = entry.place
     try:
-        image = image_files.decode(entry.content())
+        image = image_file.decode(entry.content())
     except ImageError as error:
         what = "skipped" if place.part is Part.IMAGE else "no mask"
         say(f"{what}: {in_one_line(entry.shown)}: {error}")
@@ -345,7 +348,9 @@ def _results(
     return Results(found, failed)
 
 
-def _evaluation(category: _Category, recipe: Recipe, maps: MapFile, say: Callable[[str], None]) -> Evaluation:
+def _evaluation(
+    category: _Category, recipe: RecipeVersion, maps: MapFile, say: Callable[[str], None]
+) -> Evaluation:
     size = recipe.size
     judged = [
         _Judged(scored, _mask(scored, name, category.masks, size, say))

@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from monitor.backends import F32, INT8, OPENVINO, TORCH, calibration_of
+from monitor.errors import LineMonitorError
 from monitor.pyramid import Features, anomaly_map, upsampled
-from monitor.recipe import REFERENCE, Recipe
-from monitor.runtime import F32, INT8, OPENVINO, TORCH, calibration_of, folded, openvino_model, trunks
+from monitor.recipe_document import REFERENCE
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import openvino_model
 from monitor.second_look import clearly_below
 from monitor.tiling import shown
+from monitor.torch_network import folded, trunks
 from monitor.whole_file import write_together
 
 if TYPE_CHECKING:
@@ -34,7 +38,7 @@ _NEEDED = {ONNX: ("onnx", "onnxscript"), OPENVINO: ("onnx", "openvino")}
 _MAP, _SCORE = "anomaly_map", "score"
 
 
-class ExportError(Exception):
+class ExportError(LineMonitorError):
     """Nothing was exported; the message is one line with the fix."""
 
 
@@ -55,7 +59,7 @@ def export(
     Raises ExportError and RecipeError.
     """
     _check_wish(form, precision)
-    recipe = Recipe.load(folder)
+    recipe = RecipeVersion.load(folder)
     if recipe.document.tiles is not None:
         raise ExportError(
             f"{recipe.folder}: a recipe in tiles can't be one model: train one without --tile for export"
@@ -87,7 +91,7 @@ def export(
     return file
 
 
-def described(recipe: Recipe, runtime: str, precision: str) -> dict[str, str]:
+def described(recipe: RecipeVersion, runtime: str, precision: str) -> dict[str, str]:
     """What the model's metadata say about it, for a way of running. Raises RecipeError."""
     calibration = calibration_of(recipe, runtime, precision)
     key = f"{runtime}-{precision}"
@@ -121,7 +125,7 @@ class _Judged(nn.Module):
         return maps, maps.amax(dim=(1, 2))
 
 
-def _onnx(recipe: Recipe, about: Mapping[str, str]) -> bytes:
+def _onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
     import onnx.compose
     import onnx.helper
 
@@ -163,7 +167,7 @@ def _forget_the_machine(graph: onnx.GraphProto) -> None:
         part.ClearField("doc_string")
 
 
-def _openvino(recipe: Recipe, precision: str, about: Mapping[str, str]) -> tuple[bytes, bytes]:
+def _openvino(recipe: RecipeVersion, precision: str, about: Mapping[str, str]) -> tuple[bytes, bytes]:
     """The model's graph (XML) and its constants."""
     import openvino as ov
     from openvino import opset13 as ops

@@ -17,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from drivers.image_file import Image
 from monitor.checkpoint import Checkpoint, Place
-from monitor.images import Image, Pictures
+from monitor.errors import LineMonitorError
+from monitor.images import Pictures
 from monitor.memory import installed
 from monitor.progress import Progress
 from monitor.pyramid import Evened, Features, anomaly_map, matching_loss
@@ -35,7 +37,7 @@ _FEATURE_BYTES = 2 << 30
 """The teacher's features are kept up to this, and up to an eighth of the machine's memory."""
 
 
-class TrainingError(Exception):
+class TrainingError(LineMonitorError):
     """No recipe came of it; the message is one line with the fix."""
 
 

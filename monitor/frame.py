@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.image_file import Image
 from monitor.verdict import Reason
-
-Image = NDArray[np.uint8]
 
 
 class PixelFormat(IntEnum):

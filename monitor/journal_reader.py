@@ -15,13 +15,14 @@ from urllib.parse import quote
 
 import msgspec
 
+from monitor.errors import LineMonitorError
 from monitor.journal_schema import TooNew, check
 
 _PAGE = 1_000
 _PATIENCE_S = 5.0
 
 
-class JournalUnreadable(Exception):
+class JournalUnreadable(LineMonitorError):
     """The journal can't be read; one line says which file, why and the fix."""
 
 

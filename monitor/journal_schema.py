@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from monitor.errors import LineMonitorError
+
 VERSION = 2
 CHANGES_KEPT = 100_000
 """Some 20 MB, a lifetime of changes. No newer one can be deleted, and none altered."""
@@ -73,7 +75,7 @@ _STEPS: tuple[tuple[str, ...], ...] = (
 """Step n makes version n of version n - 1. Version 1 did not say its number: it is 0, as in an empty file."""
 
 
-class TooNew(Exception):
+class TooNew(LineMonitorError):
     """The journal is of a newer version of this program; one line says so."""
 
 

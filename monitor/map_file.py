@@ -14,10 +14,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.errors import LineMonitorError
 from monitor.images import Size
 
 
-class MapFileError(Exception):
+class MapFileError(LineMonitorError):
     """There is no room for the maps; the message is one line with the fix."""
 
 

@@ -26,6 +26,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from monitor.errors import LineMonitorError
 from monitor.settings import MqttSettings
 
 _CONNECT_S = 3.0
@@ -43,11 +44,11 @@ class LinkState(Enum):
     UP = "up"
 
 
-class ConnectError(Exception):
+class ConnectError(LineMonitorError):
     """The broker can't be reached or refuses; one line says why and, where known, the fix."""
 
 
-class PublishRefused(Exception):
+class PublishRefused(LineMonitorError):
     """The broker is there and does not let us say what we have to."""
 
 

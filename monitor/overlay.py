@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.frame import Image
+from drivers.image_file import Image
 
 MAX_WIDTH = 1600
 """Pixels; the picture is never wider, whatever the camera gives."""

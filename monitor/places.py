@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from monitor.recipe import check_name
+from monitor.errors import LineMonitorError
+from monitor.names import check_name
 from monitor.settings import Settings
 
 _LONGEST_SOCKET_PATH = 107
@@ -23,7 +24,7 @@ _LONGEST_SOCKET_PATH = 107
 _LONGEST_SOCKET_NAME = "snapshots.ipc"
 
 
-class PlaceError(Exception):
+class PlaceError(LineMonitorError):
     """A place can't be used; one line says which and the fix."""
 
 
@@ -32,7 +33,7 @@ def recipes(settings: Settings) -> Path:
 
 
 def recipe(settings: Settings, name: str) -> Path:
-    """The folder of one recipe. Raises RecipeError when that is no recipe's name: it could lead elsewhere."""
+    """The folder of one recipe. Raises InvalidNameError for a name that could lead elsewhere."""
     return recipes(settings) / check_name(name)
 
 

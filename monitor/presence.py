@@ -24,8 +24,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.images import Image
-from monitor.recipe import Presence
+from drivers.image_file import Image
+from monitor.recipe_document import Presence
 
 FEWEST = 5
 """Empty pictures, to know how much they differ among themselves."""

@@ -22,10 +22,13 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from monitor.backends import F32, INT8, OPENVINO
 from monitor.images import Pictures, normalised
 from monitor.openvino_network import converted, kept
-from monitor.recipe import Quantised, Recipe, weights_file
-from monitor.runtime import F32, INT8, OPENVINO, folded, trunks
+from monitor.recipe_document import Quantised
+from monitor.recipe_version import RecipeVersion, weights_file
+from monitor.runtime import Scorer
+from monitor.torch_network import folded, trunks
 from monitor.trial import Trial
 
 _ENOUGH = 64
@@ -36,8 +39,8 @@ agreed to 0.97 (ResNet-18) and 0.94 (SqueezeNet) instead of 0.99."""
 
 
 def quantised(
-    recipe: Recipe, pictures: Pictures, train: Sequence[int], select: Sequence[int], seed: int
-) -> Recipe:
+    recipe: RecipeVersion, pictures: Pictures, train: Sequence[int], select: Sequence[int], seed: int
+) -> RecipeVersion:
     """The recipe with its 8-bit model, not yet calibrated for it nor committed.
 
     `pictures` by index are what the network sees, uint8 (H, W, 3) BGR or (H, W); `train` are those that
@@ -64,7 +67,7 @@ def quantised(
     exact, coarse = (
         [
             float(single.max())
-            for single in draft.scorer(device="cpu", runtime=OPENVINO, precision=precision).maps(shown)
+            for single in Scorer(draft, device="cpu", runtime=OPENVINO, precision=precision).maps(shown)
         ]
         for precision in (F32, INT8)
     )

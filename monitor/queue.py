@@ -15,7 +15,8 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from monitor.frame import Image
+from drivers.image_file import Image
+from monitor.errors import LineMonitorError
 
 VERSION = 1
 FRAMES, VERDICTS, SNAPSHOTS = "frames.ipc", "verdicts.ipc", "snapshots.ipc"
@@ -23,7 +24,7 @@ _WAKES_HELD = 1000
 SNAPSHOTS_HELD = 8
 
 
-class BadMessage(Exception):
+class BadMessage(LineMonitorError):
     """A message that is not of this wire; one line says why."""
 
 

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from monitor.recipe import RecipeError
+from monitor.errors import LineMonitorError
 from monitor.runtime import Scorer
 
 _NICENESS = 10
@@ -37,13 +37,13 @@ class Loader:
         self._thread = threading.Thread(target=self._run, args=(load, self._outcome), daemon=True)
         self._thread.start()
 
-    def take(self) -> Scorer | RecipeError | None:
+    def take(self) -> Scorer | LineMonitorError | None:
         """What became of the load, once; None while it goes on. Raises whatever else it raised."""
         if self._thread is None or self._thread.is_alive():
             return None
         self._thread = None
         (outcome,) = self._outcome
-        if isinstance(outcome, Scorer | RecipeError):
+        if isinstance(outcome, Scorer | LineMonitorError):
             return outcome
         raise outcome
 

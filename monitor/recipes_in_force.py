@@ -13,11 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from monitor import changeover, out_of_memory, places
+from monitor import changeover, places
 from monitor.board import Board
 from monitor.changeover import Judged, Kept, Request, Standing, State
-from monitor.recipe import Recipe, RecipeError
+from monitor.commands import out_of_memory
+from monitor.errors import LineMonitorError
+from monitor.recipe_document import RecipeError
 from monitor.recipe_loader import Loader
+from monitor.recipe_version import RecipeVersion
 from monitor.runtime import Scorer
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import rfc3339
@@ -25,7 +28,7 @@ from monitor.verdict import rfc3339
 _DIED = "the scoring worker died while it was being loaded: look at the log, then ask again"
 
 
-def objection(camera: CameraSettings, recipe: Recipe, name: str) -> str | None:
+def objection(camera: CameraSettings, recipe: RecipeVersion, name: str) -> str | None:
     """Why that recipe can't judge the camera's parts, in one line with the fix; None when it can.
 
     A recipe without a region is taken: its images may have been cut before training.
@@ -63,7 +66,7 @@ class RecipesInForce:
         self._loading: tuple[CameraSettings, Request] | None = None
         self.troubles: dict[str, str] = {}
         """By camera, why its parts can't be judged, in one line."""
-        loaded: dict[str, Scorer | RecipeError] = {}
+        loaded: dict[str, Scorer | LineMonitorError] = {}
         for camera in settings.camera:
             self._start(camera, loaded)
 
@@ -94,7 +97,7 @@ class RecipesInForce:
 
     # At the start
 
-    def _start(self, camera: CameraSettings, loaded: dict[str, Scorer | RecipeError]) -> None:
+    def _start(self, camera: CameraSettings, loaded: dict[str, Scorer | LineMonitorError]) -> None:
         name, kept = camera.recipe, None
         scorer: Scorer | None = None
         why: str | None = None
@@ -103,7 +106,7 @@ class RecipesInForce:
             name = kept.recipe if kept else camera.recipe
             scorer = self._first(name, loaded)
             why = objection(camera, scorer.recipe, name)
-        except RecipeError as error:
+        except LineMonitorError as error:
             why = str(error)
         if scorer is not None and why is None:
             self._scorers[camera.name] = scorer
@@ -130,14 +133,14 @@ class RecipesInForce:
                 ) from None
         return kept
 
-    def _first(self, name: str, loaded: dict[str, Scorer | RecipeError]) -> Scorer:
+    def _first(self, name: str, loaded: dict[str, Scorer | LineMonitorError]) -> Scorer:
         if name not in loaded:
             try:
                 loaded[name] = self._load(name, {})
-            except RecipeError as error:
+            except LineMonitorError as error:
                 loaded[name] = error
         found = loaded[name]
-        if isinstance(found, RecipeError):
+        if isinstance(found, LineMonitorError):
             raise found
         return found
 
@@ -222,10 +225,11 @@ class RecipesInForce:
         """A warm scorer of the version that is committed now. Raises RecipeError."""
         scoring = self._settings.scoring
         try:
-            recipe = Recipe.load(places.recipe(self._settings, name))
+            recipe = RecipeVersion.load(places.recipe(self._settings, name))
             if recipe.sha in shared:
                 return shared[recipe.sha]
-            scorer = recipe.scorer(
+            scorer = Scorer(
+                recipe,
                 device=scoring.device,
                 runtime=scoring.runtime,
                 precision=scoring.precision,
@@ -284,7 +288,7 @@ class RecipesInForce:
         self._standings[camera.name] = standing
         changeover.stand(self._board, camera.name, standing)
 
-    def _doubt(self, camera: CameraSettings, recipe: Recipe, name: str) -> None:
+    def _doubt(self, camera: CameraSettings, recipe: RecipeVersion, name: str) -> None:
         if camera.roi and not recipe.roi:
             self._log.warning(
                 "camera %s has roi %s, and recipe %s does not say that it was trained on one",

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.errors import LineMonitorError
 from monitor.frame import Frame, PixelFormat
 from monitor.verdict import Reason, Verdict
 
@@ -55,7 +56,7 @@ _ANSWERED_AT = 224
 _SIZE = _LEDGER_AT + RECORDS * _RECORD
 
 
-class RingError(Exception):
+class RingError(LineMonitorError):
     """The ring's files can't be used; one line says why."""
 
 

@@ -20,10 +20,11 @@ from types import MappingProxyType
 import cv2
 import zmq
 
+from drivers.image_file import Image
 from monitor import queue
 from monitor.board import Word
 from monitor.drift import Detector, Drift, explain
-from monitor.frame import Frame, Image, viewable
+from monitor.frame import Frame, viewable
 from monitor.presence import kind
 from monitor.recipes_in_force import RecipesInForce
 from monitor.ring import Ring, Scored

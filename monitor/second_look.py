@@ -13,6 +13,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from monitor.recipe_document import Pair
+
 LEAST = 1.5
 """A quick score passes at most at the threshold over this, however well the known pairs agree: drawn defects
 and good parts say little of real defects."""
@@ -26,9 +28,6 @@ _REACH = 2.0
 """Pairs count whose quick score is at most this many thresholds: far above, where a defect is plain to both,
 the two differ most and it matters least."""
 _FEWEST = 8
-
-Pair = tuple[float, float]
-"""One image's quick and exact score."""
 
 
 def clearly_below(pairs: Sequence[Pair], threshold: float) -> float:

@@ -30,6 +30,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableSource
 
+from monitor.errors import LineMonitorError
+
 CONFIG_VARIABLE = "LINE_MONITOR_CONFIG"
 DEFAULT_PLACES = (Path("config/line.toml"), Path("/etc/line-monitor/line.toml"))
 
@@ -37,7 +39,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class SettingsError(Exception):
+class SettingsError(LineMonitorError):
     """The settings can't be used; the message is one line a problem, each naming the key and the fix."""
 
 

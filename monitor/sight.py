@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from monitor.images import Pictures, normalised
-from monitor.runtime import folded
+from monitor.torch_network import folded
 
 _BLOCK = 8
 

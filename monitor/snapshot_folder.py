@@ -25,8 +25,9 @@ from typing import Any
 
 import cv2
 
+from drivers.image_file import Image
 from monitor.believed_time import BelievedUtc
-from monitor.frame import Image
+from monitor.errors import LineMonitorError
 from monitor.settings import SnapshotSettings
 from monitor.whole_file import WRITING
 
@@ -51,7 +52,7 @@ _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88)
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
-class SnapshotError(Exception):
+class SnapshotError(LineMonitorError):
     """A snapshot could not be written or deleted; the message is one line that says why and what helps."""
 
 

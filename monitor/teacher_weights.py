@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from monitor.errors import LineMonitorError
+
 BUNDLED = "resnet18-bundled"
 BUNDLED_FILE = Path(__file__).parent / "teachers" / f"{BUNDLED}.safetensors"
 SUFFIXES = (".safetensors", ".pth")
@@ -32,7 +34,7 @@ _NO_NETWORK_S = 5.0
 _STALL_S = 15.0
 
 
-class TeacherError(Exception):
+class TeacherError(LineMonitorError):
     """There is no such teacher, or its weights can't be used; the message is one line with the fix."""
 
 

@@ -17,7 +17,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.images import Image, Size
+from drivers.image_file import Image
+from monitor.errors import LineMonitorError
+from monitor.images import Size
 
 STEP = 16
 """Tiles begin at multiples of this where they can: the third level of a ResNet has one place for 16 pixels,
@@ -28,7 +30,7 @@ black beyond a border."""
 _LEAST = 1e-6
 
 
-class TilingError(ValueError):
+class TilingError(LineMonitorError, ValueError):
     """These tiles can't cover that picture; the message is one line with the fix."""
 
 

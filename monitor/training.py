@@ -25,30 +25,31 @@ import cv2
 import numpy as np
 import torch
 
-from monitor import curve, empty_pictures, learning
-from monitor import images as image_files
+from drivers import image_file
+from drivers.image_file import Image, ImageError
+from monitor import curve, empty_pictures, learning, readable_images
+from monitor import images as preprocessing
+from monitor.backends import AGREES, can_quantise, choose_device
 from monitor.calibration import NO_RATE, calibrate, content_mark, explained, is_rate
 from monitor.checkpoint import Checkpoint
 from monitor.evening import channel_deviations, with_deviations
 from monitor.fitting import AstrayError, Fitted, TrainingError, batch_size, fit
-from monitor.images import RESIZE, TILED_RESIZE, Image, ImageError, Pictures, Size, as_size
+from monitor.images import RESIZE, TILED_RESIZE, Pictures, Size, as_size
 from monitor.memory import installed
+from monitor.names import check_name
 from monitor.presence import explain as explain_gate
 from monitor.progress import SILENT, Progress
-from monitor.recipe import (
+from monitor.recipe_document import (
     Document,
-    Recipe,
     RecipeError,
     Roi,
     TeacherEntry,
     Tiles,
     Training,
-    check_name,
     grid_of,
     unusable,
-    weights_file,
 )
-from monitor.runtime import AGREES, can_quantise, choose_device
+from monitor.recipe_version import RecipeVersion, weights_file
 from monitor.teacher import LEVELS, find, trunk_weights
 from monitor.tiling import Grid, shown
 from monitor.whole_file import write_whole
@@ -92,7 +93,7 @@ class Examples:
 
     def add(self, file: Path, content: bytes, image: Image) -> None:
         """`image` is what is in `content`, uint8 (H, W, 3) BGR or (H, W) mono."""
-        picture = image_files.squashed(image, self._size)
+        picture = preprocessing.squashed(image, self._size)
         if self._bytes + picture.nbytes <= self._room:
             self._kept[len(self.files)] = picture
             self._bytes += picture.nbytes
@@ -105,7 +106,7 @@ class Examples:
         if index in self._kept:
             return self._kept[index]
         try:
-            return image_files.squashed(image_files.read(self.files[index]), self._size)
+            return preprocessing.squashed(image_file.read(self.files[index]), self._size)
         except ImageError as error:
             raise TrainingError(f"{self.files[index]}: {error}, while it was trained on") from None
 
@@ -167,7 +168,7 @@ def train_recipe(
     say: Callable[[str], None],
     progress: Progress = SILENT,
     clock: Callable[[], float] = time.monotonic,
-) -> Recipe:
+) -> RecipeVersion:
     """Trains, calibrates and commits `recipes`/`name` from the good images in a folder, at any depth.
 
     `teacher`, `teacher_weights` and the folder `teachers` are as in `monitor.teacher.find`; `int8` adds a
@@ -212,7 +213,7 @@ def train_recipe(
     gate = None
     if empty is not None:
         gate = empty_pictures.learned(
-            empty, lambda image: image_files.squashed(image, grid.size), say=say, progress=progress
+            empty, lambda image: preprocessing.squashed(image, grid.size), say=say, progress=progress
         )
     found = find(teacher, weights=teacher_weights, folder=teachers, say=say)
     examples, skipped = _examples(images, files, grid, say, progress)
@@ -307,7 +308,7 @@ def train_recipe(
         ),
         presence=gate,
     )
-    draft = Recipe(recipes.absolute() / name, document, "", taught, student)
+    draft = RecipeVersion(recipes.absolute() / name, document, "", taught, student)
     if int8:
         draft = _with_int8(draft, seen, train, select, seed, aside)
     held_out = [examples.files[i] for i in sorted(parts.calibrate)]
@@ -334,19 +335,19 @@ def train_recipe(
 def _has_gate(recipe: Path) -> bool:
     """False for one that can't be used any more."""
     try:
-        return Recipe.load(recipe).document.presence is not None
+        return RecipeVersion.load(recipe).document.presence is not None
     except RecipeError:
         return False
 
 
 def _with_int8(
-    draft: Recipe,
+    draft: RecipeVersion,
     pictures: Pictures,
     train: Sequence[int],
     select: Sequence[int],
     seed: int,
     say: Callable[[str], None],
-) -> Recipe:
+) -> RecipeVersion:
     from monitor.quantising import quantised
 
     found = quantised(draft, pictures, train, select, seed)
@@ -387,11 +388,11 @@ def _check_writable(recipes: Path) -> None:
 def _files(folder: Path) -> list[Path]:
     """What may be images, by name. Raises TrainingError when there are none."""
     try:
-        files = image_files.find(folder)
+        files = image_file.find(folder)
     except ImageError as error:
         raise TrainingError(f"{folder}: {error}") from None
     if not files:
-        kinds = " ".join(sorted(suffix[1:] for suffix in image_files.SUFFIXES))
+        kinds = " ".join(sorted(suffix[1:] for suffix in image_file.SUFFIXES))
         raise TrainingError(f"{folder}: no images there ({kinds}, at any depth)")
     return files
 
@@ -407,7 +408,7 @@ def _examples(
     seen, copies = set[str](), 0
     unusable: list[str] = []  # said when the bar is done: both are one line of the terminal
     for done, file in enumerate(files, start=1):
-        for _, content, image in image_files.readable([file], unusable.append):
+        for _, content, image in readable_images.readable([file], unusable.append):
             if content_mark(content) in seen:
                 copies += 1
                 continue

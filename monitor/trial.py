@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drivers.image_file import Image
 from monitor.curves import auroc
 from monitor.drawn_defects import Drawn, Kind, draw
-from monitor.images import Image, Pictures
+from monitor.images import Pictures
 
 _MOST, _FEWEST = 16, 4
 """Pictures that get one defect of each kind. On magnetic tiles 16 chose students as good as 30 did."""

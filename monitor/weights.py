@@ -14,10 +14,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from monitor.errors import LineMonitorError
+
 Weights = Mapping[str, NDArray[Any]]
 
 
-class WeightsError(Exception):
+class WeightsError(LineMonitorError):
     """These bytes are no weights; the message says what is wrong with them."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.ring import Ring
 from monitor.teacher import BUNDLED
 from monitor.training import train_recipe
@@ -53,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def made(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
     """A recipe of grey discs at 64 pixels, with a model in 8-bit integers."""
     folder = tmp_path_factory.mktemp("made")
     return train_recipe(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+from monitor.errors import LineMonitorError
 from monitor.review.labels import About, Label
 from monitor.review.snapshot_files import CAMERA, DAY, STEM, Key
 
@@ -20,7 +21,7 @@ _NUMBER = re.compile(r"(\d{1,20}([.,]\d{0,24})?|[.,]\d{1,24})(e[+-]?\d{1,3})?", 
 """As people write them, with a comma too, and all that `repr` writes."""
 
 
-class BadFilter(Exception):
+class BadFilter(LineMonitorError):
     """An address that makes no sense; one line says which part of it."""
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from drivers.image_file import Image
 from monitor import changeover, places
 from monitor.board import Board, CameraState, Word
-from monitor.frame import Frame, Image, viewable
+from monitor.frame import Frame, viewable
 from monitor.metrics import Counts, counts
 from monitor.readiness import Latch
 from monitor.ring import SLOTS, Ring, RingError

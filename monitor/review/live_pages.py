@@ -12,9 +12,10 @@ import cv2
 from flask import Flask, Response, abort, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from monitor.frame import Frame, Image
+from drivers.image_file import Image
+from monitor.errors import LineMonitorError
+from monitor.frame import Frame
 from monitor.overlay import panel
-from monitor.recipe import RecipeError
 from monitor.review.line_view import LineView
 from monitor.review.scorers import Scorers
 from monitor.settings import Settings
@@ -81,5 +82,5 @@ class LivePages:
             with self._scorers.of(self._view.recipe(self._cameras[camera])) as scorer:
                 result = scorer.score([image])[0]
                 return panel(image, result.anomaly_map, scorer.threshold)
-        except RecipeError as error:
+        except LineMonitorError as error:
             abort(HTTPStatus.CONFLICT, f"No heatmap: {error}")

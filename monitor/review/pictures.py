@@ -13,7 +13,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from monitor.frame import Image
+from drivers.image_file import Image
 from monitor.overlay import Panels, panels
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 

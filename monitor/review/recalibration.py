@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from monitor.errors import LineMonitorError
 from monitor.review.labels import Label
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from monitor.images import Image
-    from monitor.recipe import Calibration, Recipe
+    from drivers.image_file import Image
+    from monitor.recipe_document import Calibration
+    from monitor.recipe_version import RecipeVersion
 
 MOST_OF_A_LABEL = 500
 """Labelled parts looked at, the newest ones of each label."""
@@ -35,7 +37,7 @@ class State(Enum):
     ACCEPTED = "accepted"
 
 
-class RecalibrationError(Exception):
+class RecalibrationError(LineMonitorError):
     """There is no threshold to be had; one line says why and what to do."""
 
 
@@ -63,7 +65,7 @@ class Proposal:
     before: Calibration
     after: Calibration
     judged: tuple[Judged, ...]
-    draft: Recipe
+    draft: RecipeVersion
     """Not yet committed."""
     sha: str
     """Of the version it was made from."""
@@ -134,7 +136,8 @@ class Recalibration:
 
         `labelled` is what people say now: from other labels than those it would be another proposal.
         """
-        from monitor.recipe import Recipe, RecipeError
+        from monitor.recipe_document import RecipeError
+        from monitor.recipe_version import RecipeVersion
 
         with self._lock:
             job = self.job
@@ -143,7 +146,7 @@ class Recalibration:
             if job.labelled != frozenset(labelled):
                 raise RecalibrationError("labels have changed since: make it again")
             try:
-                if Recipe.load(self._recipes / job.recipe).sha != job.proposal.sha:
+                if RecipeVersion.load(self._recipes / job.recipe).sha != job.proposal.sha:
                     raise RecalibrationError(
                         f"recipe {job.recipe} has changed meanwhile: make the proposal again"
                     )
@@ -159,16 +162,13 @@ class Recalibration:
                 self.job = None
 
     def _work(self, job: Job, labelled: Sequence[tuple[Key, Label]]) -> None:
-        from monitor.calibration import CalibrationError
-        from monitor.recipe import RecipeError
-
         def step() -> None:
             job.done += 1
 
         try:
             job.proposal = propose(self._recipes, job.recipe, self._files, labelled, step)
             job.state = State.READY
-        except (RecalibrationError, RecipeError, CalibrationError) as error:
+        except LineMonitorError as error:
             job.trouble, job.state = str(error), State.FAILED
         except Exception:
             # A thread's end would leave the page waiting for ever.
@@ -189,13 +189,16 @@ def propose(
     """
     import torch
 
+    from drivers.image_file import ImageError, decode
     from monitor.calibration import content_mark, with_one_threshold, with_overkills
-    from monitor.images import ImageError, decode
-    from monitor.recipe import REFERENCE, Recipe, RecipeError, check_name
+    from monitor.names import check_name
+    from monitor.recipe_document import REFERENCE, RecipeError
+    from monitor.recipe_version import RecipeVersion
+    from monitor.runtime import Scorer
     from monitor.teacher import map_ceiling
 
     torch.set_num_threads(1)
-    recipe = Recipe.load(recipes / check_name(name))
+    recipe = RecipeVersion.load(recipes / check_name(name))
     seen = frozenset(recipe.document.training.seen if recipe.document.training else ())
     images: list[tuple[Key, Label, Image]] = []
     left_out = 0
@@ -216,7 +219,7 @@ def propose(
         runtime, _, precision = key_of_running.partition("-")
         is_reference = key_of_running == REFERENCE
         try:
-            scorer = recipe.scorer(device="cpu", runtime=runtime, precision=precision)
+            scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
         except RecipeError:
             # Not to be had here: that way of running falls back on the reference's threshold.
             continue

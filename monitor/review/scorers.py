@@ -52,7 +52,10 @@ class Scorers:
         # Not before somebody asks: torch takes hundreds of megabytes.
         import torch
 
-        from monitor.recipe import FILE, Recipe, check_name
+        from monitor.names import check_name
+        from monitor.recipe_document import FILE
+        from monitor.recipe_version import RecipeVersion
+        from monitor.runtime import Scorer
 
         folder = self._recipes / check_name(name)
         file = folder / FILE
@@ -60,7 +63,7 @@ class Scorers:
         kept = self._kept.get(name)
         if kept is None or kept.mtime_ns != mtime_ns:
             torch.set_num_threads(1)
-            kept = _Kept(Recipe.load(folder).scorer(device="cpu"), mtime_ns, self._clock())
+            kept = _Kept(Scorer(RecipeVersion.load(folder), device="cpu"), mtime_ns, self._clock())
             self._kept[name] = kept
         kept.used_at = self._clock()
         return kept.scorer

@@ -19,6 +19,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
+from monitor.errors import LineMonitorError
 from monitor.review.access import is_local, refusal
 from monitor.review.application import MOST_BODY, build
 from monitor.review.door import HEADERS
@@ -36,7 +37,7 @@ _LOOK_EVERY_S = 5.0
 _PROMISE_S = 30.0
 
 
-class ReviewError(Exception):
+class ReviewError(LineMonitorError):
     """The page can't be served; one line says why and the fix."""
 
 

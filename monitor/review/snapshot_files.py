@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitor.errors import LineMonitorError
 from monitor.review.labels import MOST_BYTES, UNKNOWN, About, Said, about, decoded, encoded, labelled
 from monitor.whole_file import write_whole
 
@@ -24,7 +25,7 @@ STEM = re.compile(
 _MOST_PICTURE_BYTES = 256 * 1024 * 1024
 
 
-class NoSuchSnapshot(Exception):
+class NoSuchSnapshot(LineMonitorError):
     """There is no such snapshot (any more)."""
 
 

@@ -14,7 +14,7 @@ import msgspec
 from flask import Flask, abort, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from monitor.recipe import FILE, REFERENCE, Calibration, Document
+from monitor.recipe_document import FILE, REFERENCE, Calibration, Document
 from monitor.review.filters import ANY, NOBODY, Filters
 from monitor.review.histogram import plot
 from monitor.review.index import Index, today

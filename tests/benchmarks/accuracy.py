@@ -18,7 +18,7 @@ from typing import Any
 from monitor.calibration import CalibrationError
 from monitor.evaluation import GOOD, EvaluationError
 from monitor.progress import on
-from monitor.recipe import RecipeError
+from monitor.recipe_document import RecipeError
 from monitor.teacher import TeacherError, names
 from monitor.training import TrainingError
 from tests.benchmarks.cells import RANDOM, Cell, CellError, Mode, Settings, measure, read

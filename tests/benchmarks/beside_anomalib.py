@@ -24,13 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor import images
+from drivers import image_file
+from drivers.image_file import ImageError
+from monitor import images as preprocessing
 from monitor.calibration import CalibrationError
 from monitor.curves import auroc, per_region_overlap, regions_of
 from monitor.evaluation import GOOD, EvaluationError, shrunk
-from monitor.images import ImageError
 from monitor.progress import on
-from monitor.recipe import RecipeError
+from monitor.recipe_document import RecipeError
 from monitor.teacher import TeacherError, find
 from monitor.training import TrainingError
 from tests.benchmarks.cells import Cell, CellError, Mode, Settings, measure, read, write
@@ -119,7 +120,7 @@ def _mask(dataset: Path, name: Path, size: int) -> NDArray[np.bool_]:
     for file in (folder / f"{name.stem}_mask.png", folder / f"{name.stem}.png"):
         if file.is_file():
             try:
-                return shrunk(images.read(file), images.as_size(size))
+                return shrunk(image_file.read(file), preprocessing.as_size(size))
             except ImageError as error:
                 raise CellError(f"{file}: {error}") from None
     raise CellError(f"{dataset / name}: no mask in {folder}: Anomalib needs one for each defective image")

@@ -25,11 +25,13 @@ import openvino as ov
 import openvino.properties.hint as hints
 from numpy.typing import NDArray
 
-from monitor import images as image_files
+from drivers import image_file
+from drivers.image_file import Image
 from monitor.export import ONNX, SUFFIXES, export
-from monitor.images import SCALE, Image, Size, prepare
+from monitor.images import SCALE, Size, prepare
 from monitor.preparation_graph import IMAGE, preparation
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from monitor.tiling import shown
 from tests.benchmarks.markdown import markdown
 
@@ -57,25 +59,27 @@ def on_openvino(model: bytes | Path) -> Run:
 def frames(shape: Size, photographs: list[Path]) -> Iterator[Image]:
     yield np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     for file in photographs:
-        image = image_files.read(file)
+        image = image_file.read(file)
         larger = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_CUBIC)
         yield np.asarray(larger if image.ndim == 3 else cv2.cvtColor(larger, cv2.COLOR_GRAY2BGR), np.uint8)
 
 
-def sized(recipe: Recipe, size: Size, folder: Path) -> Recipe:
+def sized(recipe: RecipeVersion, size: Size, folder: Path) -> RecipeVersion:
     """The recipe as one of that size, committed in `folder`. Its threshold means nothing there."""
     document = msgspec.structs.replace(recipe.document, name=folder.name, size=size, quantised=None)
     return replace(recipe, folder=folder, document=document, quantised=None).commit()
 
 
-def apart(made: Recipe, form: str, folder: Path, photographs: list[Path]) -> Iterator[tuple[Size, Apart]]:
+def apart(
+    made: RecipeVersion, form: str, folder: Path, photographs: list[Path]
+) -> Iterator[tuple[Size, Apart]]:
     """For each size of frame the share of pixels that differ, by how many levels at most, and how far maps
     and scores are off, relative to the map's maximum: the worst of all images."""
     file = folder / f"model{SUFFIXES[form]}"
     export(made.folder, form=form, precision="f32", out=file, force=False, say=lambda line: None)
     on, runtime = (on_onnxruntime, "torch") if form == ONNX else (on_openvino, "openvino")
     resized, judged = on(preparation(*made.size).SerializeToString()), on(file)
-    here = made.scorer(device="cpu", runtime=runtime, precision="f32")
+    here = Scorer(made, device="cpu", runtime=runtime, precision="f32")
     for shape in _FRAMES:
         worst = np.zeros(4)
         for image in frames(shape, photographs):
@@ -94,9 +98,9 @@ def main() -> int:
     parser.add_argument("--images", type=Path, required=True, metavar="DIR")
     parser.add_argument("--photographs", type=int, default=4, metavar="N", help="evenly among the images (4)")
     options = parser.parse_args()
-    found = image_files.find(options.images)
+    found = image_file.find(options.images)
     photographs = found[:: max(1, len(found) // options.photographs)][: options.photographs]
-    recipe = Recipe.load(options.recipe)
+    recipe = RecipeVersion.load(options.recipe)
     rows = [["network", "frame", "format", "pixels that differ", "levels", "maps apart", "scores apart"]]
     failed = False
     for size, form in product(_SIZES, SUFFIXES):

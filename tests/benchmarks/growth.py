@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.images import as_size, prepare
-from monitor.recipe import tiles_of
+from monitor.recipe_document import tiles_of
 from monitor.runtime import Scorer
 from tests.benchmarks.growth_plot import Series, plot
 from tests.benchmarks.markdown import markdown
@@ -82,7 +82,7 @@ def scorers(folder: Path, runtime: str) -> dict[float, Scorer]:
     found = {}
     for side in _SIDES:
         recipe = draft_recipe(folder / f"side-{side}", "resnet18", side)
-        found[side * side / 1e6] = recipe.scorer(device="cpu", runtime=runtime)
+        found[side * side / 1e6] = Scorer(recipe, device="cpu", runtime=runtime)
     return found
 
 
@@ -92,7 +92,7 @@ def tiled(folder: Path, runtime: str) -> dict[float, Scorer]:
         side = 256 + (round(count**0.5) - 1) * 224
         recipe = draft_recipe(folder / f"tiles-{count}", "resnet18", side, tiles=tiles_of((256, 256), 32))
         assert len(recipe.grid) == count
-        found[float(count)] = recipe.scorer(device="cpu", runtime=runtime)
+        found[float(count)] = Scorer(recipe, device="cpu", runtime=runtime)
     return found
 
 

@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from monitor import images
+from drivers import image_file
+from monitor import readable_images
 from monitor.curves import auroc
 from monitor.evaluation import GOOD
-from monitor.recipe import Recipe, RecipeError
+from monitor.recipe_document import RecipeError
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from tests.benchmarks.cells import CellError, read
 from tests.benchmarks.markdown import markdown
 
@@ -67,7 +70,7 @@ def halves(scored: Sequence[Scored], chosen_on: Sequence[str]) -> tuple[Half, Ha
 def scores(recipe: Path, dataset: Path) -> list[Scored]:
     """Of every usable image in the data set's test/, in the order of their paths. Raises RecipeError,
     images.ImageError."""
-    scorer = Recipe.load(recipe).scorer()
+    scorer = Scorer(RecipeVersion.load(recipe))
     test = dataset / "test"
 
     def say(line: str) -> None:
@@ -75,7 +78,7 @@ def scores(recipe: Path, dataset: Path) -> list[Scored]:
 
     return [
         Scored(file.relative_to(test).parts[0], scorer.score([image])[0].score)
-        for file, _, image in images.readable(images.find(test), say)
+        for file, _, image in readable_images.readable(image_file.find(test), say)
     ]
 
 
@@ -101,7 +104,7 @@ def main() -> int:
             assert cell is not None  # it was there just now
             dataset = Path(cell["settings"]["dataset"])
             found.append((cell, scores(options.out / "recipes" / file.stem, dataset)))
-        except (CellError, RecipeError, images.ImageError) as error:
+        except (CellError, RecipeError, image_file.ImageError) as error:
             failed += 1
             print(f"{file}: {error}", file=sys.stderr)
     if not found:

@@ -20,11 +20,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from drivers import simulated
-from monitor import images as image_files
+from drivers import image_file, simulated
 from monitor import progress
 from monitor.calibration import calibrated, file_mark, needed, scores_of
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from monitor.training import train_recipe
 
 RATES = (0.05, 0.01)
@@ -62,10 +62,10 @@ def draw(scene: str, folder: Path, count: int, side: int) -> list[Path]:
     folder.mkdir(parents=True)
     for index in range(count):
         cv2.imwrite(str(folder / f"{index:05d}.png"), conveyor.image(index))
-    return image_files.find(folder)
+    return image_file.find(folder)
 
 
-def train(files: list[Path], folder: Path, options: argparse.Namespace) -> Recipe:
+def train(files: list[Path], folder: Path, options: argparse.Namespace) -> RecipeVersion:
     good = folder / "good"
     good.mkdir()
     for index, file in enumerate(files):
@@ -85,7 +85,7 @@ def train(files: list[Path], folder: Path, options: argparse.Namespace) -> Recip
     )
 
 
-def unseen(recipe: Recipe, files: list[Path]) -> list[Path]:
+def unseen(recipe: RecipeVersion, files: list[Path]) -> list[Path]:
     training = recipe.document.training
     seen = frozenset(training.seen if training else ())
     return [file for file in files if file_mark(file) not in seen]
@@ -110,18 +110,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.images:
-            files = image_files.find(options.images)
+            files = image_file.find(options.images)
         else:
             files = draw(options.scene, folder / "drawn", options.count, 2 * options.size)
         shuffled = [files[i] for i in np.random.default_rng(options.seed).permutation(len(files))]
         if options.recipe:
-            recipe = Recipe.load(options.recipe)
+            recipe = RecipeVersion.load(options.recipe)
         else:
             to_train = len(files) // 2 if options.images else options.train
             recipe = train(shuffled[:to_train], folder, options)
             shuffled = shuffled[to_train:]
         fresh = unseen(recipe, shuffled)
-        scores = scores_of(recipe.scorer(), fresh, print, progress.on(sys.stderr), "score")
+        scores = scores_of(Scorer(recipe), fresh, print, progress.on(sys.stderr), "score")
     print(f"{len(scores)} good images that {recipe.name} never saw, split {options.splits} times")
     kept = True
     for rate in RATES:

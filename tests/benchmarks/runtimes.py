@@ -17,25 +17,27 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor import images as image_files
+from drivers import image_file
+from monitor.backends import F32, INT8, choose_device, ways
 from monitor.calibration import calibrate, file_mark
 from monitor.curves import auroc
 from monitor.images import squashed
 from monitor.progress import SILENT
 from monitor.quantising import quantised, rank_correlation
-from monitor.recipe import REFERENCE, Recipe
-from monitor.runtime import F32, INT8, choose_device, ways
+from monitor.recipe_document import REFERENCE
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from tests.benchmarks.markdown import markdown
 
 _MAPS, _RANKS, _VERDICTS, _LOSS = 1e-4, 0.98, 0.99, 0.005
 
 
-def with_int8(recipe: Recipe, good: list[Path], overkill: float) -> Recipe:
+def with_int8(recipe: RecipeVersion, good: list[Path], overkill: float) -> RecipeVersion:
     training = recipe.document.training
     assert training is not None
     seen = [file for file in good if file_mark(file) in training.seen]
     fresh = [file for file in good if file_mark(file) not in training.seen]
-    pictures = [squashed(image_files.read(file), recipe.size) for file in seen]
+    pictures = [squashed(image_file.read(file), recipe.size) for file in seen]
     made = quantised(recipe, pictures, range(training.train), range(training.train, len(pictures)), seed=0)
     return calibrate(made, fresh, overkill=overkill, device="cpu", say=print, progress=SILENT)
 
@@ -46,11 +48,11 @@ def main() -> int:
     parser.add_argument("--dataset", type=Path, required=True, metavar="DIR")
     parser.add_argument("--overkill", type=float, default=0.05)
     options = parser.parse_args()
-    good = image_files.find(options.dataset / "train" / "good")
-    recipe = with_int8(Recipe.load(options.recipe), good, options.overkill)
-    files = image_files.find(options.dataset / "test")
+    good = image_file.find(options.dataset / "train" / "good")
+    recipe = with_int8(RecipeVersion.load(options.recipe), good, options.overkill)
+    files = image_file.find(options.dataset / "test")
     bad = np.array([file.parent.name != "good" for file in files])
-    shown = [image_files.read(file) for file in files]
+    shown = [image_file.read(file) for file in files]
     rows = [
         [
             "",
@@ -69,7 +71,7 @@ def main() -> int:
     reference, verdicts, areas = np.array([]), np.array([]), 0.0
     maps = plain = np.array([])
     for runtime, precision in ways(recipe, choose_device("cpu")):
-        scorer = recipe.scorer(device="cpu", runtime=runtime, precision=precision)
+        scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
         scorer.warm_up()
         results, took = [], []
         for image in shown:

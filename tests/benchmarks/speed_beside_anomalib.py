@@ -23,8 +23,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor import images as image_files
-from monitor.recipe import Recipe
+from drivers import image_file
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from monitor.teacher import BUNDLED
 from monitor.training import train_recipe
 from tests.benchmarks.markdown import markdown
@@ -47,17 +48,17 @@ _LIMITS = (
 
 def frames_of(folder: Path) -> NDArray[np.uint8]:
     """Full-size frames (N, 1080, 1920, 3), each of the real image after the one before it."""
-    files = image_files.find(folder)
+    files = image_file.find(folder)
     picked = [files[i] for i in np.linspace(0, len(files) - 1, _FRAMES).astype(int)]
     frames = []
     for file in picked:
-        image = image_files.read(file)
+        image = image_file.read(file)
         colour = image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         frames.append(cv2.resize(colour, _SHAPE[::-1], interpolation=cv2.INTER_CUBIC))
     return np.stack(frames).astype(np.uint8)
 
 
-def our_way(recipe: Recipe, name: str) -> Callable[[NDArray[np.uint8]], object]:
+def our_way(recipe: RecipeVersion, name: str) -> Callable[[NDArray[np.uint8]], object]:
     """With a threshold far above every frame's score; what is looked at twice has one far below."""
     runtime, _, precision = name.partition(",")[0].partition("-")
     threshold = 1e-6 if name == _TWICE else 1e6
@@ -65,7 +66,7 @@ def our_way(recipe: Recipe, name: str) -> Callable[[NDArray[np.uint8]], object]:
     recipe = recipe.with_calibration(
         {key: msgspec.structs.replace(own, threshold=threshold) for key, own in found.items()}
     )
-    scorer = recipe.scorer(device="cpu", runtime=runtime, precision=precision)
+    scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
     scorer.warm_up()
     return lambda frame: scorer.score([frame])
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from drivers import simulated
-from monitor import images
+from drivers import image_file, simulated
+from monitor import images as preprocessing
 from monitor.evening import channel_deviations
 from monitor.fitting import batch_size, fit
 from monitor.progress import SILENT
@@ -37,7 +37,7 @@ class PlainLoop:
     def __init__(
         self,
         teacher: nn.Module,
-        pictures: Sequence[images.Image],
+        pictures: Sequence[image_file.Image],
         train: Sequence[int],
         select: Sequence[int],
     ) -> None:
@@ -67,7 +67,9 @@ class PlainLoop:
                 anomaly_map(self._teacher(prepared), self._student(prepared)).mean().item()
 
     def _prepared(self, indices: Sequence[int]) -> torch.Tensor:
-        return torch.from_numpy(np.stack([images.normalised(self._pictures[index]) for index in indices]))
+        return torch.from_numpy(
+            np.stack([preprocessing.normalised(self._pictures[index]) for index in indices])
+        )
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,17 @@ class Pictures:
     count: int
     size: int
 
-    def read(self) -> list[images.Image]:
+    def read(self) -> list[image_file.Image]:
         if self.folder:
-            found = (images.read(file) for file in images.find(self.folder)[: self.count])
+            found = (image_file.read(file) for file in image_file.find(self.folder)[: self.count])
         else:
             found = (simulated.render("plate", 1, index, 0.0) for index in range(self.count))
-        return [images.squashed(image, images.as_size(self.size)) for image in found]
+        return [preprocessing.squashed(image, preprocessing.as_size(self.size)) for image in found]
 
 
 def our_loop(
     teacher: nn.Module,
-    pictures: Sequence[images.Image],
+    pictures: Sequence[image_file.Image],
     epochs: int,
     batch: int,
     watch: Callable[[Sequence[float], Sequence[float]], None],
@@ -112,7 +114,7 @@ def our_loop(
     )
 
 
-def plain_loop(teacher: nn.Module, pictures: Sequence[images.Image]) -> PlainLoop:
+def plain_loop(teacher: nn.Module, pictures: Sequence[image_file.Image]) -> PlainLoop:
     parts = split(len(pictures), 0, as_paper=False)
     return PlainLoop(teacher, pictures, parts.train, parts.select)
 
@@ -132,7 +134,9 @@ def alone(ours: bool, which: Pictures, batch: int) -> None:
         plain.epoch(batch)
 
 
-def measured(pictures: Sequence[images.Image], epochs: int, batch: int) -> tuple[list[float], list[float]]:
+def measured(
+    pictures: Sequence[image_file.Image], epochs: int, batch: int
+) -> tuple[list[float], list[float]]:
     """Seconds of each epoch of ours and of the plain loop."""
     teacher = carried_teacher()
     plain = plain_loop(teacher, pictures)

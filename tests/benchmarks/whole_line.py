@@ -24,9 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor import images as image_files
-from monitor.recipe import Recipe
+from drivers import image_file
+from monitor.recipe_version import RecipeVersion
 from monitor.ring import Ring
+from monitor.runtime import Scorer
 from monitor.teacher import BUNDLED
 from monitor.training import train_recipe
 from tests.benchmarks.growth import processor_seconds
@@ -80,12 +81,12 @@ def stages(ring: Ring, first: int, last: int) -> Stages:
     return Stages(float(np.median(scoring)) / 1e6, float(p50), float(p99))
 
 
-def alone(recipe: Recipe, folder: Path, seconds: float) -> tuple[float, float]:
+def alone(recipe: RecipeVersion, folder: Path, seconds: float) -> tuple[float, float]:
     """Frames a second of the scorer in a process of its own: one by one, and so many at once as it computes
     side by side."""
-    scorer = recipe.scorer()
+    scorer = Scorer(recipe)
     scorer.warm_up()
-    pictures = [image_files.read(file) for file in image_files.find(folder)]
+    pictures = [image_file.read(file) for file in image_file.find(folder)]
     times: dict[int, list[float]] = {1: [], scorer.abreast: []}
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:

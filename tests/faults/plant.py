@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 
-from monitor import images
+from drivers import image_file
 from monitor.frame import Frame
 from monitor.readiness import Latch
 from tests.faults.audit import Audit, Window
@@ -119,7 +119,7 @@ class Plant:
             large = self.folder / f"large-{name}"
             large.mkdir()
             for file in sorted((self.folder / name).iterdir()):
-                image = images.read(file)
+                image = image_file.read(file)
                 cv2.imwrite(str(large / file.name), cv2.resize(image, None, fx=1.5, fy=1.5))
 
     def _mount(self, opened: contextlib.ExitStack) -> bool:

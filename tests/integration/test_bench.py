@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from monitor.bench.scoring import operations
+from monitor.commands.bench.scoring import operations
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

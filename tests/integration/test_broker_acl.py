@@ -15,7 +15,7 @@ import pytest
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from monitor.check import Level, findings
+from monitor.commands.check import Level, findings
 from monitor.mqtt import ConnectError, probe
 from monitor.settings import MqttSettings
 from tests.real.bundle import ROOT

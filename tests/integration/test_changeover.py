@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from tests.integration.test_line import assert_one_verdict_a_frame, folder_camera
 from tests.real import parts_folder
 from tests.real.line import Line
@@ -26,14 +26,14 @@ WriteConfig = Callable[..., Path]
 def another(recipes: Path, name: str, *, roi: tuple[int, int, int, int] | None = None) -> str:
     """A recipe like `plate` with a higher threshold. Returns its sha."""
     shutil.copytree(recipes / "plate", recipes / name)
-    recipe = Recipe.load(recipes / name)
+    recipe = RecipeVersion.load(recipes / name)
     document = msgspec.structs.replace(recipe.document, name=name, roi=roi)
     calibration = {
         key: msgspec.structs.replace(one, threshold=one.threshold * 1.01)
         for key, one in document.calibration.items()
     }
     document = msgspec.structs.replace(document, calibration=calibration)
-    return Recipe(recipes / name, document, "", recipe.teacher, recipe.student).commit().sha
+    return RecipeVersion(recipes / name, document, "", recipe.teacher, recipe.student).commit().sha
 
 
 def ask(line: Line, recipe: str, request_id: str, retain: bool = False) -> None:
@@ -68,7 +68,7 @@ def test_parts_are_judged_by_the_old_recipe_until_the_new_one_is_in_force(
     config: Path, broker: Mosquitto
 ) -> None:
     recipes = config.parent / "data/recipes"
-    old, new = Recipe.load(recipes / "plate").sha, another(recipes, "disc")
+    old, new = RecipeVersion.load(recipes / "plate").sha, another(recipes, "disc")
     with Line(config, broker.port) as line:
         line.await_ready()
         started = await_answer(line, None, "in_force")

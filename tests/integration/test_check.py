@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from monitor import places
-from monitor.check import Finding, Level, _clock, _jumbo_frames, findings
+from monitor.commands.check import Finding, Level, _clock, _jumbo_frames, findings
 from monitor.settings import Settings, load
 from tests.real import parts_folder
 from tests.real.mosquitto import Mosquitto

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from monitor.board import Board
-from monitor.check import findings
+from monitor.commands.check import findings
 from monitor.metrics import Metrics
 from monitor.ring import Ring
 from monitor.settings import Settings, load

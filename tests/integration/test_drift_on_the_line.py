@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from drivers.image_file import Image
 from monitor.calibration import calibrate_recipe
 from monitor.drift import Detector, Drift
-from monitor.images import Image
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.runtime import Scorer
 from monitor.verdict import Verdict, judge
 from tests.real.line import Line
@@ -36,7 +36,7 @@ def calibrated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scorer(calibrated: Path) -> Scorer:
-    return Recipe.load(calibrated).scorer(device="cpu")
+    return Scorer(RecipeVersion.load(calibrated), device="cpu")
 
 
 def write(folder: Path, images: list[Image]) -> Path:

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from drivers.image_file import Image
 from drivers.scenes import belt
 from drivers.simulated import DEFAULT_SIZE
 from monitor.cli import main
-from monitor.images import Image
 from monitor.metrics import counts
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.verdict import Reason
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto, free_port
@@ -73,7 +73,7 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
     with Line(config, broker.port) as line:
         line.await_ready()
         ring = line.ring("top")
-        recipe = Recipe.load(line.settings.line.data / "recipes/plate")
+        recipe = RecipeVersion.load(line.settings.line.data / "recipes/plate")
         time.sleep(8)
         told = metric(line, 'line_monitor_verdicts_total{camera="top",reason="no_part",verdict="pass"}')
         ratios = metric(line, 'line_monitor_score_ratio_count{camera="top"}')

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as Tab
 
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.review.access import hash_password
 from monitor.review.labels import Label, Said
 from monitor.review.snapshot_files import Key, SnapshotFiles
@@ -190,7 +190,7 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
     (recipe / "recipe.json").write_text(json.dumps(document))
     for number, key in enumerate(keys):
         label(tmp_path / "data", key, "overkill" if number % 2 else "defect")
-    before = Recipe.load(recipe)
+    before = RecipeVersion.load(recipe)
     with Page(tmp_path / "data") as page:
         tab.goto(f"{page.address}/today")
         assert "3 of 6 labelled rejects were overkill (50 %)" in tab.inner_text("main")
@@ -203,7 +203,7 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         assert rows[1][1:3] == ["3", "3"]
         assert int(rows[1][3]) < 3
         assert "the promise holds on" in tab.inner_text("main")
-        assert Recipe.load(recipe).sha == before.sha
+        assert RecipeVersion.load(recipe).sha == before.sha
         tab.goto(address(page, keys[0]))
         tab.keyboard.press("o")
         await_page(tab, "#label-overkill[aria-pressed=true]")
@@ -218,7 +218,7 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         await_page(tab, "[role=status]")
         assert "Accepted" in tab.inner_text("[role=status]")
         tab.goto("about:blank")
-    after = Recipe.load(recipe).document.calibration["torch-f32"]
+    after = RecipeVersion.load(recipe).document.calibration["torch-f32"]
     assert after.threshold > before.document.calibration["torch-f32"].threshold
     assert len(after.added) == 4
 

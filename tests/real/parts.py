@@ -10,8 +10,10 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from monitor.images import RESIZE, TILED_RESIZE, Image, Size
-from monitor.recipe import Calibration, Document, Recipe, TeacherEntry, Tiles, weights_file
+from drivers.image_file import Image
+from monitor.images import RESIZE, TILED_RESIZE, Size
+from monitor.recipe_document import Calibration, Document, TeacherEntry, Tiles
+from monitor.recipe_version import RecipeVersion, weights_file
 from monitor.teacher import LEVELS, build_trunk, trunk_weights
 from monitor.weights import Weights, fingerprint
 
@@ -38,7 +40,7 @@ def teacher_file(folder: Path, architecture: str = "squeezenet1_1") -> Path:
     return file
 
 
-def random_recipe(folder: Path, architecture: str = "squeezenet1_1", **wish: Any) -> Recipe:
+def random_recipe(folder: Path, architecture: str = "squeezenet1_1", **wish: Any) -> RecipeVersion:
     """A recipe nobody trained, committed in `folder`; `wish` is as in `draft_recipe`."""
     return draft_recipe(folder, architecture, **wish).commit()
 
@@ -49,7 +51,7 @@ def draft_recipe(
     size: int | Size = 64,
     seed: int = 0,
     tiles: Tiles | None = None,
-) -> Recipe:
+) -> RecipeVersion:
     """The same, not yet committed."""
     teacher, student = random_weights(architecture, seed), random_weights(architecture, seed + 1)
     document = Document(
@@ -69,7 +71,7 @@ def draft_recipe(
             "torch-f32": Calibration(threshold=0.5, overkill=0.01, guaranteed=False, scores=(0.3, 0.4))
         },
     )
-    return Recipe(folder.absolute(), document, "", teacher, student)
+    return RecipeVersion(folder.absolute(), document, "", teacher, student)
 
 
 def part(seed: int, *, side: int = 80, defect: bool = False) -> Image:

@@ -14,8 +14,9 @@ from types import TracebackType
 
 from monitor.calibration import calibrated
 from monitor.overlay import overlay
-from monitor.recipe import REFERENCE
+from monitor.recipe_document import REFERENCE
 from monitor.review.snapshot_files import Key
+from monitor.runtime import Scorer
 from monitor.settings import SnapshotSettings
 from monitor.snapshot_folder import SnapshotFolder
 from monitor.verdict import rfc3339, snapshot_path
@@ -30,8 +31,10 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
     oldest first. The recipe's student has learnt nothing: its scores serve, its eye doesn't."""
     folder = SnapshotFolder(data / "snapshots", SnapshotSettings(min_free_gb=0))
     draft = random_recipe(data / "recipes" / RECIPE)
-    scores = [result.score for result in draft.scorer(device="cpu").score([good(900 + n) for n in range(12)])]
-    scorer = draft.with_calibration({REFERENCE: calibrated(scores, 0.1)}).commit().scorer(device="cpu")
+    scores = [
+        result.score for result in Scorer(draft, device="cpu").score([good(900 + n) for n in range(12)])
+    ]
+    scorer = Scorer(draft.with_calibration({REFERENCE: calibrated(scores, 0.1)}).commit(), device="cpu")
     keys = []
     for n in range(count):
         image = bad(n) if n % bad_every == 0 else good(n)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.training import train_recipe
 from tests.real.parts import teacher_file
 
 
-def train(tmp_path: Path, folder: Path, say: Any = print, **changes: Any) -> Recipe:
+def train(tmp_path: Path, folder: Path, say: Any = print, **changes: Any) -> RecipeVersion:
     """The recipe `disc` from the images in `folder`; `changes` are arguments of `train_recipe`."""
     wish: dict[str, Any] = {
         "name": "disc",

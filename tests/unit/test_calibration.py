@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from drivers.image_file import Image
 from monitor.calibration import (
     CalibrationError,
     calibrate_recipe,
@@ -25,10 +26,10 @@ from monitor.calibration import (
     scores_of,
     with_overkills,
 )
-from monitor.images import Image, prepare
+from monitor.images import prepare
 from monitor.progress import SILENT
 from monitor.pyramid import anomaly_map
-from monitor.recipe import Recipe, weights_file
+from monitor.recipe_version import RecipeVersion, weights_file
 from monitor.runtime import Scorer, ScoreResult
 from monitor.teacher import LEVELS, build_trunk, fill, map_ceiling
 from tests.real.parts import good_parts, part, random_recipe, save
@@ -218,11 +219,11 @@ def test_calibrating_changes_the_threshold_and_nothing_else(tmp_path: Path) -> N
     after = calibrate_recipe(
         recipe=before.folder, images=good_parts(tmp_path / "good", 12), overkill=0.1, say=heard.append
     )
-    loaded = Recipe.load(before.folder)
+    loaded = RecipeVersion.load(before.folder)
     assert loaded.sha == after.sha != before.sha
     assert loaded.with_calibration({}).document == before.with_calibration({}).document
     calibration = loaded.document.calibration["torch-f32"]
-    scores = [r.score for r in loaded.scorer(device="cpu").score([part(n) for n in range(12)])]
+    scores = [r.score for r in Scorer(loaded, device="cpu").score([part(n) for n in range(12)])]
     assert sorted(calibration.scores) == pytest.approx(sorted(scores), rel=1e-4)
     assert calibration.guaranteed
     assert calibration.threshold == sorted(calibration.scores)[rank(12, 0.1) - 1]
@@ -253,7 +254,7 @@ def test_large_images_do_not_wait_for_each_other_in_memory(tmp_path: Path) -> No
     first = save(tmp_path / "0.png", large)
     for number in range(1, 4):
         (tmp_path / f"{number}.png").hardlink_to(first)
-    scorer = random_recipe(tmp_path / "r").scorer(device="cpu", runtime="torch")
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
     files = sorted(tmp_path.glob("*.png"))
     scores_of(scorer, files[:1], print, SILENT, "warm up")
     tracemalloc.start()

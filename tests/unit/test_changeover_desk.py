@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from monitor import changeover
 from monitor.board import Board, Note
-from monitor.changeover import BadRequest, Judged, Kept, Request, Standing, State
+from monitor.changeover import BadRequest, ChangeoverError, Judged, Kept, Request, Standing, State
 from monitor.changeover_desk import ChangeoverDesk
 from monitor.journal import Journal
 from monitor.mqtt import LinkState
-from monitor.recipe import RecipeError
+from monitor.names import InvalidNameError
 from monitor.settings import CameraSettings, Settings
 from monitor.worker import capture_name, roll
 
@@ -228,7 +228,7 @@ def test_what_is_kept_counts_until_the_settings_name_another_recipe(tmp_path: Pa
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"recipe": "disc"}'])
 def test_a_damaged_changeover_is_one_line_with_the_way_out(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "top.json").write_bytes(content)
-    with pytest.raises(RecipeError, match="set one over MQTT, or delete the file") as raised:
+    with pytest.raises(ChangeoverError, match="set one over MQTT, or delete the file") as raised:
         changeover.to_load(tmp_path, TOP)
     assert "top.json" in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -236,5 +236,5 @@ def test_a_damaged_changeover_is_one_line_with_the_way_out(tmp_path: Path, conte
 
 def test_a_kept_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     changeover.keep(tmp_path, "top", kept("../../etc"))
-    with pytest.raises(RecipeError, match="can't be a recipe's name"):
+    with pytest.raises(InvalidNameError, match="can't be a recipe's name"):
         changeover.to_load(tmp_path, TOP)

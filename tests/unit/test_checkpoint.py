@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from drivers.image_file import Image
 from monitor.checkpoint import Checkpoint, Place
 from monitor.fitting import Fitted, fit
-from monitor.images import Image, squashed
+from monitor.images import squashed
 from monitor.progress import SILENT
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.teacher import build_trunk, fill
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
 from tests.real.small_training import train
@@ -232,7 +233,7 @@ def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert sum(line.startswith("resumed at epoch ") for line in again.stderr.splitlines()) == 1
     assert not state.parent.exists()
-    resumed = Recipe.load(tmp_path / "data/recipes/disc").document
+    resumed = RecipeVersion.load(tmp_path / "data/recipes/disc").document
     whole = train(tmp_path, folder, size=32, epochs=60, teacher_weights=weights).document
     assert resumed.student == whole.student
     assert resumed.calibration == whole.calibration

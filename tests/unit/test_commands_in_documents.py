@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.cli import _parser
+from monitor.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "deploy/README.md")
@@ -130,7 +130,7 @@ def _told(arguments: list[str]) -> str:
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
-            _parser().parse_args(arguments)
+            build_parser(arguments).parse_args(arguments)
         except SystemExit as ended:
             return said.getvalue() if ended.code else ""
     return ""
@@ -139,15 +139,14 @@ def _told(arguments: list[str]) -> str:
 def _options(*command: str) -> list[str]:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        _parser().parse_args([*command, "--help"])
+        build_parser(command).parse_args([*command, "--help"])
     return _OPTION.findall(said.getvalue())
 
 
 @cache
 def _every_option() -> frozenset[str]:
     """Of all that is ours, for one that is named without its program."""
-    commands = re.findall(r"^    (\w+) ", _parser().format_help(), re.M)
-    found = {option for command in commands for option in _options(command)}
+    found = {option for command in COMMANDS for option in _options(command)}
     found |= {option for action in ("list", "fetch", "make") for option in _options("teacher", action)}
     for pattern in ("deploy/*.sh", "tests/benchmarks/*.py", "tests/faults/*.py"):
         for file in ROOT.glob(pattern):

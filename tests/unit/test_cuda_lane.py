@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from drivers.image_file import Image
+from monitor.backends import AGREEMENT
 from monitor.cuda_lane import CudaLane, lane_for
 from monitor.device_scoring import DeviceScoring, PlainLane
-from monitor.images import Image
-from monitor.recipe import Tiles
-from monitor.runtime import AGREEMENT, Network, Scorer, trunks
+from monitor.recipe_document import Tiles
+from monitor.runtime import Scorer
+from monitor.torch_network import Network, trunks
 from tests.real.parts import part, random_recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -40,7 +42,7 @@ def test_the_lane_is_cuda_s_and_nothing_had_to_be_done_the_plain_way(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert isinstance(lane_for(device()), CudaLane)
-        scorer = random_recipe(tmp_path / "r", "resnet18", size=256).scorer(device="cuda")
+        scorer = Scorer(random_recipe(tmp_path / "r", "resnet18", size=256), device="cuda")
         scorer.warm_up()
         scorer.score(mixed())
     assert caplog.messages == []
@@ -52,7 +54,7 @@ def test_recorded_runs_of_mixed_frames_agree_with_the_plain_lane_and_the_cpu(
     tmp_path: Path, precision: str, tiles: Tiles | None
 ) -> None:
     recipe = random_recipe(tmp_path / "r", "resnet18", size=(256, 320), tiles=tiles)
-    scorer = recipe.scorer(device="cuda", precision=precision)
+    scorer = Scorer(recipe, device="cuda", precision=precision)
     scorer.warm_up()
     plain = DeviceScoring(
         Network(*trunks(recipe), device(), half=precision == "f16"),
@@ -62,7 +64,7 @@ def test_recorded_runs_of_mixed_frames_agree_with_the_plain_lane_and_the_cpu(
         most=16,
         agreement=AGREEMENT[precision],
     )
-    on_cpu = recipe.scorer(device="cpu", runtime="torch").score(mixed())
+    on_cpu = Scorer(recipe, device="cpu", runtime="torch").score(mixed())
     for _ in range(3):
         found = scorer.score(mixed())
         for result, (score, own), before in zip(found, plain.score(mixed()), on_cpu, strict=True):
@@ -73,7 +75,7 @@ def test_recorded_runs_of_mixed_frames_agree_with_the_plain_lane_and_the_cpu(
 
 
 def test_a_map_outlives_later_runs_and_its_memory_goes_with_it(tmp_path: Path) -> None:
-    scorer = random_recipe(tmp_path / "r", "resnet18", size=256).scorer(device="cuda")
+    scorer = Scorer(random_recipe(tmp_path / "r", "resnet18", size=256), device="cuda")
     scorer.warm_up()
     parts = [part(seed) for seed in range(16)]
     scorer.score(parts)
@@ -88,7 +90,7 @@ def test_a_map_outlives_later_runs_and_its_memory_goes_with_it(tmp_path: Path) -
 
 def test_more_frames_than_fit_into_pinned_memory_at_once_are_not_mixed_up(tmp_path: Path) -> None:
     """Each place is used again while the network still works on what lay there before."""
-    scorer = random_recipe(tmp_path / "r", "resnet18", size=256).scorer(device="cuda")
+    scorer = Scorer(random_recipe(tmp_path / "r", "resnet18", size=256), device="cuda")
     scorer.warm_up()
     frames = [
         np.random.default_rng(seed).integers(0, 256, (1080, 1920, 3), dtype=np.uint8) // (1 + seed % 7)
@@ -103,14 +105,14 @@ def test_a_recipe_is_recorded_while_another_one_scores(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     alone = threading.Lock()
-    scorer = random_recipe(tmp_path / "one", "resnet18", size=256).scorer(device="cuda", alone=alone)
+    scorer = Scorer(random_recipe(tmp_path / "one", "resnet18", size=256), device="cuda", alone=alone)
     scorer.warm_up()
     expected = [result.score for result in scorer.score(mixed())]
     other = random_recipe(tmp_path / "two", "resnet18", size=256, seed=5)
     loaded: list[Scorer] = []
 
     def load() -> None:
-        loaded.append(other.scorer(device="cuda", alone=alone))
+        loaded.append(Scorer(other, device="cuda", alone=alone))
         loaded[0].warm_up()
 
     thread = threading.Thread(target=load)
@@ -124,6 +126,6 @@ def test_a_recipe_is_recorded_while_another_one_scores(
             turns += 1
         thread.join()
     assert caplog.messages == []
-    on_cpu = other.scorer(device="cpu", runtime="torch").score(mixed())
+    on_cpu = Scorer(other, device="cpu", runtime="torch").score(mixed())
     for result, before in zip(loaded[0].score(mixed()), on_cpu, strict=True):
         assert apart(result.anomaly_map, before.anomaly_map) <= 1e-2

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from drivers.image_file import ImageError
 from monitor.dataset import DatasetError, Part, entries, placed
-from monitor.images import ImageError
 
 FILES = {
     "bottle/ground_truth/crack/000_mask.png": b"mask",

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor import images
+from drivers.image_file import Image
+from monitor import images as preprocessing
 from monitor.device_images import Preparation, as_image
-from monitor.images import Image, Size
+from monitor.images import Size
 
 CPU = torch.device("cpu")
 
@@ -58,7 +59,7 @@ def on_device(image: Image, size: Size) -> Image:
 )
 def test_a_device_squashes_a_frame_as_opencv_does(shape: tuple[int, ...], size: Size) -> None:
     image = textured(shape)
-    expected = images.squashed(image, size)
+    expected = preprocessing.squashed(image, size)
     found = on_device(image, size)
     assert found.shape == expected.shape
     apart = np.abs(found.astype(int) - expected)
@@ -76,7 +77,7 @@ def test_no_shape_is_further_off_than_one_grey_level(
     shape: Size, size: Size, channels: tuple[int, ...]
 ) -> None:
     image = textured((*shape, *channels), seed=shape[0])
-    apart = np.abs(on_device(image, size).astype(int) - images.squashed(image, size))
+    apart = np.abs(on_device(image, size).astype(int) - preprocessing.squashed(image, size))
     assert apart.max() <= 1
     assert (apart > 0).mean() <= 1e-2, "of shapes so small a pixel is much"
 
@@ -86,7 +87,7 @@ def test_grey_levels_are_normalised_to_the_same_numbers(shape: tuple[int, ...]) 
     image = textured(shape)
     found = Preparation((64, 64), (64, 64), CPU).prepared(frames_of(image))
     assert found.shape == (1, 3, 64, 64)
-    assert np.allclose(found[0].numpy(), images.normalised(image), rtol=1e-6, atol=1e-6)
+    assert np.allclose(found[0].numpy(), preprocessing.normalised(image), rtol=1e-6, atol=1e-6)
 
 
 def test_frames_of_one_shape_are_squashed_together_as_each_alone() -> None:

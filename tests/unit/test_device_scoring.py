@@ -12,13 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from monitor.bench.scoring import measure_device
+from drivers.image_file import Image
+from monitor.commands.bench.scoring import measure_device
 from monitor.device_scoring import DeviceScoring, PlainLane, Run
-from monitor.images import Image
 from monitor.pyramid import Evened
-from monitor.recipe import Recipe, Tiles
-from monitor.runtime import Network, ScoreResult, trunks
+from monitor.recipe_document import Tiles
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer, ScoreResult
 from monitor.teacher import build_trunk
+from monitor.torch_network import Network, trunks
 from tests.real.parts import part, random_recipe
 
 CPU = torch.device("cpu")
@@ -73,7 +75,7 @@ class Lossy(PlainLane):
 
 
 def scoring_of(
-    recipe: Recipe, lane: PlainLane | None = None, *, most: int = 4, half: bool = False
+    recipe: RecipeVersion, lane: PlainLane | None = None, *, most: int = 4, half: bool = False
 ) -> DeviceScoring:
     network = Network(*trunks(recipe), CPU, half=half)
     return DeviceScoring(network, recipe.grid, CPU, lane or PlainLane(CPU), most=most, agreement=1e-4)
@@ -99,7 +101,7 @@ def test_scores_and_maps_are_those_of_the_cpu_s_way(
     tmp_path: Path, size: int | tuple[int, int], tiles: Tiles | None, half: bool
 ) -> None:
     recipe = random_recipe(tmp_path / "r", "resnet18", size=size, tiles=tiles)
-    expected = recipe.scorer(device="cpu", runtime="torch").score(varied())
+    expected = Scorer(recipe, device="cpu", runtime="torch").score(varied())
     found = scoring_of(recipe, half=half).score(varied())
     assert len(found) == len(expected)
     for (score, own), before in zip(found, expected, strict=True):
@@ -186,14 +188,14 @@ def test_frames_that_a_device_spoils_are_squashed_by_the_cpu(
     told = [line for line in caplog.messages if "are squashed by the CPU" in line]
     assert len(told) == 1, "once, and not of the small one"
     assert "200x200" in told[0]
-    expected = recipe.scorer(device="cpu", runtime="torch").score([large, small])
+    expected = Scorer(recipe, device="cpu", runtime="torch").score([large, small])
     assert [score for score, _ in found] == pytest.approx([one.score for one in expected], rel=1e-4)
 
 
 def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
     broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}
-    recipe = Recipe(recipe.folder, recipe.document, recipe.sha, recipe.teacher, broken)
+    recipe = RecipeVersion(recipe.folder, recipe.document, recipe.sha, recipe.teacher, broken)
     scoring = scoring_of(recipe, Replaying())
     scoring.warm_up()
     assert np.isnan(scoring.score([part(1)])[0][0])
@@ -229,7 +231,7 @@ def test_the_bench_measures_a_device_as_a_line_uses_it() -> None:
 
 def test_a_recipe_s_first_frame_finds_its_way_tried_out_in_colour_and_in_mono(tmp_path: Path) -> None:
     recipe, lane = random_recipe(tmp_path / "r"), Counting(CPU)
-    scorer = recipe.scorer(device="cpu", runtime="torch")
+    scorer = Scorer(recipe, device="cpu", runtime="torch")
     scorer._on_device = scoring_of(recipe, lane)
     scorer.warm_up()
     for frame in (part(1, side=64), part(1, side=64)[:, :, 0]):

@@ -22,7 +22,7 @@ from monitor.drift import (
     most_rejects,
     rank_sum,
 )
-from monitor.recipe import Calibration
+from monitor.recipe_document import Calibration
 from monitor.verdict import Reason, Verdict, judge
 
 SPREAD = 0.4

@@ -13,17 +13,19 @@ from pathlib import Path
 import pytest
 
 from drivers.camera import Shot
+from drivers.image_file import Image
 from monitor import empty_pictures
 from monitor.board import Board
 from monitor.capture import Intake, Times
-from monitor.images import Image, squashed
+from monitor.images import squashed
 from monitor.ledger import count, event
 from monitor.metrics import Metrics, counts
 from monitor.readiness import Latch
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.reject_watch import RejectWatch
 from monitor.review.line_view import LineView
 from monitor.ring import Closed, Ring, Scored, Stage, Tally
+from monitor.runtime import Scorer
 from monitor.scoring import Scoring
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict
@@ -55,7 +57,9 @@ class Scene:
         presence = empty_pictures.learned(
             parts.empty_pictures(folder / "empty", 12), lambda image: squashed(image, (64, 64)), say=print
         )
-        self.recipe: Recipe = draft_recipe(folder / "data/recipes/disc").with_presence(presence).commit()
+        self.recipe: RecipeVersion = (
+            draft_recipe(folder / "data/recipes/disc").with_presence(presence).commit()
+        )
         session = uuid.uuid4()
         Board.create(folder / "board", roll(self.settings))
         Ring.create(folder, "top", session)
@@ -98,7 +102,7 @@ def test_an_empty_frame_passes_unscored_and_a_part_is_scored(scene: Scene) -> No
     shown = scene.show(part(1))
     assert math.isfinite(shown.score)
     assert shown.reason is Reason.NONE
-    assert shown.score == scene.recipe.scorer(device="cpu", runtime="torch").score([part(1)])[0].score
+    assert shown.score == Scorer(scene.recipe, device="cpu", runtime="torch").score([part(1)])[0].score
 
 
 def test_its_payload_has_no_score_and_the_recipe_s_threshold(scene: Scene) -> None:
@@ -189,7 +193,7 @@ def test_an_empty_place_ends_a_live_view_s_reject(tmp_path: Path) -> None:
     scene = Scene(tmp_path, mode="latest")
     recipe = scene.recipe
     bad = part(3, defect=True)
-    score = recipe.scorer(device="cpu", runtime="torch").score([bad])[0].score
+    score = Scorer(recipe, device="cpu", runtime="torch").score([bad])[0].score
     scene.scoring._rejecting.add("top")
     assert scene.show(empty_place(5)).reason is Reason.NO_PART
     assert "top" not in scene.scoring._rejecting

@@ -9,14 +9,17 @@ import msgspec
 import numpy as np
 import pytest
 
+from drivers.image_file import Image
 from monitor.calibration import calibrate_recipe
 from monitor.cli import main
+from monitor.commands.score import score_files
 from monitor.empty_pictures import PresenceError, beside_parts, learned
 from monitor.evaluation import evaluate_recipe
-from monitor.images import Image, squashed
+from monitor.images import squashed
 from monitor.presence import Gate
-from monitor.recipe import FILE, Presence, Recipe, RecipeError
-from monitor.score_files import score_files
+from monitor.recipe_document import FILE, Presence, RecipeError
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from tests.real.parts import (
     draft_recipe,
     empty_pictures,
@@ -39,7 +42,7 @@ def gate(tmp_path: Path) -> Presence:
     return learned(empty_pictures(tmp_path / "gate", 12), small, say=print)
 
 
-def gated_recipe(folder: Path, tmp_path: Path) -> Recipe:
+def gated_recipe(folder: Path, tmp_path: Path) -> RecipeVersion:
     return draft_recipe(folder).with_presence(gate(tmp_path)).commit()
 
 
@@ -49,7 +52,7 @@ def test_training_with_empty_pictures_makes_a_gate_that_was_compared_with_every_
     heard: list[str] = []
     empty = empty_pictures(tmp_path / "empty", 8)
     train(tmp_path, good_parts(tmp_path / "good", 10), heard.append, empty=empty)
-    presence = Recipe.load(tmp_path / "recipes/disc").document.presence
+    presence = RecipeVersion.load(tmp_path / "recipes/disc").document.presence
     assert presence is not None
     assert (presence.images, presence.parts) == (8, 10)
     assert presence.nearest is not None
@@ -71,7 +74,7 @@ def test_a_gate_that_training_anew_would_lose_is_named(tmp_path: Path) -> None:
 def test_without_empty_pictures_there_is_no_gate(tmp_path: Path) -> None:
     recipe = train(tmp_path, good_parts(tmp_path / "good", 10))
     assert recipe.document.presence is None
-    scorer = recipe.scorer(device="cpu")
+    scorer = Scorer(recipe, device="cpu")
     image = empty_place(1)
     assert scorer.part_in(image) is image
 
@@ -166,10 +169,10 @@ def test_calibrating_with_empty_pictures_alone_changes_the_gate_alone(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = config.parent / "data/recipes/disc"
-    before = Recipe.load(folder)
+    before = RecipeVersion.load(folder)
     assert run(config, "--empty", str(config.parent / "empty")) == 0
     assert "never compared with parts" in capsys.readouterr().err
-    gated = Recipe.load(folder)
+    gated = RecipeVersion.load(folder)
     assert gated.document.presence is not None
     assert gated.document.presence.parts == 0
     assert gated.with_presence(None).document == before.document
@@ -177,13 +180,13 @@ def test_calibrating_with_empty_pictures_alone_changes_the_gate_alone(
 
     assert run(config, "--images", str(config.parent / "good")) == 0
     assert "the nearest of 12 good parts" in capsys.readouterr().err
-    compared = Recipe.load(folder).document.presence
+    compared = RecipeVersion.load(folder).document.presence
     assert compared is not None
     assert (compared.means, compared.parts) == (gated.document.presence.means, 12)
 
     assert run(config, "--no-empty") == 0
     assert "no presence gate any more" in capsys.readouterr().err
-    assert Recipe.load(folder).document.presence is None
+    assert RecipeVersion.load(folder).document.presence is None
 
 
 def test_good_images_that_an_old_gate_takes_for_empty_calibrate_nothing(
@@ -236,12 +239,12 @@ def test_a_damaged_gate_is_refused(tmp_path: Path, damage: dict[str, object]) ->
     tree["presence"].update(damage)
     file.write_text(json.dumps(tree))
     with pytest.raises(RecipeError, match=r"presence|not a recipe"):
-        Recipe.load(recipe.folder)
+        RecipeVersion.load(recipe.folder)
 
 
 def test_a_part_s_score_does_not_depend_on_the_gate(tmp_path: Path) -> None:
-    gated = gated_recipe(tmp_path / "r", tmp_path).scorer(device="cpu", runtime="torch")
-    free = random_recipe(tmp_path / "free").scorer(device="cpu", runtime="torch")
+    gated = Scorer(gated_recipe(tmp_path / "r", tmp_path), device="cpu", runtime="torch")
+    free = Scorer(random_recipe(tmp_path / "free"), device="cpu", runtime="torch")
     for number in range(3):
         seen = gated.part_in(part(number, defect=True))
         assert seen is not None

@@ -17,6 +17,7 @@ import pytest
 from monitor import papers_table
 from monitor.curves import auroc
 from monitor.evaluation import EvaluationError, Results, evaluate, evaluate_recipe, shrunk
+from monitor.runtime import Scorer
 from tests.real.parts import part, random_recipe, save
 
 
@@ -44,7 +45,7 @@ def test_a_data_set_is_evaluated_by_type(tmp_path: Path, dataset: Path) -> None:
     assert [said["per_type"][kind]["images"] for kind in ("good", "scratch", "stain")] == [4, 3, 1]
     assert said["recipe_sha"] == recipe.sha
     assert said["ms_per_image"] > 0
-    scorer = recipe.scorer(device="cpu")
+    scorer = Scorer(recipe, device="cpu")
     scores = {
         kind: np.array([r.score for r in scorer.score(shown)])
         for kind, shown in {

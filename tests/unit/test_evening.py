@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from monitor.evening import NAMES, channel_deviations, kept_deviations, with_deviations
 from monitor.pyramid import Evened, anomaly_map
-from monitor.runtime import Network
 from monitor.teacher import build_trunk
+from monitor.torch_network import Network
 
 SIZE = 32
 CPU = torch.device("cpu")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from drivers.image_file import Image
 from monitor.fitting import Fitted, fit
-from monitor.images import Image, normalised, squashed
+from monitor.images import normalised, squashed
 from monitor.progress import SILENT
 from monitor.teacher import LEVELS, build_trunk
 from tests.real.parts import part

@@ -16,12 +16,15 @@ import openvino.properties.hint as hints
 import pytest
 from numpy.typing import NDArray
 
+from drivers.image_file import Image
 from monitor import export as exporting
 from monitor import whole_file
 from monitor.cli import main
 from monitor.export import ExportError, described, export
-from monitor.images import Image, squashed
-from monitor.recipe import REFERENCE, Recipe, RecipeError, tiles_of
+from monitor.images import squashed
+from monitor.recipe_document import REFERENCE, RecipeError, tiles_of
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from monitor.teacher import BUNDLED
 from tests.real.parts import part, random_recipe, save
 
@@ -37,7 +40,7 @@ Run = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @pytest.fixture(scope="module")
-def run(made: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Run]:
+def run(made: RecipeVersion, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Run]:
     """Exports the recipe and loads the file by a runtime that knows nothing of this program."""
 
     def loaded(form: str, precision: str) -> Run:
@@ -68,9 +71,11 @@ def frame(seed: int, rows: int, columns: int) -> Image:
 
 
 @pytest.mark.parametrize(("form", "precision"), WAYS)
-def test_it_judges_as_here(made: Recipe, run: Callable[[str, str], Run], form: str, precision: str) -> None:
+def test_it_judges_as_here(
+    made: RecipeVersion, run: Callable[[str, str], Run], form: str, precision: str
+) -> None:
     elsewhere = run(form, precision)
-    here = made.scorer(device="cpu", runtime="torch" if form == "onnx" else form, precision=precision)
+    here = Scorer(made, device="cpu", runtime="torch" if form == "onnx" else form, precision=precision)
     verdicts = set()
     for shape in [(48, 64), (SIZE, SIZE), (300, 20), (480, 640), (1080, 1920), (2048, 2448)]:
         for seed in (1, 2):
@@ -90,10 +95,10 @@ def test_it_judges_as_here(made: Recipe, run: Callable[[str, str], Run], form: s
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_no_frame_s_score_depends_on_the_sizes_before_it(
-    made: Recipe, run: Callable[[str, str], Run], form: str
+    made: RecipeVersion, run: Callable[[str, str], Run], form: str
 ) -> None:
     elsewhere = run(form, "f32")
-    here = made.scorer(device="cpu", runtime="torch" if form == "onnx" else form, precision="f32")
+    here = Scorer(made, device="cpu", runtime="torch" if form == "onnx" else form, precision="f32")
     before = 0.0
     for seed, halvings in enumerate([1, 2, 3, 1, 0, 2, 1, 3]):
         # All of them are of one size once they are halved: the model must not take them for the same.
@@ -116,11 +121,11 @@ def test_every_kind_of_trunk_can_be_exported(tmp_path: Path, architecture: str, 
     else:
         model = ov.Core().compile_model(str(file), "CPU", {hints.inference_precision: ov.Type.f32})
         found = model({"image": image[None]})["anomaly_map"]
-    expected = recipe.scorer(device="cpu", runtime="torch").score([image])[0].anomaly_map
+    expected = Scorer(recipe, device="cpu", runtime="torch").score([image])[0].anomaly_map
     assert np.abs(found[0] - expected).max() / expected.max() <= 1e-3
 
 
-def test_the_file_says_what_it_is_and_not_where_it_was_made(made: Recipe, tmp_path: Path) -> None:
+def test_the_file_says_what_it_is_and_not_where_it_was_made(made: RecipeVersion, tmp_path: Path) -> None:
     file = exported(made.folder, tmp_path)
     model = onnx.load(file)
     said = {entry.key: entry.value for entry in model.metadata_props}
@@ -137,7 +142,7 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(made: Recipe, tmp_pa
 
 @pytest.mark.parametrize("precision", ["f32", "int8"])
 def test_openvino_s_file_carries_the_threshold_of_its_way(
-    made: Recipe, tmp_path: Path, precision: str
+    made: RecipeVersion, tmp_path: Path, precision: str
 ) -> None:
     model = ov.Core().read_model(exported(made.folder, tmp_path, form="openvino", precision=precision))
     said = {name: entry.value for name, entry in model.get_rt_info()["line_monitor"].items()}
@@ -148,12 +153,12 @@ def test_openvino_s_file_carries_the_threshold_of_its_way(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disc.bin", "disc.xml"]
 
 
-def test_a_roi_is_told(made: Recipe) -> None:
+def test_a_roi_is_told(made: RecipeVersion) -> None:
     cut = replace(made, document=msgspec.structs.replace(made.document, roi=(10, 20, 300, 200)))
     assert described(cut, "torch", "f32")["roi"] == "10,20,300,200"
 
 
-def test_without_a_threshold_for_int8_nothing_is_exported(made: Recipe) -> None:
+def test_without_a_threshold_for_int8_nothing_is_exported(made: RecipeVersion) -> None:
     bare = made.with_calibration({REFERENCE: made.document.calibration[REFERENCE]})
     assert described(bare, "openvino", "f32")["threshold_of"] == REFERENCE
     with pytest.raises(RecipeError, match="no threshold for openvino-int8"):
@@ -161,7 +166,7 @@ def test_without_a_threshold_for_int8_nothing_is_exported(made: Recipe) -> None:
 
 
 def test_a_disk_that_refuses_leaves_the_old_model(
-    made: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: RecipeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = exported(made.folder, tmp_path, form="openvino")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -180,7 +185,7 @@ def test_a_disk_that_refuses_leaves_the_old_model(
 
 
 def test_the_readme_s_example_runs_as_it_stands(
-    made: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: RecipeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     section = (Path(__file__).parents[2] / "README.md").read_text().split("## Run it elsewhere")[1]
     example = section.split("```python")[1].split("```")[0]

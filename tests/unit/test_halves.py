@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.runtime import Scorer
 from tests.benchmarks.halves import Half, Scored, halves, scores, table
 from tests.real.parts import part, random_recipe, save
 
@@ -52,5 +53,5 @@ def test_a_recipe_s_scores_come_in_the_order_of_the_paths(tmp_path: Path) -> Non
         save(tmp_path / "set/test" / name, part(number))
     found = scores(recipe.folder, tmp_path / "set")
     assert [one.kind for one in found] == ["blowhole", "good", "good"]
-    alone = [recipe.scorer().score([part(number)])[0].score for number in (2, 1, 0)]
+    alone = [Scorer(recipe).score([part(number)])[0].score for number in (2, 1, 0)]
     assert [one.score for one in found] == pytest.approx(alone)

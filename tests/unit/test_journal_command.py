@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from monitor.cli import main
+from monitor.commands.journal import since
 from monitor.journal import KILLED, Journal
-from monitor.journal_command import since
 from monitor.journal_reader import JournalReader
 from monitor.journal_schema import _STEPS, VERSION
 from monitor.settings import JournalSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.overheard import overheard
+from drivers.stderr_capture import overheard
 
 THEIRS = re.compile(r"libfoo: ")
 

@@ -11,8 +11,9 @@ import openvino.properties.hint as hints
 import pytest
 from numpy.typing import NDArray
 
-from monitor.images import DEVIATION, Image, normalised, prepare
-from monitor.recipe import LEAST_SIDE
+from drivers.image_file import Image
+from monitor.images import DEVIATION, normalised, prepare
+from monitor.recipe_document import LEAST_SIDE
 from tests.real.parts import part
 
 onnx = pytest.importorskip("onnx", reason="exporting is an extra")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.images import Image, squashed
+from drivers.image_file import Image
+from monitor.images import squashed
 from monitor.presence import FEWEST, ODD, Cells, Gate, beside_parts, cells, explain, learned, left_out, room
-from monitor.recipe import Presence
+from monitor.recipe_document import Presence
 from tests.real.parts import empty_place, part
 
 SIZE = 64

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from drivers.image_file import Image
 from monitor.calibration import calibrate_recipe
 from monitor.empty_pictures import PresenceError, beside_parts, without_parts
-from monitor.images import Image, squashed
+from monitor.images import squashed
 from monitor.presence import Gate, cells, learned
-from monitor.recipe import Presence
+from monitor.recipe_document import Presence
 from tests.real.parts import random_recipe, save
 from tests.real.small_training import train
 

@@ -15,7 +15,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from monitor.recipe import Recipe, RecipeError, check_name, weights_file
+from monitor.names import InvalidNameError, check_name
+from monitor.recipe_document import RecipeError
+from monitor.recipe_version import RecipeVersion, weights_file
+from monitor.runtime import Scorer
 from tests.real.parts import draft_recipe, random_recipe
 
 
@@ -33,7 +36,7 @@ def edit(folder: Path, **fields: Any) -> None:
 
 def test_what_was_committed_is_what_is_loaded(folder: Path) -> None:
     for path in (folder, folder / "recipe.json", str(folder)):
-        loaded = Recipe.load(path)
+        loaded = RecipeVersion.load(path)
         assert loaded.name == "bottle-top"
         assert loaded.sha == hashlib.sha256((folder / "recipe.json").read_bytes()).hexdigest()
     again = random_recipe(folder.parent / "other")
@@ -55,7 +58,7 @@ def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The power fails at the nth sync, rename or removal."""
-    old = Recipe.load(folder).sha
+    old = RecipeVersion.load(folder).sha
     new = random_recipe(folder.parent / "new" / folder.name, seed=9).sha
     draft = draft_recipe(folder, seed=9)
     seen = set()
@@ -78,7 +81,7 @@ def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
             draft.commit()
             os._exit(0)
         crashed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-        seen.add(Recipe.load(folder).sha)
+        seen.add(RecipeVersion.load(folder).sha)
         if not crashed:
             break
     assert not crashed
@@ -101,7 +104,7 @@ def test_a_version_committed_while_another_is_loaded_is_loaded_instead(
         return content
 
     monkeypatch.setattr(Path, "read_bytes", commit_after)
-    assert Recipe.load(folder).sha == newer[0]
+    assert RecipeVersion.load(folder).sha == newer[0]
 
 
 @pytest.mark.parametrize(
@@ -124,14 +127,14 @@ def test_a_recipe_that_says_something_impossible_is_refused(
 ) -> None:
     edit(folder, **fields)
     with pytest.raises(RecipeError, match=says) as refusal:
-        Recipe.load(folder)
+        RecipeVersion.load(folder)
     assert str(folder / "recipe.json") in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_fields_of_a_newer_program_are_ignored(folder: Path) -> None:
     edit(folder, colour_of_the_operators_shirt="blue")
-    assert Recipe.load(folder).name == "bottle-top"
+    assert RecipeVersion.load(folder).name == "bottle-top"
 
 
 def test_damage_names_the_file_and_the_fix(folder: Path) -> None:
@@ -145,25 +148,25 @@ def test_damage_names_the_file_and_the_fix(folder: Path) -> None:
             if damaged is not None:
                 file.write_bytes(damaged)
             with pytest.raises(RecipeError, match=r"restore|train") as refusal:
-                Recipe.load(folder)
+                RecipeVersion.load(folder)
             assert file.name in str(refusal.value)
             assert "\n" not in str(refusal.value)
             file.write_bytes(whole)
-    assert Recipe.load(folder)
+    assert RecipeVersion.load(folder)
 
 
 def test_no_recipe_at_all_is_a_line(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such file: train the recipe"):
-        Recipe.load(tmp_path / "nothing")
+        RecipeVersion.load(tmp_path / "nothing")
     (tmp_path / "recipe.json").mkdir()
     with pytest.raises(RecipeError, match="directory"):
-        Recipe.load(tmp_path)
+        RecipeVersion.load(tmp_path)
 
 
 def test_a_different_teacher_is_refused(folder: Path) -> None:
     """Even one whose file is in order."""
     other = random_recipe(folder.parent / "other", seed=20)
-    recipe = Recipe.load(folder)
+    recipe = RecipeVersion.load(folder)
     mixed = msgspec.structs.replace(
         recipe.document,
         teacher=msgspec.structs.replace(recipe.document.teacher, weights=other.document.teacher.weights),
@@ -172,18 +175,18 @@ def test_a_different_teacher_is_refused(folder: Path) -> None:
     (folder / weights.name).write_bytes(weights.read_bytes())
     (folder / "recipe.json").write_bytes(msgspec.json.encode(mixed))
     with pytest.raises(RecipeError, match="not the teacher this recipe was trained with"):
-        Recipe.load(folder)
+        RecipeVersion.load(folder)
 
 
 def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
-    recipe = Recipe.load(folder)
+    recipe = RecipeVersion.load(folder)
     teacher = msgspec.structs.replace(recipe.document.teacher, architecture="resnet18")
     document = msgspec.structs.replace(
         recipe.document, teacher=teacher, levels=("layer1", "layer2", "layer3")
     )
     (folder / "recipe.json").write_bytes(msgspec.json.encode(document))
     with pytest.raises(RecipeError, match="not resnet18's"):
-        Recipe.load(folder).scorer(device="cpu")
+        Scorer(RecipeVersion.load(folder), device="cpu")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -202,12 +205,12 @@ def test_a_full_disk_leaves_the_old_version(folder: Path, monkeypatch: pytest.Mo
     with pytest.raises(RecipeError, match="No space left on device"):
         random_recipe(folder, seed=1)
     assert {file.name for file in folder.iterdir()} == before
-    Recipe.load(folder)
+    RecipeVersion.load(folder)
 
 
 @pytest.mark.parametrize("name", ["", "Bottle", "a b", "../x", "x" * 33, "ä"])
 def test_names_that_are_no_names_are_refused(name: str) -> None:
-    with pytest.raises(RecipeError, match="a-z, 0-9 and -"):
+    with pytest.raises(InvalidNameError, match="a-z, 0-9 and -"):
         check_name(name)
 
 
@@ -224,6 +227,6 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
     broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}
     document = msgspec.structs.replace(recipe.document, student=weights_file("student", broken))
-    Recipe(recipe.folder, document, "", recipe.teacher, broken).commit()
+    RecipeVersion(recipe.folder, document, "", recipe.teacher, broken).commit()
     with pytest.raises(RecipeError, match=r"student-.* not finite: train the recipe again"):
-        Recipe.load(recipe.folder)
+        RecipeVersion.load(recipe.folder)

@@ -14,7 +14,7 @@ import torch
 
 from monitor import training
 from monitor.cli import main
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.runtime import Scorer
 from tests.real.parts import good_parts, random_recipe, teacher_file
 
@@ -60,7 +60,7 @@ def test_a_size_is_width_by_height_and_an_overlap_needs_tiles(
     assert main([*train, "--overlap", "16"]) == 2
     assert "give --tile too" in one_line(capsys)
     assert main([*train, "--tile", "64", "--overlap", "16"]) == 0
-    made = Recipe.load(config.parent / "data/recipes/wide")
+    made = RecipeVersion.load(config.parent / "data/recipes/wide")
     assert made.size == (64, 96)
     assert made.document.tiles is not None
     assert (made.document.tiles.rows, made.document.tiles.overlap) == (64, 16)
@@ -154,9 +154,9 @@ def test_training_anew_may_change_the_teacher_but_exchanging_its_file_is_refused
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = config.parent / "data/recipes/disc"
-    old = Recipe.load(folder).document.teacher
+    old = RecipeVersion.load(folder).document.teacher
     assert main([*commands(config, "disc")["train"], "--epochs", "1"]) == 0
-    new = Recipe.load(folder).document.teacher
+    new = RecipeVersion.load(folder).document.teacher
     assert new.sha256 != old.sha256
     other = random_recipe(config.parent / "other", seed=9)
     shutil.copy(other.folder / other.document.teacher.weights.file, folder / new.weights.file)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from monitor.calibration import calibrated, content_mark, explain, with_overkills
-from monitor.recipe import REFERENCE, Calibration, Recipe, Training
+from monitor.recipe_document import REFERENCE, Calibration, Training
+from monitor.recipe_version import RecipeVersion
 from monitor.review.labels import Label
 from monitor.review.recalibration import (
     Job,
@@ -24,6 +25,7 @@ from monitor.review.recalibration import (
     propose,
 )
 from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.runtime import Scorer
 from tests.real.parts import part, random_recipe, save
 
 KEY = Key("2026-11-24", "top", "010000000_top_1_0.02")
@@ -49,15 +51,15 @@ def files(tmp_path: Path) -> SnapshotFiles:
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def strict(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
     draft = random_recipe(tmp_path_factory.mktemp("recipes") / "disc")
-    scores = [result.score for result in draft.scorer(device="cpu").score([part(n) for n in range(20)])]
+    scores = [result.score for result in Scorer(draft, device="cpu").score([part(n) for n in range(20)])]
     low = [score * 0.5 for score in scores]
     return draft.with_calibration({REFERENCE: calibrated(low, 0.1)})
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, strict: Recipe) -> Recipe:
+def recipe(tmp_path: Path, strict: RecipeVersion) -> RecipeVersion:
     """One whose threshold rejects nearly everything."""
     return replace(strict, folder=tmp_path / "recipes" / "disc").commit()
 
@@ -132,7 +134,7 @@ def test_effects_count_each_label_at_both_thresholds() -> None:
 
 
 def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
-    tmp_path: Path, files: SnapshotFiles, recipe: Recipe
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
 ) -> None:
     labelled = [(snapshot(files, n), Label.OVERKILL) for n in range(8)]
     labelled += [(snapshot(files, 20 + n, defect=True), Label.DEFECT) for n in range(3)]
@@ -147,11 +149,11 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
     assert by_label[Label.OVERKILL].rejected_before == 8
     assert by_label[Label.OVERKILL].rejected_after <= 1
     assert by_label[Label.DEFECT].parts == 3
-    assert Recipe.load(recipe.folder).sha == recipe.sha
+    assert RecipeVersion.load(recipe.folder).sha == recipe.sha
     with pytest.raises(RecalibrationError, match="no longer there"):
         work.accept("another", labelled)
     work.accept(job.id, labelled)
-    now = Recipe.load(recipe.folder)
+    now = RecipeVersion.load(recipe.folder)
     assert now.document.calibration[REFERENCE] == proposal.after
     assert now.with_calibration({}).document == recipe.with_calibration({}).document
     with pytest.raises(RecalibrationError):
@@ -159,7 +161,7 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
 
 
 def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
-    tmp_path: Path, files: SnapshotFiles, recipe: Recipe
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
 ) -> None:
     labelled = [(snapshot(files, n), Label.OVERKILL) for n in range(3)]
     work = Recalibration(tmp_path / "recipes", files)
@@ -169,12 +171,12 @@ def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
     for now in ([*labelled, another], [changed, *labelled[1:]], labelled[1:]):
         with pytest.raises(RecalibrationError, match="labels have changed since: make it again"):
             work.accept(job.id, now)
-    assert Recipe.load(recipe.folder).sha == recipe.sha
+    assert RecipeVersion.load(recipe.folder).sha == recipe.sha
     assert work.accept(job.id, labelled[::-1]).state is State.ACCEPTED
 
 
 def test_a_recipe_that_changed_meanwhile_is_not_overwritten(
-    tmp_path: Path, files: SnapshotFiles, recipe: Recipe
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
 ) -> None:
     work = Recalibration(tmp_path / "recipes", files)
     labelled = [(snapshot(files, 1), Label.OVERKILL)]
@@ -183,11 +185,11 @@ def test_a_recipe_that_changed_meanwhile_is_not_overwritten(
     newer = recipe.with_calibration({REFERENCE: other}).commit()
     with pytest.raises(RecalibrationError, match="changed meanwhile"):
         work.accept(job.id, labelled)
-    assert Recipe.load(recipe.folder).sha == newer.sha
+    assert RecipeVersion.load(recipe.folder).sha == newer.sha
 
 
 def test_what_cannot_be_used_is_left_out_and_said(
-    tmp_path: Path, files: SnapshotFiles, recipe: Recipe
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
 ) -> None:
     usable, trained, broken = (snapshot(files, n) for n in range(3))
     (files.root / f"{broken.path}.png").write_bytes(b"no picture")
@@ -202,7 +204,7 @@ def test_what_cannot_be_used_is_left_out_and_said(
 
 
 def test_without_overkills_there_is_a_line_that_says_so(
-    tmp_path: Path, files: SnapshotFiles, recipe: Recipe
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
 ) -> None:
     work = Recalibration(tmp_path / "recipes", files)
     for name, labelled, words in (

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from monitor import runtime
 from monitor.images import prepare
 from monitor.pyramid import anomaly_map, upsampled
-from monitor.recipe import REFERENCE, Recipe, RecipeError, Tiles
-from monitor.runtime import Network, Scorer, exactly, folded, trunks
+from monitor.recipe_document import REFERENCE, RecipeError, Tiles
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from monitor.teacher import LEVELS, build_trunk, fill
+from monitor.torch_network import Network, exactly, folded, trunks
 from monitor.weights import Weights
 from tests.real.parts import part, random_recipe
 
@@ -27,7 +29,7 @@ AGREEMENT = 1e-4
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def plain_map(recipe: Recipe, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+def plain_map(recipe: RecipeVersion, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Eager float32, nothing folded or reordered, on the CPU."""
 
     def rebuilt(weights: Weights) -> torch.nn.Module:
@@ -53,7 +55,7 @@ def test_every_architecture_agrees_with_the_plain_network(
 ) -> None:
     recipe = random_recipe(tmp_path / "r", architecture, size=96)
     images = [part(1), part(2, defect=True), part(3, side=200)[:, :, 0]]
-    results = recipe.scorer(device="cpu", runtime=way).score(images)
+    results = Scorer(recipe, device="cpu", runtime=way).score(images)
     found = np.stack([result.anomaly_map for result in results])
     assert apart(found, plain_map(recipe, images)) <= AGREEMENT
 
@@ -108,7 +110,7 @@ def test_folding_leaves_the_trunk_as_it_was() -> None:
 def test_a_wide_frame_s_map_has_the_size_that_was_asked_for(tmp_path: Path, way: str) -> None:
     recipe = random_recipe(tmp_path / "r", "resnet18", size=(64, 160))
     images = [part(1), part(2, side=300)]
-    results = recipe.scorer(device="cpu", runtime=way).score(images)
+    results = Scorer(recipe, device="cpu", runtime=way).score(images)
     found = np.stack([result.anomaly_map for result in results])
     assert found.shape == (2, 64, 160)
     assert apart(found, plain_map(recipe, images)) <= AGREEMENT
@@ -121,7 +123,7 @@ def test_tiles_show_what_the_network_shows_of_the_whole_frame(tmp_path: Path, wa
 
     def map_of(name: str, tiles: Tiles | None) -> NDArray[np.float32]:
         recipe = random_recipe(tmp_path / name, size=(192, 576), tiles=tiles)
-        return recipe.scorer(device="cpu", runtime=way).score([frame])[0].anomaly_map
+        return Scorer(recipe, device="cpu", runtime=way).score([frame])[0].anomaly_map
 
     whole = map_of("whole", None)
     overlapping = map_of("overlapping", Tiles(rows=192, columns=192, overlap=96))
@@ -132,7 +134,7 @@ def test_tiles_show_what_the_network_shows_of_the_whole_frame(tmp_path: Path, wa
 
 
 def test_a_score_is_its_map_s_maximum_at_the_network_s_resolution(tmp_path: Path) -> None:
-    scorer = random_recipe(tmp_path / "r", size=64).scorer(device="cpu")
+    scorer = Scorer(random_recipe(tmp_path / "r", size=64), device="cpu")
     for result in scorer.score([part(1), part(2, side=300)]):
         assert result.anomaly_map.shape == (64, 64)
         assert result.anomaly_map.dtype == np.float32
@@ -143,7 +145,7 @@ def test_an_image_s_score_does_not_depend_on_its_company(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "BATCH", 4)
-    scorer = random_recipe(tmp_path / "r").scorer(device="cpu")
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu")
     images = [part(seed, side=40 + 10 * seed) for seed in range(9)]
     together = [result.score for result in scorer.score(images)]
     alone = [scorer.score([image])[0].score for image in images]
@@ -152,7 +154,7 @@ def test_an_image_s_score_does_not_depend_on_its_company(
 
 
 def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path: Path) -> None:
-    scorer = random_recipe(tmp_path / "r").scorer(device="cpu", runtime="openvino")
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="openvino")
     images = [part(seed, side=40 + 10 * seed) for seed in range(5)]
     together = scorer.score(images)
     for image, result in zip(images, together, strict=True):
@@ -164,7 +166,7 @@ def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path:
 def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
     broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}
-    recipe = Recipe(recipe.folder, recipe.document, recipe.sha, recipe.teacher, broken)
+    recipe = RecipeVersion(recipe.folder, recipe.document, recipe.sha, recipe.teacher, broken)
     scorer = Scorer(recipe, device="cpu", runtime="torch")
     assert np.isnan(scorer.score([part(1)])[0].score)
 
@@ -175,20 +177,20 @@ def test_the_threshold_is_the_one_of_this_way_of_running(tmp_path: Path) -> None
     reference = recipe.document.calibration[REFERENCE]
     own = msgspec.structs.replace(reference, threshold=0.7)
     both = recipe.with_calibration({REFERENCE: reference, way: own})
-    assert both.scorer(device="cpu", runtime="torch").threshold == 0.5
-    assert both.scorer(device="cpu", runtime="openvino").threshold == 0.7
-    assert recipe.scorer(device="cpu", runtime="openvino").threshold == 0.5, "torch's where it has none"
+    assert Scorer(both, device="cpu", runtime="torch").threshold == 0.5
+    assert Scorer(both, device="cpu", runtime="openvino").threshold == 0.7
+    assert Scorer(recipe, device="cpu", runtime="openvino").threshold == 0.5, "torch's where it has none"
 
 
 def test_auto_takes_openvino_on_a_cpu_where_it_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = random_recipe(tmp_path / "r")
-    assert recipe.scorer(device="cpu").calibration_key == "openvino-f32"
+    assert Scorer(recipe, device="cpu").calibration_key == "openvino-f32"
     monkeypatch.setattr(runtime, "has_openvino", lambda: False)
-    assert recipe.scorer(device="cpu").calibration_key == "torch-f32"
+    assert Scorer(recipe, device="cpu").calibration_key == "torch-f32"
     with pytest.raises(RecipeError, match=r"pip install \"line-monitor\[openvino\]\""):
-        recipe.scorer(device="cpu", runtime="openvino")
+        Scorer(recipe, device="cpu", runtime="openvino")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_what_this_machine_can_not_do_is_refused_with_what_it_can(
 ) -> None:
     recipe = random_recipe(tmp_path / "r")
     with pytest.raises(RecipeError, match=says) as refusal:
-        recipe.scorer(**wish)
+        Scorer(recipe, **wish)
     assert "\n" not in str(refusal.value)
 
 
@@ -232,6 +234,6 @@ def test_a_resnet_scorer_starts_without_torchvision(tmp_path: Path) -> None:
 def test_cuda_agrees_with_the_plain_network(tmp_path: Path, precision: str, agreement: float) -> None:
     recipe = random_recipe(tmp_path / "r", "resnet18", size=256)
     images = [part(1), part(2, defect=True)]
-    results = recipe.scorer(device="cuda", precision=precision).score(images)
+    results = Scorer(recipe, device="cuda", precision=precision).score(images)
     found = np.stack([result.anomaly_map for result in results])
     assert apart(found, plain_map(recipe, images)) <= agreement

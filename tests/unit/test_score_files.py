@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.images import read
-from monitor.score_files import heatmap, score_files
+from drivers.image_file import read
+from monitor.commands.score import heatmap, score_files
+from monitor.runtime import Scorer
 from tests.real.parts import part, random_recipe, save
 
 
@@ -22,7 +23,7 @@ def test_every_image_gets_its_line_in_order(tmp_path: Path) -> None:
     said = [json.loads(line) for line in lines]
     assert [line["image"] for line in said] == [*map(str, files), str(tmp_path / "text.png")]
     assert set(said[0]) == {"image", "score", "threshold", "verdict"}
-    assert said[0]["score"] == recipe.scorer(device="cpu").score([part(1)])[0].score
+    assert said[0]["score"] == Scorer(recipe, device="cpu").score([part(1)])[0].score
     assert said[0]["verdict"] == ("reject" if said[0]["score"] > said[0]["threshold"] else "pass")
     assert set(said[1]) == set(said[3]) == {"image", "error"}
     assert score_files(recipe.folder, files[:1], None, lines.append)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from monitor import teacher_commands, teacher_weights
+from monitor import teacher_weights
 from monitor.cli import main
+from monitor.commands import teacher_files
 from monitor.distillation import make_teacher
 from monitor.teacher import LEVELS, TeacherError, find, load_trunk, names, trunk_weights
 from monitor.weights import fingerprint
@@ -159,7 +160,7 @@ def test_the_carried_teacher_can_be_fetched_too_and_no_file_is_replaced_unasked(
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Distilling on images that are small enough for a test."""
     little = functools.partial(make_teacher, side=32, batch=4, canvases=2)
-    monkeypatch.setattr(teacher_commands, "make_teacher", little)
+    monkeypatch.setattr(teacher_files, "make_teacher", little)
 
 
 @pytest.mark.usefixtures("small")
@@ -195,7 +196,7 @@ class _Interrupting:
 def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: int, says: str) -> None:
     out = tmp_path / "out" / "made.safetensors"
     with pytest.raises(TeacherError, match=f"^interrupted; .*{says}"):
-        teacher_commands.make(
+        teacher_files.make(
             source="squeezenet1_1",
             source_weights=teacher_file(tmp_path),
             student="resnet18",

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.recipe import Tiles, unusable
+from monitor.recipe_document import Tiles, unusable
+from monitor.runtime import Scorer
 from monitor.tiling import STEP, Grid, TilingError
 from tests.real.parts import draft_recipe
 
@@ -95,7 +96,7 @@ def test_seams_leave_no_trace_in_a_real_network_s_map(tmp_path: Path) -> None:
     them."""
     tiles = Tiles(rows=128, columns=128, overlap=32)
     recipe = draft_recipe(tmp_path / "r", "resnet18", size=(128, 704), tiles=tiles)
-    scorer = recipe.scorer(device="cpu", runtime="torch")
+    scorer = Scorer(recipe, device="cpu", runtime="torch")
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (128, 704, 3), dtype=np.uint8) for _ in range(12)]
     maps = np.stack([result.anomaly_map for result in scorer.score(frames)])

@@ -13,11 +13,17 @@ import PIL.Image
 import pytest
 import torch
 
-from monitor import fitting, images
+from drivers import image_file
+from drivers.image_file import Image
+from monitor import fitting, readable_images
+from monitor import images as preprocessing
 from monitor.calibration import CalibrationError, calibrate_recipe
 from monitor.fitting import batch_size
-from monitor.images import Image, Size
-from monitor.recipe import Recipe, RecipeError, Tiles, tiles_of
+from monitor.images import Size
+from monitor.names import InvalidNameError
+from monitor.recipe_document import RecipeError, Tiles, tiles_of
+from monitor.recipe_version import RecipeVersion
+from monitor.runtime import Scorer
 from monitor.teacher import BUNDLED, TeacherError
 from monitor.training import Examples, TrainingError, split
 from tests.real.parts import good_parts, part, save, teacher_file
@@ -51,7 +57,7 @@ def test_two_images_are_too_few() -> None:
 def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> None:
     heard: list[str] = []
     recipe = train(tmp_path, good_parts(tmp_path / "good", 10), heard.append, roi=(1, 2, 30, 40))
-    loaded = Recipe.load(tmp_path / "recipes" / "disc")
+    loaded = RecipeVersion.load(tmp_path / "recipes" / "disc")
     assert loaded.sha == recipe.sha
     assert loaded.roi == (1, 2, 30, 40)
     assert loaded.document.teacher.name == "squeezenet1_1"
@@ -62,7 +68,7 @@ def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> N
         len(training.losses) == len(training.select_maps) == len(training.told_apart) == 3 == training.epochs
     )
     assert training.told_apart[training.best_epoch - 1] == max(training.told_apart)
-    assert math.isfinite(loaded.scorer(device="cpu").threshold)
+    assert math.isfinite(Scorer(loaded, device="cpu").threshold)
     assert any("97 more good images" in line for line in heard)
 
 
@@ -72,7 +78,7 @@ def test_how_it_went_is_a_picture_in_the_recipe_and_two_lines(tmp_path: Path) ->
     training = recipe.document.training
     assert training is not None
     assert training.curve == "training.png"
-    assert images.read(recipe.folder / training.curve).shape == (1045, 900, 3)
+    assert image_file.read(recipe.folder / training.curve).shape == (1045, 900, 3)
     assert sum(line.startswith("epoch 5: the mean map is at ") for line in heard) == 1
 
 
@@ -80,7 +86,7 @@ def test_a_picture_that_can_not_be_written_costs_a_line_not_the_recipe(tmp_path:
     (tmp_path / "recipes/disc/training.png").mkdir(parents=True)
     heard: list[str] = []
     recipe = train(tmp_path, good_parts(tmp_path / "good", 4), heard.append, epochs=1)
-    assert Recipe.load(recipe.folder).sha == recipe.sha
+    assert RecipeVersion.load(recipe.folder).sha == recipe.sha
     assert sum(line.startswith("warning: ") and "training.png" in line for line in heard) == 1
 
 
@@ -106,7 +112,7 @@ def test_training_leaves_torch_s_random_state_alone(tmp_path: Path) -> None:
 
 def test_a_trained_student_sees_what_good_parts_never_had(tmp_path: Path) -> None:
     recipe = train(tmp_path, good_parts(tmp_path / "good", 30), epochs=25)
-    scorer = recipe.scorer(device="cpu")
+    scorer = Scorer(recipe, device="cpu")
     good = [result.score for result in scorer.score([part(1000 + n) for n in range(10)])]
     bad = [result.score for result in scorer.score([part(2000 + n, defect=True) for n in range(10)])]
     assert np.median(bad) > 1.3 * np.median(good)
@@ -137,10 +143,10 @@ def test_features_that_are_kept_teach_the_same_as_features_seen_anew(
 def test_pictures_that_do_not_fit_are_read_again(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 4)
     examples = Examples((64, 64), room=2 * 64 * 64 * 3)
-    for found in images.readable(images.find(folder), print):
+    for found in readable_images.readable(image_file.find(folder), print):
         examples.add(*found)
     for number in range(4):
-        assert np.array_equal(examples[number], images.squashed(part(number), (64, 64)))
+        assert np.array_equal(examples[number], preprocessing.squashed(part(number), (64, 64)))
     (folder / "003.png").unlink()
     with pytest.raises(TrainingError, match=r"003\.png: No such file"):
         examples[3]
@@ -198,7 +204,7 @@ def test_odd_images_are_used_or_named_and_the_run_goes_on(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
-        ({"name": "Nice Name"}, RecipeError, "a-z, 0-9 and -"),
+        ({"name": "Nice Name"}, InvalidNameError, "a-z, 0-9 and -"),
         ({"size": 5}, TrainingError, "size"),
         ({"epochs": 0}, TrainingError, "epochs"),
         ({"overkill": 0.0}, TrainingError, "overkill"),
@@ -247,7 +253,7 @@ def test_images_that_trained_a_recipe_can_not_calibrate_it(tmp_path: Path) -> No
     assert new.scores == pytest.approx(old.scores, rel=1e-4)
     assert new.overkill == old.overkill
     (folder / "new").mkdir()
-    for file in images.find(folder):
+    for file in image_file.find(folder):
         if file.read_bytes() and file.name not in ("kept",):
             file.rename(folder / "new" / f"renamed-{file.name}")
     heard.clear()
@@ -269,7 +275,7 @@ def test_images_that_chose_the_student_guarantee_nothing(tmp_path: Path) -> None
 
 def test_a_copy_of_an_image_counts_once(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 6)
-    for file in images.find(folder)[:3]:
+    for file in image_file.find(folder)[:3]:
         shutil.copy(file, file.with_name(f"copy-{file.name}"))
     heard: list[str] = []
     recipe = train(tmp_path, folder, heard.append, epochs=1)
@@ -305,7 +311,7 @@ def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 3)
     recipe = train(tmp_path, folder, epochs=1)
     parts = split(3, 0, as_paper=False)
-    images.find(folder)[parts.calibrate[0]].unlink()
+    image_file.find(folder)[parts.calibrate[0]].unlink()
     with pytest.raises(CalibrationError, match="all of them trained this recipe"):
         calibrate_recipe(recipe=recipe.folder, images=folder, say=print)
 
@@ -331,7 +337,7 @@ def test_a_recipe_in_tiles_finds_a_small_defect_on_a_wide_frame_where_it_is(tmp_
         int8=True,
     )
     assert "each is seen in 7 tiles of 96x96" in heard
-    loaded = Recipe.load(recipe.folder)
+    loaded = RecipeVersion.load(recipe.folder)
     assert loaded.size == (96, 576)
     assert loaded.document.tiles == Tiles(rows=96, columns=96, overlap=12)
     assert loaded.document.training is not None
@@ -339,7 +345,7 @@ def test_a_recipe_in_tiles_finds_a_small_defect_on_a_wide_frame_where_it_is(tmp_
     assert len(loaded.document.calibration["openvino-int8"].scores) == 1, "an image has one score"
     shown = [frame(500), frame(600, defect=1), frame(700, defect=4)]
     for precision in ("f32", "int8"):
-        good, second, fifth = loaded.scorer(device="cpu", precision=precision).score(shown)
+        good, second, fifth = Scorer(loaded, device="cpu", precision=precision).score(shown)
         assert good.anomaly_map.shape == (96, 576)
         assert min(second.score, fifth.score) > 1.5 * good.score
         for result, at in ((second, 1), (fifth, 4)):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from drivers.image_file import Image
 from monitor.drawn_defects import Kind, draw
 from monitor.fitting import fit
-from monitor.images import Image, squashed
+from monitor.images import squashed
 from monitor.progress import SILENT
 from monitor.teacher import build_trunk
 from monitor.trial import Trial

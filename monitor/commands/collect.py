@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import cv2
 
 import drivers
 from drivers.camera import SourceEnded
+from monitor.commands.arguments import load_settings, positive_integer
+from monitor.errors import LineMonitorError
 from monitor.frame import PixelFormat, crop, viewable
 from monitor.settings import CameraSettings
 from monitor.verdict import rfc3339
@@ -18,7 +21,19 @@ from monitor.verdict import rfc3339
 _PATIENCE_S = 10.0
 
 
-class CollectError(Exception):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("camera", metavar="CAMERA", help="a camera's name in the settings")
+    parser.add_argument("--count", type=positive_integer, required=True, metavar="N", help="how many frames")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="where they are saved (PNG)")
+
+
+def run(options: argparse.Namespace) -> int:
+    camera = load_settings(options).camera_named(options.camera)
+    collect(camera, options.count, options.to, say=print)
+    return 0
+
+
+class CollectError(LineMonitorError):
     """Frames can't be had or saved; one line says why and the fix."""
 
 

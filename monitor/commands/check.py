@@ -5,10 +5,12 @@ Must never print a secret, and never take a camera or a client id away from a ru
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +31,14 @@ _GB = 1e9
 _JUMBO = 8000
 _PROBE = "line-monitor-check"
 """What the broker is asked about as if it were a camera."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command takes no arguments of its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+    return check(options.config, sys.stdout)
 
 
 class Level(Enum):
@@ -156,8 +166,8 @@ def _jumbo_frames(settings: Settings, interfaces: Path = Path("/sys/class/net"))
 
 
 def _device(settings: Settings) -> Finding:
-    from monitor.recipe import RecipeError
-    from monitor.runtime import choose_device
+    from monitor.backends import choose_device
+    from monitor.recipe_document import RecipeError
 
     try:
         device = choose_device(settings.scoring.device)
@@ -169,18 +179,21 @@ def _device(settings: Settings) -> Finding:
 def _recipes(settings: Settings) -> Iterator[Finding]:
     from monitor.calibration import needed
     from monitor.presence import explain
-    from monitor.recipe import Recipe, RecipeError
+    from monitor.recipe_document import RecipeError
+    from monitor.recipe_version import RecipeVersion
+    from monitor.runtime import Scorer
 
     in_force: dict[str, str] = {}
     for camera in settings.camera:
         try:
             in_force[camera.name] = changeover.to_load(places.changeovers(settings), camera)
-        except RecipeError as error:
+        except changeover.ChangeoverError as error:
             yield Finding(Level.FAIL, f"camera {camera.name}", str(error))
     for name in dict.fromkeys(in_force.values()):
         try:
-            recipe = Recipe.load(places.recipes(settings) / name)
-            scorer = recipe.scorer(
+            recipe = RecipeVersion.load(places.recipes(settings) / name)
+            scorer = Scorer(
+                recipe,
                 device=settings.scoring.device,
                 runtime=settings.scoring.runtime,
                 precision=settings.scoring.precision,

@@ -15,7 +15,8 @@ import numpy as np
 
 from drivers import simulated
 from monitor import places
-from monitor.embedded_broker import embedded_broker
+from monitor.commands.embedded_broker import embedded_broker
+from monitor.errors import LineMonitorError
 from monitor.ring import Ring, RingError
 from monitor.settings import load
 from monitor.teacher import BUNDLED
@@ -26,7 +27,7 @@ _START_S = 60.0
 _LEAST_S = 3.0
 
 
-class LineBenchError(Exception):
+class LineBenchError(LineMonitorError):
     """The line did not run; one line says why."""
 
 

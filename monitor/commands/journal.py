@@ -5,8 +5,12 @@ It says where the record has gaps, so that nobody takes silence for "nothing hap
 
 from __future__ import annotations
 
+import argparse
 import csv
+import os
 import re
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from enum import Enum
@@ -14,6 +18,7 @@ from typing import TextIO
 
 import msgspec
 
+from monitor.commands.arguments import CommandError, load_settings, print_to_stderr
 from monitor.journal_reader import Change, Gap, JournalReader, JournalUnreadable, NotedVerdict, Session
 from monitor.verdict import rfc3339
 
@@ -24,6 +29,38 @@ _SHOWN_SHA = 12
 _WIDEST = 60
 
 Entry = NotedVerdict | Gap | Session
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--since", metavar="WHEN", help="2026-11-24, 2026-11-24T06:00Z (UTC), 90m, 8h, 7d")
+    parser.add_argument("--camera", metavar="NAME", help="this camera's alone")
+    parser.add_argument("--changes", action="store_true", help="who changed which setting, recipe, threshold")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object a line")
+    form.add_argument("--csv", action="store_true", help="with a header; gaps and sessions go to stderr")
+
+
+def run(options: argparse.Namespace) -> int:
+    from monitor import places
+
+    if options.changes and options.camera:
+        raise CommandError("--camera does not go with --changes: leave one away")
+    form = Form.JSON if options.json else Form.CSV if options.csv else Form.TABLE
+    try:
+        start = since(options.since, time.time_ns()) if options.since is not None else ""
+    except ValueError as error:
+        raise CommandError(f"--since: {error}") from None
+    try:
+        with JournalReader(places.journal(load_settings(options))) as reader:
+            if options.changes:
+                show_changes(reader, form, since=start, out=sys.stdout)
+            else:
+                show(reader, form, since=start, camera=options.camera, out=sys.stdout, say=print_to_stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `| head` has what it wanted. What is left in the buffer has nowhere to go at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 class Form(Enum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import json
 import platform
 import tempfile
@@ -11,11 +13,43 @@ from pathlib import Path
 
 import torch
 
-from monitor.bench import line, scoring, transport
-from monitor.runtime import INT8, choose_device
+from monitor.commands.arguments import CommandError, positive_integer
 from monitor.whole_file import check_place, write_whole
 
 SCHEMA = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures for programs")
+    parser.add_argument("--teacher", default="resnet18", metavar="NAME", help="architecture (resnet18)")
+    parser.add_argument(
+        "--size", type=positive_integer, default=256, metavar="PX", help="network input (256)"
+    )
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 (auto)")
+    parser.add_argument(
+        "--fps", type=positive_integer, default=5, metavar="N", help="of the line's camera (5)"
+    )
+    parser.add_argument(
+        "--seconds", type=positive_integer, default=40, metavar="N", help="about, to measure (40)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from monitor.teacher import architecture_of
+
+    try:
+        bench(
+            architecture=architecture_of(options.teacher),
+            size=options.size,
+            device=options.device,
+            fps=options.fps,
+            seconds=options.seconds,
+            file=options.json,
+            say=functools.partial(print, flush=True),
+        )
+    except OSError as error:
+        raise CommandError(f"{error.filename or options.json}: {error.strerror}") from None
+    return 0
 
 
 def bench(
@@ -33,6 +67,10 @@ def bench(
     Raises RecipeError, RingError, line.LineBenchError, and OSError when `file` can't be written, which is
     tried first.
     """
+
+    from monitor.backends import INT8, choose_device
+    from monitor.commands.bench import line, scoring, transport
+
     if file is not None:
         check_place(file)
     machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

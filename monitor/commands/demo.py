@@ -6,6 +6,7 @@ and compares every verdict with what was really on the conveyor. Nothing here is
 
 from __future__ import annotations
 
+import argparse
 import json
 import queue
 import signal
@@ -27,7 +28,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from drivers import simulated
 from monitor import places
-from monitor.embedded_broker import embedded_broker
+from monitor.commands.arguments import positive_integer
+from monitor.commands.embedded_broker import embedded_broker
+from monitor.errors import LineMonitorError
 from monitor.ring import Ring, RingError
 from monitor.settings import CameraSettings, Settings, load
 from monitor.verdict import Verdict
@@ -41,7 +44,20 @@ _START_S = 60.0
 _LEAST_CAUGHT, _MOST_OVERKILL = 0.95, 0.02
 
 
-class DemoError(Exception):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds", type=positive_integer, default=60, metavar="N", help="how long the line runs"
+    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep recipes and snapshots in DIR")
+
+
+def run(options: argparse.Namespace) -> int:
+    # Each reject is to be seen as it happens, also through a pipe.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return demo(options.seconds, options.keep)
+
+
+class DemoError(LineMonitorError):
     """The demo can't go on; one line says why."""
 
 
@@ -103,7 +119,7 @@ def _write_settings(folder: Path, port: int) -> Path:
 def _train(settings: Settings, camera: CameraSettings) -> None:
     from monitor import progress
     from monitor.calibration import CalibrationError, calibrate_recipe
-    from monitor.recipe import RecipeError
+    from monitor.recipe_document import RecipeError
     from monitor.teacher import TeacherError
     from monitor.training import TrainingError, train_recipe
 

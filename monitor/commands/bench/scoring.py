@@ -16,26 +16,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monitor.cuda_lane import lane_for
-from monitor.device_images import Preparation
-from monitor.device_scoring import DeviceScoring, Lane, PlainLane, Run
-from monitor.images import Image, as_size, normalised, prepare, squashed
-from monitor.runtime import (
+from drivers.image_file import Image
+from monitor.backends import (
     AGREEMENT,
     F16,
     F32,
     INT8,
     OPENVINO,
     TORCH,
-    Network,
     can_quantise,
     choose_device,
-    folded,
     has_openvino,
     precisions,
 )
+from monitor.cuda_lane import lane_for
+from monitor.device_images import Preparation
+from monitor.device_scoring import DeviceScoring, Lane, PlainLane, Run
+from monitor.images import as_size, normalised, prepare, squashed
 from monitor.teacher import build_trunk
 from monitor.tiling import Grid
+from monitor.torch_network import Network, folded
 
 BATCHES = (1, 2, 4, 8)
 _MATRIX = 2048

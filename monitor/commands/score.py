@@ -5,6 +5,7 @@ The same scorer and the same judgement as on the line. One bad file never keeps 
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -14,10 +15,31 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.images import Image, ImageError, read
+from drivers.image_file import Image, ImageError, read
+from monitor.commands.arguments import FAILED, CommandError, load_settings
 from monitor.legible import legible
-from monitor.recipe import Recipe
+from monitor.recipe_version import RecipeVersion
 from monitor.verdict import Reason, Verdict, judge
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="also draw the anomaly maps there")
+
+
+def run(options: argparse.Namespace) -> int:
+    from monitor import places
+
+    settings = load_settings(options)
+    try:
+        recipe = places.recipe(settings, options.recipe)
+        whole = score_files(
+            recipe, options.images, options.heatmaps, out=print, device=settings.scoring.device
+        )
+    except OSError as error:
+        raise CommandError(str(error)) from None
+    return 0 if whole else FAILED
 
 
 def score_files(
@@ -35,8 +57,10 @@ def score_files(
     recipe's presence gate sees no part, the score is null, there is no heatmap, and a `"reason"` says so.
     False when there was an error. Raises RecipeError.
     """
-    loaded = Recipe.load(recipe)
-    scorer = loaded.scorer(device=device)
+    from monitor.runtime import Scorer
+
+    loaded = RecipeVersion.load(recipe)
+    scorer = Scorer(loaded, device=device)
     taken: set[str] = set()
     whole = True
     for file in images:

@@ -1,0 +1,39 @@
+"""`line-monitor calibrate`: a recipe's threshold from good images, or its presence gate."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from monitor.commands.arguments import EMPTY_HELP, add_overkill, load_settings, print_to_stderr
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="good, not trained on")
+    add_overkill(parser, None)
+    gate = parser.add_mutually_exclusive_group()
+    gate.add_argument("--empty", type=Path, metavar="DIR", help=EMPTY_HELP)
+    gate.add_argument("--no-empty", action="store_true", help="no presence gate any more: score every frame")
+    parser.set_defaults(refuse=parser.error)
+
+
+def run(options: argparse.Namespace) -> int:
+    from monitor import places, progress
+    from monitor.calibration import calibrate_recipe
+
+    if options.images is None and (options.overkill is not None or not (options.empty or options.no_empty)):
+        options.refuse("the following arguments are required: --images (or --empty or --no-empty alone)")
+    settings = load_settings(options)
+    calibrate_recipe(
+        recipe=places.recipe(settings, options.recipe),
+        images=options.images,
+        overkill=options.overkill,
+        empty=options.empty,
+        gated=not options.no_empty,
+        device=settings.scoring.device,
+        say=print_to_stderr,
+        progress=progress.on(sys.stderr),
+    )
+    return 0

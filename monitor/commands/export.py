@@ -1,0 +1,34 @@
+"""`line-monitor export`: a recipe as a model for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from monitor.commands.arguments import load_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--format", choices=("onnx", "openvino"), required=True, help="of the model")
+    parser.add_argument(
+        "--precision", choices=("f32", "int8"), default="f32", help="int8: OpenVINO alone (f32)"
+    )
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: RECIPE.onnx or RECIPE.xml")
+    parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
+
+
+def run(options: argparse.Namespace) -> int:
+    from monitor import places
+    from monitor.export import export
+
+    settings = load_settings(options)
+    export(
+        places.recipe(settings, options.recipe),
+        form=options.format,
+        precision=options.precision,
+        out=options.out,
+        force=options.force,
+        say=print,
+    )
+    return 0

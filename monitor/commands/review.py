@@ -1,0 +1,45 @@
+"""`line-monitor review`: the operators' web page alone, and the hash of its password."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from monitor.commands.arguments import CommandError, load_settings, print_to_stderr
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hash-password", action="store_true", help="ask for a password, print what goes into the settings"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.hash_password:
+        _hash_password()
+        return 0
+    from monitor import logs
+    from monitor.review.server import alone
+
+    settings = load_settings(options)
+    logs.configure()
+    alone(settings, say=print_to_stderr)
+    return 0
+
+
+def _hash_password() -> None:
+    """Ask twice on a terminal; take one line from a pipe. Raises CommandError."""
+    import getpass
+
+    from monitor.review.access import hash_password
+
+    try:
+        if sys.stdin.isatty():
+            password = getpass.getpass("Password for the review page: ")
+            if getpass.getpass("Once more: ") != password:
+                raise CommandError("the two passwords differ: nothing was made")
+        else:
+            password = sys.stdin.readline().rstrip("\n")
+        print(hash_password(password))
+    except (EOFError, ValueError) as error:
+        raise CommandError(str(error) or "no password was given") from None

@@ -1,0 +1,24 @@
+"""`line-monitor run`: the service, from cameras to verdicts, until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+
+from monitor.commands.arguments import CommandError, load_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command takes no arguments of its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+    from monitor import logs, supervisor
+    from monitor.review.access import refusal
+
+    settings = load_settings(options)
+    if not settings.camera:
+        raise CommandError("no [[camera]] in the settings: there is nothing to inspect")
+    if settings.review.port and (why := refusal(settings.review)) is not None:
+        raise CommandError(why)
+    logs.configure()
+    return supervisor.run(settings)

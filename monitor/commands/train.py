@@ -1,0 +1,97 @@
+"""`line-monitor train`: a recipe from images of good parts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from monitor.commands.arguments import (
+    EMPTY_HELP,
+    USAGE,
+    CommandError,
+    add_overkill,
+    image_size,
+    load_settings,
+    positive_integer,
+    print_to_stderr,
+    random_seed,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="good images, any depth")
+    parser.add_argument("--empty", type=Path, metavar="DIR", help=EMPTY_HELP)
+    parser.add_argument("--teacher", metavar="NAME", help="default: resnet18, else resnet18-bundled")
+    parser.add_argument("--teacher-weights", type=Path, metavar="FILE", help=".pth or .safetensors")
+    parser.add_argument(
+        "--size",
+        type=image_size,
+        default=(256, 256),
+        metavar="PX",
+        help="images are shrunk to: 256 or 1024x512 (256)",
+    )
+    parser.add_argument(
+        "--tile", type=image_size, metavar="PX", help="the network sees tiles of this size, for small defects"
+    )
+    parser.add_argument(
+        "--overlap", type=int, metavar="PX", help="of tiles (an eighth of their shorter side)"
+    )
+    parser.add_argument(
+        "--epochs", type=positive_integer, metavar="N", default=100, help="passes over the images (100)"
+    )
+    add_overkill(parser, 0.01)
+    parser.add_argument(
+        "--seed",
+        type=random_seed,
+        default=0,
+        metavar="N",
+        help="same seed, same recipe (0)",
+    )
+    parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:1 (as in the settings)")
+    parser.add_argument("--as-paper", action="store_true", help="the paper's split and training, unchanged")
+    parser.add_argument(
+        "--int8",
+        action=argparse.BooleanOptionalAction,
+        help="also for OpenVINO in 8-bit integers (where it is installed, unless as in the paper)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from monitor import places, progress
+    from monitor.backends import can_quantise
+    from monitor.recipe_document import tiles_of
+    from monitor.training import train_recipe
+
+    if options.overlap is not None and options.tile is None:
+        print_to_stderr("line-monitor: --overlap is the overlap of tiles: give --tile too")
+        return USAGE
+    settings = load_settings(options)
+    regions = {camera.roi for camera in settings.camera if camera.recipe == options.recipe}
+    if len(regions) > 1:
+        raise CommandError(
+            f"cameras of recipe {options.recipe!r} have different roi: train a recipe for each"
+        )
+    recipe = train_recipe(
+        name=options.recipe,
+        recipes=places.recipes(settings),
+        images=options.images,
+        empty=options.empty,
+        teacher=options.teacher,
+        teacher_weights=options.teacher_weights,
+        teachers=places.teachers(settings),
+        size=options.size,
+        tiles=tiles_of(options.tile, options.overlap) if options.tile else None,
+        epochs=options.epochs,
+        overkill=options.overkill,
+        seed=options.seed,
+        device=options.device or settings.scoring.device,
+        as_paper=options.as_paper,
+        int8=options.int8 if options.int8 is not None else can_quantise() and not options.as_paper,
+        roi=next(iter(regions), None),
+        say=print_to_stderr,
+        progress=progress.on(sys.stderr),
+    )
+    print_to_stderr(f"recipe {options.recipe!r} is in {recipe.folder}")
+    return 0
