@@ -12,16 +12,34 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from enum import IntEnum
 from pathlib import Path
 
 import msgspec
 
-from monitor.readiness import Latch
 from monitor.verdict import SCHEMA, rfc3339
 from monitor.whole_file import write_whole
 
 _AGAIN_S = 1.0
 """Until the next try, where the disk refuses."""
+
+
+class Latch(IntEnum):
+    """What keeps `ready` false until somebody resets it."""
+
+    NONE = 0
+    MISSED_REJECT = 1
+    UNINSPECTED = 2
+    REJECT_RUN = 3
+    REJECT_RATE = 4
+
+    def outranks(self, other: Latch) -> bool:
+        """Whether somebody who resets `other` must hear of this one instead: a part may have escaped."""
+        return other is Latch.NONE or (self is Latch.MISSED_REJECT and other is not Latch.MISSED_REJECT)
+
+    @property
+    def word(self) -> str | None:
+        return None if self is Latch.NONE else self.name.lower()
 
 
 class Latched(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,6 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
@@ -21,52 +20,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from monitor.board import Board, CameraState, Word
-from monitor.ring import RECORDS, Closed, Ring, Tally
+from monitor.counts import counts
+from monitor.ring import RECORDS, Ring
 from monitor.settings import Mode, Settings
-from monitor.verdict import Reason, Verdict
+from monitor.verdict import Reason
 from monitor.worker import PUBLISH, SCORING, SNAPSHOTS, capture_name, roll
 
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5)
 _RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)
 _MOST_AT_ONCE = 2000
 _SERVE_EVERY_NS = 15_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """One camera's frames at one moment: frames = passed + rejected + uninspected + in_flight."""
-
-    frames: int
-    passed: int
-    rejected: int
-    uninspected: tuple[int, ...]
-    """By `Reason` number."""
-    missed_rejects: int
-    no_part: int = 0
-    """Of the passed ones, those that showed no part."""
-
-    @property
-    def in_flight(self) -> int:
-        return self.frames - self.passed - self.rejected - sum(self.uninspected)
-
-
-def counts(ring: Ring) -> Counts:
-    """Adds what is closed beyond the publisher's tally to it."""
-    last = ring.last_frame()
-    tally: Tally = ring.tally()
-    passed, rejected, uninspected = tally.passed, tally.rejected, list(tally.uninspected)
-    no_part = tally.no_part
-    last = max(last, tally.cursor)
-    for number in range(tally.cursor + 1, last + 1):
-        closed: Closed | None = ring.closed(number)
-        if closed is None:
-            continue
-        passed += closed.verdict is Verdict.PASS
-        no_part += closed.reason is Reason.NO_PART
-        rejected += closed.verdict is Verdict.REJECT
-        if closed.verdict is Verdict.UNINSPECTED:
-            uninspected[closed.reason] += 1
-    return Counts(last, passed, rejected, tuple(uninspected), tally.missed_rejects, no_part)
 
 
 class Metrics(Collector):

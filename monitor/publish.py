@@ -23,10 +23,10 @@ from monitor.changeover_desk import ChangeoverDesk
 from monitor.episodes import Episodes
 from monitor.frame import Frame
 from monitor.journal import LAST_TRY_S, Journal
-from monitor.latch_file import LatchFile
+from monitor.latch_file import Latch, LatchFile
 from monitor.ledger import Circumstances
 from monitor.mqtt import Link, LinkState, Received, Will
-from monitor.readiness import Latch, LineState, Situation, Status, judge_line
+from monitor.readiness import LineState, Situation, Status, judge_line
 from monitor.recorder import PUBLISHED, UNHEARD, Recorder, latency_ms, outcome
 from monitor.reject_watch import RejectWatch
 from monitor.ring import Closed, Ring, Stage

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from monitor.board import CameraState
+from monitor.latch_file import Latch
 from monitor.settings import CameraSettings, Mode
 
 
@@ -16,24 +17,6 @@ class LineState(StrEnum):
     DEGRADED = "degraded"
     STOPPED = "stopped"
     OFFLINE = "offline"
-
-
-class Latch(IntEnum):
-    """What keeps `ready` false until somebody resets it."""
-
-    NONE = 0
-    MISSED_REJECT = 1
-    UNINSPECTED = 2
-    REJECT_RUN = 3
-    REJECT_RATE = 4
-
-    def outranks(self, other: Latch) -> bool:
-        """Whether somebody who resets `other` must hear of this one instead: a part may have escaped."""
-        return other is Latch.NONE or (self is Latch.MISSED_REJECT and other is not Latch.MISSED_REJECT)
-
-    @property
-    def word(self) -> str | None:
-        return None if self is Latch.NONE else self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)

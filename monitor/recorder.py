@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from monitor import ledger, settings_record
 from monitor.frame import Frame
 from monitor.journal import Journal
-from monitor.readiness import Latch
+from monitor.latch_file import Latch
 from monitor.ring import RECORDS, Closed, Ring, Stage
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from monitor.readiness import Latch
+from monitor.latch_file import Latch
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason, Verdict
 

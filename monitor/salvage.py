@@ -21,7 +21,7 @@ from monitor.board import Board, Word
 from monitor.changeover import recipe_name
 from monitor.frame import Frame
 from monitor.journal import Journal
-from monitor.readiness import Latch
+from monitor.latch_file import Latch
 from monitor.recorder import ended
 from monitor.ring import RECORDS, Closed, Ring, RingError
 from monitor.settings import CameraSettings, Settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from monitor.board import Board, CameraState, Word
-from monitor.readiness import Latch
+from monitor.latch_file import Latch
 from monitor.settings import Settings
 from monitor.worker import CAPTURE, PUBLISH, SCORING, SUPERVISOR, capture_name
 

@@ -20,9 +20,9 @@ from types import FrameType
 
 from monitor import places, service_status
 from monitor.board import Board, Word, WorkerState
+from monitor.latch_file import Latch
 from monitor.metrics import Metrics
 from monitor.notify import Notifier
-from monitor.readiness import Latch
 from monitor.ring import Ring, RingError
 from monitor.salvage import salvage
 from monitor.settings import Settings

@@ -16,9 +16,9 @@ from pathlib import Path
 from drivers.image_file import Image
 from monitor import changeover, places
 from monitor.board import Board, CameraState, Word
+from monitor.counts import Counts, counts
 from monitor.frame import Frame, viewable
-from monitor.metrics import Counts, counts
-from monitor.readiness import Latch
+from monitor.latch_file import Latch
 from monitor.ring import SLOTS, Ring, RingError
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from monitor.metrics import counts
+from monitor.counts import counts
 from monitor.ring import Ring
 from monitor.verdict import Reason, Verdict
 from tests.real import parts_folder

@@ -18,7 +18,7 @@ import cv2
 
 from drivers import image_file
 from monitor.frame import Frame
-from monitor.readiness import Latch
+from monitor.latch_file import Latch
 from tests.faults.audit import Audit, Window
 from tests.faults.clock import SteppedClock
 from tests.faults.relay import Relay

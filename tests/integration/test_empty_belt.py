@@ -15,7 +15,7 @@ from drivers.image_file import Image
 from drivers.scenes import belt
 from drivers.simulated import DEFAULT_SIZE
 from monitor.cli import main
-from monitor.metrics import counts
+from monitor.counts import counts
 from monitor.recipe_version import RecipeVersion
 from monitor.verdict import Reason
 from tests.real.line import Line

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.metrics import counts
+from monitor.counts import counts
 from monitor.ring import Ring
 from monitor.verdict import Verdict
 from tests.real import parts_folder

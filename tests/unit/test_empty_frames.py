@@ -17,10 +17,11 @@ from drivers.image_file import Image
 from monitor import empty_pictures
 from monitor.board import Board
 from monitor.capture import Intake, Times
+from monitor.counts import counts
 from monitor.images import squashed
+from monitor.latch_file import Latch
 from monitor.ledger import count, event
-from monitor.metrics import Metrics, counts
-from monitor.readiness import Latch
+from monitor.metrics import Metrics
 from monitor.recipe_version import RecipeVersion
 from monitor.reject_watch import RejectWatch
 from monitor.review.line_view import LineView

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from drivers.camera import Shot
 from monitor.board import Board
 from monitor.capture import Intake, Times
-from monitor.metrics import counts
+from monitor.counts import counts
 from monitor.mqtt import LinkState, Received
 from monitor.ring import Closed, Ring, Scored
 from monitor.verdict import judge

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from monitor.board import Board, CameraState, Word, WorkerState
+from monitor.latch_file import Latch
 from monitor.notify import Notifier
 from monitor.places import make_data, make_runtime
-from monitor.readiness import Latch
 from monitor.service_status import words
 from monitor.settings import Settings
 from monitor.supervisor import RestartPolicy, Seat, Supervisor

@@ -22,11 +22,11 @@ import pytest
 
 from monitor.board import Board, CameraState, Word, WorkerState
 from monitor.capture import Intake, Times
+from monitor.counts import counts
 from monitor.journal_reader import JournalReader
-from monitor.metrics import counts
+from monitor.latch_file import Latch
 from monitor.mqtt import LinkState, Received
 from monitor.publish import Publisher
-from monitor.readiness import Latch
 from monitor.ring import Ring, Scored, Stage
 from monitor.settings import Settings
 from monitor.verdict import Reason, Verdict, judge

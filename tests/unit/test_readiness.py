@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from monitor.board import CameraState
-from monitor.readiness import Latch, LineState, Situation, judge_line
+from monitor.latch_file import Latch
+from monitor.readiness import LineState, Situation, judge_line
 from monitor.settings import CameraSettings
 
 TOP = CameraSettings(name="top", source="simulated://plate", recipe="plate")

@@ -12,7 +12,7 @@ import pytest
 
 from monitor.journal import Journal
 from monitor.journal_reader import JournalReader, NotedVerdict
-from monitor.readiness import Latch
+from monitor.latch_file import Latch
 from monitor.recorder import OUTCOMES, Recorder, latency_ms, outcome
 from monitor.ring import Stage
 from monitor.settings import JournalSettings, Settings

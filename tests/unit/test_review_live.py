@@ -13,7 +13,7 @@ import pytest
 
 from monitor.board import Board, CameraState, Word, WorkerState
 from monitor.frame import Frame, PixelFormat
-from monitor.readiness import Latch
+from monitor.latch_file import Latch
 from monitor.review.application import build
 from monitor.review.line_view import LineView
 from monitor.ring import Ring

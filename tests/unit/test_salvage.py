@@ -13,9 +13,9 @@ from drivers.camera import Shot
 from monitor import latch_file, places
 from monitor.board import Word
 from monitor.journal_reader import JournalReader
+from monitor.latch_file import Latch
 from monitor.mqtt import LinkState
 from monitor.notify import Notifier
-from monitor.readiness import Latch
 from monitor.salvage import salvage
 from monitor.settings import Settings
 from monitor.supervisor import Supervisor
