@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LineMonitorError, CameraError) as error:
         return _fail(str(error))
     except (MemoryError, RuntimeError) as error:
-        from monitor.commands.out_of_memory import advice
+        from monitor.system.out_of_memory import advice
 
         fix = advice(error, sized=hasattr(options, "size"))
         if fix is None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.recipe_document import RecipeError
-from monitor.recipe_version import RecipeVersion
+from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_version import RecipeVersion
 
 if TYPE_CHECKING:
-    from monitor.runtime import Scorer
+    from monitor.inference.scorer import Scorer
 
 __all__ = ["Recipe", "RecipeError", "RecipeVersion"]
 
@@ -48,6 +48,6 @@ class Recipe:
         the first image that has a deadline. `alone` is entered for the moments in which no other network of
         this process may run.
         """
-        from monitor.runtime import Scorer
+        from monitor.inference.scorer import Scorer
 
         return Scorer(self.version, device=device, runtime=runtime, precision=precision, alone=alone)

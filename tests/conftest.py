@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from monitor.recipe_version import RecipeVersion
-from monitor.ring import Ring
-from monitor.teacher import BUNDLED
-from monitor.training import train_recipe
+from monitor.line_state.ring import Ring
+from monitor.model.recipe_version import RecipeVersion
+from monitor.teachers.architectures import BUNDLED
+from monitor.training.train_recipe import train_recipe
 from tests.real import bundle, parts_folder
 from tests.real.machine import MachineError
 from tests.real.mosquitto import Mosquitto

@@ -76,13 +76,13 @@ def load_settings(options: argparse.Namespace) -> Settings:
 
 def teachers_folder(options: argparse.Namespace) -> Path | None:
     """The data folder's `teachers/`; None without a settings file. Raises SettingsError."""
-    from monitor import places
+    from monitor import paths
 
     try:
         file = find(options.config)
     except SettingsError:
         return None
-    return places.teachers(load(file))
+    return paths.teachers(load(file))
 
 
 def print_to_stderr(line: str) -> None:

@@ -20,14 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import places, progress
-    from monitor.calibration import calibrate_recipe
+    from monitor import paths
+    from monitor.system import progress
+    from monitor.training.calibration import calibrate_recipe
 
     if options.images is None and (options.overkill is not None or not (options.empty or options.no_empty)):
         options.refuse("the following arguments are required: --images (or --empty or --no-empty alone)")
     settings = load_settings(options)
     calibrate_recipe(
-        recipe=places.recipe(settings, options.recipe),
+        recipe=paths.recipe(settings, options.recipe),
         images=options.images,
         overkill=options.overkill,
         empty=options.empty,

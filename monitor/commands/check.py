@@ -20,10 +20,12 @@ from typing import TextIO
 
 import drivers
 from drivers.camera import CameraError, SourceEnded
-from monitor import changeover, mqtt, places
-from monitor.frame import PixelFormat, crop
+from monitor import paths
+from monitor.images.tiling import shown
+from monitor.line_state import changeover
+from monitor.line_state.frame import PixelFormat, crop
+from monitor.publish import mqtt
 from monitor.settings import CameraSettings, MqttSettings, Settings, SettingsError, find, load
-from monitor.tiling import shown
 
 _TIME_ERROR = 5
 """ntp_adjtime(3): the clock is not synchronised."""
@@ -109,9 +111,9 @@ def _running(settings: Settings) -> bool:
     if not (settings.line.data / ".lock").exists():
         return False
     try:
-        with places.DataLock(settings):
+        with paths.DataLock(settings):
             return False
-    except places.PlaceError:
+    except paths.PlaceError:
         return True
 
 
@@ -166,8 +168,8 @@ def _jumbo_frames(settings: Settings, interfaces: Path = Path("/sys/class/net"))
 
 
 def _device(settings: Settings) -> Finding:
-    from monitor.backends import choose_device
-    from monitor.recipe_document import RecipeError
+    from monitor.inference.backends import choose_device
+    from monitor.model.recipe_document import RecipeError
 
     try:
         device = choose_device(settings.scoring.device)
@@ -177,21 +179,21 @@ def _device(settings: Settings) -> Finding:
 
 
 def _recipes(settings: Settings) -> Iterator[Finding]:
-    from monitor.calibration import needed
-    from monitor.presence import explain
-    from monitor.recipe_document import RecipeError
-    from monitor.recipe_version import RecipeVersion
-    from monitor.runtime import Scorer
+    from monitor.inference.presence import explain
+    from monitor.inference.scorer import Scorer
+    from monitor.model.recipe_document import RecipeError
+    from monitor.model.recipe_version import RecipeVersion
+    from monitor.training.calibration import needed
 
     in_force: dict[str, str] = {}
     for camera in settings.camera:
         try:
-            in_force[camera.name] = changeover.to_load(places.changeovers(settings), camera)
+            in_force[camera.name] = changeover.to_load(paths.changeovers(settings), camera)
         except changeover.ChangeoverError as error:
             yield Finding(Level.FAIL, f"camera {camera.name}", str(error))
     for name in dict.fromkeys(in_force.values()):
         try:
-            recipe = RecipeVersion.load(places.recipes(settings) / name)
+            recipe = RecipeVersion.load(paths.recipes(settings) / name)
             scorer = Scorer(
                 recipe,
                 device=settings.scoring.device,
@@ -313,7 +315,7 @@ def _tls_files(settings: MqttSettings) -> Iterator[Finding]:
 def _disk(settings: Settings, running: bool) -> Iterator[Finding]:
     data = settings.line.data
     # The service makes the folder at its first start; until then its nearest parent tells.
-    there = next(place for place in (places.snapshots(settings), data, *data.parents) if place.exists())
+    there = next(place for place in (paths.snapshots(settings), data, *data.parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
@@ -337,7 +339,7 @@ def _disk(settings: Settings, running: bool) -> Iterator[Finding]:
             f"{strange} does not belong to {data.owner()}, as {data} does: chown -R {data.owner()}: {data}",
         )
     if not running:
-        runtime = places.runtime(settings)
+        runtime = paths.runtime(settings)
         yield Finding(Level.OK, "runtime", f"rings and sockets in {runtime}")
 
 

@@ -14,7 +14,7 @@ import drivers
 from drivers.camera import SourceEnded
 from monitor.commands.arguments import load_settings, positive_integer
 from monitor.errors import LineMonitorError
-from monitor.frame import PixelFormat, crop, viewable
+from monitor.line_state.frame import PixelFormat, crop, viewable
 from monitor.settings import CameraSettings
 from monitor.verdict import rfc3339
 

@@ -27,11 +27,11 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from drivers import simulated
-from monitor import places
+from monitor import paths
 from monitor.commands.arguments import positive_integer
 from monitor.commands.embedded_broker import embedded_broker
 from monitor.errors import LineMonitorError
-from monitor.ring import Ring, RingError
+from monitor.line_state.ring import Ring, RingError
 from monitor.settings import CameraSettings, Settings, load
 from monitor.verdict import Verdict
 
@@ -117,11 +117,11 @@ def _write_settings(folder: Path, port: int) -> Path:
 
 
 def _train(settings: Settings, camera: CameraSettings) -> None:
-    from monitor import progress
-    from monitor.calibration import CalibrationError, calibrate_recipe
-    from monitor.recipe_document import RecipeError
-    from monitor.teacher import TeacherError
-    from monitor.training import TrainingError, train_recipe
+    from monitor.model.recipe_document import RecipeError
+    from monitor.system import progress
+    from monitor.teachers.architectures import TeacherError
+    from monitor.training.calibration import CalibrationError, calibrate_recipe
+    from monitor.training.train_recipe import TrainingError, train_recipe
 
     scene = urlsplit(camera.source).netloc
     good = settings.line.data / "good"
@@ -131,11 +131,11 @@ def _train(settings: Settings, camera: CameraSettings) -> None:
     try:
         recipe = train_recipe(
             name=camera.recipe,
-            recipes=places.recipes(settings),
+            recipes=paths.recipes(settings),
             images=good / "train",
             teacher=None,
             teacher_weights=None,
-            teachers=places.teachers(settings),
+            teachers=paths.teachers(settings),
             size=_SIZE,
             epochs=_EPOCHS,
             say=print,
@@ -173,7 +173,7 @@ def _inspect(settings: Settings, file: Path, port: int, seconds: int) -> dict[st
         try:
             _await(lambda: _is_ready(witness, service), _START_S, f"the line did not start; see {log}")
             # The mappings outlive the service, which removes its files when it stops.
-            rings = {c.name: Ring(places.runtime(settings), c.name) for c in settings.camera}
+            rings = {c.name: Ring(paths.runtime(settings), c.name) for c in settings.camera}
             truths = {c.name: simulated.truth(c.source) for c in settings.camera}
             until = time.monotonic() + seconds
             while time.monotonic() < until and service.poll() is None:
@@ -237,7 +237,7 @@ def _summary(settings: Settings, outcomes: dict[str, Outcome], folder: Path) -> 
     total = Outcome()
     for outcome in outcomes.values():
         total.add(outcome)
-    snapshots = len(list(places.snapshots(settings).rglob("*.jpg")))
+    snapshots = len(list(paths.snapshots(settings).rglob("*.jpg")))
     good = total.frames - total.defects
     p50, p99 = np.percentile(total.latencies_ms, [50, 99]) if total.latencies_ms else (np.nan, np.nan)
     print(

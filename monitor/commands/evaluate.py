@@ -23,9 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import papers_table, places, progress
-    from monitor.evaluation import evaluate
-    from monitor.whole_file import check_place, write_whole
+    from monitor import paths
+    from monitor.evaluation import paper_results
+    from monitor.evaluation.evaluate import evaluate
+    from monitor.system import progress
+    from monitor.system.atomic_file import check_place, write_whole
 
     settings = load_settings(options)
     if options.json:
@@ -34,16 +36,16 @@ def run(options: argparse.Namespace) -> int:
         except OSError as error:
             raise CommandError(f"{options.json}: {error.strerror}") from None
     found = evaluate(
-        recipe=places.recipe(settings, options.recipe),
+        recipe=paths.recipe(settings, options.recipe),
         device=settings.scoring.device,
         dataset=options.dataset,
         say=print_to_stderr,
         progress=progress.on(sys.stderr),
     )
     alone = found.alone
-    print(alone.table() if alone else papers_table.table(found))
+    print(alone.table() if alone else paper_results.table(found))
     if options.json:
-        figures = alone.as_dict() if alone else papers_table.as_dict(found)
+        figures = alone.as_dict() if alone else paper_results.as_dict(found)
         try:
             write_whole(options.json, (json.dumps(figures, indent=1) + "\n").encode())
         except OSError as error:

@@ -19,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import places
-    from monitor.export import export
+    from monitor import paths
+    from monitor.inference.export import export
 
     settings = load_settings(options)
     export(
-        places.recipe(settings, options.recipe),
+        paths.recipe(settings, options.recipe),
         form=options.format,
         precision=options.precision,
         out=options.out,

@@ -19,7 +19,7 @@ from typing import TextIO
 import msgspec
 
 from monitor.commands.arguments import CommandError, load_settings, print_to_stderr
-from monitor.journal_reader import Change, Gap, JournalReader, JournalUnreadable, NotedVerdict, Session
+from monitor.journal.reader import Change, Gap, JournalReader, JournalUnreadable, NotedVerdict, Session
 from monitor.verdict import rfc3339
 
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import places
+    from monitor import paths
 
     if options.changes and options.camera:
         raise CommandError("--camera does not go with --changes: leave one away")
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(f"--since: {error}") from None
     try:
-        with JournalReader(places.journal(load_settings(options))) as reader:
+        with JournalReader(paths.journal(load_settings(options))) as reader:
             if options.changes:
                 show_changes(reader, form, since=start, out=sys.stdout)
             else:

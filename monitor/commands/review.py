@@ -18,8 +18,8 @@ def run(options: argparse.Namespace) -> int:
     if options.hash_password:
         _hash_password()
         return 0
-    from monitor import logs
     from monitor.review.server import alone
+    from monitor.system import logs
 
     settings = load_settings(options)
     logs.configure()

@@ -12,8 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import logs, supervisor
     from monitor.review.access import refusal
+    from monitor.service import supervisor
+    from monitor.system import logs
 
     settings = load_settings(options)
     if not settings.camera:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from drivers.image_file import Image, ImageError, read
 from monitor.commands.arguments import FAILED, CommandError, load_settings
-from monitor.legible import legible
-from monitor.recipe_version import RecipeVersion
+from monitor.model.recipe_version import RecipeVersion
+from monitor.system.printable import legible
 from monitor.verdict import Reason, Verdict, judge
 
 
@@ -29,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import places
+    from monitor import paths
 
     settings = load_settings(options)
     try:
-        recipe = places.recipe(settings, options.recipe)
+        recipe = paths.recipe(settings, options.recipe)
         whole = score_files(
             recipe, options.images, options.heatmaps, out=print, device=settings.scoring.device
         )
@@ -57,7 +57,7 @@ def score_files(
     recipe's presence gate sees no part, the score is null, there is no heatmap, and a `"reason"` says so.
     False when there was an error. Raises RecipeError.
     """
-    from monitor.runtime import Scorer
+    from monitor.inference.scorer import Scorer
 
     loaded = RecipeVersion.load(recipe)
     scorer = Scorer(loaded, device=device)

@@ -68,8 +68,8 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _make(options: argparse.Namespace) -> None:
-    from monitor import progress
     from monitor.commands.teacher_files import make
+    from monitor.system import progress
 
     make(
         source=options.source,

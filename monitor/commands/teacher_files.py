@@ -15,12 +15,19 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 
-from monitor import weights as named
-from monitor.distillation import Distilled, make_teacher
-from monitor.progress import SILENT, Progress
-from monitor.teacher import LEVELS, architecture_of, build_trunk, load_trunk, names, trunk_weights
-from monitor.teacher_weights import BUNDLED, Download, Place, TeacherError, located, obtained
-from monitor.whole_file import write_whole
+from monitor.model import weights as named
+from monitor.system.atomic_file import write_whole
+from monitor.system.progress import SILENT, Progress
+from monitor.teachers.architectures import (
+    LEVELS,
+    architecture_of,
+    build_trunk,
+    load_trunk,
+    names,
+    trunk_weights,
+)
+from monitor.teachers.distillation import Distilled, make_teacher
+from monitor.teachers.files import BUNDLED, Download, Place, TeacherError, located, obtained
 
 _SAVE_EVERY_S = 60.0
 _PUBLISHED = "torchvision's ImageNet weights, version 1"

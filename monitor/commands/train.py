@@ -59,10 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import places, progress
-    from monitor.backends import can_quantise
-    from monitor.recipe_document import tiles_of
-    from monitor.training import train_recipe
+    from monitor import paths
+    from monitor.inference.backends import can_quantise
+    from monitor.model.recipe_document import tiles_of
+    from monitor.system import progress
+    from monitor.training.train_recipe import train_recipe
 
     if options.overlap is not None and options.tile is None:
         print_to_stderr("line-monitor: --overlap is the overlap of tiles: give --tile too")
@@ -75,12 +76,12 @@ def run(options: argparse.Namespace) -> int:
         )
     recipe = train_recipe(
         name=options.recipe,
-        recipes=places.recipes(settings),
+        recipes=paths.recipes(settings),
         images=options.images,
         empty=options.empty,
         teacher=options.teacher,
         teacher_weights=options.teacher_weights,
-        teachers=places.teachers(settings),
+        teachers=paths.teachers(settings),
         size=options.size,
         tiles=tiles_of(options.tile, options.overlap) if options.tile else None,
         epochs=options.epochs,

@@ -1,6 +1,6 @@
 """The review worker's process."""
 
+from monitor.line_state.worker_process import main
 from monitor.review.server import work
-from monitor.worker import main
 
 main(work)

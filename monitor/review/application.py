@@ -9,18 +9,18 @@ from pathlib import Path
 from flask import Flask, Response
 from jinja2 import StrictUndefined
 
-from monitor import places
+from monitor import paths
 from monitor.review.access import Guesses, Sessions, secret_of
-from monitor.review.door import Door
-from monitor.review.index import Index
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
-from monitor.review.pages import Pages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
+from monitor.review.request_checks import Door
 from monitor.review.scorers import Scorers
 from monitor.review.snapshot_files import SnapshotFiles
+from monitor.review.snapshot_index import Index
 from monitor.review.today_pages import TodayPages
+from monitor.review.wall_pages import Pages
 from monitor.settings import Settings
 
 MOST_BODY = 16 * 1024
@@ -50,11 +50,11 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
     hashed = settings.review.password_hash
     sessions = Sessions(secret_of(hashed.get_secret_value() if hashed else None), time.time)
     Door(app, settings.review, sessions, Guesses(time.monotonic))
-    files = SnapshotFiles(places.snapshots(settings))
+    files = SnapshotFiles(paths.snapshots(settings))
     index = Index(files)
     Pages(app, files, index, Pictures(files))
     view = LineView(settings, runtime)
-    recipes = places.recipes(settings)
+    recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
     TodayPages(app, recipes, index, view, Recalibration(recipes, files))
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.follows else 503))

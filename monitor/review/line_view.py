@@ -14,15 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from drivers.image_file import Image
-from monitor import changeover, places
-from monitor.board import Board, CameraState, Word
-from monitor.counts import Counts, counts
-from monitor.frame import Frame, viewable
-from monitor.latch_file import Latch
-from monitor.ring import SLOTS, Ring, RingError
+from monitor import paths
+from monitor.line_state import changeover
+from monitor.line_state.board import Board, CameraState, Word
+from monitor.line_state.counts import Counts, counts
+from monitor.line_state.frame import Frame, viewable
+from monitor.line_state.latch import Latch
+from monitor.line_state.ring import SLOTS, Ring, RingError
+from monitor.line_state.worker_process import PUBLISH, capture_name, roll
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict
-from monitor.worker import PUBLISH, capture_name, roll
 
 SCORES_LOOKED_AT = 2000
 """Frames back from the newest whose scores are shown."""
@@ -71,7 +72,7 @@ class LineView:
     ) -> None:
         """`folder` is the runtime directory, where it is known; else it is where `run` would make it."""
         self._settings, self._clock, self._utc_ns = settings, clock, utc_ns
-        self._folder = folder or places.runtime(settings)
+        self._folder = folder or paths.runtime(settings)
 
     def status(self) -> LineStatus:
         utc = f"{datetime.fromtimestamp(self._utc_ns() / 1e9, UTC):%Y-%m-%d %H:%M:%S}"

@@ -14,8 +14,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from drivers.image_file import Image
 from monitor.errors import LineMonitorError
-from monitor.frame import Frame
-from monitor.overlay import panel
+from monitor.images.overlay import panel
+from monitor.line_state.frame import Frame
 from monitor.review.line_view import LineView
 from monitor.review.scorers import Scorers
 from monitor.settings import Settings

@@ -2,7 +2,7 @@
 
 Worked out in a thread while people go on looking; nothing is in force before somebody has seen the effect and
 accepts it. Must never calibrate from images that trained the recipe, nor call the result guaranteed where it
-isn't (see `monitor.calibration.with_overkills`).
+isn't (see `monitor.training.calibration.with_overkills`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drivers.image_file import Image
-    from monitor.recipe_document import Calibration
-    from monitor.recipe_version import RecipeVersion
+    from monitor.model.recipe_document import Calibration
+    from monitor.model.recipe_version import RecipeVersion
 
 MOST_OF_A_LABEL = 500
 """Labelled parts looked at, the newest ones of each label."""
@@ -136,8 +136,8 @@ class Recalibration:
 
         `labelled` is what people say now: from other labels than those it would be another proposal.
         """
-        from monitor.recipe_document import RecipeError
-        from monitor.recipe_version import RecipeVersion
+        from monitor.model.recipe_document import RecipeError
+        from monitor.model.recipe_version import RecipeVersion
 
         with self._lock:
             job = self.job
@@ -190,12 +190,12 @@ def propose(
     import torch
 
     from drivers.image_file import ImageError, decode
-    from monitor.calibration import content_mark, with_one_threshold, with_overkills
+    from monitor.inference.scorer import Scorer
+    from monitor.model.recipe_document import REFERENCE, RecipeError
+    from monitor.model.recipe_version import RecipeVersion
     from monitor.names import check_name
-    from monitor.recipe_document import REFERENCE, RecipeError
-    from monitor.recipe_version import RecipeVersion
-    from monitor.runtime import Scorer
-    from monitor.teacher import map_ceiling
+    from monitor.teachers.architectures import map_ceiling
+    from monitor.training.calibration import content_mark, with_one_threshold, with_overkills
 
     torch.set_num_threads(1)
     recipe = RecipeVersion.load(recipes / check_name(name))

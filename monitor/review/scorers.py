@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monitor.runtime import Scorer
+    from monitor.inference.scorer import Scorer
 
 FORGET_AFTER_S = 120.0
 
@@ -52,10 +52,10 @@ class Scorers:
         # Not before somebody asks: torch takes hundreds of megabytes.
         import torch
 
+        from monitor.inference.scorer import Scorer
+        from monitor.model.recipe_document import FILE
+        from monitor.model.recipe_version import RecipeVersion
         from monitor.names import check_name
-        from monitor.recipe_document import FILE
-        from monitor.recipe_version import RecipeVersion
-        from monitor.runtime import Scorer
 
         folder = self._recipes / check_name(name)
         file = folder / FILE

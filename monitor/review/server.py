@@ -20,12 +20,12 @@ from waitress.server import create_server
 from waitress.task import ErrorTask
 
 from monitor.errors import LineMonitorError
+from monitor.line_state.worker_process import Worker
 from monitor.review.access import is_local, refusal
 from monitor.review.application import MOST_BODY, build
-from monitor.review.door import HEADERS
-from monitor.review.patience import Patience
+from monitor.review.request_checks import HEADERS
+from monitor.review.request_timeout import Patience
 from monitor.settings import Settings
-from monitor.worker import Worker
 
 _NICENESS = 10
 _THREADS = 4

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from monitor.errors import LineMonitorError
 from monitor.review.labels import MOST_BYTES, UNKNOWN, About, Said, about, decoded, encoded, labelled
-from monitor.whole_file import write_whole
+from monitor.system.atomic_file import write_whole
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 CAMERA = re.compile(r"[a-z0-9-]{1,32}")

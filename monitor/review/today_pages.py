@@ -14,14 +14,14 @@ import msgspec
 from flask import Flask, abort, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from monitor.recipe_document import FILE, REFERENCE, Calibration, Document
+from monitor.model.recipe_document import FILE, REFERENCE, Calibration, Document
 from monitor.review.filters import ANY, NOBODY, Filters
 from monitor.review.histogram import plot
-from monitor.review.index import Index, today
 from monitor.review.labels import Label
 from monitor.review.line_view import LineView
 from monitor.review.recalibration import MOST_OF_A_LABEL, Recalibration, RecalibrationError, State
 from monitor.review.snapshot_files import CAMERA, DAY, Key
+from monitor.review.snapshot_index import Index, today
 
 
 class TodayPages:

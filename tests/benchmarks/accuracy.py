@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monitor.calibration import CalibrationError
-from monitor.evaluation import GOOD, EvaluationError
-from monitor.progress import on
-from monitor.recipe_document import RecipeError
-from monitor.teacher import TeacherError, names
-from monitor.training import TrainingError
+from monitor.evaluation.evaluate import GOOD, EvaluationError
+from monitor.model.recipe_document import RecipeError
+from monitor.system.progress import on
+from monitor.teachers.architectures import TeacherError, names
+from monitor.training.calibration import CalibrationError
+from monitor.training.train_recipe import TrainingError
 from tests.benchmarks.cells import RANDOM, Cell, CellError, Mode, Settings, measure, read
 from tests.benchmarks.markdown import markdown
 

@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 
 from drivers import image_file
 from drivers.image_file import ImageError
-from monitor import images as preprocessing
-from monitor.calibration import CalibrationError
-from monitor.curves import auroc, per_region_overlap, regions_of
-from monitor.evaluation import GOOD, EvaluationError, shrunk
-from monitor.progress import on
-from monitor.recipe_document import RecipeError
-from monitor.teacher import TeacherError, find
-from monitor.training import TrainingError
+from monitor.evaluation.auroc_pro import auroc, per_region_overlap, regions_of
+from monitor.evaluation.evaluate import GOOD, EvaluationError, shrunk
+from monitor.images import preprocessing
+from monitor.model.recipe_document import RecipeError
+from monitor.system.progress import on
+from monitor.teachers.architectures import TeacherError, find
+from monitor.training.calibration import CalibrationError
+from monitor.training.train_recipe import TrainingError
 from tests.benchmarks.cells import Cell, CellError, Mode, Settings, measure, read, write
 from tests.benchmarks.markdown import markdown
 

@@ -18,10 +18,10 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from monitor.evaluation import evaluate_recipe
-from monitor.progress import Progress
-from monitor.teacher import build_trunk
-from monitor.training import train_recipe
+from monitor.evaluation.evaluate import evaluate_recipe
+from monitor.system.progress import Progress
+from monitor.teachers.architectures import build_trunk
+from monitor.training.train_recipe import train_recipe
 
 RANDOM = "random"
 """A ResNet-18 that has learnt nothing: what the method is worth without a teacher."""

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from drivers import image_file
 from drivers.image_file import Image
-from monitor.export import ONNX, SUFFIXES, export
-from monitor.images import SCALE, Size, prepare
-from monitor.preparation_graph import IMAGE, preparation
-from monitor.recipe_version import RecipeVersion
-from monitor.runtime import Scorer
-from monitor.tiling import shown
+from monitor.images.preprocessing import SCALE, Size, prepare
+from monitor.images.tiling import shown
+from monitor.inference.export import ONNX, SUFFIXES, export
+from monitor.inference.onnx_preprocessing import IMAGE, preparation
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_version import RecipeVersion
 from tests.benchmarks.markdown import markdown
 
 _SIZES: list[Size] = [(224, 224), (256, 256), (320, 512)]

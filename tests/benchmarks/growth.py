@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.images import as_size, prepare
-from monitor.recipe_document import tiles_of
-from monitor.runtime import Scorer
+from monitor.images.preprocessing import as_size, prepare
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_document import tiles_of
 from tests.benchmarks.growth_plot import Series, plot
 from tests.benchmarks.markdown import markdown
 from tests.real import parts_folder

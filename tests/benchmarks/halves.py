@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from drivers import image_file
-from monitor import readable_images
-from monitor.curves import auroc
-from monitor.evaluation import GOOD
-from monitor.recipe_document import RecipeError
-from monitor.recipe_version import RecipeVersion
-from monitor.runtime import Scorer
+from monitor.evaluation.auroc_pro import auroc
+from monitor.evaluation.evaluate import GOOD
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_version import RecipeVersion
+from monitor.training import readable_images
 from tests.benchmarks.cells import CellError, read
 from tests.benchmarks.markdown import markdown
 

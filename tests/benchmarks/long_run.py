@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from monitor.counts import counts
-from monitor.ring import Ring
+from monitor.line_state.counts import counts
+from monitor.line_state.ring import Ring
 from monitor.verdict import Reason, Verdict
 from tests.real import parts_folder
 from tests.real.cameras import GigeCamera, RtspServer

@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 
 from drivers import image_file, simulated
-from monitor import progress
-from monitor.calibration import calibrated, file_mark, needed, scores_of
-from monitor.recipe_version import RecipeVersion
-from monitor.runtime import Scorer
-from monitor.training import train_recipe
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_version import RecipeVersion
+from monitor.system import progress
+from monitor.training.calibration import calibrated, file_mark, needed, scores_of
+from monitor.training.train_recipe import train_recipe
 
 RATES = (0.05, 0.01)
 

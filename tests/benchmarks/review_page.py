@@ -20,11 +20,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from monitor.overlay import overlay
-from monitor.review.index import Index
+from monitor.images.overlay import overlay
 from monitor.review.snapshot_files import SnapshotFiles
+from monitor.review.snapshot_index import Index
 from monitor.settings import SnapshotSettings
-from monitor.snapshot_folder import SnapshotFolder
+from monitor.snapshots.folder import SnapshotFolder
 from monitor.verdict import snapshot_path
 from tests.benchmarks.markdown import markdown
 from tests.real.reviewed import Page

@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from drivers import image_file
-from monitor.backends import F32, INT8, choose_device, ways
-from monitor.calibration import calibrate, file_mark
-from monitor.curves import auroc
-from monitor.images import squashed
-from monitor.progress import SILENT
-from monitor.quantising import quantised, rank_correlation
-from monitor.recipe_document import REFERENCE
-from monitor.recipe_version import RecipeVersion
-from monitor.runtime import Scorer
+from monitor.evaluation.auroc_pro import auroc
+from monitor.images.preprocessing import squashed
+from monitor.inference.backends import F32, INT8, choose_device, ways
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_document import REFERENCE
+from monitor.model.recipe_version import RecipeVersion
+from monitor.system.progress import SILENT
+from monitor.training.calibration import calibrate, file_mark
+from monitor.training.quantisation import quantised, rank_correlation
 from tests.benchmarks.markdown import markdown
 
 _MAPS, _RANKS, _VERDICTS, _LOSS = 1e-4, 0.98, 0.99, 0.005

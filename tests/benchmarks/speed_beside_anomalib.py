@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers import image_file
-from monitor.recipe_version import RecipeVersion
-from monitor.runtime import Scorer
-from monitor.teacher import BUNDLED
-from monitor.training import train_recipe
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_version import RecipeVersion
+from monitor.teachers.architectures import BUNDLED
+from monitor.training.train_recipe import train_recipe
 from tests.benchmarks.markdown import markdown
 
 CHILD = Path(__file__).with_name("anomalib_speed_child.py")

@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 from drivers import image_file, simulated
-from monitor import images as preprocessing
-from monitor.evening import channel_deviations
-from monitor.fitting import batch_size, fit
-from monitor.progress import SILENT
+from monitor.images import preprocessing
+from monitor.model.channel_scaling import channel_deviations
 from monitor.pyramid import anomaly_map, matching_loss
-from monitor.teacher import BUNDLED, build_trunk, find
-from monitor.training import split
+from monitor.system.progress import SILENT
+from monitor.teachers.architectures import BUNDLED, build_trunk, find
+from monitor.training.loop import batch_size, fit
+from monitor.training.train_recipe import split
 from tests.benchmarks.markdown import markdown
 from tests.benchmarks.memory_peak import peak_of
 

@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from drivers import image_file
-from monitor.recipe_version import RecipeVersion
-from monitor.ring import Ring
-from monitor.runtime import Scorer
-from monitor.teacher import BUNDLED
-from monitor.training import train_recipe
+from monitor.inference.scorer import Scorer
+from monitor.line_state.ring import Ring
+from monitor.model.recipe_version import RecipeVersion
+from monitor.teachers.architectures import BUNDLED
+from monitor.training.train_recipe import train_recipe
 from tests.benchmarks.growth import processor_seconds
 from tests.real import parts_folder
 from tests.real.line import Line

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from monitor.frame import Frame
-from monitor.ring import Ring, RingError, Stage, Tally
+from monitor.line_state.frame import Frame
+from monitor.line_state.ring import Ring, RingError, Stage, Tally
 from monitor.verdict import Reason, Verdict
 from tests.real import gateway
 from tests.real.line import Line

@@ -22,7 +22,8 @@ import zmq
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from monitor import places, queue
+from monitor import paths
+from monitor.line_state import messages
 from tests.faults.plant import Plant, Unavailable
 from tests.faults.scenario import Fault
 
@@ -339,7 +340,7 @@ def gige_resized(plant: Plant) -> Iterator[None]:
 @contextmanager
 def disk_full(plant: Plant) -> Iterator[None]:
     _needs_mount(plant)
-    filler = places.snapshots(plant.line.settings) / "filler"
+    filler = paths.snapshots(plant.line.settings) / "filler"
     with filler.open("wb") as file, contextlib.suppress(OSError):  # until there is no space left
         while True:
             file.write(bytes(1 << 20))
@@ -353,7 +354,7 @@ def disk_full(plant: Plant) -> Iterator[None]:
 @contextmanager
 def disk_read_only(plant: Plant) -> Iterator[None]:
     _needs_mount(plant)
-    place = str(places.snapshots(plant.line.settings))
+    place = str(paths.snapshots(plant.line.settings))
 
     def remount(option: str) -> None:
         # A file just being written holds a file system writable for a moment.
@@ -377,7 +378,7 @@ def _needs_mount(plant: Plant) -> None:
 
 @contextmanager
 def journal_locked(plant: Plant) -> Iterator[None]:
-    other = sqlite3.connect(places.journal(plant.line.settings), timeout=5, isolation_level=None)
+    other = sqlite3.connect(paths.journal(plant.line.settings), timeout=5, isolation_level=None)
     try:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -447,8 +448,8 @@ def queues_flooded(plant: Plant) -> Iterator[None]:
     def flood() -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         sockets = [
-            queue.push(context, plant.line.folder, name)
-            for name in (queue.FRAMES, queue.VERDICTS, queue.SNAPSHOTS)
+            messages.push(context, plant.line.folder, name)
+            for name in (messages.FRAMES, messages.VERDICTS, messages.SNAPSHOTS)
         ]
         garbage = (
             [b""],

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from monitor.ring import Stage
+from monitor.line_state.ring import Stage
 from monitor.verdict import Verdict
 from tests.faults.audit import Part, Quiet, Window, breaches, quiet, unseen_breaches
 from tests.faults.plant import Plant

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from monitor.worker import REVIEW, roll
+from monitor.line_state.worker_process import REVIEW, roll
 from tests.faults.audit import Window, breaches, quiet, unseen_breaches
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import CAMERAS, Plant, Unavailable

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitor.recipe_version import RecipeVersion
+from monitor.model.recipe_version import RecipeVersion
 from tests.integration.test_line import assert_one_verdict_a_frame, folder_camera
 from tests.real import parts_folder
 from tests.real.line import Line

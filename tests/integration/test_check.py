@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor import places
+from monitor import paths
 from monitor.commands.check import Finding, Level, _clock, _jumbo_frames, findings
 from monitor.settings import Settings, load
 from tests.real import parts_folder
@@ -54,7 +54,7 @@ def test_a_line_that_runs_is_left_alone(config: Path) -> None:
         metrics.listen()
         port = metrics.getsockname()[1]
         config.write_text(config.read_text().replace("[metrics]\nport = 0", f"[metrics]\nport = {port}"))
-        with places.DataLock(load(config)):
+        with paths.DataLock(load(config)):
             found = {finding.item: finding for finding in findings(config)}
     assert found["service"].level is Level.OK
     assert f"pid {os.getpid()}" in found["service"].text

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from monitor.board import Board
 from monitor.commands.check import findings
-from monitor.metrics import Metrics
-from monitor.ring import Ring
+from monitor.line_state.board import Board
+from monitor.line_state.ring import Ring
+from monitor.line_state.worker_process import roll
+from monitor.service.prometheus import Metrics
 from monitor.settings import Settings, load
-from monitor.worker import roll
 from tests.real import bundle, handbook, parts_folder
 from tests.real.mosquitto import free_port
 from tests.real.service import PACKAGES, UNIT, Service, wait_for

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from drivers.image_file import Image
-from monitor.calibration import calibrate_recipe
-from monitor.drift import Detector, Drift
-from monitor.recipe_version import RecipeVersion
-from monitor.runtime import Scorer
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_version import RecipeVersion
+from monitor.scoring.drift import Detector, Drift
+from monitor.training.calibration import calibrate_recipe
 from monitor.verdict import Verdict, judge
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto, free_port

@@ -15,8 +15,8 @@ from drivers.image_file import Image
 from drivers.scenes import belt
 from drivers.simulated import DEFAULT_SIZE
 from monitor.cli import main
-from monitor.counts import counts
-from monitor.recipe_version import RecipeVersion
+from monitor.line_state.counts import counts
+from monitor.model.recipe_version import RecipeVersion
 from monitor.verdict import Reason
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto, free_port

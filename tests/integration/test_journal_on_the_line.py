@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from monitor.journal_reader import JournalReader, NotedVerdict, Session
+from monitor.journal.reader import JournalReader, NotedVerdict, Session
 from tests.real import parts_folder
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto

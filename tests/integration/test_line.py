@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.counts import counts
-from monitor.ring import Ring
+from monitor.line_state.counts import counts
+from monitor.line_state.ring import Ring
 from monitor.verdict import Verdict
 from tests.real import parts_folder
 from tests.real.line import Line

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as Tab
 
-from monitor.recipe_version import RecipeVersion
+from monitor.model.recipe_version import RecipeVersion
 from monitor.review.access import hash_password
 from monitor.review.labels import Label, Said
 from monitor.review.snapshot_files import Key, SnapshotFiles

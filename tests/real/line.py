@@ -19,11 +19,11 @@ from typing import Any
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from monitor import places
-from monitor.board import Board, Word
-from monitor.ring import Ring
+from monitor import paths
+from monitor.line_state.board import Board, Word
+from monitor.line_state.ring import Ring
+from monitor.line_state.worker_process import roll
 from monitor.settings import Settings, load
-from monitor.worker import roll
 
 
 @dataclass
@@ -190,7 +190,7 @@ class Line:
 
     @property
     def folder(self) -> Path:
-        return places.runtime(self.settings)
+        return paths.runtime(self.settings)
 
     def ring(self, camera: str) -> Ring:
         return Ring(self.folder, camera)
@@ -203,4 +203,4 @@ class Line:
             board.close()
 
     def snapshots(self) -> list[Path]:
-        return sorted(places.snapshots(self.settings).rglob("*.jpg"))
+        return sorted(paths.snapshots(self.settings).rglob("*.jpg"))

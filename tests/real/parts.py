@@ -11,11 +11,11 @@ import safetensors.torch
 import torch
 
 from drivers.image_file import Image
-from monitor.images import RESIZE, TILED_RESIZE, Size
-from monitor.recipe_document import Calibration, Document, TeacherEntry, Tiles
-from monitor.recipe_version import RecipeVersion, weights_file
-from monitor.teacher import LEVELS, build_trunk, trunk_weights
-from monitor.weights import Weights, fingerprint
+from monitor.images.preprocessing import RESIZE, TILED_RESIZE, Size
+from monitor.model.recipe_document import Calibration, Document, TeacherEntry, Tiles
+from monitor.model.recipe_version import RecipeVersion, weights_file
+from monitor.model.weights import Weights, fingerprint
+from monitor.teachers.architectures import LEVELS, build_trunk, trunk_weights
 
 
 def random_weights(architecture: str, seed: int) -> Weights:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers import simulated
-from monitor.progress import Silent
-from monitor.training import train_recipe
+from monitor.system.progress import Silent
+from monitor.training.train_recipe import train_recipe
 
 SCENE, SIZE = "plate", 64
 

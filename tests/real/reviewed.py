@@ -12,13 +12,13 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from types import TracebackType
 
-from monitor.calibration import calibrated
-from monitor.overlay import overlay
-from monitor.recipe_document import REFERENCE
+from monitor.images.overlay import overlay
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_document import REFERENCE
 from monitor.review.snapshot_files import Key
-from monitor.runtime import Scorer
 from monitor.settings import SnapshotSettings
-from monitor.snapshot_folder import SnapshotFolder
+from monitor.snapshots.folder import SnapshotFolder
+from monitor.training.calibration import calibrated
 from monitor.verdict import rfc3339, snapshot_path
 from tests.real.parts import random_recipe
 from tests.real.parts_folder import bad, good

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monitor.recipe_version import RecipeVersion
-from monitor.training import train_recipe
+from monitor.model.recipe_version import RecipeVersion
+from monitor.training.train_recipe import train_recipe
 from tests.real.parts import teacher_file
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from monitor.commands.arguments import CommandError, positive_integer
-from monitor.whole_file import check_place, write_whole
+from monitor.system.atomic_file import check_place, write_whole
 
 SCHEMA = 1
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor.teacher import architecture_of
+    from monitor.teachers.architectures import architecture_of
 
     try:
         bench(
@@ -68,8 +68,8 @@ def bench(
     tried first.
     """
 
-    from monitor.backends import INT8, choose_device
     from monitor.commands.bench import line, scoring, transport
+    from monitor.inference.backends import INT8, choose_device
 
     if file is not None:
         check_place(file)

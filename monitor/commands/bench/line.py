@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 
 from drivers import simulated
-from monitor import places
+from monitor import paths
 from monitor.commands.embedded_broker import embedded_broker
 from monitor.errors import LineMonitorError
-from monitor.ring import Ring, RingError
+from monitor.line_state.ring import Ring, RingError
 from monitor.settings import load
-from monitor.teacher import BUNDLED
-from monitor.training import train_recipe
+from monitor.teachers.architectures import BUNDLED
+from monitor.training.train_recipe import train_recipe
 
 _SCENE, _CAMERA, _IMAGES = "bottle-top", "bench", 12
 _START_S = 60.0
@@ -84,7 +84,7 @@ def _run(config: Path, seconds: float) -> LineRow:
             process_group=0,
         )
         try:
-            ring = _first_verdict(places.runtime(settings), service, log)
+            ring = _first_verdict(paths.runtime(settings), service, log)
             first = ring.tally().cursor + 1
             time.sleep(max(seconds, _LEAST_S))
             last = ring.tally().cursor

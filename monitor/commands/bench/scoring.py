@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from drivers.image_file import Image
-from monitor.backends import (
+from monitor.images.preprocessing import as_size, normalised, prepare, squashed
+from monitor.images.tiling import Grid
+from monitor.inference.backends import (
     AGREEMENT,
     F16,
     F32,
@@ -29,13 +31,11 @@ from monitor.backends import (
     has_openvino,
     precisions,
 )
-from monitor.cuda_lane import lane_for
-from monitor.device_images import Preparation
-from monitor.device_scoring import DeviceScoring, Lane, PlainLane, Run
-from monitor.images import as_size, normalised, prepare, squashed
-from monitor.teacher import build_trunk
-from monitor.tiling import Grid
-from monitor.torch_network import Network, folded
+from monitor.inference.cuda_transfer import lane_for
+from monitor.inference.device_preprocessing import Preparation
+from monitor.inference.device_scoring import DeviceScoring, Lane, PlainLane, Run
+from monitor.inference.torch_network import Network, folded
+from monitor.teachers.architectures import build_trunk
 
 BATCHES = (1, 2, 4, 8)
 _MATRIX = 2048
@@ -166,7 +166,7 @@ def _networks(teacher: nn.Module, student: nn.Module, picture: Image, where: tor
         yield _Way(TORCH, precision, BATCHES, network, partial(_square, matrix))
     if where.type != "cpu" or not has_openvino():
         return
-    from monitor.openvino_network import OpenVinoNetwork, converted, from_torch
+    from monitor.inference.openvino_network import OpenVinoNetwork, converted, from_torch
 
     # One image at a time, whatever waits: see there.
     threads, alone = torch.get_num_threads(), BATCHES[:1]
@@ -175,7 +175,7 @@ def _networks(teacher: nn.Module, student: nn.Module, picture: Image, where: tor
     yield _Way(OPENVINO, F32, alone, OpenVinoNetwork(model, threads), partial(_square, matrix))
     if not can_quantise():
         return
-    from monitor.quantising import in_eight_bits
+    from monitor.training.quantisation import in_eight_bits
 
     eight = in_eight_bits(model, [0], lambda index: normalised(picture)[None])
     # A convolution of one tap is a matrix product, and comes in 8 bits.

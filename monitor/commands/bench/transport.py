@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from monitor import queue
-from monitor.frame import Frame, PixelFormat
-from monitor.ring import Closed, Ring, Stage, Tally
+from monitor.line_state import messages
+from monitor.line_state.frame import Frame, PixelFormat
+from monitor.line_state.ring import Closed, Ring, Stage, Tally
 from monitor.verdict import Reason, Verdict
 
 SIZES = ((480, 640), (1080, 1920), (2048, 2448))
@@ -49,8 +49,8 @@ def measure(
     Ring.create(folder, _CAMERA, session)
     ring = Ring(folder, _CAMERA, session)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    receiver = queue.pull(context, folder, queue.FRAMES)
-    sender = queue.push(context, folder, queue.FRAMES)
+    receiver = messages.pull(context, folder, messages.FRAMES)
+    sender = messages.push(context, folder, messages.FRAMES)
     try:
         ring.reserve(height * width)
         pixels = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
@@ -88,9 +88,9 @@ def _carry(
     frame = Frame(number, 1, 1, 2, 2, 3, 0, number, slot, PixelFormat.Mono8, height, width)
     ring.record(frame)
     ring.fill(frame, pixels)
-    queue.wake(sender, _CAMERA, number)
+    messages.wake(sender, _CAMERA, number)
     receiver.poll(1000)
-    queue.drain(receiver)
+    messages.drain(receiver)
     waiting = ring.waiting()[0]
     ring.pixels(waiting)
     ring.release(waiting)

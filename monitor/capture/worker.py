@@ -1,0 +1,219 @@
+"""The capture worker: from one camera's driver into its ring.
+
+`run` loops and recovers, `run_once` just fails. Every exposure the camera is known to have made gets a frame
+number, also those whose image is missing or unusable. This worker must never judge, never publish, and never
+wait for anyone but its camera.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+
+import drivers
+from drivers.camera import Camera, CameraError, CameraLost, Shot, SourceEnded
+from monitor.line_state import messages
+from monitor.line_state.board import CameraState, Word
+from monitor.line_state.frame import Frame, PixelFormat, crop
+from monitor.line_state.ring import Ring, RingError
+from monitor.line_state.worker_process import Worker
+from monitor.settings import CameraSettings, Mode
+from monitor.verdict import Reason
+
+_MS = 1_000_000
+_READ_S = 0.5
+_MOST_MISSED = 1000
+"""A camera that claims to have made more exposures than this since the last one has lost count."""
+
+
+def publishing_margin_ms(deadline_ms: int) -> float:
+    """How long before its deadline a frame is decided, so that the verdict can still be published by it."""
+    return min(50.0, 0.2 * deadline_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The clocks, as arguments: both in nanoseconds, monotonic and UTC."""
+
+    now_ns: Callable[[], int] = time.monotonic_ns
+    utc_ns: Callable[[], int] = time.time_ns
+
+
+class FreezeWatch:
+    """Notices a camera whose own time stamp or frame count stands still while shots keep coming."""
+
+    def __init__(self, after_ns: int = 1_000_000_000, after_shots: int = 3) -> None:
+        self._after_ns, self._after_shots = after_ns, after_shots
+        self._last: tuple[int | None, int | None] = (None, None)
+        self._since_ns, self._shots = 0, 0
+
+    def is_frozen(self, shot: Shot) -> bool:
+        mark = (shot.device_ns, shot.device_frame)
+        if mark == (None, None) or mark != self._last:
+            self._last, self._since_ns, self._shots = mark, shot.captured_ns, 0
+            return False
+        self._shots += 1
+        return self._shots >= self._after_shots and shot.captured_ns - self._since_ns >= self._after_ns
+
+
+class Intake:
+    """Numbers a camera's shots and lays them into its ring."""
+
+    def __init__(
+        self, camera: CameraSettings, ring: Ring, announce: Callable[[int], None], times: Times
+    ) -> None:
+        self._camera, self._ring, self._announce, self._times = camera, ring, announce, times
+        self._next = ring.recover_capture() + 1
+        self._latest = camera.mode is Mode.LATEST
+
+    def admit(self, shot: Shot, frozen: bool = False) -> str | None:
+        """Gives the shot, and each exposure missed before it, its frame. Returns what is wrong with it in
+        one line, or None. Raises RingError when frames of this size can't be held at all."""
+        trouble = shot.fault
+        if not self._latest:
+            for _ in range(min(shot.missed, _MOST_MISSED)):
+                self._record(shot, Reason.NO_FRAME)
+        if shot.missed and not trouble:
+            trouble = f"{shot.missed} exposures never arrived"
+        if shot.pixels is None or frozen:
+            self._record(shot, Reason.BAD_FRAME)
+            return trouble or "the camera is frozen: it sends the same frame again and again"
+        try:
+            format = PixelFormat[shot.pixel_format]
+            pixels = crop(shot.pixels, format, self._camera.roi)
+        except KeyError:
+            self._record(shot, Reason.BAD_FRAME)
+            known = ", ".join(PixelFormat.__members__)
+            return f"pixel format {shot.pixel_format} is not supported: set the camera to one of {known}"
+        except ValueError as error:
+            self._record(shot, Reason.BAD_FRAME)
+            return str(error)
+        self._ring.reserve(pixels.nbytes)
+        slot = self._ring.free_slot()
+        if slot is None:
+            self._record(shot, Reason.SUPERSEDED if self._latest else Reason.QUEUE_FULL)
+            return "no free slot: the scorer does not keep up"
+        frame = self._record(shot, Reason.NONE, slot, format, pixels.shape[0], pixels.shape[1])
+        if frame is None:
+            return "the publisher has been away too long: exposures are refused"
+        self._ring.fill(frame, pixels)
+        self._announce(frame.number)
+        return trouble
+
+    def _record(
+        self,
+        shot: Shot,
+        refused: Reason,
+        slot: int = -1,
+        format: PixelFormat = PixelFormat.Mono8,
+        height: int = 0,
+        width: int = 0,
+    ) -> Frame | None:
+        if not self._ring.has_room(self._next):
+            self._ring.count_overrun()
+            return None
+        captured = shot.captured_ns
+        deadline_ms = self._camera.deadline_ms
+        margin = int(publishing_margin_ms(deadline_ms) * _MS)
+        frame = Frame(
+            number=self._next,
+            captured_ns=captured,
+            captured_utc_ns=self._times.utc_ns() - (self._times.now_ns() - captured),
+            decide_by_ns=captured + deadline_ms * _MS - margin,
+            deadline_ns=captured + deadline_ms * _MS,
+            expires_ns=captured + self._camera.actuate_ms * _MS,
+            device_ns=-1 if shot.device_ns is None else shot.device_ns,
+            device_frame=-1 if shot.device_frame is None else shot.device_frame,
+            slot=slot,
+            format=format,
+            height=height,
+            width=width,
+            refused=refused,
+        )
+        self._ring.record(frame)
+        self._next += 1
+        return frame
+
+
+class Capture:
+    """One camera's worker loop."""
+
+    def __init__(self, worker: Worker, camera: CameraSettings, times: Times) -> None:
+        self._worker, self._camera = worker, camera
+        self._ring = Ring(worker.folder, camera.name, worker.session)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._frames = messages.push(self._context, worker.folder, messages.FRAMES)
+        self._intake = Intake(camera, self._ring, self._announce, times)
+        self._state = CameraState.STARTING
+        if worker.board.read(worker.name, Word.CAMERA_STATE) != CameraState.STARTING:
+            # A predecessor had the camera; until it is open again it is lost.
+            self._become(CameraState.LOST, "the capture worker was restarted")
+        worker.running()
+
+    def run(self) -> None:
+        """Keeps the camera open until told to stop, whatever it does."""
+        pause_s = 0.2
+        while not self._worker.stopping:
+            try:
+                driver = drivers.open(self._camera.source)
+                pause_s = 0.2 if self.run_once(driver) else min(2.0, pause_s * 2)
+            except SourceEnded:
+                self._become(CameraState.LOST, "the source has ended")
+                while not self._worker.stopping:
+                    self._worker.sleep(1.0)
+            except (CameraError, RingError) as error:
+                self._become(CameraState.LOST, str(error))
+                pause_s = min(2.0, pause_s * 2)
+            self._worker.sleep(pause_s)
+
+    def run_once(self, driver: Camera) -> bool:
+        """One connection's life. Returns whether it ever gave a shot; raises what the driver raises."""
+        watch, seen = FreezeWatch(), False
+        try:
+            self._worker.promise(15.0)
+            driver.open()
+            while not self._worker.stopping:
+                # A driver may block for 3 s; who is not heard of then is lost.
+                self._worker.promise(4.0)
+                try:
+                    shot = driver.read(_READ_S)
+                except CameraLost as error:
+                    self._become(CameraState.LOST, str(error))
+                    return seen
+                if shot is None:
+                    self._become(CameraState.UP)
+                    continue
+                seen = True
+                frozen = watch.is_frozen(shot)
+                trouble = self._intake.admit(shot, frozen)
+                if frozen:
+                    self._become(CameraState.FROZEN, trouble or "")
+                else:
+                    self._become(CameraState.UP)
+                    if trouble:
+                        self._worker.log.warning("%s", trouble)
+        finally:
+            driver.close()
+        return seen
+
+    def _announce(self, frame: int) -> None:
+        messages.wake(self._frames, self._camera.name, frame)
+
+    def _become(self, state: CameraState, why: str = "") -> None:
+        self._worker.board.say(self._worker.name, why)
+        if state is self._state:
+            return
+        if state is CameraState.UP:
+            self._worker.log.info("camera %s is up", self._camera.name)
+        else:
+            self._worker.log.warning("camera %s is %s: %s", self._camera.name, state.word, why)
+        self._state = state
+        self._worker.board.write(self._worker.name, Word.CAMERA_STATE, state)
+
+
+def work(worker: Worker) -> None:
+    camera = worker.settings.camera_named(worker.name.removeprefix("capture-"))
+    Capture(worker, camera, Times()).run()

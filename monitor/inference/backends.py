@@ -1,0 +1,116 @@
+"""Which device, runtime and precision a recipe runs with on this machine.
+
+It knows nothing of images or networks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+
+from monitor.model.recipe_document import REFERENCE, Calibration, RecipeError
+from monitor.model.recipe_version import RecipeVersion
+
+TORCH = "torch"
+OPENVINO = "openvino"
+F32 = "f32"
+F16 = "f16"
+INT8 = "int8"
+AGREES = 0.98
+"""The least rank correlation with float32's scores that 8-bit integers are recommended with."""
+
+AGREEMENT = {F32: 1e-4, F16: 1e-2}
+"""How far a map may be from the plain network's on the same input: max |a - b| / max |b|."""
+
+
+def choose_device(name: str) -> torch.device:
+    """auto (CUDA if there is one), cpu, cuda or cuda:N. Raises RecipeError."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or not (index == "" or index.isdecimal()):
+        raise RecipeError(f"device {name!r} is not known: use auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index or 0) >= count:
+        found = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device"
+        raise RecipeError(
+            f"device {name!r}: this machine has {found}: use {'cuda' if count else 'cpu'} or auto"
+        )
+    return torch.device("cuda", int(index or 0))
+
+
+def can_quantise() -> bool:
+    """Whether this installation can make 8-bit models, too."""
+    return has_openvino() and importlib.util.find_spec("nncf") is not None
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """What torch runs on a device, float32 first."""
+    return (F32, F16) if device.type == "cuda" else (F32,)
+
+
+def calibration_of(recipe: RecipeVersion, runtime: str, precision: str) -> Calibration:
+    """A recipe's calibration for one way of running, or the reference's where it has none of its own.
+
+    Raises RecipeError for int8 without its own: nobody has seen the two agree.
+    """
+    found, key = recipe.document.calibration, f"{runtime}-{precision}"
+    if precision == INT8 and key not in found:
+        raise RecipeError(
+            f"{recipe.folder}: has no threshold for {key}: "
+            "calibrate it where OpenVINO is, or use precision f32"
+        )
+    return found.get(key, found[REFERENCE])
+
+
+def has_openvino() -> bool:
+    """Whether this installation can run recipes on OpenVINO."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def ways(recipe: RecipeVersion, device: torch.device) -> tuple[tuple[str, str], ...]:
+    """Runtime and precision of every way that the recipe can run here, the reference first: torch's on a
+    device, OpenVINO's on the CPU."""
+    found = [(TORCH, precision) for precision in precisions(device)]
+    if has_openvino():
+        found += [(OPENVINO, F32)] + [(OPENVINO, INT8)] * (recipe.quantised is not None)
+    return tuple(found)
+
+
+def choose_runtime(name: str, device: str) -> tuple[str, torch.device]:
+    """With the device that it runs on. On a CPU OpenVINO is the faster one wherever it was measured."""
+    if name not in ("auto", TORCH, OPENVINO):
+        raise RecipeError(f"runtime {name!r} is not known: use auto, torch or openvino")
+    if name == OPENVINO and not has_openvino():
+        raise RecipeError(
+            'runtime "openvino" is not installed: pip install "line-monitor[openvino]", or use auto or torch'
+        )
+    chosen = choose_device("cpu" if name == OPENVINO and device == "auto" else device)
+    if name == OPENVINO and chosen.type != "cpu":
+        raise RecipeError(f'runtime "openvino" runs on the CPU, not on {device!r}: use device cpu or auto')
+    if name == "auto":
+        name = OPENVINO if chosen.type == "cpu" and has_openvino() else TORCH
+    return name, chosen
+
+
+def choose_precision(name: str, runtime: str, device: torch.device, recipe: RecipeVersion) -> str:
+    if name not in ("auto", F32, F16, INT8):
+        raise RecipeError(f"precision {name!r} is not known: use auto, f32, f16 or int8")
+    if name == INT8 and runtime != OPENVINO:
+        where = "on a CPU" if device.type == "cuda" else 'there (pip install "line-monitor[openvino]")'
+        raise RecipeError(f'precision "int8" runs on OpenVINO, {where}: use auto or f32')
+    if name == INT8 and recipe.quantised is None:
+        raise RecipeError(
+            f'{recipe.folder}: precision "int8": the recipe has no int8 model: train it again where OpenVINO '
+            'and NNCF are (pip install "line-monitor[openvino]"), or use auto or f32'
+        )
+    if device.type == "cuda":
+        return F32 if name == F32 else F16
+    if name == F16:
+        raise RecipeError('precision "f16" is slower than f32 on a CPU: use auto or f32, or a CUDA device')
+    # 8-bit integers give the same verdicts in a third of the time, but a part near the threshold takes a
+    # third longer than in float32: whether a line wants that is for a person to choose.
+    return F32 if name == "auto" else name

@@ -1,0 +1,231 @@
+"""`line-monitor export`: a recipe as a model that other programs run, from a camera's frame to a score.
+
+Resize, colour order and normalisation are in the model (`monitor.inference.onnx_preprocessing`), the
+threshold and what
+it was found for in its metadata. Must never replace a file unless it is told to.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from monitor.errors import LineMonitorError
+from monitor.images.tiling import shown
+from monitor.inference.backends import F32, INT8, OPENVINO, TORCH, calibration_of
+from monitor.inference.scorer import openvino_model
+from monitor.inference.second_look import clearly_below
+from monitor.inference.torch_network import folded, trunks
+from monitor.model.recipe_document import REFERENCE
+from monitor.model.recipe_version import RecipeVersion
+from monitor.pyramid import Features, anomaly_map, upsampled
+from monitor.system.atomic_file import write_together
+
+if TYPE_CHECKING:
+    import onnx
+
+ONNX = "onnx"
+SUFFIXES = {ONNX: ".onnx", OPENVINO: ".xml"}
+"""Of the file that is named, by format. OpenVINO keeps its constants in a second one, `.bin`."""
+
+_NEEDED = {ONNX: ("onnx", "onnxscript"), OPENVINO: ("onnx", "openvino")}
+_MAP, _SCORE = "anomaly_map", "score"
+
+
+class ExportError(LineMonitorError):
+    """Nothing was exported; the message is one line with the fix."""
+
+
+def export(
+    folder: Path,
+    *,
+    form: str,
+    precision: str,
+    out: Path | None,
+    force: bool,
+    say: Callable[[str], None],
+) -> Path:
+    """Writes the recipe in `folder` as a model and returns its file; without `out` it is `<recipe>.onnx` or
+    `<recipe>.xml` in the working directory.
+
+    The model goes from `image`, uint8 (1, H, W, 3) BGR of any H and W, to `anomaly_map`, float32 (1, rows,
+    columns), and `score`, float32 (1,). `form` is onnx or openvino, `precision` f32 or int8 (OpenVINO alone).
+    Raises ExportError and RecipeError.
+    """
+    _check_wish(form, precision)
+    recipe = RecipeVersion.load(folder)
+    if recipe.document.tiles is not None:
+        raise ExportError(
+            f"{recipe.folder}: a recipe in tiles can't be one model: train one without --tile for export"
+        )
+    if precision == INT8 and recipe.quantised is None:
+        raise ExportError(
+            f"{recipe.folder}: the recipe has no int8 model: train it again where OpenVINO and NNCF are "
+            '(pip install "line-monitor[openvino]"), or use --precision f32'
+        )
+    about = described(recipe, TORCH if form == ONNX else OPENVINO, precision)
+    file = _target(out, recipe.name, SUFFIXES[form])
+    _make_room(file, force=force)
+    if form == ONNX:
+        contents = {file: _onnx(recipe, about)}
+    else:
+        graph, constants = _openvino(recipe, precision, about)
+        contents = {file.with_suffix(".bin"): constants, file: graph}
+    try:
+        write_together(contents)
+    except OSError as error:
+        raise ExportError(f"{file} can't be written: {error.strerror or error}") from None
+    say(f"{file}: {recipe.name}, {form} {precision}; reject when score > {about['threshold']}")
+    if "clearly_below" in about:
+        say(
+            f"scores above {about['clearly_below']} want a second look by the float32 model, as the line does"
+        )
+    if recipe.roi:
+        say(f"cut each frame to the recipe's roi first: x, y, width, height = {about['roi']}")
+    return file
+
+
+def described(recipe: RecipeVersion, runtime: str, precision: str) -> dict[str, str]:
+    """What the model's metadata say about it, for a way of running. Raises RecipeError."""
+    calibration = calibration_of(recipe, runtime, precision)
+    key = f"{runtime}-{precision}"
+    about = {
+        "recipe": recipe.name,
+        "recipe_sha256": recipe.sha,
+        "threshold": repr(calibration.threshold),
+        "threshold_of": key if key in recipe.document.calibration else REFERENCE,
+        "teacher": recipe.document.teacher.name,
+        "size": shown(recipe.size),
+        "line_monitor": version("line-monitor"),
+    }
+    if precision == INT8 and recipe.document.quantised is not None:
+        about["clearly_below"] = repr(clearly_below(recipe.document.quantised.pairs, calibration.threshold))
+    if recipe.roi:
+        about["roi"] = ",".join(map(str, recipe.roi))
+    return about
+
+
+class _Judged(nn.Module):
+    """Teacher and student as one module from normalised images (N, 3, H, W) to anomaly maps and scores."""
+
+    def __init__(self, teacher: Callable[[Tensor], Features], student: Callable[[Tensor], Features]) -> None:
+        super().__init__()
+        self.teacher, self.student = teacher, student
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns = images.shape[-2:]
+        product = anomaly_map(self.teacher(images), self.student(images))
+        maps = upsampled(product, (rows, columns))
+        return maps, maps.amax(dim=(1, 2))
+
+
+def _onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
+    import onnx.compose
+    import onnx.helper
+
+    from monitor.inference.onnx_preprocessing import OPSET, PREPARED, preparation
+
+    rows, columns = recipe.size
+    teacher, student = trunks(recipe)
+    pair = _Judged(folded(teacher), folded(student)).eval().requires_grad_(False)
+    program = torch.onnx.export(
+        pair,
+        (torch.zeros(1, 3, rows, columns),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[PREPARED],
+        output_names=[_MAP, _SCORE],
+        verbose=False,
+    )
+    assert program is not None
+    judged = program.model_proto
+    _forget_the_machine(judged.graph)
+    # Names that torch chose must not meet the preparation's.
+    judged = onnx.compose.add_prefix(judged, "pair/", rename_inputs=False, rename_outputs=False)
+    first = preparation(rows, columns)
+    first.ir_version = judged.ir_version
+    model = onnx.compose.merge_models(
+        first, judged, [(PREPARED, PREPARED)], name=recipe.name, producer_name="line-monitor"
+    )
+    model.producer_version = about["line_monitor"]
+    onnx.helper.set_model_props(model, dict(about))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _forget_the_machine(graph: onnx.GraphProto) -> None:
+    """Takes out where on this machine each operation's Python stood."""
+    graph.ClearField("metadata_props")
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def _openvino(recipe: RecipeVersion, precision: str, about: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """The model's graph (XML) and its constants."""
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    from monitor.inference.onnx_preprocessing import IMAGE, preparation
+    from monitor.inference.openvino_network import kept
+
+    rows, columns = recipe.size
+    first = ov.Core().read_model(preparation(rows, columns).SerializeToString())
+    pair = openvino_model(recipe, precision)
+    prepared = first.get_results()[0].input_value(0)
+    for entrance in pair.get_parameters()[0].output(0).get_target_inputs():
+        entrance.replace_source_output(prepared)
+    maps = pair.get_results()[0].input_value(0)
+    scores = ops.reduce_max(maps, [1, 2], keep_dims=False)
+    model = ov.Model([ops.result(maps), ops.result(scores)], first.get_parameters(), recipe.name)
+    model.input(0).get_tensor().set_names({IMAGE})
+    model.output(0).get_tensor().set_names({_MAP})
+    model.output(1).get_tensor().set_names({_SCORE})
+    model.validate_nodes_and_infer_types()
+    for name, value in about.items():
+        model.set_rt_info(value, ["line_monitor", name])
+    weights = kept(model)
+    return weights["graph"].tobytes(), weights["constants"].tobytes()
+
+
+def _check_wish(form: str, precision: str) -> None:
+    if form == ONNX and precision != F32:
+        raise ExportError(
+            f"the recipe's {precision} model is OpenVINO's: use --format openvino, or --precision f32"
+        )
+    missing = [name for name in _NEEDED[form] if importlib.util.find_spec(name) is None]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        raise ExportError(
+            f"--format {form}: {' and '.join(missing)} {are} not installed: "
+            'pip install "line-monitor[export]"'
+        )
+
+
+def _target(out: Path | None, name: str, suffix: str) -> Path:
+    place = Path() if out is None else out
+    if place.is_dir():
+        return place / f"{name}{suffix}"
+    if place.suffix != suffix:
+        raise ExportError(f"{place}: the file's name must end in {suffix}")
+    return place
+
+
+def _make_room(file: Path, *, force: bool) -> None:
+    """Finds out before the work whether the file, and one beside it, can be written. Raises ExportError."""
+    for one in {file, file.with_suffix(".bin")} if file.suffix == SUFFIXES[OPENVINO] else {file}:
+        if one.exists() and not force:
+            raise ExportError(f"{one} is there already: take another name, or --force to replace it")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise ExportError(f"can't write to {file.parent}: {error.strerror or error}") from None

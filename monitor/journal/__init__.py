@@ -1,0 +1,1 @@
+"""What became of each verdict, and every change of a setting, on disk."""

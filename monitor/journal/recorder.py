@@ -1,0 +1,134 @@
+"""What the journal is told: by the publisher as it goes, and again from the rings after one that was killed.
+
+The rings know the outcome of every frame before the journal does, and outlive any process; what a killed
+publisher had handed over and not yet written is found there. It must never wait for the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from monitor.journal import settings_changes
+from monitor.journal.writer import Journal
+from monitor.line_state import verdict_rules
+from monitor.line_state.frame import Frame
+from monitor.line_state.latch import Latch
+from monitor.line_state.ring import RECORDS, Closed, Ring, Stage
+from monitor.settings import CameraSettings, Settings
+from monitor.verdict import Event, Reason, Verdict
+
+DECIDED, PUBLISHED, UNTOLD, UNKNOWN = "decided", "published", "not published", "unknown"
+UNHEARD = "unheard"
+_OUTCOMES = {
+    Stage.SENT: PUBLISHED,
+    Stage.ACKNOWLEDGED: "acknowledged",
+    Stage.EXPIRED: "expired",
+    Stage.UNACKNOWLEDGED: "unacknowledged",
+}
+OUTCOMES = (DECIDED, UNHEARD, UNTOLD, UNKNOWN, *_OUTCOMES.values())
+"""All words that the journal has for what became of a verdict."""
+_AGAIN_A_TURN = 20
+
+EventOf = Callable[[CameraSettings, Ring, Frame, Closed], Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A frame's verdict and what became of it. `latency_ms` is from capture to sending."""
+
+    event: Event
+    outcome: str
+    latency_ms: float | None
+
+
+def outcome(stage: Stage, told: bool, unheard: bool = False) -> str:
+    """The journal's word for a frame that is done with; `told` says that somebody was to be told, `unheard`
+    that the broker had nobody to give the gate's message to."""
+    if stage is Stage.SENT and unheard:
+        return UNHEARD
+    return _OUTCOMES[stage] if told else UNTOLD
+
+
+def latency_ms(captured_ns: int, sent_ns: int | None) -> float | None:
+    return (sent_ns - captured_ns) / 1e6 if sent_ns else None
+
+
+def ended(
+    settings: Settings, camera: CameraSettings, ring: Ring, event_of: EventOf, *, for_good: bool
+) -> Iterator[Ended]:
+    """What the ring says of frames that are done with, the newest first.
+
+    `for_good` says that no publisher will ever take this ring up: its other frames are done with too. Whether
+    their verdicts were sent is then not known, and a frame without one is uninspected.
+    """
+    last = ring.last_frame()
+    for number in range(last, max(0, last - RECORDS), -1):
+        frame, closed, stage = ring.frame(number), ring.closed(number), ring.stage(number)
+        if frame is None or not (for_good or (closed is not None and stage.is_final)):
+            continue
+        if closed is None:
+            lost = Reason.PUBLISHER_LOST
+            closed = Closed(Verdict.UNINSPECTED, lost, False, False, frame.deadline_ns, frame.captured_utc_ns)
+        told = verdict_rules.is_published(
+            camera.mode, settings.mqtt.publish_verdicts
+        ) or verdict_rules.is_for_gate(closed, camera.mode, camera.on_uninspected)
+        word = outcome(stage, told) if stage.is_final else UNKNOWN
+        sent_ns = ring.sent_ns(number) if told else None
+        yield Ended(event_of(camera, ring, frame, closed), word, latency_ms(frame.captured_ns, sent_ns))
+
+
+class Recorder:
+    """The publisher's side of the journal. `cameras` are the settings and ring of each."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        settings: Settings,
+        cameras: Sequence[tuple[CameraSettings, Ring]],
+        event_of: EventOf,
+    ) -> None:
+        self._journal = journal
+        self._who = f"service, as {_user()}"
+        self._recipes: dict[str, tuple[str, float]] = {}
+        self._before = (
+            found
+            for camera, ring in cameras
+            if ring.last_frame()
+            for found in ended(settings, camera, ring, event_of, for_good=False)
+        )
+        journal.in_force("settings", settings_changes.flat(settings), self._who)
+
+    def step(self) -> None:
+        """Puts a few of those frames again that were done with before this publisher came."""
+        for _, found in zip(range(_AGAIN_A_TURN), self._before, strict=False):
+            self._journal.put(found.event, found.outcome, latency_ms=found.latency_ms, again=True)
+
+    def decided(self, event: Event) -> None:
+        """Notes a verdict, and a recipe or threshold that had not judged before."""
+        self._journal.put(event, DECIDED)
+        if event.recipe_sha is None or event.threshold is None:
+            return
+        judged_by = (event.recipe_sha, event.threshold)
+        if self._recipes.get(event.recipe) != judged_by:
+            self._recipes[event.recipe] = judged_by
+            path = f"recipe.{event.recipe}"
+            values = {f"{path}.sha256": event.recipe_sha, f"{path}.threshold": repr(event.threshold)}
+            self._journal.in_force(path, values, self._who)
+
+    def latched(self, latch: Latch) -> None:
+        self._journal.changed("latch", None, latch.word, self._who)
+
+    def reset(self, latch: Latch, topic: str) -> None:
+        """Notes a reset of what was latched; of nothing, it is nothing."""
+        if latch is not Latch.NONE:
+            self._journal.changed("latch", latch.word, None, topic)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"

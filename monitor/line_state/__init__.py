@@ -1,0 +1,1 @@
+"""The shared memory of a running line and the rules over it."""

@@ -1,0 +1,1 @@
+"""What was trained: the recipe and its weights."""

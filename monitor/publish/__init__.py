@@ -1,0 +1,1 @@
+"""Score to verdict to gateway."""

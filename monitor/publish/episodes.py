@@ -1,0 +1,30 @@
+"""A live view's events: one an episode, since the same defect stays in view for many frames.
+
+Pure. An episode is a run of frames with the same verdict and reason; a pass ends it. Superseded frames come
+between the judged ones wherever a camera is faster than the scorer, so they are an episode of their own and
+end none. Must never be asked about parts: each of those has its event.
+"""
+
+from __future__ import annotations
+
+from monitor.line_state.ring import Closed
+from monitor.verdict import Reason, Verdict
+
+SUPERSEDED_APART_NS = 60 * 1_000_000_000
+"""Superseded frames that are closed further apart than this are not one episode."""
+
+
+class Episodes:
+    """Those of one camera."""
+
+    def __init__(self) -> None:
+        self._present: tuple[Verdict, Reason] = (Verdict.PASS, Reason.NONE)
+        self._superseded_ns: int | None = None
+
+    def is_event(self, closed: Closed) -> bool:
+        """Takes in the next closed frame. Whether others hear of it: each pass, and an episode's first."""
+        if closed.reason is Reason.SUPERSEDED:
+            last, self._superseded_ns = self._superseded_ns, closed.closed_ns
+            return last is None or closed.closed_ns - last > SUPERSEDED_APART_NS
+        before, self._present = self._present, (closed.verdict, closed.reason)
+        return closed.verdict is Verdict.PASS or self._present != before

@@ -1,0 +1,198 @@
+"""The line's counts and latencies for Prometheus, read from the rings and the board.
+
+Served by the supervisor's process, so that no scrape ever waits for a worker or a worker for a scrape. What
+is counted stands in the rings, so counts survive every worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from monitor.line_state.board import Board, CameraState, Word
+from monitor.line_state.counts import counts
+from monitor.line_state.ring import RECORDS, Ring
+from monitor.line_state.worker_process import PUBLISH, SCORING, SNAPSHOTS, capture_name, roll
+from monitor.settings import Mode, Settings
+from monitor.verdict import Reason
+
+_LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5)
+_RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)
+_MOST_AT_ONCE = 2000
+_SERVE_EVERY_NS = 15_000_000_000
+
+
+class Metrics(Collector):
+    """The registry and its HTTP port."""
+
+    def __init__(
+        self, settings: Settings, rings: Mapping[str, Ring], board: Board, log: logging.Logger
+    ) -> None:
+        self._settings, self._rings, self._board, self._log = settings, rings, board, log
+        self._registry = CollectorRegistry()
+        self._latency = Histogram(
+            "line_monitor_latency_seconds",
+            "Time a frame spent in a stage, and in total from capture to sent verdict",
+            ["camera", "stage"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self._registry,
+        )
+        self._ratio = Histogram(
+            "line_monitor_score_ratio",
+            "Score divided by threshold",
+            ["camera"],
+            buckets=_RATIO_BUCKETS,
+            registry=self._registry,
+        )
+        self._answers = Histogram(
+            "line_monitor_ack_seconds",
+            "From a reject's sending to the gateway's answer, where mqtt.ack_timeout_ms asks for one",
+            ["camera"],
+            buckets=(*_LATENCY_BUCKETS, 5.0, 10.0),
+            registry=self._registry,
+        )
+        self._registry.register(self)
+        self._followed = dict.fromkeys(rings, 0)
+        self._server: WSGIServer | None = None
+        self._serve_at_ns = 0
+
+    def step(self) -> None:
+        """Called many times a second: keeps the port open and follows the rings."""
+        if self._server is None and time.monotonic_ns() >= self._serve_at_ns:
+            self._serve_at_ns = time.monotonic_ns() + _SERVE_EVERY_NS
+            self._serve()
+        self.follow()
+
+    def _serve(self) -> None:
+        """Opens the port, if one is set; a port in use is said, and tried again later."""
+        port = self._settings.metrics.port
+        if port == 0:
+            return
+        try:
+            self._server, _ = start_http_server(port, registry=self._registry)
+        except OSError as error:
+            self._log.error(
+                "metrics port %d can't be opened: %s; set metrics.port to a free one, or 0",
+                port,
+                error.strerror,
+            )
+
+    def close(self) -> None:
+        """Closes the port; the thread that serves it is not waited for."""
+        if self._server is not None:
+            threading.Thread(target=self._server.shutdown, daemon=True).start()
+            self._server = None
+
+    def follow(self) -> None:
+        """Takes the latencies of frames that are done with out of the rings, before these go round."""
+        for camera, ring in self._rings.items():
+            start, cursor = self._followed[camera], ring.tally().cursor
+            start = max(start, cursor - RECORDS // 2)
+            end = min(cursor, start + _MOST_AT_ONCE)
+            for number in range(start + 1, end + 1):
+                self._observe(camera, ring, number)
+            self._followed[camera] = end
+
+    def _observe(self, camera: str, ring: Ring, number: int) -> None:
+        frame, scored, sent_ns = ring.frame(number), ring.scored(number), ring.sent_ns(number)
+        if frame is None:
+            return
+        if scored is not None:
+            self._latency.labels(camera, "queue").observe((scored.started_ns - frame.captured_ns) / 1e9)
+            self._latency.labels(camera, "score").observe((scored.scored_ns - scored.started_ns) / 1e9)
+            if scored.threshold > 0 and math.isfinite(scored.score):
+                self._ratio.labels(camera).observe(scored.score / scored.threshold)
+            if sent_ns and sent_ns >= scored.scored_ns:
+                self._latency.labels(camera, "publish").observe((sent_ns - scored.scored_ns) / 1e9)
+        if sent_ns and (answered_ns := ring.answered_ns(number)):
+            self._answers.labels(camera).observe((answered_ns - sent_ns) / 1e9)
+        if sent_ns:
+            self._latency.labels(camera, "total").observe((sent_ns - frame.captured_ns) / 1e9)
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus asks for, made from the rings and the board at that moment."""
+        frames = CounterMetricFamily("line_monitor_frames", "Frames captured", labels=["camera"])
+        verdicts = CounterMetricFamily(
+            "line_monitor_verdicts", "Frames closed", labels=["camera", "verdict", "reason"]
+        )
+        misses = CounterMetricFamily(
+            "line_monitor_deadline_misses", "Frames nobody judged in time", labels=["camera"]
+        )
+        missed = CounterMetricFamily(
+            "line_monitor_rejects_missed",
+            "Rejects that were not sent or not acknowledged in time, or that the gate failed to act on",
+            labels=["camera"],
+        )
+        overruns = CounterMetricFamily(
+            "line_monitor_overruns",
+            "Exposures refused since the ring had no room: nobody had closed a whole lap of frames",
+            labels=["camera"],
+        )
+        up = GaugeMetricFamily("line_monitor_camera_up", "Whether the camera delivers", labels=["camera"])
+        for camera, ring in self._rings.items():
+            now = counts(ring)
+            frames.add_metric([camera], now.frames)
+            verdicts.add_metric([camera, "pass", ""], now.passed - now.no_part)
+            if now.no_part:
+                verdicts.add_metric([camera, "pass", Reason.NO_PART.word or ""], now.no_part)
+            verdicts.add_metric([camera, "reject", ""], now.rejected)
+            for reason in Reason:
+                if reason is not Reason.NONE and now.uninspected[reason]:
+                    verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
+            misses.add_metric([camera], now.uninspected[Reason.DEADLINE])
+            missed.add_metric([camera], now.missed_rejects)
+            overruns.add_metric([camera], ring.overruns())
+            worker = capture_name(camera)
+            state = self._board.read(worker, Word.CAMERA_STATE)
+            alive = self._board.is_fresh(worker, time.monotonic_ns())
+            up.add_metric([camera], float(alive and state == CameraState.UP))
+        yield from (frames, verdicts, misses, missed, overruns, up, self._drift())
+        told = self._board.is_fresh(PUBLISH, time.monotonic_ns())
+        ready = self._board.read(PUBLISH, Word.READY) if told else 0
+        yield GaugeMetricFamily("line_monitor_ready", "The run permission as last told", value=ready)
+        recorded = told and not self._board.read(PUBLISH, Word.JOURNAL_FAILING)
+        yield GaugeMetricFamily("line_monitor_journal_ok", "Whether the journal is written", value=recorded)
+        yield GaugeMetricFamily(
+            "line_monitor_snapshot_bytes",
+            "Bytes in the snapshot folder",
+            value=self._board.read(SNAPSHOTS, Word.SNAPSHOT_BYTES),
+        )
+        yield from self._disk()
+        restarts = CounterMetricFamily(
+            "line_monitor_worker_restarts", "Workers started again", labels=["worker"]
+        )
+        for worker in roll(self._settings)[1:]:
+            restarts.add_metric([worker], self._board.read(worker, Word.RESTARTS))
+        yield restarts
+
+    def _disk(self) -> Iterator[GaugeMetricFamily]:
+        """No sample while the disk does not answer: that shows in its absence."""
+        free = GaugeMetricFamily("line_monitor_disk_free_bytes", "Bytes free where the line's data lies")
+        with contextlib.suppress(OSError):
+            free.add_metric([], shutil.disk_usage(self._settings.line.data).free)
+        yield free
+
+    def _drift(self) -> GaugeMetricFamily:
+        """No sample while the scorer is away: what it saw may no longer be so."""
+        drift = GaugeMetricFamily(
+            "line_monitor_drift",
+            "How good parts score now beside calibration: 1 higher, -1 lower, 0 alike",
+            labels=["camera"],
+        )
+        if self._board.is_fresh(SCORING, time.monotonic_ns()):
+            higher = self._board.read(SCORING, Word.DRIFT_HIGHER)
+            lower = self._board.read(SCORING, Word.DRIFT_LOWER)
+            for i, camera in enumerate(self._settings.camera):
+                if camera.mode is Mode.EVERY_PART:
+                    drift.add_metric([camera.name], (higher >> i & 1) - (lower >> i & 1))
+        return drift

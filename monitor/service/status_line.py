@@ -1,0 +1,56 @@
+"""The service's state in one line of plain words for `systemctl status`, from the board alone.
+
+What counts for the gate is `P/status`, which the publisher tells; this is for the engineer at the machine.
+It must never decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from monitor.line_state.board import Board, CameraState, Word
+from monitor.line_state.latch import Latch
+from monitor.line_state.worker_process import CAPTURE, PUBLISH, SCORING, SUPERVISOR, capture_name
+from monitor.settings import Settings
+
+
+def words(settings: Settings, board: Board, workers: Collection[str], now_ns: int) -> str:
+    """`ready; 2 of 2 cameras up`, or what is in the way. `workers` are those that should be there."""
+    if board.read(SUPERVISOR, Word.STOPPING):
+        return "stopping"
+    if not board.read(SCORING, Word.EVER_RAN) and not board.read(SCORING, Word.RESTARTS):
+        return "starting: recipes are loaded and warmed up"
+    parts = ["ready" if board.is_fresh(PUBLISH, now_ns) and board.read(PUBLISH, Word.READY) else "not ready"]
+    if latch := Latch(board.read(PUBLISH, Word.LATCH)).word:
+        parts.append(f"{latch}, until somebody resets it")
+    if not board.read(PUBLISH, Word.EVER_LINKED):
+        parts.append(f"no broker yet at {settings.mqtt.host}:{settings.mqtt.port}")
+    parts.append(_cameras(settings, board, now_ns))
+    missing = board.read(SCORING, Word.WITHOUT_RECIPE)
+    without = [camera.name for i, camera in enumerate(settings.camera) if missing >> i & 1]
+    if without:
+        parts.append(f"without recipe: {', '.join(without)}")
+    away = [
+        name
+        for name in workers
+        if not name.startswith(f"{CAPTURE}-") and name != SUPERVISOR and not board.is_fresh(name, now_ns)
+    ]
+    if away:
+        parts.append(f"being restarted: {', '.join(away)}")
+    return "; ".join(parts)
+
+
+def _cameras(settings: Settings, board: Board, now_ns: int) -> str:
+    states = {
+        camera.name: CameraState(board.read(capture_name(camera.name), Word.CAMERA_STATE))
+        if board.is_fresh(capture_name(camera.name), now_ns)
+        else None
+        for camera in settings.camera
+    }
+    up = sum(state is CameraState.UP for state in states.values())
+    troubled = [
+        f"{name} {state.word if state is not None else 'being started'}"
+        for name, state in states.items()
+        if state is not CameraState.UP
+    ]
+    return f"{up} of {len(states)} cameras up" + (f" ({', '.join(troubled)})" if troubled else "")

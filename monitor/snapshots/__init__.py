@@ -1,0 +1,1 @@
+"""Verdict to picture, for the operator."""

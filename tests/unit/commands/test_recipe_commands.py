@@ -1,0 +1,201 @@
+"""Commands on recipes: names that are none, the device, memory that runs out, exchanged teachers."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from monitor.cli import main
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_version import RecipeVersion
+from tests.real.parts import good_parts, random_recipe, teacher_file
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A line with a recipe `disc`, images `good/` and a teacher that needs no network."""
+    random_recipe(tmp_path / "data/recipes/disc")
+    good_parts(tmp_path / "good", 4)
+    teacher_file(tmp_path / "data/teachers")
+    file = tmp_path / "line.toml"
+    file.write_text('[line]\ndata = "data"\n')
+    return file
+
+
+def commands(config: Path, recipe: str) -> dict[str, list[str]]:
+    """One of each that works on a recipe."""
+    good = str(config.parent / "good")
+    settings = ["--config", str(config)]
+    return {
+        "train": [*settings, "train", recipe, "--images", good, "--size", "64", "--teacher", "squeezenet1_1"],
+        "calibrate": [*settings, "calibrate", recipe, "--images", good],
+        "score": [*settings, "score", recipe, f"{good}/000.png"],
+        "evaluate": [*settings, "evaluate", recipe, "--dataset", str(config.parent / "set")],
+    }
+
+
+def data_set(config: Path) -> None:
+    shutil.copytree(config.parent / "good", config.parent / "set/test/good")
+    shutil.copytree(config.parent / "good", config.parent / "set/test/bad")
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("line-monitor: ")]
+    assert len(said) == 1, said
+    return said[0]
+
+
+def test_a_size_is_width_by_height_and_an_overlap_needs_tiles(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = commands(config, "wide")["train"] + ["--epochs", "1", "--size", "96x64"]
+    assert main([*train, "--overlap", "16"]) == 2
+    assert "give --tile too" in one_line(capsys)
+    assert main([*train, "--tile", "64", "--overlap", "16"]) == 0
+    made = RecipeVersion.load(config.parent / "data/recipes/wide")
+    assert made.size == (64, 96)
+    assert made.document.tiles is not None
+    assert (made.document.tiles.rows, made.document.tiles.overlap) == (64, 16)
+    with pytest.raises(SystemExit, match="2"):
+        main([*train, "--size", "large"])
+    assert "use 256 or 1024x512 (width x height)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "calibrate", "score", "evaluate"])
+@pytest.mark.parametrize("name", ["../recipes/disc", "Disc", "/etc", "."])
+def test_a_recipe_s_name_leads_nowhere_else(
+    config: Path, command: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(commands(config, name)[command]) == 1
+    assert f"{name!r} can't be a recipe's name" in one_line(capsys)
+
+
+@pytest.mark.parametrize("command", ["train", "calibrate", "score", "evaluate"])
+def test_the_settings_device_is_used(config: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data_set(config)
+    config.write_text(config.read_text() + '[scoring]\ndevice = "cuda:77"\n')
+    assert main(commands(config, "disc")[command]) == 1
+    assert "device 'cuda:77'" in one_line(capsys)
+
+
+def test_the_command_line_s_device_is_stronger(config: Path) -> None:
+    config.write_text(config.read_text() + '[scoring]\ndevice = "cuda:77"\n')
+    assert main([*commands(config, "disc")["train"], "--device", "cpu", "--epochs", "1"]) == 0
+
+
+def refusing(error: Exception) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return refuse
+
+
+def cpu_error() -> RuntimeError:
+    """What torch says when the main memory is too small: the real thing, for a petabyte."""
+    with pytest.raises(RuntimeError) as refusal:
+        torch.empty(1 << 50, dtype=torch.uint8)
+    return refusal.value
+
+
+# No test machine has a GPU for sure: CUDA's error is made by hand, and raised where it would come from.
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.mark.parametrize(
+    ("error", "fixes"),
+    [
+        (CUDA, ("GPU is out of memory", "smaller --size", "--device cpu")),
+        (MemoryError(), ("out of memory", "smaller --size")),
+        (cpu_error(), ("out of memory", "smaller --size")),
+    ],
+)
+def test_memory_that_runs_out_in_training_is_one_line_and_leaves_the_old_recipe(
+    config: Path,
+    error: Exception,
+    fixes: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("monitor.training.train_recipe.fit", refusing(error))
+    recipe = config.parent / "data/recipes/disc"
+    before = {file.name: file.read_bytes() for file in recipe.iterdir()}
+    assert main(commands(config, "disc")["train"]) == 1
+    said = one_line(capsys)
+    assert all(fix in said for fix in fixes)
+    assert {file.name: file.read_bytes() for file in recipe.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["calibrate", "score", "evaluate"])
+def test_memory_that_runs_out_in_scoring_is_one_line(
+    config: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_set(config)
+    for error, fix in ((CUDA, 'device = "cpu" under [scoring]'), (MemoryError(), "out of memory: end")):
+        monkeypatch.setattr(Scorer, "score", refusing(error))
+        assert main(commands(config, "disc")[command]) == 1
+        assert fix in one_line(capsys)
+
+
+def test_other_errors_are_not_taken_for_memory(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scorer, "score", refusing(RuntimeError("a defect of ours")))
+    with pytest.raises(RuntimeError, match="a defect of ours"):
+        main(commands(config, "disc")["score"])
+
+
+def test_training_anew_may_change_the_teacher_but_exchanging_its_file_is_refused(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = config.parent / "data/recipes/disc"
+    old = RecipeVersion.load(folder).document.teacher
+    assert main([*commands(config, "disc")["train"], "--epochs", "1"]) == 0
+    new = RecipeVersion.load(folder).document.teacher
+    assert new.sha256 != old.sha256
+    other = random_recipe(config.parent / "other", seed=9)
+    shutil.copy(other.folder / other.document.teacher.weights.file, folder / new.weights.file)
+    capsys.readouterr()
+    for command in ("score", "calibrate"):
+        assert main(commands(config, "disc")[command]) == 1
+        assert new.weights.file in one_line(capsys)
+
+
+def test_a_terminal_that_lacks_a_letter_still_gets_its_table(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_set(config)
+    (config.parent / "set/test/bad").rename(config.parent / "set/test/Prüfling")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert main(commands(config, "disc")["evaluate"]) == 0
+    assert b"Pr\\xfcfling" in written.getvalue()
+
+
+def test_figures_that_can_not_be_written_are_refused_before_anything_is_scored(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_set(config)
+    evaluate = [*commands(config, "disc")["evaluate"], "--json"]
+    for nowhere in (config.parent / "missing/figures.json", config.parent / "good"):
+        for command in (evaluate, ["bench", "--json"]):
+            assert main([*command, str(nowhere)]) == 1
+            output = capsys.readouterr()
+            assert output.out == ""
+            assert len(output.err.splitlines()) == 1
+            assert str(nowhere) in output.err
+
+
+def test_figures_are_written_whole(config: Path) -> None:
+    data_set(config)
+    file = config.parent / "figures.json"
+    file.write_text("the last ones")
+    with file.open() as before:
+        assert main([*commands(config, "disc")["evaluate"], "--json", str(file)]) == 0
+        assert before.read() == "the last ones", "a reader never sees half of the new ones"
+    assert json.loads(file.read_text())["images"] == 8
+    assert not list(config.parent.glob(".writing-*"))

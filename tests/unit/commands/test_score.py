@@ -1,0 +1,79 @@
+"""One line an image, and one bad image never keeps the others from being scored."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from drivers.image_file import read
+from monitor.commands.score import heatmap, score_files
+from monitor.inference.scorer import Scorer
+from tests.real.parts import part, random_recipe, save
+
+
+def test_every_image_gets_its_line_in_order(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    files = [save(tmp_path / "a.png", part(1)), tmp_path / "gone.png", save(tmp_path / "b.png", part(2))]
+    (tmp_path / "text.png").write_text("no image")
+    lines: list[str] = []
+    assert not score_files(recipe.folder, [*files, tmp_path / "text.png"], None, lines.append)
+    said = [json.loads(line) for line in lines]
+    assert [line["image"] for line in said] == [*map(str, files), str(tmp_path / "text.png")]
+    assert set(said[0]) == {"image", "score", "threshold", "verdict"}
+    assert said[0]["score"] == Scorer(recipe, device="cpu").score([part(1)])[0].score
+    assert said[0]["verdict"] == ("reject" if said[0]["score"] > said[0]["threshold"] else "pass")
+    assert set(said[1]) == set(said[3]) == {"image", "error"}
+    assert score_files(recipe.folder, files[:1], None, lines.append)
+
+
+def test_a_name_that_is_no_text_is_scored_like_any_other(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    names = [os.fsdecode(b"part-\xff\xfe.png"), "Pr\u00fcfling.png", os.fsdecode(b"broken-\xff.png")]
+    files = [save(tmp_path / name, part(1)) for name in names]
+    files[2].write_bytes(b"no image")
+    lines: list[str] = []
+    assert not score_files(recipe.folder, files, tmp_path / "maps", lines.append)
+    said = [json.loads(line.encode("ascii")) for line in lines]
+    assert [Path(line["image"]).name for line in said] == [
+        "part-\ufffd\ufffd.png",
+        "Pr\u00fcfling.png",
+        "broken-\ufffd.png",
+    ]
+    assert "score" in said[0]
+    assert read(tmp_path / "maps" / names[0]).shape == part(1).shape
+    for line in said:
+        json.dumps(line, ensure_ascii=False).encode()
+
+
+def test_heatmaps_of_images_with_one_name_are_two_files(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    files = [
+        save(tmp_path / side / "x.png", part(1, side=50)[:, :, channel])
+        for side, channel in (("l", 0), ("r", 1))
+    ]
+    lines: list[str] = []
+    assert score_files(recipe.folder, files, tmp_path / "maps", lines.append)
+    drawn = [json.loads(line)["heatmap"] for line in lines]
+    assert len(set(drawn)) == 2
+    assert read(Path(drawn[1])).shape == (50, 50, 3)
+
+
+def test_a_folder_that_can_not_be_written_is_an_error_of_that_image(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    (tmp_path / "maps").write_text("a file, no folder")
+    lines: list[str] = []
+    assert not score_files(
+        recipe.folder, [save(tmp_path / "a.png", part(1))], tmp_path / "maps", lines.append
+    )
+    assert "can't be written" in json.loads(lines[0])["error"]
+
+
+def test_colours_mean_the_same_in_every_image() -> None:
+    """A good part must not glow because its own map was stretched."""
+    image = np.full((64, 64, 3), 128, np.uint8)
+    quiet, loud = (heatmap(image, np.full((32, 32), level, np.float32), 1.0) for level in (0.1, 3.0))
+    assert quiet[5, 5, 0] > quiet[5, 5, 2], "far below the threshold it is blue"
+    assert loud[5, 5, 2] > loud[5, 5, 0], "far above it is red"

@@ -1,0 +1,242 @@
+"""Teachers are listed without a network, carried as one file, and made so that what was learnt is kept."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from monitor.cli import main
+from monitor.commands import teacher_files
+from monitor.model.weights import fingerprint
+from monitor.teachers import files
+from monitor.teachers.architectures import LEVELS, TeacherError, find, load_trunk, names, trunk_weights
+from monitor.teachers.distillation import make_teacher
+from tests.real.parts import random_weights, teacher_file
+
+
+@pytest.fixture(autouse=True)
+def _nothing_but_this_test_s_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("LINE_MONITOR_CONFIG", raising=False)
+    monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (tmp_path / "line.toml",))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data folder of a line that has settings."""
+    (tmp_path / "line.toml").write_text(f'[line]\ndata = "{tmp_path}/data"\n')
+    return tmp_path / "data"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Not in the tests' output."""
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that a server of this machine offers in the place of torchvision's, with SqueezeNet in it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    weights = random_weights("squeezenet1_1", seed=3)
+    whole = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
+    torch.save({**whole, "classifier.1.bias": torch.zeros(1000)}, folder / "new.pth")
+    digits = hashlib.sha256((folder / "new.pth").read_bytes()).hexdigest()[:8]
+    file = (folder / "new.pth").rename(folder / f"squeezenet1_1-{digits}.pth")
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}/{file.name}"
+        monkeypatch.setattr(files, "_address", lambda architecture: address)
+        yield folder
+        server.shutdown()
+        thread.join()
+
+
+def one_line(text: str) -> str:
+    assert len(text.splitlines()) == 1, text
+    return text
+
+
+def test_the_list_needs_no_settings_and_no_network(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *given, **_: asked.append(given))
+    assert main(["teacher", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == names()
+    assert "line-monitor teacher fetch resnet50" in next(line for line in lines if "resnet50 " in line)
+    assert "carried" in lines[-1]
+    assert "licence is in" in lines[-1]
+    assert "2.8 M" in lines[-1]
+    assert not asked
+
+
+def test_the_list_says_where_weights_are_and_which_are_unusable(
+    tmp_path: Path, data: Path, served: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = teacher_file(data / "teachers", "mobilenet_v3_large")
+    (data / "teachers/resnet18.pth").write_text("no weights")
+    cache = tmp_path / "torch/hub/checkpoints"
+    cache.mkdir(parents=True)
+    cached = next(served.iterdir()).rename(cache / next(served.iterdir()).name)
+    assert main(["teacher", "list"]) == 0
+    said = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert f"data folder {fingerprint(random_weights('mobilenet_v3_large', 7))[:16]}" in said[here.stem]
+    assert str(here) in said[here.stem]
+    assert f"torch's cache {fingerprint(random_weights('squeezenet1_1', 3))[:16]}" in said["squeezenet1_1"]
+    assert str(cached) in said["squeezenet1_1"]
+    assert "unusable: " in said["resnet18"]
+    assert "resnet18.pth" in said["resnet18"]
+
+
+def test_settings_that_are_named_must_be_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["teacher", "list", "--config", str(tmp_path / "no.toml")]) == 1
+    assert "no.toml: no such file" in one_line(capsys.readouterr().err)
+
+
+def test_what_is_fetched_is_what_training_finds(
+    data: Path, served: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["teacher", "fetch", "squeezenet1_1"]) == 0
+    file = data / "teachers/squeezenet1_1.safetensors"
+    sha256 = fingerprint(random_weights("squeezenet1_1", 3))
+    said = capsys.readouterr().out
+    assert f"{file}: squeezenet1_1, sha256 {sha256}" in said
+    assert "--teacher-weights" in said
+    next(served.iterdir()).unlink()  # from here on there is nothing to download
+    found = find("squeezenet1_1", weights=None, folder=data / "teachers", say=print)
+    assert (found.sha256, found.origin) == (sha256, file.name)
+    assert main(["teacher", "fetch", "squeezenet1_1"]) == 0, "it is there already"
+    usb = data.parent / "usb"
+    usb.mkdir()
+    assert main(["teacher", "fetch", "squeezenet1_1", "-o", str(usb)]) == 0
+    assert find("squeezenet1_1", weights=usb / file.name, folder=usb, say=print).sha256 == sha256
+    assert len(list(usb.iterdir())) == len(list(file.parent.iterdir())) == 1
+
+
+def test_without_a_network_fetching_is_one_line_and_leaves_nothing(
+    data: Path, served: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next(served.iterdir()).unlink()
+    assert main(["teacher", "fetch", "squeezenet1_1"]) == 1
+    said = one_line(capsys.readouterr().err)
+    assert "can't be downloaded" in said
+    assert "where there is a network" in said
+    assert not data.exists()
+    assert main(["teacher", "fetch", "vgg"]) == 1
+    assert "no teacher is called 'vgg'" in one_line(capsys.readouterr().err)
+
+
+def test_the_carried_teacher_can_be_fetched_too_and_no_file_is_replaced_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["teacher", "fetch", "resnet18-bundled"]) == 1
+    assert "-o FILE" in one_line(capsys.readouterr().err), "no settings, so no data folder"
+    file = tmp_path / "deep/carried.safetensors"
+    command = ["teacher", "fetch", "resnet18-bundled", "-o", str(file)]
+    assert main(command) == 0
+    carried = find("resnet18-bundled", weights=None, folder=tmp_path, say=print)
+    assert find("resnet18", weights=file, folder=tmp_path, say=print).sha256 == carried.sha256
+    file.write_text("something precious")
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "--force" in one_line(capsys.readouterr().err)
+    assert file.read_text() == "something precious"
+    assert main([*command, "--force"]) == 0
+    load_trunk("resnet18", file)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distilling on images that are small enough for a test."""
+    little = functools.partial(make_teacher, side=32, batch=4, canvases=2)
+    monkeypatch.setattr(teacher_files, "make_teacher", little)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("student", ["resnet18", "resnet34"])
+def test_a_teacher_that_was_made_can_teach(
+    data: Path, student: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher_file(data / "teachers")
+    out = data.parent / "made.safetensors"
+    assert main(["teacher", "make", "-o", str(out), "--steps", "2", "--student", student]) == 0
+    found = find(student, weights=out, folder=data, say=print)
+    said = capsys.readouterr().err
+    assert found.sha256 in said
+    assert f"--teacher {student} --teacher-weights {out}" in said
+
+
+class _Interrupting:
+    """Ctrl-C, pressed at a step."""
+
+    def __init__(self, step: int) -> None:
+        self._left = step
+
+    def update(self, task: str, done: float, total: int, note: str = "") -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("step", "says"), [(1, "nothing was saved yet"), (4, "until the last save .*3 steps")]
+)
+def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: int, says: str) -> None:
+    out = tmp_path / "out" / "made.safetensors"
+    with pytest.raises(TeacherError, match=f"^interrupted; .*{says}"):
+        teacher_files.make(
+            source="squeezenet1_1",
+            source_weights=teacher_file(tmp_path),
+            student="resnet18",
+            out=out,
+            steps=100,
+            minutes=None,
+            seed=0,
+            bfloat16=False,
+            force=False,
+            folder=None,
+            say=print,
+            progress=_Interrupting(step),
+            save_every_s=0.0,
+        )
+    assert [file.name for file in out.parent.iterdir()] == ([] if step == 1 else [out.name])
+    if step > 1:
+        assert fingerprint(trunk_weights(load_trunk("resnet18", out)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--source", "resnet18-bundled"), f"there are: {', '.join(LEVELS)}"),
+        (("--source-weights", "no.pth"), "no.pth does not hold the weights of squeezenet1_1"),
+        (("-o", "out.pth"), "must end in .safetensors"),
+        (("-o", "/proc/no/out.safetensors"), "can't write to /proc/no"),
+        (("-o", "taken.safetensors"), "is there already"),
+    ],
+)
+def test_what_can_not_be_made_is_told_before_the_work(
+    tmp_path: Path,
+    data: Path,
+    arguments: tuple[str, ...],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    teacher_file(data / "teachers")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken.safetensors").write_text("something precious")
+    assert main(["teacher", "make", "-o", "out.safetensors", *arguments]) == 1
+    assert says in one_line(capsys.readouterr().err)
+    assert (tmp_path / "taken.safetensors").read_text() == "something precious"

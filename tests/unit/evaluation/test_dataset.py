@@ -1,0 +1,244 @@
+"""Every labelled image and mask is found, wherever a data set comes from, and nothing else is touched."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from drivers.image_file import ImageError
+from monitor.evaluation.dataset import DatasetError, Part, entries, placed
+
+FILES = {
+    "bottle/ground_truth/crack/000_mask.png": b"mask",
+    "bottle/test/good/000.png": b"good" * 5000,
+    "bottle/test/crack/000.png": b"crack",
+    "bottle/train/good/000.png": b"train",
+    "bottle/readme.txt": b"text",
+    "metal_nut/test/bent/deep/001.jpg": b"bent",
+    "metal_nut/test/bent/._001.jpg": b"a Mac's",
+}
+FOUND = {
+    ("bottle", Part.MASK, "crack/000_mask.png", b"mask"),
+    ("bottle", Part.IMAGE, "good/000.png", b"good" * 5000),
+    ("bottle", Part.IMAGE, "crack/000.png", b"crack"),
+    ("metal_nut", Part.IMAGE, "bent/deep/001.jpg", b"bent"),
+}
+
+
+def folder(at: Path, top: str = "") -> Path:
+    for name, content in FILES.items():
+        file = at / "set" / top / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return at / "set"
+
+
+def tar(at: Path, mode: str, top: str = "") -> Path:
+    file = at / "set.archive"
+    with tarfile.open(file, mode) as archive:
+        for name, content in FILES.items():
+            add(archive, top + name, content)
+    return file
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def zipped(at: Path, top: str = "") -> Path:
+    file = at / "set.archive"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in FILES.items():
+            archive.writestr(top + name, content)
+    return file
+
+
+def found(dataset: Path) -> set[tuple[str, Part, str, bytes]]:
+    return {(e.place.category[-1], e.place.part, str(e.place.name), e.content()) for e in entries(dataset)}
+
+
+@pytest.mark.parametrize("top", ["", "mvtec/"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        folder,
+        lambda at, top: tar(at, "w", top),
+        lambda at, top: tar(at, "w:gz", top),
+        lambda at, top: tar(at, "w:xz", top),
+        lambda at, top: tar(at, "w:bz2", "./" + top),
+        zipped,
+    ],
+    ids=["folder", "tar", "tar.gz", "tar.xz", "tar.bz2", "zip"],
+)
+def test_folder_and_archives_hold_the_same(tmp_path: Path, make: Callable[..., Path], top: str) -> None:
+    assert found(make(tmp_path, top)) == FOUND
+
+
+def test_one_category_needs_no_folder_of_its_own(tmp_path: Path) -> None:
+    dataset = folder(tmp_path) / "bottle"
+    assert {entry.place.category for entry in entries(dataset)} == {()}
+    assert {entry.place.kind for entry in entries(dataset)} == {"good", "crack"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/bottle/test/good/1.png",
+        "../bottle/test/good/1.png",
+        "bottle/test/good/../../../1.png",
+        "bottle/test/1.png",
+        "bottle/train/good/test/x/1.png",
+        "bottle/test/good/.1.png",
+        "bottle/test/good/1.txt",
+        "__MACOSX/bottle/test/good/._1.png",
+        "test",
+        "",
+    ],
+)
+def test_what_is_no_labelled_image_has_no_place(name: str) -> None:
+    assert placed(name) is None
+
+
+def test_links_in_an_archive_lead_nowhere_outside(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    file = tmp_path / "set.tar"
+    with tarfile.open(file, "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
+            member = tarfile.TarInfo("bottle/test/good/link.png")
+            member.type, member.linkname = kind, str(tmp_path / "secret.png")
+            archive.addfile(member)
+        add(archive, "bottle/test/good/1.png", b"one")
+    them = entries(file)
+    assert next(them).content() == b"one"
+    (link,) = them
+    assert link.shown.endswith("bottle/test/good/link.png")
+    with pytest.raises(ImageError, match=r"a link to .*secret.png, which is not in the archive"):
+        link.content()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:xz"])
+def test_a_file_with_several_names_is_found_under_each(tmp_path: Path, mode: str) -> None:
+    """tar stores its bytes under the first name and hard links under the others."""
+    good = tmp_path / "bottle/train/good/0.png"
+    good.parent.mkdir(parents=True)
+    good.write_bytes(b"good")
+    for name in ("good/0.png", "good/1.png", "crack/2.png"):
+        (tmp_path / "bottle/test" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bottle/test" / name).hardlink_to(good)
+    (tmp_path / "bottle/test/crack/3.png").write_bytes(b"crack")
+    file = tmp_path / "set.archive"
+    with tarfile.open(file, mode) as archive:
+        for name in ("train/good/0.png", "test/good/0.png", "test/good/1.png", "test/crack"):
+            archive.add(tmp_path / "bottle" / name, f"./bottle/{name}")
+    assert found(file) == {
+        ("bottle", Part.IMAGE, "good/0.png", b"good"),
+        ("bottle", Part.IMAGE, "good/1.png", b"good"),
+        ("bottle", Part.IMAGE, "crack/2.png", b"good"),
+        ("bottle", Part.IMAGE, "crack/3.png", b"crack"),
+    }
+
+
+def test_zip_links_and_windows_separators(tmp_path: Path) -> None:
+    file = tmp_path / "set.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        link = zipfile.ZipInfo("bottle/test/good/link.png")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("bottle\\test\\good\\1.png", b"one")
+    assert [entry.content() for entry in entries(file)] == [b"one"]
+
+
+def everything(dataset: Path) -> None:
+    for entry in entries(dataset):
+        entry.content()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.95])
+def test_an_archive_that_is_cut_short_is_damaged_and_not_just_smaller(
+    tmp_path: Path, mode: str, kept: float
+) -> None:
+    file = tar(tmp_path, mode)
+    # tar's own end is zeros for up to 10 KiB, which nobody needs.
+    whole = file.read_bytes() if mode != "w" else file.read_bytes().rstrip(b"\0")
+    file.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(
+        DatasetError, match=r"set.archive: the archive is damaged .*: copy or download it again"
+    ):
+        everything(file)
+
+
+@pytest.mark.parametrize("make", [lambda at: tar(at, "w:xz"), lambda at: tar(at, "w:gz"), zipped])
+def test_a_flipped_byte_is_found(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    file = make(tmp_path)
+    content = bytearray(file.read_bytes())
+    image = b"bottle/test/good/000.png"
+    # A zip shows its names: there it is the image's own bytes, since nobody reads the others.
+    content[content.index(image) + len(image) + 4 if image in content else len(content) // 3] ^= 0x55
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match="damaged"):
+        everything(file)
+
+
+def test_a_damaged_header_in_the_middle_is_not_the_end(tmp_path: Path) -> None:
+    file = tar(tmp_path, "w")
+    content = bytearray(file.read_bytes())
+    content[content.index(b"metal_nut/test/bent/deep") + 3] ^= 0x55
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match="damaged"):
+        everything(file)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK", b"no archive at all" * 100, b"\xfd7zXZ\x00", b"\x1f\x8b\x08"]
+)
+def test_what_is_no_archive_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "set.tar.xz"
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"set\.tar\.xz: (neither|the archive is damaged)") as refused:
+        everything(file)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_encrypted_archive_says_what_to_do(tmp_path: Path) -> None:
+    file = zipped(tmp_path)
+    content = bytearray(file.read_bytes())
+    at = content.index(b"PK\x01\x02")
+    while at >= 0:
+        content[at + 8] |= 1
+        at = content.find(b"PK\x01\x02", at + 4)
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match="encrypted: unpack it"):
+        everything(file)
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
+    bomb = tmp_path / "bottle/test/good/0.png"
+    bomb.parent.mkdir(parents=True)
+    with bomb.open("wb") as file:
+        file.truncate(600 * 2**20)
+    (entry,) = entries(tmp_path)
+    with pytest.raises(ImageError, match="larger than"):
+        entry.content()
+
+
+def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "bottle/test/good").mkdir(parents=True)
+    os.mkfifo(tmp_path / "bottle/test/good/0.png")
+    (entry,) = entries(tmp_path)
+    with pytest.raises(ImageError, match="a pipe, socket or device"):
+        entry.content()
+
+
+def test_where_nothing_is_the_layout_is_told(tmp_path: Path) -> None:
+    for nowhere in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(DatasetError, match="test/good, test/<type>"):
+            everything(nowhere)

@@ -1,0 +1,243 @@
+"""Data sets as people have them are evaluated, and what can't be is named and left out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from monitor.evaluation import paper_results
+from monitor.evaluation.auroc_pro import auroc
+from monitor.evaluation.evaluate import EvaluationError, Results, evaluate, evaluate_recipe, shrunk
+from monitor.inference.scorer import Scorer
+from tests.real.parts import part, random_recipe, save
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    root = tmp_path / "disc"
+    for number in range(4):
+        save(root / "test/good" / f"{number}.png", part(number))
+    mask = np.zeros((80, 80), np.uint8)
+    mask[30:50, 30:50] = 255
+    for number in range(3):
+        save(root / "test/scratch" / f"{number:03d}.png", part(50 + number, defect=True))
+        save(root / "ground_truth/scratch" / f"{number:03d}_mask.png", mask)
+    save(root / "test/stain" / "x.jpg", part(70, defect=True))
+    save(root / "ground_truth/stain" / "x.png", mask)
+    return root
+
+
+def test_a_data_set_is_evaluated_by_type(tmp_path: Path, dataset: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=print)
+    said = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert said["images"] == 8
+    assert set(said["per_type"]) == {"good", "scratch", "stain"}
+    assert [said["per_type"][kind]["images"] for kind in ("good", "scratch", "stain")] == [4, 3, 1]
+    assert said["recipe_sha"] == recipe.sha
+    assert said["ms_per_image"] > 0
+    scorer = Scorer(recipe, device="cpu")
+    scores = {
+        kind: np.array([r.score for r in scorer.score(shown)])
+        for kind, shown in {
+            "good": [part(number) for number in range(4)],
+            "scratch": [part(50 + number, defect=True) for number in range(3)],
+        }.items()
+    }
+    assert said["per_type"]["scratch"]["image_auroc"] == auroc(scores["good"], scores["scratch"])
+    assert said["overkill"] == float((scores["good"] > scorer.threshold).mean())
+    assert said["per_type"]["scratch"]["escape"] == float((scores["scratch"] <= scorer.threshold).mean())
+    assert 0 <= said["pro"] <= 1
+    assert 0 <= said["pixel_auroc"] <= 1
+    assert "stain" in found.table()
+
+
+def test_a_type_whose_name_is_no_text_is_evaluated_like_any_other(tmp_path: Path, dataset: Path) -> None:
+    recipe = random_recipe(tmp_path / "r").folder
+    for side in ("test", "ground_truth"):
+        (dataset / side / "stain").rename(dataset / side / os.fsdecode(b"st\xffin"))
+    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=print)
+    assert found.per_type["st\ufffdin"].pro is not None
+    for output in (found.table(), json.dumps(found.as_dict(), ensure_ascii=False)):
+        assert "st\ufffdin" in output.encode().decode()
+    for category in (b"c\xff", b"d\xff"):
+        shutil.copytree(dataset, tmp_path / "set" / os.fsdecode(category))
+    several = evaluate(recipe=recipe, dataset=tmp_path / "set", say=print)
+    assert set(several.categories) == {"c\ufffd", "d\ufffd"}
+    paper_results.table(several).encode()
+
+
+def test_images_without_masks_are_named_and_count_for_the_rest(tmp_path: Path, dataset: Path) -> None:
+    for mask in (dataset / "ground_truth/scratch").iterdir():
+        mask.unlink()
+    (dataset / "test/scratch/broken.png").write_text("no image")
+    heard: list[str] = []
+    found = evaluate_recipe(recipe=random_recipe(tmp_path / "r").folder, dataset=dataset, say=heard.append)
+    assert sum("no mask" in line for line in heard) == 3
+    assert sum("broken.png" in line for line in heard) == 1
+    assert found.per_type["scratch"].pro is None
+    assert found.per_type["scratch"].image_auroc is not None
+    assert found.per_type["stain"].pro is not None
+
+
+def test_what_is_no_data_set_is_refused_in_one_line(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r").folder
+    with pytest.raises(EvaluationError, match="test/good, test/<type>"):
+        evaluate_recipe(recipe=recipe, dataset=tmp_path / "nowhere", say=print)
+    save(tmp_path / "flat/test/x.png", part(1))
+    with pytest.raises(EvaluationError, match="no usable images"):
+        evaluate_recipe(recipe=recipe, dataset=tmp_path / "flat", say=print)
+
+
+def test_good_images_alone_give_the_overkill(tmp_path: Path) -> None:
+    save(tmp_path / "d/test/good/1.png", part(1))
+    found = evaluate_recipe(recipe=random_recipe(tmp_path / "r").folder, dataset=tmp_path / "d", say=print)
+    assert found.overall.overkill is not None
+    assert (found.overall.image_auroc, found.overall.pro, found.overall.escape) == (None, None, None)
+
+
+def test_defects_alone_have_no_image_auroc_but_an_escape_rate(tmp_path: Path, dataset: Path) -> None:
+    shutil.rmtree(dataset / "test/good")
+    found = evaluate_recipe(recipe=random_recipe(tmp_path / "r").folder, dataset=dataset, say=print)
+    assert (found.overall.images, found.overall.image_auroc, found.overall.overkill) == (4, None, None)
+    assert found.overall.escape is not None
+    assert found.overall.pixel_auroc is not None
+    assert "good" not in found.per_type
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda mask: mask.write_bytes(b"none"), "no mask: .*000_mask.png: not a readable image"),
+        (lambda mask: save(mask, np.zeros((80, 80), np.uint8)), "empty mask: .*000_mask.png"),
+        (
+            lambda mask: save(mask, np.full((40, 80), 255, np.uint8)),
+            "mask of another shape: .*000_mask.png: 80x40, its image 80x80",
+        ),
+    ],
+)
+def test_a_mask_that_is_no_use_is_named_and_its_image_counts_for_the_rest(
+    tmp_path: Path, dataset: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    recipe = random_recipe(tmp_path / "r").folder
+    whole = evaluate_recipe(recipe=recipe, dataset=dataset, say=print)
+    spoil(dataset / "ground_truth/scratch/000_mask.png")
+    heard: list[str] = []
+    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=heard.append)
+    assert re.search(said, "\n".join(heard))
+    assert all("left out of pixel_auroc and pro" in line for line in heard[-1:])
+    assert found.overall.images == whole.overall.images
+    assert found.overall.image_auroc == whole.overall.image_auroc
+    assert found.per_type["scratch"].pixel_auroc != whole.per_type["scratch"].pixel_auroc
+    assert found.per_type["stain"] == whole.per_type["stain"]
+
+
+def test_a_mask_at_another_scale_is_as_good(tmp_path: Path, dataset: Path) -> None:
+    recipe = random_recipe(tmp_path / "r").folder
+    whole = evaluate_recipe(recipe=recipe, dataset=dataset, say=print)
+    for file in (dataset / "ground_truth").rglob("*.png"):
+        mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        save(file, np.kron(mask, np.ones((2, 2), np.uint8)))
+    heard: list[str] = []
+    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=heard.append)
+    assert heard == []
+    assert found.overall.pixel_auroc == pytest.approx(whole.overall.pixel_auroc, abs=0.02)
+
+
+def test_no_defect_is_too_small_for_its_mask() -> None:
+    mask = np.zeros((2048, 2048), np.uint8)
+    mask[1001, 1203] = 1
+    assert np.argwhere(shrunk(mask, (64, 64))).tolist() == [[31, 37]]
+    large = np.zeros((512, 512), np.uint8)
+    large[100:200, 300:400] = 255
+    official = cv2.resize(large, (64, 64)).astype(bool)
+    assert np.array_equal(shrunk(large, (64, 64)), official)
+
+
+@pytest.fixture
+def categories(tmp_path: Path, dataset: Path) -> Path:
+    root = tmp_path / "set"
+    shutil.copytree(dataset, root / "metal_nut")
+    shutil.copytree(dataset, root / "bottle")
+    shutil.rmtree(root / "bottle/test/stain")
+    return root
+
+
+def without_times(results: Results) -> dict[str, object]:
+    return {
+        name: {key: value for key, value in found.as_dict().items() if key != "ms_per_image"}
+        for name, found in results.categories.items()
+    }
+
+
+def test_an_archive_in_any_order_gives_what_its_folder_gives(tmp_path: Path, categories: Path) -> None:
+    for number, name in enumerate(("mvtec-bottle", "mvtec-metal-nut")):
+        random_recipe(tmp_path / "recipes" / name, seed=number)
+    recipe = tmp_path / "recipes/mvtec"
+    of_folder = evaluate(recipe=recipe, dataset=categories, say=print)
+    files = [file for file in categories.rglob("*") if file.is_file()]
+    archive = tmp_path / "set.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        for place in np.random.default_rng(0).permutation(len(files)):
+            tar.add(files[place], files[place].relative_to(tmp_path))
+    of_archive = evaluate(recipe=recipe, dataset=archive, say=print)
+    assert without_times(of_archive) == without_times(of_folder)
+    assert {found.recipe for found in of_archive.categories.values()} == {"mvtec-bottle", "mvtec-metal-nut"}
+    assert of_archive.failed == {}
+    assert of_archive.alone is None
+
+
+def test_a_recipe_of_that_very_name_serves_every_category(tmp_path: Path, categories: Path) -> None:
+    recipe = random_recipe(tmp_path / "recipes/mvtec")
+    random_recipe(tmp_path / "recipes/mvtec-bottle", seed=4)
+    found = evaluate(recipe=recipe.folder, dataset=categories, say=print)
+    assert {evaluation.recipe for evaluation in found.categories.values()} == {"mvtec"}
+    with pytest.raises(EvaluationError, match="more than one category"):
+        evaluate_recipe(recipe=recipe.folder, dataset=categories, say=print)
+
+
+def test_a_category_without_a_recipe_is_named_with_the_command_that_makes_it(
+    tmp_path: Path, categories: Path
+) -> None:
+    random_recipe(tmp_path / "recipes/mvtec-bottle")
+    found = evaluate(recipe=tmp_path / "recipes/mvtec", dataset=categories, say=print)
+    assert set(found.categories) == {"bottle"}
+    assert found.alone is None
+    assert found.failed == {
+        "metal_nut": "metal_nut: no recipe 'mvtec-metal-nut': "
+        "line-monitor train mvtec-metal-nut --images metal_nut/train/good"
+    }
+    with pytest.raises(EvaluationError, match="no recipe 'other' and none 'other-<category>'"):
+        evaluate(recipe=tmp_path / "recipes/other", dataset=categories, say=print)
+
+
+def test_a_category_that_cannot_be_evaluated_does_not_stop_the_others(
+    tmp_path: Path, categories: Path
+) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    for file in (categories / "bottle/test").rglob("*.png"):
+        file.write_bytes(b"none")
+    heard: list[str] = []
+    found = evaluate(recipe=recipe.folder, dataset=categories, say=heard.append)
+    assert set(found.categories) == {"metal_nut"}
+    assert "no usable images" in found.failed["bottle"]
+    assert sum("skipped" in line for line in heard) == 7
+
+
+def test_a_damaged_archive_is_one_line(tmp_path: Path, categories: Path) -> None:
+    archive = tmp_path / "set.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        tar.add(categories, "set")
+    archive.write_bytes(archive.read_bytes()[:-2000])
+    with pytest.raises(EvaluationError, match="damaged") as refused:
+        evaluate(recipe=random_recipe(tmp_path / "r").folder, dataset=archive, say=print)
+    assert "\n" not in str(refused.value)

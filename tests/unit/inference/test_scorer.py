@@ -1,0 +1,238 @@
+"""What was trained is what runs: every way of scoring agrees with the plain network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from monitor.images.preprocessing import prepare
+from monitor.inference.scorer import Scorer
+from monitor.inference.torch_network import Network, exactly, folded, trunks
+from monitor.model.recipe_document import REFERENCE, RecipeError, Tiles
+from monitor.model.recipe_version import RecipeVersion
+from monitor.model.weights import Weights
+from monitor.pyramid import anomaly_map, upsampled
+from monitor.teachers.architectures import LEVELS, build_trunk, fill
+from tests.real.parts import part, random_recipe
+
+AGREEMENT = 1e-4
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def plain_map(recipe: RecipeVersion, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Eager float32, nothing folded or reordered, on the CPU."""
+
+    def rebuilt(weights: Weights) -> torch.nn.Module:
+        trunk = build_trunk(recipe.document.teacher.architecture)
+        fill(trunk, {name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+        return trunk.eval()
+
+    size = recipe.size
+    batch = torch.from_numpy(np.stack([prepare(image, size) for image in images]))
+    with torch.no_grad():
+        product = anomaly_map(rebuilt(recipe.teacher)(batch), rebuilt(recipe.student)(batch))
+        return np.asarray(upsampled(product, size).numpy())
+
+
+def apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+@pytest.mark.parametrize("way", ["torch", "openvino"])
+@pytest.mark.parametrize("architecture", sorted(LEVELS.keys() - {"resnet34", "resnet50", "wide_resnet50_2"}))
+def test_every_architecture_agrees_with_the_plain_network(
+    tmp_path: Path, architecture: str, way: str
+) -> None:
+    recipe = random_recipe(tmp_path / "r", architecture, size=96)
+    images = [part(1), part(2, defect=True), part(3, side=200)[:, :, 0]]
+    results = Scorer(recipe, device="cpu", runtime=way).score(images)
+    found = np.stack([result.anomaly_map for result in results])
+    assert apart(found, plain_map(recipe, images)) <= AGREEMENT
+
+
+@pytest.fixture
+def switches() -> Iterator[tuple[Any, Any]]:
+    """What allows TensorFloat-32, both on."""
+    both: tuple[Any, Any] = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [switch.allow_tf32 for switch in both]
+    for switch in both:
+        switch.allow_tf32 = True
+    yield both
+    for switch, was in zip(both, before, strict=True):
+        switch.allow_tf32 = was
+
+
+def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs(
+    tmp_path: Path, switches: tuple[Any, Any]
+) -> None:
+    """Another thread's network would compute otherwise from then on."""
+    while_running: list[bool] = []
+    teacher, student = trunks(random_recipe(tmp_path / "r"))
+    network = Network(teacher, student, torch.device("cpu"), half=False)
+    trunk: Any = network._trunks[0]
+    layer = next(one for one in trunk.modules() if isinstance(one, torch.nn.Conv2d))
+    layer.register_forward_pre_hook(lambda *_: while_running.append(switches[0].allow_tf32))
+    network(torch.zeros(1, 3, 64, 64))
+    assert while_running == [True], "a CPU has no use for them"
+    exactly(torch.device("cuda", 0))
+    assert not any(switch.allow_tf32 for switch in switches)
+    network(torch.zeros(1, 3, 64, 64))
+    assert while_running == [True, False]
+    assert not any(switch.allow_tf32 for switch in switches)
+
+
+def test_batch_normalisation_is_gone_from_the_running_trunk() -> None:
+    for architecture in ("resnet18", "efficientnet_b0", "mobilenet_v3_large"):
+        modules = folded(build_trunk(architecture)).modules()
+        assert not [module for module in modules if isinstance(module, torch.nn.BatchNorm2d)]
+
+
+def test_folding_leaves_the_trunk_as_it_was() -> None:
+    trunk = build_trunk("resnet18").eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = trunk(image)
+        folded(trunk)
+        assert all(torch.equal(a, b) for a, b in zip(before, trunk(image), strict=True))
+
+
+@pytest.mark.parametrize("way", ["torch", "openvino"])
+def test_a_wide_frame_s_map_has_the_size_that_was_asked_for(tmp_path: Path, way: str) -> None:
+    recipe = random_recipe(tmp_path / "r", "resnet18", size=(64, 160))
+    images = [part(1), part(2, side=300)]
+    results = Scorer(recipe, device="cpu", runtime=way).score(images)
+    found = np.stack([result.anomaly_map for result in results])
+    assert found.shape == (2, 64, 160)
+    assert apart(found, plain_map(recipe, images)) <= AGREEMENT
+
+
+@pytest.mark.parametrize("way", ["torch", "openvino"])
+def test_tiles_show_what_the_network_shows_of_the_whole_frame(tmp_path: Path, way: str) -> None:
+    """What is left of the difference, where tiles overlap by half, is a third of what it is without."""
+    frame = np.random.default_rng(0).integers(0, 256, (192, 576, 3), dtype=np.uint8)
+
+    def map_of(name: str, tiles: Tiles | None) -> NDArray[np.float32]:
+        recipe = random_recipe(tmp_path / name, size=(192, 576), tiles=tiles)
+        return Scorer(recipe, device="cpu", runtime=way).score([frame])[0].anomaly_map
+
+    whole = map_of("whole", None)
+    overlapping = map_of("overlapping", Tiles(rows=192, columns=192, overlap=96))
+    touching = map_of("touching", Tiles(rows=192, columns=192, overlap=0))
+    assert overlapping.shape == whole.shape
+    assert apart(overlapping, whole) <= 0.1
+    assert np.square(overlapping - whole).mean() < np.square(touching - whole).mean() / 9
+
+
+def test_a_score_is_its_map_s_maximum_at_the_network_s_resolution(tmp_path: Path) -> None:
+    scorer = Scorer(random_recipe(tmp_path / "r", size=64), device="cpu")
+    for result in scorer.score([part(1), part(2, side=300)]):
+        assert result.anomaly_map.shape == (64, 64)
+        assert result.anomaly_map.dtype == np.float32
+        assert result.score == float(result.anomaly_map.max())
+
+
+def test_an_image_s_score_does_not_depend_on_its_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.inference.scorer.BATCH", 4)
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu")
+    images = [part(seed, side=40 + 10 * seed) for seed in range(9)]
+    together = [result.score for result in scorer.score(images)]
+    alone = [scorer.score([image])[0].score for image in images]
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert scorer.score([]) == []
+
+
+def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path: Path) -> None:
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="openvino")
+    images = [part(seed, side=40 + 10 * seed) for seed in range(5)]
+    together = scorer.score(images)
+    for image, result in zip(images, together, strict=True):
+        (alone,) = scorer.score([image])
+        assert result.score == alone.score
+        assert np.array_equal(result.anomaly_map, alone.anomaly_map)
+
+
+def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}
+    recipe = RecipeVersion(recipe.folder, recipe.document, recipe.sha, recipe.teacher, broken)
+    scorer = Scorer(recipe, device="cpu", runtime="torch")
+    assert np.isnan(scorer.score([part(1)])[0].score)
+
+
+def test_the_threshold_is_the_one_of_this_way_of_running(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    way = "openvino-f32"
+    reference = recipe.document.calibration[REFERENCE]
+    own = msgspec.structs.replace(reference, threshold=0.7)
+    both = recipe.with_calibration({REFERENCE: reference, way: own})
+    assert Scorer(both, device="cpu", runtime="torch").threshold == 0.5
+    assert Scorer(both, device="cpu", runtime="openvino").threshold == 0.7
+    assert Scorer(recipe, device="cpu", runtime="openvino").threshold == 0.5, "torch's where it has none"
+
+
+def test_auto_takes_openvino_on_a_cpu_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    assert Scorer(recipe, device="cpu").calibration_key == "openvino-f32"
+    monkeypatch.setattr("monitor.inference.backends.has_openvino", lambda: False)
+    assert Scorer(recipe, device="cpu").calibration_key == "torch-f32"
+    with pytest.raises(RecipeError, match=r"pip install \"line-monitor\[openvino\]\""):
+        Scorer(recipe, device="cpu", runtime="openvino")
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"runtime": "openvino", "device": "cuda:0"}, "this machine has"),
+        ({"precision": "int8", "device": "cpu"}, "has no int8 model: train it again where OpenVINO"),
+        ({"precision": "int8", "runtime": "torch"}, "runs on OpenVINO"),
+        ({"precision": "f16", "device": "cpu"}, "use auto or f32"),
+        ({"device": "cuda:99"}, "this machine has"),
+        ({"device": "tpu"}, "use auto, cpu, cuda"),
+        ({"device": "cuda:-1"}, "use auto, cpu, cuda"),
+        ({"runtime": "onnx"}, "use auto, torch or openvino"),
+        ({"precision": "f8"}, "use auto, f32, f16 or int8"),
+    ],
+)
+def test_what_this_machine_can_not_do_is_refused_with_what_it_can(
+    tmp_path: Path, wish: dict[str, str], says: str
+) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    with pytest.raises(RecipeError, match=says) as refusal:
+        Scorer(recipe, **wish)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_resnet_scorer_starts_without_torchvision(tmp_path: Path) -> None:
+    """Importing it would double the time in which a killed scoring process is away."""
+    folder = random_recipe(tmp_path / "r", "resnet18").folder
+    code = (
+        "import sys; from monitor.recipe import Recipe\n"
+        f"Recipe.load({str(folder)!r}).scorer(device='cpu').warm_up(); print('torchvision' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "False"
+
+
+@cuda
+@pytest.mark.parametrize(("precision", "agreement"), [("f32", AGREEMENT), ("f16", 5e-2)])
+def test_cuda_agrees_with_the_plain_network(tmp_path: Path, precision: str, agreement: float) -> None:
+    recipe = random_recipe(tmp_path / "r", "resnet18", size=256)
+    images = [part(1), part(2, defect=True)]
+    results = Scorer(recipe, device="cuda", precision=precision).score(images)
+    found = np.stack([result.anomaly_map for result in results])
+    assert apart(found, plain_map(recipe, images)) <= agreement

@@ -1,0 +1,37 @@
+"""A quick score lets a part pass only where no exact score was ever seen above the threshold."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.inference.second_look import LEAST, clearly_below
+
+scores = st.floats(1e-6, 10)
+
+
+@given(st.lists(st.tuples(scores, scores), min_size=8, max_size=60), scores)
+def test_no_known_image_that_is_a_reject_passes_by_its_quick_score(
+    pairs: list[tuple[float, float]], threshold: float
+) -> None:
+    clear = clearly_below(pairs, threshold)
+    assert clear <= threshold / LEAST
+    near = [pair for pair in pairs if pair[0] <= 2 * threshold]
+    for quick, exact in near if len(near) >= 8 else pairs:
+        assert not (quick <= clear and exact > threshold)
+
+
+def test_what_lies_apart_only_where_a_defect_is_plain_costs_no_second_looks() -> None:
+    good = [(0.010 + n / 1000, 0.010 + n / 1000) for n in range(10)]
+    plain = [(1.0, 1.4)] * 10
+    assert clearly_below([*good, *plain], 0.03) == pytest.approx(0.03 / LEAST)
+
+
+@pytest.mark.parametrize(
+    "pairs", [[], [(0.1, 0.1)] * 7, [(0.1, 0.1)] * 20 + [(0.0, 0.1)], [(0.1, 0.1)] * 20 + [(0.1, math.nan)]]
+)
+def test_where_too_little_is_known_nothing_passes_by_it(pairs: list[tuple[float, float]]) -> None:
+    assert clearly_below(pairs, 0.2) == -math.inf

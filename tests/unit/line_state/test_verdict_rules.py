@@ -1,0 +1,173 @@
+"""Every frame closes exactly once, in time, and what is said about it fits what happened to it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.line_state.frame import Frame, PixelFormat
+from monitor.line_state.ring import Closed, Scored, Tally
+from monitor.line_state.verdict_rules import Circumstances, count, decide, event, is_for_gate, is_published
+from monitor.settings import CameraSettings, Mode, OnUninspected, PublishVerdicts
+from monitor.verdict import Reason, Verdict, judge
+
+CAPTURED, DECIDE_BY, DEADLINE, EXPIRES = 1000, 1200, 1250, 1750
+CAMERA = CameraSettings(name="top", source="simulated://plate", recipe="plate")
+
+
+def frame(refused: Reason = Reason.NONE) -> Frame:
+    return Frame(
+        7, CAPTURED, 5_000_000, DECIDE_BY, DEADLINE, EXPIRES, -1, -1, 0, PixelFormat.Mono8, 1, 1, refused
+    )
+
+
+def scored(score: float, at: int = 1100) -> Scored:
+    verdict, reason = judge(score, 1.0)
+    return Scored(verdict, reason, score, 1.0, at - 10, at, "cd" * 32, verdict is Verdict.REJECT)
+
+
+def at(now: int, *, fresh: bool = True, since: int = 0, stopping: bool = False) -> Circumstances:
+    return Circumstances(now, 99, since, fresh, stopping)
+
+
+def outcome(closed: Closed | None) -> tuple[Verdict, Reason] | None:
+    return (closed.verdict, closed.reason) if closed else None
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"),
+    [(0.5, Verdict.PASS), (1.0, Verdict.PASS), (1.0001, Verdict.REJECT)],
+)
+def test_the_scorers_verdict_stands_at_once(score: float, verdict: Verdict) -> None:
+    assert outcome(decide(frame(), True, scored(score), at(1101))) == (verdict, Reason.NONE)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_never_a_pass(score: float) -> None:
+    assert judge(score, 1.0) == (Verdict.UNINSPECTED, Reason.BAD_SCORE)
+    assert judge(0.1, score) == (Verdict.UNINSPECTED, Reason.BAD_SCORE)
+
+
+def test_a_frame_waits_for_its_score_until_decide_by_and_no_longer() -> None:
+    assert decide(frame(), True, None, at(DECIDE_BY - 1)) is None
+    assert outcome(decide(frame(), True, None, at(DECIDE_BY))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+
+
+def test_the_reason_names_who_was_missing() -> None:
+    late = at(DECIDE_BY)
+    assert outcome(decide(frame(), False, None, late)) == (Verdict.UNINSPECTED, Reason.CAPTURE_LOST)
+    gone = at(DECIDE_BY, fresh=False)
+    assert outcome(decide(frame(), True, None, gone)) == (Verdict.UNINSPECTED, Reason.SCORER_LOST)
+    refused = frame(Reason.QUEUE_FULL)
+    assert outcome(decide(refused, False, None, at(1001))) == (Verdict.UNINSPECTED, Reason.QUEUE_FULL)
+
+
+def test_found_after_its_deadline_a_reject_stands_and_a_pass_does_not() -> None:
+    back = at(DEADLINE + 10, since=DEADLINE + 5)
+    assert outcome(decide(frame(), True, scored(2.0), back)) == (Verdict.REJECT, Reason.NONE)
+    lost = (Verdict.UNINSPECTED, Reason.PUBLISHER_LOST)
+    assert outcome(decide(frame(), True, scored(0.5), back)) == lost
+    assert outcome(decide(frame(), True, None, back)) == lost
+
+
+def test_a_score_that_came_after_the_deadline_changes_nothing() -> None:
+    late = scored(2.0, at=DEADLINE + 20)
+    assert outcome(decide(frame(), True, late, at(DEADLINE + 30))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+
+
+def test_an_orderly_stop_leaves_no_part_without_a_verdict() -> None:
+    assert decide(frame(), True, None, at(1001, stopping=True)) is not None
+
+
+@given(
+    now=st.integers(CAPTURED, 3000),
+    filled=st.booleans(),
+    score=st.none() | st.floats(allow_nan=True, allow_infinity=True),
+    scored_at=st.integers(CAPTURED, 3000),
+    fresh=st.booleans(),
+    since=st.integers(0, 3000),
+    refused=st.sampled_from([Reason.NONE, Reason.QUEUE_FULL, Reason.NO_FRAME]),
+)
+def test_a_pass_needs_a_finite_score_in_time_and_nothing_stays_open(
+    now: int, filled: bool, score: float | None, scored_at: int, fresh: bool, since: int, refused: Reason
+) -> None:
+    said = None if score is None else scored(score, scored_at)
+    closed = decide(frame(refused), filled, said, at(now, fresh=fresh, since=since))
+    if closed is None:
+        assert now < DECIDE_BY
+        assert said is None
+        return
+    if closed.verdict is Verdict.PASS:
+        assert now < DEADLINE
+        assert refused is Reason.NONE
+        assert score is not None
+        assert score <= 1.0
+        assert math.isfinite(score)
+    assert (closed.verdict is Verdict.UNINSPECTED) == (closed.reason is not Reason.NONE)
+
+
+def test_uninspected_fails_safe_unless_the_settings_say_otherwise() -> None:
+    lost = Closed(Verdict.UNINSPECTED, Reason.DEADLINE, False, False, 0, 0)
+    assert is_for_gate(lost, Mode.EVERY_PART, CAMERA.on_uninspected)
+    assert not is_for_gate(lost, Mode.EVERY_PART, OnUninspected.PASS)
+    assert not is_for_gate(lost, Mode.EVERY_PART, OnUninspected.STOP)
+    bad = Closed(Verdict.REJECT, Reason.NONE, True, True, 0, 0)
+    assert is_for_gate(bad, Mode.EVERY_PART, OnUninspected.PASS)
+    assert not is_for_gate(
+        Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0), Mode.EVERY_PART, OnUninspected.REJECT
+    )
+
+
+def test_a_live_view_never_actuates() -> None:
+    for verdict in Verdict:
+        closed = Closed(verdict, Reason.NONE, True, False, 0, 0)
+        assert not is_for_gate(closed, Mode.LATEST, OnUninspected.REJECT)
+
+
+def test_which_cameras_publish_their_passes() -> None:
+    assert is_published(Mode.EVERY_PART, PublishVerdicts.EVERY_PART)
+    assert not is_published(Mode.LATEST, PublishVerdicts.EVERY_PART)
+    assert is_published(Mode.LATEST, PublishVerdicts.ALL)
+    assert not is_published(Mode.EVERY_PART, PublishVerdicts.NONE)
+
+
+def test_the_event_carries_the_score_only_when_the_verdict_is_the_scorers() -> None:
+    judged = decide(frame(), True, scored(2.0), at(1101))
+    assert judged is not None
+    told = event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
+    assert (told["verdict"], told["score"], told["threshold"]) == ("reject", 2.0, 1.0)
+    assert told["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
+    assert told["recipe_sha"] == "cd" * 32
+
+    late = decide(frame(), True, None, at(DECIDE_BY))
+    assert late is not None
+    told = event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
+    assert (told["verdict"], told["reason"]) == ("uninspected", "deadline")
+    assert told["score"] is told["threshold"] is told["snapshot"] is told["recipe_sha"] is None
+
+
+def test_a_repeat_of_an_event_has_the_same_id_and_other_frames_have_others() -> None:
+    closed = Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0)
+    one = event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5))
+    assert one.event_id == event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
+    assert one.event_id != event("p/l", "t", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
+
+
+@given(st.lists(st.sampled_from(list(Verdict)), max_size=50))
+def test_counts_add_up_to_the_frames(verdicts: list[Verdict]) -> None:
+    tally = Tally()
+    for number, verdict in enumerate(verdicts, start=1):
+        reason = Reason.DEADLINE if verdict is Verdict.UNINSPECTED else Reason.NONE
+        tally = count(tally, number, Closed(verdict, reason, True, False, 0, 0), missed=False)
+    assert tally.frames == tally.cursor == len(verdicts)
+
+
+def test_frames_are_counted_in_order_and_once() -> None:
+    closed = Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0)
+    tally = count(Tally(), 1, closed, missed=False)
+    for wrong in (1, 3):
+        with pytest.raises(ValueError, match="can't be counted"):
+            count(tally, wrong, closed, missed=False)

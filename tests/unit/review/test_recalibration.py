@@ -1,0 +1,218 @@
+"""Another threshold from overkills: honest about what is promised, seen before it counts, committed once."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_document import REFERENCE, Calibration, Training
+from monitor.model.recipe_version import RecipeVersion
+from monitor.review.labels import Label
+from monitor.review.recalibration import (
+    Job,
+    Judged,
+    Recalibration,
+    RecalibrationError,
+    State,
+    effects,
+    propose,
+)
+from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.training.calibration import calibrated, content_mark, explain, with_overkills
+from tests.real.parts import part, random_recipe, save
+
+KEY = Key("2026-11-24", "top", "010000000_top_1_0.02")
+
+
+def awaited(job: Job) -> Job:
+    until = time.monotonic() + 30
+    while job.state is State.WORKING and time.monotonic() < until:
+        time.sleep(0.02)
+    return job
+
+
+def snapshot(files: SnapshotFiles, number: int, *, defect: bool = False) -> Key:
+    key = Key("2026-11-24", "top", f"0100{number:02d}000_top_{number}_0.02")
+    save(files.root / f"{key.path}.png", part(number, defect=defect))
+    (files.root / f"{key.path}.json").write_text(json.dumps({"labels": []}))
+    return key
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> SnapshotFiles:
+    return SnapshotFiles(tmp_path / "snapshots")
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
+    draft = random_recipe(tmp_path_factory.mktemp("recipes") / "disc")
+    scores = [result.score for result in Scorer(draft, device="cpu").score([part(n) for n in range(20)])]
+    low = [score * 0.5 for score in scores]
+    return draft.with_calibration({REFERENCE: calibrated(low, 0.1)})
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, strict: RecipeVersion) -> RecipeVersion:
+    """One whose threshold rejects nearly everything."""
+    return replace(strict, folder=tmp_path / "recipes" / "disc").commit()
+
+
+def trained_on(mark: str) -> Training:
+    return Training(
+        utc="2026-11-24T00:00:00.000Z",
+        images=1,
+        train=1,
+        select=0,
+        calibrate=0,
+        skipped=0,
+        epochs=1,
+        best_epoch=1,
+        seed=0,
+        as_paper=False,
+        optimiser="none",
+        device="cpu",
+        torch="2",
+        seconds=0.0,
+        losses=(),
+        select_maps=(),
+        seen=(mark,),
+    )
+
+
+def test_overkills_only_raise_the_threshold_and_never_make_a_promise() -> None:
+    rng = np.random.default_rng(0)
+    for count in (5, 40, 99, 200):
+        before = calibrated(np.exp(rng.normal(0, 0.4, count)).tolist(), 0.01)
+        for added in (1, 10, 100):
+            more = (before.threshold * (1 + rng.random(added))).tolist()
+            after = with_overkills(before, more)
+            assert after.threshold >= before.threshold
+            assert after.guaranteed == before.guaranteed == (count >= 99)
+            assert after.scores == before.scores
+            assert after.overkill == before.overkill
+
+
+def test_the_promise_that_was_made_is_kept_after_overkills_were_added() -> None:
+    """Over many lines: 99 calibration scores, and whatever good parts the line then rejected."""
+    rng = np.random.default_rng(1)
+    rates = []
+    for _ in range(400):
+        before = calibrated(rng.exponential(1, 99).tolist(), 0.01)
+        later = rng.exponential(1, 500)
+        after = with_overkills(before, later[later > before.threshold].tolist())
+        rates.append(np.exp(-after.threshold))
+    assert np.mean(rates) <= 0.01 + 3 * np.std(rates) / len(rates) ** 0.5
+
+
+def test_the_same_overkills_taken_twice_count_once() -> None:
+    before = calibrated([0.1 * n for n in range(1, 100)], 0.01)
+    once = with_overkills(before, [20.0, 30.0])
+    assert with_overkills(once, [30.0, 20.0]) == once
+    assert with_overkills(once, [40.0]).added == (20.0, 30.0, 40.0)
+    assert "99 calibration images and 2 overkills" in explain(once)
+
+
+def test_effects_count_each_label_at_both_thresholds() -> None:
+    judged = [
+        Judged(KEY, Label.OVERKILL, 1.5),
+        Judged(KEY, Label.OVERKILL, 3.0),
+        Judged(KEY, Label.DEFECT, 1.5),
+        Judged(KEY, Label.DEFECT, 9.0),
+        Judged(KEY, Label.UNSURE, 2.0),
+    ]
+    found = {
+        one.label: (one.parts, one.rejected_before, one.rejected_after) for one in effects(judged, 1.0, 2.0)
+    }
+    assert found == {Label.DEFECT: (2, 2, 1), Label.OVERKILL: (2, 2, 1), Label.UNSURE: (1, 1, 0)}
+
+
+def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
+) -> None:
+    labelled = [(snapshot(files, n), Label.OVERKILL) for n in range(8)]
+    labelled += [(snapshot(files, 20 + n, defect=True), Label.DEFECT) for n in range(3)]
+    work = Recalibration(tmp_path / "recipes", files)
+    job = awaited(work.start("disc", labelled))
+    assert job.state is State.READY, job.trouble
+    assert (job.done, job.total) == (11, 11)
+    proposal = job.proposal
+    assert proposal is not None
+    assert proposal.after.threshold > proposal.before.threshold
+    by_label = {one.label: one for one in proposal.effects}
+    assert by_label[Label.OVERKILL].rejected_before == 8
+    assert by_label[Label.OVERKILL].rejected_after <= 1
+    assert by_label[Label.DEFECT].parts == 3
+    assert RecipeVersion.load(recipe.folder).sha == recipe.sha
+    with pytest.raises(RecalibrationError, match="no longer there"):
+        work.accept("another", labelled)
+    work.accept(job.id, labelled)
+    now = RecipeVersion.load(recipe.folder)
+    assert now.document.calibration[REFERENCE] == proposal.after
+    assert now.with_calibration({}).document == recipe.with_calibration({}).document
+    with pytest.raises(RecalibrationError):
+        work.accept(job.id, labelled)
+
+
+def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
+) -> None:
+    labelled = [(snapshot(files, n), Label.OVERKILL) for n in range(3)]
+    work = Recalibration(tmp_path / "recipes", files)
+    job = awaited(work.start("disc", labelled))
+    another = (snapshot(files, 9), Label.DEFECT)
+    changed = (labelled[0][0], Label.DEFECT)
+    for now in ([*labelled, another], [changed, *labelled[1:]], labelled[1:]):
+        with pytest.raises(RecalibrationError, match="labels have changed since: make it again"):
+            work.accept(job.id, now)
+    assert RecipeVersion.load(recipe.folder).sha == recipe.sha
+    assert work.accept(job.id, labelled[::-1]).state is State.ACCEPTED
+
+
+def test_a_recipe_that_changed_meanwhile_is_not_overwritten(
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
+) -> None:
+    work = Recalibration(tmp_path / "recipes", files)
+    labelled = [(snapshot(files, 1), Label.OVERKILL)]
+    job = awaited(work.start("disc", labelled))
+    other = Calibration(threshold=7.0, overkill=0.1, guaranteed=False, scores=(1.0,))
+    newer = recipe.with_calibration({REFERENCE: other}).commit()
+    with pytest.raises(RecalibrationError, match="changed meanwhile"):
+        work.accept(job.id, labelled)
+    assert RecipeVersion.load(recipe.folder).sha == newer.sha
+
+
+def test_what_cannot_be_used_is_left_out_and_said(
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
+) -> None:
+    usable, trained, broken = (snapshot(files, n) for n in range(3))
+    (files.root / f"{broken.path}.png").write_bytes(b"no picture")
+    gone = Key("2026-11-24", "top", "010099000_top_99_0.02")
+    seen = content_mark(files.read(trained, ".png"))
+    document = msgspec.structs.replace(recipe.document, training=trained_on(seen))
+    replace(recipe, document=document).commit()
+    labelled = [(key, Label.OVERKILL) for key in (usable, trained, broken, gone)]
+    proposal = propose(tmp_path / "recipes", "disc", files, labelled)
+    assert proposal.left_out == 3
+    assert [one.key for one in proposal.judged] == [usable]
+
+
+def test_without_overkills_there_is_a_line_that_says_so(
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
+) -> None:
+    work = Recalibration(tmp_path / "recipes", files)
+    for name, labelled, words in (
+        ("disc", [(snapshot(files, 1), Label.DEFECT)], "label some first"),
+        ("nowhere", [(snapshot(files, 1), Label.OVERKILL)], "no such file"),
+    ):
+        job = awaited(work.start(name, labelled))
+        assert job.state is State.FAILED
+        assert words in job.trouble
+        work.discard()
+        assert work.job is None

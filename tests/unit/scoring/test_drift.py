@@ -1,0 +1,230 @@
+"""Drift is told when good parts score otherwise than at calibration, and hardly ever when they don't."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from monitor.model.recipe_document import Calibration
+from monitor.scoring.drift import (
+    GOOD_PARTS_A_FALSE_ALARM,
+    LEVEL,
+    LIMIT,
+    TEST_EVERY,
+    WINDOW,
+    Detector,
+    Drift,
+    explain,
+    most_rejects,
+    rank_sum,
+)
+from monitor.training.calibration import calibrated
+from monitor.verdict import Reason, Verdict, judge
+
+SPREAD = 0.4
+
+
+def good(rng: np.random.Generator, count: int, shift: float = 0.0) -> NDArray[np.float64]:
+    """Good parts' scores, log-normal; `shift` in standard deviations of their logarithm."""
+    return np.exp(SPREAD * (rng.standard_normal(count) + shift))
+
+
+def calibration(rng: np.random.Generator, count: int = 99, overkill: float = 0.01) -> Calibration:
+    return calibrated(good(rng, count).tolist(), overkill)
+
+
+def changes(detector: Detector, by: Calibration, scores: Iterable[float]) -> list[tuple[int, Drift]]:
+    """After how many parts drift became what."""
+    found = []
+    for number, score in enumerate(scores, start=1):
+        if detector.feed(score, judge(score, by.threshold)[0]):
+            found.append((number, detector.drift))
+    return found
+
+
+def alarms(detector: Detector, by: Calibration, scores: Iterable[float]) -> int:
+    return sum(drift is not Drift.NONE for _, drift in changes(detector, by, scores))
+
+
+def tail_of_rank_sum(recent: int, reference: int) -> float:
+    """The exact probability, without ties, that `rank_sum` exceeds LIMIT: by counting all arrangements."""
+    ways = np.zeros((reference + 1, recent * reference + 1))
+    ways[0, 0] = 1.0
+    for place in range(1, recent + reference + 1):
+        for taken in range(min(place, reference), 0, -1):
+            # The `taken`-th reference score at this place has this many recent ones below it.
+            below = place - taken
+            if below <= recent:
+                ways[taken, below:] += ways[taken - 1, : ways.shape[1] - below]
+    excess = recent * reference / 2 - np.arange(ways.shape[1])
+    variance = recent * reference * (recent + reference + 1) / 12
+    beyond = (np.abs(excess) - 0.5) / math.sqrt(variance) * np.sign(excess) > LIMIT
+    return float(ways[reference, beyond].sum() / math.comb(recent + reference, reference))
+
+
+@pytest.mark.parametrize("recent", [1, 10, 25, WINDOW])
+@pytest.mark.parametrize("reference", [1, 2, 3, 5, 8, 12, 25])
+def test_the_rank_test_keeps_its_level_exactly(recent: int, reference: int) -> None:
+    assert tail_of_rank_sum(recent, reference) <= LEVEL
+
+
+def test_the_rank_sum_of_given_numbers_is_the_textbooks() -> None:
+    recent, reference = np.array([5.0, 6.0, 7.0, 4.0]), np.array([1.0, 2.0, 3.0])
+    # U = 12 of 12, mean 6, variance 4 * 3 * 8 / 12.
+    assert rank_sum(recent, reference) == pytest.approx((6 - 0.5) / math.sqrt(8))
+    assert rank_sum(reference, recent) == pytest.approx(-(6 - 0.5) / math.sqrt(8))
+
+
+def test_ties_are_allowed_for() -> None:
+    recent, reference = np.array([2.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0])
+    # U = 3 + 2 wins and 4 halves = 7 of 9; the groups of equals are of 1, 4 and 1.
+    variance = 9 / 12 * (7 - (4**3 - 4) / (6 * 5))
+    assert rank_sum(recent, reference) == pytest.approx((2.5 - 0.5) / math.sqrt(variance))
+
+
+def test_equal_or_missing_scores_say_nothing() -> None:
+    same = np.full(WINDOW, 0.5)
+    assert rank_sum(same, same[:10]) == 0.0
+    assert rank_sum(same, same[:0]) == 0.0
+    assert rank_sum(same[:0], same) == 0.0
+
+
+@pytest.mark.parametrize(("count", "overkill"), [(12, 0.01), (40, 0.01), (99, 0.01), (99, 0.2), (300, 0.05)])
+def test_good_parts_raise_no_more_false_alarms_than_promised(count: int, overkill: float) -> None:
+    rng = np.random.default_rng(count)
+    streams, length = 100, 1000
+    raised = [
+        alarms(Detector(by), by, good(rng, length))
+        for by in (calibration(rng, count, overkill) for _ in range(streams))
+    ]
+    expected = streams * length / GOOD_PARTS_A_FALSE_ALARM
+    # Beyond the promised mean by more than chance does once in a thousand times.
+    assert sum(map(bool, raised)) <= expected + 4
+    assert sum(raised) <= expected + 8
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_few_calibration_scores_never_alarm_wrongly(count: int) -> None:
+    rng = np.random.default_rng(count)
+    for _ in range(100):
+        by = calibration(rng, count)
+        assert alarms(Detector(by), by, good(rng, 500)) == 0
+
+
+@pytest.mark.parametrize(("shift", "drift"), [(1.0, Drift.HIGHER), (-1.0, Drift.LOWER)])
+def test_a_shift_of_one_standard_deviation_is_seen_within_150_parts(shift: float, drift: Drift) -> None:
+    rng = np.random.default_rng(5)
+    seen = 0
+    for _ in range(100):
+        by = calibration(rng)
+        detector = Detector(by)
+        changes(detector, by, good(rng, 200))
+        changes(detector, by, good(rng, 150, shift))
+        seen += detector.drift is drift
+    assert seen >= 97
+
+
+def test_one_defect_in_ten_parts_raises_no_more_false_alarms_than_none_does() -> None:
+    rng = np.random.default_rng(6)
+    streams, length, alarmed = 100, 1000, 0
+    for _ in range(streams):
+        by = calibration(rng)
+        scores = good(rng, length)
+        scores[rng.random(length) < 0.1] *= 10
+        alarmed += alarms(Detector(by), by, scores) > 0
+    assert alarmed <= streams * length / GOOD_PARTS_A_FALSE_ALARM + 4
+
+
+def test_drift_is_seen_among_defects() -> None:
+    rng = np.random.default_rng(7)
+    by = calibration(rng)
+    scores = good(rng, 150, 1.0)
+    scores[rng.random(150) < 0.1] *= 10
+    detector = Detector(by)
+    changes(detector, by, scores)
+    assert detector.drift is Drift.HIGHER
+
+
+@pytest.mark.parametrize("before", [0, 200])
+def test_when_every_part_is_rejected_it_is_drift(before: int) -> None:
+    rng = np.random.default_rng(8)
+    by = calibration(rng)
+    detector = Detector(by)
+    assert changes(detector, by, good(rng, before)) == []
+    found = changes(detector, by, 100 * good(rng, 150))
+    assert found == [(50, Drift.HIGHER)]
+    assert "100 of the last 100 judged parts were rejected" in explain("top", "plate", detector)
+
+
+def test_rejects_speak_only_when_the_calibration_is_large_enough_to_exclude_chance() -> None:
+    assert most_rejects(1, 1) == most_rejects(2, 2) == WINDOW
+    assert WINDOW > most_rejects(3, 3) > most_rejects(8, 8) > most_rejects(20, 20) >= WINDOW // 4
+    assert most_rejects(99, 99) == WINDOW // 4
+    # Two calibration images in five lie above their own threshold: so will good parts.
+    assert most_rejects(100, 60) > 60
+
+
+@pytest.mark.parametrize(("count", "kept"), [(3, 3), (10, 9), (30, 18)])
+def test_chance_alone_gives_more_rejects_no_more_often_than_the_level(count: int, kept: int) -> None:
+    limit = most_rejects(count, kept)
+    arrangements = math.comb(WINDOW + count, count)
+
+    def tail(rejects: int) -> float:
+        """That the highest kept score has at least so many of the window above it."""
+        ways = sum(
+            math.comb(above + count - kept, above) * math.comb(WINDOW - above + kept - 1, kept - 1)
+            for above in range(rejects, WINDOW + 1)
+        )
+        return ways / arrangements
+
+    assert tail(0) == pytest.approx(1.0)
+    assert tail(limit + 1) <= LEVEL < tail(limit)
+
+
+def test_drift_ends_when_scores_are_back_for_a_whole_window() -> None:
+    rng = np.random.default_rng(9)
+    by = calibration(rng)
+    detector = Detector(by)
+    assert [drift for _, drift in changes(detector, by, good(rng, 200, 1.5))] == [Drift.HIGHER]
+    found = changes(detector, by, good(rng, 400))
+    assert [drift for _, drift in found] == [Drift.NONE]
+    assert WINDOW <= found[0][0] <= 3 * WINDOW
+
+
+def test_a_shift_at_the_edge_of_notice_does_not_flap() -> None:
+    rng = np.random.default_rng(10)
+    turns = []
+    for _ in range(20):
+        by = calibration(rng)
+        turns.append(len(changes(Detector(by), by, good(rng, 2000, 0.6))))
+    assert max(turns) <= 8
+    assert np.mean(turns) <= 2.5
+
+
+def test_uninspected_parts_count_for_nothing() -> None:
+    rng = np.random.default_rng(11)
+    by = calibration(rng)
+    detector = Detector(by)
+    for _ in range(500):
+        assert not detector.feed(math.nan, Verdict.UNINSPECTED)
+    assert judge(math.nan, by.threshold) == (Verdict.UNINSPECTED, Reason.BAD_SCORE)
+    assert changes(detector, by, good(rng, TEST_EVERY - 1, 5.0)) == []
+
+
+def test_what_is_said_names_the_camera_the_medians_and_the_fix() -> None:
+    rng = np.random.default_rng(12)
+    by = calibration(rng)
+    detector = Detector(by)
+    changes(detector, by, good(rng, 150, -1.0))
+    line = explain("top", "plate", detector)
+    assert "camera top: scores drift lower, defects may pass" in line
+    assert f"{np.median([s for s in by.scores if s <= by.threshold]):.4g}" in line
+    assert "lamp" in line
+    assert "calibrate or train recipe plate" in line
+    assert "\n" not in line
+    changes(detector, by, good(rng, 300))
+    assert "as they were at calibration again" in explain("top", "plate", detector)

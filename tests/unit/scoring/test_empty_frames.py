@@ -1,0 +1,228 @@
+"""A frame without a part passes unscored, and is no part to anything that watches parts."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drivers.camera import Shot
+from drivers.image_file import Image
+from monitor.capture.worker import Intake, Times
+from monitor.images.preprocessing import squashed
+from monitor.inference.scorer import Scorer
+from monitor.line_state.board import Board
+from monitor.line_state.counts import counts
+from monitor.line_state.latch import Latch
+from monitor.line_state.ring import Closed, Ring, Scored, Stage, Tally
+from monitor.line_state.verdict_rules import count, event
+from monitor.line_state.worker_process import SCORING, Post, Worker, roll, settings_for
+from monitor.model.recipe_version import RecipeVersion
+from monitor.publish.reject_watch import RejectWatch
+from monitor.review.line_view import LineView
+from monitor.scoring.worker import Scoring
+from monitor.service.prometheus import Metrics
+from monitor.settings import CameraSettings, Settings
+from monitor.training import presence_training
+from monitor.verdict import Reason, Verdict
+from tests.real import parts
+from tests.real.parts import draft_recipe, empty_place, part
+
+EMPTY = Closed(Verdict.PASS, Reason.NO_PART, True, False, 1, 2)
+
+
+class Scene:
+    """The scoring worker with a gated recipe, and a camera that lays frames into its ring."""
+
+    def __init__(self, folder: Path, **camera: object) -> None:
+        self.settings = Settings(
+            line={"data": folder / "data"},  # type: ignore[arg-type]
+            scoring={"device": "cpu", "runtime": "torch"},  # type: ignore[arg-type]
+            snapshots={"pass_every": 2},  # type: ignore[arg-type]
+            camera=(
+                {
+                    "name": "top",
+                    "source": "simulated://plate",
+                    "recipe": "disc",
+                    "deadline_ms": 60_000,
+                    **camera,
+                },
+            ),  # type: ignore[arg-type]
+        )
+        presence = presence_training.learned(
+            parts.empty_pictures(folder / "empty", 12), lambda image: squashed(image, (64, 64)), say=print
+        )
+        self.recipe: RecipeVersion = (
+            draft_recipe(folder / "data/recipes/disc").with_presence(presence).commit()
+        )
+        session = uuid.uuid4()
+        Board.create(folder / "board", roll(self.settings))
+        Ring.create(folder, "top", session)
+        self.ring = Ring(folder, "top", session)
+        tree = settings_for(self.settings, SCORING)
+        self.scoring = Scoring(Worker(Post(SCORING, str(folder), str(session), os.getpid(), tree)))
+        times = Times(time.monotonic_ns, time.time_ns)
+        self.intake = Intake(self.settings.camera[0], self.ring, lambda frame: None, times)
+
+    def show(self, image: Image) -> Scored:
+        self.intake.admit(Shot(image, "BGR8", time.monotonic_ns()))
+        self.scoring.run_once()
+        number = self.ring.last_frame()
+        scored = self.ring.scored(number)
+        assert scored is not None
+        assert not self.ring.waiting(), "its slot is free again"
+        # As the publisher would.
+        closed = Closed(
+            scored.verdict, scored.reason, True, scored.snapshot, time.monotonic_ns(), time.time_ns()
+        )
+        self.ring.write_closed(number, closed)
+        self.ring.write_stage(number, Stage.SENT, time.monotonic_ns())
+        self.ring.write_tally(count(self.ring.tally(), number, closed, missed=False))
+        return scored
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    yield made
+    made.ring.close()
+
+
+def test_an_empty_frame_passes_unscored_and_a_part_is_scored(scene: Scene) -> None:
+    empty = scene.show(empty_place(100))
+    assert (empty.verdict, empty.reason) == (Verdict.PASS, Reason.NO_PART)
+    assert math.isnan(empty.score)
+    assert empty.threshold == 0.5
+    assert empty.recipe_sha == scene.recipe.sha
+    shown = scene.show(part(1))
+    assert math.isfinite(shown.score)
+    assert shown.reason is Reason.NONE
+    assert shown.score == Scorer(scene.recipe, device="cpu", runtime="torch").score([part(1)])[0].score
+
+
+def test_its_payload_has_no_score_and_the_recipe_s_threshold(scene: Scene) -> None:
+    scored = scene.show(empty_place(100))
+    frame = scene.ring.frame(1)
+    assert frame is not None
+    told = event("p/l", "s", scene.settings.camera[0], "disc", frame, EMPTY, scored).payload(100)
+    assert (told["verdict"], told["reason"], told["score"], told["threshold"]) == (
+        "pass",
+        "no_part",
+        None,
+        0.5,
+    )
+    assert told["recipe_sha"] == scene.recipe.sha
+    assert told["snapshot"] is None
+
+
+def test_the_network_never_hears_of_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = scene.scoring._recipes.scorers["top"]
+
+    def refuse(images: object) -> None:
+        raise AssertionError("an empty frame was scored")
+
+    monkeypatch.setattr(scorer, "score", refuse)
+    for number in range(5):
+        scene.show(empty_place(200 + number))
+    assert scene.scoring._pace.estimate_ns == 0, "says nothing of how long scoring takes"
+    assert not scene.scoring._served
+    with pytest.raises(AssertionError, match="was scored"):
+        scene.show(part(1))
+
+
+def test_frames_of_another_size_are_all_scored_and_that_is_said_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        for number in range(3):
+            assert math.isfinite(scene.show(empty_place(number, side=96)).score)
+    said = [record.getMessage() for record in caplog.records if "presence gate" in record.getMessage()]
+    assert len(said) == 1
+    assert "80x80 in colour, its frames are of 96x96 in colour" in said[0]
+
+
+def test_drift_and_every_nth_passed_part_count_parts_alone(scene: Scene) -> None:
+    fed = scene.scoring._detectors["top"]
+    for number in range(3):
+        scene.show(empty_place(number))
+    assert "0 of the last 0 judged parts" in fed.evidence()
+    assert scene.scoring._passed["top"] == 0
+    scene.show(part(1))
+    assert "of the last 1 judged parts" in fed.evidence()
+
+
+def test_metrics_count_it_by_its_reason_and_its_ratio_not_at_all(scene: Scene) -> None:
+    for image in (empty_place(1), part(1), empty_place(2), part(2), empty_place(3)):
+        scene.show(image)
+    now = counts(scene.ring)
+    assert now.no_part == 3
+    assert now.passed + now.rejected == now.frames == 5
+    assert now.in_flight == 0
+    board = Board(scene.scoring._worker.folder / "board", roll(scene.settings))
+    metrics = Metrics(scene.settings, {"top": scene.ring}, board, logging.getLogger("metrics"))
+    metrics.follow()
+    families = {family.name: family for family in metrics._registry.collect()}
+    verdicts = {
+        (sample.labels["verdict"], sample.labels["reason"]): sample.value
+        for sample in families["line_monitor_verdicts"].samples
+    }
+    assert verdicts["pass", "no_part"] == 3
+    assert verdicts["pass", ""] + verdicts["reject", ""] == 2
+    assert sum(verdicts.values()) == 5
+    ratios = {sample.name: sample.value for sample in families["line_monitor_score_ratio"].samples}
+    assert ratios["line_monitor_score_ratio_count"] == 2
+    board.close()
+
+
+def test_the_day_s_plot_is_of_parts_alone(scene: Scene, tmp_path: Path) -> None:
+    calibration = scene.recipe.document.calibration["torch-f32"]
+    for image in (part(1), empty_place(1), empty_place(2)):
+        scene.show(image)
+    scores = LineView(scene.settings, tmp_path).passed_scores("top")
+    assert all(math.isfinite(score) for score in scores)
+    assert len(scores) == (scene.ring.scored(1).score <= calibration.threshold)  # type: ignore[union-attr]
+
+
+def test_an_empty_place_ends_a_live_view_s_reject(tmp_path: Path) -> None:
+    """The same defect in view again after that is news, with its picture."""
+    scene = Scene(tmp_path, mode="latest")
+    recipe = scene.recipe
+    bad = part(3, defect=True)
+    score = Scorer(recipe, device="cpu", runtime="torch").score([bad])[0].score
+    scene.scoring._rejecting.add("top")
+    assert scene.show(empty_place(5)).reason is Reason.NO_PART
+    assert "top" not in scene.scoring._rejecting
+    assert scene.show(bad).verdict is (Verdict.REJECT if score > 0.5 else Verdict.PASS)
+    scene.ring.close()
+
+
+def test_it_neither_ends_a_run_of_rejects_nor_lengthens_it() -> None:
+    """Between a broken tool's parts the belt is empty; and an empty belt is no reject."""
+    camera = CameraSettings(name="top", source="simulated://plate", recipe="disc", stop_after_rejects=3)
+    watch = RejectWatch(camera)
+    told = []
+    for _ in range(3):
+        told.append(watch.feed(Verdict.REJECT))
+        for _ in range(5):
+            assert watch.feed(Verdict.PASS, Reason.NO_PART) is Latch.NONE
+    assert told == [Latch.NONE, Latch.NONE, Latch.REJECT_RUN]
+    share = RejectWatch(camera.model_copy(update={"stop_after_rejects": 0, "stop_reject_rate": 0.5}))
+    for _ in range(share._size // 2):
+        share.feed(Verdict.REJECT)
+        share.feed(Verdict.PASS, Reason.NO_PART)
+    assert share.feed(Verdict.REJECT) is Latch.REJECT_RATE, "the share is of parts"
+
+
+def test_it_is_counted_as_passed_and_by_itself(ring: Ring) -> None:
+    tally = count(
+        count(Tally(), 1, EMPTY, missed=False), 2, Closed(Verdict.PASS, Reason.NONE, True, False, 1, 2), False
+    )
+    assert (tally.passed, tally.no_part, tally.frames) == (2, 1, 2)
+    ring.write_tally(tally)
+    assert ring.tally() == tally

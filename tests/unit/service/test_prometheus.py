@@ -1,0 +1,82 @@
+"""What Prometheus reads of drift and of the journal: nothing false while nobody can know."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor.line_state.board import Board, Word, WorkerState
+from monitor.line_state.ring import Ring
+from monitor.line_state.worker_process import PUBLISH, SCORING, roll
+from monitor.service.prometheus import Metrics
+from monitor.settings import Settings
+
+SETTINGS = Settings(
+    line={"data": "data"},  # type: ignore[arg-type]
+    camera=(
+        {"name": "top", "source": "simulated://plate", "recipe": "plate"},  # type: ignore[arg-type]
+        {"name": "live", "source": "simulated://plate", "recipe": "plate", "mode": "latest"},  # type: ignore[arg-type]
+        {"name": "side", "source": "simulated://plate", "recipe": "plate"},  # type: ignore[arg-type]
+    ),
+)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    Board.create(tmp_path / "board", roll(SETTINGS))
+    opened = Board(tmp_path / "board", roll(SETTINGS))
+    opened.write(SCORING, Word.STATE, WorkerState.RUNNING)
+    opened.write(SCORING, Word.PROMISE_NS, time.monotonic_ns() + 60_000_000_000)
+    yield opened
+    opened.close()
+
+
+def drift(board: Board) -> dict[str, float]:
+    metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
+    (family,) = [family for family in metrics.collect() if family.name == "line_monitor_drift"]
+    return {sample.labels["camera"]: sample.value for sample in family.samples}
+
+
+def test_drift_is_told_of_every_camera_whose_frames_are_parts_by_its_direction(board: Board) -> None:
+    assert drift(board) == {"top": 0, "side": 0}
+    board.write(SCORING, Word.DRIFT_HIGHER, 0b001)
+    board.write(SCORING, Word.DRIFT_LOWER, 0b100)
+    assert drift(board) == {"top": 1, "side": -1}
+
+
+def test_of_a_scorer_that_is_gone_no_drift_is_told(board: Board) -> None:
+    board.write(SCORING, Word.DRIFT_HIGHER, 0b001)
+    board.write(SCORING, Word.STATE, WorkerState.STOPPED)
+    assert drift(board) == {}
+
+
+def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board: Board) -> None:
+    def told() -> float:
+        metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
+        (family,) = [family for family in metrics.collect() if family.name == "line_monitor_journal_ok"]
+        return float(family.samples[0].value)
+
+    assert told() == 0
+    board.write(PUBLISH, Word.STATE, WorkerState.RUNNING)
+    board.write(PUBLISH, Word.PROMISE_NS, time.monotonic_ns() + 60_000_000_000)
+    assert told() == 1
+    board.write(PUBLISH, Word.JOURNAL_FAILING, 1)
+    assert told() == 0
+
+
+def test_exposures_that_had_to_be_refused_are_counted(board: Board, ring: Ring) -> None:
+    def told() -> float:
+        metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"))
+        (family,) = [family for family in metrics.collect() if family.name == "line_monitor_overruns"]
+        (sample,) = [one for one in family.samples if one.name == "line_monitor_overruns_total"]
+        assert sample.labels == {"camera": "top"}
+        return float(sample.value)
+
+    assert told() == 0
+    ring.count_overrun()
+    ring.count_overrun()
+    assert told() == 2

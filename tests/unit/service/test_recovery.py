@@ -1,0 +1,187 @@
+"""A service that was killed as a whole can send nothing any more: a reject that was still to go latches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drivers.camera import Shot
+from monitor import paths
+from monitor.journal.reader import JournalReader
+from monitor.line_state.board import Word
+from monitor.line_state.latch import Latch, read_latch, write_latch
+from monitor.line_state.worker_process import PUBLISH
+from monitor.publish.mqtt import LinkState
+from monitor.service.recovery import salvage
+from monitor.service.supervisor import Supervisor
+from monitor.settings import Settings
+from monitor.system.systemd import Notifier
+from tests.unit.publish.test_worker import Scene
+
+LOG = logging.getLogger("salvage")
+
+
+def killed_and_started_anew(scene: Scene) -> Latch:
+    """Returns what is latched on disk before anything of the new session runs."""
+    scene.end()
+    latch = salvage(scene.settings, scene.folder, LOG)
+    latched = read_latch(paths.latch(scene.settings))
+    scene.begin_session(latch)
+    return latched
+
+
+def closed_and_unsent(score: float) -> Callable[[Scene], None]:
+    def lay(scene: Scene) -> None:
+        scene.link.state = LinkState.DOWN
+        scene.part(score)
+        scene.turn()
+
+    return lay
+
+
+def scored_and_open(score: float) -> Callable[[Scene], None]:
+    def lay(scene: Scene) -> None:
+        scene.part(score)
+
+    return lay
+
+
+def open_and_unscored(scene: Scene) -> None:
+    scene.intake.admit(Shot(np.zeros((2, 2), np.uint8), "Mono8", scene.now))
+
+
+def sent_and_kept_by_the_broker(scene: Scene) -> None:
+    scene.part(2.0)
+    scene.turn()
+    assert scene.topics() == ["reject", "verdict"]
+
+
+def sent(scene: Scene) -> None:
+    sent_and_kept_by_the_broker(scene)
+    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+    scene.turn()
+
+
+def missed_and_reset(scene: Scene) -> None:
+    closed_and_unsent(2.0)(scene)
+    scene.turn(later_ms=800)
+    scene.link.reconnect()
+    scene.reset()
+    assert scene.status()[1] != "missed_reject"
+
+
+@pytest.mark.parametrize(
+    ("lay", "on_uninspected", "latch"),
+    [
+        (closed_and_unsent(2.0), "reject", Latch.MISSED_REJECT),
+        (scored_and_open(2.0), "reject", Latch.MISSED_REJECT),
+        (sent_and_kept_by_the_broker, "reject", Latch.MISSED_REJECT),
+        (closed_and_unsent(float("nan")), "reject", Latch.MISSED_REJECT),
+        (closed_and_unsent(float("nan")), "pass", Latch.NONE),
+        (closed_and_unsent(0.5), "reject", Latch.NONE),
+        (scored_and_open(0.5), "reject", Latch.NONE),
+        (scored_and_open(0.5), "stop", Latch.NONE),
+        (scored_and_open(2.0), "stop", Latch.MISSED_REJECT),
+        (scored_and_open(float("nan")), "reject", Latch.MISSED_REJECT),
+        (scored_and_open(float("nan")), "stop", Latch.UNINSPECTED),
+        (open_and_unscored, "reject", Latch.MISSED_REJECT),
+        (open_and_unscored, "stop", Latch.UNINSPECTED),
+        (open_and_unscored, "pass", Latch.NONE),
+        (sent, "reject", Latch.NONE),
+        (missed_and_reset, "reject", Latch.NONE),
+    ],
+)
+def test_what_a_killed_service_had_still_to_send_or_to_stop_for_latches_at_the_next_start(
+    lay: Callable[[Scene], None], on_uninspected: str, latch: Latch, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, on_uninspected=on_uninspected)
+    scene.turn()
+    lay(scene)
+    assert killed_and_started_anew(scene) is latch
+    assert scene.status()[1] == (latch.word or "starting")
+    scene.end()
+    with JournalReader(paths.journal(scene.settings)) as reader:
+        latched = [change for change in reader.changes() if (change.what, change.who) == ("latch", "service")]
+    assert [change.new for change in latched] == ([latch.word] if latch else [])
+
+
+def test_a_reject_that_waits_for_the_gateways_answer_latches_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=3000)
+    scene.turn()
+    sent(scene)
+    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT
+    scene.end()
+
+
+def test_a_reject_of_a_camera_that_was_taken_out_of_the_settings_latches_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    closed_and_unsent(2.0)(scene)
+    scene.end()
+    camera = scene.settings.camera[0].model_copy(update={"name": "renamed"})
+    settings = scene.settings.model_copy(update={"camera": (camera,)})
+    assert salvage(settings, scene.folder, LOG) is Latch.MISSED_REJECT
+    with JournalReader(paths.journal(settings)) as reader:
+        assert [(row.camera, row.verdict) for row in reader.verdicts()] == [("top", "reject")]
+
+
+def test_a_live_views_reject_was_for_nobody(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, mode="latest")
+    scored_and_open(2.0)(scene)
+    open_and_unscored(scene)
+    assert killed_and_started_anew(scene) is Latch.NONE
+    scene.end()
+
+
+def test_what_was_latched_and_not_yet_written_down_is_latched_at_the_next_start(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.turn()
+    scene.board.write(PUBLISH, Word.LATCH, Latch.REJECT_RUN)
+    assert killed_and_started_anew(scene) is Latch.REJECT_RUN
+    assert scene.status() == (False, "reject_run")
+    closed_and_unsent(2.0)(scene)
+    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT, "the graver one is told"
+    scene.end()
+
+
+def test_a_latch_that_the_disk_has_no_room_for_is_one_that_cant_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(file: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    scene = Scene(tmp_path)
+    closed_and_unsent(2.0)(scene)
+    monkeypatch.setattr("monitor.line_state.latch.write_whole", full)
+    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT
+    assert any("No space left on device" in row.getMessage() for row in caplog.records)
+    scene.end()
+
+
+def test_a_latch_that_the_disk_refuses_holds_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(file: Path, content: bytes) -> None:
+        raise OSError(30, "Read-only file system")
+
+    scene = Scene(tmp_path)
+    write_latch(paths.latch(scene.settings), Latch.REJECT_RUN, 0)
+    closed_and_unsent(2.0)(scene)
+    monkeypatch.setattr("monitor.line_state.latch.write_whole", refused)
+    assert killed_and_started_anew(scene) is Latch.REJECT_RUN, "what was there before"
+    assert scene.status() == (False, "missed_reject")
+    scene.end()
+
+
+def test_the_supervisor_lays_down_a_board_with_the_latch_that_was_found(tmp_path: Path) -> None:
+    line = Settings(line={"data": tmp_path}, metrics={"port": 0}, review={"port": 0})  # type: ignore[arg-type]
+    supervisor = Supervisor(line, manager=Notifier({}))
+    paths.make_data(line)
+    paths.make_runtime(supervisor.folder)
+    board, metrics = supervisor._lay_down(Latch.MISSED_REJECT)
+    assert board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    metrics.close()
+    board.close()

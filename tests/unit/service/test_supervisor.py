@@ -1,0 +1,107 @@
+"""A worker that keeps dying of itself is started now and then; one that others kill comes back at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from monitor.line_state.board import Board, Word
+from monitor.line_state.worker_process import PUBLISH, SUPERVISOR, roll
+from monitor.paths import make_data, make_runtime
+from monitor.publish.worker import LONGEST_STOP_S
+from monitor.service.supervisor import RestartPolicy, Seat, StopPolicy, Supervisor
+from monitor.settings import Settings
+from monitor.system.systemd import Notifier
+
+S = 1_000_000_000
+PUBLISHER_FAILS = 0b100
+
+
+class Watched:
+    """A supervisor on a clock that the test owns, with one seat. Small programs stand for the worker: they
+    can be made to die of anything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1000 * S
+        line = Settings(line={"data": folder}, metrics={"port": 0}, review={"port": 0})
+        make_data(line)
+        self.policy = RestartPolicy()
+        self.supervisor = Supervisor(line, self.policy, clock=lambda: self.now, manager=Notifier({}))
+        make_runtime(self.supervisor.folder)
+        Board.create(self.supervisor.folder / "board", roll(line))
+        self.board = Board(self.supervisor.folder / "board", roll(line))
+        self.seat = Seat(PUBLISH, f"monitor.{PUBLISH}")
+
+    def dies(self, how: int, after_s: float = 0.0) -> float:
+        """The worker ends with that exit code, or by that signal (negative, as subprocess has it), so long
+        after its start. Returns the pause before the next start in seconds."""
+        self.now = max(self.now, self.seat.start_at_ns) + int(after_s * S)
+        program = f"import os; os.kill(os.getpid(), {-how})" if how < 0 else f"raise SystemExit({how})"
+        self.seat.process = subprocess.Popen([sys.executable, "-I", "-c", program])
+        assert self.seat.process.wait(10) == how
+        self.supervisor._reap(self.board, self.seat)
+        assert self.seat.process is None
+        return (self.seat.start_at_ns - self.now) / S
+
+    def fails(self) -> bool:
+        """Whether the line is told that the worker keeps dying."""
+        self.supervisor._seats = {PUBLISH: self.seat}
+        self.supervisor._note_failing(self.board)
+        return self.board.read(SUPERVISOR, Word.FAILING) == PUBLISHER_FAILS
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    made = Watched(tmp_path)
+    yield made
+    made.board.close()
+
+
+@pytest.mark.parametrize("how", [1, 3, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS])
+def test_the_fifth_death_of_its_own_accord_within_a_minute_keeps_it_away(watched: Watched, how: int) -> None:
+    assert [watched.dies(how, after_s=2) for _ in range(4)] == [0.0, 0.5, 0.5, 0.5]
+    assert not watched.fails()
+    assert watched.dies(how, after_s=2) == watched.policy.failing_s
+    assert watched.fails()
+    assert watched.dies(how, after_s=61) == 0.0
+    assert not watched.fails()
+
+
+@pytest.mark.parametrize("how", [-signal.SIGKILL, -signal.SIGTERM, 0])
+def test_a_worker_that_others_kill_is_never_kept_away_for_long(watched: Watched, how: int) -> None:
+    assert [watched.dies(how, after_s=2) for _ in range(4)] == [0.0, 0.5, 1.0, 2.0]
+    assert not watched.fails()
+    assert [watched.dies(how, after_s=2) for _ in range(3)] == [4.0, 5.0, 5.0]
+    assert watched.fails(), "somebody should look, since it goes on"
+    assert watched.board.read(PUBLISH, Word.RESTARTS) == 7
+    assert watched.dies(how, after_s=61) == 0.0
+    assert not watched.fails()
+
+
+def test_kills_by_others_bring_its_own_deaths_no_nearer_to_a_crash_loop(watched: Watched) -> None:
+    for _ in range(4):
+        watched.dies(-signal.SIGKILL)
+        watched.dies(1)
+    assert not watched.fails()
+    assert watched.dies(1) == watched.policy.failing_s
+
+
+def test_a_worker_that_has_to_be_killed_for_being_stuck_dies_of_its_own_fault(watched: Watched) -> None:
+    pauses = []
+    for _ in range(5):
+        watched.seat.killed_at_ns = watched.now
+        pauses.append(watched.dies(-signal.SIGKILL, after_s=2))
+    assert pauses[-1] == watched.policy.failing_s
+    assert watched.fails()
+
+
+def test_a_publisher_that_everything_keeps_waiting_is_not_killed_in_an_orderly_stop_of_5_s() -> None:
+    policy = StopPolicy()
+    assert policy.publisher_s > LONGEST_STOP_S + 0.2, "with the end of its process"
+    assert sum(getattr(policy, step.name) for step in fields(policy)) < 5.0

@@ -1,0 +1,199 @@
+"""Teachers: found where they are, the same whatever file they come from, and refused in one line."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from monitor.teachers import architectures, files
+from monitor.teachers.architectures import LEVELS, TeacherError, build_trunk, find, names
+
+
+def weights_of(architecture: str, seed: int = 0) -> dict[str, Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return dict(build_trunk(architecture).state_dict())
+
+
+def no_network(url: str, file: Path) -> None:
+    raise TeacherError(f"{url} can't be downloaded (no network)")
+
+
+@pytest.fixture(autouse=True)
+def _empty_download_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.mark.parametrize("architecture", LEVELS)
+def test_every_architecture_gives_three_levels(architecture: str) -> None:
+    trunk = build_trunk(architecture).eval()
+    with torch.no_grad():
+        levels = trunk(torch.zeros(1, 3, 128, 128))
+    assert isinstance(levels, list)
+    for level, stride in zip(levels, (4, 8, 16), strict=True):
+        assert level.shape[2] == level.shape[3]
+        assert abs(level.shape[2] - 128 / stride) <= 1
+    assert not [name for name in trunk.state_dict() if name.startswith(("fc", "classifier", "layer4"))]
+
+
+def test_the_same_weights_have_the_same_fingerprint_in_any_file(tmp_path: Path) -> None:
+    trunk = weights_of("resnet18")
+    whole = {**trunk, "layer4.0.conv1.weight": torch.zeros(3), "fc.bias": torch.zeros(1000)}
+    half = {name: value.half() for name, value in trunk.items()}
+    safetensors.torch.save_file(trunk, tmp_path / "trunk.safetensors")
+    torch.save(whole, tmp_path / "whole.pth")
+    torch.save({"state_dict": {f"module.{n}": v for n, v in whole.items()}}, tmp_path / "parallel.pth")
+    safetensors.torch.save_file(half, tmp_path / "half.safetensors")
+    torch.save({n: v.half().float() for n, v in trunk.items()}, tmp_path / "widened.pth")
+    found = {
+        file.name: find("resnet18", weights=file, folder=tmp_path, say=print).sha256
+        for file in tmp_path.iterdir()
+        if file.is_file()
+    }
+    assert found["trunk.safetensors"] == found["whole.pth"] == found["parallel.pth"]
+    assert found["half.safetensors"] == found["widened.pth"] != found["whole.pth"]
+
+
+def test_a_teacher_is_frozen_and_whole_precision(tmp_path: Path) -> None:
+    torch.save({n: v.half() for n, v in weights_of("resnet18").items()}, tmp_path / "resnet18.pth")
+    found = find("resnet18", weights=None, folder=tmp_path, say=print, download=no_network)
+    assert not found.trunk.training
+    assert all(p.dtype == torch.float32 and not p.requires_grad for p in found.trunk.parameters())
+
+
+def test_without_weights_or_network_the_carried_teacher_steps_in_and_says_so(tmp_path: Path) -> None:
+    carried = tmp_path / "carried.safetensors"
+    safetensors.torch.save_file({n: v.half() for n, v in weights_of("resnet18").items()}, carried)
+    heard: list[str] = []
+    found = find(
+        None, weights=None, folder=tmp_path / "no", say=heard.append, bundled=carried, download=no_network
+    )
+    assert found.name == "resnet18-bundled"
+    assert found.architecture == "resnet18"
+    assert sum("resnet18-bundled" in line for line in heard) == 1
+    assert "no network" in heard[-1]
+
+
+def test_a_teacher_asked_for_by_name_is_never_replaced(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match=r"resnet34 has no weights.*--teacher-weights") as refusal:
+        find("resnet34", weights=None, folder=tmp_path, say=print, download=no_network)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_download_that_is_damaged_is_not_kept(tmp_path: Path) -> None:
+    def damaged(url: str, file: Path) -> None:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"a proxy's page")
+
+    with pytest.raises(TeacherError, match="is damaged or something else"):
+        find("resnet18", weights=None, folder=tmp_path, say=print, download=damaged)
+    cache = tmp_path / "torch/hub/checkpoints"
+    assert not list(cache.iterdir())
+    (cache / "resnet18-f37072fd.pth").write_bytes(b"half a file")
+    with pytest.raises(TeacherError, match="is damaged: delete it"):
+        find("resnet18", weights=None, folder=tmp_path, say=print, download=no_network)
+
+
+def test_a_machine_without_a_network_knows_it_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_NO_NETWORK_S", 0.2)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(5))
+    began = time.monotonic()
+    with pytest.raises(TeacherError, match="did not answer"):
+        files.fetch("https://example.invalid/x.pth", tmp_path / "x.pth")
+    assert time.monotonic() - began < 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_download_comes_whole_or_not_at_all(tmp_path: Path) -> None:
+    source = tmp_path / "source.pth"
+    source.write_bytes(b"weights" * 1000)
+    files.fetch(source.as_uri(), tmp_path / "cache" / "file.pth")
+    assert (tmp_path / "cache" / "file.pth").read_bytes() == source.read_bytes()
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    with pytest.raises(TeacherError, match="can't be downloaded"):
+        files.fetch((tmp_path / "nowhere").as_uri(), tmp_path / "cache" / "other.pth")
+
+
+class Bomb:
+    """What a hostile pickle does when it is loaded."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+def test_files_that_hold_no_weights_are_refused_in_one_line(tmp_path: Path) -> None:
+    torch.save(weights_of("squeezenet1_1"), tmp_path / "other.pth")
+    torch.save([1, 2, 3], tmp_path / "list.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    torch.save({"a": Bomb(tmp_path / "exploded")}, tmp_path / "zipped-bomb.pth")
+    torch.save({**weights_of("resnet18"), "bn1.bias": torch.full((64,), torch.nan)}, tmp_path / "nan.pth")
+    for file in [*tmp_path.iterdir(), tmp_path / "missing.pth"]:
+        with pytest.raises(TeacherError, match=file.name) as refusal:
+            find("resnet18", weights=file, folder=tmp_path, say=print)
+        assert "\n" not in str(refusal.value)
+        assert "weights_only" not in str(refusal.value), "torch's advice is to run what is in there"
+    assert not (tmp_path / "exploded").exists()
+
+
+def refusal_of(file: Path) -> str:
+    try:
+        architectures.read_tensors(file)
+    except TeacherError as refusal:
+        return str(refusal)
+    return ""
+
+
+def test_damage_anywhere_in_a_file_is_one_line(tmp_path: Path) -> None:
+    tensors = {name: tensor.flatten()[:1] for name, tensor in weights_of("squeezenet1_1").items()}
+    rng = np.random.default_rng(0)
+    said: list[str] = []
+    for zipped in (True, False):
+        file = tmp_path / "w.pth"
+        torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
+        whole = file.read_bytes()
+        for _ in range(200):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, 4000, 3):
+                damaged[place] = rng.integers(256)
+            file.write_bytes(damaged)
+            said.append(refusal_of(file))
+    assert all("\n" not in line for line in said)
+    assert sum(line != "" for line in said) > 100
+
+
+def test_weights_of_another_architecture_need_their_name(tmp_path: Path) -> None:
+    torch.save(weights_of("squeezenet1_1"), tmp_path / "w.pth")
+    with pytest.raises(TeacherError, match="name their architecture with --teacher"):
+        find(None, weights=tmp_path / "w.pth", folder=tmp_path, say=print)
+    assert find("squeezenet1_1", weights=tmp_path / "w.pth", folder=tmp_path, say=print).origin == "w.pth"
+
+
+def test_a_deeper_network_does_not_pass_for_a_shallow_one(tmp_path: Path) -> None:
+    torch.save(weights_of("resnet34"), tmp_path / "w.pth")
+    with pytest.raises(TeacherError, match=r"it has layer1\.2\.\S+, which is another network's"):
+        find("resnet18", weights=tmp_path / "w.pth", folder=tmp_path, say=print)
+    with_own_head = {**weights_of("resnet18"), "head.0.weight": torch.zeros(2)}
+    torch.save(with_own_head, tmp_path / "h.pth")
+    find("resnet18", weights=tmp_path / "h.pth", folder=tmp_path, say=print)
+
+
+def test_unknown_teachers_are_answered_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match=", ".join(names())):
+        find("vgg", weights=None, folder=tmp_path, say=print)
+    with pytest.raises(TeacherError, match="has its own weights"):
+        find("resnet18-bundled", weights=tmp_path / "x.pth", folder=tmp_path, say=print)

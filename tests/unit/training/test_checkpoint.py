@@ -1,0 +1,259 @@
+"""A training that is interrupted anywhere ends with the same student as one that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from drivers.image_file import Image
+from monitor.images.preprocessing import squashed
+from monitor.model.recipe_version import RecipeVersion
+from monitor.system.progress import SILENT
+from monitor.teachers.architectures import build_trunk, fill
+from monitor.training.checkpoint import Checkpoint, Place
+from monitor.training.loop import Fitted, fit
+from tests.real.parts import good_parts, part, random_weights, save, teacher_file
+from tests.real.small_training import train
+
+PICTURES = [squashed(part(number), (32, 32)) for number in range(12)]
+DRAWING = 16
+"""Looks at pictures that drawing the defects takes."""
+PLACE = Place(
+    epoch=3,
+    steps=1,
+    total=0.1,
+    losses=(0.5, 0.3),
+    select_maps=(0.02, 0.01),
+    told_apart=(0.9, 0.8),
+    order="{}",
+)
+ARRAYS = {"student/a": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+
+class PowerCut(Exception):
+    """What a test ends a run with."""
+
+
+class Clock:
+    """Every look at it is so much later."""
+
+    def __init__(self, step_s: float) -> None:
+        self.now = 0.0
+        self.step_s = step_s
+
+    def __call__(self) -> float:
+        self.now += self.step_s
+        return self.now
+
+
+class Cut:
+    """Pictures that end the run after so many looks, each of which takes five seconds."""
+
+    def __init__(self, looks: int, clock: Clock) -> None:
+        self.left = looks
+        self._clock = clock
+
+    def __getitem__(self, index: int, /) -> Image:
+        self._clock.now += 5.0
+        self.left -= 1
+        if self.left < 0:
+            raise PowerCut
+        return PICTURES[index]
+
+
+def checkpoint(folder: Path, heard: list[str], clock: Clock | None = None, **run: str) -> Checkpoint:
+    return Checkpoint(folder, {"images": "these", **run}, say=heard.append, clock=clock or Clock(0.0))
+
+
+def learn(architecture: str, pictures: Cut, kept: Checkpoint | None) -> Fitted:
+    teacher = build_trunk(architecture)
+    arrays = random_weights(architecture, seed=7)
+    fill(teacher, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    teacher.eval().requires_grad_(False)
+    return fit(
+        teacher,
+        architecture,
+        pictures,
+        range(9),
+        range(9, 12),
+        epochs=4,
+        seed=1,
+        device=torch.device("cpu"),
+        progress=SILENT,
+        batch=4,
+        checkpoint=kept,
+    )
+
+
+def same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "room"),
+    [("squeezenet1_1", 2 << 30), ("squeezenet1_1", 0), ("resnet18", 200_000)],
+    ids=["all features kept", "none", "some"],
+)
+def test_an_interrupted_run_ends_with_the_same_student(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, room: int
+) -> None:
+    monkeypatch.setattr("monitor.training.loop._FEATURE_BYTES", room)
+    whole = learn(architecture, Cut(10**9, Clock(0.0)), None)
+    states, heard = [], []
+    for looks in (20, 20, 14):
+        clock = Clock(0.0)
+        with pytest.raises(PowerCut):
+            learn(architecture, Cut(DRAWING + looks, clock), checkpoint(tmp_path, heard, clock))
+        states.append(json.loads((tmp_path / "run.json").read_text())["place"])
+    assert len({json.dumps(state) for state in states}) > 1, "it came further"
+    clock = Clock(0.0)
+    resumed = learn(architecture, Cut(10**9, clock), checkpoint(tmp_path, heard, clock))
+    assert [line.startswith("resumed at epoch ") for line in heard] == [True] * 3
+    assert (resumed.losses, resumed.select_maps) == (whole.losses, whole.select_maps)
+    assert resumed.told_apart == whole.told_apart
+    assert resumed.best_epoch == whole.best_epoch
+    assert same(resumed.student, whole.student)
+
+
+def test_a_long_epoch_is_resumed_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.training.loop._FEATURE_BYTES", 0)
+    clock = Clock(0.0)
+    with pytest.raises(PowerCut):
+        learn("squeezenet1_1", Cut(DRAWING + 11, clock), checkpoint(tmp_path, [], clock))
+    place = json.loads((tmp_path / "run.json").read_text())["place"]
+    assert (place["epoch"], place["steps"]) == (1, 1)
+    resumed = learn("squeezenet1_1", Cut(10**9, Clock(0.0)), checkpoint(tmp_path, []))
+    assert same(resumed.student, learn("squeezenet1_1", Cut(10**9, Clock(0.0)), None).student)
+
+
+def test_what_was_saved_comes_back_and_goes_when_the_run_is_over(tmp_path: Path) -> None:
+    heard: list[str] = []
+    kept = checkpoint(tmp_path / "run", heard)
+    kept.save(Place(epoch=1, steps=0, total=0, losses=(), select_maps=(), told_apart=(), order="{}"), {})
+    (tmp_path / "run/.writing-crashed").touch()
+    kept.save(PLACE, ARRAYS)
+    assert len(list((tmp_path / "run").iterdir())) == 2, "older states and half files go"
+    found = checkpoint(tmp_path / "run", heard).load()
+    assert found is not None
+    assert found[0] == PLACE
+    assert same(found[1], ARRAYS)
+    assert heard == ["resumed at epoch 3"]
+    kept.remove()
+    assert not list(tmp_path.iterdir())
+    assert checkpoint(tmp_path / "run", heard).load() is None
+    assert len(heard) == 1, "nothing to say where nothing was interrupted"
+
+
+def test_another_run_s_state_is_not_used(tmp_path: Path) -> None:
+    heard: list[str] = []
+    checkpoint(tmp_path, heard, seed="1", size="64").save(PLACE, ARRAYS)
+    assert checkpoint(tmp_path, heard, seed="2", size="64").load() is None
+    assert len(heard) == 1
+    assert heard[0].endswith("had other seed: starting anew")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("run.json", b"{}"), ("run.json", b""), ("run.json", b"\xff\xfe"), ("state", b"short")],
+)
+def test_a_damaged_state_starts_anew_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    heard: list[str] = []
+    checkpoint(tmp_path, heard).save(PLACE, ARRAYS)
+    next(file for file in tmp_path.iterdir() if file.name.startswith(name)).write_bytes(content)
+    assert checkpoint(tmp_path, heard).load() is None
+    assert len(heard) == 1
+    assert "damaged" in heard[0]
+    assert "\n" not in heard[0]
+
+
+def test_a_missing_half_starts_anew(tmp_path: Path) -> None:
+    heard: list[str] = []
+    checkpoint(tmp_path, heard).save(PLACE, ARRAYS)
+    next(tmp_path.glob("state-*")).unlink()
+    assert checkpoint(tmp_path, heard).load() is None
+    assert len(heard) == 1
+
+
+def test_a_disk_that_refuses_costs_one_line(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("a file where a folder should be")
+    heard: list[str] = []
+    kept = checkpoint(tmp_path / "full/run", heard)
+    kept.save(PLACE, ARRAYS)
+    kept.save(PLACE, ARRAYS)
+    kept.remove()
+    assert len(heard) == 1
+    assert heard[0].startswith("warning: ")
+
+
+def test_it_is_saved_after_epochs_and_in_long_ones_but_a_slow_disk_less_often(tmp_path: Path) -> None:
+    clock = Clock(0.0)
+    kept = checkpoint(tmp_path, [], clock)
+    assert kept.due(epoch_ended=True)
+    assert not kept.due(epoch_ended=False)
+    clock.now += 30
+    assert kept.due(epoch_ended=False)
+    clock.step_s = 1.0  # so that saving takes a second
+    kept.save(PLACE, ARRAYS)
+    clock.step_s = 0.0
+    clock.now += 45
+    assert not kept.due(epoch_ended=True)
+    clock.now += 10
+    assert kept.due(epoch_ended=True)
+
+
+def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
+    """The command itself, killed in the middle, and again: the recipe is the one it would have made."""
+    folder = good_parts(tmp_path / "good", 8)
+    weights = teacher_file(tmp_path / "teachers")
+    config = tmp_path / "line.toml"
+    config.write_text(f'[line]\ndata = "{tmp_path}/data"\n')
+    command = [sys.executable, "-P", "-m", "monitor.cli", "--config", str(config), "train", "disc"]
+    command += ["--images", str(folder), "--teacher", "squeezenet1_1", "--teacher-weights", str(weights)]
+    command += ["--size", "32", "--epochs", "60", "--device", "cpu", "--no-int8"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    state = tmp_path / "data/recipes/.training-disc/run.json"
+    limit = time.monotonic() + 60
+    while not state.exists():
+        assert process.poll() is None, "it must be killed before its end"
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert again.returncode == 0, again.stderr
+    assert sum(line.startswith("resumed at epoch ") for line in again.stderr.splitlines()) == 1
+    assert not state.parent.exists()
+    resumed = RecipeVersion.load(tmp_path / "data/recipes/disc").document
+    whole = train(tmp_path, folder, size=32, epochs=60, teacher_weights=weights).document
+    assert resumed.student == whole.student
+    assert resumed.calibration == whole.calibration
+
+
+def test_other_images_start_anew(tmp_path: Path) -> None:
+    heard: list[str] = []
+    folder = good_parts(tmp_path / "good", 5)
+
+    class Stops:
+        def update(self, task: str, done: float, total: int, note: str = "") -> None:
+            if task.startswith("calibrate"):
+                raise PowerCut
+
+        def make_room(self) -> None:
+            """Nothing is drawn."""
+
+    with pytest.raises(PowerCut):
+        train(tmp_path, folder, progress=Stops(), say=heard.append)
+    save(folder / "new.png", part(77))
+    train(tmp_path, folder, say=heard.append)
+    assert sum(line.endswith("had other images: starting anew") for line in heard) == 1
+    assert not (tmp_path / "recipes/.training-disc").exists()

@@ -1,0 +1,80 @@
+"""What the teacher sees is computed once where it fits, stays within its memory, and is always the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from monitor.images.preprocessing import squashed
+from monitor.system.memory import installed
+from monitor.teachers.architectures import build_trunk, fill
+from monitor.training.teacher_features import Sight
+from tests.real.parts import part, random_weights
+
+PICTURES = [squashed(part(number), (32, 32)) for number in range(20)]
+
+
+def sight(room: int) -> Sight:
+    teacher = build_trunk("squeezenet1_1")
+    arrays = random_weights("squeezenet1_1", seed=7)
+    fill(teacher, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    teacher.eval().requires_grad_(False)
+    return Sight(teacher, PICTURES, range(20), torch.device("cpu"), room)
+
+
+def bytes_of_one() -> int:
+    _, levels = sight(0).of([0])
+    return sum(level.numel() * level.element_size() for level in levels)
+
+
+def same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def looks_of_the_teacher(watched: Sight, indices: list[int]) -> int:
+    """How many pictures went through the teacher."""
+    seen: list[int] = []
+    handle = watched._teacher.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    watched.of(indices)
+    handle.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize("fitting", [0, 5, 12, 20])
+def test_as_many_as_fit_are_looked_at_once(fitting: int) -> None:
+    watched = sight(fitting * bytes_of_one())
+    everything = list(range(20))
+    assert looks_of_the_teacher(watched, everything) == 20
+    assert looks_of_the_teacher(watched, everything) == 20 - fitting
+
+
+@pytest.mark.parametrize("room", [12, 20])
+def test_what_is_kept_does_not_depend_on_what_was_asked_before(room: int) -> None:
+    one, other = sight(room * bytes_of_one()), sight(room * bytes_of_one())
+    one.of([3, 4, 5])
+    for start in range(0, 20, 4):
+        other.of(list(range(start, start + 4))[::-1])
+    for wanted in ([0, 7, 11], [9, 3, 2, 1], [19, 0]):
+        assert same(one.of(wanted)[1], other.of(wanted)[1])
+
+
+def test_kept_features_are_those_of_their_pictures() -> None:
+    kept, anew = sight(12 * bytes_of_one()), sight(0)
+    for wanted in ([15, 2, 8, 19], [2, 15]):
+        images, levels = kept.of(wanted)
+        expected_images, expected = anew.of(wanted)
+        assert torch.equal(images, expected_images)
+        for level, other in zip(levels, expected, strict=True):
+            assert torch.allclose(level, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_control_group_s_limit_counts(tmp_path: Path) -> None:
+    machine = installed(tmp_path / "missing")
+    assert machine > 1 << 28
+    (tmp_path / "limit").write_text("max\n")
+    assert installed(tmp_path / "limit") == machine
+    (tmp_path / "limit").write_text("1048576\n")
+    assert installed(tmp_path / "limit") == 1 << 20
