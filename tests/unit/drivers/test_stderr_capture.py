@@ -92,7 +92,7 @@ def test_a_program_without_stderr_hears_as_well() -> None:
     program = """
 import os, re
 os.close(2)
-from monitor.overheard import overheard
+from drivers.stderr_capture import overheard
 with overheard(re.compile("libfoo")) as heard:
     os.write(2, b"libfoo: bad\\nours: lost\\n")
 print(heard, end="")

@@ -136,8 +136,8 @@ WRITER = """
 import sys, uuid
 import numpy as np
 from pathlib import Path
-from monitor.frame import Frame, PixelFormat
-from monitor.ring import *
+from monitor.line_state.frame import Frame, PixelFormat
+from monitor.line_state.ring import *
 ring = Ring(Path(sys.argv[1]), "top")
 number = ring.recover_capture()
 ring.reserve(72)

@@ -17,7 +17,7 @@ import logging, os, sys
 status = os.fstat(2)
 if sys.argv[1] == "journal":
     os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
-from monitor import logs
+from monitor.system import logs
 logs.configure()
 log = logging.getLogger("scoring")
 log.info("up")
