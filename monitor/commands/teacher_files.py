@@ -125,7 +125,7 @@ def make(
     download: Download | None = None,
     save_every_s: float = _SAVE_EVERY_S,
 ) -> Distilled:
-    """Distils a teacher into a small trunk and writes it to `out` (see `monitor.teachers.distillation.make_teacher`).
+    """Distils a teacher into a small trunk and writes it to `out` (see `make_teacher`).
 
     The source's weights come from `source_weights`, or as for training. Raises TeacherError, also when it is
     interrupted, with what is left of it.
