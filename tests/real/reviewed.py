@@ -78,10 +78,11 @@ def free_port() -> int:
     return port
 
 
-class Page:
-    """`with Page(data) as page:` serves a line's data by `line-monitor review`, with `more` in [review].
+class ReviewPage:
+    """`with ReviewPage(data) as page:` runs `line-monitor review` over a line's data folder.
 
-    It is asked at `host`, and served there where `more` names no other.
+    `more` are further lines of the settings' [review]. Requests go to `host`; the page is served there too,
+    unless `more` names another host.
     """
 
     def __init__(self, data: Path, more: str = "", host: str = "127.0.0.1") -> None:
@@ -95,7 +96,7 @@ class Page:
         )
         self.log = self.config.with_suffix(".log")
 
-    def __enter__(self) -> Page:
+    def __enter__(self) -> ReviewPage:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "monitor.cli", "--config", str(self.config), "review"],

@@ -47,7 +47,7 @@ def test_the_axis_has_numbers_that_stand_where_they_belong(least: float, most: f
     drawn = plot({"row": {"x": [least, most]}}, {"limit": limit})
     assert drawn is not None
     assert 4 <= len(drawn.ticks) <= 10
-    values = [float(tick.words) for tick in drawn.ticks]
+    values = [float(tick.text) for tick in drawn.ticks]
     assert values == sorted(set(values))
     # On a logarithmic axis, which the limit's line gives a second point of.
     first, line = drawn.ticks[0], drawn.limits[0].x
@@ -63,7 +63,7 @@ def test_no_range_of_scores_is_without_numbers() -> None:
         for ratio in np.geomspace(1.0, 1e7, 53):
             drawn = plot({"row": {"x": [float(least), float(least * ratio)]}}, {})
             assert drawn is not None
-            assert len({tick.words for tick in drawn.ticks}) == len(drawn.ticks) >= 3
+            assert len({tick.text for tick in drawn.ticks}) == len(drawn.ticks) >= 3
             assert len(drawn.ticks) <= 14
 
 

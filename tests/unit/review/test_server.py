@@ -80,4 +80,4 @@ def test_a_request_that_trickles_in_is_cut_off(tmp_path: Path) -> None:
                     open_ = False
             assert not open_
             assert time.monotonic() - started < 6
-        assert server.answers(5)
+        assert server.is_answering(5)
