@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from monitor.settings import ReviewSettings
 
-LEAST_LENGTH = 8
+MIN_LENGTH = 8
 SESSION_S = 7 * 86_400.0
 _N, _R, _P = 2**15, 8, 1
 _MEMORY = 64 * 1024 * 1024
@@ -28,14 +28,14 @@ _HASH = re.compile(
     r"scrypt:(\d{1,8}):(\d{1,3}):(\d{1,3}):([A-Za-z0-9+/=]{16,64}):([A-Za-z0-9+/=]{40,128})", re.ASCII
 )
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_MOST_GUESSES, _GUESS_WINDOW_S, _GUESSERS_KEPT = 5, 60.0, 1000
-_MOST_NAME = 24
+_MAX_ATTEMPTS, _ATTEMPT_WINDOW_S, _MAX_ADDRESSES = 5, 60.0, 1000
+_MAX_NAME_LENGTH = 24
 
 
 def hash_password(password: str) -> str:
     """The hash for the settings. Raises ValueError for a password that is too short."""
-    if len(password) < LEAST_LENGTH:
-        raise ValueError(f"a password has at least {LEAST_LENGTH} characters")
+    if len(password) < MIN_LENGTH:
+        raise ValueError(f"a password has at least {MIN_LENGTH} characters")
     salt = secrets.token_bytes(16)
     derived = _scrypt(password, salt, _N, _R, _P)
     return f"scrypt:{_N}:{_R}:{_P}:{base64.b64encode(salt).decode()}:{base64.b64encode(derived).decode()}"
@@ -154,7 +154,7 @@ def secret_of(password_hash: str | None) -> bytes:
 def tidy_name(name: str) -> str:
     """The name or initials as they are stored: printable characters only, at most 24."""
     kept = "".join(letter for letter in name if letter.isprintable())
-    return " ".join(kept.split())[:_MOST_NAME]
+    return " ".join(kept.split())[:_MAX_NAME_LENGTH]
 
 
 class PasswordAttempts:
@@ -169,11 +169,11 @@ class PasswordAttempts:
         """Counts the attempt and returns whether it is allowed; call `forget` after a right password."""
         now = self._clock()
         with self._lock:
-            recent = [at for at in self._wrong.get(address, []) if now - at < _GUESS_WINDOW_S]
-            allowed = len(recent) < _MOST_GUESSES
+            recent = [at for at in self._wrong.get(address, []) if now - at < _ATTEMPT_WINDOW_S]
+            allowed = len(recent) < _MAX_ATTEMPTS
             self._wrong[address] = [*recent, now] if allowed else recent
             self._wrong.move_to_end(address)
-            while len(self._wrong) > _GUESSERS_KEPT:
+            while len(self._wrong) > _MAX_ADDRESSES:
                 self._wrong.popitem(last=False)
             return allowed
 

@@ -27,7 +27,7 @@ from monitor.settings import SnapshotSettings
 from monitor.snapshots.folder import SnapshotFolder
 from monitor.verdict import snapshot_path
 from tests.benchmarks.markdown import markdown
-from tests.real.reviewed import ReviewPage
+from tests.real.review_page import ReviewPage
 
 SIDE = 256
 DAYS = 30

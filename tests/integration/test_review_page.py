@@ -1,4 +1,4 @@
-"""The review page in a real browser, and against those who don't come through one."""
+"""The review page in a real browser, and with requests that no browser would send."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.review.access import hash_password
 from monitor.review.labels import Label, LabelEntry
 from monitor.review.snapshot_files import Key, SnapshotFiles
-from tests.real.reviewed import ReviewPage, write_snapshots
+from tests.real.review_page import ReviewPage, write_snapshots
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -54,12 +54,12 @@ def page(data: tuple[Path, list[Key]]) -> Iterator[ReviewPage]:
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Tab]:
     opened = browser.new_page(viewport={"width": 1280, "height": 800})
-    troubles: list[str] = []
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     yield opened
     opened.close()
-    assert not troubles
+    assert not errors
 
 
 def labels(data: Path, key: Key) -> list[str]:
@@ -72,7 +72,7 @@ def label(data: Path, key: Key, word: str) -> None:
 
 
 def await_page(tab: Tab, selector: str) -> None:
-    """Until a new page shows it and listens to keys."""
+    """Waits until a new page shows the element and its script handles keys."""
     tab.wait_for_selector(selector)
     tab.wait_for_load_state("load")
 
@@ -171,7 +171,7 @@ def test_a_glove_takes_hold_of_the_slider_wherever_its_thumb_is_touched(
     box = slider.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    # Beside the thumb, the bar would jump to where it is touched.
+    # A touch beside the thumb would move the thumb to that place.
     for dx, dy in ((-19, 0), (19, 0), (0, -19), (0, 19)):
         tab.mouse.move(x + dx, y + dy)
         tab.mouse.down()
@@ -188,7 +188,7 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
     recipe = tmp_path / "data/recipes/plate"
     document = json.loads((recipe / "recipe.json").read_text())
     for calibration in document["calibration"].values():
-        # As if parts had come to look a little different: every part is rejected.
+        # A third of the threshold rejects every part, as a change of the parts' look would.
         calibration["scores"] = [score / 3 for score in calibration["scores"]]
         calibration["threshold"] /= 3
     (recipe / "recipe.json").write_text(json.dumps(document))
@@ -350,7 +350,7 @@ def test_a_form_from_another_site_changes_nothing(
         {"Sec-Fetch-Site": "same-site"},
     ):
         assert page.post(target, right, {"Cookie": cookie, **foreign})[0].status == 403
-    assert page.post(target, right)[0].status == 403  # a token without its session
+    assert page.post(target, right)[0].status == 403  # the token without its session
     assert labels(folder, keys[0]) == before
     same = {"Cookie": cookie, "Origin": page.address, "Sec-Fetch-Site": "same-origin"}
     assert page.post(target, right, same)[0].status == 303

@@ -1,4 +1,4 @@
-"""Who may see the review page: passwords, sessions, and what an address may ask for."""
+"""Access to the page: password hashes, sessions, form tokens, host names, and the limit of attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels: a document that can't be read again is not encoded."""
+"""A snapshot's document that could not be read again is not encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another threshold from overkills: honest about what is promised, seen before it counts, committed once."""
+"""A new threshold from overkills makes no false guarantee, takes effect only once accepted, and only once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
 
 @pytest.fixture
 def recipe(tmp_path: Path, strict: RecipeVersion) -> RecipeVersion:
-    """One whose threshold rejects nearly everything."""
+    """A recipe whose threshold rejects nearly every part."""
     return replace(strict, folder=tmp_path / "recipes" / "disc").commit()
 
 
@@ -100,7 +100,7 @@ def test_overkills_only_raise_the_threshold_and_never_make_a_promise() -> None:
 
 
 def test_the_promise_that_was_made_is_kept_after_overkills_were_added() -> None:
-    """Over many lines: 99 calibration scores, and whatever good parts the line then rejected."""
+    """400 simulated lines, each with 99 calibration scores and the good parts that it then rejected."""
     rng = np.random.default_rng(1)
     rates = []
     for _ in range(400):

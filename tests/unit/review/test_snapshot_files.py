@@ -41,8 +41,8 @@ def test_a_label_never_brings_a_deleted_snapshot_back(
 
 
 def test_half_a_character_in_a_name_is_left_out_and_the_label_stays(tmp_path: Path, keys: list[Key]) -> None:
-    said = '{"labels": [{"label": "overkill", "by": "\\ud800", "utc": "\\udfff"}]}'
-    (tmp_path / f"{keys[9].path}.json").write_text(said)
+    content = '{"labels": [{"label": "overkill", "by": "\\ud800", "utc": "\\udfff"}]}'
+    (tmp_path / f"{keys[9].path}.json").write_text(content)
     assert SnapshotFiles(tmp_path).details(keys[9]).label_entry == LabelEntry(Label.OVERKILL)
 
 

@@ -24,8 +24,8 @@ def indexed(root: Path) -> SnapshotIndex:
     return index
 
 
-def shown(index: SnapshotIndex, count: int = 100, place: PageStart | None = None, **wish: Any) -> list[Key]:
-    return [entry.key for entry in index.page(Filters(**wish), count, place).entries]
+def shown(index: SnapshotIndex, count: int = 100, start: PageStart | None = None, **wish: Any) -> list[Key]:
+    return [entry.key for entry in index.page(Filters(**wish), count, start).entries]
 
 
 def test_the_newest_come_first_over_days_and_cameras(tmp_path: Path, keys: list[Key]) -> None:
@@ -38,14 +38,14 @@ def test_pages_follow_each_other_without_gap_or_repeat_in_both_directions(
 ) -> None:
     index = indexed(tmp_path)
     seen: list[Key] = []
-    place = None
+    start = None
     while True:
-        page = index.page(Filters(), 3, place)
+        page = index.page(Filters(), 3, start)
         seen += [entry.key for entry in page.entries]
-        assert page.is_first == (place is None)
+        assert page.is_first == (start is None)
         if page.is_last:
             break
-        place = PageStart("older", seen[-1].order)
+        start = PageStart("older", seen[-1].order)
     assert seen == keys[::-1]
     assert shown(index, 3, PageStart("newer", keys[3].order)) == keys[6:3:-1]
 
@@ -151,15 +151,15 @@ def test_what_is_named_like_a_json_and_is_no_file_keeps_nobody_waiting(
 def test_one_snapshot_that_can_not_be_read_is_said_once_and_the_others_are_seen(
     tmp_path: Path, keys: list[Key], caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Troubled(SnapshotFiles):
-        """A trouble that nobody has thought of."""
+    class FailingFiles(SnapshotFiles):
+        """Raises an exception that the index does not expect."""
 
         def details(self, key: Key) -> SnapshotDetails:
             if key == keys[9]:
                 raise RuntimeError("never seen before")
             return super().details(key)
 
-    index = SnapshotIndex(Troubled(tmp_path))
+    index = SnapshotIndex(FailingFiles(tmp_path))
     index.start()
     try:
         until = time.monotonic() + 10
@@ -175,7 +175,7 @@ def test_one_snapshot_that_can_not_be_read_is_said_once_and_the_others_are_seen(
 
 
 def test_the_first_page_of_a_hundred_thousand_comes_within_300_ms(tmp_path: Path, now: datetime) -> None:
-    """The folder itself is in `tests.benchmarks.review_page`: making so many files takes half a minute."""
+    """In memory only: writing a real folder takes half a minute (`tests.benchmarks.review_page`)."""
     key = write_snapshot(tmp_path, now, 1)
     index = indexed(tmp_path)
     details = index.details(index.find(key))

@@ -1,4 +1,4 @@
-"""The pages of snapshots: one damaged snapshot does not keep a page from being shown."""
+"""The pages of snapshots are shown even when one snapshot is damaged."""
 
 from __future__ import annotations
 
