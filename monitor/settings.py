@@ -201,12 +201,8 @@ class ReviewSettings(_Table):
     )
 
 
-class Settings(BaseSettings):
-    """The whole tree. Made by `load`; workers get it as JSON from the supervisor."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="LINE_MONITOR__", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+class Settings(_Table):
+    """The whole tree, a plain model: `load` makes it, and a worker validates the JSON from its supervisor."""
 
     line: LineSettings = LineSettings()
     camera: tuple[CameraSettings, ...] = ()
@@ -225,18 +221,6 @@ class Settings(BaseSettings):
                 raise ValueError(f"two cameras are called {name!r}: each needs a name of its own")
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # The file arrives through the init arguments; the environment is stronger than the file.
-        return env_settings, _Credentials(settings_cls), init_settings
-
     @property
     def prefix(self) -> str:
         """What every MQTT topic of this line starts with."""
@@ -249,6 +233,26 @@ class Settings(BaseSettings):
                 return camera
         known = ", ".join(camera.name for camera in self.camera) or "none"
         raise SettingsError(f"no camera called {name!r} in the settings; there are: {known}")
+
+
+class _MergedSettings(Settings, BaseSettings):
+    """The settings merged from the file (the arguments), the environment and the credentials; only for `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LINE_MONITOR__", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment overrides the credentials, and these override the file."""
+        return env_settings, _Credentials(settings_cls), init_settings
 
 
 _CREDENTIALS = {"mqtt_password": ("mqtt", "password"), "review_password": ("review", "password_hash")}
@@ -314,7 +318,7 @@ def load(file: Path) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{file}: not valid TOML: {error}") from None
     try:
-        settings = Settings(**tree)
+        settings = Settings.model_validate(dict(_MergedSettings(**tree)))
     except UnreadableSource as error:
         # A table set to what is not JSON, as in LINE_MONITOR__LINE=line1.
         raise SettingsError(f"LINE_MONITOR__... in the environment: {error}; set single keys") from None
