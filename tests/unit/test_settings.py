@@ -1,4 +1,4 @@
-"""The settings: what is refused and how it is said, where values come from, and that secrets stay secret."""
+"""The settings: refused values and their messages, the order of the sources, secrets that are never shown."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
         (CAMERA + "roi = [1, 2, 3]\n", "camera.0.roi"),
         (CAMERA + CAMERA, "two cameras are called 'top'"),
         (CAMERA.replace("folder:///parts", "/parts"), "has no scheme"),
-        ("[[camera]]\nname = 'top'\nsource = 'file:///x'\n", "camera.0.recipe: field required"),
+        ("[[camera]]\nname = 'top'\nsource = 'file:///x'\n", "camera.0.recipe: the key is missing; add it"),
     ],
 )
 def test_a_bad_value_is_one_line_with_its_key(file: Path, text: str, words: str) -> None:
@@ -119,6 +119,36 @@ def test_a_bad_value_is_one_line_with_its_key(file: Path, text: str, words: str)
     assert words in said
     assert said.startswith(f"{file}: ")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[line]\nname = 'Line 1'\n", "line.name: this text is not allowed; allowed: 1 to 32 of"),
+        ("[mqtt]\nport = 'x'\n", "mqtt.port: must be a whole number; allowed: 1 to 65535 (TCP port)"),
+        ("[mqtt]\nca_file = 1\n", "mqtt.ca_file: must be a path in quotes; allowed: the path of a PEM file"),
+        ("[snapshots]\nmax_gb = 0\n", "must be greater than 0; allowed: more than 0 GB"),
+        ("[journal]\nkeep_days = inf\n", "allowed: more than 0, at most 36500 days"),
+        ("[camera]\nname = 'top'\n", "camera: must be a list; allowed: [[camera]] in double brackets"),
+        ("line = 1\n", "line: must be a table"),
+        (CAMERA + "roi = [1, 2, 3]\n", "allowed: [x, y, width, height] in pixels"),
+        (CAMERA + "mode = 'sometimes'\n", "camera.0.mode: the value must be 'every-part' or 'latest'"),
+        (CAMERA + "mode = 'latest'\nstop_after_rejects = 3\n", 'or set mode = "every-part"'),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_values_that_are_allowed(file: Path, text: str, words: str) -> None:
+    message = refusal(file, text)
+    assert words in message
+    assert "\n" not in message
+
+
+def test_a_table_that_the_environment_sets_as_a_whole_is_refused_in_one_line(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINE_MONITOR__LINE", "line1")
+    message = refusal(file, "[line]\n")
+    assert "set single keys, as in LINE_MONITOR__LINE__NAME=line1" in message
+    assert "\n" not in message
 
 
 def test_several_problems_are_a_line_each(file: Path) -> None:
@@ -230,7 +260,9 @@ def test_an_empty_credential_is_none_and_an_unreadable_one_is_one_line(
     assert password.get_secret_value() == "in-the-file"
     (tmp_path / "mqtt_password").unlink()
     (tmp_path / "mqtt_password").mkdir()
-    with pytest.raises(SettingsError, match=r"credential .*mqtt_password: Is a directory; give it"):
+    with pytest.raises(
+        SettingsError, match=r"credential .*mqtt_password: Is a directory; make it a text file"
+    ):
         load(config)
 
 
@@ -255,7 +287,7 @@ def test_a_place_that_may_not_be_looked_into_is_passed_by_and_said_when_nothing_
     nowhere = Path("/nowhere/line.toml")
     monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (Path("config/line.toml"), nowhere))
     with pytest.raises(
-        SettingsError, match=r"config/line\.toml: this user may not look there; .*--config FILE"
+        SettingsError, match=r"config/line\.toml: this user may not read the folder; .*--config FILE"
     ):
         find(None)
     monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (Path("config/line.toml"), Path("/etc/passwd")))
