@@ -20,7 +20,14 @@ import drivers
 from drivers.camera import CameraError, SourceEnded
 from monitor import changeover, mqtt, places
 from monitor.frame import PixelFormat, crop
-from monitor.settings import CameraSettings, MqttSettings, Settings, SettingsError, find, load
+from monitor.settings import (
+    CameraSettings,
+    MqttSettings,
+    Settings,
+    SettingsError,
+    find_settings_file,
+    load_settings,
+)
 from monitor.tiling import shown
 
 _TIME_ERROR = 5
@@ -56,8 +63,8 @@ def check(config: Path | None, out: TextIO) -> int:
 
 def findings(config: Path | None) -> Iterator[Finding]:
     try:
-        file = find(config)
-        settings = load(file)
+        file = find_settings_file(config)
+        settings = load_settings(file)
     except SettingsError as error:
         for line in str(error).splitlines():
             yield Finding(Level.FAIL, "settings", line)

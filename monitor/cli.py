@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitor.settings import Settings, SettingsError, find, load
+from monitor.settings import Settings, SettingsError, find_settings_file, load_settings
 
 _FAILED, _USAGE = 1, 2
 _EMPTY = "the place without a part: such frames then pass unscored, as pass/no_part"
@@ -279,7 +279,7 @@ def _rate(text: str) -> float:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    return load(find(options.config))
+    return load_settings(find_settings_file(options.config))
 
 
 def _teachers_folder(options: argparse.Namespace) -> Path | None:
@@ -287,10 +287,10 @@ def _teachers_folder(options: argparse.Namespace) -> Path | None:
     from monitor import places
 
     try:
-        file = find(options.config)
+        file = find_settings_file(options.config)
     except SettingsError:
         return None
-    return places.teachers(load(file))
+    return places.teachers(load_settings(file))
 
 
 def _demo(options: argparse.Namespace) -> int:

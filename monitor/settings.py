@@ -1,8 +1,8 @@
 """The settings of one line: a tree of plain models, and the loader that fills it from a TOML file, the
 environment and systemd credentials.
 
-It knows nothing of cameras, brokers or recipes: whether the things that the settings name exist is checked
-elsewhere. Every process of the line gets its settings from here; only `load` reads a file or the environment.
+It knows nothing of cameras, brokers or recipes: `check` tests whether the things that the settings name exist.
+Only `load_settings` reads a file or the environment; a worker process gets its settings from the supervisor.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableSource
 
 CONFIG_VARIABLE = "LINE_MONITOR_CONFIG"
-DEFAULT_PLACES = (Path("config/line.toml"), Path("/etc/line-monitor/line.toml"))
+DEFAULT_FILES = (Path("config/line.toml"), Path("/etc/line-monitor/line.toml"))
 _SCHEMES = "rtsp:// gige:// file:// folder:// or simulated://"
 
 
@@ -410,14 +410,14 @@ def _read_secret(file: Path) -> str:
         ) from None
 
 
-def find(config: Path | None) -> Path:
+def find_settings_file(config: Path | None) -> Path:
     """The settings file: `config` if given, else $LINE_MONITOR_CONFIG, else the first default that exists."""
     if config is not None:
         return config
     if named := os.environ.get(CONFIG_VARIABLE):
         return Path(named)
     forbidden = []
-    for file in DEFAULT_PLACES:
+    for file in DEFAULT_FILES:
         try:
             if file.is_file():
                 return file
@@ -429,11 +429,11 @@ def find(config: Path | None) -> Path:
             "or name a file with --config FILE"
         )
     raise SettingsError(
-        f"no settings file at {' or '.join(map(str, DEFAULT_PLACES))}; name one with --config FILE"
+        f"no settings file at {' or '.join(map(str, DEFAULT_FILES))}; name one with --config FILE"
     )
 
 
-def load(file: Path) -> Settings:
+def load_settings(file: Path) -> Settings:
     """The checked settings of a file, the environment and the credentials. Raises SettingsError."""
     try:
         settings = Settings.model_validate(dict(_MergedSettings(**_read_toml(file))))

@@ -17,7 +17,7 @@ from drivers import simulated
 from monitor import places
 from monitor.embedded_broker import embedded_broker
 from monitor.ring import Ring, RingError
-from monitor.settings import load
+from monitor.settings import load_settings
 from monitor.teacher import BUNDLED
 from monitor.training import train_recipe
 
@@ -74,7 +74,7 @@ def measure(folder: Path, size: int, device: str, fps: int, seconds: float) -> L
 
 
 def _run(config: Path, seconds: float) -> LineRow:
-    settings, log = load(config), config.with_suffix(".log")
+    settings, log = load_settings(config), config.with_suffix(".log")
     with log.open("w") as out:
         service = subprocess.Popen(
             [sys.executable, "-P", "-m", "monitor.cli", "--config", str(config), "run"],

@@ -22,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from monitor import places
 from monitor.board import Board, Word
 from monitor.ring import Ring
-from monitor.settings import Settings, load
+from monitor.settings import Settings, load_settings
 from monitor.worker import roll
 
 
@@ -136,7 +136,7 @@ class Line:
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __enter__(self) -> Line:
-        self.settings = load(self.config)
+        self.settings = load_settings(self.config)
         self.witness = Witness(self.port, self.settings.prefix)
         self.start()
         return self

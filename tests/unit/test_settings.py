@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from monitor.settings import Mode, OnUninspected, PublishVerdicts, Settings, SettingsError, find, load
+from monitor.settings import (
+    Mode,
+    OnUninspected,
+    PublishVerdicts,
+    Settings,
+    SettingsError,
+    find_settings_file,
+    load_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CAMERA = """
@@ -34,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 
 def loaded(file: Path, text: str) -> Settings:
     file.write_text(text, encoding="utf-8")
-    return load(file)
+    return load_settings(file)
 
 
 def refusal(file: Path, text: str) -> str:
@@ -159,13 +167,13 @@ def test_several_problems_are_a_line_each(file: Path) -> None:
 
 def test_what_is_no_settings_file_is_one_line(file: Path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
-        load(file)
+        load_settings(file)
     assert "not valid TOML" in refusal(file, "[line\n")
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match="not UTF-8"):
-        load(file)
+        load_settings(file)
     with pytest.raises(SettingsError, match="directory"):
-        load(file.parent)
+        load_settings(file.parent)
 
 
 def test_the_environment_is_stronger_than_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +193,7 @@ def test_the_password_comes_from_the_systemd_credential(
     assert settings.mqtt.password.get_secret_value() == "from systemd"
     assert settings.mqtt.host == "broker"
     monkeypatch.setenv("LINE_MONITOR__MQTT__PASSWORD", "from the environment")
-    settings = load(file)
+    settings = load_settings(file)
     assert settings.mqtt.password is not None
     assert settings.mqtt.password.get_secret_value() == "from the environment"
 
@@ -220,15 +228,15 @@ def test_the_settings_file_is_looked_for_in_the_contracts_order(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "line.toml").write_text("")
-    assert find(None) == Path("config/line.toml")
+    assert find_settings_file(None) == Path("config/line.toml")
     monkeypatch.setenv("LINE_MONITOR_CONFIG", "/named/in/the/environment.toml")
-    assert find(None) == Path("/named/in/the/environment.toml")
-    assert find(Path("given.toml")) == Path("given.toml")
+    assert find_settings_file(None) == Path("/named/in/the/environment.toml")
+    assert find_settings_file(Path("given.toml")) == Path("given.toml")
 
 
 @pytest.mark.parametrize("name", ["line", "demo"])
 def test_the_carried_settings_load(name: str) -> None:
-    assert load(ROOT / "config" / f"{name}.toml").camera
+    assert load_settings(ROOT / "config" / f"{name}.toml").camera
 
 
 def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> None:
@@ -255,7 +263,7 @@ def test_an_empty_credential_is_none_and_an_unreadable_one_is_one_line(
     config.write_text('[line]\n[mqtt]\npassword = "in-the-file"\n')
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "mqtt_password").write_text("\n")
-    password = load(config).mqtt.password
+    password = load_settings(config).mqtt.password
     assert password is not None
     assert password.get_secret_value() == "in-the-file"
     (tmp_path / "mqtt_password").unlink()
@@ -263,7 +271,7 @@ def test_an_empty_credential_is_none_and_an_unreadable_one_is_one_line(
     with pytest.raises(
         SettingsError, match=r"credential .*mqtt_password: Is a directory; make it a text file"
     ):
-        load(config)
+        load_settings(config)
 
 
 @pytest.fixture
@@ -285,10 +293,10 @@ def test_a_place_that_may_not_be_looked_into_is_passed_by_and_said_when_nothing_
 ) -> None:
     """As in somebody's home under `sudo -u line-monitor`, and in /etc/line-monitor for everybody else."""
     nowhere = Path("/nowhere/line.toml")
-    monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (Path("config/line.toml"), nowhere))
+    monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (Path("config/line.toml"), nowhere))
     with pytest.raises(
         SettingsError, match=r"config/line\.toml: this user may not read the folder; .*--config FILE"
     ):
-        find(None)
-    monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (Path("config/line.toml"), Path("/etc/passwd")))
-    assert find(None) == Path("/etc/passwd")
+        find_settings_file(None)
+    monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (Path("config/line.toml"), Path("/etc/passwd")))
+    assert find_settings_file(None) == Path("/etc/passwd")
