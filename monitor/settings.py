@@ -1,7 +1,7 @@
 """The settings of one line: a tree of plain models, and the loader that fills it from a TOML file, the
 environment and systemd credentials.
 
-It knows nothing of cameras, brokers or recipes: `check` tests whether the things that the settings name exist.
+It knows nothing of cameras, brokers or recipes; `check` tests whether the things that settings name exist.
 Only `load_settings` reads a file or the environment; a worker process gets its settings from the supervisor.
 """
 

@@ -57,7 +57,7 @@ def test_line_alone_is_a_valid_file(file: Path) -> None:
     assert settings.camera == ()
 
 
-def test_defaults_are_the_contracts(file: Path) -> None:
+def test_the_defaults_are_the_documented_ones(file: Path) -> None:
     settings = loaded(file, CAMERA)
     assert settings.line.data == Path("/var/lib/line-monitor")
     camera = settings.camera[0]
@@ -77,7 +77,7 @@ def test_defaults_are_the_contracts(file: Path) -> None:
     assert (settings.metrics.port, settings.review.host, settings.review.port) == (9108, "127.0.0.1", 8080)
 
 
-def test_actuate_follows_the_deadline_unless_it_is_set(file: Path) -> None:
+def test_the_default_of_actuate_ms_is_the_deadline_plus_500_ms(file: Path) -> None:
     assert loaded(file, CAMERA + "deadline_ms = 1000\n").camera[0].actuate_ms == 1500
     assert loaded(file, CAMERA + "deadline_ms = 100\nactuate_ms = 150\n").camera[0].actuate_ms == 150
 
@@ -95,10 +95,10 @@ def test_actuate_follows_the_deadline_unless_it_is_set(file: Path) -> None:
 def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
     file: Path, text: str, path: str, hint: str
 ) -> None:
-    said = refusal(file, text)
-    assert said.startswith(f"{file}: {path}: unknown key")
-    assert hint in said
-    assert "\n" not in said
+    message = refusal(file, text)
+    assert message.startswith(f"{file}: {path}: unknown key")
+    assert hint in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -122,11 +122,11 @@ def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
         ("[[camera]]\nname = 'top'\nsource = 'file:///x'\n", "camera.0.recipe: the key is missing; add it"),
     ],
 )
-def test_a_bad_value_is_one_line_with_its_key(file: Path, text: str, words: str) -> None:
-    said = refusal(file, text)
-    assert words in said
-    assert said.startswith(f"{file}: ")
-    assert "\n" not in said
+def test_a_bad_value_is_refused_in_one_line_with_its_key(file: Path, text: str, words: str) -> None:
+    message = refusal(file, text)
+    assert words in message
+    assert message.startswith(f"{file}: ")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_a_table_that_the_environment_sets_as_a_whole_is_refused_in_one_line(
     assert "\n" not in message
 
 
-def test_several_problems_are_a_line_each(file: Path) -> None:
-    said = refusal(file, "[line]\nname = 'A'\n[mqtt]\nport = 0\nhots = 'x'\n").splitlines()
-    assert len(said) == 3
-    assert all(line.startswith(f"{file}: ") for line in said)
+def test_each_of_several_problems_has_its_own_line(file: Path) -> None:
+    lines = refusal(file, "[line]\nname = 'A'\n[mqtt]\nport = 0\nhots = 'x'\n").splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{file}: ") for line in lines)
 
 
-def test_what_is_no_settings_file_is_one_line(file: Path) -> None:
+def test_a_file_that_is_not_settings_is_refused_in_one_line(file: Path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
         load_settings(file)
     assert "not valid TOML" in refusal(file, "[line\n")
@@ -176,14 +176,14 @@ def test_what_is_no_settings_file_is_one_line(file: Path) -> None:
         load_settings(file.parent)
 
 
-def test_the_environment_is_stronger_than_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINE_MONITOR__MQTT__PORT", "2883")
     monkeypatch.setenv("LINE_MONITOR__LINE__NAME", "line7")
     settings = loaded(file, "[mqtt]\nport = 1884\nhost = 'broker'\n")
     assert (settings.mqtt.port, settings.mqtt.host, settings.line.name) == (2883, "broker", "line7")
 
 
-def test_the_password_comes_from_the_systemd_credential(
+def test_a_systemd_credential_overrides_the_file_and_the_environment_overrides_both(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mqtt_password").write_text("from systemd\n")
@@ -215,14 +215,14 @@ def test_a_relative_data_folder_starts_at_the_settings_file(
     assert loaded(file, "[line]\ndata = 'data'\n").line.data == tmp_path / "data"
 
 
-def test_an_unknown_camera_is_named_with_those_there_are(file: Path) -> None:
+def test_an_unknown_camera_is_refused_with_the_names_of_the_known_ones(file: Path) -> None:
     settings = loaded(file, CAMERA)
     assert settings.camera_named("top").recipe == "bottle-top"
     with pytest.raises(SettingsError, match=r"no camera called 'side'.*there are: top"):
         settings.camera_named("side")
 
 
-def test_the_settings_file_is_looked_for_in_the_contracts_order(
+def test_the_settings_file_is_found_in_the_documented_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -240,7 +240,7 @@ def test_the_carried_settings_load(name: str) -> None:
 
 
 def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> None:
-    """Its comments are what users copy: each must be a key that exists, with its true default."""
+    """Users copy the keys in its comments, so each must exist and show its true default."""
     text = (ROOT / "config" / "line.toml").read_text(encoding="utf-8")
     uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
     shown = tomllib.loads(uncommented)
@@ -256,7 +256,7 @@ def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> N
                 assert key in examples or shown_row[key] == value, f"{table}.{key}"
 
 
-def test_an_empty_credential_is_none_and_an_unreadable_one_is_one_line(
+def test_an_empty_credential_counts_as_none_and_an_unreadable_one_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "line.toml"
@@ -275,8 +275,8 @@ def test_an_empty_credential_is_none_and_an_unreadable_one_is_one_line(
 
 
 @pytest.fixture
-def as_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder to stand in that may not be looked into, by a user that is not root."""
+def as_a_user_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The working folder is forbidden to the current user, who is not root."""
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0)
     was = os.geteuid()
@@ -287,11 +287,11 @@ def as_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     tmp_path.chmod(0o700)
 
 
-@pytest.mark.usefixtures("as_somebody")
-def test_a_place_that_may_not_be_looked_into_is_passed_by_and_said_when_nothing_else_is_there(
+@pytest.mark.usefixtures("as_a_user_without_permission")
+def test_a_default_file_in_a_forbidden_folder_is_skipped_and_named_if_there_is_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As in somebody's home under `sudo -u line-monitor`, and in /etc/line-monitor for everybody else."""
+    """A home folder under `sudo -u line-monitor` is such a folder, and /etc/line-monitor for other users."""
     nowhere = Path("/nowhere/line.toml")
     monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (Path("config/line.toml"), nowhere))
     with pytest.raises(
