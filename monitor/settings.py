@@ -34,6 +34,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableSource
 
 from monitor.errors import LineMonitorError
+from monitor.names import NAME_PATTERN, NAME_RULE
 
 CONFIG_VARIABLE = "LINE_MONITOR_CONFIG"
 DEFAULT_FILES = (Path("config/line.toml"), Path("/etc/line-monitor/line.toml"))
