@@ -6,9 +6,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from monitor.board import Board
-from monitor.worker import PUBLISH, SCORING, Post, Worker, roll, settings_for
 
+from monitor.line_state.board import Board
+from monitor.line_state.worker_process import PUBLISH, SCORING, Post, Worker, roll, settings_for
 from monitor.settings import Settings
 
 
