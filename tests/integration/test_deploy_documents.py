@@ -104,7 +104,8 @@ def test_the_handbooks_settings_are_ones_that_the_line_takes(tmp_path: Path) -> 
     config = tmp_path / "line.toml"
     config.write_text("\n".join(handbook.written_in("toml")))
     settings = load_settings(config)
-    assert [camera.name for camera in settings.camera] == ["side"]
+    assert settings.prefix == "plant1/line1"
+    assert [camera.name for camera in settings.camera] == ["top", "side"]
     assert settings.mqtt.port == 8883
 
 
