@@ -52,6 +52,8 @@ else
 fi
 make_venv
 install_project export,gige,openvino,test
-# As the command line sets it: threads of torch that spin while they wait slow every process beside them.
+# As the command line sets them: threads that spin while they wait slow every process beside them, and sums of
+# MKL in an order of their own make another student of the same seed.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
+export MKL_CBWR="${MKL_CBWR:-AUTO}"
 exec .venv/bin/python -m pytest "$@"

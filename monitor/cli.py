@@ -16,6 +16,11 @@ from monitor.settings import Settings, SettingsError, find, load
 
 _FAILED, _USAGE = 1, 2
 _EMPTY = "the place without a part: such frames then pass unscored, as pass/no_part"
+_SAME_SEED = (
+    "Trains a recipe from images of good parts. The same images, options and seed give the same recipe on "
+    "the same kind of machine, with the same number of threads, the same versions of line-monitor and torch, "
+    "and MKL_CBWR in the environment before torch is loaded; this command sets it to AUTO unless it is set."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # keeps the one it waits for off its core; a short spin costs nothing on a quiet machine, and a frame
     # that took 223 ms at worst beside another program then takes 53 ms (2 cores, 256 px).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # MKL's threads add in an order that depends on where the arrays lie in memory, so that two trainings with
+    # the same seed end with different students. AUTO fixes that order. MKL reads the variable once, when
+    # torch is loaded.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     _print_anything()
     options = _parser().parse_args(arguments)
     if options.command is None:
@@ -92,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--to", type=Path, required=True, metavar="DIR", help="where they are saved (PNG)")
     collect.set_defaults(handler=_collect)
 
-    train = commands.add_parser("train", help="train a recipe from images of good parts")
+    train = commands.add_parser(
+        "train", help="train a recipe from images of good parts", description=_SAME_SEED
+    )
     train.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
     train.add_argument("--images", type=Path, required=True, metavar="DIR", help="good images, any depth")
     train.add_argument("--empty", type=Path, metavar="DIR", help=_EMPTY)
@@ -113,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", type=_positive, metavar="N", default=100, help="passes over the images (100)"
     )
     _add_overkill(train, 0.01)
-    train.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same recipe (0)")
+    train.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="same seed, same recipe: see above (0)"
+    )
     train.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:1 (as in the settings)")
     train.add_argument("--as-paper", action="store_true", help="the paper's split and training, unchanged")
     train.add_argument(

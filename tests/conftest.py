@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+# As the command line sets them, and before torch is loaded: threads that spin while they wait slow every
+# process beside them, and MKL's sums in an order of their own make another student of the same seed.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("MKL_CBWR", "AUTO")
+
 from monitor.recipe import Recipe
 from monitor.ring import Ring
 from monitor.teacher import BUNDLED
@@ -19,9 +24,6 @@ from tests.real.machine import MachineError
 from tests.real.mosquitto import Mosquitto
 from tests.real.parts import good_parts
 from tests.real.service import Service, running
-
-# As the command line sets it: threads of torch that spin while they wait slow every process beside them.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @pytest.fixture
