@@ -109,6 +109,7 @@ def test_the_handbooks_settings_are_ones_that_the_line_takes(tmp_path: Path) -> 
     assert settings.mqtt.port == 8883
 
 
+@pytest.mark.gige
 def test_every_item_that_check_speaks_of_is_explained(write_config: Callable[..., Path]) -> None:
     config = write_config(
         '[[camera]]\nname = "top"\nrecipe = "plate"\nsource = "simulated://plate"\n'
