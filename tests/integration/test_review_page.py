@@ -20,6 +20,7 @@ from monitor.review.labels import Label, LabelEntry
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from tests.real.review_page import ReviewPage, write_snapshots
 
+pytestmark = pytest.mark.xdist_group("review page")
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
     "--headless",
