@@ -87,17 +87,20 @@ class LineView:
                 )
                 return LineStatus(False, False, (), cameras, utc)
             publisher_is_fresh = board.is_fresh(PUBLISH, self._clock())
-            cameras = tuple(self._camera(board, place) for place in range(len(self._settings.camera)))
+            cameras = tuple(self._camera(board, camera) for camera in self._settings.camera)
+            # Each camera's problem is shown beside the camera.
             captures = {capture_name(camera.name) for camera in self._settings.camera}
             problems = [
-                f"{name}: {problem}" for name in roll(self._settings) if (problem := board.said(name))
+                f"{name}: {problem}"
+                for name in roll(self._settings)
+                if name not in captures and (problem := board.said(name))
             ]
             if (latch := Latch(board.read(PUBLISH, Word.LATCH))) is not Latch.NONE:
                 problems.insert(0, _LATCH_PROBLEMS[latch])
             return LineStatus(
                 running=True,
                 ready=publisher_is_fresh and bool(board.read(PUBLISH, Word.READY)),
-                problems=tuple(line for line in problems if line.split(":")[0] not in captures),
+                problems=tuple(problems),
                 cameras=cameras,
                 utc=utc,
             )
@@ -141,8 +144,7 @@ class LineView:
             # Scores from before a changeover are of another recipe: their scale is another one.
             return [frame.score for frame in passed if frame.recipe_sha == passed[0].recipe_sha]
 
-    def _camera(self, board: Board, place: int) -> CameraView:
-        camera = self._settings.camera[place]
+    def _camera(self, board: Board, camera: CameraSettings) -> CameraView:
         worker = capture_name(camera.name)
         state = CameraState(board.read(worker, Word.CAMERA_STATE))
         if not board.is_fresh(worker, self._clock()):
