@@ -1,4 +1,4 @@
-"""What was trained is what runs: every way of scoring agrees with the plain network."""
+"""Every backend agrees with the plain network, so the line runs what was trained."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from monitor.images.preprocessing import prepare
 from monitor.inference.scorer import Scorer
-from monitor.inference.torch_network import Network, exactly, folded, trunks
+from monitor.inference.torch_network import Network, disable_tf32, folded, trunks
 from monitor.model.recipe_document import REFERENCE, RecipeError, Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
-from monitor.pyramid import anomaly_map, upsampled
+from monitor.pyramid import anomaly_map, upsample
 from monitor.teachers.architectures import LEVELS, build_trunk, fill
 from tests.real.parts import part, random_recipe
 
@@ -29,7 +29,7 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 
 
 def plain_map(recipe: RecipeVersion, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Eager float32, nothing folded or reordered, on the CPU."""
+    """The maps of the plain network: eager float32 on the CPU, with nothing folded or reordered."""
 
     def rebuilt(weights: Weights) -> torch.nn.Module:
         trunk = build_trunk(recipe.document.teacher.architecture)
@@ -40,7 +40,7 @@ def plain_map(recipe: RecipeVersion, images: list[NDArray[np.uint8]]) -> NDArray
     batch = torch.from_numpy(np.stack([prepare(image, size) for image in images]))
     with torch.no_grad():
         product = anomaly_map(rebuilt(recipe.teacher)(batch), rebuilt(recipe.student)(batch))
-        return np.asarray(upsampled(product, size).numpy())
+        return np.asarray(upsample(product, size).numpy())
 
 
 def apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
@@ -61,7 +61,7 @@ def test_every_architecture_agrees_with_the_plain_network(
 
 @pytest.fixture
 def switches() -> Iterator[tuple[Any, Any]]:
-    """What allows TensorFloat-32, both on."""
+    """The two objects whose `allow_tf32` permits TensorFloat-32, both set to true."""
     both: tuple[Any, Any] = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [switch.allow_tf32 for switch in both]
     for switch in both:
@@ -74,7 +74,7 @@ def switches() -> Iterator[tuple[Any, Any]]:
 def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs(
     tmp_path: Path, switches: tuple[Any, Any]
 ) -> None:
-    """Another thread's network would compute otherwise from then on."""
+    """A switch that is set back would change the results of another thread's network."""
     while_running: list[bool] = []
     teacher, student = trunks(random_recipe(tmp_path / "r"))
     network = Network(teacher, student, torch.device("cpu"), half=False)
@@ -82,8 +82,8 @@ def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs
     layer = next(one for one in trunk.modules() if isinstance(one, torch.nn.Conv2d))
     layer.register_forward_pre_hook(lambda *_: while_running.append(switches[0].allow_tf32))
     network(torch.zeros(1, 3, 64, 64))
-    assert while_running == [True], "a CPU has no use for them"
-    exactly(torch.device("cuda", 0))
+    assert while_running == [True], "a CPU network does not change them"
+    disable_tf32(torch.device("cuda", 0))
     assert not any(switch.allow_tf32 for switch in switches)
     network(torch.zeros(1, 3, 64, 64))
     assert while_running == [True, False]
@@ -117,7 +117,7 @@ def test_a_wide_frame_s_map_has_the_size_that_was_asked_for(tmp_path: Path, way:
 
 @pytest.mark.parametrize("way", ["torch", "openvino"])
 def test_tiles_show_what_the_network_shows_of_the_whole_frame(tmp_path: Path, way: str) -> None:
-    """What is left of the difference, where tiles overlap by half, is a third of what it is without."""
+    """Tiles that overlap by half leave a third of the difference that tiles without overlap leave."""
     frame = np.random.default_rng(0).integers(0, 256, (192, 576, 3), dtype=np.uint8)
 
     def map_of(name: str, tiles: Tiles | None) -> NDArray[np.float32]:
@@ -178,7 +178,9 @@ def test_the_threshold_is_the_one_of_this_way_of_running(tmp_path: Path) -> None
     both = recipe.with_calibration({REFERENCE: reference, way: own})
     assert Scorer(both, device="cpu", runtime="torch").threshold == 0.5
     assert Scorer(both, device="cpu", runtime="openvino").threshold == 0.7
-    assert Scorer(recipe, device="cpu", runtime="openvino").threshold == 0.5, "torch's where it has none"
+    assert Scorer(recipe, device="cpu", runtime="openvino").threshold == 0.5, (
+        "torch's threshold where OpenVINO has none"
+    )
 
 
 def test_auto_takes_openvino_on_a_cpu_where_it_is_installed(
@@ -216,7 +218,7 @@ def test_what_this_machine_can_not_do_is_refused_with_what_it_can(
 
 
 def test_a_resnet_scorer_starts_without_torchvision(tmp_path: Path) -> None:
-    """Importing it would double the time in which a killed scoring process is away."""
+    """Importing torchvision would double the time until a killed scoring process runs again."""
     folder = random_recipe(tmp_path / "r", "resnet18").folder
     code = (
         "import sys; from monitor.recipe import Recipe\n"
