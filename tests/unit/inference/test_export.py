@@ -20,7 +20,7 @@ from drivers.image_file import Image
 from monitor.cli import main
 from monitor.images.preprocessing import squashed
 from monitor.inference import export as exporting
-from monitor.inference.export import ExportError, metadata, export
+from monitor.inference.export import ExportError, export, metadata
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE, RecipeError, tiles_of
 from monitor.model.recipe_version import RecipeVersion

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from monitor.images.preprocessing import prepare
-from monitor.inference.scorer import Scorer
+from drivers.image_file import Image
+from monitor.images.preprocessing import prepare, squashed
+from monitor.inference.presence import cells, learned
+from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.inference.torch_network import Network, disable_tf32, folded, trunks
 from monitor.model.recipe_document import REFERENCE, RecipeError, Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
 from monitor.pyramid import anomaly_map, upsample
 from monitor.teachers.architectures import LEVELS, build_trunk, fill
-from tests.real.parts import part, random_recipe
+from tests.real.parts import empty_place, part, random_recipe
 
 AGREEMENT = 1e-4
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -160,6 +162,52 @@ def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path:
         (alone,) = scorer.score([image])
         assert result.score == alone.score
         assert np.array_equal(result.anomaly_map, alone.anomaly_map)
+
+
+def gated(recipe: RecipeVersion) -> RecipeVersion:
+    """The recipe with a presence gate for frames of 80x80 pixels in colour."""
+    resized = [squashed(empty_place(number), recipe.size) for number in range(12)]
+    return recipe.with_presence(learned(np.stack([cells(image) for image in resized]), (80, 80, 3)))
+
+
+def test_inspect_scores_the_images_that_show_a_part_and_no_other(tmp_path: Path) -> None:
+    scorer = Scorer(gated(random_recipe(tmp_path / "r")), device="cpu")
+    images = [empty_place(100), part(1), part(2, defect=True), empty_place(101), part(3, side=200)]
+    results = scorer.inspect(images)
+    assert [result is None for result in results] == [True, False, False, True, False]
+    expected = scorer.score([image for image, result in zip(images, results, strict=True) if result])
+    assert [result.score for result in results if result] == [result.score for result in expected]
+    assert scorer.inspect([empty_place(100)]) == [None]
+    assert scorer.inspect([]) == []
+
+
+def test_inspect_without_a_gate_is_score(tmp_path: Path) -> None:
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu")
+    images = [empty_place(100), part(1)]
+    found = [result.score if result else None for result in scorer.inspect(images)]
+    assert found == [result.score for result in scorer.score(images)]
+
+
+def test_inspect_resizes_an_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second resize of a large frame would take as long as the first."""
+    scorer = Scorer(gated(random_recipe(tmp_path / "r")), device="cpu")
+    scored: list[tuple[int, ...]] = []
+    score = scorer.score
+
+    def recording(images: Sequence[Image]) -> list[ScoreResult]:
+        scored.extend(image.shape for image in images)
+        return score(images)
+
+    monkeypatch.setattr(scorer, "score", recording)
+    scorer.inspect([part(1), empty_place(100), part(2, side=200)])
+    assert scored == [(*scorer.recipe.size, 3)] * 2, "they have the network's size already"
+
+
+def test_inspect_refuses_what_is_no_image(tmp_path: Path) -> None:
+    not_an_image: Any = np.zeros((4, 4), np.float32)
+    for recipe in (random_recipe(tmp_path / "a"), gated(random_recipe(tmp_path / "b"))):
+        with pytest.raises(ValueError, match="an image is uint8"):
+            Scorer(recipe, device="cpu").inspect([part(1), not_an_image])
 
 
 def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:
