@@ -108,7 +108,7 @@ class CudaTransfer:
         network_input.copy_(prepared)
         self._upload_stream.wait_stream(network_stream)
 
-    def recorded(self, run: Run, alone: AbstractContextManager[object]) -> Run | None:
+    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         if _BROKEN_RECORDINGS:
             return None
         # On the current stream, whose memory other code can reuse. An error here is not about recording, so
@@ -117,7 +117,7 @@ class CudaTransfer:
             run()
         torch.cuda.current_stream(self._device).synchronize()
         try:
-            with alone, _garbage_collection_off(), torch.cuda.stream(self._recording_stream):
+            with network_lock, _garbage_collection_off(), torch.cuda.stream(self._recording_stream):
                 return _RecordedRun(run, self._pool)
         except RuntimeError as error:
             _LOG.warning(

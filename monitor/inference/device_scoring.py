@@ -59,9 +59,9 @@ class Lane(Protocol):
         """Copy prepared images to the network's input. The next preprocessing may then overwrite
         `prepared`."""
 
-    def recorded(self, run: Run, alone: AbstractContextManager[object]) -> Run | None:
+    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         """The run with less overhead and with result tensors of its own; None where recording failed or is
-        not supported. `alone` is held while no other network of this process may run."""
+        not supported. `network_lock` is held while no other network of this process may run."""
 
     def fetched(self, scores: Tensor) -> NDArray[np.float32]:
         """The scores (N,) on the CPU."""
@@ -82,7 +82,7 @@ class PlainLane:
     def copy_to_input(self, prepared: Tensor, network_input: Tensor) -> None:
         network_input.copy_(prepared)
 
-    def recorded(self, run: Run, alone: AbstractContextManager[object]) -> Run | None:
+    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         return None
 
     def fetched(self, scores: Tensor) -> NDArray[np.float32]:

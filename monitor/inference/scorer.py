@@ -1,9 +1,9 @@
 """The scorer: images in, scores and anomaly maps out, on this machine's CPU or GPU.
 
-On a frame's way it stands between the frame's pixels and the verdict. It knows nothing of cameras, thresholds
-of other recipes or verdicts: a score that is not finite is returned as it is. Every backend must agree with
-the plain float32 network, in float32 with max |a - b| / max |b| of the maps at most 1e-4; half precision is
-used inside the trunks only. A CUDA error is not caught, because the process can't be trusted after one.
+On a frame's way it stands between the frame's pixels and the verdict. It knows nothing of cameras or
+verdicts: a score that is not finite is returned as it is. Every backend must agree with the plain float32
+network; in float32, max |a - b| / max |b| of the maps is at most 1e-4. Half precision is used inside the
+trunks only. A CUDA error is not caught, because the process can't be trusted after one.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class Replaying(PlainLane):
         super().__init__(CPU)
         self.replays = 0
 
-    def recorded(self, run: Run, alone: AbstractContextManager[object]) -> Run | None:
-        with alone:
+    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
+        with network_lock:
             results = tuple(torch.empty_like(result) for result in run())
 
         def replay() -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ class Replaying(PlainLane):
 class Stale(PlainLane):
     """Its recorded runs return the results of the recording, whatever the input is."""
 
-    def recorded(self, run: Run, alone: AbstractContextManager[object]) -> Run | None:
+    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         maps, tops = run()
         return lambda: (maps, tops)
 
