@@ -97,7 +97,7 @@ class DeviceScoring:
         network: Callable[[Tensor], Tensor],
         grid: Grid,
         device: torch.device,
-        lane: Lane,
+        transfer: Lane,
         *,
         most: int,
         agreement: float,
@@ -105,7 +105,7 @@ class DeviceScoring:
         """`network` maps (N, 3, *grid.tile) float32, normalised, to (N, *grid.tile) on the device, with N up
         to `most`. A recorded run is used only if its maps agree with the network's to `agreement`
         (max |a - b| / max |b|)."""
-        self._grid, self._device, self._transfer, self._agreement = grid, device, lane, agreement
+        self._grid, self._device, self._transfer, self._agreement = grid, device, transfer, agreement
         self._log = logging.getLogger(__name__)
         self._preprocessing: OrderedDict[tuple[int, ...], Preparation | None] = OrderedDict()
         """By frame shape; None where the device differs from the CPU, which then resizes these frames."""
@@ -114,7 +114,7 @@ class DeviceScoring:
         self._prepared, self._network_input = (
             torch.zeros(sizes[-1], 3, *grid.tile, device=device) for _ in range(2)
         )
-        lane.copy_to_input(self._prepared, self._network_input)
+        transfer.copy_to_input(self._prepared, self._network_input)
         self._runs = {size: partial(_run, network, self._network_input[:size]) for size in sizes}
         self._recorded: dict[int, Run] = {}
         self._shares = [

@@ -75,10 +75,10 @@ class Lossy(PlainLane):
 
 
 def scoring_of(
-    recipe: RecipeVersion, lane: PlainLane | None = None, *, most: int = 4, half: bool = False
+    recipe: RecipeVersion, transfer: PlainLane | None = None, *, most: int = 4, half: bool = False
 ) -> DeviceScoring:
     network = Network(*trunks(recipe), CPU, half=half)
-    return DeviceScoring(network, recipe.grid, CPU, lane or PlainLane(CPU), most=most, agreement=1e-4)
+    return DeviceScoring(network, recipe.grid, CPU, transfer or PlainLane(CPU), most=most, agreement=1e-4)
 
 
 def varied() -> list[Image]:
@@ -145,14 +145,14 @@ def test_a_score_is_exactly_its_map_s_maximum(tmp_path: Path, tiles: Tiles | Non
 
 
 def test_a_map_outlives_the_next_run_and_keeps_no_other_map_alive(tmp_path: Path) -> None:
-    lane = Replaying()
-    scoring = scoring_of(random_recipe(tmp_path / "r"), lane)
+    transfer = Replaying()
+    scoring = scoring_of(random_recipe(tmp_path / "r"), transfer)
     scoring.warm_up()
-    lane.replays = 0
+    transfer.replays = 0
     kept = scoring.score(varied())
     before = [own.clone() for _, own in kept]
     scoring.score([255 - image for image in varied()])
-    assert lane.replays == 6, "nine images in batches of four, twice"
+    assert transfer.replays == 6, "nine images in batches of four, twice"
     assert all(torch.equal(own, copy) for (_, own), copy in zip(kept, before, strict=True))
     assert all(own.untyped_storage().nbytes() == 4 * own.numel() for _, own in kept)
 
@@ -231,11 +231,11 @@ def test_the_bench_measures_a_device_as_a_line_uses_it() -> None:
 
 
 def test_a_recipe_s_first_frame_finds_its_way_tried_out_in_colour_and_in_mono(tmp_path: Path) -> None:
-    recipe, lane = random_recipe(tmp_path / "r"), Counting(CPU)
+    recipe, transfer = random_recipe(tmp_path / "r"), Counting(CPU)
     scorer = Scorer(recipe, device="cpu", runtime="torch")
-    scorer._device_scoring = scoring_of(recipe, lane)
+    scorer._device_scoring = scoring_of(recipe, transfer)
     scorer.warm_up()
     for frame in (part(1, side=64), part(1, side=64)[:, :, 0]):
-        before = lane.uploads
+        before = transfer.uploads
         scorer.score([frame])
-        assert lane.uploads == before + 1, "no second frame was uploaded to compare the preprocessing"
+        assert transfer.uploads == before + 1, "no second frame was uploaded to compare the preprocessing"
