@@ -224,12 +224,14 @@ class Supervisor:
         # A scorer that can't start makes the line degraded, not the service unstartable.
         if not self._told_ready and (board.read(SCORING, Word.EVER_RAN) or self._seats[SCORING].keeps_dying):
             self._told_ready = True
-            self._manager.ready()
+            self._manager.report_ready()
         # A page that hangs is no reason to take the line down.
         of_the_line = [seat for seat in self._seats.values() if seat.name != REVIEW]
         if all(self.within_budget(board, seat) for seat in of_the_line):
-            self._manager.alive()
-        self._manager.status(lambda: status_line.words(self._settings, board, self._seats, self._clock()))
+            self._manager.feed_watchdog()
+        self._manager.report_status(
+            lambda: status_line.words(self._settings, board, self._seats, self._clock())
+        )
 
     def within_budget(self, board: Board, seat: Seat) -> bool:
         """Whether a worker is fresh, or `run_once` has until later to make it so."""
@@ -334,7 +336,7 @@ class Supervisor:
     def _stop_all(self, board: Board, metrics: Metrics) -> None:
         """Captures first, then what they left is scored, then published, then kept."""
         self._log.info("stopping")
-        self._manager.stopping()
+        self._manager.report_stopping()
         metrics.close()
         board.write(SUPERVISOR, Word.STOPPING, 1)
         policy = self._stop_policy

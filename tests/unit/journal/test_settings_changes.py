@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from drivers.source import redacted, secrets
-from monitor.journal.settings_changes import flat
+from monitor.journal.settings_changes import flatten_settings
 from monitor.journal.writer import Journal
 from monitor.settings import JournalSettings, Settings
 
@@ -29,14 +29,14 @@ def changes(file: Path, *steps: Settings) -> list[tuple[str, str | None, str | N
     """What the record says after services with these settings ran one after another."""
     for step in steps:
         journal = Journal(file, JournalSettings())
-        journal.in_force("settings", flat(step), "service")
+        journal.in_force("settings", flatten_settings(step), "service")
         assert journal.close()
     with closing(sqlite3.connect(file)) as connection:
         return list(connection.execute("SELECT what, old, new FROM changes ORDER BY rowid"))
 
 
 def test_defaults_are_left_out_and_secrets_are_no_text() -> None:
-    found = flat(settings(roi=(0, 0, 320, 240), mode="latest"))
+    found = flatten_settings(settings(roi=(0, 0, 320, 240), mode="latest"))
     assert {what: value for what, value in found.items() if not isinstance(value, SecretStr)} == {
         "program": found["program"],
         "camera.top.source": "rtsp://***@10.0.0.9/main",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.system.logs import RateLimit, is_journal, line_of
+from monitor.system.logs import RateLimit, format_line, is_journal
 
 PROGRAM = """
 import logging, os, sys
@@ -80,7 +80,7 @@ def test_a_message_that_repeats_is_held_back_and_counted() -> None:
 
     def passed(text: str) -> str | None:
         record = logging.LogRecord("capture-top", logging.WARNING, "", 0, text, None, None)
-        return line_of(record, for_journal=False).decode() if limit.filter(record) else None
+        return format_line(record, for_journal=False).decode() if limit.filter(record) else None
 
     assert sum(passed("no slot") is not None for _ in range(1000)) == 5
     assert passed("something else") == "something else\n"

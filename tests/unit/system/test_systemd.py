@@ -46,12 +46,12 @@ def test_ready_words_and_life_reach_the_managers_socket(abstract: bool, tmp_path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(name.replace("@", "\0") if abstract else name)
         manager = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "9000000", "WATCHDOG_PID": "7"}, clock, 7)
-        manager.ready()
+        manager.report_ready()
         for _ in range(90):
-            manager.alive()
-            manager.status(lambda: "ready;\n1 camera up")
+            manager.feed_watchdog()
+            manager.report_status(lambda: "ready;\n1 camera up")
             clock.now += S // 10
-        manager.stopping()
+        manager.report_stopping()
         said = heard(listener)
     assert said[0] == "READY=1"
     assert said[-1] == "STOPPING=1\nSTATUS=stopping"
@@ -65,20 +65,20 @@ def test_another_process_watchdog_is_not_fed(tmp_path: Path) -> None:
         Notifier(
             {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "9000000", "WATCHDOG_PID": "7"},
             pid=8,
-        ).alive()
+        ).feed_watchdog()
         assert heard(listener) == []
 
 
 def test_a_manager_that_is_gone_or_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
     place = str(tmp_path / "notify")
     gone = Notifier({"NOTIFY_SOCKET": place})
-    gone.ready()
+    gone.report_ready()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(place)
         for _ in range(2000):
-            gone.ready()
+            gone.report_ready()
         assert len(heard(listener)) < 2000
-    Notifier({}).ready()
+    Notifier({}).report_ready()
 
 
 def settings(tmp_path: Path) -> Settings:
