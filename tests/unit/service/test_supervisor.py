@@ -15,7 +15,7 @@ from monitor.line_state.board import Board, Word
 from monitor.line_state.worker_process import PUBLISH, SUPERVISOR, roll
 from monitor.paths import make_data, make_runtime
 from monitor.publish.worker import LONGEST_STOP_S
-from monitor.service.supervisor import RestartPolicy, Seat, StopPolicy, Supervisor
+from monitor.service.supervisor import RestartPolicy, StopPolicy, SupervisedWorker, Supervisor
 from monitor.settings import Settings
 from monitor.system.systemd import Notifier
 
@@ -36,23 +36,23 @@ class Watched:
         make_runtime(self.supervisor.folder)
         Board.create(self.supervisor.folder / "board", roll(line))
         self.board = Board(self.supervisor.folder / "board", roll(line))
-        self.seat = Seat(PUBLISH, f"monitor.{PUBLISH}")
+        self.worker = SupervisedWorker(PUBLISH, f"monitor.{PUBLISH}")
 
     def dies(self, how: int, after_s: float = 0.0) -> float:
         """The worker ends with that exit code, or by that signal (negative, as subprocess has it), so long
         after its start. Returns the pause before the next start in seconds."""
-        self.now = max(self.now, self.seat.start_at_ns) + int(after_s * S)
+        self.now = max(self.now, self.worker.start_at_ns) + int(after_s * S)
         program = f"import os; os.kill(os.getpid(), {-how})" if how < 0 else f"raise SystemExit({how})"
-        self.seat.process = subprocess.Popen([sys.executable, "-I", "-c", program])
-        assert self.seat.process.wait(10) == how
-        self.supervisor._reap(self.board, self.seat)
-        assert self.seat.process is None
-        return (self.seat.start_at_ns - self.now) / S
+        self.worker.process = subprocess.Popen([sys.executable, "-I", "-c", program])
+        assert self.worker.process.wait(10) == how
+        self.supervisor._reap(self.board, self.worker)
+        assert self.worker.process is None
+        return (self.worker.start_at_ns - self.now) / S
 
     def fails(self) -> bool:
         """Whether the line is told that the worker keeps dying."""
-        self.supervisor._seats = {PUBLISH: self.seat}
-        self.supervisor._note_failing(self.board)
+        self.supervisor._workers = {PUBLISH: self.worker}
+        self.supervisor._write_failing(self.board)
         return self.board.read(SUPERVISOR, Word.FAILING) == PUBLISHER_FAILS
 
 
@@ -95,7 +95,7 @@ def test_kills_by_others_bring_its_own_deaths_no_nearer_to_a_crash_loop(watched:
 def test_a_worker_that_has_to_be_killed_for_being_stuck_dies_of_its_own_fault(watched: Watched) -> None:
     pauses = []
     for _ in range(5):
-        watched.seat.killed_at_ns = watched.now
+        watched.worker.killed_at_ns = watched.now
         pauses.append(watched.dies(-signal.SIGKILL, after_s=2))
     assert pauses[-1] == watched.policy.failing_s
     assert watched.fails()

@@ -13,8 +13,8 @@ from monitor.line_state.board import Board, CameraState, Word, WorkerState
 from monitor.line_state.latch import Latch
 from monitor.line_state.worker_process import PUBLISH, SCORING, SNAPSHOTS, SUPERVISOR, capture_name, roll
 from monitor.paths import make_data, make_runtime
-from monitor.service.status_line import words
-from monitor.service.supervisor import RestartPolicy, Seat, Supervisor
+from monitor.service.status_line import make_text
+from monitor.service.supervisor import RestartPolicy, SupervisedWorker, Supervisor
 from monitor.settings import Settings
 from monitor.system.systemd import Notifier
 
@@ -109,7 +109,7 @@ def test_the_words_tell_what_is_in_the_way(tmp_path: Path) -> None:
     there = (SCORING, PUBLISH, SNAPSHOTS)
 
     def said() -> str:
-        return words(line, board, there, clock.now)
+        return make_text(line, board, there, clock.now)
 
     assert said() == "starting: recipes are loaded and warmed up"
     for worker in (*there, capture_name("top"), capture_name("side")):
@@ -126,7 +126,7 @@ def test_the_words_tell_what_is_in_the_way(tmp_path: Path) -> None:
     board.write(SCORING, Word.WITHOUT_RECIPE, 0b10)
     board.write(SNAPSHOTS, Word.STATE, WorkerState.ABSENT)
     assert said() == (
-        "not ready; missed_reject, until somebody resets it; 1 of 2 cameras up (side frozen); "
+        "not ready; missed_reject, until it is reset; 1 of 2 cameras up (side frozen); "
         "without recipe: side; being restarted: snapshots"
     )
     board.write(SUPERVISOR, Word.STOPPING, 1)
@@ -142,20 +142,20 @@ def test_the_watchdog_starves_only_when_the_supervisor_can_not_help_itself(tmp_p
     supervisor = Supervisor(line, policy, clock=clock, manager=Notifier({}))
     make_runtime(supervisor.folder)
     board = board_of(line, supervisor.folder)
-    seat = Seat(SCORING, "monitor.scoring")
+    worker = SupervisedWorker(SCORING, "monitor.scoring")
     board.write(SCORING, Word.PROMISE_NS, clock.now + S)
     with subprocess.Popen(["/bin/sleep", "60"]) as process:
-        seat.process = process
-        assert supervisor.within_budget(board, seat)
+        worker.process = process
+        assert supervisor.within_budget(board, worker)
         clock.now += int((1 + policy.grace_s) * S) + S
-        assert supervisor.within_budget(board, seat), "overdue, but to be killed at the next look"
-        seat.killed_at_ns = clock.now
+        assert supervisor.within_budget(board, worker), "overdue, but to be killed at the next look"
+        worker.killed_at_ns = clock.now
         board.write(SCORING, Word.PROMISE_NS, clock.now + 100 * S)
         clock.now += int(policy.overdue_s * S) - 1
-        assert supervisor.within_budget(board, seat), "it may take a moment to die"
+        assert supervisor.within_budget(board, worker), "it may take a moment to die"
         clock.now += 2
-        assert not supervisor.within_budget(board, seat), "killed, and does not die"
+        assert not supervisor.within_budget(board, worker), "killed, and does not die"
         process.kill()
-    seat.process, seat.killed_at_ns, seat.start_at_ns = None, 0, clock.now + int(policy.failing_s * S)
-    assert supervisor.within_budget(board, seat), "a worker that keeps dying is waited for in patience"
+    worker.process, worker.killed_at_ns, worker.start_at_ns = None, 0, clock.now + int(policy.failing_s * S)
+    assert supervisor.within_budget(board, worker), "a worker that keeps dying is waited for in patience"
     board.close()
