@@ -1,4 +1,4 @@
-"""What stands in the record of changes: every setting that is no default, and no secret in clear."""
+"""The record of changes has every setting that is not the default, and no secret as plain text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def settings(password: str = "first", **camera: Any) -> Settings:
 
 
 def changes(file: Path, *steps: Settings) -> list[tuple[str, str | None, str | None]]:
-    """What the record says after services with these settings ran one after another."""
+    """The record after services with these settings have run one after another."""
     for step in steps:
         journal = Journal(file, JournalSettings())
         journal.in_force("settings", flatten_settings(step), "service")

@@ -1,4 +1,4 @@
-"""A service that was killed as a whole can send nothing any more: a reject that was still to go latches."""
+"""After a kill of the whole service, a reject that it had not sent latches the line at the next start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOG = logging.getLogger("recovery")
 
 
 def killed_and_started_anew(scene: Scene) -> Latch:
-    """Returns what is latched on disk before anything of the new session runs."""
+    """Returns the latch on disk before the new session runs."""
     scene.end()
     latch = recover(scene.settings, scene.folder, LOG)
     latched = read_latch(paths.latch(scene.settings))
@@ -143,7 +143,7 @@ def test_what_was_latched_and_not_yet_written_down_is_latched_at_the_next_start(
     assert killed_and_started_anew(scene) is Latch.REJECT_RUN
     assert scene.status() == (False, "reject_run")
     closed_and_unsent(2.0)(scene)
-    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT, "the graver one is told"
+    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT, "the graver one is kept"
     scene.end()
 
 
@@ -171,7 +171,7 @@ def test_a_latch_that_the_disk_refuses_holds_all_the_same(
     write_latch(paths.latch(scene.settings), Latch.REJECT_RUN, 0)
     closed_and_unsent(2.0)(scene)
     monkeypatch.setattr("monitor.line_state.latch.write_whole", refused)
-    assert killed_and_started_anew(scene) is Latch.REJECT_RUN, "what was there before"
+    assert killed_and_started_anew(scene) is Latch.REJECT_RUN, "the file of before"
     assert scene.status() == (False, "missed_reject")
     scene.end()
 
