@@ -88,7 +88,7 @@ def _latch(
     # What the killed service had latched, should it not have come to write it down.
     found = [_latched(board)]
     for camera, ring in rings:
-        missed, unjudged = _never_sent(camera, ring)
+        missed, unjudged = _never_sent(settings, camera, ring)
         if missed:
             log.error(
                 "camera %s: %d parts to reject were lost with the service: %s",
@@ -125,7 +125,7 @@ def _latched(board: Board | None) -> Latch:
         return Latch.NONE
 
 
-def _never_sent(camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
+def _never_sent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
     """The frames that the gate had to be told to remove, and of which nobody knows whether it was: not done
     with, whether closed, scored or neither. Then those for which the line had to stop. What was missed before
     the end was latched then."""
@@ -134,9 +134,10 @@ def _never_sent(camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int
         if ring.stage(number).is_final:
             continue
         closed = ring.closed(number) or _as_it_stands(ring, number)
-        if verdict_rules.is_for_gate(closed, camera.mode, camera.on_uninspected):
+        follows = verdict_rules.derive_consequences(closed, camera, settings)
+        if follows.is_for_gate:
             missed.append(number)
-        elif verdict_rules.is_a_stop(closed, camera.mode, camera.on_uninspected):
+        elif follows.latch is not Latch.NONE:
             unjudged.append(number)
     return missed, unjudged
 

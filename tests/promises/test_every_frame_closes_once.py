@@ -27,7 +27,7 @@ from monitor.line_state.counts import counts
 from monitor.line_state.ring import Closed, Ring, Scored
 from monitor.publish.mqtt import LinkState, Received
 from monitor.verdict import judge
-from tests.unit.publish.test_worker import MS, Scene, StandInLink
+from tests.unit.publish.scene import MS, Scene, StandInLink
 
 SCORES = {"pass": 0.5, "reject": 2.0, "no number": float("nan")}
 SHORT, LONG = st.integers(0, 60), st.integers(100, 3000)
