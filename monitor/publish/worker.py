@@ -201,11 +201,11 @@ class Publisher:
         for frames in self._cameras:
             frames.count_final()
         self._publish_status(self._clock(), stopping=True)
-        while self._clock() < until and self._link.state is LinkState.UP and self._link.owes():
+        while self._clock() < until and self._link.state is LinkState.UP and self._link.has_unacknowledged():
             self._wait()
             self._link.step()
             self._link.take_acknowledged()
-        if self._link.owes():
+        if self._link.has_unacknowledged():
             # The broker may not have the last status: without a goodbye it publishes the Will.
             self._link.drop("the broker did not acknowledge the last messages")
         self._link.close()

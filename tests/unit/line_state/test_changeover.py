@@ -24,12 +24,12 @@ AT_START = Standing(0, None, State.IN_FORCE, "plate", None, PLATE, (PLATE,))
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=30).map(str.encode))
 def test_no_payload_breaks_the_parser(payload: bytes) -> None:
-    said = ""
+    message = ""
     try:
         changeover.parse(payload)
     except BadRequest as error:
-        said = str(error)
-    assert "\n" not in said
+        message = str(error)
+    assert "\n" not in message
 
 
 @given(reason=st.text(max_size=2000), name=st.text(max_size=64))
@@ -50,7 +50,9 @@ def test_a_frame_on_its_way_is_named_after_the_recipe_that_judged_it(tmp_path: P
     changeover.stand(board, "top", Standing(1, "a", State.IN_FORCE, "disc", None, DISC, judged))
     assert changeover.recipe_name(board, TOP, PLATE.sha) == "plate"
     assert changeover.recipe_name(board, TOP, DISC.sha) == "disc"
-    assert changeover.recipe_name(board, TOP, "") == "disc", "it would have judged"
+    assert changeover.recipe_name(board, TOP, "") == "disc", (
+        "an unjudged part is named after the recipe in force"
+    )
     board.write_note(capture_name("top"), Note.STANDING, b"")
     assert changeover.stands(board, "top") is None
 

@@ -49,7 +49,7 @@ def outcome(closed: Closed | None) -> tuple[Verdict, Reason] | None:
     ("score", "verdict"),
     [(0.5, Verdict.PASS), (1.0, Verdict.PASS), (1.0001, Verdict.REJECT)],
 )
-def test_the_scorers_verdict_stands_at_once(score: float, verdict: Verdict) -> None:
+def test_the_scorers_verdict_is_taken_at_once(score: float, verdict: Verdict) -> None:
     assert outcome(decide(frame(), True, scored(score), turn(1101))) == (verdict, Reason.NONE)
 
 
@@ -64,7 +64,7 @@ def test_a_frame_waits_for_its_score_until_decide_by_and_no_longer() -> None:
     assert outcome(decide(frame(), True, None, turn(DECIDE_BY))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
 
 
-def test_the_reason_names_who_was_missing() -> None:
+def test_the_reason_names_the_worker_that_failed() -> None:
     late = turn(DECIDE_BY)
     assert outcome(decide(frame(), False, None, late)) == (Verdict.UNINSPECTED, Reason.CAPTURE_LOST)
     gone = turn(DECIDE_BY, fresh=False)
@@ -73,7 +73,7 @@ def test_the_reason_names_who_was_missing() -> None:
     assert outcome(decide(refused, False, None, turn(1001))) == (Verdict.UNINSPECTED, Reason.QUEUE_FULL)
 
 
-def test_found_after_its_deadline_a_reject_stands_and_a_pass_does_not() -> None:
+def test_after_the_deadline_a_reject_is_kept_and_a_pass_is_not() -> None:
     back = turn(DEADLINE + 10, since=DEADLINE + 5)
     assert outcome(decide(frame(), True, scored(2.0), back)) == (Verdict.REJECT, Reason.NONE)
     lost = (Verdict.UNINSPECTED, Reason.PUBLISHER_LOST)
@@ -102,11 +102,11 @@ def test_an_orderly_stop_leaves_no_part_without_a_verdict() -> None:
 def test_a_pass_needs_a_finite_score_in_time_and_nothing_stays_open(
     now: int, filled: bool, score: float | None, scored_at: int, fresh: bool, since: int, refused: Reason
 ) -> None:
-    said = None if score is None else scored(score, scored_at)
-    closed = decide(frame(refused), filled, said, turn(now, fresh=fresh, since=since))
+    of_scorer = None if score is None else scored(score, scored_at)
+    closed = decide(frame(refused), filled, of_scorer, turn(now, fresh=fresh, since=since))
     if closed is None:
         assert now < DECIDE_BY
-        assert said is None
+        assert of_scorer is None
         return
     if closed.verdict is Verdict.PASS:
         assert now < DEADLINE
@@ -125,12 +125,13 @@ def consequences(
     journal: str = "problems",
     **camera: str,
 ) -> Consequences:
+    """Of a judged pass or reject, or an uninspected part; `camera` are further settings of its camera."""
     reason = Reason.DEADLINE if verdict is Verdict.UNINSPECTED else Reason.NONE
     is_judged = reason is Reason.NONE
     closed = Closed(verdict, reason, is_judged, verdict is Verdict.REJECT, 0, 0)
-    of = CameraSettings(name="top", source="simulated://plate", recipe="plate", **camera)  # type: ignore[arg-type]
+    top = CameraSettings(name="top", source="simulated://plate", recipe="plate", **camera)  # type: ignore[arg-type]
     settings = Settings(mqtt={"publish_verdicts": publish}, journal={"verdicts": journal})  # type: ignore[arg-type]
-    return derive_consequences(closed, of, settings, is_repeat=is_repeat)
+    return derive_consequences(closed, top, settings, is_repeat=is_repeat)
 
 
 @pytest.mark.parametrize(
@@ -199,16 +200,16 @@ def test_a_frame_closed_without_its_score_gets_no_snapshot() -> None:
 def test_the_event_carries_the_score_only_when_the_verdict_is_the_scorers() -> None:
     judged = decide(frame(), True, scored(2.0), turn(1101))
     assert judged is not None
-    told = event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
-    assert (told["verdict"], told["score"], told["threshold"]) == ("reject", 2.0, 1.0)
-    assert told["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
-    assert told["recipe_sha"] == "cd" * 32
+    payload = event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
+    assert (payload["verdict"], payload["score"], payload["threshold"]) == ("reject", 2.0, 1.0)
+    assert payload["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
+    assert payload["recipe_sha"] == "cd" * 32
 
     late = decide(frame(), True, None, turn(DECIDE_BY))
     assert late is not None
-    told = event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
-    assert (told["verdict"], told["reason"]) == ("uninspected", "deadline")
-    assert told["score"] is told["threshold"] is told["snapshot"] is told["recipe_sha"] is None
+    payload = event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
+    assert (payload["verdict"], payload["reason"]) == ("uninspected", "deadline")
+    assert [payload[key] for key in ("score", "threshold", "snapshot", "recipe_sha")] == [None] * 4
 
 
 def test_a_repeat_of_an_event_has_the_same_id_and_other_frames_have_others() -> None:

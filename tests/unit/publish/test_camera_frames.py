@@ -8,10 +8,10 @@ from monitor.line_state.counts import counts
 from tests.unit.publish.scene import Scene
 
 
-def test_of_a_live_view_what_stays_is_told_once_and_nothing_is_for_the_gate(tmp_path: Path) -> None:
+def test_a_live_views_episode_is_published_once_and_never_for_the_gate(tmp_path: Path) -> None:
     scene = Scene(tmp_path, publish_verdicts="all", mode="latest")
 
-    def told(scores: str) -> list[tuple[object, object]]:
+    def published(scores: str) -> list[tuple[object, object]]:
         scene.link.sent = []
         scene.judge_parts(scores)
         assert set(scene.topics()) <= {"verdict"}
@@ -19,10 +19,10 @@ def test_of_a_live_view_what_stays_is_told_once_and_nothing_is_for_the_gate(tmp_
         scene.turn()
         return [(payload["frame"], payload["verdict"]) for _, _, payload in scene.link.sent]
 
-    assert told("prrrr") == [(1, "pass"), (2, "reject")]
+    assert published("prrrr") == [(1, "pass"), (2, "reject")]
     scene.end()
     scene.publisher, scene.link = scene.start()
-    assert told("rruuupprr") == [(8, "uninspected"), (11, "pass"), (12, "pass"), (13, "reject")]
+    assert published("rruuupprr") == [(8, "uninspected"), (11, "pass"), (12, "pass"), (13, "reject")]
     assert counts(scene.ring).frames == 14
     assert counts(scene.ring).in_flight == 0
     scene.end()

@@ -86,7 +86,7 @@ def in_force(number: int, request_id: str, judged: Judged) -> Standing:
     return Standing(number, request_id, State.IN_FORCE, judged.recipe, None, judged, (judged,))
 
 
-def test_what_is_in_force_is_told_at_the_start_and_on_each_connection(scene: Scene) -> None:
+def test_the_recipe_in_force_is_published_at_the_start_and_on_each_connection(scene: Scene) -> None:
     scene.stand(AT_START)
     scene.requests.send_answers(scene.link)
     assert scene.link.states() == [(None, "in_force")]
@@ -97,7 +97,7 @@ def test_what_is_in_force_is_told_at_the_start_and_on_each_connection(scene: Sce
     assert scene.link.states() == [(None, "in_force")] * 2
 
 
-def test_a_request_is_answered_with_loading_and_then_with_what_became_of_it(scene: Scene) -> None:
+def test_a_request_is_answered_with_loading_and_then_with_its_result(scene: Scene) -> None:
     scene.stand(AT_START)
     scene.ask("a", "disc")
     request = changeover.asked(scene.board, "top")
@@ -108,7 +108,7 @@ def test_a_request_is_answered_with_loading_and_then_with_what_became_of_it(scen
     assert [payload["recipe_sha"] for payload in scene.link.sent] == [PLATE.sha, None, DISC.sha]
 
 
-def test_while_one_is_loading_another_is_refused_and_a_repeat_is_none(scene: Scene) -> None:
+def test_while_a_recipe_is_loading_another_request_is_refused_and_a_repeat_is_ignored(scene: Scene) -> None:
     scene.stand(AT_START)
     scene.ask("a", "disc")
     scene.ask("a", "disc")
@@ -166,7 +166,7 @@ def test_answers_wait_for_room_and_keep_their_order(scene: Scene) -> None:
         json.dumps({"request_id": 2**64, "recipe": "plate"}).encode(),
     ],
 )
-def test_what_is_no_request_is_ignored(scene: Scene, payload: bytes) -> None:
+def test_a_message_that_is_no_request_is_ignored(scene: Scene, payload: bytes) -> None:
     scene.requests.take_request(TOPIC, payload)
     scene.requests.take_request("plant1/line1/no-such/recipe/set", b'{"request_id": "a", "recipe": "plate"}')
     scene.requests.send_answers(scene.link)

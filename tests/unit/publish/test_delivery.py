@@ -37,7 +37,7 @@ def test_another_connections_acknowledgements_count_for_nothing(scene: Scene) ->
     scene.link.acknowledged = first
     scene.turn()
     assert scene.ring.stage(number) is Stage.CLOSED
-    assert scene.topics() == ["reject", "verdict"] * 2, "sent anew on the new connection"
+    assert scene.topics() == ["reject", "verdict"] * 2, "both are sent again on the new connection"
     payloads = [payload for _, topic, payload in scene.link.sent if topic.endswith("reject")]
     assert payloads[0]["event_id"] == payloads[1]["event_id"]
 
@@ -52,7 +52,7 @@ def test_what_expired_unsent_is_never_sent_and_latches(scene: Scene) -> None:
     assert counts(scene.ring).missed_rejects == 1
 
 
-def test_a_broker_that_keeps_a_reject_to_itself_loses_the_connection(scene: Scene) -> None:
+def test_a_broker_that_does_not_acknowledge_a_reject_loses_the_connection(scene: Scene) -> None:
     scene.part(2.0)
     scene.turn()
     scene.turn(later_ms=800)
@@ -60,7 +60,7 @@ def test_a_broker_that_keeps_a_reject_to_itself_loses_the_connection(scene: Scen
     assert scene.latch() == Latch.MISSED_REJECT
 
 
-def test_a_pass_that_nobody_could_be_told_latches_nothing(scene: Scene) -> None:
+def test_a_pass_that_could_not_be_sent_latches_nothing(scene: Scene) -> None:
     scene.link.state = LinkState.DOWN
     scene.part(0.5)
     scene.turn()
@@ -80,7 +80,7 @@ def test_one_place_at_the_broker_goes_to_the_gates_message(scene: Scene) -> None
     assert sorted(scene.topics()) == ["reject", "verdict", "verdict"]
 
 
-def test_how_long_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
+def test_the_time_that_the_gateway_took_to_answer_is_kept(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ack_timeout_ms=500)
     number = scene.part(2.0)
     scene.turn()
@@ -127,7 +127,7 @@ def test_a_gate_that_fails_after_the_publishers_death_stops_the_line_all_the_sam
     assert scene.ring.stage(number) is Stage.SENT
     scene.end()
     scene.publisher, scene.link = scene.start()
-    assert list(scene.publisher._deliveries._ended) == [event_id], "the gate was told of no other"
+    assert list(scene.publisher._deliveries._ended) == [event_id], "the passed part is not for the gate"
     scene.answer(event_id, "actuated")
     scene.turn()
     assert scene.latch() == Latch.NONE
@@ -138,10 +138,10 @@ def test_a_gate_that_fails_after_the_publishers_death_stops_the_line_all_the_sam
     scene.end()
     scene.now += 20_000 * MS
     scene.publisher, scene.link = scene.start()
-    assert not scene.publisher._deliveries._ended, "nobody will speak of it any more"
+    assert not scene.publisher._deliveries._ended, "an answer is no longer expected"
 
 
-def test_a_gateways_time_runs_from_the_sending_that_it_can_have_heard(tmp_path: Path) -> None:
+def test_the_gateways_time_to_answer_runs_from_the_last_connections_sending(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ack_timeout_ms=300)
     number = scene.part(2.0)
     scene.turn()
@@ -152,7 +152,7 @@ def test_a_gateways_time_runs_from_the_sending_that_it_can_have_heard(tmp_path: 
     again = scene.now
     scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent[-2:]}
     scene.turn(later_ms=20)
-    assert scene.ring.stage(number) is Stage.CLOSED, "it may still answer"
+    assert scene.ring.stage(number) is Stage.CLOSED, "300 ms have not passed since the second sending"
     scene.answer(scene.link.sent[0][2]["event_id"], "accepted")
     scene.turn()
     assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
@@ -161,7 +161,7 @@ def test_a_gateways_time_runs_from_the_sending_that_it_can_have_heard(tmp_path: 
 
 
 @pytest.mark.parametrize("first", ["failed", "nothing"])
-def test_what_was_missed_stays_so_in_the_journal_too_whatever_the_gate_says_later(
+def test_a_missed_reject_stays_missed_in_ring_and_journal_whatever_the_gate_answers_later(
     first: str, tmp_path: Path
 ) -> None:
     scene = Scene(tmp_path, ack_timeout_ms=300)
@@ -185,7 +185,7 @@ def test_what_was_missed_stays_so_in_the_journal_too_whatever_the_gate_says_late
 @pytest.mark.parametrize(
     ("result", "stage"), [("accepted", Stage.ACKNOWLEDGED), ("failed", Stage.UNACKNOWLEDGED)]
 )
-def test_a_quick_answer_of_the_gateway_keeps_nothing_from_those_who_are_not_told_yet(
+def test_a_quick_answer_of_the_gateway_does_not_stop_the_verdicts_other_topic(
     tmp_path: Path, result: str, stage: Stage
 ) -> None:
     scene = Scene(tmp_path, ack_timeout_ms=3000)
@@ -197,13 +197,13 @@ def test_a_quick_answer_of_the_gateway_keeps_nothing_from_those_who_are_not_told
     scene.answer(scene.link.sent[0][2]["event_id"], result)
     scene.link.acknowledged = {scene.link.sent[0][0]}
     scene.turn(later_ms=40)
-    assert (scene.latch() == Latch.MISSED_REJECT) is (result == "failed"), "at once"
+    assert (scene.latch() == Latch.MISSED_REJECT) is (result == "failed"), "a failure latches at once"
     assert not scene.ring.stage(number).is_final
     scene.link.reconnect()
     scene.link.places = 50
     for _ in range(3):
         scene.turn()
-    assert scene.topics() == ["reject", "verdict"], "the gate is not told again"
+    assert scene.topics() == ["reject", "verdict"], "the reject is not sent again"
     assert not scene.ring.stage(number).is_final, "the broker does not have the verdict yet"
     scene.link.reconnect()
     scene.link.places = 50
@@ -219,7 +219,7 @@ def test_a_quick_answer_of_the_gateway_keeps_nothing_from_those_who_are_not_told
     scene.end()
 
 
-def test_an_answered_reject_whose_verdict_finds_no_room_is_done_with_at_its_expiry(tmp_path: Path) -> None:
+def test_an_answered_reject_whose_other_topic_finds_no_room_ends_at_its_expiry(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ack_timeout_ms=3000)
     scene.turn()
     number = scene.part(2.0)
@@ -234,7 +234,7 @@ def test_an_answered_reject_whose_verdict_finds_no_room_is_done_with_at_its_expi
     scene.end()
 
 
-def test_a_broker_that_keeps_the_verdict_of_an_answered_reject_to_itself_loses_the_connection(
+def test_a_broker_that_does_not_acknowledge_an_answered_rejects_other_topic_loses_the_connection(
     tmp_path: Path,
 ) -> None:
     scene = Scene(tmp_path, ack_timeout_ms=3000)

@@ -15,7 +15,7 @@ from monitor.system.atomic_file import write_whole
 from tests.unit.publish.scene import Scene
 
 
-def test_a_missed_reject_is_latched_over_a_restart_of_the_service_until_somebody_resets_it(
+def test_a_missed_reject_stays_latched_over_restarts_of_the_service_until_a_reset(
     scene: Scene,
 ) -> None:
     scene.miss_reject()
@@ -39,30 +39,30 @@ def test_a_latch_that_cant_be_read_is_a_missed_reject(scene: Scene) -> None:
     assert scene.status() == (False, "missed_reject")
 
 
-def test_a_latch_is_on_disk_before_it_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    let_go = threading.Event()
+def test_a_latch_is_on_disk_before_it_is_published(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk_goes_on = threading.Event()
 
     def slow(file: Path, content: bytes) -> None:
-        let_go.wait(5)
+        disk_goes_on.wait(5)
         write_whole(file, content)
 
     monkeypatch.setattr("monitor.line_state.latch.write_whole", slow)
     scene.status()
-    told = len(scene.link.statuses)
+    before = len(scene.link.statuses)
     scene.miss_reject()
     scene.link.state = LinkState.UP
     scene.turn(later_ms=60)
-    assert len(scene.link.statuses) == told
+    assert len(scene.link.statuses) == before
     assert not scene.board.read(PUBLISH, Word.READY)
-    let_go.set()
+    disk_goes_on.set()
     assert scene.status() == (False, "missed_reject")
 
 
-def test_a_disk_that_hangs_does_not_keep_the_latch_from_being_told(
+def test_a_latch_is_published_after_a_while_though_the_disk_hangs(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let_go = threading.Event()
-    monkeypatch.setattr("monitor.line_state.latch.write_whole", lambda file, content: let_go.wait(10))
+    disk_goes_on = threading.Event()
+    monkeypatch.setattr("monitor.line_state.latch.write_whole", lambda file, content: disk_goes_on.wait(10))
     scene.miss_reject()
     scene.link.reconnect()
     scene.part(2.0)
@@ -71,10 +71,10 @@ def test_a_disk_that_hangs_does_not_keep_the_latch_from_being_told(
     for _ in range(6):
         scene.turn(later_ms=60)
     assert scene.link.statuses[-1]["reason"] == "missed_reject"
-    let_go.set()
+    disk_goes_on.set()
 
 
-def test_a_missed_reject_is_told_though_the_line_was_to_stop_already(tmp_path: Path) -> None:
+def test_a_missed_reject_is_published_though_another_latch_is_set(tmp_path: Path) -> None:
     scene = Scene(tmp_path, stop_after_rejects=2)
     assert scene.judge_parts("rr") == Latch.REJECT_RUN
     scene.miss_reject()

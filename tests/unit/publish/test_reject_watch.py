@@ -10,24 +10,24 @@ from monitor.line_state.worker_process import PUBLISH
 from tests.unit.publish.scene import Scene
 
 
-def test_so_many_rejects_in_a_row_ask_for_a_stop(tmp_path: Path) -> None:
+def test_too_many_rejects_in_a_row_latch(tmp_path: Path) -> None:
     scene = Scene(tmp_path, stop_after_rejects=3)
     assert scene.judge_parts("rrprr") == Latch.NONE
-    assert scene.judge_parts("prurur") == Latch.REJECT_RUN, "an uninspected part says nothing"
+    assert scene.judge_parts("prurur") == Latch.REJECT_RUN, "an uninspected part does not count"
     assert scene.status() == (False, "reject_run")
     scene.reset()
-    assert scene.judge_parts("rr") == Latch.NONE, "what was before the reset counts no more"
+    assert scene.judge_parts("rr") == Latch.NONE, "rejects before the reset no longer count"
     assert scene.judge_parts("r") == Latch.REJECT_RUN
     scene.reset()
     assert scene.judge_parts("reere") == Latch.NONE
-    assert scene.judge_parts("er") == Latch.REJECT_RUN, "an empty place says nothing either"
+    assert scene.judge_parts("er") == Latch.REJECT_RUN, "a frame without a part does not count"
     scene.end()
 
 
-def test_too_large_a_share_of_rejects_asks_for_a_stop(tmp_path: Path) -> None:
+def test_too_large_a_share_of_rejects_latches(tmp_path: Path) -> None:
     scene = Scene(tmp_path, stop_reject_rate=0.3, stop_reject_window=10)
     assert scene.judge_parts("rprprppppp" + "rprprppppp") == Latch.NONE
-    assert scene.judge_parts("r") == Latch.NONE, "the oldest of the window is forgotten"
+    assert scene.judge_parts("r") == Latch.NONE, "the oldest reject has left the window"
     assert scene.judge_parts("r") == Latch.REJECT_RATE
     assert scene.status() == (False, "reject_rate")
     scene.end()

@@ -1,4 +1,4 @@
-"""`ready` is the run permission: it is given only while nothing speaks against it."""
+"""`ready` is true only while nothing is wrong that concerns the gate, and what is published stays true."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.publish.scene import MS, Scene
 
 TOP = CameraSettings(name="top", source="simulated://plate", recipe="plate")
 LIVE = CameraSettings(name="live", source="simulated://plate", recipe="plate", mode="latest")  # type: ignore[arg-type]
-WELL = LineHealth(
+WITHOUT_TROUBLE = LineHealth(
     cameras={"top": CameraState.UP, "live": CameraState.UP},
     is_scorer_started=True,
     is_scorer_fresh=True,
@@ -34,8 +34,8 @@ def status_of(health: LineHealth) -> tuple[OperatingState, bool, str | None]:
     return status.state, status.ready, status.reason
 
 
-def test_a_whole_line_is_ready() -> None:
-    assert status_of(WELL) == (OperatingState.INSPECTING, True, None)
+def test_a_line_without_trouble_is_ready() -> None:
+    assert status_of(WITHOUT_TROUBLE) == (OperatingState.INSPECTING, True, None)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_a_whole_line_is_ready() -> None:
         ({"is_stopping": True}, "stopped", "stopped"),
     ],
 )
-def test_whatever_speaks_against_it_takes_the_permission_away(
+def test_trouble_that_concerns_the_gate_takes_the_run_permission_away(
     change: dict[str, object], state: str, reason: str
 ) -> None:
-    assert status_of(replace(WELL, **change)) == (OperatingState(state), False, reason)  # type: ignore[arg-type]
+    assert status_of(replace(WITHOUT_TROUBLE, **change)) == (OperatingState(state), False, reason)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -70,43 +70,43 @@ def test_whatever_speaks_against_it_takes_the_permission_away(
         ({"is_journal_failing": True, "drifting": frozenset({"top"})}, "drift"),
     ],
 )
-def test_what_does_not_concern_the_gate_is_said_but_does_not_stop_the_line(
+def test_other_trouble_is_published_but_leaves_the_run_permission(
     change: dict[str, object], reason: str
 ) -> None:
-    assert status_of(replace(WELL, **change)) == (OperatingState.DEGRADED, True, reason)  # type: ignore[arg-type]
+    assert status_of(replace(WITHOUT_TROUBLE, **change)) == (OperatingState.DEGRADED, True, reason)  # type: ignore[arg-type]
 
 
-def test_drift_is_told_once_while_the_scorer_lives_and_not_of_one_that_is_gone(scene: Scene) -> None:
-    def after(state: WorkerState, higher: int, lower: int) -> list[object]:
+def test_drift_is_published_once_while_the_scorer_runs_and_not_after_its_death(scene: Scene) -> None:
+    def published(state: WorkerState, higher: int, lower: int) -> list[object]:
         scene.board.write(SCORING, Word.STATE, state)
         scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
         scene.board.write(SCORING, Word.DRIFT_HIGHER, higher)
         scene.board.write(SCORING, Word.DRIFT_LOWER, lower)
-        told = len(scene.link.statuses)
+        before = len(scene.link.statuses)
         for _ in range(3):
             scene.turn(later_ms=60)
-        return [status["drift"] for status in scene.link.statuses[told:]]
+        return [status["drift"] for status in scene.link.statuses[before:]]
 
-    assert after(WorkerState.RUNNING, 0, 0) == [[]]
-    assert after(WorkerState.RUNNING, 1, 0) == [["top"]]
-    assert after(WorkerState.RUNNING, 1, 0) == [], "it has been told"
-    assert after(WorkerState.STOPPED, 1, 0) == [[]]
-    assert after(WorkerState.RUNNING, 0, 1) == [["top"]]
-    assert after(WorkerState.RUNNING, 0, 0) == [[]]
+    assert published(WorkerState.RUNNING, 0, 0) == [[]]
+    assert published(WorkerState.RUNNING, 1, 0) == [["top"]]
+    assert published(WorkerState.RUNNING, 1, 0) == [], "nothing has changed"
+    assert published(WorkerState.STOPPED, 1, 0) == [[]]
+    assert published(WorkerState.RUNNING, 0, 1) == [["top"]]
+    assert published(WorkerState.RUNNING, 0, 0) == [[]]
 
 
-def test_heartbeats_keep_time_and_begin_anew_after_a_stall(scene: Scene) -> None:
+def test_heartbeats_come_once_a_second_and_none_makes_up_for_a_stall(scene: Scene) -> None:
     for _ in range(20_000 // 7):
         scene.turn(later_ms=7)
-    assert scene.link.beats[-1] == 20, "one a second, whatever the turns take"
+    assert scene.link.beats[-1] == 20, "one a second, whatever a turn takes"
     scene.turn(later_ms=5000)
-    told = len(scene.link.beats)
+    before = len(scene.link.beats)
     for _ in range(90):
         scene.turn(later_ms=10)
-    assert len(scene.link.beats) == told, "none is made up for"
+    assert len(scene.link.beats) == before, "none makes up for the stall"
 
 
-def test_the_run_permission_is_on_the_board_only_as_long_as_somebody_can_be_told(scene: Scene) -> None:
+def test_the_run_permission_is_on_the_board_only_once_this_connection_has_published_it(scene: Scene) -> None:
     def ready() -> bool:
         scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
         scene.board.write("capture-top", Word.PROMISE_NS, scene.now + 10_000 * MS)
@@ -123,12 +123,12 @@ def test_the_run_permission_is_on_the_board_only_as_long_as_somebody_can_be_told
     assert not ready()
     scene.link.reconnect()
     scene.link.places = 0
-    assert not ready(), "the new connection has not been told yet"
+    assert not ready(), "the new connection has not published it yet"
     scene.link.places = 10
     assert ready()
 
 
-def test_heartbeats_are_counted_on_after_the_publishers_death(scene: Scene) -> None:
+def test_heartbeats_go_on_counting_after_the_publishers_death(scene: Scene) -> None:
     for _ in range(3):
         scene.turn(later_ms=1000)
     assert scene.link.beats == [1, 2, 3]

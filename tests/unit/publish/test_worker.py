@@ -29,13 +29,13 @@ def test_a_publisher_that_follows_a_killed_one_sends_what_was_stored_and_not_sen
     scene.publisher, scene.link = scene.start()
     scene.turn(later_ms=600)
     assert scene.topics() == ["reject", "verdict"]
-    assert scene.ring.closed(number) == closed, "a verdict is never decided anew"
+    assert scene.ring.closed(number) == closed, "a verdict is never changed"
     assert closed is not None
     assert (closed.verdict, closed.reason) == (Verdict.REJECT, Reason.NONE)
 
 
 @pytest.mark.parametrize("can_be_written", [True, False])
-def test_a_publisher_whose_latch_is_not_on_disk_does_not_end_as_if_all_were_well(
+def test_a_publisher_whose_latch_is_not_on_disk_ends_with_an_error(
     can_be_written: bool, tmp_path: Path
 ) -> None:
     scene = Scene(tmp_path)
@@ -52,13 +52,14 @@ def test_a_publisher_whose_latch_is_not_on_disk_does_not_end_as_if_all_were_well
         process.terminate()
         assert process.wait(10) == (0 if can_be_written else 1)
     latch = Latch.NONE if can_be_written else Latch.MISSED_REJECT
-    assert scene.latch() == latch, "where the next start finds it"
+    assert scene.latch() == latch, "the next start reads it from the board"
 
 
 def stop_in_order(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, then: Callable[[], None] = lambda: None
 ) -> int:
-    """`then` is what happens in each wait of 20 ms. Returns how long it took, in milliseconds."""
+    """Stops the publisher; `then` runs in each of its waits of 20 ms. Returns how long the stop took, in
+    milliseconds."""
 
     def wait() -> None:
         scene.now += 20 * MS
@@ -70,7 +71,7 @@ def stop_in_order(
     return (scene.now - start) // MS
 
 
-def test_a_reject_that_was_not_answered_before_the_stop_was_sent_all_the_same(
+def test_a_reject_without_an_answer_at_the_stop_is_unacknowledged_and_latches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene(tmp_path, ack_timeout_ms=3000, actuate_ms=8000)
@@ -78,7 +79,9 @@ def test_a_reject_that_was_not_answered_before_the_stop_was_sent_all_the_same(
     scene.turn()
     scene.link.acknowledge_all()
     scene.turn()
-    assert 800 <= stop_in_order(scene, monkeypatch) <= 1000, "waited for, but not for ever"
+    assert 800 <= stop_in_order(scene, monkeypatch) <= 1000, (
+        "the stop waits for the answer, but not for its whole 3 s"
+    )
     assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
     assert scene.ring.sent_ns(number) is not None
     assert scene.latch() == Latch.MISSED_REJECT
