@@ -105,7 +105,7 @@ def most_rejects(count: int, kept: int) -> int:
     return _SANE_DEFECTS
 
 
-class Detector:
+class DriftDetector:
     """Watches one camera's scores. A test takes tens of microseconds, a part between tests less than one."""
 
     def __init__(self, calibration: Calibration) -> None:
@@ -176,7 +176,7 @@ class Detector:
         )
 
 
-def explain(camera: str, recipe: str, detector: Detector) -> str:
+def explain(camera: str, recipe: str, detector: DriftDetector) -> str:
     """One line for a person on what the camera's drift has become, with what to do about it."""
     if detector.drift is Drift.NONE:
         return f"camera {camera}: scores are as they were at calibration again: {detector.evidence()}"

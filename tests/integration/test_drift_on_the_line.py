@@ -14,7 +14,7 @@ import pytest
 from drivers.image_file import Image
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
-from monitor.scoring.drift import Detector, Drift
+from monitor.scoring.drift import Drift, DriftDetector
 from monitor.training.calibration import calibrate_recipe
 from monitor.verdict import Verdict, judge
 from tests.real.line import Line
@@ -74,7 +74,7 @@ def dusty(image: Image) -> Image:
 
 def watch(scorer: Scorer, images: list[Image]) -> tuple[int, Drift, list[bool]]:
     """After how many parts the first alarm came (0: never), which, and who had been rejected by then."""
-    detector, rejected = Detector(scorer.calibration), []
+    detector, rejected = DriftDetector(scorer.calibration), []
     for number, result in enumerate(scorer.score(images), start=1):
         verdict, _ = judge(result.score, scorer.threshold)
         rejected.append(verdict is Verdict.REJECT)

@@ -16,8 +16,8 @@ from monitor.scoring.drift import (
     LIMIT,
     TEST_EVERY,
     WINDOW,
-    Detector,
     Drift,
+    DriftDetector,
     explain,
     most_rejects,
     rank_sum,
@@ -37,7 +37,7 @@ def calibration(rng: np.random.Generator, count: int = 99, overkill: float = 0.0
     return calibrated(good(rng, count).tolist(), overkill)
 
 
-def changes(detector: Detector, by: Calibration, scores: Iterable[float]) -> list[tuple[int, Drift]]:
+def changes(detector: DriftDetector, by: Calibration, scores: Iterable[float]) -> list[tuple[int, Drift]]:
     """After how many parts drift became what."""
     found = []
     for number, score in enumerate(scores, start=1):
@@ -46,7 +46,7 @@ def changes(detector: Detector, by: Calibration, scores: Iterable[float]) -> lis
     return found
 
 
-def alarms(detector: Detector, by: Calibration, scores: Iterable[float]) -> int:
+def alarms(detector: DriftDetector, by: Calibration, scores: Iterable[float]) -> int:
     return sum(drift is not Drift.NONE for _, drift in changes(detector, by, scores))
 
 
@@ -98,7 +98,7 @@ def test_good_parts_raise_no_more_false_alarms_than_promised(count: int, overkil
     rng = np.random.default_rng(count)
     streams, length = 100, 1000
     raised = [
-        alarms(Detector(by), by, good(rng, length))
+        alarms(DriftDetector(by), by, good(rng, length))
         for by in (calibration(rng, count, overkill) for _ in range(streams))
     ]
     expected = streams * length / GOOD_PARTS_A_FALSE_ALARM
@@ -112,7 +112,7 @@ def test_few_calibration_scores_never_alarm_wrongly(count: int) -> None:
     rng = np.random.default_rng(count)
     for _ in range(100):
         by = calibration(rng, count)
-        assert alarms(Detector(by), by, good(rng, 500)) == 0
+        assert alarms(DriftDetector(by), by, good(rng, 500)) == 0
 
 
 @pytest.mark.parametrize(("shift", "drift"), [(1.0, Drift.HIGHER), (-1.0, Drift.LOWER)])
@@ -121,7 +121,7 @@ def test_a_shift_of_one_standard_deviation_is_seen_within_150_parts(shift: float
     seen = 0
     for _ in range(100):
         by = calibration(rng)
-        detector = Detector(by)
+        detector = DriftDetector(by)
         changes(detector, by, good(rng, 200))
         changes(detector, by, good(rng, 150, shift))
         seen += detector.drift is drift
@@ -135,7 +135,7 @@ def test_one_defect_in_ten_parts_raises_no_more_false_alarms_than_none_does() ->
         by = calibration(rng)
         scores = good(rng, length)
         scores[rng.random(length) < 0.1] *= 10
-        alarmed += alarms(Detector(by), by, scores) > 0
+        alarmed += alarms(DriftDetector(by), by, scores) > 0
     assert alarmed <= streams * length / GOOD_PARTS_A_FALSE_ALARM + 4
 
 
@@ -144,7 +144,7 @@ def test_drift_is_seen_among_defects() -> None:
     by = calibration(rng)
     scores = good(rng, 150, 1.0)
     scores[rng.random(150) < 0.1] *= 10
-    detector = Detector(by)
+    detector = DriftDetector(by)
     changes(detector, by, scores)
     assert detector.drift is Drift.HIGHER
 
@@ -153,7 +153,7 @@ def test_drift_is_seen_among_defects() -> None:
 def test_when_every_part_is_rejected_it_is_drift(before: int) -> None:
     rng = np.random.default_rng(8)
     by = calibration(rng)
-    detector = Detector(by)
+    detector = DriftDetector(by)
     assert changes(detector, by, good(rng, before)) == []
     found = changes(detector, by, 100 * good(rng, 150))
     assert found == [(50, Drift.HIGHER)]
@@ -188,7 +188,7 @@ def test_chance_alone_gives_more_rejects_no_more_often_than_the_level(count: int
 def test_drift_ends_when_scores_are_back_for_a_whole_window() -> None:
     rng = np.random.default_rng(9)
     by = calibration(rng)
-    detector = Detector(by)
+    detector = DriftDetector(by)
     assert [drift for _, drift in changes(detector, by, good(rng, 200, 1.5))] == [Drift.HIGHER]
     found = changes(detector, by, good(rng, 400))
     assert [drift for _, drift in found] == [Drift.NONE]
@@ -200,7 +200,7 @@ def test_a_shift_at_the_edge_of_notice_does_not_flap() -> None:
     turns = []
     for _ in range(20):
         by = calibration(rng)
-        turns.append(len(changes(Detector(by), by, good(rng, 2000, 0.6))))
+        turns.append(len(changes(DriftDetector(by), by, good(rng, 2000, 0.6))))
     assert max(turns) <= 8
     assert np.mean(turns) <= 2.5
 
@@ -208,7 +208,7 @@ def test_a_shift_at_the_edge_of_notice_does_not_flap() -> None:
 def test_uninspected_parts_count_for_nothing() -> None:
     rng = np.random.default_rng(11)
     by = calibration(rng)
-    detector = Detector(by)
+    detector = DriftDetector(by)
     for _ in range(500):
         assert not detector.feed(math.nan, Verdict.UNINSPECTED)
     assert judge(math.nan, by.threshold) == (Verdict.UNINSPECTED, Reason.BAD_SCORE)
@@ -218,7 +218,7 @@ def test_uninspected_parts_count_for_nothing() -> None:
 def test_what_is_said_names_the_camera_the_medians_and_the_fix() -> None:
     rng = np.random.default_rng(12)
     by = calibration(rng)
-    detector = Detector(by)
+    detector = DriftDetector(by)
     changes(detector, by, good(rng, 150, -1.0))
     line = explain("top", "plate", detector)
     assert "camera top: scores drift lower, defects may pass" in line

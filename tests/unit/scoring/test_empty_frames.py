@@ -26,7 +26,7 @@ from monitor.line_state.worker_process import SCORING, Post, Worker, roll, setti
 from monitor.model.recipe_version import RecipeVersion
 from monitor.publish.reject_watch import RejectWatch
 from monitor.review.line_view import LineView
-from monitor.scoring.worker import Scoring
+from monitor.scoring.worker import ScoringLoop
 from monitor.service.prometheus import Metrics
 from monitor.settings import CameraSettings, Settings
 from monitor.training import presence_training
@@ -66,7 +66,7 @@ class Scene:
         Ring.create(folder, "top", session)
         self.ring = Ring(folder, "top", session)
         tree = settings_for(self.settings, SCORING)
-        self.scoring = Scoring(Worker(Post(SCORING, str(folder), str(session), os.getpid(), tree)))
+        self.scoring = ScoringLoop(Worker(Post(SCORING, str(folder), str(session), os.getpid(), tree)))
         times = Times(time.monotonic_ns, time.time_ns)
         self.intake = Intake(self.settings.camera[0], self.ring, lambda frame: None, times)
 
@@ -130,8 +130,8 @@ def test_the_network_never_hears_of_it(scene: Scene, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(scorer, "score", refuse)
     for number in range(5):
         scene.show(empty_place(200 + number))
-    assert scene.scoring._pace.estimate_ns == 0, "says nothing of how long scoring takes"
-    assert not scene.scoring._served
+    assert scene.scoring._turn_time.estimate_ns == 0, "says nothing of how long scoring takes"
+    assert not scene.scoring._recent
     with pytest.raises(AssertionError, match="was scored"):
         scene.show(part(1))
 
@@ -144,7 +144,7 @@ def test_frames_of_another_size_are_all_scored_and_that_is_said_once(
             assert math.isfinite(scene.show(empty_place(number, side=96)).score)
     said = [record.getMessage() for record in caplog.records if "presence gate" in record.getMessage()]
     assert len(said) == 1
-    assert "80x80 in colour, its frames are of 96x96 in colour" in said[0]
+    assert "80x80 in colour, but the frames are of 96x96 in colour" in said[0]
 
 
 def test_drift_and_every_nth_passed_part_count_parts_alone(scene: Scene) -> None:
@@ -152,7 +152,7 @@ def test_drift_and_every_nth_passed_part_count_parts_alone(scene: Scene) -> None
     for number in range(3):
         scene.show(empty_place(number))
     assert "0 of the last 0 judged parts" in fed.evidence()
-    assert scene.scoring._passed["top"] == 0
+    assert scene.scoring._snapshot_choice._passed["top"] == 0
     scene.show(part(1))
     assert "of the last 1 judged parts" in fed.evidence()
 
@@ -195,9 +195,9 @@ def test_an_empty_place_ends_a_live_view_s_reject(tmp_path: Path) -> None:
     recipe = scene.recipe
     bad = part(3, defect=True)
     score = Scorer(recipe, device="cpu", runtime="torch").score([bad])[0].score
-    scene.scoring._rejecting.add("top")
+    scene.scoring._snapshot_choice._rejecting.add("top")
     assert scene.show(empty_place(5)).reason is Reason.NO_PART
-    assert "top" not in scene.scoring._rejecting
+    assert "top" not in scene.scoring._snapshot_choice._rejecting
     assert scene.show(bad).verdict is (Verdict.REJECT if score > 0.5 else Verdict.PASS)
     scene.ring.close()
 

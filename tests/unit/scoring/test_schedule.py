@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.scoring.worker import Pace, Work, plan
+from monitor.scoring.schedule import TurnTime, Work, plan
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason
 
@@ -84,14 +84,14 @@ def test_a_frame_that_cant_be_done_in_time_is_not_begun() -> None:
 
 
 def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
-    pace, now, judged = Pace(), 0, 0
+    turn_time, now, judged = TurnTime(), 0, 0
     cost, period, patience = 30, 10, 100
     waiting: list[Work] = []
     for number in range(1, 600):
         arrival = number * period
         waiting.append(work(TOP, number, arrival + patience))
         while now < arrival:
-            todo = plan(waiting, now, ALL, 1, pace.estimate_ns)
+            todo = plan(waiting, now, ALL, 1, turn_time.estimate_ns)
             waiting = [one for one in waiting if one not in todo.overdue]
             if not todo.batch:
                 now = arrival
@@ -99,7 +99,7 @@ def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
             (one,) = todo.batch
             waiting.remove(one)
             now += cost
-            pace.took(cost)
+            turn_time.add(cost)
             judged += now <= one.frame.decide_by_ns
     assert judged > 0.9 * 600 * period / cost
 
@@ -261,68 +261,68 @@ def test_side_by_side_more_is_judged_of_what_is_too_much() -> None:
 
 def test_two_are_scored_side_by_side_where_many_wait_and_the_first_can_bear_it() -> None:
     waiting = [work(TOP, number, 100 + number) for number in (1, 2, 3, 4)]
-    assert names(plan(waiting, 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 1), ("top", 2)]
-    assert names(plan(waiting, 0, ALL, 1, 20, abreast_ns=0).batch) == [("top", 1)]
-    assert names(plan(waiting[:3], 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 1)], "few wait"
+    assert names(plan(waiting, 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 1), ("top", 2)]
+    assert names(plan(waiting, 0, ALL, 1, 20, pair_ns=0).batch) == [("top", 1)]
+    assert names(plan(waiting[:3], 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 1)], "few wait"
     urgent = [work(TOP, 0, 35), *waiting]
-    assert names(plan(urgent, 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 0)], "it would be late"
+    assert names(plan(urgent, 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 0)], "it would be late"
     live = [work(camera("live", mode="latest"), 1, 1000), *waiting]
     in_force = {**ALL, "live": "a" * 64}
-    assert names(plan(live, 0, in_force, 1, 20, abreast_ns=38).batch) == [("live", 1)], "it is due at once"
+    assert names(plan(live, 0, in_force, 1, 20, pair_ns=38).batch) == [("live", 1)], "it is due at once"
 
 
 def test_where_not_all_can_be_judged_the_most_urgent_are_given_up_for_pairs() -> None:
     too_many = [work(TOP, number, 30 + 10 * number) for number in range(12)]
-    pair = plan(too_many, 0, ALL, 1, 20, abreast_ns=38).batch
+    pair = plan(too_many, 0, ALL, 1, 20, pair_ns=38).batch
     assert len(pair) == 2
     assert all(one.frame.decide_by_ns > 38 for one in pair)
-    assert names(plan(too_many[:1] + too_many[-4:], 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 0)]
+    assert names(plan(too_many[:1] + too_many[-4:], 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 0)]
     of_a_slow_one = [work(SIDE, 1, 31), *too_many]
     served = {"top": 90, "side": 10}
-    assert names(plan(of_a_slow_one, 0, ALL, 1, 20, served, abreast_ns=38).batch)[0] == ("side", 1)
+    assert names(plan(of_a_slow_one, 0, ALL, 1, 20, served, pair_ns=38).batch)[0] == ("side", 1)
 
 
 def test_a_pair_of_one_recipe_does_not_pass_a_part_of_another_that_is_due_before() -> None:
     waiting = [work(TOP, 1, 100), work(SIDE, 1, 101), work(TOP, 2, 300), work(TOP, 3, 301)]
     of_another = {"top": "a" * 64, "side": "b" * 64}
-    assert names(plan(waiting, 0, of_another, 1, 20, abreast_ns=38).batch) == [("top", 1)]
+    assert names(plan(waiting, 0, of_another, 1, 20, pair_ns=38).batch) == [("top", 1)]
 
 
 def test_a_scorer_that_becomes_slower_shows_it_in_pairs_too() -> None:
-    pace = Pace()
-    pace.took(20)
-    assert pace.abreast_ns == 40, "twice as long until it is known"
-    pace.took(38, abreast=True)
-    assert (pace.estimate_ns, pace.abreast_ns) == (20, 38)
+    turn_time = TurnTime()
+    turn_time.add(20)
+    assert turn_time.pair_ns == 40, "twice as long until it is known"
+    turn_time.add(38, pair=True)
+    assert (turn_time.estimate_ns, turn_time.pair_ns) == (20, 38)
     for _ in range(5):
-        pace.took(200, abreast=True)
-    assert pace.estimate_ns == 100
-    assert pace.abreast_ns == 0, "until single ones show that these are as slow"
+        turn_time.add(200, pair=True)
+    assert turn_time.estimate_ns == 100
+    assert turn_time.pair_ns == 0, "until single ones show that these are as slow"
 
 
 def test_pairs_that_take_longer_than_single_ones_are_left_alone_for_a_while() -> None:
-    pace = Pace()
-    pace.took(20)
-    pace.took(45, abreast=True)
-    assert pace.abreast_ns == 0
-    tries = [pace.abreast_ns for _ in range(600) if pace.took(20) is None]
+    turn_time = TurnTime()
+    turn_time.add(20)
+    turn_time.add(45, pair=True)
+    assert turn_time.pair_ns == 0
+    tries = [turn_time.pair_ns for _ in range(600) if turn_time.add(20) is None]
     assert tries[0] == 0
     assert tries[-1] == 40, "tried anew"
 
 
 def test_one_slow_turn_does_not_make_the_scorer_give_up() -> None:
-    pace = Pace()
+    turn_time = TurnTime()
     for elapsed in (20, 21, 900, 20):
-        pace.took(elapsed)
-    assert pace.estimate_ns <= 21
+        turn_time.add(elapsed)
+    assert turn_time.estimate_ns <= 21
 
 
 def test_a_scorer_that_was_slow_for_long_tries_again() -> None:
-    pace = Pace()
+    turn_time = TurnTime()
     for _ in range(5):
-        pace.took(900)
+        turn_time.add(900)
     tries = 0
-    while pace.estimate_ns > 200:
-        pace.gave_up()
+    while turn_time.estimate_ns > 200:
+        turn_time.lower()
         tries += 1
     assert tries < 10
