@@ -10,7 +10,8 @@ from typing import Literal
 
 from monitor.errors import LineMonitorError
 from monitor.review.labels import About, Label
-from monitor.review.snapshot_files import CAMERA, DAY, STEM, Key
+from monitor.review.snapshot_files import Key
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
 
 VERDICTS = ("reject", "pass", "all")
 NOBODY = "none"

@@ -7,7 +7,6 @@ folder, follow a symbolic link, or bring back a snapshot that retention has just
 from __future__ import annotations
 
 import os
-import re
 import stat
 import threading
 from dataclasses import dataclass
@@ -15,13 +14,9 @@ from pathlib import Path
 
 from monitor.errors import LineMonitorError
 from monitor.review.labels import MOST_BYTES, UNKNOWN, About, Said, about, decoded, encoded, labelled
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
 from monitor.system.atomic_file import write_whole
 
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-CAMERA = re.compile(r"[a-z0-9-]{1,32}")
-STEM = re.compile(
-    r"(?P<clock>\d{9})_[a-z0-9-]{1,32}_(?P<frame>\d{1,20})_(?P<score>\d+(\.\d+)?(e[+-]\d+)?)", re.ASCII
-)
 _MOST_PICTURE_BYTES = 256 * 1024 * 1024
 
 

@@ -22,7 +22,8 @@ from itertools import chain
 
 from monitor.review.filters import Filters, Place
 from monitor.review.labels import UNKNOWN, About
-from monitor.review.snapshot_files import CAMERA, DAY, STEM, Key, SnapshotFiles
+from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM, entries, folders
 
 FOLLOW_EVERY_S = 1.5
 """How soon a new snapshot shows."""
@@ -152,9 +153,9 @@ class Index:
 
     def _read_names(self, again: bool, rest: Callable[[], None]) -> None:
         present = set()
-        for day in sorted(_folders(self._files.root, DAY.fullmatch), reverse=True):
+        for day in sorted(folders(self._files.root, DAY), reverse=True):
             changed = False
-            for camera in _folders(self._files.root / day, CAMERA.fullmatch):
+            for camera in folders(self._files.root / day, CAMERA):
                 present.add((day, camera))
                 changed |= self._read_folder(day, camera, again, rest)
             if changed:
@@ -175,8 +176,8 @@ class Index:
         settled = self._utc_ns() - mtime_ns > _SETTLED_NS
         known = before.entries if before is not None else {}
         fresh: dict[str, Entry] = {}
-        with _entries(folder) as entries:
-            for seen, file in enumerate(entries):
+        with entries(folder) as found:
+            for seen, file in enumerate(found):
                 if seen % (50 * _SLICE) == 50 * _SLICE - 1:
                     rest()
                 stem, dot, suffix = file.name.rpartition(".")
@@ -358,20 +359,3 @@ class Index:
 
 def today(utc_ns: int) -> str:
     return f"{datetime.fromtimestamp(utc_ns / 1e9, UTC):%Y-%m-%d}"
-
-
-def _folders(parent: os.PathLike[str], fits: Callable[[str], object]) -> list[str]:
-    with _entries(parent) as entries:
-        return [entry.name for entry in entries if fits(entry.name) and entry.is_dir(follow_symlinks=False)]
-
-
-@contextlib.contextmanager
-def _entries(folder: os.PathLike[str]) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """A folder's entries; none when there is no such folder (any more)."""
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        yield iter(())
-        return
-    with entries:
-        yield entries

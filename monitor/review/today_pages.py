@@ -20,8 +20,9 @@ from monitor.review.histogram import plot
 from monitor.review.labels import Label
 from monitor.review.line_view import LineView
 from monitor.review.recalibration import MOST_OF_A_LABEL, Recalibration, RecalibrationError, State
-from monitor.review.snapshot_files import CAMERA, DAY, Key
+from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import Index, today
+from monitor.snapshots.folder_scan import CAMERA, DAY
 
 
 class TodayPages:

@@ -20,7 +20,8 @@ from monitor.line_state.changeover import recipe_name
 from monitor.line_state.messages import BadMessage, SnapshotParts
 from monitor.line_state.ring import Closed, Ring
 from monitor.line_state.worker_process import SNAPSHOTS, Worker
-from monitor.snapshots.folder import SnapshotError, SnapshotFolder
+from monitor.snapshots.folder import SnapshotFolder
+from monitor.snapshots.folder_scan import SnapshotError
 from monitor.verdict import rfc3339
 
 _IDLE_MS = 200
