@@ -24,8 +24,8 @@ from monitor.snapshots.folder_scan import (
     FolderScan,
     SnapshotError,
     SnapshotSet,
-    os_error,
     remove_if_empty,
+    snapshot_error,
     split_path,
 )
 from monitor.snapshots.retention import Retention
@@ -95,7 +95,7 @@ class SnapshotFolder:
                 with contextlib.suppress(OSError):
                     file.unlink()
             remove_if_empty(self._root, day, key.split("/")[0])
-            raise os_error(self._root, error) from None
+            raise snapshot_error(self._root, error) from None
         self._scan.add(day, key, SnapshotSet(sizes, mtime_ns, labelled=False))
         return size
 

@@ -33,9 +33,9 @@ FILE = re.compile(rf"(?P<stem>{STEM.pattern})(?P<suffix>\.jpg|\.png|\.json)", re
 _OLD_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """The temporary files of earlier versions."""
 
-RESCAN_NS = 300 * 1_000_000_000
+_RESCAN_NS = 300 * 1_000_000_000
 """How long files that other programs add or delete may stay unnoticed."""
-SLICE = 500
+_SLICE = 500
 """Directory entries that one `step` looks at: about 5 ms of work."""
 _LEFT_OVER_NS = 3600 * 1_000_000_000
 """A temporary file older than this was left by a killed process."""
@@ -46,7 +46,7 @@ class SnapshotError(LineMonitorError):
     fix."""
 
 
-def os_error(root: Path, error: OSError) -> SnapshotError:
+def snapshot_error(root: Path, error: OSError) -> SnapshotError:
     """The SnapshotError for an OSError below `root`."""
     place = error.filename if isinstance(error.filename, str) else str(root)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -195,7 +195,7 @@ class FolderScan:
             if self._monotonic_ns() < self._pass_due_ns:
                 return False
             self._pass = self._read()
-            self._pass_due_ns = self._monotonic_ns() + RESCAN_NS
+            self._pass_due_ns = self._monotonic_ns() + _RESCAN_NS
         try:
             next(self._pass)
         except StopIteration:
@@ -207,7 +207,7 @@ class FolderScan:
             return True
         unread, self._error = self._error, None
         if unread is not None:
-            raise os_error(self.root, unread)
+            raise snapshot_error(self.root, unread)
         return False
 
     def _read(self) -> Iterator[None]:
@@ -240,7 +240,7 @@ class FolderScan:
         with entries(folder) as found:
             for entry in found:
                 seen += 1
-                if seen % SLICE == 0:
+                if seen % _SLICE == 0:
                     yield
                 # Files may be deleted between the listing and a look at them.
                 with contextlib.suppress(FileNotFoundError):

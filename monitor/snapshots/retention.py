@@ -18,13 +18,13 @@ from monitor.snapshots.folder_scan import (
     SnapshotError,
     SnapshotSet,
     clock,
-    os_error,
     remove_if_empty,
+    snapshot_error,
 )
 from monitor.system.retention_clock import BelievedUtc
 
 _GB = 1_000_000_000
-MOST_DELETED = 500
+_MOST_DELETED = 500
 """The most sets that one call deletes: some tenths of a second of work."""
 
 
@@ -36,17 +36,17 @@ class Retention:
         self._undeleted: SnapshotError | None = None
 
     def apply(self) -> int:
-        """Delete what is too old or too much, `MOST_DELETED` sets at most. Returns how many sets it deleted.
+        """Delete what is too old or too much, `_MOST_DELETED` sets at most. Returns how many sets it deleted.
 
         Raises SnapshotError after it has deleted all that could be deleted.
         """
         deleted = 0
         for day, key in self._expired():
-            if deleted >= MOST_DELETED:
+            if deleted >= _MOST_DELETED:
                 break
             deleted += self._delete(day, key)
-        deleted += self._free(self._scan.total_bytes - self._most_bytes(), MOST_DELETED - deleted)
-        deleted += self._free_disk_for(0, MOST_DELETED - deleted)
+        deleted += self._free(self._scan.total_bytes - self._most_bytes(), _MOST_DELETED - deleted)
+        deleted += self._free_disk_for(0, _MOST_DELETED - deleted)
         undeleted, self._undeleted = self._undeleted, None
         if undeleted is not None:
             raise undeleted
@@ -57,8 +57,8 @@ class Retention:
         over = self._scan.total_bytes + size - self._most_bytes()
         if over > 0:
             # A set that alone is larger than the limit is still written; all others are deleted then.
-            self._free(over, MOST_DELETED)
-        self._free_disk_for(size, MOST_DELETED)
+            self._free(over, _MOST_DELETED)
+        self._free_disk_for(size, _MOST_DELETED)
         if self._lacking_disk(size) > 0:
             raise SnapshotError(
                 f"snapshots: {self._scan.root}: {self._free_bytes() / _GB:.3g} GB free, but "
@@ -90,7 +90,7 @@ class Retention:
                 place = place.parent
             stat = os.statvfs(place)
         except OSError as error:
-            raise os_error(self._scan.root, error) from None
+            raise snapshot_error(self._scan.root, error) from None
         return stat.f_bavail * stat.f_frsize
 
     def _free(self, lacking: int, most: int) -> int:
@@ -171,9 +171,9 @@ class Retention:
                 base.with_name(base.name + suffix).unlink(missing_ok=True)
         except OSError as error:
             if error.errno == errno.EROFS:
-                raise os_error(self._scan.root, error) from None
+                raise snapshot_error(self._scan.root, error) from None
             # The other sets are deleted all the same; the next scan finds this one again.
-            self._undeleted = os_error(self._scan.root, error)
+            self._undeleted = snapshot_error(self._scan.root, error)
             return 0
         remove_if_empty(self._scan.root, day, key.split("/")[0])
         return 1 if known is not None else 0
