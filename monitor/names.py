@@ -13,6 +13,8 @@ NAME = r"[a-z0-9-]{1,32}"
 """A regular expression, to be used inside longer ones."""
 NAME_PATTERN = rf"^{NAME}$"
 """For schemas that take a pattern."""
+NAME_RULE = "1 to 32 of the characters a-z, 0-9 and -"
+"""The rule for people."""
 
 
 class InvalidNameError(LineMonitorError):
@@ -22,5 +24,5 @@ class InvalidNameError(LineMonitorError):
 def check_name(name: str) -> str:
     """Return the name itself. Raises InvalidNameError when a recipe can't have it."""
     if not re.fullmatch(NAME, name):
-        raise InvalidNameError(f"{name!r} can't be a recipe's name: use 1 to 32 of a-z, 0-9 and -")
+        raise InvalidNameError(f"{name!r} can't be a recipe's name: use {NAME_RULE}")
     return name

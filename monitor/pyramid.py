@@ -88,7 +88,7 @@ class Evened(nn.Module):
 
     Not in the paper. There the few channels with the largest values rule a pixel's vector, once it is scaled
     to length 1, and what the others see of a defect is lost. Teacher and student are evened out alike, so
-    loss and anomaly map stay the paper's. The README has what it gains.
+    loss and anomaly map stay the paper's. What it gains: `tests/benchmarks/README.md`.
     """
 
     def __init__(self, trunk: nn.Module, deviations: Features) -> None:

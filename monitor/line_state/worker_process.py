@@ -80,7 +80,7 @@ class Worker:
         self.name = post.name
         self.folder = Path(post.folder)
         self.session = uuid.UUID(post.session)
-        self.settings = Settings(**post.settings)
+        self.settings = Settings.model_validate(post.settings)
         self.board = Board(self.folder / "board", roll(self.settings))
         self.log = logging.getLogger(post.name)
         self.stopping = False

@@ -134,7 +134,7 @@ class DriftDetector:
         return self._drift
 
     def feed(self, score: float, verdict: Verdict) -> bool:
-        """Take in the next part's score; an uninspected part does not count. Return whether `drift` changed."""
+        """Take in the next part's score; uninspected parts do not count. Return whether `drift` changed."""
         if verdict is Verdict.UNINSPECTED:
             return False
         self._rejected.append(verdict is Verdict.REJECT)

@@ -69,6 +69,7 @@ def agreement(ring: Ring, truth: dict[int, bool]) -> tuple[float, float]:
     return judged / last, right / max(1, judged)
 
 
+@pytest.mark.timing
 def test_known_parts_get_the_verdicts_they_deserve(
     tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:

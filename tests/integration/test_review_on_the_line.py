@@ -14,12 +14,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
 from tests.real.parts_folder import write_parts
 from tests.real.reviewed import free_port
 
+pytestmark = pytest.mark.timing
 CAMERA = """
 [[camera]]
 name = "top"

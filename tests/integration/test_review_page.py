@@ -20,6 +20,7 @@ from monitor.review.labels import Label, Said
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from tests.real.reviewed import Page, write_snapshots
 
+pytestmark = pytest.mark.xdist_group("review page")
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
     "--headless",

@@ -184,16 +184,18 @@ def test_a_disk_that_refuses_leaves_the_old_model(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_readme_s_example_runs_as_it_stands(
+def test_the_handbooks_example_runs_as_it_stands(
     made: RecipeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    section = (Path(__file__).parents[3] / "README.md").read_text().split("## Run it elsewhere")[1]
+    section = (
+        (Path(__file__).parents[3] / "deploy/README.md").read_text().split("## Run a recipe elsewhere\n")[1]
+    )
     example = section.split("```python")[1].split("```")[0]
     exported(made.folder, tmp_path / "bottle-top.onnx")
     monkeypatch.chdir(tmp_path)
     for image, verdict in ((part(100), "pass"), (part(101, defect=True), "reject")):
         save(tmp_path / "part.png", image)
-        exec(compile(example, "README.md", "exec"), {})
+        exec(compile(example, "deploy/README.md", "exec"), {})
         assert capsys.readouterr().out == f"{verdict}\n"
 
 

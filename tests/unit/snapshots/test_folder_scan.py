@@ -106,6 +106,7 @@ def test_a_label_that_was_never_whole_is_removed_and_one_being_written_is_not(tm
     assert fresh.exists()
 
 
+@pytest.mark.timing
 def test_a_hundred_thousand_files_do_not_stall_the_writer(tmp_path: Path) -> None:
     moment = NOW - timedelta(days=2)
     for hundred in range(340):
