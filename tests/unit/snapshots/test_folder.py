@@ -40,13 +40,13 @@ def test_a_mono_frame_stays_mono(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("relative", ["../x/101010123_top_1_1.jpg", "2026-11-23/top/x.jpg", "x.jpg", ""])
-def test_a_path_that_is_no_snapshots_is_refused(tmp_path: Path, relative: str) -> None:
+def test_a_path_that_no_snapshot_can_have_is_refused(tmp_path: Path, relative: str) -> None:
     folder, _ = folder_at(tmp_path)
     with pytest.raises(ValueError, match="not a snapshot's path"):
         folder.write(relative, OVERLAY, FRAME, PAYLOAD)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_of_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
     large = np.random.default_rng(0).integers(0, 256, (600, 900, 3)).astype(np.uint8)
     with mounted(tmp_path / "small", "size=1m"):
         # Retention sees enough free space, so the writes themselves fail on the full disk.

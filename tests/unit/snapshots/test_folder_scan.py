@@ -94,7 +94,7 @@ def test_files_deleted_by_hand_break_nothing(tmp_path: Path) -> None:
     assert folder.write(path_at(clock.moment, 99), OVERLAY, FRAME, PAYLOAD) > 0
 
 
-def test_a_label_that_was_never_whole_is_removed_and_one_being_written_is_not(tmp_path: Path) -> None:
+def test_an_old_temporary_file_is_removed_and_one_being_written_is_not(tmp_path: Path) -> None:
     jpg = put_set(tmp_path, NOW)
     old, fresh = (jpg.parent / f".writing-{name}" for name in ("old", "fresh"))
     for file, age_s in ((old, 7200), (fresh, 5)):

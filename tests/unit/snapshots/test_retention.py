@@ -40,7 +40,7 @@ def test_old_snapshots_make_room_on_a_small_disk(tmp_path: Path) -> None:
         assert folder.count == len(kept)
 
 
-def test_too_little_free_space_is_one_line_and_costs_no_evidence(tmp_path: Path) -> None:
+def test_too_little_free_space_is_one_line_of_error_and_deletes_no_snapshot_in_vain(tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "size=4m"):
         root = tmp_path / "small" / "snapshots"
         old = put_set(root, NOW - timedelta(days=1))
@@ -52,7 +52,7 @@ def test_too_little_free_space_is_one_line_and_costs_no_evidence(tmp_path: Path)
         assert len(names(root)) == 3
 
 
-def test_days_are_kept_as_long_as_they_should_and_empty_ones_go(tmp_path: Path) -> None:
+def test_sets_are_kept_for_keep_days_and_empty_folders_are_removed(tmp_path: Path) -> None:
     for days in (40, 31, 29, 1, 0):
         put_set(tmp_path, NOW - timedelta(days=days))
     folder, _ = folder_at(tmp_path)
@@ -61,7 +61,7 @@ def test_days_are_kept_as_long_as_they_should_and_empty_ones_go(tmp_path: Path) 
     assert folder.prune() == 0
 
 
-def test_labelled_sets_outlive_the_days_and_go_last_for_space(tmp_path: Path) -> None:
+def test_labelled_sets_outlive_keep_days_and_are_deleted_last_for_space(tmp_path: Path) -> None:
     labelled = put_set(tmp_path, NOW - timedelta(days=60), labels=("scratch",))
     newer = [put_set(tmp_path, NOW - timedelta(minutes=m), frame=m) for m in (3, 2, 1)]
     folder, _ = folder_at(tmp_path)
@@ -88,7 +88,7 @@ def test_a_label_given_after_the_scan_still_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "nonsense", "[" * 60_000, '{"labels": ' + "9" * 400 + "}"])
-def test_a_damaged_json_keeps_nothing_from_being_written_and_deleted(tmp_path: Path, content: str) -> None:
+def test_a_damaged_json_stops_neither_writing_nor_deleting(tmp_path: Path, content: str) -> None:
     day = timedelta(days=1)
     old = put_set(tmp_path, NOW - 40 * day)
     put_set(tmp_path, NOW)
