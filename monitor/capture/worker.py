@@ -45,7 +45,7 @@ class Times:
 
 
 class FreezeWatch:
-    """Finds a camera whose own time stamp and frame count stand still while it goes on to send images."""
+    """Finds a camera that goes on to send images while its own time stamps and frame numbers stand still."""
 
     def __init__(self, after_ns: int = 1_000_000_000, after_shots: int = 3) -> None:
         self._after_ns, self._after_shots = after_ns, after_shots

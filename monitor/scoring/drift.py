@@ -38,7 +38,7 @@ WINDOW = 100
 TEST_EVERY = 25
 """The number of judged parts from one test to the next."""
 GOOD_PARTS_A_FALSE_ALARM = 100_000
-"""The fewest good parts for each false alarm, as the expected value."""
+"""At most one false alarm in so many good parts is expected."""
 
 _RULES = 3
 """Higher scores, lower scores and too many rejects: the three rules share the permitted false alarms."""

@@ -36,8 +36,8 @@ from monitor.verdict import Reason, Verdict, judge
 
 _IDLE_MS = 200
 _SWITCH_S = 0.0005
-"""Python's thread switch interval. A network asks for Python's lock at every layer; with the default of 5 ms
-it would wait that long for the thread that loads a recipe."""
+"""Python's thread switch interval. A network asks for Python's lock at every layer. With the default of 5 ms
+it would wait so long each time for the thread that loads a recipe."""
 _RECENT = 100
 """The number of scored frames that the schedule looks back on."""
 _CPU_BATCH, _GPU_BATCH = 1, 16
@@ -59,7 +59,7 @@ class ScoringLoop:
         """The cameras of the frames scored last."""
         self._snapshot_choice = SnapshotChoice(settings.snapshots.pass_every)
         self._misfits: set[str] = set()
-        """Cameras for which the log holds that the recipe's presence gate does not fit their frames."""
+        """Cameras whose frames do not fit the recipe's presence gate; the log has a line for each."""
         self._detectors: dict[str, DriftDetector] = {}
         for camera in self._cameras:
             self._adopt_recipe(camera)
@@ -152,7 +152,7 @@ class ScoringLoop:
             self._tell_misfit(work.camera, scorer, image)
             good.append((work, image, seen))
         if not good:
-            # Without a scored frame this turn counts neither for the scoring time nor for the schedule.
+            # Without a scored frame this turn does not count, neither for its time nor for its cameras.
             return
         with self._recipes.alone:
             results = scorer.score([seen for _, _, seen in good])
@@ -178,7 +178,7 @@ class ScoringLoop:
             self._watch_drift(work.camera, result.score, verdict)
 
     def _pass_empty(self, work: Work, scorer: Scorer, started: int) -> None:
-        """A frame without a part passes, and counts for nothing that watches parts."""
+        """A frame without a part passes, and does not count for anything that watches parts."""
         self._snapshot_choice.see_empty_place(work.camera.name)
         scored = Scored(
             Verdict.PASS,
@@ -232,6 +232,7 @@ class ScoringLoop:
         return Scored(Verdict.UNINSPECTED, reason, float("nan"), float("nan"), now, now, "", False)
 
     def _settle(self, work: Work, scored: Scored) -> None:
+        """Write the result of a frame that was not scored, and release its slot."""
         ring = self._rings[work.camera.name]
         ring.write_scored(work.frame.number, scored)
         ring.release(work.frame)
