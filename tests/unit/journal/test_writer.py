@@ -1,4 +1,4 @@
-"""The journal: what became of every reject, and that its troubles are nobody else's."""
+"""The journal has the outcome of every reject, and its troubles never delay or stop the line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rows(
 
 
 def tables(file: Path) -> bool:
-    """Whether the journal has been begun."""
+    """Whether the journal has its tables."""
     return file.exists() and rows(file, "SELECT name FROM sqlite_master") != []
 
 
