@@ -21,7 +21,7 @@ import zmq
 
 from drivers.image_file import Image
 from monitor.inference.presence import kind
-from monitor.inference.scorer import Scorer
+from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.line_state import messages
 from monitor.line_state.board import Word
 from monitor.line_state.frame import viewable
@@ -149,7 +149,7 @@ class ScoringLoop:
             if seen is None:
                 self._pass_empty(work, scorer, started)
                 continue
-            self._tell_misfit(work.camera, scorer, image)
+            self._warn_of_misfit(work.camera, scorer, image)
             good.append((work, image, seen))
         if not good:
             # Without a scored frame this turn does not count, neither for its time nor for its cameras.
@@ -160,22 +160,28 @@ class ScoringLoop:
         self._turn_time.add(now - started, pair=self._makes_pairs and len(good) > 1)
         self._recent.extend(work.camera.name for work, _, _ in good)
         for (work, image, _), result in zip(good, results, strict=True):
-            verdict, reason = judge(result.score, scorer.threshold)
-            keep = self._snapshot_choice.wants(work.camera, verdict) and bool(
-                self._snapshots.poll(0, zmq.POLLOUT)
+            self._finish(work, image, result, scorer, started, now)
+
+    def _finish(
+        self, work: Work, image: Image, result: ScoreResult, scorer: Scorer, started: int, now: int
+    ) -> None:
+        """Write a frame's score, wake the publisher, send the snapshot, and then release the slot."""
+        verdict, reason = judge(result.score, scorer.threshold)
+        wanted = self._snapshot_choice.wants(work.camera, verdict)
+        keep = wanted and bool(self._snapshots.poll(0, zmq.POLLOUT))
+        ring = self._rings[work.camera.name]
+        ring.write_scored(
+            work.frame.number,
+            Scored(verdict, reason, result.score, scorer.threshold, started, now, scorer.recipe.sha, keep),
+        )
+        messages.wake(self._verdicts, work.camera.name, work.frame.number)
+        if keep:
+            # `image` may lie in the slot, so the slot is released after this.
+            messages.send_snapshot(
+                self._snapshots, work.camera.name, work.frame.number, image, result.anomaly_map
             )
-            scored = Scored(
-                verdict, reason, result.score, scorer.threshold, started, now, scorer.recipe.sha, keep
-            )
-            ring = self._rings[work.camera.name]
-            ring.write_scored(work.frame.number, scored)
-            messages.wake(self._verdicts, work.camera.name, work.frame.number)
-            if keep:
-                messages.send_snapshot(
-                    self._snapshots, work.camera.name, work.frame.number, image, result.anomaly_map
-                )
-            ring.release(work.frame)
-            self._watch_drift(work.camera, result.score, verdict)
+        ring.release(work.frame)
+        self._watch_drift(work.camera, result.score, verdict)
 
     def _pass_empty(self, work: Work, scorer: Scorer, started: int) -> None:
         """A frame without a part passes, and does not count for anything that watches parts."""
@@ -192,7 +198,7 @@ class ScoringLoop:
         )
         self._settle(work, scored)
 
-    def _tell_misfit(self, camera: CameraSettings, scorer: Scorer, image: Image) -> None:
+    def _warn_of_misfit(self, camera: CameraSettings, scorer: Scorer, image: Image) -> None:
         """Log, once a camera, that every frame is scored although the recipe has a presence gate."""
         if scorer.gate is None or scorer.gate.fits(image.shape) or camera.name in self._misfits:
             return

@@ -23,6 +23,7 @@ from monitor.line_state.ring import Closed, Ring
 from monitor.line_state.worker_process import SNAPSHOTS, Worker
 from monitor.snapshots.folder import SnapshotFolder
 from monitor.snapshots.folder_scan import SnapshotError
+from monitor.system.trouble_log import TroubleLog
 from monitor.verdict import rfc3339
 
 _IDLE_MS = 200
@@ -44,7 +45,9 @@ class SnapshotWriter:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = messages.pull(context, worker.folder, messages.SNAPSHOTS, messages.SNAPSHOTS_HELD)
         self._prune_at_ns = 0
-        self._trouble = ""
+        self._trouble = TroubleLog(
+            worker.log, began="snapshots are not kept: %s", ended="snapshots are kept again"
+        )
 
     def run(self) -> None:
         """Write until the worker is stopped, and then the snapshots that still wait."""
@@ -122,15 +125,9 @@ class SnapshotWriter:
         self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
 
     def _report(self, trouble: str) -> None:
-        """Log one line when trouble starts or changes, and one when it ends; empty for no trouble."""
-        if trouble == self._trouble:
-            return
-        if trouble:
-            self._worker.log.error("snapshots are not kept: %s", trouble)
-        else:
-            self._worker.log.info("snapshots are kept again")
-        self._trouble = trouble
-        self._worker.board.say(SNAPSHOTS, trouble)
+        """Log and show the present trouble; empty for none."""
+        if self._trouble.report(trouble):
+            self._worker.board.say(SNAPSHOTS, trouble)
 
 
 def work(worker: Worker) -> None:
