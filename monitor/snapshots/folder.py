@@ -1,7 +1,7 @@
 """The snapshot folder: sets of `.jpg`, `.png` and `.json`, each written whole or not at all.
 
-It knows nothing of cameras or verdicts; `monitor.snapshots.retention` says what is deleted, and
-`monitor.snapshots.folder_scan` what lies there. On a frame's way it is the last place.
+It knows nothing of cameras or verdicts. `monitor.snapshots.retention` has the rules for what is deleted,
+`monitor.snapshots.folder_scan` knows what lies in the folder. On a frame's way it is the last place.
 
 Not for several threads: one thread writes, steps and prunes. No call takes long, also with 100,000 sets in
 the folder, so that the snapshot writer keeps up.

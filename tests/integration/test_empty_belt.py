@@ -76,7 +76,7 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         ring = line.ring("top")
         recipe = RecipeVersion.load(line.settings.line.data / "recipes/plate")
         time.sleep(8)
-        told = metric(line, 'line_monitor_verdicts_total{camera="top",reason="no_part",verdict="pass"}')
+        counted = metric(line, 'line_monitor_verdicts_total{camera="top",reason="no_part",verdict="pass"}')
         ratios = metric(line, 'line_monitor_score_ratio_count{camera="top"}')
         assert line.witness.status()["ready"] is True
         line.stop()
@@ -84,9 +84,11 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         assert now.in_flight == 0
         assert sum(now.uninspected) <= 0.05 * now.frames
 
-        heard = {message.payload["frame"]: message.payload for message in line.witness.heard("top/verdict")}
+        verdicts = {
+            message.payload["frame"]: message.payload for message in line.witness.heard("top/verdict")
+        }
         rejected = {message.payload["frame"] for message in line.witness.heard("top/reject")}
-        for number, payload in heard.items():
+        for number, payload in verdicts.items():
             frame = ring.frame(number)
             assert frame is not None
             index = frame.device_frame % COUNT
@@ -103,9 +105,9 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
                 assert payload["reason"] is None
                 assert payload["score"] is not None
                 assert (number in rejected) == (index % DEFECTS_EVERY == 0)
-        assert len(heard) > 100
+        assert len(verdicts) > 100
         # Only the frames with a part were scored, one in five; the times from start to score show it.
-        assert now.no_part >= told > 0.7 * (told + ratios)
+        assert now.no_part >= counted > 0.7 * (counted + ratios)
         took: dict[Reason, list[int]] = {Reason.NONE: [], Reason.NO_PART: []}
         for number in range(1, ring.last_frame() + 1):
             if (scored := ring.scored(number)) is not None and scored.reason in took:
