@@ -13,7 +13,7 @@ import pytest
 from monitor.line_state.ring import Ring
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import BUNDLED
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real import bundle, parts_folder
 from tests.real.machine import MachineError
 from tests.real.mosquitto import Mosquitto
@@ -57,16 +57,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
     """A recipe of grey discs at 64 pixels, with a model in 8-bit integers."""
     folder = tmp_path_factory.mktemp("made")
     return train_recipe(
-        name="disc",
-        recipes=folder / "recipes",
-        images=good_parts(folder / "good", 30),
-        teacher=BUNDLED,
-        teacher_weights=None,
-        teachers=folder,
-        size=64,
-        epochs=10,
-        int8=True,
-        device="cpu",
+        TrainingRequest(
+            name="disc",
+            recipes=folder / "recipes",
+            images=good_parts(folder / "good", 30),
+            teacher=BUNDLED,
+            teacher_weights=None,
+            teachers=folder,
+            size=64,
+            epochs=10,
+            int8=True,
+            device="cpu",
+        ),
         say=lambda line: None,
     )
 

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from monitor.inference.backends import can_quantise
     from monitor.model.recipe_document import tiles_of
     from monitor.system import progress
-    from monitor.training.train_recipe import train_recipe
+    from monitor.training.train_recipe import TrainingRequest, train_recipe
 
     if options.overlap is not None and options.tile is None:
         print_to_stderr("line-monitor: --overlap is the overlap of tiles: give --tile too")
@@ -75,22 +75,24 @@ def run(options: argparse.Namespace) -> int:
             f"cameras of recipe {options.recipe!r} have different roi: train a recipe for each"
         )
     recipe = train_recipe(
-        name=options.recipe,
-        recipes=paths.recipes(settings),
-        images=options.images,
-        empty=options.empty,
-        teacher=options.teacher,
-        teacher_weights=options.teacher_weights,
-        teachers=paths.teachers(settings),
-        size=options.size,
-        tiles=tiles_of(options.tile, options.overlap) if options.tile else None,
-        epochs=options.epochs,
-        overkill=options.overkill,
-        seed=options.seed,
-        device=options.device or settings.scoring.device,
-        as_paper=options.as_paper,
-        int8=options.int8 if options.int8 is not None else can_quantise() and not options.as_paper,
-        roi=next(iter(regions), None),
+        TrainingRequest(
+            name=options.recipe,
+            recipes=paths.recipes(settings),
+            images=options.images,
+            empty=options.empty,
+            teacher=options.teacher,
+            teacher_weights=options.teacher_weights,
+            teachers=paths.teachers(settings),
+            size=options.size,
+            tiles=tiles_of(options.tile, options.overlap) if options.tile else None,
+            epochs=options.epochs,
+            overkill=options.overkill,
+            seed=options.seed,
+            device=options.device or settings.scoring.device,
+            as_paper=options.as_paper,
+            int8=options.int8 if options.int8 is not None else can_quantise() and not options.as_paper,
+            roi=next(iter(regions), None),
+        ),
         say=print_to_stderr,
         progress=progress.on(sys.stderr),
     )

@@ -195,7 +195,8 @@ def propose(
     from monitor.model.recipe_version import RecipeVersion
     from monitor.names import check_name
     from monitor.teachers.architectures import map_ceiling
-    from monitor.training.calibration import content_mark, with_one_threshold, with_overkills
+    from monitor.training.readable_images import content_mark
+    from monitor.training.thresholds import with_one_threshold, with_overkills
 
     torch.set_num_threads(1)
     recipe = RecipeVersion.load(recipes / check_name(name))

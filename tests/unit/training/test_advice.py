@@ -8,7 +8,7 @@ import pytest
 
 from monitor.training.advice import closing_word, early_word
 from monitor.training.student_selection import Trial
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real.parts import good_parts, teacher_file
 
 
@@ -83,15 +83,17 @@ def test_a_training_counts_the_images_that_chose(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Trial, "told_apart", staticmethod(lambda good, drawn: next(told)))
     heard: list[str] = []
     train_recipe(
-        name="disc",
-        recipes=tmp_path / "recipes",
-        images=good_parts(tmp_path / "good", 20),
-        teacher="squeezenet1_1",
-        teacher_weights=None,
-        teachers=teacher_file(tmp_path / "teachers", "squeezenet1_1").parent,
-        size=32,
-        epochs=10,
-        device="cpu",
+        TrainingRequest(
+            name="disc",
+            recipes=tmp_path / "recipes",
+            images=good_parts(tmp_path / "good", 20),
+            teacher="squeezenet1_1",
+            teacher_weights=None,
+            teachers=teacher_file(tmp_path / "teachers", "squeezenet1_1").parent,
+            size=32,
+            epochs=10,
+            device="cpu",
+        ),
         say=heard.append,
     )
     assert any("the student of epoch 1 of 10 was kept" in line and "2 images chose" in line for line in heard)

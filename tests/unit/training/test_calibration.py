@@ -21,15 +21,14 @@ from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.pyramid import anomaly_map
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import LEVELS, build_trunk, fill, map_ceiling
-from monitor.training.calibration import (
+from monitor.training.calibration import calibrate_recipe, scores_of
+from monitor.training.thresholds import (
     CalibrationError,
-    calibrate_recipe,
     calibrated,
     explain,
     explained,
     needed,
     rank,
-    scores_of,
     with_overkills,
 )
 from tests.real.parts import good_parts, part, random_recipe, save

@@ -21,7 +21,7 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
 from monitor.training.checkpoint import Checkpoint, Place
-from monitor.training.loop import Fitted, fit
+from monitor.training.loop import FitSettings, Fitted, fit
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
 from tests.real.small_training import train
 
@@ -82,15 +82,11 @@ def learn(architecture: str, pictures: Cut, kept: Checkpoint | None) -> Fitted:
     teacher.eval().requires_grad_(False)
     return fit(
         teacher,
-        architecture,
         pictures,
         range(9),
         range(9, 12),
-        epochs=4,
-        seed=1,
-        device=torch.device("cpu"),
+        FitSettings(architecture=architecture, epochs=4, seed=1, device=torch.device("cpu"), batch=4),
         progress=SILENT,
-        batch=4,
         checkpoint=kept,
     )
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from monitor.images.preprocessing import normalised, squashed
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
-from monitor.training.loop import batch_size, fit, pictures_at_once
-from monitor.training.train_recipe import split, train_recipe
+from monitor.training.examples import split
+from monitor.training.loop import FitSettings, batch_size, fit, pictures_at_once
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real.parts import good_parts, part, random_weights, teacher_file
 
 SEED, EPOCHS, SIZE = 5, 3, 64
@@ -95,16 +96,18 @@ def test_the_course_of_a_training_is_a_plain_loop_s(monkeypatch: pytest.MonkeyPa
     teacher = trunk("resnet18")
     fitted = fit(
         teacher,
-        "resnet18",
         pictures,
         train,
         select,
-        epochs=EPOCHS,
-        seed=SEED,
-        device=torch.device("cpu"),
+        FitSettings(
+            architecture="resnet18",
+            epochs=EPOCHS,
+            seed=SEED,
+            device=torch.device("cpu"),
+            batch=3,
+            as_paper=True,
+        ),
         progress=SILENT,
-        batch=3,
-        as_paper=True,
     )
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -131,16 +134,18 @@ def test_as_in_the_paper_every_teacher_has_the_official_optimiser(
 
     monkeypatch.setattr(torch.optim, "SGD", Watched)
     recipe = train_recipe(
-        name="disc",
-        recipes=tmp_path / "recipes",
-        images=good_parts(tmp_path / "good", 10),
-        teacher=architecture,
-        teacher_weights=None,
-        teachers=teacher_file(tmp_path / "teachers", architecture).parent,
-        size=SIZE,
-        epochs=3,
-        device="cpu",
-        as_paper=True,
+        TrainingRequest(
+            name="disc",
+            recipes=tmp_path / "recipes",
+            images=good_parts(tmp_path / "good", 10),
+            teacher=architecture,
+            teacher_weights=None,
+            teachers=teacher_file(tmp_path / "teachers", architecture).parent,
+            size=SIZE,
+            epochs=3,
+            device="cpu",
+            as_paper=True,
+        ),
         say=print,
     )
     assert made == [{"lr": 0.4, "momentum": 0.9, "weight_decay": 1e-4}]
@@ -155,15 +160,11 @@ def test_without_batch_normalisation_the_default_is_another_optimiser() -> None:
     pictures = [squashed(part(number), (32, 32)) for number in range(5)]
     fitted = fit(
         trunk("squeezenet1_1"),
-        "squeezenet1_1",
         pictures,
         range(4),
         [4],
-        epochs=1,
-        seed=0,
-        device=torch.device("cpu"),
+        FitSettings(architecture="squeezenet1_1", epochs=1, seed=0, device=torch.device("cpu"), batch=4),
         progress=SILENT,
-        batch=4,
     )
     assert fitted.optimiser == "AdamW 3e-3, weight decay 1e-4, batch 4"
 
@@ -187,15 +188,11 @@ def test_what_does_not_fit_at_once_is_learnt_from_in_parts(monkeypatch: pytest.M
     def losses() -> tuple[float, ...]:
         return fit(
             trunk("squeezenet1_1"),
-            "squeezenet1_1",
             pictures,
             range(8),
             [8, 9],
-            epochs=2,
-            seed=0,
-            device=torch.device("cpu"),
+            FitSettings(architecture="squeezenet1_1", epochs=2, seed=0, device=torch.device("cpu"), batch=8),
             progress=SILENT,
-            batch=8,
         ).losses
 
     together = losses()
@@ -227,16 +224,18 @@ def told_of_two_epochs(train: int, *, as_paper: bool) -> Told:
     told = Told()
     fit(
         trunk("squeezenet1_1"),
-        "squeezenet1_1",
         [squashed(part(number), (32, 32)) for number in range(train + 2)],
         range(train),
         [train, train + 1],
-        epochs=2,
-        seed=0,
-        device=torch.device("cpu"),
+        FitSettings(
+            architecture="squeezenet1_1",
+            epochs=2,
+            seed=0,
+            device=torch.device("cpu"),
+            batch=4,
+            as_paper=as_paper,
+        ),
         progress=told,
-        batch=4,
-        as_paper=as_paper,
     )
     return told
 

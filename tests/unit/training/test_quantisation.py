@@ -18,7 +18,7 @@ from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.quantisation import quantised, rank_correlation
-from monitor.training.train_recipe import TrainingError, train_recipe
+from monitor.training.train_recipe import TrainingError, TrainingRequest, train_recipe
 from tests.real.parts import draft_recipe, part
 
 SIZE = 64
@@ -102,13 +102,15 @@ def test_training_says_when_it_can_not_be_made(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("monitor.training.train_recipe.can_quantise", lambda: False)
     with pytest.raises(TrainingError, match="int8 needs OpenVINO and NNCF: pip install"):
         train_recipe(
-            name="disc",
-            recipes=tmp_path,
-            images=tmp_path,
-            teacher=None,
-            teacher_weights=None,
-            teachers=tmp_path,
-            int8=True,
+            TrainingRequest(
+                name="disc",
+                recipes=tmp_path,
+                images=tmp_path,
+                teacher=None,
+                teacher_weights=None,
+                teachers=tmp_path,
+                int8=True,
+            ),
             say=lambda line: None,
         )
 

@@ -13,7 +13,7 @@ from drivers.image_file import Image
 from monitor.images.preprocessing import squashed
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk
-from monitor.training.loop import fit
+from monitor.training.loop import FitSettings, fit
 from monitor.training.student_selection import Trial
 from monitor.training.synthetic_defects import Kind, draw
 from tests.real.parts import part
@@ -94,15 +94,13 @@ def course(monkeypatch: pytest.MonkeyPatch, answers: Sequence[float], maps: Sequ
     teacher = build_trunk("squeezenet1_1").eval().requires_grad_(False)
     fitted = fit(
         teacher,
-        "squeezenet1_1",
         pictures(5),
         range(4),
         [4],
-        epochs=len(answers),
-        seed=0,
-        device=torch.device("cpu"),
+        FitSettings(
+            architecture="squeezenet1_1", epochs=len(answers), seed=0, device=torch.device("cpu"), batch=4
+        ),
         progress=SILENT,
-        batch=4,
     )
     assert fitted.told_apart == tuple(answers)
     return fitted.best_epoch

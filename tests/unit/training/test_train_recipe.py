@@ -23,9 +23,11 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.names import InvalidNameError
 from monitor.teachers.architectures import BUNDLED, TeacherError
 from monitor.training import loop, readable_images
-from monitor.training.calibration import CalibrationError, calibrate_recipe
+from monitor.training.calibration import calibrate_recipe
+from monitor.training.examples import Examples, split
 from monitor.training.loop import batch_size
-from monitor.training.train_recipe import Examples, TrainingError, split
+from monitor.training.thresholds import CalibrationError
+from monitor.training.train_recipe import TrainingError
 from tests.real.parts import good_parts, part, save, teacher_file
 from tests.real.small_training import train
 
