@@ -32,7 +32,7 @@ from monitor.training.thresholds import (
     NO_RATE,
     CalibrationError,
     calibrated,
-    explained,
+    explain_all,
     is_rate,
     with_one_threshold,
 )
@@ -69,12 +69,12 @@ def calibrate(
     device: str,
     say: Callable[[str], None],
     progress: Progress,
-    chose: bool = False,
+    selected_student: bool = False,
 ) -> RecipeVersion:
     """The recipe with a threshold from these files for every runtime and precision here, not yet committed.
 
-    With `chose` the same files selected the student: then there is no guarantee, however many files there
-    are. Raises CalibrationError, RecipeError, ValueError.
+    `selected_student` is True if the same files selected the student: then there is no guarantee, however
+    many files there are. Raises CalibrationError, RecipeError, ValueError.
     """
     found: dict[str, Calibration] = {}
     say_skipped = say
@@ -85,7 +85,7 @@ def calibrate(
         scores = scores_of(scorer, files, say_skipped, progress, f"calibrate {scorer.calibration_key}")
         say_skipped = _print_nothing  # The first runtime has printed which files are skipped.
         calibration = calibrated(scores, overkill, map_ceiling(recipe.document.teacher.architecture))
-        guaranteed = calibration.guaranteed and not chose
+        guaranteed = calibration.guaranteed and not selected_student
         found[scorer.calibration_key] = msgspec.structs.replace(calibration, guaranteed=guaranteed)
     return recipe.with_calibration({**recipe.document.calibration, **with_one_threshold(found)})
 
@@ -139,7 +139,7 @@ def calibrate_recipe(
             raise CalibrationError(f"{images}: {error}") from None
         committed = found.commit()
         document = committed.document
-        for line in explained(document.calibration, document.quantised.pairs if document.quantised else ()):
+        for line in explain_all(document.calibration, document.quantised.pairs if document.quantised else ()):
             say(line)
     if gate is not None:
         say(presence.explain(gate))

@@ -1,6 +1,7 @@
 """The good images that a recipe is trained on: read once, resized, cut into tiles, and split by use.
 
-It knows nothing of networks, losses or thresholds.
+It knows nothing of networks, losses or thresholds. An image is what a file holds; a picture is that image at
+the recipe's size, as the network gets it.
 """
 
 from __future__ import annotations

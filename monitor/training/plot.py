@@ -25,6 +25,7 @@ _INK, _PALE, _LOSS, _MAP, _DEFECTS = (
 )
 _KEPT = (60, 150, 60)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_MOST_TICKS = 8
 _LOG_FROM = 5.0
 """Values whose largest is at least this many times the smallest have a logarithmic scale."""
 
@@ -38,30 +39,21 @@ def draw_course(
 ) -> Image:
     """The picture, uint8 (720, 900, 3) BGR, with `told_apart` (1045, 900, 3).
 
-    The values are finite, one for each epoch, at least one. `told_apart` may be empty. `best_epoch` is from
-    1.
+    The values are finite, one for each epoch, at least one. `told_apart` may be empty. Epochs count from 1.
     """
-    kept = (
-        f"mean anomaly map of the select images, {select_maps[best_epoch - 1]:.3g} in kept epoch {best_epoch}"
-    )
+    kept_map = f"{select_maps[best_epoch - 1]:.3g} in kept epoch {best_epoch}"
     panels = [
         (losses, f"training loss, {losses[-1]:.3g} at the end", _LOSS),
-        (select_maps, kept, _MAP),
+        (select_maps, f"mean anomaly map of the select images, {kept_map}", _MAP),
     ]
     if told_apart:
-        share = told_apart[best_epoch - 1]
-        panels.append(
-            (
-                told_apart,
-                f"AUROC of drawn defects against good images, {share:.3g} in the kept epoch",
-                _DEFECTS,
-            )
-        )
+        kept_auroc = f"{told_apart[best_epoch - 1]:.3g} in the kept epoch"
+        panels.append((told_apart, f"AUROC of drawn defects against good images, {kept_auroc}", _DEFECTS))
     height = _TOP + len(panels) * (_PANEL + _BETWEEN) - _BETWEEN + _BOTTOM
     image = np.full((height, _WIDTH, 3), 255, np.uint8)
     _write(image, title, (_LEFT, 28), 0.62)
     for number, (values, label, colour) in enumerate(panels):
-        _panel(image, values, best_epoch, _TOP + number * (_PANEL + _BETWEEN), label, colour)
+        _draw_panel(image, values, best_epoch, _TOP + number * (_PANEL + _BETWEEN), label, colour)
     _write(image, "epoch", (_WIDTH // 2 - 20, height - 12), 0.5)
     return image
 
@@ -94,11 +86,12 @@ class _Scale:
         for factors in ((1, 2, 5), (1,)):
             ticks = [factor * 10.0**power for power in powers for factor in factors]
             ticks = [tick for tick in ticks if self.low <= tick <= self.high]
-            if len(ticks) <= 8:
+            if len(ticks) <= _MOST_TICKS:
                 break
         return ticks
 
     def _linear(self, value: float) -> float:
+        """The value, or its logarithm: the axis is linear in it."""
         return math.log10(value) if self.logarithmic else value
 
 
@@ -110,7 +103,7 @@ def _scale(values: Sequence[float], top: int, height: int) -> _Scale:
     return _Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, top, height, False)
 
 
-def _panel(
+def _draw_panel(
     image: Image,
     values: Sequence[float],
     best_epoch: int,
@@ -142,6 +135,7 @@ def _panel(
 
 
 def _column(epoch: int, epochs: int) -> int:
+    """The column of pixels of an epoch."""
     inset = 14
     if epochs == 1:
         return (_LEFT + _WIDTH - _RIGHT) // 2

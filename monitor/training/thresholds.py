@@ -104,10 +104,9 @@ def calibrated(scores: Sequence[float], overkill: float, ceiling: float = math.i
 
 
 def with_overkills(before: Calibration, overkills: Sequence[float], ceiling: float = math.inf) -> Calibration:
-    """The calibration with added scores of overkills: good parts that the line rejected (m floats, any
-    order).
+    """The calibration with added scores of overkills, which are good parts that the line rejected.
 
-    `ceiling` is as in `calibrated`. Raises CalibrationError.
+    `overkills` are m floats in any order. `ceiling` is as in `calibrated`. Raises CalibrationError.
 
     Overkills were picked because their scores are high, so they are not exchangeable with future good parts,
     and no number of them carries the guarantee. But they can only raise the threshold: the rate of overkill
@@ -178,7 +177,7 @@ def explain(calibration: Calibration) -> str:
     )
 
 
-def explained(calibrations: Mapping[str, Calibration], pairs: Sequence[Pair] = ()) -> Iterator[str]:
+def explain_all(calibrations: Mapping[str, Calibration], pairs: Sequence[Pair] = ()) -> Iterator[str]:
     """Lines for a person: one for each runtime and precision, and warnings.
 
     A warning appears when hardly any defect can be rejected, and when int8, whose `pairs` of scores are the

@@ -54,7 +54,7 @@ from monitor.training.calibration import calibrate
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.examples import Examples, Split, TilePictures, find_training_files, read_examples, split
 from monitor.training.loop import DivergedError, FitSettings, Fitted, TrainingError, batch_size, fit
-from monitor.training.thresholds import NO_RATE, explained, is_rate
+from monitor.training.thresholds import NO_RATE, explain_all, is_rate
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
 
@@ -146,7 +146,7 @@ def train_recipe(
         device=str(inputs.device),
         say=say,
         progress=progress,
-        chose=request.as_paper,
+        selected_student=request.as_paper,
     ).commit()
     checkpoint.remove()
     title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
@@ -186,14 +186,12 @@ class _Inputs:
     select: Sequence[int]
     """The indices of the tiles that select the student."""
     deviations: Features | None
-    """The teacher's channel deviations, by which teacher and student are divided; None in the paper's
-    mode."""
+    """The teacher's channel deviations, which divide teacher and student; None in the paper's mode."""
     batch: int
 
 
 def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
-    """Checks what can be checked quickly, then reads the images, because ten thousand of them take
-    minutes."""
+    """Checks what can be checked quickly, and then reads the images: ten thousand of them take minutes."""
     grid = request.grid
     device = choose_device(request.device)
     files = find_training_files(request.images)
@@ -385,7 +383,7 @@ def _with_int8(draft: RecipeVersion, inputs: _Inputs, seed: int, say: Say) -> Re
     found = quantised(draft, inputs.pictures, inputs.train, inputs.select, seed)
     assert found.document.quantised is not None
     agreement = found.document.quantised.agreement
-    fix = "" if agreement >= AGREES else f': below {AGREES}: better not set precision = "int8"'
+    fix = "" if agreement >= AGREES else f' (below {AGREES}: better not set precision = "int8")'
     say(f"int8: the rank correlation of its scores with float32's scores is {agreement:.3f}{fix}")
     return found
 
@@ -403,6 +401,6 @@ def _report(recipe: RecipeVersion, fitted: Fitted, *, selecting: int, say: Say) 
     if warning := advice.closing_advice(fitted.select_maps, fitted.best_epoch, selecting):
         say(warning)
     document = recipe.document
-    for line in explained(document.calibration, document.quantised.pairs if document.quantised else ()):
+    for line in explain_all(document.calibration, document.quantised.pairs if document.quantised else ()):
         say(line)
     say(f"recipe {recipe.name}: {recipe.sha[:12]} in {recipe.folder}")
