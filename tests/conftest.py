@@ -19,7 +19,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 from monitor.line_state.ring import Ring
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import BUNDLED
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real import bundle, parts_folder
 from tests.real.machine import MachineError
 from tests.real.mosquitto import Mosquitto
@@ -92,16 +92,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
 
     def make(folder: Path) -> None:
         train_recipe(
-            name="disc",
-            recipes=folder / "recipes",
-            images=good_parts(folder / "good", 30),
-            teacher=BUNDLED,
-            teacher_weights=None,
-            teachers=folder,
-            size=64,
-            epochs=10,
-            int8=True,
-            device="cpu",
+            TrainingRequest(
+                name="disc",
+                recipes=folder / "recipes",
+                images=good_parts(folder / "good", 30),
+                teacher=BUNDLED,
+                teacher_weights=None,
+                teachers=folder,
+                size=64,
+                epochs=10,
+                int8=True,
+                device="cpu",
+            ),
             say=lambda line: None,
         )
 

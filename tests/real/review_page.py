@@ -18,7 +18,7 @@ from monitor.model.recipe_document import REFERENCE
 from monitor.review.snapshot_files import Key
 from monitor.settings import SnapshotSettings
 from monitor.snapshots.folder import SnapshotFolder
-from monitor.training.calibration import calibrated
+from monitor.training.thresholds import calibrated
 from monitor.verdict import rfc3339, snapshot_path
 from tests.real.parts import random_recipe
 from tests.real.parts_folder import bad, good
