@@ -14,6 +14,8 @@ NAME = r"[a-z0-9-]{1,32}"
 """A regular expression for use inside longer ones."""
 NAME_PATTERN = rf"^{NAME}$"
 """The same for the whole text, for schemas that take a pattern."""
+NAME_RULE = "1 to 32 of the characters a-z, 0-9 and -"
+"""The rule in words, for error messages."""
 
 
 class InvalidNameError(LineMonitorError):
@@ -23,5 +25,5 @@ class InvalidNameError(LineMonitorError):
 def check_name(name: str) -> str:
     """Returns the name. Raises InvalidNameError when it can't be a recipe's name."""
     if not re.fullmatch(NAME, name):
-        raise InvalidNameError(f"{name!r} can't be a recipe's name: use 1 to 32 of a-z, 0-9 and -")
+        raise InvalidNameError(f"{name!r} can't be a recipe's name: use {NAME_RULE}")
     return name

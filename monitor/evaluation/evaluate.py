@@ -289,8 +289,9 @@ def _take(
             category.masks[place.name.with_suffix("")] = _Drawn(drawn, _shape(image), entry.shown)
         return
     began = time.perf_counter()
-    seen = scorer.part_in(image)
-    result = scorer.score([image if seen is None else seen])[0]
+    (inspected,) = scorer.inspect([image])
+    # An image without a part is scored as well: its score and its map count in the figures.
+    result = scorer.score([image])[0] if inspected is None else inspected
     category.seconds += time.perf_counter() - began
     if not math.isfinite(result.score):
         category.failure = f"{entry.shown}: its score is not finite: train the recipe again"
@@ -301,9 +302,9 @@ def _take(
         _shape(image),
         maps.put(result.anomaly_map),
         entry.shown,
-        seen is None,
+        inspected is None,
     )
-    if seen is None and place.kind != GOOD:
+    if inspected is None and place.kind != GOOD:
         say(f"no part: {entry.shown}: the presence gate passes it unscored, with its defect")
 
 

@@ -86,7 +86,7 @@ class Worker:
         self.name = start.name
         self.folder = Path(start.folder)
         self.session = uuid.UUID(start.session)
-        self.settings = Settings(**start.settings)
+        self.settings = Settings.model_validate(start.settings)
         self.board = Board(self.folder / "board", roll(self.settings))
         self.log = logging.getLogger(start.name)
         self.stopping = False

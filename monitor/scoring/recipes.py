@@ -234,7 +234,7 @@ class RecipesInForce:
                 device=scoring.device,
                 runtime=scoring.runtime,
                 precision=scoring.precision,
-                alone=self.alone,
+                network_lock=self.alone,
             )
             scorer.warm_up()
         except (MemoryError, RuntimeError) as error:

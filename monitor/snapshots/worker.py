@@ -62,7 +62,11 @@ class SnapshotWriter:
         except BadMessage as error:
             self._worker.log.warning("refused a message: %s", error)
             return
-        if closed is None or not (closed.judged and closed.snapshot):
+        camera = self._cameras[parts.camera]
+        if (
+            closed is None
+            or not verdict_rules.derive_consequences(closed, camera, self._settings).has_snapshot
+        ):
             # The frame was closed without its score: nobody was told of a snapshot.
             return
         try:

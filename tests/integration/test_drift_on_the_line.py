@@ -21,6 +21,7 @@ from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto, free_port
 from tests.real.parts_folder import good
 
+pytestmark = pytest.mark.xdist_group("drift")
 Change = Callable[[Image], Image]
 
 

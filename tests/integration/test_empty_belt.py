@@ -69,6 +69,7 @@ def metric(line: Line, name: str) -> float:
     return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
 
 
+@pytest.mark.timing
 def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, broker: Mosquitto) -> None:
     with Line(config, broker.port) as line:
         line.await_ready()

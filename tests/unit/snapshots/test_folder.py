@@ -352,6 +352,7 @@ def test_thousands_of_labelled_sets_do_not_slow_each_write_at_the_limit(tmp_path
     assert sum("overkill" in file.read_text() for file in tmp_path.rglob("*.json")) == 1500
 
 
+@pytest.mark.timing
 def test_a_hundred_thousand_files_do_not_stall_the_writer(tmp_path: Path) -> None:
     moment = NOW - timedelta(days=2)
     for hundred in range(340):
