@@ -177,15 +177,4 @@ def count(tally: Tally, number: int, closed: Closed, missed: bool) -> Tally:
     did not obey it. Raises ValueError unless frames come in order, each once."""
     if number != tally.cursor + 1:
         raise ValueError(f"frame {number} can't be counted after frame {tally.cursor}")
-    uninspected = list(tally.uninspected)
-    if closed.verdict is Verdict.UNINSPECTED:
-        uninspected[closed.reason] += 1
-    return replace(
-        tally,
-        cursor=number,
-        passed=tally.passed + (closed.verdict is Verdict.PASS),
-        rejected=tally.rejected + (closed.verdict is Verdict.REJECT),
-        missed_rejects=tally.missed_rejects + missed,
-        no_part=tally.no_part + (closed.reason is Reason.NO_PART),
-        uninspected=tuple(uninspected),
-    )
+    return replace(tally.add(closed, missed_reject=missed), cursor=number)
