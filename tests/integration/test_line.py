@@ -113,7 +113,10 @@ def test_known_parts_get_the_verdicts_they_deserve(
             assert json.loads(path.with_suffix(".json").read_text())["verdict"] == "reject"
 
 
-@pytest.mark.parametrize("worker", ["capture-top", "scoring", "publish", "snapshots"])
+@pytest.mark.parametrize(
+    "worker",
+    ["capture-top", pytest.param("scoring", marks=pytest.mark.timing), "publish", "snapshots"],
+)
 def test_a_killed_worker_costs_no_part_its_verdict(
     worker: str, tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:
