@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     named = [here / str(argument).split("::")[0] for argument in config.invocation_params.args]
     below = [place.resolve() for place in named if place.exists() and TESTS in place.resolve().parents]
     for item in items:
-        if item.path.relative_to(TESTS).parts[0] in PROGRAMS:
+        if any(item.path.is_relative_to(TESTS / folder) for folder in PROGRAMS):
             item.add_marker("integration")
         if "installed" in getattr(item, "fixturenames", ()):
             item.add_marker("systemd")
