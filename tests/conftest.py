@@ -61,10 +61,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that `make` fills, once for all processes that run tests side by side."""
-    common = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        common = common.parent
+    """A folder that `make` fills, once for all processes that run tests side by side.
+
+    `deploy/test.sh` names a folder in TESTS_SHARED, so that its groups share it too.
+    """
+    if given := os.environ.get("TESTS_SHARED"):
+        common = Path(given)
+    else:
+        common = factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            common = common.parent
     folder = common / name
     with (common / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
