@@ -187,7 +187,7 @@ class StatusPublisher:
         trouble = self._link.trouble or self._link.refusal()
         if trouble == self._trouble or not (trouble or self._link.state is LinkState.UP):
             return
-        self._board.say(PUBLISH, trouble)
+        self._worker.board.say(PUBLISH, trouble)
         if trouble:
             self._worker.log.error("%s", trouble)
         else:
