@@ -140,14 +140,14 @@ class Publisher:
     def _start_delivery(self, frames: CameraFrames, frame: Frame, closed: Closed) -> None:
         """Does all that follows from a frame's verdict."""
         camera = frames.camera
-        follows = frames.derive_consequences(closed)
+        consequences = frames.derive_consequences(closed)
         event = frames.event(frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
-        self._latch.set(follows.latch, camera.name)
-        if follows.is_journalled:
+        self._latch.set(consequences.latch, camera.name)
+        if consequences.is_journalled:
             self._recorder.decided(event)
-        self._deliveries.start(frames, frame, event, follows)
+        self._deliveries.start(frames, frame, event, consequences)
 
     def _watch_rejects(self, frames: CameraFrames, closed: Closed) -> None:
         name = frames.camera.name
@@ -222,6 +222,7 @@ class Publisher:
 
 
 def work(worker: Worker) -> None:
+    """The whole work of the publisher's process."""
     if not Publisher(worker).run():
         # The supervisor then keeps board and rings for the next start.
         sys.exit(1)
