@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 TOP_RATIO = 3.0
 """The scale ends at this anomaly / threshold; higher values have the same colour."""
 
-# Columns: anomaly / threshold; blue, green, red (0 to 255); opacity (0 to 1). At the threshold the colour jumps
-# from cyan to yellow, two colours that colour-blind people can tell apart too.
+# Columns: anomaly / threshold; blue, green, red (0 to 255); opacity (0 to 1). At the threshold the colour
+# jumps from cyan to yellow, two colours that colour-blind people can tell apart too.
 _SCALE = np.array(
     [
         (0.0, 120, 40, 0, 0.00),

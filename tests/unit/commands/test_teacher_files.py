@@ -1,13 +1,15 @@
-"""Teachers are listed without a network, carried as one file, and made so that what was learnt is kept."""
+"""Teachers are listed without a network and copied as one file; an interrupted making keeps its last save."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from monitor.commands import teacher_files
 from monitor.model.weights import fingerprint
 from monitor.teachers import files
 from monitor.teachers.architectures import LEVELS, TeacherError, find, load_trunk, names, trunk_weights
-from monitor.teachers.distillation import make_teacher
+from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher
 from tests.real.parts import random_weights, teacher_file
 
 
@@ -37,12 +39,12 @@ def data(tmp_path: Path) -> Path:
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Not in the tests' output."""
+        """Keeps the server's lines out of the tests' output."""
 
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that a server of this machine offers in the place of torchvision's, with SqueezeNet in it."""
+    """A folder with SqueezeNet's weights; a local server offers it in place of torchvision's server."""
     folder = tmp_path / "served"
     folder.mkdir()
     weights = random_weights("squeezenet1_1", seed=3)
@@ -113,7 +115,7 @@ def test_what_is_fetched_is_what_training_finds(
     said = capsys.readouterr().out
     assert f"{file}: squeezenet1_1, sha256 {sha256}" in said
     assert "--teacher-weights" in said
-    next(served.iterdir()).unlink()  # from here on there is nothing to download
+    next(served.iterdir()).unlink()  # From here on there is nothing to download.
     found = find("squeezenet1_1", weights=None, folder=data / "teachers", say=print)
     assert (found.sha256, found.origin) == (sha256, file.name)
     assert main(["teacher", "fetch", "squeezenet1_1"]) == 0, "it is there already"
@@ -158,9 +160,12 @@ def test_the_carried_teacher_can_be_fetched_too_and_no_file_is_replaced_unasked(
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Distilling on images that are small enough for a test."""
-    little = functools.partial(make_teacher, side=32, batch=4, canvases=2)
-    monkeypatch.setattr(teacher_files, "make_teacher", little)
+    """Distillation with images that are small enough for a test."""
+
+    def make(settings: DistillationSettings, **more: Any) -> DistillationResult:
+        return make_teacher(dataclasses.replace(settings, side=32, batch=4, canvases=2), **more)
+
+    monkeypatch.setattr(teacher_files, "make_teacher", make)
 
 
 @pytest.mark.usefixtures("small")
@@ -178,7 +183,7 @@ def test_a_teacher_that_was_made_can_teach(
 
 
 class _Interrupting:
-    """Ctrl-C, pressed at a step."""
+    """A progress display that raises KeyboardInterrupt at a step, as Ctrl-C does."""
 
     def __init__(self, step: int) -> None:
         self._left = step
@@ -196,20 +201,14 @@ class _Interrupting:
 def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: int, says: str) -> None:
     out = tmp_path / "out" / "made.safetensors"
     with pytest.raises(TeacherError, match=f"^interrupted; .*{says}"):
-        teacher_files.make(
-            source="squeezenet1_1",
+        teacher_files.make_teacher_file(
+            DistillationSettings(steps=100, save_every_s=0.0),
             source_weights=teacher_file(tmp_path),
-            student="resnet18",
             out=out,
-            steps=100,
-            minutes=None,
-            seed=0,
-            bfloat16=False,
             force=False,
             folder=None,
             say=print,
             progress=_Interrupting(step),
-            save_every_s=0.0,
         )
     assert [file.name for file in out.parent.iterdir()] == ([] if step == 1 else [out.name])
     if step > 1:
