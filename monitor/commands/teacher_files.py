@@ -6,7 +6,6 @@ replaced only where `force` is given.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from safetensors import safe_open
 
 from monitor.model.weights import fingerprint
-from monitor.system.atomic_file import write_whole
+from monitor.system.atomic_file import check_place, write_whole
 from monitor.system.progress import SILENT, Progress
 from monitor.teachers.architectures import (
     LEVELS,
@@ -207,8 +206,7 @@ def _check_writable(file: Path, *, force: bool) -> None:
         raise TeacherError(f"{file} is there already: take another name, or --force to replace it")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
+        check_place(file)
     except OSError as error:
         raise TeacherError(f"can't write to {file.parent}: {error.strerror or error}") from None
 

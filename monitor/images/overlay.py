@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.image_file import Image
+from monitor.images import preprocessing
 from monitor.images.heat_scale import TOP_RATIO, heat_colours
 from monitor.images.overlay_layout import Panels, panels
 
@@ -100,10 +101,7 @@ def draw_heatmap(image: Image, anomaly_map: NDArray[np.float32], threshold: floa
 
 def _check(image: Image, anomaly_map: NDArray[np.float32] | None) -> None:
     """Raises ValueError."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ValueError(f"image is {image.dtype} {image.shape}, not uint8 (H, W, 3) or (H, W)")
-    if image.size == 0:
-        raise ValueError(f"image is empty: {image.shape}")
+    preprocessing.require(image)
     if anomaly_map is not None and (anomaly_map.ndim != 2 or anomaly_map.size == 0):
         raise ValueError(f"anomaly map is {anomaly_map.shape}, not (h, w)")
 
