@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from monitor.evaluation.evaluate import FIGURES, Evaluation, Results, align_columns, format_figure
+from monitor.evaluation.results import FIGURES, Evaluation, Results, align_columns, format_figure
 
 SOURCE = "README of github.com/gdwang08/STFPM at da14403, for the paper's checkpoints"
 COMPARED = ("image_auroc", "pixel_auroc", "pro")

@@ -1,5 +1,4 @@
-"""`line-monitor evaluate` gives the figures of one category or the paper's table, and names missing
-recipes."""
+"""`line-monitor evaluate` gives one category's figures or the paper's table, and names missing recipes."""
 
 from __future__ import annotations
 

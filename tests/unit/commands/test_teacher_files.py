@@ -32,7 +32,7 @@ def _nothing_but_this_test_s_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """The data folder of a line that has settings."""
+    """The data folder of a line with a settings file."""
     (tmp_path / "line.toml").write_text(f'[line]\ndata = "{tmp_path}/data"\n')
     return tmp_path / "data"
 
@@ -71,8 +71,8 @@ def one_line(text: str) -> str:
 def test_the_list_needs_no_settings_and_no_network(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr("urllib.request.urlopen", lambda *given, **_: asked.append(given))
+    requests: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *given, **_: requests.append(given))
     assert main(["teacher", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == names()
@@ -80,10 +80,10 @@ def test_the_list_needs_no_settings_and_no_network(
     assert "carried" in lines[-1]
     assert "licence is in" in lines[-1]
     assert "2.8 M" in lines[-1]
-    assert not asked
+    assert not requests
 
 
-def test_the_list_says_where_weights_are_and_which_are_unusable(
+def test_the_list_message_where_weights_are_and_which_are_unusable(
     tmp_path: Path, data: Path, served: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = teacher_file(data / "teachers", "mobilenet_v3_large")
@@ -92,13 +92,13 @@ def test_the_list_says_where_weights_are_and_which_are_unusable(
     cache.mkdir(parents=True)
     cached = next(served.iterdir()).rename(cache / next(served.iterdir()).name)
     assert main(["teacher", "list"]) == 0
-    said = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
-    assert f"data folder {fingerprint(random_weights('mobilenet_v3_large', 7))[:16]}" in said[here.stem]
-    assert str(here) in said[here.stem]
-    assert f"torch's cache {fingerprint(random_weights('squeezenet1_1', 3))[:16]}" in said["squeezenet1_1"]
-    assert str(cached) in said["squeezenet1_1"]
-    assert "unusable: " in said["resnet18"]
-    assert "resnet18.pth" in said["resnet18"]
+    output = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert f"data folder {fingerprint(random_weights('mobilenet_v3_large', 7))[:16]}" in output[here.stem]
+    assert str(here) in output[here.stem]
+    assert f"torch's cache {fingerprint(random_weights('squeezenet1_1', 3))[:16]}" in output["squeezenet1_1"]
+    assert str(cached) in output["squeezenet1_1"]
+    assert "unusable: " in output["resnet18"]
+    assert "resnet18.pth" in output["resnet18"]
 
 
 def test_settings_that_are_named_must_be_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,9 +112,9 @@ def test_what_is_fetched_is_what_training_finds(
     assert main(["teacher", "fetch", "squeezenet1_1"]) == 0
     file = data / "teachers/squeezenet1_1.safetensors"
     sha256 = fingerprint(random_weights("squeezenet1_1", 3))
-    said = capsys.readouterr().out
-    assert f"{file}: squeezenet1_1, sha256 {sha256}" in said
-    assert "--teacher-weights" in said
+    output = capsys.readouterr().out
+    assert f"{file}: squeezenet1_1, sha256 {sha256}" in output
+    assert "--teacher-weights" in output
     next(served.iterdir()).unlink()  # From here on there is nothing to download.
     found = find("squeezenet1_1", weights=None, folder=data / "teachers", say=print)
     assert (found.sha256, found.origin) == (sha256, file.name)
@@ -131,9 +131,9 @@ def test_without_a_network_fetching_is_one_line_and_leaves_nothing(
 ) -> None:
     next(served.iterdir()).unlink()
     assert main(["teacher", "fetch", "squeezenet1_1"]) == 1
-    said = one_line(capsys.readouterr().err)
-    assert "can't be downloaded" in said
-    assert "where there is a network" in said
+    output = one_line(capsys.readouterr().err)
+    assert "can't be downloaded" in output
+    assert "where there is a network" in output
     assert not data.exists()
     assert main(["teacher", "fetch", "vgg"]) == 1
     assert "no teacher is called 'vgg'" in one_line(capsys.readouterr().err)
@@ -143,7 +143,7 @@ def test_the_carried_teacher_can_be_fetched_too_and_no_file_is_replaced_unasked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["teacher", "fetch", "resnet18-bundled"]) == 1
-    assert "-o FILE" in one_line(capsys.readouterr().err), "no settings, so no data folder"
+    assert "-o FILE" in one_line(capsys.readouterr().err), "without settings there is no data folder"
     file = tmp_path / "deep/carried.safetensors"
     command = ["teacher", "fetch", "resnet18-bundled", "-o", str(file)]
     assert main(command) == 0
@@ -177,9 +177,9 @@ def test_a_teacher_that_was_made_can_teach(
     out = data.parent / "made.safetensors"
     assert main(["teacher", "make", "-o", str(out), "--steps", "2", "--student", student]) == 0
     found = find(student, weights=out, folder=data, say=print)
-    said = capsys.readouterr().err
-    assert found.sha256 in said
-    assert f"--teacher {student} --teacher-weights {out}" in said
+    output = capsys.readouterr().err
+    assert found.sha256 in output
+    assert f"--teacher {student} --teacher-weights {out}" in output
 
 
 class _Interrupting:
@@ -196,11 +196,11 @@ class _Interrupting:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(
-    ("step", "says"), [(1, "nothing was saved yet"), (4, "until the last save .*3 steps")]
+    ("step", "message"), [(1, "nothing was saved yet"), (4, "until the last save .*3 steps")]
 )
-def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: int, says: str) -> None:
+def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: int, message: str) -> None:
     out = tmp_path / "out" / "made.safetensors"
-    with pytest.raises(TeacherError, match=f"^interrupted; .*{says}"):
+    with pytest.raises(TeacherError, match=f"^interrupted; .*{message}"):
         teacher_files.make_teacher_file(
             DistillationSettings(steps=100, save_every_s=0.0),
             source_weights=teacher_file(tmp_path),
@@ -216,7 +216,7 @@ def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: in
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("--source", "resnet18-bundled"), f"there are: {', '.join(LEVELS)}"),
         (("--source-weights", "no.pth"), "no.pth does not hold the weights of squeezenet1_1"),
@@ -229,7 +229,7 @@ def test_what_can_not_be_made_is_told_before_the_work(
     tmp_path: Path,
     data: Path,
     arguments: tuple[str, ...],
-    says: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -237,5 +237,5 @@ def test_what_can_not_be_made_is_told_before_the_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken.safetensors").write_text("something precious")
     assert main(["teacher", "make", "-o", "out.safetensors", *arguments]) == 1
-    assert says in one_line(capsys.readouterr().err)
+    assert message in one_line(capsys.readouterr().err)
     assert (tmp_path / "taken.safetensors").read_text() == "something precious"

@@ -16,7 +16,8 @@ import pytest
 
 from monitor.evaluation import paper_results
 from monitor.evaluation.auroc_pro import auroc
-from monitor.evaluation.evaluate import EvaluationError, Results, evaluate, evaluate_recipe, shrunk
+from monitor.evaluation.evaluate import EvaluationError, evaluate, evaluate_recipe, shrunk
+from monitor.evaluation.results import Results
 from monitor.inference.scorer import Scorer
 from tests.real.parts import part, random_recipe, save
 

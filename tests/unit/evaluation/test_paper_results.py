@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from monitor.evaluation.evaluate import Evaluation, Figures, Results
 from monitor.evaluation.paper_results import COMPARED, PRINTED_MEANS, PUBLISHED, as_dict, format_table
+from monitor.evaluation.results import Evaluation, Figures, Results
 
 
 def evaluation(image_auroc: float | None, pro: float | None = 0.5) -> Evaluation:
@@ -16,8 +16,8 @@ def evaluation(image_auroc: float | None, pro: float | None = 0.5) -> Evaluation
 
 
 def test_the_published_figures_have_the_means_that_were_published() -> None:
-    """0.955488, 0.970174 and 0.9283467 in the authors' README: a figure that is copied wrong changes a
-    mean."""
+    """The authors' README states 0.955488, 0.970174 and 0.9283467; a figure that is copied wrong changes
+    one."""
     for name, mean in zip(COMPARED, (0.955488, 0.970174, 0.9283467), strict=True):
         ours = sum(getattr(figures, name) for figures in PUBLISHED.values()) / 15
         assert ours == pytest.approx(mean, abs=2e-6)

@@ -60,10 +60,10 @@ def test_the_same_seed_draws_the_same_images() -> None:
 def test_images_are_varied() -> None:
     images = next(image_batches(seed=5, side=64, batch=64, pool=16, canvas_side=128)).astype(np.float64)
     means = images.mean((1, 2, 3))
-    assert means.std() > 20, "bright ones and dark ones"
+    assert means.std() > 20, "some are bright and some are dark"
     grey = np.abs(images[..., 0] - images[..., 1]).mean((1, 2)) < 8
-    assert 0.1 < grey.mean() < 0.95, "grey ones and coloured ones"
-    assert (images.std((1, 2)).max(1) > 10).mean() > 0.5, "most show something"
+    assert 0.1 < grey.mean() < 0.95, "some are grey and some are coloured"
+    assert (images.std((1, 2)).max(1) > 10).mean() > 0.5, "most have contrast"
     assert len({image.tobytes() for image in images}) == 64
 
 
