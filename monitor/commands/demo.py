@@ -32,7 +32,7 @@ from monitor.commands.arguments import positive_integer
 from monitor.commands.embedded_broker import embedded_broker
 from monitor.errors import LineMonitorError
 from monitor.line_state.ring import Ring, RingError
-from monitor.settings import CameraSettings, Settings, load
+from monitor.settings import CameraSettings, Settings, load_settings
 from monitor.verdict import Verdict
 
 _GOOD_IMAGES, _CALIBRATION_IMAGES = 192, 256
@@ -95,7 +95,7 @@ def demo(seconds: int, keep: Path | None) -> int:
 def _run(seconds: int, folder: Path) -> int:
     with embedded_broker() as port:
         file = _write_settings(folder, port)
-        settings = load(file)
+        settings = load_settings(file)
         for recipe in dict.fromkeys(camera.recipe for camera in settings.camera):
             _train(settings, next(camera for camera in settings.camera if camera.recipe == recipe))
         print(f"running {len(settings.camera)} cameras for {seconds} s; rejects as the gateway hears them:")
@@ -120,8 +120,9 @@ def _train(settings: Settings, camera: CameraSettings) -> None:
     from monitor.model.recipe_document import RecipeError
     from monitor.system import progress
     from monitor.teachers.architectures import TeacherError
-    from monitor.training.calibration import CalibrationError, calibrate_recipe
-    from monitor.training.train_recipe import TrainingError, train_recipe
+    from monitor.training.calibration import calibrate_recipe
+    from monitor.training.thresholds import CalibrationError
+    from monitor.training.train_recipe import TrainingError, TrainingRequest, train_recipe
 
     scene = urlsplit(camera.source).netloc
     good = settings.line.data / "good"
@@ -130,14 +131,16 @@ def _train(settings: Settings, camera: CameraSettings) -> None:
     print(f"training recipe {camera.recipe!r} on {_GOOD_IMAGES} simulated good parts", flush=True)
     try:
         recipe = train_recipe(
-            name=camera.recipe,
-            recipes=paths.recipes(settings),
-            images=good / "train",
-            teacher=None,
-            teacher_weights=None,
-            teachers=paths.teachers(settings),
-            size=_SIZE,
-            epochs=_EPOCHS,
+            TrainingRequest(
+                name=camera.recipe,
+                recipes=paths.recipes(settings),
+                images=good / "train",
+                teacher=None,
+                teacher_weights=None,
+                teachers=paths.teachers(settings),
+                size=_SIZE,
+                epochs=_EPOCHS,
+            ),
             say=print,
             progress=progress.on(sys.stdout),
         )

@@ -66,13 +66,12 @@ def score_files(
         line: dict[str, object] = {"image": legible(str(file))}
         try:
             image = read(file)
-            seen = scorer.part_in(image)
-            if seen is None:
+            (result,) = scorer.inspect([image])
+            if result is None:
                 line["score"], line["threshold"] = None, scorer.threshold
                 line["verdict"], line["reason"] = Verdict.PASS.word, Reason.NO_PART.word
                 out(json.dumps(line))
                 continue
-            result = scorer.score([seen])[0]
             line["score"] = result.score if math.isfinite(result.score) else None
             line["threshold"] = scorer.threshold
             line["verdict"] = judge(result.score, scorer.threshold)[0].word

@@ -211,8 +211,9 @@ def _add_entry(
             category.masks[path.name.with_suffix("")] = mask
         return
     began = time.perf_counter()
-    seen = scorer.part_in(image)
-    result = scorer.score([image if seen is None else seen])[0]
+    (inspected,) = scorer.inspect([image])
+    # An image without a part is scored as well: its score and its map count in the figures.
+    result = scorer.score([image])[0] if inspected is None else inspected
     category.seconds += time.perf_counter() - began
     if not math.isfinite(result.score):
         category.failure = f"{entry.shown_name}: its score is not finite: train the recipe again"
@@ -223,9 +224,9 @@ def _add_entry(
         _shape(image),
         maps.put(result.anomaly_map),
         entry.shown_name,
-        seen is None,
+        inspected is None,
     )
-    if seen is None and path.defect_type != GOOD:
+    if inspected is None and path.defect_type != GOOD:
         say(f"no part: {entry.shown_name}: the presence gate passes it unscored, with its defect")
 
 

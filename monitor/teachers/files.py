@@ -9,9 +9,7 @@ seconds without an answer. This module knows nothing of what is in the files
 from __future__ import annotations
 
 import hashlib
-import os
 import queue
-import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from pathlib import Path
 import torch
 
 from monitor.errors import LineMonitorError
+from monitor.system.atomic_file import open_whole
 
 BUNDLED = "resnet18-bundled"
 BUNDLED_FILE = Path(__file__).parent / f"{BUNDLED}.safetensors"
@@ -113,17 +112,9 @@ def download_file(url: str, file: Path) -> None:
         raise TeacherError(f"{url} can't be downloaded ({getattr(answer, 'reason', None) or answer})")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".download-")
-        with answer, os.fdopen(descriptor, "wb") as out:
-            try:
-                while chunk := answer.read(1 << 20):
-                    out.write(chunk)
-                out.flush()
-                os.fsync(out.fileno())
-            except BaseException:
-                Path(temporary).unlink()
-                raise
-        Path(temporary).rename(file)
+        with answer, open_whole(file) as out:
+            while chunk := answer.read(1 << 20):
+                out.write(chunk)
     except (OSError, HTTPException) as error:
         raise TeacherError(f"{url} can't be downloaded ({error})") from None
 

@@ -22,12 +22,12 @@ import numpy as np
 
 from monitor.images.overlay import Caption, draw_overlay
 from monitor.review.snapshot_files import SnapshotFiles
-from monitor.review.snapshot_index import Index
+from monitor.review.snapshot_index import SnapshotIndex
 from monitor.settings import SnapshotSettings
 from monitor.snapshots.folder import SnapshotFolder
 from monitor.verdict import snapshot_path
 from tests.benchmarks.markdown import markdown
-from tests.real.reviewed import Page
+from tests.real.review_page import ReviewPage
 
 SIDE = 256
 DAYS = 30
@@ -70,7 +70,7 @@ def ms(work: Callable[[], object]) -> float:
 
 
 def over_http(data: Path) -> list[list[str]]:
-    with Page(data) as page:
+    with ReviewPage(data) as page:
         rows = [["first page, just started", f"{ms(lambda: page.get('/')):.0f} ms"]]
         started = time.monotonic()
         while b"still" in page.get("/")[1]:
@@ -98,7 +98,7 @@ def over_http(data: Path) -> list[list[str]]:
 
 def in_folder(data: Path) -> list[list[str]]:
     root = data / "snapshots"
-    index = Index(SnapshotFiles(root))
+    index = SnapshotIndex(SnapshotFiles(root))
     rows = [["names read by the index", f"{ms(lambda: index._read_names(False, lambda: None)):.0f} ms"]]
     rows.append(
         ["looked at again, nothing new", f"{ms(lambda: index._read_names(False, lambda: None)):.1f} ms"]

@@ -1,4 +1,4 @@
-"""A recipe is changed while the line runs: no part goes unjudged for it, and every answer comes."""
+"""A recipe is changed while the line runs: every part is still judged, and every request is answered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WriteConfig = Callable[..., Path]
 
 
 def another(recipes: Path, name: str, *, roi: tuple[int, int, int, int] | None = None) -> str:
-    """A recipe like `plate` with a higher threshold. Returns its sha."""
+    """Commit a copy of recipe `plate` with a higher threshold. Returns its sha."""
     shutil.copytree(recipes / "plate", recipes / name)
     recipe = RecipeVersion.load(recipes / name)
     document = msgspec.structs.replace(recipe.document, name=name, roi=roi)
@@ -97,15 +97,15 @@ def test_parts_are_judged_by_the_old_recipe_until_the_new_one_is_in_force(
             and (frame := ring.frame(heard.payload["frame"]))
             and frame.captured_ns > loading.at * 1e9
         ]
-        assert meanwhile, "loading does not hold up the parts"
+        assert meanwhile, "parts are judged while the recipe is loaded"
         named = {"plate": old, "disc": new}
         assert all(part["recipe_sha"] == named[part["recipe"]] for part in during)
         by = [part["recipe"] for part in sorted(during, key=lambda part: part["frame"])]
-        assert by == sorted(by, reverse=True), "one switch, between two frames"
+        assert by == sorted(by, reverse=True), "the recipe changes once, between two frames"
         assert set(by) == {"plate", "disc"}
 
 
-def test_a_recipe_that_cant_judge_is_refused_in_words_and_the_old_one_stays(
+def test_a_recipe_that_cant_judge_is_refused_with_the_reason_and_the_old_one_stays(
     config: Path, broker: Mosquitto
 ) -> None:
     recipes = config.parent / "data/recipes"
@@ -167,7 +167,7 @@ def test_the_recipe_in_force_outlives_the_service_until_the_settings_name_anothe
         back = time.monotonic()
         line.start()
         line.wait_for(lambda: bool(line.witness.heard("top/verdict", since=back + 2)), 60, "verdicts")
-        # A reject may have been on its way when the service was killed.
+        # If a reject was on its way when the service was killed, the line waits for a reset.
         line.witness.say("reset")
         line.await_ready()
         said = line.witness.heard("top/recipe", since=back)[-1].payload
@@ -191,11 +191,11 @@ def test_the_recipe_in_force_outlives_the_service_until_the_settings_name_anothe
             60,
             "the settings' recipe",
         )
-        assert answers(line, "b") == [], "a retained request is none"
+        assert answers(line, "b") == [], "a retained request is ignored"
 
 
 @pytest.mark.parametrize("worker", ["scoring", "publish"])
-def test_an_answer_comes_though_a_worker_dies_over_the_request(
+def test_a_request_is_answered_although_a_worker_dies_during_it(
     worker: str, config: Path, broker: Mosquitto
 ) -> None:
     another(config.parent / "data/recipes", "disc")
@@ -207,7 +207,7 @@ def test_an_answer_comes_though_a_worker_dies_over_the_request(
         os.kill(killed, signal.SIGKILL)
         line.wait_for(lambda: line.pid(worker) != killed, 10, f"new {worker}")
         line.wait_for(
-            lambda: any(said["state"] != "loading" for said in answers(line, "a")), 60, "answer in the end"
+            lambda: any(said["state"] != "loading" for said in answers(line, "a")), 60, "final answer"
         )
         said = answers(line, "a")[-1]
         in_force = "disc" if said["state"] == "in_force" else "plate"

@@ -13,7 +13,7 @@ from drivers.image_file import Image
 from monitor.images.preprocessing import normalised, squashed
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import LEVELS, build_trunk
-from monitor.training.loop import Fitted, fit
+from monitor.training.loop import FitSettings, Fitted, fit
 from tests.real.parts import part
 
 
@@ -43,15 +43,11 @@ def learn(architecture: str, count: int, epochs: int) -> Fitted:
     pictures = [squashed(part(number), (64, 64)) for number in range(count)]
     return fit(
         settled_teacher(architecture, pictures),
-        architecture,
         pictures,
         range(count - 2),
         range(count - 2, count),
-        epochs=epochs,
-        seed=0,
-        device=torch.device("cpu"),
+        FitSettings(architecture=architecture, epochs=epochs, seed=0, device=torch.device("cpu"), batch=4),
         progress=SILENT,
-        batch=4,
     )
 
 
