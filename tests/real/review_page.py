@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from types import TracebackType
 
-from monitor.images.overlay import overlay
+from monitor.images.overlay import Caption, draw_overlay
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE
 from monitor.review.snapshot_files import Key
@@ -57,9 +57,7 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
             "frame": n + 1,
             "captured_utc": rfc3339(utc_ns),
         }
-        drawn = overlay(
-            image,
-            result.anomaly_map,
+        caption = Caption(
             score=score,
             threshold=scorer.threshold,
             verdict="reject",
@@ -68,6 +66,7 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
             frame=n + 1,
             captured_utc=rfc3339(utc_ns),
         )
+        drawn = draw_overlay(image, result.anomaly_map, caption)
         folder.write(path, drawn, image, payload)
         day, camera, name = path.split("/")
         keys.append(Key.parse(day, camera, name.removesuffix(".jpg")))
