@@ -21,12 +21,11 @@ from monitor.commands.arguments import (
     random_seed,
 )
 
-
 _SAME_SEED = (
-    "Trains a recipe from images of good parts. The same images, options and seed give the same recipe on the "
-    "same kind of machine, with the same number of threads, with the same versions of line-monitor and torch, "
-    "and with MKL_CBWR in the environment before torch is loaded. This command sets MKL_CBWR to AUTO unless it "
-    "is set."
+    "Trains a recipe from images of good parts. The same images, options and seed give the same recipe on "
+    "the same kind of machine, with the same number of threads, the same versions of line-monitor and torch, "
+    "and MKL_CBWR in the environment before torch is loaded. This command sets MKL_CBWR to AUTO unless it is "
+    "set."
 )
 
 
