@@ -190,7 +190,7 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
     from monitor.inference.scorer import Scorer
     from monitor.model.recipe_document import RecipeError
     from monitor.model.recipe_version import RecipeVersion
-    from monitor.training.calibration import needed
+    from monitor.training.thresholds import needed
 
     in_force: dict[str, str] = {}
     for camera in settings.camera:

@@ -120,8 +120,9 @@ def _train(settings: Settings, camera: CameraSettings) -> None:
     from monitor.model.recipe_document import RecipeError
     from monitor.system import progress
     from monitor.teachers.architectures import TeacherError
-    from monitor.training.calibration import CalibrationError, calibrate_recipe
-    from monitor.training.train_recipe import TrainingError, train_recipe
+    from monitor.training.calibration import calibrate_recipe
+    from monitor.training.thresholds import CalibrationError
+    from monitor.training.train_recipe import TrainingError, TrainingRequest, train_recipe
 
     scene = urlsplit(camera.source).netloc
     good = settings.line.data / "good"
@@ -130,14 +131,16 @@ def _train(settings: Settings, camera: CameraSettings) -> None:
     print(f"training recipe {camera.recipe!r} on {_GOOD_IMAGES} simulated good parts", flush=True)
     try:
         recipe = train_recipe(
-            name=camera.recipe,
-            recipes=paths.recipes(settings),
-            images=good / "train",
-            teacher=None,
-            teacher_weights=None,
-            teachers=paths.teachers(settings),
-            size=_SIZE,
-            epochs=_EPOCHS,
+            TrainingRequest(
+                name=camera.recipe,
+                recipes=paths.recipes(settings),
+                images=good / "train",
+                teacher=None,
+                teacher_weights=None,
+                teachers=paths.teachers(settings),
+                size=_SIZE,
+                epochs=_EPOCHS,
+            ),
             say=print,
             progress=progress.on(sys.stdout),
         )

@@ -24,6 +24,7 @@ from monitor.review.filters import Filters, PageStart
 from monitor.review.labels import NO_DETAILS, SnapshotDetails
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from monitor.snapshots.folder_scan import CAMERA, DAY, STEM, entries, folders
+from monitor.system.trouble_log import TroubleLog
 
 FOLLOW_EVERY_S = 1.5
 """Seconds until a new snapshot shows."""
@@ -92,8 +93,8 @@ class SnapshotIndex:
         self._read_again_at = clock() + READ_AGAIN_S
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="index", daemon=True)
-        self._problem = ""
         self._log = logging.getLogger(__name__)
+        self._trouble_log = TroubleLog(self._log, ended="snapshots can be read again")
         self.complete = False
         """Whether all names have been read."""
         self.unread = 0
@@ -120,12 +121,7 @@ class SnapshotIndex:
                 problem = f"snapshots can't be read: {error.filename}: {error.strerror}"
             else:
                 problem = ""
-            if problem != self._problem:
-                if problem:
-                    self._log.error("%s", problem)
-                else:
-                    self._log.info("snapshots can be read again")
-                self._problem = problem
+            self._trouble_log.report(problem)
             self._stopping.wait(FOLLOW_EVERY_S)
 
     def _pause(self) -> None:

@@ -65,7 +65,7 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
     until = time.monotonic() + _LONGEST_READING_S
     for camera, ring in rings:
         for found in ended(settings, camera, ring, event_of, for_good=True):
-            journal.put(found.event, found.outcome, latency_ms=found.latency_ms, again=True)
+            journal.put(found.event, found.word, latency_ms=found.latency_ms, again=True)
             if time.monotonic() > until:
                 log.warning(
                     "camera %s: only a part of the killed service's frames was read within %.0f s",
@@ -97,7 +97,7 @@ def _latch_missed(
     # The killed service may have latched the line without having written the file.
     found = [_read_board_latch(board)]
     for camera, ring in rings:
-        missed, unjudged = _never_sent(camera, ring)
+        missed, unjudged = _never_sent(settings, camera, ring)
         if missed:
             log.error(
                 "camera %s: %d rejects were lost with the service: %s",
@@ -135,7 +135,7 @@ def _read_board_latch(board: Board | None) -> Latch:
         return Latch.NONE
 
 
-def _never_sent(camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
+def _never_sent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
     """The numbers of the unfinished frames that the gate had to remove, and of those for which the line had
     to stop.
 
@@ -147,9 +147,10 @@ def _never_sent(camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int
         if ring.stage(number).is_final:
             continue
         closed = ring.closed(number) or _as_it_stands(ring, number)
-        if verdict_rules.is_for_gate(closed, camera.mode, camera.on_uninspected):
+        follows = verdict_rules.derive_consequences(closed, camera, settings)
+        if follows.is_for_gate:
             missed.append(number)
-        elif verdict_rules.is_a_stop(closed, camera.mode, camera.on_uninspected):
+        elif follows.latch is not Latch.NONE:
             unjudged.append(number)
     return missed, unjudged
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import zmq
 
 from monitor import paths
-from monitor.images.overlay import overlay
+from monitor.images.overlay import Caption, draw_overlay
 from monitor.line_state import messages, verdict_rules
 from monitor.line_state.board import Word
 from monitor.line_state.changeover import recipe_name
@@ -68,7 +68,11 @@ class SnapshotWriter:
         except BadMessage as error:
             self._worker.log.warning("refused a malformed snapshot message: %s", error)
             return
-        if closed is None or not (closed.judged and closed.snapshot):
+        camera = self._cameras[parts.camera]
+        if (
+            closed is None
+            or not verdict_rules.derive_consequences(closed, camera, self._settings).has_snapshot
+        ):
             # The publisher closed the frame without its score, so its verdict names no snapshot.
             return
         try:
@@ -100,9 +104,7 @@ class SnapshotWriter:
         )
         if event.snapshot is None:
             raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} has no snapshot path")
-        drawn = overlay(
-            parts.image,
-            parts.anomaly_map,
+        caption = Caption(
             score=scored.score,
             threshold=scored.threshold,
             verdict=closed.verdict.word,
@@ -111,6 +113,7 @@ class SnapshotWriter:
             frame=frame.number,
             captured_utc=rfc3339(frame.captured_utc_ns),
         )
+        drawn = draw_overlay(parts.image, parts.anomaly_map, caption)
         ttl_ms = max(0, (frame.expires_ns - closed.closed_ns) // 1_000_000)
         self._folder.write(event.snapshot, drawn, parts.image, event.payload(ttl_ms))
 

@@ -196,7 +196,7 @@ def test_the_recipe_in_force_outlives_the_service_until_the_settings_name_anothe
         assert answers(line, "b") == [], "a retained request is ignored"
 
 
-@pytest.mark.parametrize("worker", ["scoring", "publish"])
+@pytest.mark.parametrize("worker", [pytest.param("scoring", marks=pytest.mark.timing), "publish"])
 def test_a_request_is_answered_although_a_worker_dies_during_it(
     worker: str, config: Path, broker: Mosquitto
 ) -> None:

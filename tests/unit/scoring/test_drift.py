@@ -22,7 +22,7 @@ from monitor.scoring.drift import (
     most_rejects,
     rank_sum,
 )
-from monitor.training.calibration import calibrated
+from monitor.training.thresholds import calibrated
 from monitor.verdict import Reason, Verdict, judge
 
 SPREAD = 0.4

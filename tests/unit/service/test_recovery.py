@@ -20,7 +20,7 @@ from monitor.service.recovery import recover
 from monitor.service.supervisor import Supervisor
 from monitor.settings import Settings
 from monitor.system.systemd import Notifier
-from tests.unit.publish.test_worker import Scene
+from tests.unit.publish.scene import Scene
 
 LOG = logging.getLogger("recovery")
 
