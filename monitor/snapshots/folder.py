@@ -88,7 +88,7 @@ class SnapshotFolder:
         files = {base.with_name(base.name + suffix): content for suffix, content in contents.items()}
         try:
             base.parent.mkdir(parents=True, exist_ok=True)
-            write_together(files)
+            write_together(files, mode=None)
             mtime_ns = base.with_name(f"{base.name}.json").stat().st_mtime_ns
         except OSError as error:
             for file in files:
