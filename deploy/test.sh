@@ -62,6 +62,10 @@ if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+# Ctrl-C ends all groups, not only the one that runs.
+trap 'exit 130' INT TERM
+export TESTS_SHARED="$folder/shared"
+mkdir "$TESTS_SHARED"
 results=() failed=()
 
 # group NAME MARKERS [pytest args]: the tests with these markers (they stand in pyproject.toml).

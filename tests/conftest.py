@@ -19,7 +19,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 from monitor.line_state.ring import Ring
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import BUNDLED
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real import bundle, parts_folder
 from tests.real.machine import MachineError
 from tests.real.mosquitto import Mosquitto
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     named = [here / str(argument).split("::")[0] for argument in config.invocation_params.args]
     below = [place.resolve() for place in named if place.exists() and TESTS in place.resolve().parents]
     for item in items:
-        if item.path.relative_to(TESTS).parts[0] in PROGRAMS:
+        if any(item.path.is_relative_to(TESTS / folder) for folder in PROGRAMS):
             item.add_marker("integration")
         if "installed" in getattr(item, "fixturenames", ()):
             item.add_marker("systemd")
@@ -61,10 +61,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that `make` fills, once for all processes that run tests side by side."""
-    common = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        common = common.parent
+    """A folder that `make` fills, once for all processes that run tests side by side.
+
+    `deploy/test.sh` names a folder in TESTS_SHARED, so that its groups share it too.
+    """
+    if given := os.environ.get("TESTS_SHARED"):
+        common = Path(given)
+    else:
+        common = factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            common = common.parent
     folder = common / name
     with (common / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,16 +98,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
 
     def make(folder: Path) -> None:
         train_recipe(
-            name="disc",
-            recipes=folder / "recipes",
-            images=good_parts(folder / "good", 30),
-            teacher=BUNDLED,
-            teacher_weights=None,
-            teachers=folder,
-            size=64,
-            epochs=10,
-            int8=True,
-            device="cpu",
+            TrainingRequest(
+                name="disc",
+                recipes=folder / "recipes",
+                images=good_parts(folder / "good", 30),
+                teacher=BUNDLED,
+                teacher_weights=None,
+                teachers=folder,
+                size=64,
+                epochs=10,
+                int8=True,
+                device="cpu",
+            ),
             say=lambda line: None,
         )
 

@@ -1,4 +1,7 @@
-"""`line-monitor calibrate`: a recipe's threshold from good images, or its presence gate."""
+"""`line-monitor calibrate`: sets a recipe's threshold from good images, or its presence gate.
+
+It knows nothing of how a threshold is found. Torch is imported in `run`, so that `--help` answers without it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,19 @@ from monitor.commands.arguments import EMPTY_HELP, add_overkill, load_settings, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="good, not trained on")
+    parser.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of images of good parts that the recipe was not trained on, at any depth",
+    )
     add_overkill(parser, None)
     gate = parser.add_mutually_exclusive_group()
     gate.add_argument("--empty", type=Path, metavar="DIR", help=EMPTY_HELP)
-    gate.add_argument("--no-empty", action="store_true", help="no presence gate any more: score every frame")
+    gate.add_argument(
+        "--no-empty", action="store_true", help="remove the presence gate: every frame is scored"
+    )
     parser.set_defaults(refuse=parser.error)
 
 

@@ -232,7 +232,7 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
 def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
     from monitor.images.tiling import shown
     from monitor.inference.presence import explain
-    from monitor.training.calibration import needed
+    from monitor.training.thresholds import needed
 
     item, recipe, calibration = f"recipe {name}", scorer.recipe, scorer.calibration
     presence = recipe.document.presence

@@ -118,38 +118,33 @@ def _write_settings(folder: Path, port: int) -> Path:
 
 
 def _train(settings: Settings, camera: CameraSettings) -> None:
-    from monitor.model.recipe_document import RecipeError
+    """Train and calibrate the camera's recipe on simulated good parts."""
     from monitor.system import progress
-    from monitor.teachers.architectures import TeacherError
-    from monitor.training.calibration import CalibrationError, calibrate_recipe
-    from monitor.training.train_recipe import TrainingError, train_recipe
+    from monitor.training.calibration import calibrate_recipe
+    from monitor.training.train_recipe import TrainingRequest, train_recipe
 
     scene = urlsplit(camera.source).netloc
     good = settings.line.data / "good"
     _draw_parts(scene, good / "train", 0, _GOOD_IMAGES)
     _draw_parts(scene, good / "calibrate", _GOOD_IMAGES, _CALIBRATION_IMAGES)
     print(f"training recipe {camera.recipe!r} on {_GOOD_IMAGES} simulated good parts", flush=True)
-    try:
-        recipe = train_recipe(
-            name=camera.recipe,
-            recipes=paths.recipes(settings),
-            images=good / "train",
-            teacher=None,
-            teacher_weights=None,
-            teachers=paths.teachers(settings),
-            size=_SIZE,
-            epochs=_EPOCHS,
-            say=print,
-            progress=progress.on(sys.stdout),
-        )
-        calibrate_recipe(
-            recipe=recipe.folder,
-            images=good / "calibrate",
-            say=print,
-            progress=progress.on(sys.stdout),
-        )
-    except (RecipeError, TrainingError, TeacherError, CalibrationError) as error:
-        raise DemoError(str(error)) from error
+    request = TrainingRequest(
+        name=camera.recipe,
+        recipes=paths.recipes(settings),
+        images=good / "train",
+        teacher=None,
+        teacher_weights=None,
+        teachers=paths.teachers(settings),
+        size=_SIZE,
+        epochs=_EPOCHS,
+    )
+    recipe = train_recipe(request, say=print, progress=progress.on(sys.stdout))
+    calibrate_recipe(
+        recipe=recipe.folder,
+        images=good / "calibrate",
+        say=print,
+        progress=progress.on(sys.stdout),
+    )
 
 
 def _draw_parts(scene: str, folder: Path, first: int, count: int) -> None:

@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING
 from monitor.commands.arguments import FAILED, CommandError, load_settings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from drivers.image_file import Image
     from monitor.inference.scorer import Scorer
 
@@ -80,6 +77,7 @@ def score_files(
 def _score_file(scorer: Scorer, file: Path, heatmaps: Path | None, taken: set[str]) -> dict[str, object]:
     """The result of one image. `taken` are the names of the heatmaps so far. Raises ImageError."""
     from drivers.image_file import read
+    from monitor.images.overlay import draw_heatmap
     from monitor.system.printable import legible
     from monitor.verdict import Reason, Verdict, judge
 
@@ -99,25 +97,9 @@ def _score_file(scorer: Scorer, file: Path, heatmaps: Path | None, taken: set[st
     }
     if heatmaps is not None:
         target = heatmaps / _free_name(file.stem, taken)
-        _write_png(target, heatmap(image, result.anomaly_map, scorer.threshold))
+        _write_png(target, draw_heatmap(image, result.anomaly_map, scorer.threshold))
         line["heatmap"] = legible(str(target))
     return line
-
-
-def heatmap(image: Image, anomaly_map: NDArray[np.float32], threshold: float) -> Image:
-    """The image with its anomaly map laid over it, uint8 (H, W, 3): green is the threshold, red twice that.
-
-    The colours mean the same in every image of a recipe: they are never stretched to the map at hand.
-    """
-    import cv2
-    import numpy as np
-
-    rows, columns = image.shape[:2]
-    strength = np.nan_to_num(np.clip(anomaly_map / (2 * threshold), 0, 1), nan=1.0)
-    strength = cv2.resize(strength.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_JET)
-    base = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
-    return np.asarray(cv2.addWeighted(base, 0.6, colours, 0.4, 0), np.uint8)
 
 
 def _free_name(stem: str, taken: set[str]) -> str:

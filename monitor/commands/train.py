@@ -1,4 +1,7 @@
-"""`line-monitor train`: a recipe from images of good parts."""
+"""`line-monitor train`: makes a recipe from images of good parts.
+
+It knows nothing of how a recipe is trained. Torch is imported in `run`, so that `--help` answers without it.
+"""
 
 from __future__ import annotations
 
@@ -18,28 +21,68 @@ from monitor.commands.arguments import (
     random_seed,
 )
 
+_SAME_SEED = (
+    "Trains a recipe from images of good parts. The same images, options and seed give the same recipe on "
+    "the same kind of machine, with the same number of threads, the same versions of line-monitor and torch, "
+    "and MKL_CBWR in the environment before torch is loaded. This command sets MKL_CBWR to AUTO unless it is "
+    "set."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = _SAME_SEED
     parser.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="good images, any depth")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of images of good parts, at any depth",
+    )
     parser.add_argument("--empty", type=Path, metavar="DIR", help=EMPTY_HELP)
-    parser.add_argument("--teacher", metavar="NAME", help="default: resnet18, else resnet18-bundled")
-    parser.add_argument("--teacher-weights", type=Path, metavar="FILE", help=".pth or .safetensors")
+    _add_network_arguments(parser)
+    _add_course_arguments(parser)
+
+
+def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """The teacher, and the size of what the network gets."""
+    parser.add_argument(
+        "--teacher",
+        metavar="NAME",
+        help="the pretrained network that teaches (resnet18; without its weights resnet18-bundled)",
+    )
+    parser.add_argument(
+        "--teacher-weights", type=Path, metavar="FILE", help="the teacher's weights, .pth or .safetensors"
+    )
     parser.add_argument(
         "--size",
         type=image_size,
         default=(256, 256),
         metavar="PX",
-        help="images are shrunk to: 256 or 1024x512 (256)",
+        help="pixels that images are resized to: 256 or 1024x512 (256)",
     )
     parser.add_argument(
-        "--tile", type=image_size, metavar="PX", help="the network sees tiles of this size, for small defects"
+        "--tile",
+        type=image_size,
+        metavar="PX",
+        help="pixels of a tile that images are cut into, for small defects",
     )
     parser.add_argument(
-        "--overlap", type=int, metavar="PX", help="of tiles (an eighth of their shorter side)"
+        "--overlap",
+        type=int,
+        metavar="PX",
+        help="pixels that tiles overlap by (an eighth of their shorter side)",
     )
+
+
+def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
+    """The course of the training, and what is made besides the student."""
     parser.add_argument(
-        "--epochs", type=positive_integer, metavar="N", default=100, help="passes over the images (100)"
+        "--epochs",
+        type=positive_integer,
+        metavar="N",
+        default=100,
+        help="passes over the training images (100)",
     )
     add_overkill(parser, 0.01)
     parser.add_argument(
@@ -47,14 +90,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=random_seed,
         default=0,
         metavar="N",
-        help="same seed, same recipe (0)",
+        help="same seed, same recipe: see above (0)",
     )
-    parser.add_argument("--device", metavar="D", help="auto, cpu, cuda, cuda:1 (as in the settings)")
-    parser.add_argument("--as-paper", action="store_true", help="the paper's split and training, unchanged")
+    parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or cuda:1 (as in the settings)")
+    parser.add_argument(
+        "--as-paper",
+        action="store_true",
+        help="split, train and select the student (the trained network) as in the paper",
+    )
     parser.add_argument(
         "--int8",
         action=argparse.BooleanOptionalAction,
-        help="also for OpenVINO in 8-bit integers (where it is installed, unless as in the paper)",
+        help="also make a model in 8-bit integers for OpenVINO (if it is installed, without --as-paper)",
     )
 
 
@@ -63,34 +110,37 @@ def run(options: argparse.Namespace) -> int:
     from monitor.inference.backends import can_quantise
     from monitor.model.recipe_document import tiles_of
     from monitor.system import progress
-    from monitor.training.train_recipe import train_recipe
+    from monitor.training.train_recipe import TrainingRequest, train_recipe
 
     if options.overlap is not None and options.tile is None:
-        print_to_stderr("line-monitor: --overlap is the overlap of tiles: give --tile too")
+        print_to_stderr("line-monitor: --overlap is for tiles only: give --tile too")
         return USAGE
     settings = load_settings(options)
     regions = {camera.roi for camera in settings.camera if camera.recipe == options.recipe}
     if len(regions) > 1:
         raise CommandError(
-            f"cameras of recipe {options.recipe!r} have different roi: train a recipe for each"
+            f"cameras of recipe {options.recipe!r} have different roi (regions of interest): "
+            "train a recipe for each"
         )
     recipe = train_recipe(
-        name=options.recipe,
-        recipes=paths.recipes(settings),
-        images=options.images,
-        empty=options.empty,
-        teacher=options.teacher,
-        teacher_weights=options.teacher_weights,
-        teachers=paths.teachers(settings),
-        size=options.size,
-        tiles=tiles_of(options.tile, options.overlap) if options.tile else None,
-        epochs=options.epochs,
-        overkill=options.overkill,
-        seed=options.seed,
-        device=options.device or settings.scoring.device,
-        as_paper=options.as_paper,
-        int8=options.int8 if options.int8 is not None else can_quantise() and not options.as_paper,
-        roi=next(iter(regions), None),
+        TrainingRequest(
+            name=options.recipe,
+            recipes=paths.recipes(settings),
+            images=options.images,
+            empty=options.empty,
+            teacher=options.teacher,
+            teacher_weights=options.teacher_weights,
+            teachers=paths.teachers(settings),
+            size=options.size,
+            tiles=tiles_of(options.tile, options.overlap) if options.tile else None,
+            epochs=options.epochs,
+            overkill=options.overkill,
+            seed=options.seed,
+            device=options.device or settings.scoring.device,
+            as_paper=options.as_paper,
+            int8=options.int8 if options.int8 is not None else can_quantise() and not options.as_paper,
+            roi=next(iter(regions), None),
+        ),
         say=print_to_stderr,
         progress=progress.on(sys.stderr),
     )

@@ -59,13 +59,13 @@ _MEAN_WEIGHT = 4
 Cells = NDArray[np.uint8]
 
 
-def cells(picture: Image, side: int = _GRID) -> Cells:
+def cells(resized: Image, side: int = _GRID) -> Cells:
     """An image averaged to (side, side) cells, or (side, side, 3), in whole grey levels.
 
-    `picture` should be resized to the recipe's size before: 256x256 pixels take 0.04 ms, a 20-megapixel frame
+    `resized` should have the recipe's size: 256x256 pixels take 0.04 ms, a 20-megapixel frame
     takes 15 ms.
     """
-    return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(resized, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def left_out(empties: Cells) -> NDArray[np.float64]:
@@ -143,27 +143,32 @@ class Gate:
         """Whether an image of that shape has the size and colour kind of the empty images."""
         return shape == self._frame
 
-    def departure(self, picture: Image) -> float:
+    def departure(self, resized: Image) -> float:
         """The largest distance of a cell from its mean, in units of the limit; up to 1 the image is empty.
 
-        `picture` is an image resized to the recipe's size. Infinite when one of image and gate is mono and
+        `resized` is an image at the recipe's size. Infinite when one of image and gate is mono and
         the other is not.
         """
-        found = cells(picture, self._side)
+        found = cells(resized, self._side)
         if found.shape != self._means.shape:
             return math.inf
         return float(np.max(np.abs(found - self._means) / self._tolerance))
 
-    def nearest_light(self, picture: Image, apart: float) -> float | None:
-        """The change of the light, as a factor, after which the image would depart by at most `apart` limits.
+    def nearest_light(self, resized: Image, limits: float) -> float | None:
+        """The factor on the light after which the image's departure is at most `limits`.
 
-        Of all such factors it is the one nearest to 1; 0 is darkness. None when there is no such factor.
-        `picture` is an image that `departure` can compare. The model: a cell's grey level is proportional to
-        the light up to white, and its noise is not.
+        Of all such factors it is the one nearest to 1; a factor of 0 is darkness. None when there is no such
+        factor. `resized` is an image that `departure` can compare. The model: a cell's grey level is
+        proportional to the light up to white, and its noise is not.
         """
         found, means, deviations, tolerance = (
             np.asarray(values, np.float64).ravel()
-            for values in (cells(picture, self._side), self._means, self._deviations, self._tolerance * apart)
+            for values in (
+                cells(resized, self._side),
+                self._means,
+                self._deviations,
+                self._tolerance * limits,
+            )
         )
         lowest = means - tolerance
         highest = np.where(means + tolerance < 255, means + tolerance, math.inf)
@@ -179,9 +184,9 @@ class Gate:
         strongest = float(np.min((highest - noise) / np.maximum(levels - noise, 1e-9)))
         return weakest if weakest <= strongest else None
 
-    def is_empty(self, image: Image, picture: Image) -> bool:
-        """Whether the image shows no part; `picture` is the same image resized to the recipe's size."""
-        return self.fits(image.shape) and self.departure(picture) <= 1
+    def is_empty(self, image: Image, resized: Image) -> bool:
+        """Whether the image shows no part; `resized` is the same image at the recipe's size."""
+        return self.fits(image.shape) and self.departure(resized) <= 1
 
 
 def kind(shape: tuple[int, ...]) -> str:

@@ -21,7 +21,7 @@ from monitor.line_state.ring import RECORDS, Closed, Ring, Stage
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict
 
-DECIDED, PUBLISHED, UNTOLD, UNKNOWN = "decided", "published", "not published", "unknown"
+DECIDED, PUBLISHED, NOT_PUBLISHED, UNKNOWN = "decided", "published", "not published", "unknown"
 UNHEARD = "unheard"
 _OUTCOMES = {
     Stage.SENT: PUBLISHED,
@@ -29,7 +29,7 @@ _OUTCOMES = {
     Stage.EXPIRED: "expired",
     Stage.UNACKNOWLEDGED: "unacknowledged",
 }
-OUTCOMES = (DECIDED, UNHEARD, UNTOLD, UNKNOWN, *_OUTCOMES.values())
+OUTCOMES = (DECIDED, UNHEARD, NOT_PUBLISHED, UNKNOWN, *_OUTCOMES.values())
 """All words of the journal for the outcome of a verdict."""
 _FRAMES_PER_STEP = 20
 
@@ -38,10 +38,10 @@ EventOf = Callable[[CameraSettings, Ring, Frame, Closed], Event]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A frame's verdict and its outcome. `latency_ms` is from capture to sending."""
+    """A frame's verdict and its outcome in the journal's word. `latency_ms` is from capture to sending."""
 
     event: Event
-    outcome: str
+    word: str
     latency_ms: float | None
 
 
@@ -50,7 +50,7 @@ def outcome(stage: Stage, told: bool, unheard: bool = False) -> str:
     the broker had no subscriber for the gate's message."""
     if stage is Stage.SENT and unheard:
         return UNHEARD
-    return _OUTCOMES[stage] if told else UNTOLD
+    return _OUTCOMES[stage] if told else NOT_PUBLISHED
 
 
 def latency_ms(captured_ns: int, sent_ns: int | None) -> float | None:
@@ -103,7 +103,7 @@ class Recorder:
     def step(self) -> None:
         """Records again a few of the frames that were finished before this publisher started."""
         for _, found in zip(range(_FRAMES_PER_STEP), self._earlier_outcomes, strict=False):
-            self._journal.put(found.event, found.outcome, latency_ms=found.latency_ms, again=True)
+            self._journal.put(found.event, found.word, latency_ms=found.latency_ms, again=True)
 
     def decided(self, event: Event) -> None:
         """Records a verdict, and its recipe and threshold when they are used for the first time."""

@@ -31,7 +31,7 @@ RequestId = (
 )
 _LONGEST_REASON = 900
 """In bytes of UTF-8: what fits into a note of the board beside the other values."""
-_MOST_REMEMBERED = 4
+_MOST_RECENT = 4
 
 
 class ChangeoverError(LineMonitorError):
@@ -72,7 +72,8 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """The scoring worker's answer on a camera's recipe. The field names are stored on the board."""
+    """A camera's recipe in force and the answer to its last request, from the scoring worker. The field names
+    are stored on the board."""
 
     number: int
     """The number of the last request that the scoring worker has begun; 0 before the first."""
@@ -88,7 +89,7 @@ class Standing(msgspec.Struct, frozen=True):
 
     def find_name(self, sha: str) -> str | None:
         """The name of one of the last recipes, by its sha256."""
-        return next((judged.recipe for judged in self.judged if judged.sha == sha), None)
+        return next((recent.recipe for recent in self.judged if recent.sha == sha), None)
 
     def payload(self) -> dict[str, Any]:
         """The contract's payload of `P/{camera}/recipe`."""
@@ -124,10 +125,10 @@ def parse(payload: bytes) -> Asked:
         raise BadRequest(f"want {{request_id, recipe}}: {error}") from None
 
 
-def succeeded(standing: Standing | None, judged: Judged) -> tuple[Judged, ...]:
-    """The last recipes in force after that one has come into force, newest first."""
-    before = standing.judged if standing else ()
-    return (judged, *(one for one in before if one != judged))[:_MOST_REMEMBERED]
+def succeeded(status: Standing | None, recipe: Judged) -> tuple[Judged, ...]:
+    """The last recipes in force once that one has come into force, newest first."""
+    before = status.judged if status else ()
+    return (recipe, *(recent for recent in before if recent != recipe))[:_MOST_RECENT]
 
 
 def shortened(reason: str) -> str:
@@ -141,33 +142,33 @@ _T = TypeVar("_T")
 
 
 def ask(board: Board, camera: str, request: Request) -> None:
-    """Writes a request. Only the publisher calls it."""
+    """Writes a camera's request. Only the publisher calls it."""
     board.write_note(capture_name(camera), Note.REQUEST, msgspec.msgpack.encode(request))
 
 
 def asked(board: Board, camera: str) -> Request | None:
-    """The last request; None when there is none."""
+    """A camera's last request; None when there is none."""
     return _read(board, camera, Note.REQUEST, Request)
 
 
-def stand(board: Board, camera: str, standing: Standing) -> None:
-    """Writes the answer. Only the scoring worker calls it."""
-    board.write_note(capture_name(camera), Note.STANDING, msgspec.msgpack.encode(standing))
+def stand(board: Board, camera: str, status: Standing) -> None:
+    """Writes the status of a camera's recipe. Only the scoring worker calls it."""
+    board.write_note(capture_name(camera), Note.STANDING, msgspec.msgpack.encode(status))
 
 
 def stands(board: Board, camera: str) -> Standing | None:
-    """The last answer; None when there is none."""
+    """The status of a camera's recipe; None before the first one."""
     return _read(board, camera, Note.STANDING, Standing)
 
 
 def recipe_name(board: Board, camera: CameraSettings, sha: str) -> str:
     """The name of the recipe that judged a part, by its sha256. For a part that was not judged, `sha` is
     empty and the name is that of the recipe in force."""
-    standing = stands(board, camera.name)
-    if standing is None:
+    status = stands(board, camera.name)
+    if status is None:
         return camera.recipe
-    in_force = standing.in_force.recipe if standing.in_force else standing.recipe
-    return (standing.find_name(sha) if sha else None) or in_force
+    in_force = status.in_force.recipe if status.in_force else status.recipe
+    return (status.find_name(sha) if sha else None) or in_force
 
 
 def _read(board: Board, camera: str, note: Note, kind: type[_T]) -> _T | None:
@@ -192,10 +193,10 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     utc: str
 
 
-def keep(folder: Path, camera: str, kept: Kept) -> None:
+def keep(folder: Path, camera: str, document: Kept) -> None:
     """Writes the camera's file. It is on disk when the function returns. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / f"{camera}.json", msgspec.json.encode(kept) + b"\n")
+    write_whole(folder / f"{camera}.json", msgspec.json.encode(document) + b"\n")
 
 
 def kept(folder: Path, camera: CameraSettings) -> Kept | None:

@@ -1,6 +1,6 @@
 """The rules that give every frame its one verdict, and all that follows from it: pure functions.
 
-Knows nothing of clocks, of the memory in which a ring lies, or of MQTT: its caller gives it what these say.
+Knows nothing of clocks, MQTT, or where a ring lies: its caller passes in the time and the frame's record.
 On a frame's way it stands after the score and before anything is sent.
 
 The rules, in the order in which a frame meets them:
@@ -50,7 +50,7 @@ class Consequences:
     has_snapshot: bool
     """The snapshot writer keeps the frame, and the payload names the file."""
     latch: Latch
-    """Latched by the verdict itself: UNINSPECTED where the line must stop for the part, otherwise NONE."""
+    """UNINSPECTED where the line must stop for the part, otherwise NONE."""
 
     @property
     def is_sent(self) -> bool:
@@ -61,8 +61,11 @@ class Consequences:
 def derive_consequences(
     closed: Closed, camera: CameraSettings, settings: Settings, *, is_repeat: bool = False
 ) -> Consequences:
-    """All that follows from a closed frame's verdict. `is_repeat`: a live view has already shown the same, so
-    only the journal hears of it, and only where it keeps all verdicts."""
+    """All that follows from a closed frame's verdict.
+
+    `is_repeat`: a live view has already published the same verdict and reason. A repeat is not published, and
+    is journalled only where the journal keeps all verdicts.
+    """
     is_uninspected = closed.verdict is Verdict.UNINSPECTED
     is_for_gate = is_latched = False
     if camera.mode is Mode.EVERY_PART:
@@ -177,15 +180,4 @@ def count(tally: Tally, number: int, closed: Closed, missed: bool) -> Tally:
     did not obey it. Raises ValueError unless frames come in order, each once."""
     if number != tally.cursor + 1:
         raise ValueError(f"frame {number} can't be counted after frame {tally.cursor}")
-    uninspected = list(tally.uninspected)
-    if closed.verdict is Verdict.UNINSPECTED:
-        uninspected[closed.reason] += 1
-    return replace(
-        tally,
-        cursor=number,
-        passed=tally.passed + (closed.verdict is Verdict.PASS),
-        rejected=tally.rejected + (closed.verdict is Verdict.REJECT),
-        missed_rejects=tally.missed_rejects + missed,
-        no_part=tally.no_part + (closed.reason is Reason.NO_PART),
-        uninspected=tuple(uninspected),
-    )
+    return replace(tally.add(closed, missed_reject=missed), cursor=number)

@@ -32,7 +32,8 @@ class CameraFrames:
     def __init__(self, camera: CameraSettings, worker: Worker) -> None:
         self.camera = camera
         self.ring = Ring(worker.folder, camera.name, worker.session)
-        self._settings, self._board, self._session = worker.settings, worker.board, str(worker.session)
+        self._settings, self._board = worker.settings, worker.board
+        self._prefix, self._session = worker.settings.prefix, str(worker.session)
         self._episodes = Episodes()
         self._tally = self.ring.tally()
         self._open: dict[int, Frame] = {}
@@ -49,7 +50,7 @@ class CameraFrames:
 
     def topic(self, kind: str) -> str:
         """The camera's MQTT topic of that kind: `reject`, `verdict` or `ack`."""
-        return f"{self._settings.prefix}/{self.camera.name}/{kind}"
+        return f"{self._prefix}/{self.camera.name}/{kind}"
 
     def find_new(self) -> Iterator[tuple[Frame, Closed]]:
         """Takes in the frames captured since the last call. Yields those that an earlier publisher closed
@@ -90,9 +91,7 @@ class CameraFrames:
         """The event that MQTT and the journal describe."""
         scored = self.ring.scored(frame.number)
         recipe = recipe_name(self._board, self.camera, scored.recipe_sha if scored else "")
-        return verdict_rules.event(
-            self._settings.prefix, self._session, self.camera, recipe, frame, closed, scored
-        )
+        return verdict_rules.event(self._prefix, self._session, self.camera, recipe, frame, closed, scored)
 
     def count_final(self) -> None:
         """Counts the frames whose verdicts need nothing more, in order, up to the first that needs more."""

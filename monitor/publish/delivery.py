@@ -88,7 +88,7 @@ class Delivery:
         self.generation, self.unsent, self.waiting_for = generation, list(self.topics), set()
         self.gate_message = 0
         if self.answer is not None:
-            self.unsent = [topic for topic in self.unsent if not _is_gates(topic)]
+            self.unsent = [topic for topic in self.unsent if not _is_gate_topic(topic)]
 
     def note_answer(self, answer: str, now: int) -> None:
         """Keeps the gateway's answer. After a failure of the gate no later answer is kept in its place."""
@@ -154,12 +154,14 @@ class Deliveries:
         found.sort(key=lambda delivery: delivery.frame.expires_ns)
         self._ended = {delivery.event_id: delivery for delivery in found}
 
-    def start(self, frames: CameraFrames, frame: Frame, event: Event, follows: Consequences) -> None:
-        """Starts the delivery of a closed frame's verdict. It ends at once where nobody is to be told."""
-        topics = [frames.topic("reject")] if follows.is_for_gate else []
-        if follows.is_published:
+    def start(self, frames: CameraFrames, frame: Frame, event: Event, consequences: Consequences) -> None:
+        """Starts the delivery of a closed frame's verdict. It ends at once where the verdict has no topic."""
+        topics = [frames.topic("reject")] if consequences.is_for_gate else []
+        if consequences.is_published:
             topics.append(frames.topic("verdict"))
-        delivery = Delivery(frames, frame, event, follows.is_for_gate, follows.is_journalled, tuple(topics))
+        delivery = Delivery(
+            frames, frame, event, consequences.is_for_gate, consequences.is_journalled, tuple(topics)
+        )
         if topics:
             self._open[delivery.event_id] = delivery
         else:
@@ -267,7 +269,7 @@ class Deliveries:
         """Hands the connection as much of a delivery as the broker has room for."""
         while delivery.unsent and self._link.room() > 0:
             topic = delivery.unsent[0]
-            if only_gate and not _is_gates(topic):
+            if only_gate and not _is_gate_topic(topic):
                 return
             now = self._clock()
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
@@ -278,7 +280,7 @@ class Deliveries:
                 return
             delivery.unsent.pop(0)
             delivery.waiting_for.add(sent)
-            if _is_gates(topic):
+            if _is_gate_topic(topic):
                 delivery.gate_message = sent
             if delivery.sent_generation != delivery.generation and delivery.answer is None:
                 # The gate may never have had what an earlier connection was given: its time to answer begins
@@ -376,7 +378,7 @@ class Deliveries:
                 self._end(delivery, Stage.UNACKNOWLEDGED if delivery.answer_by_ns else Stage.EXPIRED)
 
 
-def _is_gates(topic: str) -> bool:
+def _is_gate_topic(topic: str) -> bool:
     return topic.endswith("/reject")
 
 

@@ -1,7 +1,7 @@
 """The line's latch as the publisher sets and lifts it: on the board, on disk and in the journal alike.
 
-A latch keeps `ready` false until somebody resets the line. Knows nothing of frames or MQTT: its callers know
-why the line is latched. It must never lift a latch without a reset.
+A latch keeps `ready` false until a reset of the line. Knows nothing of frames or MQTT: its callers decide why
+the line is latched. It must never lift a latch without a reset.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Rejects that the broker took while no client was subscribed: they are sent again until one is.
 
-An MQTT 5 broker reports this in its acknowledgement ("no matching subscribers"): the gateway may be away for
-a moment, or may not have come back yet after a restart of the broker. While no client is subscribed, only one
-of a camera's rejects is sent again at a time; once one is received, all the others are sent. Knows nothing of
-MQTT: its caller sends. It must never hold a reject beyond its time to live.
+The journal calls such a reject `unheard`. An MQTT 5 broker reports it in its acknowledgement ("no matching
+subscribers"): the gateway may be away for a moment, or not yet connected again after a restart of the broker.
+While no client is subscribed, only one of a camera's rejects is sent again at a time; once a client receives
+one, all the others are sent.
+
+Knows nothing of MQTT: its caller sends. It must never hold a reject beyond its time to live.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _find_reason_not_ready(gated: list[str], health: LineHealth) -> str | None:
 
 
 def _find_other_trouble(names: list[str], health: LineHealth) -> str | None:
-    """Trouble that leaves the run permission, but that somebody should look at."""
+    """Trouble that an operator should look at, but that does not take the run permission away."""
     if any(health.cameras[name] in (CameraState.LOST, CameraState.FROZEN) for name in names):
         return "camera_lost"
     if any(name in health.without_recipe for name in names):
@@ -187,7 +187,7 @@ class StatusPublisher:
         trouble = self._link.trouble or self._link.refusal()
         if trouble == self._trouble or not (trouble or self._link.state is LinkState.UP):
             return
-        self._board.say(PUBLISH, trouble)
+        self._worker.board.say(PUBLISH, trouble)
         if trouble:
             self._worker.log.error("%s", trouble)
         else:

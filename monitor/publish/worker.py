@@ -32,7 +32,7 @@ from monitor.publish.mqtt import Link, LinkState
 from monitor.publish.reject_watch import RejectWatch
 from monitor.publish.status import StatusPublisher, make_will
 from monitor.settings import CameraSettings, Mode
-from monitor.verdict import Event, Reason, Verdict
+from monitor.verdict import Event, Verdict
 
 _MS = 1_000_000
 _TURN_MS = 10
@@ -41,6 +41,7 @@ _GAP_NS = 500 * _MS
 """After a turn longer than this the publisher counts as having been away: a frame that became overdue
 meanwhile is `publisher_lost`."""
 _STOP_NS = 1200 * _MS
+"""The longest that closing frames, sending and the last status take at the end."""
 _LAST_STATUS_NS = 300 * _MS
 """The part of `_STOP_NS` that is kept for the last status."""
 _JOURNAL_S, _LATCH_S = 0.6, 0.1
@@ -127,7 +128,7 @@ class Publisher:
             for frame, closed in frames.find_new():
                 self._start_delivery(frames, frame, closed)
             for frame, closed in frames.close(turn):
-                self._watch_rejects(frames, closed.verdict, closed.reason)
+                self._watch_rejects(frames, closed)
                 self._start_delivery(frames, frame, closed)
         self._deliveries.step()
         self._recorder.step()
@@ -139,21 +140,21 @@ class Publisher:
     def _start_delivery(self, frames: CameraFrames, frame: Frame, closed: Closed) -> None:
         """Does all that follows from a frame's verdict."""
         camera = frames.camera
-        follows = frames.derive_consequences(closed)
+        consequences = frames.derive_consequences(closed)
         event = frames.event(frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
-        self._latch.set(follows.latch, camera.name)
-        if follows.is_journalled:
+        self._latch.set(consequences.latch, camera.name)
+        if consequences.is_journalled:
             self._recorder.decided(event)
-        self._deliveries.start(frames, frame, event, follows)
+        self._deliveries.start(frames, frame, event, consequences)
 
-    def _watch_rejects(self, frames: CameraFrames, verdict: Verdict, reason: Reason) -> None:
+    def _watch_rejects(self, frames: CameraFrames, closed: Closed) -> None:
         name = frames.camera.name
-        self._latch.set(self._watches[name].feed(verdict, reason), name)
+        self._latch.set(self._watches[name].feed(closed.verdict, closed.reason), name)
 
     def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: Closed) -> Event:
-        """For the recorder, which knows cameras by their settings and rings."""
+        """The event of a frame, for the recorder, which gives the ring and not its `CameraFrames`."""
         frames = next(frames for frames in self._cameras if frames.ring is ring)
         return frames.event(frame, closed)
 
@@ -206,7 +207,7 @@ class Publisher:
             self._link.step()
             self._link.take_acknowledged()
         if self._link.has_unacknowledged():
-            # The broker may not have the last status: without a goodbye it publishes the Will.
+            # The broker may not have the last status: without a DISCONNECT it publishes the Will.
             self._link.drop("the broker did not acknowledge the last messages")
         self._link.close()
         is_latch_written = self._latch.close(_LATCH_S)
@@ -221,6 +222,7 @@ class Publisher:
 
 
 def work(worker: Worker) -> None:
+    """The whole work of the publisher's process."""
     if not Publisher(worker).run():
         # The supervisor then keeps board and rings for the next start.
         sys.exit(1)

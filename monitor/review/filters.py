@@ -14,7 +14,8 @@ from typing import Literal
 from monitor.errors import LineMonitorError
 from monitor.names import NAME
 from monitor.review.labels import Label, SnapshotDetails
-from monitor.review.snapshot_files import CAMERA, DAY, STEM, Key
+from monitor.review.snapshot_files import Key
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
 
 VERDICTS = ("reject", "pass", "all")
 UNLABELLED = "none"

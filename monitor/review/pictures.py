@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from drivers.image_file import Image
-from monitor.images.overlay import Panels, panel, panels
+from monitor.images.overlay import panel
+from monitor.images.overlay_layout import Panels, panels
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 
 THUMBNAIL_PX = 360

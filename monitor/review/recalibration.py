@@ -195,7 +195,7 @@ def propose(
     from monitor.model.recipe_version import RecipeVersion
     from monitor.names import check_name
     from monitor.teachers.architectures import map_ceiling
-    from monitor.training.calibration import with_one_threshold, with_overkills
+    from monitor.training.thresholds import with_one_threshold, with_overkills
 
     torch.set_num_threads(1)
     recipe = RecipeVersion.load(recipes / check_name(name))
@@ -244,7 +244,7 @@ def _read_images(
 ) -> tuple[list[tuple[Key, Label, Image]], int]:
     """The usable parts with their images, and the number of overkills that are left out."""
     from drivers.image_file import ImageError, decode
-    from monitor.training.calibration import content_mark
+    from monitor.training.readable_images import content_mark
 
     trained_on = frozenset(recipe.document.training.seen if recipe.document.training else ())
     images: list[tuple[Key, Label, Image]] = []

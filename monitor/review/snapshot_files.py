@@ -8,7 +8,6 @@ bring back a snapshot that retention has just deleted.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import threading
 from dataclasses import dataclass
@@ -25,13 +24,9 @@ from monitor.review.labels import (
     encode_document,
     parse_document,
 )
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
 from monitor.system.atomic_file import write_whole
 
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-CAMERA = re.compile(r"[a-z0-9-]{1,32}")
-STEM = re.compile(
-    r"(?P<clock>\d{9})_[a-z0-9-]{1,32}_(?P<frame>\d{1,20})_(?P<score>\d+(\.\d+)?(e[+-]\d+)?)", re.ASCII
-)
 _MAX_FILE_BYTES = 256 * 1024 * 1024
 
 

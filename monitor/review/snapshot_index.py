@@ -22,7 +22,9 @@ from itertools import chain
 
 from monitor.review.filters import Filters, PageStart
 from monitor.review.labels import NO_DETAILS, SnapshotDetails
-from monitor.review.snapshot_files import CAMERA, DAY, STEM, Key, SnapshotFiles
+from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM, entries, folders
+from monitor.system.trouble_log import TroubleLog
 
 FOLLOW_EVERY_S = 1.5
 """Seconds until a new snapshot shows."""
@@ -91,8 +93,8 @@ class SnapshotIndex:
         self._read_again_at = clock() + READ_AGAIN_S
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="index", daemon=True)
-        self._problem = ""
         self._log = logging.getLogger(__name__)
+        self._trouble_log = TroubleLog(self._log, ended="snapshots can be read again")
         self.complete = False
         """Whether all names have been read."""
         self.unread = 0
@@ -119,12 +121,7 @@ class SnapshotIndex:
                 problem = f"snapshots can't be read: {error.filename}: {error.strerror}"
             else:
                 problem = ""
-            if problem != self._problem:
-                if problem:
-                    self._log.error("%s", problem)
-                else:
-                    self._log.info("snapshots can be read again")
-                self._problem = problem
+            self._trouble_log.report(problem)
             self._stopping.wait(FOLLOW_EVERY_S)
 
     def _pause(self) -> None:
@@ -153,9 +150,9 @@ class SnapshotIndex:
 
     def _read_names(self, again: bool, pause: Callable[[], None]) -> None:
         present = set()
-        for day in sorted(_folders(self._files.root, DAY.fullmatch), reverse=True):
+        for day in sorted(folders(self._files.root, DAY), reverse=True):
             changed = False
-            for camera in _folders(self._files.root / day, CAMERA.fullmatch):
+            for camera in folders(self._files.root / day, CAMERA):
                 present.add((day, camera))
                 changed |= self._read_folder(day, camera, again, pause)
             if changed:
@@ -177,8 +174,8 @@ class SnapshotIndex:
         settled = self._utc_ns() - mtime_ns > _SETTLED_NS
         known = before.entries if before is not None else {}
         fresh: dict[str, IndexEntry] = {}
-        with _entries(folder) as entries:
-            for number, file in enumerate(entries):
+        with entries(folder) as found:
+            for number, file in enumerate(found):
                 if number % (50 * _BATCH) == 50 * _BATCH - 1:
                     pause()
                 stem, dot, suffix = file.name.rpartition(".")
@@ -360,20 +357,3 @@ class SnapshotIndex:
 
 def today(utc_ns: int) -> str:
     return f"{datetime.fromtimestamp(utc_ns / 1e9, UTC):%Y-%m-%d}"
-
-
-def _folders(parent: os.PathLike[str], fits: Callable[[str], object]) -> list[str]:
-    with _entries(parent) as entries:
-        return [entry.name for entry in entries if fits(entry.name) and entry.is_dir(follow_symlinks=False)]
-
-
-@contextlib.contextmanager
-def _entries(folder: os.PathLike[str]) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """A folder's entries; none when there is no such folder (any more)."""
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        yield iter(())
-        return
-    with entries:
-        yield entries

@@ -28,8 +28,9 @@ from monitor.review.recalibration import (
     RecalibrationError,
     State,
 )
-from monitor.review.snapshot_files import DAY, Key
+from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import SnapshotIndex, today
+from monitor.snapshots.folder_scan import DAY
 
 
 class TodayPages:

@@ -65,7 +65,7 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
     until = time.monotonic() + _LONGEST_READING_S
     for camera, ring in rings:
         for found in ended(settings, camera, ring, event_of, for_good=True):
-            journal.put(found.event, found.outcome, latency_ms=found.latency_ms, again=True)
+            journal.put(found.event, found.word, latency_ms=found.latency_ms, again=True)
             if time.monotonic() > until:
                 log.warning(
                     "camera %s: only a part of the killed service's frames was read within %.0f s",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -48,23 +49,24 @@ def open_whole(file: Path) -> Iterator[BinaryIO]:
 
     The content is then on disk. When the block raises, `file` stays as it was. Raises OSError.
     """
-    with _temporary_file(file.parent) as (out, temporary):
+    with _temporary_file(file.parent, 0o644) as (out, temporary):
         yield out
     _rename({file: temporary})
     sync_folder(file.parent)
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
+def write_together(contents: Mapping[Path, bytes], *, mode: int | None = 0o644) -> None:
     """Writes or replaces files of one folder that belong together. They are on disk when it returns.
 
     The last file must be the one that names the others. It is deleted before the others are replaced, so that
-    it never stands beside files of another version. Raises OSError.
+    it never stands beside files of another version. `mode` is the files' permissions; None takes those of the
+    process's umask. Raises OSError.
     """
     folder = next(iter(contents)).parent
     written: dict[Path, Path] = {}
     try:
         for file, content in contents.items():
-            with _temporary_file(folder) as (out, temporary):
+            with _temporary_file(folder, mode) as (out, temporary):
                 out.write(content)
             written[file] = temporary
         if len(contents) > 1:
@@ -94,16 +96,16 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_file(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
+def _temporary_file(folder: Path, mode: int | None) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file with a temporary name. It is on disk after the block, and deleted when the block raises."""
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=WRITING)
-    temporary = Path(name)
+    temporary = folder / f"{WRITING}{secrets.token_hex(8)}"
     try:
-        with os.fdopen(descriptor, "wb") as out:
+        with temporary.open("xb") as out:
             yield out, temporary
             out.flush()
             os.fsync(out.fileno())
-        temporary.chmod(0o644)
+        if mode is not None:
+            temporary.chmod(mode)
     except BaseException:
         _delete([temporary])
         raise

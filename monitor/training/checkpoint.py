@@ -1,10 +1,12 @@
-"""What a training run needs to go on after it was killed: kept beside the recipe until that is committed.
+"""The state of a training run on disk, from which a killed run continues. It is removed with the run's end.
 
-A folder with `run.json` and the safetensors file that it names; renaming `run.json` into place commits, so a
-crash at any moment leaves the old state or the new one. Nothing is pickled.
+It knows nothing of networks: it stores a position, named arrays and a description of the run.
 
-Must never be the reason that a training fails, nor that its result differs from an uninterrupted one's: what
-can't be written costs a line, what can't be read or belongs to other images or settings is not used.
+The state is a folder with `run.json` and the safetensors file that `run.json` names. Renaming `run.json` into
+place commits a state, so a crash at any moment leaves the old state or the new one. Nothing is pickled.
+
+A checkpoint must never make a training fail and must never change its result: a state that can't be written
+costs one line, and a state that is damaged or belongs to other images or settings is not used.
 """
 
 from __future__ import annotations
@@ -22,38 +24,48 @@ from monitor.model.weights import Weights, WeightsError, from_bytes, to_bytes
 from monitor.system.atomic_file import WRITING, write_whole
 
 FILE = "run.json"
-_EVERY_S = 30.0
-_SHARE = 50.0
-"""Saving takes at most this part of the time: a slow disk is written to less often."""
+_WITHIN_EPOCH_S = 30.0
+"""Within an epoch the state is saved at most this often."""
+_LEAST_PAUSE = 50.0
+"""The pause between two saves is at least this many times as long as the last save took: on a slow disk the
+state is saved less often."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run has come: between two steps."""
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run has come, between two steps of the optimiser."""
 
     epoch: Annotated[int, msgspec.Meta(ge=1)]
-    """The one in progress, from 1."""
+    """The epoch in progress, from 1."""
     steps: Annotated[int, msgspec.Meta(ge=0)]
-    """Its steps that are done."""
+    """The finished steps of that epoch."""
     total: float
-    """Its loss so far, summed over images."""
+    """The loss of that epoch so far, summed over its images."""
     losses: tuple[float, ...]
+    """The mean training loss of each finished epoch."""
     select_maps: tuple[float, ...]
+    """The mean anomaly map of the select pictures after each finished epoch."""
     told_apart: tuple[float, ...]
-    """Of the epochs before it."""
+    """The separation of drawn defects from good pictures after each finished epoch."""
     order: str
-    """The state, as JSON, of the generator that is about to draw the epoch's order of images."""
+    """The random generator's state, as JSON, from which it draws the epoch's order of images."""
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    """`run.json`."""
+
     schema: Literal[1] = 1
     run: dict[str, str]
-    place: Place
+    position: Position = msgspec.field(name="place")
     state: Annotated[str, msgspec.Meta(pattern=r"^state-[0-9a-f]{16}\.safetensors$")]
     sha256: str
 
 
 class Checkpoint:
-    """One run's state on disk. `run` is all that decides its result, by the word for it that people read."""
+    """One run's state on disk.
+
+    `run` holds everything that decides the run's result; its keys are the words that a person reads when two
+    runs differ.
+    """
 
     def __init__(
         self,
@@ -68,11 +80,15 @@ class Checkpoint:
         self._say = say
         self._clock = clock
         self._saved = clock()
-        self._cost = 0.0
-        self._refused = False
+        self._save_s = 0.0
+        self._warned = False
 
-    def load(self) -> tuple[Place, Weights] | None:
-        """Where the same run stopped, with its arrays; None, and a line that says why, to start anew."""
+    def load(self) -> tuple[Position, Weights] | None:
+        """The position and the arrays with which the same run was interrupted.
+
+        None if there is no state that can be used; if there is one that can't, `say` gets a line with the
+        reason.
+        """
         file = self._folder / FILE
         if not file.exists():
             return None
@@ -80,7 +96,7 @@ class Checkpoint:
             document = msgspec.json.decode(file.read_bytes(), type=_Document)
             content = (self._folder / document.state).read_bytes()
             if hashlib.sha256(content).hexdigest() != document.sha256:
-                raise WeightsError("its sha256 is another")
+                raise WeightsError("the file's sha256 is not the recorded one")
             arrays = from_bytes(content)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, WeightsError) as error:
             self._say(f"{self._folder}: the interrupted training there is damaged ({error}): starting anew")
@@ -90,20 +106,22 @@ class Checkpoint:
             other = ", ".join(key for key in keys if document.run.get(key) != self._run.get(key))
             self._say(f"{self._folder}: the interrupted training there had other {other}: starting anew")
             return None
-        self._say(f"resumed at epoch {document.place.epoch}")
-        return document.place, arrays
+        self._say(f"resumed at epoch {document.position.epoch}")
+        return document.position, arrays
 
     def due(self, *, epoch_ended: bool) -> bool:
-        """Whether it is time to save: after an epoch, and within a long one after half a minute."""
+        """Whether it is time to save: after each epoch, and every 30 s within a longer one."""
         since = self._clock() - self._saved
-        return since >= _SHARE * self._cost and (epoch_ended or since >= _EVERY_S)
+        return since >= _LEAST_PAUSE * self._save_s and (epoch_ended or since >= _WITHIN_EPOCH_S)
 
-    def save(self, place: Place, arrays: Weights) -> None:
-        """Replaces what was kept. A disk that refuses costs one line a run."""
+    def save(self, position: Position, arrays: Weights) -> None:
+        """Replaces the saved state. A disk that refuses the write costs one line a run."""
         began = self._clock()
         content = to_bytes(arrays)
         sha = hashlib.sha256(content).hexdigest()
-        document = _Document(run=self._run, place=place, state=f"state-{sha[:16]}.safetensors", sha256=sha)
+        document = _Document(
+            run=self._run, position=position, state=f"state-{sha[:16]}.safetensors", sha256=sha
+        )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_whole(self._folder / document.state, content)
@@ -112,17 +130,17 @@ class Checkpoint:
                 if file.name.startswith(("state-", WRITING)) and file.name != document.state:
                     file.unlink(missing_ok=True)
         except OSError as error:
-            if not self._refused:
+            if not self._warned:
                 self._say(
                     f"warning: {self._folder}: can't be written ({error.strerror or error}): "
-                    "an interruption would lose this training"
+                    "this training can't continue if it is interrupted"
                 )
-            self._refused = True
+            self._warned = True
         self._saved = self._clock()
-        self._cost = self._saved - began
+        self._save_s = self._saved - began
 
     def remove(self) -> None:
-        """For when the run has come to its end."""
+        """Removes the state, at the run's end."""
         if not self._folder.is_dir():
             return
         try:

@@ -1,6 +1,6 @@
-"""How a training went, as a picture: the loss, the select maps and the trial by epoch, and which was kept.
+"""A picture of a training's course: the loss, the select maps and the drawn defects by epoch.
 
-For people; nothing reads it back. Knows nothing of files.
+It knows nothing of files. The picture is for people; no program reads it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from drivers.image_file import Image
 
 _WIDTH, _PANEL = 900, 265
 _LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 90, 30, 70, 60, 60
-_INK, _PALE, _LOSS, _MAP, _TOLD = (
+_INK, _PALE, _LOSS, _MAP, _DEFECTS = (
     (40, 40, 40),
     (225, 225, 225),
     (180, 105, 30),
@@ -25,39 +25,42 @@ _INK, _PALE, _LOSS, _MAP, _TOLD = (
 )
 _KEPT = (60, 150, 60)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_MOST_TICKS = 8
 _LOG_FROM = 5.0
-"""Values that span this factor and more are drawn on a logarithmic scale."""
+"""Values whose largest is at least this many times the smallest have a logarithmic scale."""
 
 
-def draw(
+def draw_course(
     losses: Sequence[float],
     select_maps: Sequence[float],
     told_apart: Sequence[float],
     best_epoch: int,
     title: str,
 ) -> Image:
-    """uint8 (720, 900, 3) BGR, 1045 high with `told_apart`. Finite values, one an epoch, at least one;
-    `told_apart` may be empty; `best_epoch` from 1."""
-    kept = f"mean map of the select images, kept {select_maps[best_epoch - 1]:.3g} of epoch {best_epoch}"
+    """The picture, uint8 (720, 900, 3) BGR, with `told_apart` (1045, 900, 3).
+
+    The values are finite, one for each epoch, at least one. `told_apart` may be empty. Epochs count from 1.
+    """
+    kept_map = f"{select_maps[best_epoch - 1]:.3g} in kept epoch {best_epoch}"
     panels = [
         (losses, f"training loss, {losses[-1]:.3g} at the end", _LOSS),
-        (select_maps, kept, _MAP),
+        (select_maps, f"mean anomaly map of the select images, {kept_map}", _MAP),
     ]
     if told_apart:
-        share = told_apart[best_epoch - 1]
-        panels.append((told_apart, f"drawn defects told from good images, kept {share:.3g}", _TOLD))
+        kept_auroc = f"{told_apart[best_epoch - 1]:.3g} in the kept epoch"
+        panels.append((told_apart, f"AUROC of drawn defects against good images, {kept_auroc}", _DEFECTS))
     height = _TOP + len(panels) * (_PANEL + _BETWEEN) - _BETWEEN + _BOTTOM
     image = np.full((height, _WIDTH, 3), 255, np.uint8)
     _write(image, title, (_LEFT, 28), 0.62)
     for number, (values, label, colour) in enumerate(panels):
-        _panel(image, values, best_epoch, _TOP + number * (_PANEL + _BETWEEN), label, colour)
+        _draw_panel(image, values, best_epoch, _TOP + number * (_PANEL + _BETWEEN), label, colour)
     _write(image, "epoch", (_WIDTH // 2 - 20, height - 12), 0.5)
     return image
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """From values to rows of pixels."""
+    """The scale of a panel, which turns values into rows of pixels."""
 
     low: float
     high: float
@@ -66,12 +69,15 @@ class _Scale:
     logarithmic: bool
 
     def row(self, value: float) -> int:
-        low, high = self._inner(self.low), self._inner(self.high)
-        share = (self._inner(value) - low) / (high - low)
+        low, high = self._linear(self.low), self._linear(self.high)
+        share = (self._linear(value) - low) / (high - low)
         return round(self.top + self.height * (1 - share))
 
     def ticks(self) -> list[float]:
-        """Round numbers within the scale: 1, 2, 5 times powers of ten, the powers alone if these are many."""
+        """Round numbers within the scale.
+
+        A logarithmic scale has 1, 2 and 5 times the powers of ten, or the powers alone if these are too many.
+        """
         if not self.logarithmic:
             step = _round_step((self.high - self.low) / 4)
             first, last = math.ceil(self.low / step), math.floor(self.high / step)
@@ -80,11 +86,12 @@ class _Scale:
         for factors in ((1, 2, 5), (1,)):
             ticks = [factor * 10.0**power for power in powers for factor in factors]
             ticks = [tick for tick in ticks if self.low <= tick <= self.high]
-            if len(ticks) <= 8:
+            if len(ticks) <= _MOST_TICKS:
                 break
         return ticks
 
-    def _inner(self, value: float) -> float:
+    def _linear(self, value: float) -> float:
+        """The value, or its logarithm: the axis is linear in it."""
         return math.log10(value) if self.logarithmic else value
 
 
@@ -96,7 +103,7 @@ def _scale(values: Sequence[float], top: int, height: int) -> _Scale:
     return _Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, top, height, False)
 
 
-def _panel(
+def _draw_panel(
     image: Image,
     values: Sequence[float],
     best_epoch: int,
@@ -128,6 +135,7 @@ def _panel(
 
 
 def _column(epoch: int, epochs: int) -> int:
+    """The column of pixels of an epoch."""
     inset = 14
     if epochs == 1:
         return (_LEFT + _WIDTH - _RIGHT) // 2
@@ -141,7 +149,7 @@ def _epoch_ticks(epochs: int) -> list[int]:
 
 
 def _round_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is at least that (above 0)."""
+    """The smallest of 1, 2 and 5 times a power of ten that is at least `least`, which is above 0."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 

@@ -1,10 +1,13 @@
-"""A recipe's teacher and student in 8-bit integers: a third of float32's time on a CPU, for parts that are
-clearly good.
+"""A recipe's teacher and student in 8-bit integers (int8), by NNCF, after the training.
 
-After training, by NNCF: the ranges of the convolutions' inputs come from pictures that trained, so that the
-images that calibrate have chosen nothing. Distances and product stay float32 (section 3.3: the product of
-three small numbers). How far its scores agree with float32's is measured on drawn defects. Must never look at
-a defective image, nor report to anybody over the network.
+It knows nothing of thresholds. It must never look at an image of a defective part, and it must never report
+anything over the network.
+
+On a CPU an int8 score takes a third of a float32 score's time; it decides only which parts are clearly good
+(`monitor.inference.second_look`). The ranges of the convolutions' inputs come from pictures that trained the
+student, so that the calibration images have decided nothing before the threshold. The distances and their
+product stay float32 (section 3.3 of the paper: the product of three small numbers). Drawn defects show how
+far the int8 scores agree with float32's.
 """
 
 from __future__ import annotations
@@ -29,25 +32,26 @@ from monitor.inference.scorer import Scorer
 from monitor.inference.torch_network import folded, trunks
 from monitor.model.recipe_document import Quantised
 from monitor.model.recipe_version import RecipeVersion, weights_file
-from monitor.training.student_selection import Trial
+from monitor.training.student_selection import SelectionSet
 
-_ENOUGH = 64
-"""Pictures for the ranges. On magnetic tiles 32 did as well as 100."""
-_IN_EIGHT_BITS = frozenset(("Convolution", "Constant", "Parameter", "Result", "Relu", "MaxPool", "Concat"))
-"""Kinds of operation. Sums of branches lose too much: with them in 8 bits the ranks of the tiles' scores
-agreed to 0.97 (ResNet-18) and 0.94 (SqueezeNet) instead of 0.99."""
+_RANGE_PICTURES = 64
+"""How many pictures determine the ranges. On magnetic tiles 32 gave the same agreement as 100."""
+_IN_INT8 = frozenset(("Convolution", "Constant", "Parameter", "Result", "Relu", "MaxPool", "Concat"))
+"""The kinds of operation that run in int8. Sums of branches lose too much accuracy: with them in int8 the
+rank correlation of the tiles' scores was 0.97 (ResNet-18) and 0.94 (SqueezeNet) instead of 0.99."""
 
 
 def quantised(
     recipe: RecipeVersion, pictures: Pictures, train: Sequence[int], select: Sequence[int], seed: int
 ) -> RecipeVersion:
-    """The recipe with its 8-bit model, not yet calibrated for it nor committed.
+    """The recipe with its int8 model, not yet calibrated for it and not yet committed.
 
-    `pictures` by index are what the network sees, uint8 (H, W, 3) BGR or (H, W); `train` are those that
-    trained, and `select` those on which defects are drawn to see how far the scores agree with float32's.
+    `pictures` are the network's input by index, uint8 (H, W, 3) BGR or (H, W). The pictures `train` determine
+    the ranges. Defects are drawn on the pictures `select` to compare the int8 scores with float32's.
     """
     teacher, student = trunks(recipe)
-    chosen = [train[i] for i in np.linspace(0, len(train) - 1, min(_ENOUGH, len(train))).astype(int)]
+    count = min(_RANGE_PICTURES, len(train))
+    chosen = [train[i] for i in np.linspace(0, len(train) - 1, count).astype(int)]
     model = in_eight_bits(
         converted(folded(teacher), folded(student), recipe.grid.tile),
         chosen,
@@ -62,27 +66,30 @@ def quantised(
     draft = replace(
         recipe, document=msgspec.structs.replace(recipe.document, quantised=entry), quantised=weights
     )
-    trial = Trial(pictures, train, select, seed)
-    shown = [trial[index] for index in (*[*select, *train][: len(trial.indices)], *trial.indices)]
+    compared = SelectionSet(pictures, train, select, seed)
+    good = [*select, *train][: len(compared.indices)]
+    images = [compared[index] for index in (*good, *compared.indices)]
     exact, coarse = (
         [
             float(single.max())
-            for single in Scorer(draft, device="cpu", runtime=OPENVINO, precision=precision).maps(shown)
+            for single in Scorer(draft, device="cpu", runtime=OPENVINO, precision=precision).maps(images)
         ]
         for precision in (F32, INT8)
     )
     entry = msgspec.structs.replace(
         entry,
         agreement=rank_correlation(exact, coarse),
-        # JSON has no word for what is no number; without pairs float32 looks at everything again.
+        # JSON has no value for a number that is not finite. Without pairs float32 scores every image again.
         pairs=tuple(zip(coarse, exact, strict=True)) if np.isfinite([coarse, exact]).all() else (),
     )
     return replace(draft, document=msgspec.structs.replace(draft.document, quantised=entry))
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's, -1 to 1: how far two ways of scoring put n images in the same order; 0 when one of them
-    makes no difference between any. Equal scores share their places' mean."""
+    """Spearman's rank correlation, -1 to 1: how far two scores of n images put them in the same order.
+
+    Equal scores have the mean of their ranks. The correlation is 0 if all scores of one side are equal.
+    """
     ranks = [_ranks(np.asarray(scores, np.float64)) for scores in (first, second)]
     centred = [rank - rank.mean() for rank in ranks]
     norm = float(np.sqrt(np.prod([(rank**2).sum() for rank in centred])))
@@ -98,17 +105,21 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def in_eight_bits(
     model: ov.Model, chosen: Sequence[int], prepared: Callable[[int], NDArray[np.float32]]
 ) -> ov.Model:
-    """A float32 model with its convolutions in 8 bits, for the ranges that its inputs bring about: `prepared`
-    gives each of the chosen ones, whenever it is asked."""
-    with _nncf_in_silence():
+    """A float32 model with its convolutions in int8.
+
+    The ranges of the convolutions' inputs come from the model's inputs `chosen`; `prepared` returns one of
+    them each time it is called.
+    """
+    with _quiet_nncf():
         import nncf
 
         nncf.set_log_level(logging.ERROR)
-        exact = [op for op in model.get_ordered_ops() if op.get_type_name() not in _IN_EIGHT_BITS]
+        exact = [op for op in model.get_ordered_ops() if op.get_type_name() not in _IN_INT8]
         return nncf.quantize(
             model,
             nncf.Dataset(chosen, prepared),
-            # Activations symmetric, all of them: the other preset agreed to 0.96 instead of 0.99.
+            # PERFORMANCE makes all activations symmetric: with the other preset, MIXED, the rank correlation
+            # was 0.96 instead of 0.99.
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(chosen),
             ignored_scope=nncf.IgnoredScope(
@@ -119,10 +130,11 @@ def in_eight_bits(
 
 
 @contextlib.contextmanager
-def _nncf_in_silence() -> Iterator[None]:
-    """Without its progress bars on stdout, the warning that there is no CUDA compiler, and its telemetry."""
+def _quiet_nncf() -> Iterator[None]:
+    """Runs NNCF without its progress bars on stdout, its warning about a CUDA compiler and its telemetry."""
     before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"  # read at import: nothing is sent from where its makers test it
+    # NNCF reads this at its import: it sends no telemetry from its own test machines.
+    os.environ["NNCF_CI"] = "1"
     compiler = logging.getLogger("torch.utils.cpp_extension")
     level = compiler.level
     compiler.setLevel(logging.ERROR)

@@ -1,20 +1,34 @@
-"""Image files for training and calibration: the usable ones, and a line about each of the others.
+"""The image files of a folder: the usable ones, one line about each of the others, and the mark of each file.
 
 It knows nothing of what the images train.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from drivers import image_file
 from drivers.image_file import Image, ImageError, content_of, decode
+from monitor.errors import LineMonitorError
 from monitor.system.printable import in_one_line
+from monitor.system.progress import Progress
+
+
+def find_image_files(folder: Path, failure: type[LineMonitorError]) -> list[Path]:
+    """The image files in `folder`, at any depth, sorted by path. Raises `failure` if it can't be listed."""
+    try:
+        return image_file.find(folder)
+    except ImageError as error:
+        raise failure(f"{folder}: {error}") from None
 
 
 def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tuple[Path, bytes, Image]]:
-    """Each usable file with its content and image; `say` hears of the others, in a line each:
-    `skipped: name: why`."""
+    """Each usable file with its content and its image.
+
+    `say` gets one line about each of the others: `skipped: name: why`.
+    """
     for file in files:
         try:
             content = content_of(file)
@@ -23,3 +37,38 @@ def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tupl
             say(f"skipped: {in_one_line(str(file))}: {error}")
         else:
             yield file, content, image
+
+
+def read_with_progress(
+    files: Sequence[Path], task: str, *, say: Callable[[str], None], progress: Progress
+) -> Iterator[tuple[Path, bytes, Image]]:
+    """As `readable`, and the progress of `task` is reported after each file.
+
+    `say` gets its lines after the last file, because a line in between would break the progress bar.
+    """
+    skipped: list[str] = []
+    for done, file in enumerate(files, start=1):
+        yield from readable([file], skipped.append)
+        progress.update(task, done, len(files))
+    for line in skipped:
+        say(line)
+
+
+def content_mark(content: bytes) -> str:
+    """The mark by which a recipe remembers an image file: the first 16 hex digits of its content's sha256."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def file_mark(file: Path) -> str:
+    """The `content_mark` of a file; empty if the file can't be read."""
+    try:
+        return content_mark(content_of(file))
+    except ImageError:
+        # No line is printed here: the next reader of the file reports why it can't be used.
+        return ""
+
+
+def report_copies(count: int, say: Callable[[str], None]) -> None:
+    """One line about the images that were left out because they are copies of others."""
+    if count:
+        say(f"left out: {count} images that are copies of others")

@@ -1,6 +1,7 @@
-"""How well a student tells drawn defects from good pictures: what students of different epochs are chosen by.
+"""The rule by which one epoch's student is kept: how well it separates drawn defects from good pictures.
 
-Deterministic under its seed. Never part of what is learnt from.
+It knows nothing of optimisers or files. The student never learns from a drawn defect. The same seed draws the
+same defects.
 """
 
 from __future__ import annotations
@@ -15,36 +16,43 @@ from torch import Tensor
 from drivers.image_file import Image
 from monitor.evaluation.auroc_pro import auroc
 from monitor.images.preprocessing import Pictures
-from monitor.training.synthetic_defects import Drawn, Kind, draw
+from monitor.training.synthetic_defects import DefectKind, DefectPicture, draw_defect
 
 _MOST, _FEWEST = 16, 4
-"""Pictures that get one defect of each kind. On magnetic tiles 16 chose students as good as 30 did."""
+"""How many pictures get one defect of each kind. On magnetic tiles the students selected with 16 pictures
+were as good as those selected with 30."""
 
 
-class Trial:
-    """`pictures`, and after the last of `select` and `train` the ones with a defect drawn on them.
+class SelectionSet:
+    """`pictures`, and with the indices after the last of `select` and `train` those with a drawn defect.
 
-    The hosts of the defects are pictures of `select`, the pieces pasted on them come from `train`.
+    The defects are drawn on pictures of `select`. The displaced pieces are cut from pictures of `train`.
     """
 
     def __init__(self, pictures: Pictures, train: Sequence[int], select: Sequence[int], seed: int) -> None:
         self._pictures = pictures
         self._first = 1 + max(*train, *select)
-        self._drawn: list[Drawn] = []
+        self._drawn: list[DefectPicture] = []
         rng = np.random.default_rng(seed)
         for number in range(min(_MOST, max(_FEWEST, len(select)))):
-            host = pictures[select[number % len(select)]]
-            for kind in Kind:
-                other = pictures[train[int(rng.integers(len(train)))]]
-                self._drawn.append(draw(kind, host, other if other.shape == host.shape else host, rng))
+            good = pictures[select[number % len(select)]]
+            for kind in DefectKind:
+                source = pictures[train[int(rng.integers(len(train)))]]
+                if source.shape != good.shape:
+                    source = good
+                self._drawn.append(draw_defect(kind, good, source, rng))
         self.indices = range(self._first, self._first + len(self._drawn))
+        """The pictures with a drawn defect."""
 
     def __getitem__(self, index: int, /) -> Image:
         return self._drawn[index - self._first].picture if index in self.indices else self._pictures[index]
 
     def peaks(self, maps: Tensor, indices: Sequence[int]) -> list[float]:
-        """The score of each picture by its anomaly map (N, h, w); of a drawn one, the largest value within
-        the defect: what the student makes of the rest of that picture is no answer to it."""
+        """The score of each picture from its anomaly map, (N, h, w).
+
+        The score of a picture with a drawn defect is the largest value within the defect, because a large
+        value elsewhere does not show that the student finds the defect.
+        """
         peaks = []
         for single, index in zip(maps, indices, strict=True):
             size = self[index].shape[:2]
@@ -55,6 +63,9 @@ class Trial:
         return peaks
 
     @staticmethod
-    def told_apart(good: Sequence[float], drawn: Sequence[float]) -> float:
-        """The area under the ROC curve: 1 when every drawn defect stands out over every good picture."""
+    def separation(good: Sequence[float], drawn: Sequence[float]) -> float:
+        """The area under the ROC curve of these scores.
+
+        It is 1 if every drawn defect scores higher than every good picture.
+        """
         return auroc(np.array(good), np.array(drawn))

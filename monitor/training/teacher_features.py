@@ -1,7 +1,9 @@
-"""What the teacher sees in the pictures of a training run, computed once where that fits and pays.
+"""The teacher's features of the pictures of a training run, computed once where they fit into memory.
 
-The same picture must give the same features, to the bit, whatever was looked at before: a run that was
-interrupted has seen other pictures by then than one that was not. Memory stays within the bound it is given.
+It knows nothing of the student or of files.
+
+The same picture must give the same features, to the bit, whatever pictures were computed before it: a resumed
+run has computed other pictures by then than an uninterrupted run, and both must give the same student.
 """
 
 from __future__ import annotations
@@ -16,21 +18,27 @@ from monitor.images.preprocessing import Pictures, normalised
 from monitor.inference.torch_network import folded
 
 _BLOCK = 8
+"""How many pictures whose features are kept go through the teacher together."""
 
 
-class Sight:
+class TeacherFeatures:
     """The teacher's three levels of the pictures `indices`.
 
-    On a CPU the features of as many as fit into `room` bytes are kept. A GPU computes them faster than they
-    could be fetched from the main memory.
+    On a CPU the features of as many pictures as fit into `memory_bytes` are kept. On a GPU none are kept,
+    because computing them takes less time than copying them from the main memory.
 
-    The values of a convolution's result depend, in the last bits, on how many images go through it together.
-    So pictures that are kept are looked at in blocks that are always the same, and the others together with
-    the others of their batch.
+    The last bits of a convolution's result depend on how many images go through it together. So the pictures
+    whose features are kept are computed in blocks that are always the same, and the other pictures of a batch
+    are computed together.
     """
 
     def __init__(
-        self, teacher: nn.Module, pictures: Pictures, indices: Sequence[int], device: torch.device, room: int
+        self,
+        teacher: nn.Module,
+        pictures: Pictures,
+        indices: Sequence[int],
+        device: torch.device,
+        memory_bytes: int,
     ) -> None:
         self._teacher = folded(teacher).to(device).to(memory_format=torch.channels_last)
         self._pictures = pictures
@@ -38,29 +46,29 @@ class Sight:
         self._kept: dict[int, list[Tensor]] = {}
         self._blocks: dict[int, Sequence[int]] = {}
         if device.type == "cpu":
-            fitting = indices[: room // self._bytes_of_one(indices[0])]
+            fitting = indices[: memory_bytes // self._bytes_of_one(indices[0])]
             for start in range(0, len(fitting), _BLOCK):
                 block = fitting[start : start + _BLOCK]
                 self._blocks.update(dict.fromkeys(block, block))
 
     def of(self, indices: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
-        """Normalised images (N, 3, H, W) and the teacher's three levels of them, on the device."""
+        """The normalised images (N, 3, H, W) and the teacher's three levels of them, on the device."""
         images = self._images(indices)
         if not self._blocks:
-            return images, self._look(images)
+            return images, self._compute(images)
         found = {index: self._from_block(index) for index in indices if index in self._blocks}
         others = [place for place, index in enumerate(indices) if index not in found]
         if others:
-            for place, *levels in zip(others, *self._look(images[others]), strict=True):
+            for place, *levels in zip(others, *self._compute(images[others]), strict=True):
                 found[indices[place]] = levels
-        seen = zip(*(found[index] for index in indices), strict=True)
-        return images, [torch.stack(level).contiguous(memory_format=torch.channels_last) for level in seen]
+        by_level = zip(*(found[index] for index in indices), strict=True)
+        return images, [torch.stack(one).contiguous(memory_format=torch.channels_last) for one in by_level]
 
     def _from_block(self, index: int) -> list[Tensor]:
         if index not in self._kept:
             block = self._blocks[index]
-            for member, *levels in zip(block, *self._look(self._images(block)), strict=True):
-                # Cloned: a slice would hold its whole block's memory, also when that is laid out anew.
+            for member, *levels in zip(block, *self._compute(self._images(block)), strict=True):
+                # The features are cloned, because a slice would keep the memory of its whole block.
                 self._kept[member] = [level.clone() for level in levels]
         return self._kept[index]
 
@@ -68,10 +76,10 @@ class Sight:
         prepared = np.stack([normalised(self._pictures[index]) for index in indices])
         return torch.from_numpy(prepared).to(self._device, memory_format=torch.channels_last)
 
-    def _look(self, images: Tensor) -> list[Tensor]:
+    def _compute(self, images: Tensor) -> list[Tensor]:
         with torch.no_grad():
             levels: list[Tensor] = self._teacher(images)
         return levels
 
     def _bytes_of_one(self, index: int) -> int:
-        return sum(level.numel() * level.element_size() for level in self._look(self._images([index])))
+        return sum(level.numel() * level.element_size() for level in self._compute(self._images([index])))

@@ -19,7 +19,7 @@ from monitor.evaluation.evaluate import GOOD, EvaluationError
 from monitor.model.recipe_document import RecipeError
 from monitor.system.progress import on
 from monitor.teachers.architectures import TeacherError, names
-from monitor.training.calibration import CalibrationError
+from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError
 from tests.benchmarks.cells import RANDOM, Cell, CellError, Mode, Settings, measure, read
 from tests.benchmarks.markdown import markdown

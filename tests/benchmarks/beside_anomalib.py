@@ -32,7 +32,7 @@ from monitor.images import preprocessing
 from monitor.model.recipe_document import RecipeError
 from monitor.system.progress import on
 from monitor.teachers.architectures import TeacherError, find
-from monitor.training.calibration import CalibrationError
+from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError
 from tests.benchmarks.cells import Cell, CellError, Mode, Settings, measure, read, write
 from tests.benchmarks.markdown import markdown

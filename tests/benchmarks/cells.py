@@ -21,7 +21,7 @@ import torch
 from monitor.evaluation.evaluate import evaluate_recipe
 from monitor.system.progress import Progress
 from monitor.teachers.architectures import build_trunk
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 RANDOM = "random"
 """A ResNet-18 that has learnt nothing: what the method is worth without a teacher."""
@@ -121,17 +121,19 @@ def measure(
         weights = random_teacher(out)
     began = time.monotonic()
     recipe = train_recipe(
-        name=cell.name,
-        recipes=out / "recipes",
-        images=dataset / "train" / "good",
-        teacher=architecture,
-        teacher_weights=weights,
-        teachers=out / "teachers",
-        size=settings.size,
-        epochs=settings.epochs,
-        overkill=settings.overkill,
-        seed=settings.seed,
-        as_paper=cell.mode is Mode.AS_PAPER,
+        TrainingRequest(
+            name=cell.name,
+            recipes=out / "recipes",
+            images=dataset / "train" / "good",
+            teacher=architecture,
+            teacher_weights=weights,
+            teachers=out / "teachers",
+            size=settings.size,
+            epochs=settings.epochs,
+            overkill=settings.overkill,
+            seed=settings.seed,
+            as_paper=cell.mode is Mode.AS_PAPER,
+        ),
         say=say,
         progress=progress,
     )

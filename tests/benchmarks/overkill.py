@@ -24,8 +24,10 @@ from drivers import image_file, simulated
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import progress
-from monitor.training.calibration import calibrated, file_mark, needed, scores_of
-from monitor.training.train_recipe import train_recipe
+from monitor.training.calibration import scores_of
+from monitor.training.readable_images import file_mark
+from monitor.training.thresholds import calibrated, needed
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 RATES = (0.05, 0.01)
 
@@ -71,15 +73,17 @@ def train(files: list[Path], folder: Path, options: argparse.Namespace) -> Recip
     for index, file in enumerate(files):
         (good / f"{index:05d}{file.suffix}").symlink_to(file.absolute())
     return train_recipe(
-        name="overkill",
-        recipes=folder / "recipes",
-        images=good,
-        teacher=options.teacher,
-        teacher_weights=options.teacher_weights,
-        teachers=folder / "teachers",
-        size=options.size,
-        epochs=options.epochs,
-        seed=options.seed,
+        TrainingRequest(
+            name="overkill",
+            recipes=folder / "recipes",
+            images=good,
+            teacher=options.teacher,
+            teacher_weights=options.teacher_weights,
+            teachers=folder / "teachers",
+            size=options.size,
+            epochs=options.epochs,
+            seed=options.seed,
+        ),
         say=print,
         progress=progress.on(sys.stderr),
     )

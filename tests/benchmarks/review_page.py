@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from monitor.images.overlay import overlay
+from monitor.images.overlay import Caption, draw_overlay
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.settings import SnapshotSettings
@@ -35,9 +35,7 @@ DAYS = 30
 
 def fill(root: Path, sets: int) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
-    drawn = overlay(
-        frame,
-        np.full((64, 64), 0.02, np.float32),
+    caption = Caption(
         score=0.02,
         threshold=0.01,
         verdict="reject",
@@ -46,6 +44,7 @@ def fill(root: Path, sets: int) -> None:
         frame=1,
         captured_utc="",
     )
+    drawn = draw_overlay(frame, np.full((64, 64), 0.02, np.float32), caption)
     jpg = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 20])[1].tobytes()
     png = cv2.imencode(".png", np.zeros((SIDE, SIDE), np.uint8))[1].tobytes()
     now = datetime.now(UTC)

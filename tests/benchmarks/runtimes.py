@@ -25,8 +25,9 @@ from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT
-from monitor.training.calibration import calibrate, file_mark
+from monitor.training.calibration import calibrate
 from monitor.training.quantisation import quantised, rank_correlation
+from monitor.training.readable_images import file_mark
 from tests.benchmarks.markdown import markdown
 
 _MAPS, _RANKS, _VERDICTS, _LOSS = 1e-4, 0.98, 0.99, 0.005

@@ -27,7 +27,7 @@ from drivers import image_file
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import BUNDLED
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.benchmarks.markdown import markdown
 
 CHILD = Path(__file__).with_name("anomalib_speed_child.py")
@@ -99,15 +99,17 @@ def main() -> int:
         folder = Path(name)
         np.save(folder / "frames.npy", frames)
         recipe = train_recipe(
-            name="speed",
-            recipes=folder / "recipes",
-            images=options.images,
-            teacher=BUNDLED,
-            teacher_weights=None,
-            teachers=folder,
-            epochs=1,
-            int8=True,
-            device="cpu",
+            TrainingRequest(
+                name="speed",
+                recipes=folder / "recipes",
+                images=options.images,
+                teacher=BUNDLED,
+                teacher_weights=None,
+                teachers=folder,
+                epochs=1,
+                int8=True,
+                device="cpu",
+            ),
             say=lambda line: None,
         )
         ours = {way: our_way(recipe, way) for way in _OURS}

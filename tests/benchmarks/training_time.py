@@ -25,8 +25,8 @@ from monitor.model.channel_scaling import channel_deviations
 from monitor.pyramid import anomaly_map, matching_loss
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import BUNDLED, build_trunk, find
-from monitor.training.loop import batch_size, fit
-from monitor.training.train_recipe import split
+from monitor.training.examples import split
+from monitor.training.loop import FitSettings, batch_size, fit
 from tests.benchmarks.markdown import markdown
 from tests.benchmarks.memory_peak import peak_of
 
@@ -100,17 +100,19 @@ def our_loop(
     parts, device = split(len(pictures), 0, as_paper=False), torch.device("cpu")
     fit(
         teacher,
-        "resnet18",
         pictures,
         parts.train,
         parts.select,
-        epochs=epochs,
-        seed=0,
-        device=device,
+        FitSettings(
+            architecture="resnet18",
+            epochs=epochs,
+            seed=0,
+            device=device,
+            batch=batch,
+            deviations=channel_deviations(teacher, pictures, parts.train, device),
+        ),
         progress=SILENT,
-        batch=batch,
-        deviations=channel_deviations(teacher, pictures, parts.train, device),
-        watch=watch,
+        on_epoch_end=watch,
     )
 
 

@@ -29,7 +29,7 @@ from monitor.inference.scorer import Scorer
 from monitor.line_state.ring import Ring
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import BUNDLED
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.benchmarks.growth import processor_seconds
 from tests.real import parts_folder
 from tests.real.line import Line
@@ -126,13 +126,15 @@ def main() -> int:
         folder = Path(name)
         parts_folder.write_parts(folder / "parts", 20, bad_every=0)
         recipe = train_recipe(
-            name="plate",
-            recipes=folder / "data/recipes",
-            images=folder / "parts",
-            teacher=BUNDLED,
-            teacher_weights=None,
-            teachers=folder,
-            epochs=1,
+            TrainingRequest(
+                name="plate",
+                recipes=folder / "data/recipes",
+                images=folder / "parts",
+                teacher=BUNDLED,
+                teacher_weights=None,
+                teachers=folder,
+                epochs=1,
+            ),
             say=lambda line: None,
         )
         with line_of(folder, _FPS, deadline_ms=1000) as line:

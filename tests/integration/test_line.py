@@ -114,7 +114,10 @@ def test_known_parts_get_the_right_verdicts(
             assert json.loads(path.with_suffix(".json").read_text())["verdict"] == "reject"
 
 
-@pytest.mark.parametrize("worker", ["capture-top", "scoring", "publish", "snapshots"])
+@pytest.mark.parametrize(
+    "worker",
+    ["capture-top", pytest.param("scoring", marks=pytest.mark.timing), "publish", "snapshots"],
+)
 def test_every_part_gets_its_verdict_though_a_worker_is_killed(
     worker: str, tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:

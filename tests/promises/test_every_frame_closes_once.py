@@ -255,7 +255,7 @@ class EveryFrame(RuleBasedStateMachine):
                 scene.link.reconnect()
             scene.link.places = 1000
             scene.turn(5000)
-            scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+            scene.link.acknowledged = {message for message, _, _ in scene.link.sent}
             scene.turn(500)
             scene.turn(1)
             tally, last = scene.ring.tally(), scene.ring.last_frame()

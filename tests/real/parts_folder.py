@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drivers import simulated
 from monitor.system.progress import Silent
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 SCENE, SIZE = "plate", 64
 
@@ -44,16 +44,18 @@ def train(recipes: Path, images: Path, name: str = "plate") -> Path:
     for index in range(60):
         cv2.imwrite(str(images / f"{index:04d}.png"), good(1000 + index))
     train_recipe(
-        name=name,
-        recipes=recipes,
-        images=images,
-        teacher="resnet18-bundled",
-        teacher_weights=None,
-        teachers=recipes.parent / "teachers",
-        size=SIZE,
-        epochs=12,
-        # The defects are ten times over any threshold; no good part may come near it.
-        overkill=0.0001,
+        TrainingRequest(
+            name=name,
+            recipes=recipes,
+            images=images,
+            teacher="resnet18-bundled",
+            teacher_weights=None,
+            teachers=recipes.parent / "teachers",
+            size=SIZE,
+            epochs=12,
+            # The defects are ten times over any threshold; no good part may come near it.
+            overkill=0.0001,
+        ),
         say=print,
         progress=Silent(),
     )

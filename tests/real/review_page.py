@@ -12,13 +12,13 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from types import TracebackType
 
-from monitor.images.overlay import overlay
+from monitor.images.overlay import Caption, draw_overlay
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE
 from monitor.review.snapshot_files import Key
 from monitor.settings import SnapshotSettings
 from monitor.snapshots.folder import SnapshotFolder
-from monitor.training.calibration import calibrated
+from monitor.training.thresholds import calibrated
 from monitor.verdict import rfc3339, snapshot_path
 from tests.real.parts import random_recipe
 from tests.real.parts_folder import bad, good
@@ -57,9 +57,7 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
             "frame": n + 1,
             "captured_utc": rfc3339(utc_ns),
         }
-        drawn = overlay(
-            image,
-            result.anomaly_map,
+        caption = Caption(
             score=score,
             threshold=scorer.threshold,
             verdict="reject",
@@ -68,6 +66,7 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
             frame=n + 1,
             captured_utc=rfc3339(utc_ns),
         )
+        drawn = draw_overlay(image, result.anomaly_map, caption)
         folder.write(path, drawn, image, payload)
         day, camera, name = path.split("/")
         keys.append(Key.parse(day, camera, name.removesuffix(".jpg")))

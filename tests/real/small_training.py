@@ -1,4 +1,4 @@
-"""A real training that takes a second, for tests of what comes of one."""
+"""A real training that takes a second, for the tests of its results."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from monitor.model.recipe_version import RecipeVersion
-from monitor.training.train_recipe import train_recipe
+from monitor.system.progress import SILENT, Progress
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real.parts import teacher_file
 
 
-def train(tmp_path: Path, folder: Path, say: Any = print, **changes: Any) -> RecipeVersion:
-    """The recipe `disc` from the images in `folder`; `changes` are arguments of `train_recipe`."""
-    wish: dict[str, Any] = {
+def train(
+    tmp_path: Path, folder: Path, say: Any = print, *, progress: Progress = SILENT, **changes: Any
+) -> RecipeVersion:
+    """The recipe `disc` from the images in `folder`; `changes` are fields of the `TrainingRequest`."""
+    fields: dict[str, Any] = {
         "name": "disc",
         "recipes": tmp_path / "recipes",
         "images": folder,
@@ -22,7 +25,6 @@ def train(tmp_path: Path, folder: Path, say: Any = print, **changes: Any) -> Rec
         "size": 64,
         "epochs": 3,
         "device": "cpu",
-        "say": say,
         **changes,
     }
-    return train_recipe(**wish)
+    return train_recipe(TrainingRequest(**fields), say=say, progress=progress)

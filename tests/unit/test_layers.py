@@ -350,6 +350,9 @@ def test_the_real_tree_is_read(real_tree: Tree) -> None:
     assert "monitor.errors" in real_tree["monitor.cli"].anywhere
     assert "drivers.camera" in real_tree["drivers.gige"].when_loaded
     assert room_of("drivers.gige", real_tree) == "drivers"
+    assert [
+        module for module in real_tree if module != "monitor" and room_of(module, real_tree) is None
+    ] == []
 
 
 def test_the_layers_hold_but_for_the_listed_breaches(real_tree: Tree) -> None:

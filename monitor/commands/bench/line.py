@@ -24,7 +24,7 @@ from monitor.errors import LineMonitorError
 from monitor.line_state.ring import Ring, RingError
 from monitor.settings import load_settings
 from monitor.teachers.architectures import BUNDLED
-from monitor.training.train_recipe import train_recipe
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 _SCENE, _CAMERA, _IMAGES = "bottle-top", "bench", 12
 _START_S = 60.0
@@ -54,15 +54,17 @@ def measure(folder: Path, size: int, device: str, fps: int, seconds: float) -> L
         picture = simulated.render(_SCENE, 0, number, 0.0)
         (images / f"{number}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     train_recipe(
-        name=_CAMERA,
-        recipes=folder / "data" / "recipes",
-        images=images,
-        teacher=BUNDLED,
-        teacher_weights=None,
-        teachers=folder,
-        size=size,
-        epochs=1,
-        device=device,
+        TrainingRequest(
+            name=_CAMERA,
+            recipes=folder / "data" / "recipes",
+            images=images,
+            teacher=BUNDLED,
+            teacher_weights=None,
+            teachers=folder,
+            size=size,
+            epochs=1,
+            device=device,
+        ),
         say=lambda line: None,
     )
     with embedded_broker() as port:

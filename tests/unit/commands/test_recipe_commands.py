@@ -1,4 +1,4 @@
-"""Commands on recipes: names that are none, the device, memory that runs out, exchanged teachers."""
+"""Commands on recipes: invalid names, the device, a lack of memory, and exchanged teachers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.real.parts import good_parts, random_recipe, teacher_file
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A line with a recipe `disc`, images `good/` and a teacher that needs no network."""
+    """The settings of a line with a recipe `disc`, images in `good/` and a teacher's weights on disk."""
     random_recipe(tmp_path / "data/recipes/disc")
     good_parts(tmp_path / "good", 4)
     teacher_file(tmp_path / "data/teachers")
@@ -30,7 +30,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def commands(config: Path, recipe: str) -> dict[str, list[str]]:
-    """One of each that works on a recipe."""
+    """The arguments of each command that works on a recipe."""
     good = str(config.parent / "good")
     settings = ["--config", str(config)]
     return {
@@ -47,9 +47,10 @@ def data_set(config: Path) -> None:
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("line-monitor: ")]
-    assert len(said) == 1, said
-    return said[0]
+    """The one line on stderr that explains the failure."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("line-monitor: ")]
+    assert len(lines) == 1, lines
+    return lines[0]
 
 
 def test_a_size_is_width_by_height_and_an_overlap_needs_tiles(
@@ -91,6 +92,8 @@ def test_the_command_line_s_device_is_stronger(config: Path) -> None:
 
 
 def refusing(error: Exception) -> Any:
+    """A function that raises `error`."""
+
     def refuse(*_: Any, **__: Any) -> Any:
         raise error
 
@@ -98,13 +101,13 @@ def refusing(error: Exception) -> Any:
 
 
 def cpu_error() -> RuntimeError:
-    """What torch says when the main memory is too small: the real thing, for a petabyte."""
+    """Torch's own error when the main memory is too small, from an attempt to allocate a petabyte."""
     with pytest.raises(RuntimeError) as refusal:
         torch.empty(1 << 50, dtype=torch.uint8)
     return refusal.value
 
 
-# No test machine has a GPU for sure: CUDA's error is made by hand, and raised where it would come from.
+# A test machine may have no GPU, so CUDA's error is written here and raised in its usual place.
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 
@@ -127,8 +130,8 @@ def test_memory_that_runs_out_in_training_is_one_line_and_leaves_the_old_recipe(
     recipe = config.parent / "data/recipes/disc"
     before = {file.name: file.read_bytes() for file in recipe.iterdir()}
     assert main(commands(config, "disc")["train"]) == 1
-    said = one_line(capsys)
-    assert all(fix in said for fix in fixes)
+    message = one_line(capsys)
+    assert all(fix in message for fix in fixes)
     assert {file.name: file.read_bytes() for file in recipe.iterdir()} == before
 
 
@@ -144,8 +147,8 @@ def test_memory_that_runs_out_in_scoring_is_one_line(
 
 
 def test_other_errors_are_not_taken_for_memory(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Scorer, "score", refusing(RuntimeError("a defect of ours")))
-    with pytest.raises(RuntimeError, match="a defect of ours"):
+    monkeypatch.setattr(Scorer, "score", refusing(RuntimeError("a defect of the program")))
+    with pytest.raises(RuntimeError, match="a defect of the program"):
         main(commands(config, "disc")["score"])
 
 
@@ -196,6 +199,6 @@ def test_figures_are_written_whole(config: Path) -> None:
     file.write_text("the last ones")
     with file.open() as before:
         assert main([*commands(config, "disc")["evaluate"], "--json", str(file)]) == 0
-        assert before.read() == "the last ones", "a reader never sees half of the new ones"
+        assert before.read() == "the last ones", "a reader never gets half of the new figures"
     assert json.loads(file.read_text())["images"] == 8
     assert not list(config.parent.glob(".writing-*"))

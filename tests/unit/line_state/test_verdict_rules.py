@@ -153,9 +153,9 @@ def test_uninspected_fails_safe_unless_the_settings_say_otherwise(
 @pytest.mark.parametrize("on_uninspected", ["reject", "pass", "stop"])
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_a_live_view_never_actuates_and_never_stops_the_line(verdict: Verdict, on_uninspected: str) -> None:
-    follows = consequences(verdict, mode="latest", on_uninspected=on_uninspected)
-    assert not follows.is_for_gate
-    assert follows.latch is Latch.NONE
+    result = consequences(verdict, mode="latest", on_uninspected=on_uninspected)
+    assert not result.is_for_gate
+    assert result.latch is Latch.NONE
 
 
 @pytest.mark.parametrize(
@@ -170,14 +170,14 @@ def test_a_live_view_never_actuates_and_never_stops_the_line(verdict: Verdict, o
     ],
 )
 def test_which_cameras_publish_their_passes(mode: str, publish: str, is_published: bool) -> None:
-    follows = consequences(Verdict.PASS, mode=mode, publish=publish)
-    assert follows.is_published is is_published
-    assert follows.is_sent is is_published
+    result = consequences(Verdict.PASS, mode=mode, publish=publish)
+    assert result.is_published is is_published
+    assert result.is_sent is is_published
 
 
 def test_a_reject_goes_to_the_gate_though_no_verdict_is_published() -> None:
-    follows = consequences(Verdict.REJECT, publish="none")
-    assert (follows.is_for_gate, follows.is_published, follows.is_sent) == (True, False, True)
+    result = consequences(Verdict.REJECT, publish="none")
+    assert (result.is_for_gate, result.is_published, result.is_sent) == (True, False, True)
 
 
 def test_a_repeat_in_a_live_view_goes_at_most_to_a_journal_that_keeps_everything() -> None:

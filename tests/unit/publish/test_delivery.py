@@ -30,7 +30,7 @@ def test_a_reject_goes_to_the_gate_first_and_is_sent_once_the_broker_has_it(scen
 def test_another_connections_acknowledgements_count_for_nothing(scene: Scene) -> None:
     number = scene.part(2.0)
     scene.turn()
-    first = {mid for mid, _, _ in scene.link.sent}
+    first = {message for message, _, _ in scene.link.sent}
     scene.link.state = LinkState.DOWN
     scene.turn()
     scene.link.reconnect()
@@ -150,7 +150,7 @@ def test_the_gateways_time_to_answer_runs_from_the_last_connections_sending(tmp_
     scene.link.reconnect()
     scene.turn()
     again = scene.now
-    scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent[-2:]}
+    scene.link.acknowledged = {message for message, _, _ in scene.link.sent[-2:]}
     scene.turn(later_ms=20)
     assert scene.ring.stage(number) is Stage.CLOSED, "300 ms have not passed since the second sending"
     scene.answer(scene.link.sent[0][2]["event_id"], "accepted")

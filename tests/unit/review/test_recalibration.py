@@ -25,7 +25,8 @@ from monitor.review.recalibration import (
     propose,
 )
 from monitor.review.snapshot_files import Key, SnapshotFiles
-from monitor.training.calibration import calibrated, content_mark, explain, with_overkills
+from monitor.training.readable_images import content_mark
+from monitor.training.thresholds import calibrated, explain, with_overkills
 from tests.real.parts import part, random_recipe, save
 
 KEY = Key("2026-11-24", "top", "010000000_top_1_0.02")

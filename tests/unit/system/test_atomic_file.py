@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from monitor.system.atomic_file import WRITING, check_place, open_whole, remove_file, write_whole
+from monitor.system.atomic_file import (
+    WRITING,
+    check_place,
+    open_whole,
+    remove_file,
+    write_together,
+    write_whole,
+)
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -76,3 +83,16 @@ def test_a_file_that_is_missing_already_can_be_removed(tmp_path: Path) -> None:
     for _ in range(2):
         remove_file(file)
         assert not file.exists()
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o644, 0o644), (None, 0o640)])
+def test_files_have_the_permissions_that_were_asked_for_or_the_umask_s(
+    tmp_path: Path, mode: int | None, expected: int
+) -> None:
+    """The service's umask keeps pictures of parts from other users of the machine."""
+    before = os.umask(0o027)
+    try:
+        write_together({tmp_path / "a.png": b"one", tmp_path / "a.json": b"two"}, mode=mode)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {expected}

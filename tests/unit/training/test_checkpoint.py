@@ -20,15 +20,15 @@ from monitor.images.preprocessing import squashed
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
-from monitor.training.checkpoint import Checkpoint, Place
-from monitor.training.loop import Fitted, fit
+from monitor.training.checkpoint import Checkpoint, Position
+from monitor.training.loop import FitSettings, Fitted, fit
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
 from tests.real.small_training import train
 
 PICTURES = [squashed(part(number), (32, 32)) for number in range(12)]
 DRAWING = 16
-"""Looks at pictures that drawing the defects takes."""
-PLACE = Place(
+"""How many times pictures are read to draw the defects."""
+POSITION = Position(
     epoch=3,
     steps=1,
     total=0.1,
@@ -41,11 +41,11 @@ ARRAYS = {"student/a": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 
 class PowerCut(Exception):
-    """What a test ends a run with."""
+    """Ends a run in the middle."""
 
 
 class Clock:
-    """Every look at it is so much later."""
+    """A clock that advances by `step_s` at every reading."""
 
     def __init__(self, step_s: float) -> None:
         self.now = 0.0
@@ -56,11 +56,11 @@ class Clock:
         return self.now
 
 
-class Cut:
-    """Pictures that end the run after so many looks, each of which takes five seconds."""
+class CutPictures:
+    """Pictures that end the run after `reads` readings, each of which takes five seconds."""
 
-    def __init__(self, looks: int, clock: Clock) -> None:
-        self.left = looks
+    def __init__(self, reads: int, clock: Clock) -> None:
+        self.left = reads
         self._clock = clock
 
     def __getitem__(self, index: int, /) -> Image:
@@ -71,26 +71,22 @@ class Cut:
         return PICTURES[index]
 
 
-def checkpoint(folder: Path, heard: list[str], clock: Clock | None = None, **run: str) -> Checkpoint:
-    return Checkpoint(folder, {"images": "these", **run}, say=heard.append, clock=clock or Clock(0.0))
+def checkpoint(folder: Path, lines: list[str], clock: Clock | None = None, **run: str) -> Checkpoint:
+    return Checkpoint(folder, {"images": "these", **run}, say=lines.append, clock=clock or Clock(0.0))
 
 
-def learn(architecture: str, pictures: Cut, kept: Checkpoint | None) -> Fitted:
+def learn(architecture: str, pictures: CutPictures, kept: Checkpoint | None) -> Fitted:
     teacher = build_trunk(architecture)
     arrays = random_weights(architecture, seed=7)
     fill(teacher, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
     teacher.eval().requires_grad_(False)
     return fit(
         teacher,
-        architecture,
         pictures,
         range(9),
         range(9, 12),
-        epochs=4,
-        seed=1,
-        device=torch.device("cpu"),
+        FitSettings(architecture=architecture, epochs=4, seed=1, device=torch.device("cpu"), batch=4),
         progress=SILENT,
-        batch=4,
         checkpoint=kept,
     )
 
@@ -100,25 +96,25 @@ def same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool
 
 
 @pytest.mark.parametrize(
-    ("architecture", "room"),
+    ("architecture", "feature_bytes"),
     [("squeezenet1_1", 2 << 30), ("squeezenet1_1", 0), ("resnet18", 200_000)],
     ids=["all features kept", "none", "some"],
 )
 def test_an_interrupted_run_ends_with_the_same_student(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, room: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, feature_bytes: int
 ) -> None:
-    monkeypatch.setattr("monitor.training.loop._FEATURE_BYTES", room)
-    whole = learn(architecture, Cut(10**9, Clock(0.0)), None)
-    states, heard = [], []
-    for looks in (20, 20, 14):
+    monkeypatch.setattr("monitor.training.loop._FEATURE_BYTES", feature_bytes)
+    whole = learn(architecture, CutPictures(10**9, Clock(0.0)), None)
+    states, lines = [], []
+    for reads in (20, 20, 14):
         clock = Clock(0.0)
         with pytest.raises(PowerCut):
-            learn(architecture, Cut(DRAWING + looks, clock), checkpoint(tmp_path, heard, clock))
+            learn(architecture, CutPictures(DRAWING + reads, clock), checkpoint(tmp_path, lines, clock))
         states.append(json.loads((tmp_path / "run.json").read_text())["place"])
-    assert len({json.dumps(state) for state in states}) > 1, "it came further"
+    assert len({json.dumps(state) for state in states}) > 1, "a later run came further"
     clock = Clock(0.0)
-    resumed = learn(architecture, Cut(10**9, clock), checkpoint(tmp_path, heard, clock))
-    assert [line.startswith("resumed at epoch ") for line in heard] == [True] * 3
+    resumed = learn(architecture, CutPictures(10**9, clock), checkpoint(tmp_path, lines, clock))
+    assert [line.startswith("resumed at epoch ") for line in lines] == [True] * 3
     assert (resumed.losses, resumed.select_maps) == (whole.losses, whole.select_maps)
     assert resumed.told_apart == whole.told_apart
     assert resumed.best_epoch == whole.best_epoch
@@ -127,11 +123,11 @@ def test_an_interrupted_run_ends_with_the_same_student(
 
 def test_training_again_in_one_process_gives_the_same_student() -> None:
     """Arrays that stay in memory move those of the next training; without MKL_CBWR the sums then differ."""
-    first = learn("squeezenet1_1", Cut(10**9, Clock(0.0)), None)
+    first = learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), None)
     held = []
     for size in (777, 65_537, 1_000_003):
         held.append((np.ones(size, np.uint8), torch.ones(size)))
-        again = learn("squeezenet1_1", Cut(10**9, Clock(0.0)), None)
+        again = learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), None)
         assert again.losses == first.losses
         assert same(again.student, first.student)
     assert all(array.all() and tensor.all() for array, tensor in held), "they were in memory all the time"
@@ -141,37 +137,37 @@ def test_a_long_epoch_is_resumed_within(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("monitor.training.loop._FEATURE_BYTES", 0)
     clock = Clock(0.0)
     with pytest.raises(PowerCut):
-        learn("squeezenet1_1", Cut(DRAWING + 11, clock), checkpoint(tmp_path, [], clock))
+        learn("squeezenet1_1", CutPictures(DRAWING + 11, clock), checkpoint(tmp_path, [], clock))
     place = json.loads((tmp_path / "run.json").read_text())["place"]
     assert (place["epoch"], place["steps"]) == (1, 1)
-    resumed = learn("squeezenet1_1", Cut(10**9, Clock(0.0)), checkpoint(tmp_path, []))
-    assert same(resumed.student, learn("squeezenet1_1", Cut(10**9, Clock(0.0)), None).student)
+    resumed = learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), checkpoint(tmp_path, []))
+    assert same(resumed.student, learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), None).student)
 
 
 def test_what_was_saved_comes_back_and_goes_when_the_run_is_over(tmp_path: Path) -> None:
-    heard: list[str] = []
-    kept = checkpoint(tmp_path / "run", heard)
-    kept.save(Place(epoch=1, steps=0, total=0, losses=(), select_maps=(), told_apart=(), order="{}"), {})
+    lines: list[str] = []
+    kept = checkpoint(tmp_path / "run", lines)
+    kept.save(Position(epoch=1, steps=0, total=0, losses=(), select_maps=(), told_apart=(), order="{}"), {})
     (tmp_path / "run/.writing-crashed").touch()
-    kept.save(PLACE, ARRAYS)
-    assert len(list((tmp_path / "run").iterdir())) == 2, "older states and half files go"
-    found = checkpoint(tmp_path / "run", heard).load()
+    kept.save(POSITION, ARRAYS)
+    assert len(list((tmp_path / "run").iterdir())) == 2, "older states and incomplete files are removed"
+    found = checkpoint(tmp_path / "run", lines).load()
     assert found is not None
-    assert found[0] == PLACE
+    assert found[0] == POSITION
     assert same(found[1], ARRAYS)
-    assert heard == ["resumed at epoch 3"]
+    assert lines == ["resumed at epoch 3"]
     kept.remove()
     assert not list(tmp_path.iterdir())
-    assert checkpoint(tmp_path / "run", heard).load() is None
-    assert len(heard) == 1, "nothing to say where nothing was interrupted"
+    assert checkpoint(tmp_path / "run", lines).load() is None
+    assert len(lines) == 1, "no line where nothing was interrupted"
 
 
 def test_another_run_s_state_is_not_used(tmp_path: Path) -> None:
-    heard: list[str] = []
-    checkpoint(tmp_path, heard, seed="1", size="64").save(PLACE, ARRAYS)
-    assert checkpoint(tmp_path, heard, seed="2", size="64").load() is None
-    assert len(heard) == 1
-    assert heard[0].endswith("had other seed: starting anew")
+    lines: list[str] = []
+    checkpoint(tmp_path, lines, seed="1", size="64").save(POSITION, ARRAYS)
+    assert checkpoint(tmp_path, lines, seed="2", size="64").load() is None
+    assert len(lines) == 1
+    assert lines[0].endswith("had other seed: starting anew")
 
 
 @pytest.mark.parametrize(
@@ -179,32 +175,32 @@ def test_another_run_s_state_is_not_used(tmp_path: Path) -> None:
     [("run.json", b"{}"), ("run.json", b""), ("run.json", b"\xff\xfe"), ("state", b"short")],
 )
 def test_a_damaged_state_starts_anew_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
-    heard: list[str] = []
-    checkpoint(tmp_path, heard).save(PLACE, ARRAYS)
+    lines: list[str] = []
+    checkpoint(tmp_path, lines).save(POSITION, ARRAYS)
     next(file for file in tmp_path.iterdir() if file.name.startswith(name)).write_bytes(content)
-    assert checkpoint(tmp_path, heard).load() is None
-    assert len(heard) == 1
-    assert "damaged" in heard[0]
-    assert "\n" not in heard[0]
+    assert checkpoint(tmp_path, lines).load() is None
+    assert len(lines) == 1
+    assert "damaged" in lines[0]
+    assert "\n" not in lines[0]
 
 
 def test_a_missing_half_starts_anew(tmp_path: Path) -> None:
-    heard: list[str] = []
-    checkpoint(tmp_path, heard).save(PLACE, ARRAYS)
+    lines: list[str] = []
+    checkpoint(tmp_path, lines).save(POSITION, ARRAYS)
     next(tmp_path.glob("state-*")).unlink()
-    assert checkpoint(tmp_path, heard).load() is None
-    assert len(heard) == 1
+    assert checkpoint(tmp_path, lines).load() is None
+    assert len(lines) == 1
 
 
 def test_a_disk_that_refuses_costs_one_line(tmp_path: Path) -> None:
     (tmp_path / "full").write_text("a file where a folder should be")
-    heard: list[str] = []
-    kept = checkpoint(tmp_path / "full/run", heard)
-    kept.save(PLACE, ARRAYS)
-    kept.save(PLACE, ARRAYS)
+    lines: list[str] = []
+    kept = checkpoint(tmp_path / "full/run", lines)
+    kept.save(POSITION, ARRAYS)
+    kept.save(POSITION, ARRAYS)
     kept.remove()
-    assert len(heard) == 1
-    assert heard[0].startswith("warning: ")
+    assert len(lines) == 1
+    assert lines[0].startswith("warning: ")
 
 
 def test_it_is_saved_after_epochs_and_in_long_ones_but_a_slow_disk_less_often(tmp_path: Path) -> None:
@@ -214,8 +210,8 @@ def test_it_is_saved_after_epochs_and_in_long_ones_but_a_slow_disk_less_often(tm
     assert not kept.due(epoch_ended=False)
     clock.now += 30
     assert kept.due(epoch_ended=False)
-    clock.step_s = 1.0  # so that saving takes a second
-    kept.save(PLACE, ARRAYS)
+    clock.step_s = 1.0  # Saving takes a second.
+    kept.save(POSITION, ARRAYS)
     clock.step_s = 0.0
     clock.now += 45
     assert not kept.due(epoch_ended=True)
@@ -224,9 +220,9 @@ def test_it_is_saved_after_epochs_and_in_long_ones_but_a_slow_disk_less_often(tm
 
 
 def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
-    """The command itself, killed in the middle, and again: the recipe is the one it would have made.
+    """The command, killed in the middle and started again, makes the same recipe as without the kill.
 
-    The command sets MKL_CBWR by itself: it is started without it."""
+    The test starts the command without MKL_CBWR, which the command sets."""
     folder = good_parts(tmp_path / "good", 8)
     weights = teacher_file(tmp_path / "teachers")
     config = tmp_path / "line.toml"
@@ -239,7 +235,7 @@ def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
     state = tmp_path / "data/recipes/.training-disc/run.json"
     limit = time.monotonic() + 60
     while not state.exists():
-        assert process.poll() is None, "it must be killed before its end"
+        assert process.poll() is None, "the training ended before it was killed"
         assert time.monotonic() < limit
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
@@ -255,20 +251,22 @@ def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
 
 
 def test_other_images_start_anew(tmp_path: Path) -> None:
-    heard: list[str] = []
+    lines: list[str] = []
     folder = good_parts(tmp_path / "good", 5)
 
     class Stops:
+        """Ends the run at the calibration."""
+
         def update(self, task: str, done: float, total: int, note: str = "") -> None:
             if task.startswith("calibrate"):
                 raise PowerCut
 
         def make_room(self) -> None:
-            """Nothing is drawn."""
+            """No bar is drawn."""
 
     with pytest.raises(PowerCut):
-        train(tmp_path, folder, progress=Stops(), say=heard.append)
+        train(tmp_path, folder, progress=Stops(), say=lines.append)
     save(folder / "new.png", part(77))
-    train(tmp_path, folder, say=heard.append)
-    assert sum(line.endswith("had other images: starting anew") for line in heard) == 1
+    train(tmp_path, folder, say=lines.append)
+    assert sum(line.endswith("had other images: starting anew") for line in lines) == 1
     assert not (tmp_path / "recipes/.training-disc").exists()

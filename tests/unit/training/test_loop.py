@@ -1,4 +1,4 @@
-"""The training loop is the paper's: against a plain loop, written down on its own, with the same batches."""
+"""The training loop gives the same results as a plain loop that is written here from the paper."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from monitor.images.preprocessing import normalised, squashed
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
-from monitor.training.loop import batch_size, fit, pictures_at_once
-from monitor.training.train_recipe import split, train_recipe
+from monitor.training.loop import FitSettings, batch_size, fit, pictures_at_once
+from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real.parts import good_parts, part, random_weights, teacher_file
 
 SEED, EPOCHS, SIZE = 5, 3, 64
 
 
 def trunk(architecture: str) -> nn.Module:
-    """A teacher: random weights with lively batch statistics."""
+    """A teacher with random weights whose batch statistics differ from channel to channel."""
     built = build_trunk(architecture)
     arrays = random_weights(architecture, seed=7)
     fill(built, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
@@ -42,7 +42,7 @@ def plain_loop(
     select: Sequence[int],
     batch: int,
 ) -> tuple[list[float], list[float], dict[str, Tensor]]:
-    """Losses and select maps by epoch and the best student's weights, as the official code does it."""
+    """The losses and select maps by epoch and the best student's weights, as in the official code."""
     optimiser = torch.optim.SGD(student.parameters(), lr=0.4, momentum=0.9, weight_decay=1e-4)
     rng = np.random.default_rng(SEED)
     losses, maps = [], []
@@ -54,8 +54,8 @@ def plain_loop(
         for start in range(0, len(order), batch):
             chosen = images[torch.from_numpy(order[start : start + batch])]
             with torch.no_grad():
-                seen = teacher(chosen)
-            pairs = zip(seen, student(chosen), strict=True)
+                levels = teacher(chosen)
+            pairs = zip(levels, student(chosen), strict=True)
             loss = sum((squared_distance(t, s).mean() for t, s in pairs), torch.zeros(()))
             optimiser.zero_grad()
             loss.backward()
@@ -76,8 +76,11 @@ def plain_loop(
 
 @pytest.fixture
 def double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """At a rate of 0.4 the first steps are chaotic: in single precision two ways of writing the same formula
-    are 1 % apart after three epochs. In double precision they stay together, and any other step shows."""
+    """Double precision for both loops.
+
+    At a rate of 0.4 the first steps are chaotic: in single precision two ways to write the same formula
+    differ by 1 % after three epochs. In double precision they agree, and a different step shows.
+    """
     monkeypatch.setattr(
         "monitor.training.teacher_features.normalised", lambda picture: normalised(picture).astype(np.float64)
     )
@@ -87,24 +90,28 @@ def double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("double_precision")
-@pytest.mark.parametrize("room", [2 << 30, 0], ids=["features kept", "seen anew"])
-def test_the_course_of_a_training_is_a_plain_loop_s(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    monkeypatch.setattr("monitor.training.loop._FEATURE_BYTES", room)
+@pytest.mark.parametrize("feature_bytes", [2 << 30, 0], ids=["features kept", "features computed again"])
+def test_the_course_of_a_training_is_a_plain_loop_s(
+    monkeypatch: pytest.MonkeyPatch, feature_bytes: int
+) -> None:
+    monkeypatch.setattr("monitor.training.loop._FEATURE_BYTES", feature_bytes)
     pictures = [squashed(part(number), (SIZE, SIZE)) for number in range(9)]
     train, select = range(7), range(7, 9)
     teacher = trunk("resnet18")
     fitted = fit(
         teacher,
-        "resnet18",
         pictures,
         train,
         select,
-        epochs=EPOCHS,
-        seed=SEED,
-        device=torch.device("cpu"),
+        FitSettings(
+            architecture="resnet18",
+            epochs=EPOCHS,
+            seed=SEED,
+            device=torch.device("cpu"),
+            batch=3,
+            as_paper=True,
+        ),
         progress=SILENT,
-        batch=3,
-        as_paper=True,
     )
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -131,16 +138,18 @@ def test_as_in_the_paper_every_teacher_has_the_official_optimiser(
 
     monkeypatch.setattr(torch.optim, "SGD", Watched)
     recipe = train_recipe(
-        name="disc",
-        recipes=tmp_path / "recipes",
-        images=good_parts(tmp_path / "good", 10),
-        teacher=architecture,
-        teacher_weights=None,
-        teachers=teacher_file(tmp_path / "teachers", architecture).parent,
-        size=SIZE,
-        epochs=3,
-        device="cpu",
-        as_paper=True,
+        TrainingRequest(
+            name="disc",
+            recipes=tmp_path / "recipes",
+            images=good_parts(tmp_path / "good", 10),
+            teacher=architecture,
+            teacher_weights=None,
+            teachers=teacher_file(tmp_path / "teachers", architecture).parent,
+            size=SIZE,
+            epochs=3,
+            device="cpu",
+            as_paper=True,
+        ),
         say=print,
     )
     assert made == [{"lr": 0.4, "momentum": 0.9, "weight_decay": 1e-4}]
@@ -155,15 +164,11 @@ def test_without_batch_normalisation_the_default_is_another_optimiser() -> None:
     pictures = [squashed(part(number), (32, 32)) for number in range(5)]
     fitted = fit(
         trunk("squeezenet1_1"),
-        "squeezenet1_1",
         pictures,
         range(4),
         [4],
-        epochs=1,
-        seed=0,
-        device=torch.device("cpu"),
+        FitSettings(architecture="squeezenet1_1", epochs=1, seed=0, device=torch.device("cpu"), batch=4),
         progress=SILENT,
-        batch=4,
     )
     assert fitted.optimiser == "AdamW 3e-3, weight decay 1e-4, batch 4"
 
@@ -174,28 +179,18 @@ def test_batches_make_at_least_eight_steps_where_there_are_images_for_them(count
     assert batch_size(count, as_paper=True) == 32
 
 
-def test_the_official_split_is_a_fifth_to_select() -> None:
-    parts = split(209, 0, as_paper=True)
-    assert (len(parts.train), len(parts.select)) == (167, 42)
-    assert not set(parts.train) & set(parts.select)
-
-
 def test_what_does_not_fit_at_once_is_learnt_from_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same step: without batch normalisation the course stays the same but for rounding."""
+    """Without batch normalisation a step in parts gives the same losses, except for rounding."""
     pictures = [squashed(part(number), (32, 32)) for number in range(10)]
 
     def losses() -> tuple[float, ...]:
         return fit(
             trunk("squeezenet1_1"),
-            "squeezenet1_1",
             pictures,
             range(8),
             [8, 9],
-            epochs=2,
-            seed=0,
-            device=torch.device("cpu"),
+            FitSettings(architecture="squeezenet1_1", epochs=2, seed=0, device=torch.device("cpu"), batch=8),
             progress=SILENT,
-            batch=8,
         ).losses
 
     together = losses()
@@ -208,8 +203,8 @@ def test_two_pictures_of_the_largest_size_are_the_most_at_once() -> None:
     assert pictures_at_once(np.zeros((256, 256, 3), np.uint8)) >= 32
 
 
-class Told:
-    """Every update."""
+class RecordedProgress:
+    """Records every update."""
 
     def __init__(self) -> None:
         self.done: list[float] = []
@@ -222,40 +217,42 @@ class Told:
         """Nothing is drawn."""
 
 
-def told_of_two_epochs(train: int, *, as_paper: bool) -> Told:
-    """What is told while so many pictures are learnt from, and two judged, in batches of 4."""
-    told = Told()
+def progress_of_two_epochs(train: int, *, as_paper: bool) -> list[float]:
+    """The reported progress with `train` training pictures and 2 select pictures, in batches of 4."""
+    recorded = RecordedProgress()
     fit(
         trunk("squeezenet1_1"),
-        "squeezenet1_1",
         [squashed(part(number), (32, 32)) for number in range(train + 2)],
         range(train),
         [train, train + 1],
-        epochs=2,
-        seed=0,
-        device=torch.device("cpu"),
-        progress=told,
-        batch=4,
-        as_paper=as_paper,
+        FitSettings(
+            architecture="squeezenet1_1",
+            epochs=2,
+            seed=0,
+            device=torch.device("cpu"),
+            batch=4,
+            as_paper=as_paper,
+        ),
+        progress=recorded,
     )
-    return told
+    return recorded.done
 
 
 @pytest.mark.parametrize("as_paper", [False, True])
 def test_progress_is_told_of_after_every_step_of_an_epoch(as_paper: bool) -> None:
-    """Of ten thousand images an epoch takes minutes."""
-    told = told_of_two_epochs(10, as_paper=as_paper)
-    assert told.done == sorted(told.done)
-    first = [done for done in told.done if done <= 1]
+    """An epoch of ten thousand images takes minutes."""
+    done = progress_of_two_epochs(10, as_paper=as_paper)
+    assert done == sorted(done)
+    first = [value for value in done if value <= 1]
     assert first[0] == 0
-    assert len(first) >= 5, "three steps, and the judging"
-    assert [done for done in told.done if isinstance(done, int)] == [1, 2]
-    assert max(np.diff(told.done)) < 0.6
+    assert len(first) >= 5, "three steps and the select pictures"
+    assert [value for value in done if isinstance(value, int)] == [1, 2]
+    assert max(np.diff(done)) < 0.6
 
 
 def test_progress_is_told_of_within_a_step_whose_pictures_do_not_fit_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("monitor.training.loop._PIXELS_AT_ONCE", 32 * 32)
-    told = told_of_two_epochs(4, as_paper=True)
-    assert sorted(set(told.done)) == pytest.approx((np.arange(13) / 6).tolist())
+    done = progress_of_two_epochs(4, as_paper=True)
+    assert sorted(set(done)) == pytest.approx((np.arange(13) / 6).tolist())

@@ -1,4 +1,4 @@
-"""`train` and `calibrate` with pictures of the empty place: a gate that knows parts from it, or one line."""
+"""`train` and `calibrate` with images of the empty place make a gate that finds parts, or print one line."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def gated_recipe(folder: Path, tmp_path: Path) -> RecipeVersion:
 def test_training_with_empty_pictures_makes_a_gate_that_was_compared_with_every_good_image(
     tmp_path: Path,
 ) -> None:
-    heard: list[str] = []
+    lines: list[str] = []
     empty = empty_pictures(tmp_path / "empty", 8)
-    train(tmp_path, good_parts(tmp_path / "good", 10), heard.append, empty=empty)
+    train(tmp_path, good_parts(tmp_path / "good", 10), lines.append, empty=empty)
     presence = RecipeVersion.load(tmp_path / "recipes/disc").document.presence
     assert presence is not None
     assert (presence.images, presence.parts) == (8, 10)
     assert presence.nearest is not None
     assert presence.nearest > 2
     assert (presence.rows, presence.columns, presence.colour) == (80, 80, True)
-    assert any("presence gate from 8 empty pictures" in line for line in heard)
+    assert any("presence gate from 8 empty pictures" in line for line in lines)
 
 
 def test_a_gate_that_training_anew_would_lose_is_named(tmp_path: Path) -> None:
     gated_recipe(tmp_path / "recipes/disc", tmp_path)
-    good, heard = good_parts(tmp_path / "good", 10), list[str]()
-    train(tmp_path, good, heard.append)
-    assert sum("the new one will have none: give --empty" in line for line in heard) == 1
+    good, lines = good_parts(tmp_path / "good", 10), list[str]()
+    train(tmp_path, good, lines.append)
+    assert sum("the new one will have none: give --empty" in line for line in lines) == 1
     again: list[str] = []
     train(tmp_path, good, again.append)
     assert not any("--empty" in line for line in again)
@@ -93,7 +93,7 @@ def test_a_good_part_that_looks_empty_is_refused_before_anything_is_trained(tmp_
 
 
 def test_a_part_that_is_hardly_to_be_seen_is_refused_too(tmp_path: Path) -> None:
-    """Told from empty, but without a margin."""
+    """The part differs from the empty place, but not by the required margin."""
     presence = gate(tmp_path)
     faint = empty_place(77).astype(np.int16)
     faint[20:60, 20:60] += int(presence.limit * np.mean(presence.deviations))
@@ -107,7 +107,7 @@ def test_a_part_that_is_hardly_to_be_seen_is_refused_too(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("odd", "why"),
     [
-        (part(1), "unlike all other pictures"),
+        (part(1), "unlike all other images"),
         (empty_place(1, side=90), "90x90 in colour, those before it 80x80 in colour"),
         (empty_place(1)[:, :, 0], "80x80 in mono"),
     ],
@@ -123,7 +123,7 @@ def test_copies_of_one_picture_are_one(tmp_path: Path) -> None:
     folder = empty_pictures(tmp_path / "empty", 4)
     for number in range(10):
         save(folder / f"copy{number}.png", empty_place(0))
-    with pytest.raises(PresenceError, match="4 different pictures of the empty place: at least 5"):
+    with pytest.raises(PresenceError, match="4 different images of the empty place: at least 5"):
         learned(folder, small, say=print)
 
 
@@ -131,7 +131,7 @@ def test_copies_of_one_picture_are_one(tmp_path: Path) -> None:
 def test_parts_that_the_gate_will_never_be_asked_about_vouch_for_nothing(
     tmp_path: Path, image: Image
 ) -> None:
-    """Mono beside colour, or of another size: cut close, a part departs far more than in the whole frame."""
+    """A mono image or one of another size: a part cut close departs far more than one in the whole frame."""
     both = [(tmp_path / name, one.shape, small(one)) for name, one in (("a.png", part(2)), ("b.png", image))]
     with pytest.raises(
         PresenceError, match=r"b\.png: .* can't be compared; collect both from the same camera"
@@ -140,7 +140,7 @@ def test_parts_that_the_gate_will_never_be_asked_about_vouch_for_nothing(
 
 
 def test_parts_among_the_empty_pictures_are_found_when_no_good_image_is_given(tmp_path: Path) -> None:
-    """Two of them hide each other from the look at one picture beside all others."""
+    """Two parts hide each other from the comparison of one image with all others."""
     recipe = random_recipe(tmp_path / "r").folder
     folder = empty_pictures(tmp_path / "empty", 12)
     for number in range(2):
@@ -176,7 +176,7 @@ def test_calibrating_with_empty_pictures_alone_changes_the_gate_alone(
     assert gated.document.presence is not None
     assert gated.document.presence.parts == 0
     assert gated.with_presence(None).document == before.document
-    assert gated.sha != before.sha, "a changeover carries it"
+    assert gated.sha != before.sha, "a changeover takes over the new gate"
 
     assert run(config, "--images", str(config.parent / "good")) == 0
     assert "the nearest of 12 good parts" in capsys.readouterr().err
@@ -198,9 +198,9 @@ def test_good_images_that_an_old_gate_takes_for_empty_calibrate_nothing(
     before = recipe.read_bytes()
     capsys.readouterr()
     assert run(config, "--images", str(good)) == 1
-    said = capsys.readouterr().err
-    assert f"1 of 12 images of good parts look empty, or nearly so: {good}/007.png:" in said
-    assert "--no-empty" in said
+    printed = capsys.readouterr().err
+    assert f"1 of 12 images of good parts look empty, or nearly so: {good}/007.png:" in printed
+    assert "--no-empty" in printed
     assert recipe.read_bytes() == before
     assert run(config, "--images", str(good), "--no-empty") == 0
 
@@ -217,8 +217,8 @@ def test_wrong_usage_is_told(config: Path, arguments: list[str], capsys: pytest.
 
 def test_a_folder_that_is_not_there_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(config, "--empty", str(config.parent / "nowhere")) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said == [f"line-monitor: {config.parent}/nowhere: No such file or directory"]
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == [f"line-monitor: {config.parent}/nowhere: No such file or directory"]
 
 
 @pytest.mark.parametrize(
@@ -257,35 +257,35 @@ def test_score_says_which_images_show_no_part(tmp_path: Path) -> None:
     files = [save(tmp_path / "a.png", empty_place(50)), save(tmp_path / "b.png", part(1))]
     lines: list[str] = []
     assert score_files(recipe.folder, files, tmp_path / "maps", lines.append)
-    said = [json.loads(line) for line in lines]
-    assert said[0] == {
+    results = [json.loads(line) for line in lines]
+    assert results[0] == {
         "image": str(files[0]),
         "score": None,
         "threshold": 0.5,
         "verdict": "pass",
         "reason": "no_part",
     }
-    assert set(said[1]) == {"image", "score", "threshold", "verdict", "heatmap"}
+    assert set(results[1]) == {"image", "score", "threshold", "verdict", "heatmap"}
     assert len(list((tmp_path / "maps").iterdir())) == 1
 
 
 def test_a_defect_that_the_gate_waves_through_has_escaped(tmp_path: Path) -> None:
-    """Whatever its score: the line would never see that."""
+    """The line never computes its score."""
     root = tmp_path / "disc"
     for number in range(3):
         save(root / "test/good" / f"{number}.png", part(number))
         save(root / "test/scratch" / f"{number}.png", part(50 + number, defect=True))
     save(root / "test/gone" / "0.png", empty_place(60))
     recipe = gated_recipe(tmp_path / "r", tmp_path)
-    # Every score is above it: without the gate nothing would escape, and nothing pass.
+    # Every score is above this threshold: without the gate nothing would escape and nothing would pass.
     calibration = msgspec.structs.replace(recipe.document.calibration["torch-f32"], threshold=1e-9)
     recipe = recipe.with_calibration({"torch-f32": calibration}).commit()
-    heard: list[str] = []
-    found = evaluate_recipe(recipe=recipe.folder, dataset=root, say=heard.append)
+    lines: list[str] = []
+    found = evaluate_recipe(recipe=recipe.folder, dataset=root, say=lines.append)
     assert (found.overall.overkill, found.overall.escape) == (1.0, 0.25)
     assert found.per_type["gone"].escape == 1.0
     assert found.per_type["scratch"].escape == 0.0
     assert found.per_type["gone"].image_auroc is not None
     assert found.as_dict()["no_part"] == 1
     assert "1 passed as no_part" in found.table()
-    assert sum("gone/0.png: the presence gate passes it" in line for line in heard) == 1
+    assert sum("gone/0.png: the presence gate passes it" in line for line in lines) == 1

@@ -1,4 +1,4 @@
-"""8-bit integers only find that a part is clearly good: every verdict is the one of float32."""
+"""An int8 score only passes clearly good parts, and every verdict is the same as float32's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.quantisation import quantised, rank_correlation
-from monitor.training.train_recipe import TrainingError, train_recipe
+from monitor.training.train_recipe import TrainingError, TrainingRequest, train_recipe
 from tests.real.parts import draft_recipe, part
 
 SIZE = 64
@@ -33,10 +33,10 @@ def pictures() -> list[Image]:
 def test_a_clearly_good_part_is_judged_in_eight_bits_and_a_reject_in_float32(made: RecipeVersion) -> None:
     assert made.document.quantised is not None
     assert made.document.quantised.agreement > 0.9
-    shown = [part(100 + n, defect=n % 2 == 1) for n in range(30)]
+    images = [part(100 + n, defect=n % 2 == 1) for n in range(30)]
     generous = at_threshold(made, 5 * made.document.calibration[REFERENCE].threshold)
     coarse, exact = (Scorer(generous, device="cpu", precision=name) for name in ("int8", "f32"))
-    quick, plain = coarse.score(shown), exact.score(shown)
+    quick, plain = coarse.score(images), exact.score(images)
     in_eight_bits = [a.score != b.score for a, b in zip(quick, plain, strict=True)]
     assert in_eight_bits == [True, False] * 15
     assert np.array_equal(quick[1].anomaly_map, plain[1].anomaly_map)
@@ -55,11 +55,11 @@ def at_threshold(recipe: RecipeVersion, threshold: float) -> RecipeVersion:
 
 @pytest.mark.parametrize("place", [0, 7, 14, 21, 29])
 def test_wherever_the_threshold_lies_the_verdicts_are_float32_s(made: RecipeVersion, place: int) -> None:
-    """Also in the middle of all scores, where eight bits alone would tell some of them otherwise."""
-    shown = [part(200 + n, defect=n % 3 == 0) for n in range(30)]
-    exact = Scorer(made, device="cpu", precision="f32").score(shown)
+    """In the middle of all scores int8 alone would judge some parts differently."""
+    images = [part(200 + n, defect=n % 3 == 0) for n in range(30)]
+    exact = Scorer(made, device="cpu", precision="f32").score(images)
     threshold = sorted(result.score for result in exact)[place]
-    quick = Scorer(at_threshold(made, threshold), device="cpu", precision="int8").score(shown)
+    quick = Scorer(at_threshold(made, threshold), device="cpu", precision="int8").score(images)
     assert [a.score > threshold for a in quick] == [b.score > threshold for b in exact]
 
 
@@ -67,9 +67,9 @@ def test_where_nothing_is_known_of_the_two_float32_judges_everything(made: Recip
     assert made.document.quantised is not None
     unknown = msgspec.structs.replace(made.document.quantised, pairs=())
     blind = replace(made, document=msgspec.structs.replace(made.document, quantised=unknown))
-    shown = [part(100 + n) for n in range(5)]
-    quick = Scorer(blind, device="cpu", precision="int8").score(shown)
-    plain = Scorer(made, device="cpu", precision="f32").score(shown)
+    images = [part(100 + n) for n in range(5)]
+    quick = Scorer(blind, device="cpu", precision="int8").score(images)
+    plain = Scorer(made, device="cpu", precision="f32").score(images)
     assert [a.score for a in quick] == [b.score for b in plain]
 
 
@@ -89,7 +89,7 @@ def test_it_is_kept_with_the_recipe_and_has_float32_s_threshold(made: RecipeVers
     scorer = Scorer(loaded, device="cpu", precision="int8")
     scorer.warm_up()
     assert scorer.threshold == thresholds["openvino-int8"]
-    assert Scorer(loaded, device="cpu").calibration_key == "openvino-f32", "only when it is asked for"
+    assert Scorer(loaded, device="cpu").calibration_key == "openvino-f32", "int8 is used only on request"
 
 
 def test_another_way_s_threshold_is_none_for_it(made: RecipeVersion) -> None:
@@ -102,13 +102,15 @@ def test_training_says_when_it_can_not_be_made(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("monitor.training.train_recipe.can_quantise", lambda: False)
     with pytest.raises(TrainingError, match="int8 needs OpenVINO and NNCF: pip install"):
         train_recipe(
-            name="disc",
-            recipes=tmp_path,
-            images=tmp_path,
-            teacher=None,
-            teacher_weights=None,
-            teachers=tmp_path,
-            int8=True,
+            TrainingRequest(
+                name="disc",
+                recipes=tmp_path,
+                images=tmp_path,
+                teacher=None,
+                teacher_weights=None,
+                teachers=tmp_path,
+                int8=True,
+            ),
             say=lambda line: None,
         )
 

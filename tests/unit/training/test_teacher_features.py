@@ -1,4 +1,4 @@
-"""What the teacher sees is computed once where it fits, stays within its memory, and is always the same."""
+"""The teacher's features are computed once where they fit into memory, and they are always the same."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 from monitor.images.preprocessing import squashed
 from monitor.system.memory import installed
 from monitor.teachers.architectures import build_trunk, fill
-from monitor.training.teacher_features import Sight
+from monitor.training.teacher_features import TeacherFeatures
 from tests.real.parts import part, random_weights
 
 PICTURES = [squashed(part(number), (32, 32)) for number in range(20)]
 
 
-def sight(room: int) -> Sight:
+def features(memory_bytes: int) -> TeacherFeatures:
     teacher = build_trunk("squeezenet1_1")
     arrays = random_weights("squeezenet1_1", seed=7)
     fill(teacher, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
     teacher.eval().requires_grad_(False)
-    return Sight(teacher, PICTURES, range(20), torch.device("cpu"), room)
+    return TeacherFeatures(teacher, PICTURES, range(20), torch.device("cpu"), memory_bytes)
 
 
 def bytes_of_one() -> int:
-    _, levels = sight(0).of([0])
+    _, levels = features(0).of([0])
     return sum(level.numel() * level.element_size() for level in levels)
 
 
@@ -34,26 +34,26 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def looks_of_the_teacher(watched: Sight, indices: list[int]) -> int:
+def pictures_computed(watched: TeacherFeatures, indices: list[int]) -> int:
     """How many pictures went through the teacher."""
-    seen: list[int] = []
-    handle = watched._teacher.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    batches: list[int] = []
+    handle = watched._teacher.register_forward_pre_hook(lambda _, images: batches.append(len(images[0])))
     watched.of(indices)
     handle.remove()
-    return sum(seen)
+    return sum(batches)
 
 
 @pytest.mark.parametrize("fitting", [0, 5, 12, 20])
 def test_as_many_as_fit_are_looked_at_once(fitting: int) -> None:
-    watched = sight(fitting * bytes_of_one())
+    watched = features(fitting * bytes_of_one())
     everything = list(range(20))
-    assert looks_of_the_teacher(watched, everything) == 20
-    assert looks_of_the_teacher(watched, everything) == 20 - fitting
+    assert pictures_computed(watched, everything) == 20
+    assert pictures_computed(watched, everything) == 20 - fitting
 
 
-@pytest.mark.parametrize("room", [12, 20])
-def test_what_is_kept_does_not_depend_on_what_was_asked_before(room: int) -> None:
-    one, other = sight(room * bytes_of_one()), sight(room * bytes_of_one())
+@pytest.mark.parametrize("fitting", [12, 20])
+def test_what_is_kept_does_not_depend_on_what_was_asked_before(fitting: int) -> None:
+    one, other = features(fitting * bytes_of_one()), features(fitting * bytes_of_one())
     one.of([3, 4, 5])
     for start in range(0, 20, 4):
         other.of(list(range(start, start + 4))[::-1])
@@ -62,7 +62,7 @@ def test_what_is_kept_does_not_depend_on_what_was_asked_before(room: int) -> Non
 
 
 def test_kept_features_are_those_of_their_pictures() -> None:
-    kept, anew = sight(12 * bytes_of_one()), sight(0)
+    kept, anew = features(12 * bytes_of_one()), features(0)
     for wanted in ([15, 2, 8, 19], [2, 15]):
         images, levels = kept.of(wanted)
         expected_images, expected = anew.of(wanted)

@@ -1,0 +1,157 @@
+"""The good images that a recipe is trained on: read once, resized, cut into tiles, and split by use.
+
+It knows nothing of networks, losses or thresholds. An image is what a file holds; a picture is that image at
+the recipe's size, as the network gets it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drivers import image_file
+from drivers.image_file import Image, ImageError
+from monitor.images import preprocessing
+from monitor.images.preprocessing import Pictures, Size
+from monitor.images.tiling import Grid
+from monitor.system.memory import installed
+from monitor.system.progress import Progress
+from monitor.training.loop import TrainingError
+from monitor.training.readable_images import (
+    content_mark,
+    find_image_files,
+    read_with_progress,
+    report_copies,
+)
+
+FEWEST_IMAGES = 3
+"""The split needs one image for each of its three uses."""
+_PICTURE_BYTES = 2 << 30
+"""Resized pictures are kept in memory up to this (10,000 pictures of 256x256 pixels) and up to a quarter of
+the machine's memory. The others are read from their files again in every epoch."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of the images by their use. No image has two uses, except in the paper's split."""
+
+    train: tuple[int, ...]
+    select: tuple[int, ...]
+    calibrate: tuple[int, ...]
+
+
+class Examples:
+    """The usable images of a folder by index, resized to the recipe's size."""
+
+    def __init__(self, size: Size, memory_bytes: int) -> None:
+        """As many pictures as fit into `memory_bytes` are kept in memory."""
+        self.files: list[Path] = []
+        self.shapes: list[tuple[int, ...]] = []
+        """The shape of each image before it was resized."""
+        self.marks: list[str] = []
+        self.skipped = 0
+        """How many files of the folder could not be read."""
+        self._size = size
+        self._kept: dict[int, Image] = {}
+        self._kept_bytes = 0
+        self._memory_bytes = memory_bytes
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def add(self, file: Path, content: bytes, image: Image) -> None:
+        """`image` is the decoded `content`, uint8 (H, W, 3) BGR or (H, W) mono."""
+        picture = preprocessing.squashed(image, self._size)
+        if self._kept_bytes + picture.nbytes <= self._memory_bytes:
+            self._kept[len(self.files)] = picture
+            self._kept_bytes += picture.nbytes
+        self.files.append(file)
+        self.shapes.append(image.shape)
+        self.marks.append(content_mark(content))
+
+    def __getitem__(self, index: int, /) -> Image:
+        """Raises TrainingError if the file was readable before and is not any more."""
+        if index in self._kept:
+            return self._kept[index]
+        try:
+            return preprocessing.squashed(image_file.read(self.files[index]), self._size)
+        except ImageError as error:
+            raise TrainingError(f"{self.files[index]}: {error}, during the training on it") from None
+
+
+class TilePictures:
+    """Every tile of every picture by index. The tiles of one picture have consecutive indices."""
+
+    def __init__(self, pictures: Pictures, grid: Grid) -> None:
+        self._pictures, self._grid = pictures, grid
+
+    def __getitem__(self, index: int, /) -> Image:
+        picture, tile = divmod(index, len(self._grid))
+        return self._grid.cut(self._pictures[picture], tile)
+
+    def indices(self, pictures: Sequence[int], seed: int) -> tuple[int, ...]:
+        """The indices of all tiles of these pictures.
+
+        They keep the pictures' order where each picture is one tile. Otherwise they are shuffled, so that the
+        first few do not all come from one picture.
+        """
+        count = len(self._grid)
+        if count == 1:
+            return tuple(pictures)
+        together = [picture * count + tile for picture in pictures for tile in range(count)]
+        return tuple(int(i) for i in np.random.default_rng(seed).permutation(together))
+
+
+def split(count: int, seed: int, *, as_paper: bool) -> Split:
+    """Splits `count` images at random into 70 % train, 10 % select and 20 % calibrate, at least one each.
+
+    The paper's split is 80 % train and 20 % select, and the 20 % calibrate too. Raises TrainingError for
+    fewer than 3 images.
+    """
+    if count < FEWEST_IMAGES:
+        raise TrainingError(
+            f"{count} usable images: at least {FEWEST_IMAGES} good images are needed, better 100"
+        )
+    order = tuple(int(i) for i in np.random.default_rng(seed).permutation(count))
+    if as_paper:
+        # A fifth is rounded up, as in sklearn's train_test_split, which the authors' code calls.
+        fifth = math.ceil(round(0.2 * count, 9))
+        return Split(train=order[fifth:], select=order[:fifth], calibrate=order[:fifth])
+    fifth, tenth = max(1, round(0.2 * count)), max(1, round(0.1 * count))
+    return Split(order[fifth + tenth :], order[fifth : fifth + tenth], order[:fifth])
+
+
+def find_training_files(folder: Path) -> list[Path]:
+    """The image files in `folder`, at any depth, sorted by path. Raises TrainingError if there are none."""
+    files = find_image_files(folder, TrainingError)
+    if not files:
+        kinds = " ".join(sorted(suffix[1:] for suffix in image_file.SUFFIXES))
+        raise TrainingError(f"{folder}: no images there ({kinds}, at any depth)")
+    return files
+
+
+def read_examples(
+    folder: Path, files: Sequence[Path], grid: Grid, *, say: Callable[[str], None], progress: Progress
+) -> Examples:
+    """The usable images of `files`, which lie in `folder`. Raises TrainingError if there are none."""
+    # With tiles the 2 GiB bound does not apply: reading a picture again for each tile would take longer than
+    # the training on it.
+    memory_bytes = installed() // 4
+    examples = Examples(grid.size, memory_bytes if len(grid) > 1 else min(_PICTURE_BYTES, memory_bytes))
+    marks, read = set[str](), 0
+    for file, content, image in read_with_progress(files, "read", say=say, progress=progress):
+        read += 1
+        mark = content_mark(content)
+        # A copy is left out, because it could train the student and calibrate its threshold too.
+        if mark not in marks:
+            marks.add(mark)
+            examples.add(file, content, image)
+    if not read:
+        raise TrainingError(f"{folder}: none of the {len(files)} images there can be read")
+    examples.skipped = len(files) - read
+    report_copies(read - len(examples), say)
+    return examples

@@ -1,0 +1,176 @@
+"""The threshold keeps its promise: it rejects at most the given share of good parts (overkill)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from monitor.pyramid import anomaly_map
+from monitor.teachers.architectures import LEVELS, build_trunk, map_ceiling
+from monitor.training.thresholds import (
+    CalibrationError,
+    calibrated,
+    explain,
+    explain_all,
+    needed,
+    rank,
+    with_overkills,
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "overkill", "expected"),
+    [
+        (99, 0.01, 99),
+        (98, 0.01, 99),
+        (199, 0.01, 198),
+        (9, 0.1, 9),
+        (19, 0.05, 19),
+        (100, 0.5, 51),
+        (1, 0.01, 2),
+    ],
+)
+def test_the_rank_is_the_conformal_one(count: int, overkill: float, expected: int) -> None:
+    assert rank(count, overkill) == expected
+
+
+@pytest.mark.parametrize("overkill", [0.001, 0.01, 0.02, 0.05, 0.1, 1 / 3, 0.5])
+def test_the_guarantee_begins_where_it_says(overkill: float) -> None:
+    enough = needed(overkill)
+    assert rank(enough, overkill) <= enough
+    assert rank(enough - 1, overkill) > enough - 1
+
+
+@pytest.mark.parametrize(("count", "overkill"), [(99, 0.01), (60, 0.05), (200, 0.02)])
+def test_good_parts_are_rejected_at_the_promised_rate_whatever_their_scores(
+    count: int, overkill: float
+) -> None:
+    """The rate is an average over calibration sets, from a distribution that the code does not assume."""
+    rng = np.random.default_rng(0)
+    rates = []
+    for _ in range(3000):
+        threshold = calibrated((rng.pareto(2, count) + 0.1).tolist(), overkill).threshold
+        rates.append((threshold - 0.1 + 1) ** -2.0)  # The probability that another score is larger.
+    error = np.std(rates) / math.sqrt(len(rates))
+    assert np.mean(rates) <= overkill + 3 * error
+    assert np.mean(rates) >= overkill - 1 / (count + 1) - 3 * error
+
+
+@pytest.mark.parametrize("overkill", [0.9, 0.999999, 1 - 1e-12, math.nextafter(1, 0)])
+def test_whoever_bears_any_overkill_gets_the_lowest_score(overkill: float) -> None:
+    assert calibrated([3.0, 1.0, 2.0, 4.0], overkill).threshold == 1.0
+
+
+def test_a_score_equal_to_the_threshold_is_a_calibration_score_and_passes() -> None:
+    scores = [0.1 * i for i in range(1, 100)]
+    found = calibrated(scores, 0.01)
+    assert found.guaranteed
+    assert found.threshold == max(scores)
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("count", [1, 2, 8, 16, 40, 98])
+def test_with_few_images_the_estimate_is_near_what_was_asked_for(count: int, spread: float) -> None:
+    """The overkill is far below that of the largest score alone, and the threshold still rejects defects."""
+    rng = np.random.default_rng(1)
+    rates, over_best = [], []
+    best = math.exp(2.326 * spread)  # One good part in a hundred exceeds this.
+    for _ in range(300):
+        found = calibrated(np.exp(rng.normal(0, spread, count)).tolist(), 0.01)
+        assert not found.guaranteed
+        rates.append(0.5 * math.erfc(math.log(found.threshold) / spread / math.sqrt(2)))
+        over_best.append(found.threshold / best)
+    assert np.mean(rates) < (0.03 if count > 4 else 0.2)
+    assert np.median(over_best) < 2
+
+
+def test_the_margin_is_gone_where_the_guarantee_begins() -> None:
+    scores = np.exp(np.random.default_rng(2).normal(0, 0.4, 98))
+    assert calibrated(scores.tolist(), 0.01).threshold == pytest.approx(scores.max(), rel=0.02)
+
+
+@pytest.mark.parametrize("architecture", LEVELS)
+def test_no_anomaly_map_is_above_its_ceiling(architecture: str) -> None:
+    """The map of a teacher's levels and of the student's levels that are as far from them as possible."""
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(3)
+        seen = build_trunk(architecture).eval()(torch.randn(2, 3, 64, 64))
+    signed = any(bool((level < 0).any()) for level in seen)
+    # The farthest vector is the opposite one. Where no value may be negative, it is 1 where the teacher's
+    # value is 0, and 0 elsewhere.
+    farthest = [-level if signed else (level == 0).float() for level in seen]
+    ceiling = map_ceiling(architecture)
+    assert float(anomaly_map(seen, farthest).max()) == pytest.approx(ceiling, rel=0.01)
+
+
+@pytest.mark.parametrize("ceiling", [8.0, 64.0])
+@pytest.mark.parametrize(
+    "scores", [[1, 2, 2.5, 3, 3, 4, 5, 6.2], [7.9], [8.0, 8.0], [7.0] * 30, [0.0, 7.99], [4.0, 8.000001]]
+)
+def test_an_estimate_is_never_above_what_a_map_can_reach(scores: list[float], ceiling: float) -> None:
+    threshold = calibrated(scores, 0.01, ceiling).threshold
+    assert max(scores) <= threshold <= max(ceiling, *scores)
+    before = calibrated(scores[:1], 0.01, ceiling)
+    assert with_overkills(before, scores[1:], ceiling).threshold <= max(ceiling, *scores)
+
+
+def test_an_estimate_below_the_ceiling_leaves_room_for_rejects() -> None:
+    assert 6.2 < calibrated([1, 2, 2.5, 3, 3, 4, 5, 6.2], 0.01, 8.0).threshold < 7.5
+
+
+def test_far_below_the_ceiling_it_changes_nothing() -> None:
+    scores = np.exp(np.random.default_rng(4).normal(-5, 0.4, 20)).tolist()
+    free = calibrated(scores, 0.01).threshold
+    assert calibrated(scores, 0.01, 8.0).threshold == pytest.approx(free, rel=0.01)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (5, 2), (2, 6)])
+@pytest.mark.parametrize("count", [8, 16, 40])
+def test_under_a_ceiling_the_estimate_is_near_what_was_asked_for_too(
+    count: int, shape: tuple[float, float]
+) -> None:
+    """The scores end at the ceiling; they have beta distributions, which the code does not assume."""
+    rng = np.random.default_rng(5)
+    many = 8 * rng.beta(*shape, 100_000)
+    rates = [
+        np.mean(many > calibrated((8 * rng.beta(*shape, count)).tolist(), 0.01, 8.0).threshold)
+        for _ in range(200)
+    ]
+    assert 0.005 < np.mean(rates) < 0.06
+
+
+def test_a_threshold_that_hardly_any_defect_reaches_is_said_once() -> None:
+    high, low = calibrated([1, 2, 5, 6.2], 0.01, 8.0), calibrated([0.1, 0.2], 0.01, 8.0)
+    printed = list(explain_all({"torch-f32": high, "openvino-f32": high}))
+    assert len(printed) == 3
+    assert printed[2].startswith(f"warning: the threshold {high.threshold:.4g} is so high")
+    assert [line.partition(":")[0] for line in explain_all({"torch-f32": low})] == ["torch-f32"]
+
+
+@pytest.mark.parametrize(("quick", "warned"), [(0.98, False), (0.5, True)])
+def test_eight_bits_that_would_take_longer_than_they_save_are_advised_against(
+    quick: float, warned: bool
+) -> None:
+    scores = [0.2 + 0.01 * n for n in range(60)]
+    found = dict.fromkeys(("torch-f32", "openvino-f32", "openvino-int8"), calibrated(scores, 0.05))
+    # In every other pair the int8 score is `quick` times the float32 score.
+    pairs = [(score * (quick if n % 2 else 1.0), score) for n, score in enumerate(scores)]
+    printed = [line for line in explain_all(found, pairs) if line.startswith("int8: ")]
+    assert bool(printed) is warned
+    assert not warned or 'better not set precision = "int8"' in printed[0]
+
+
+def test_how_many_more_images_are_needed_is_said() -> None:
+    assert "83 more good images" in explain(calibrated([1.0] * 16, 0.01))
+    assert "at most 1 %" in explain(calibrated([1.0] * 99, 0.01))
+
+
+def test_scores_that_are_no_numbers_are_no_calibration() -> None:
+    with pytest.raises(CalibrationError, match="not finite"):
+        calibrated([1.0, math.nan], 0.01)
+    with pytest.raises(CalibrationError, match="no good images"):
+        calibrated([], 0.01)
+    assert calibrated([0.0, 0.0], 0.01).threshold > 0
