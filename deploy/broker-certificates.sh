@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Certificates for a broker of the plant's own: an authority, and a certificate for each name that it is given.
-# It must never replace an authority's key that is there: every line and gateway would have to learn a new one.
+# Makes certificates for the plant's own broker: an authority, and a certificate for each given name.
+# It must never replace an existing authority's key: every line and gateway would need the new certificate.
 set -euo pipefail
 
 usage() {
@@ -37,6 +37,7 @@ openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" \
 openssl x509 -req -in "$dir/broker.csr" -CA "$dir/ca.crt" -CAkey "$dir/ca.key" -CAcreateserial -days "$years" \
     -extfile "$extensions" -out "$dir/broker.crt" 2>/dev/null
 rm -f "$dir/broker.csr"
-# Certificates are for everybody; keys are not. The broker reads its own by a group or owner that you give it.
+# Every user may read the certificates, but not the keys. Give the broker's key an owner or group so that it
+# can read it.
 chmod 0644 "$dir/ca.crt" "$dir/broker.crt"
 printf '%s\n' "$dir/ca.crt for lines and gateways (mqtt.ca_file); keep $dir/ca.key away from all of them"

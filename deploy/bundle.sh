@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a folder from which deploy/install.sh installs on a machine without a network.
-# It must run on the same kind of machine and the same Python as the line PC's: wheels are for one of each.
+# It must run on the same kind of machine with the same Python version as the line PC, because wheels fit only
+# that.
 set -euo pipefail
 
 usage() {
@@ -51,7 +52,7 @@ python=$(find_python)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/venv"
-# From a copy: building leaves folders behind.
+# The wheel is built from a copy, because the build leaves folders behind.
 mkdir "$work/tree" "$target/wheels"
 (cd "$tree" && cp -r monitor drivers config pyproject.toml README.md LICENSE "$work/tree/")
 say "gathering wheels for $("$python" --version) in $target/wheels"

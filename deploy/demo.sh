@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The whole line on this machine, from nothing: bash deploy/demo.sh [--seconds N] [--keep DIR]
+# Runs a whole line on this machine, without any setup: bash deploy/demo.sh [--seconds N] [--keep DIR]
 # Needs Python 3.11 and a package registry; no root, no broker, no camera.
 set -euo pipefail
-# --keep names a folder where the caller stands, not here.
+# --keep is relative to the caller's folder, not to this one.
 caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . deploy/venv.sh

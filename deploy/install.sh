@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs Line Monitor as a service of this machine, brings it up to date, or removes it again.
-# It must never change settings or data, nor leave a running line with half a program.
+# Installs Line Monitor as a service of this machine, upgrades it, or removes it.
+# It must never change settings or data, and never leave a running line with an incomplete program.
 set -euo pipefail
 
 usage() {
@@ -53,7 +53,7 @@ fi
 if [ -n "$root" ]; then
     root=$(realpath -m -- "$root")
     [ "$root" != / ] || fail "--root /: leave it out to install on this machine itself"
-    # Paths stand in scripts, in a unit and in what sed replaces.
+    # The paths are written into scripts and a unit, and sed inserts them.
     case $root in
         *[!A-Za-z0-9._/-]*) fail "--root $root: name a folder of letters, digits, dots, - and _ only" ;;
     esac
@@ -62,11 +62,11 @@ elif [ "$(id -u)" != 0 ]; then
     fail "this changes the machine and needs root: sudo bash deploy/install.sh, or --root DIR to try it in a folder"
 fi
 
-# Others must be able to read the program, whatever root's umask is.
+# Other users must be able to read the program, for any umask of root.
 umask 022
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# A Python of the machine's own: one in somebody's home is out of the service's sight.
+# The Python must be the machine's own: the service can't read one in a user's home folder.
 PYTHON=${PYTHON:-/usr/bin/python3}
 user=line-monitor
 home=/opt/line-monitor                      # ours
@@ -78,10 +78,10 @@ units=/usr/local/lib/systemd/system         # ours; /etc/systemd/system is for t
 command=/usr/local/bin/line-monitor         # ours
 unit=line-monitor.service
 
-# The manager of this machine, where there is one and it is this machine that is installed on.
+# Uses systemd if it runs and the installation is for this machine, not for a staging folder.
 managed() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
-# place PATH MODE OWNER: owners only where the user exists, which is not so in a staging folder.
+# place PATH MODE OWNER: sets the owner only if the user exists; in a staging folder it does not.
 place() {
     mkdir -p "$root$1"
     chmod "$2" "$root$1"
@@ -94,11 +94,11 @@ make_user() {
     useradd --system --user-group --home-dir "$data" --no-create-home --shell /usr/sbin/nologin "$user"
 }
 
-# Prints the wheel of our own program: the one in --wheels, else one that is built from the source tree.
+# Prints the path of the program's wheel: from --wheels, else built from the source tree.
 own_wheel() {
     local found
     if [ -z "$wheels" ]; then
-        # From a copy: building leaves folders behind, and the tree may be somebody else's.
+        # It is built from a copy, because the build leaves folders behind and another user may own the tree.
         mkdir "$work/tree"
         (cd "$tree" && cp -r monitor drivers config pyproject.toml README.md LICENSE "$work/tree/")
         "$work/venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work" \
@@ -115,12 +115,12 @@ own_wheel() {
 
 pip_install() {
     local options=(--quiet --disable-pip-version-check --no-warn-script-location)
-    # What the machine's own pip settings say must not bring a network in.
+    # The machine's own pip settings must not make pip use a network.
     if [ -n "$wheels" ]; then options+=(--isolated --no-index --find-links "$wheels"); fi
     "$fresh/bin/python" -m pip install "${options[@]}" "$@"
 }
 
-# A new environment beside the one in use, which goes on until the new one is whole.
+# Makes a new environment; the one in use stays until the new one is complete.
 install_program() {
     local python wheel wanted current version base
     python=$(find_python)
@@ -136,7 +136,7 @@ install_program() {
     if [ -n "$wheels" ] && [ -f "$wheels/made-for" ] && [ "$(cat "$wheels/made-for")" != "$version $(uname -m)" ]; then
         fail "$wheels is for Python $(cat "$wheels/made-for"), here it is $version $(uname -m): make it anew, or set --python"
     fi
-    # The wheel's files, not the archive, which has the time of its making in it.
+    # This compares the files in the wheel, not the archive, which holds the time of the build.
     wanted=$({
         "$python" -c 'import sys, zipfile
 for item in sorted(zipfile.ZipFile(sys.argv[1]).infolist(), key=lambda item: item.filename):
@@ -151,7 +151,7 @@ for item in sorted(zipfile.ZipFile(sys.argv[1]).infolist(), key=lambda item: ite
     fi
     rm -rf "$fresh"
     if [ -n "$current" ] && [ "$(cat "$root$home/$current/.whole" 2>/dev/null)" = "$version $packages" ]; then
-        # By hard links: quick, and no second copy of torch. pip replaces files, it does not write into them.
+        # Hard links are fast and need no second copy of torch. pip replaces files and never writes into them.
         say "bringing the program up to date"
         cp -al "$root$home/$current" "$fresh"
         rm -f "$fresh/.whole"
@@ -160,7 +160,7 @@ for item in sorted(zipfile.ZipFile(sys.argv[1]).infolist(), key=lambda item: ite
         "$python" -m venv "$fresh"
         if [ -n "$packages" ]; then
             [ -d "$packages" ] || fail "no folder $packages; --packages names a site-packages folder"
-            # The old one that a new environment brings along would hide that of the others.
+            # The old setuptools of the new environment would hide the one in the packages folder.
             "$fresh/bin/python" -m pip uninstall --quiet --yes setuptools
             (cd "$packages" && pwd) >"$(echo "$fresh"/lib/python3*/site-packages)/borrowed.pth"
         fi
@@ -174,7 +174,7 @@ for item in sorted(zipfile.ZipFile(sys.argv[1]).infolist(), key=lambda item: ite
     mv -T "$root$home/venv.new" "$root$home/venv"
 }
 
-# Scripts name the Python they were installed with: the one behind the link that is in force, without --root.
+# The scripts name the Python of their installation: the target of the link that is in use, without --root.
 settle() {
     local script
     for script in "$1"/bin/*; do
@@ -191,7 +191,8 @@ remove_old_programs() {
     done
 }
 
-# Never touches line.toml. A newer version of the shipped one lies beside it, to be compared by a person.
+# Never changes line.toml. A newer version of the shipped file is put beside it, so that a person can compare
+# them.
 install_settings() {
     local shipped=$tree/config/line.toml kept=$root$home/line.toml.shipped owner=root:$user
     if [ ! -e "$root$settings/line.toml" ]; then
@@ -220,7 +221,7 @@ install_unit() {
         say "no systemd-analyze here: the unit is not verified"
         return 0
     fi
-    # In a staging folder the program lies elsewhere for now.
+    # In a staging folder the program is not yet at its final path.
     sed "s#=$home/#=$root$home/#" "$here/$unit" >"$work/$unit"
     verdict=$(systemd-analyze verify --man=no "$work/$unit" 2>&1) ||
         fail "systemd does not accept the unit: $verdict"
@@ -232,7 +233,7 @@ install_all() {
     local was_active=''
     make_user
     place "$home" 0755 root:root
-    # Settings may hold camera passwords.
+    # The settings may hold camera passwords.
     place "$settings" 0750 "root:$user"
     place "$data" 0750 "$user:$user"
     install_program
@@ -244,7 +245,8 @@ install_all() {
         systemctl daemon-reload
         systemctl --quiet enable "$unit"
         if systemctl --quiet is-active "$unit"; then was_active=yes; fi
-        # At once: workers that die are started from the new program, and must not meet an old supervisor.
+        # The service is restarted at once, because workers that end are started from the new program and do
+        # not fit the old supervisor.
         systemctl try-restart "$unit"
     fi
     remove_old_programs
@@ -261,7 +263,7 @@ uninstall_all() {
     if managed && systemctl cat "$unit" >/dev/null 2>&1; then
         systemctl --quiet disable --now "$unit"
     fi
-    # A template that nobody edited is ours; anything else in there is not.
+    # Only an unchanged template is deleted; every other file there belongs to the user.
     if cmp -s "$root$settings/line.toml" "$root$home/line.toml.shipped"; then rm -f "$root$settings/line.toml"; fi
     rm -f "$root$settings/line.toml.new"
     if [ "$(readlink "$root$command" 2>/dev/null)" = "$home/venv/bin/line-monitor" ]; then rm -f "$root$command"; fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need, system packages too, and runs them: bash deploy/test.sh [pytest args]
+# Installs what the tests need, including system packages, and runs them: bash deploy/test.sh [pytest args]
 # With arguments it runs pytest once, with those. Without, it runs every group of tests, also after one that
 # fails; its last line is the total over all groups.
 set -euo pipefail
@@ -27,7 +27,7 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# apt_install PACKAGE...: those that are missing.
+# apt_install PACKAGE...: installs the missing packages.
 apt_install() {
     local package missing=()
     for package in "$@"; do
@@ -54,32 +54,32 @@ else
 fi
 make_venv
 install_project export,gige,openvino,test
-# As the command line sets them: threads that spin while they wait slow every process beside them, and sums of
-# MKL in an order of their own make another student of the same seed.
+# The command line sets these too: threads that spin while they wait slow down every other process, and
+# without a fixed order of MKL's sums the same seed gives another student.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 export MKL_CBWR="${MKL_CBWR:-AUTO}"
 if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-# Ctrl-C ends all groups, not only the one that runs.
+# Ctrl-C ends all groups, not only the current one.
 trap 'exit 130' INT TERM
 export TESTS_SHARED="$folder/shared"
 mkdir "$TESTS_SHARED"
 results=() failed=()
 
-# group NAME MARKERS [pytest args]: the tests with these markers (they stand in pyproject.toml).
+# group NAME MARKERS [pytest args]: runs the tests with these markers (see pyproject.toml).
 group() {
     local name=$1 markers=$2 code=0
     shift 2
     printf '\n== tests: %s\n' "$name"
     results+=("$folder/$name.xml")
     .venv/bin/python -m pytest -m "$markers" --durations=15 --junit-xml="$folder/$name.xml" "$@" || code=$?
-    # 5: there is no such test.
+    # Exit code 5 means that the group has no test.
     if [ $code != 0 ] && [ $code != 5 ]; then failed+=("$name"); fi
 }
 
-# For 2 cores. Programs mostly wait, so that more of them than cores run side by side.
+# The numbers fit 2 cores. Programs mostly wait, so more of them than cores run in parallel.
 group unit "not integration and not gige and not timing and not systemd" -n 2 --dist loadfile
 group programs "integration and not gige and not timing and not systemd" -n 3 --dist loadgroup
 group alone "gige or timing or systemd"

@@ -1,11 +1,12 @@
-# Sourced by demo.sh and test.sh: a virtual environment at the repository root with the project in it.
-# It must never touch the system's Python, nor install twice what has not changed.
+# demo.sh and test.sh source this file. It makes a virtual environment with the project in the repository
+# root.
+# It must never change the system's Python, and it installs again only after a change.
 
 say() { printf '%s\n' "$*" >&2; }
 
 new_enough() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
-# The first Python that is new enough and can make a virtual environment.
+# Finds the first Python that is new enough and can make a virtual environment.
 find_python() {
     local candidate
     for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
@@ -28,13 +29,13 @@ make_venv() {
     "$python" -m venv .venv
 }
 
-# What an installation depends on: the project's own description, and where it lies.
+# Prints what an installation depends on: the project's description and its folder.
 fingerprint() {
     { pwd -P; cat pyproject.toml; } | sha256sum | cut -d' ' -f1
 }
 
-# install_project [EXTRAS]: the project, editable, with the comma-separated extras; nothing when that was
-# done before. An installation with extras also serves those who ask for none.
+# install_project [EXTRAS]: installs the project in editable mode with the comma-separated extras, unless that
+# is done already. An installation with extras also counts as one without.
 install_project() {
     local extras=${1:-} wanted stamp
     wanted=$(fingerprint)

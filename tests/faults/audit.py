@@ -1,8 +1,8 @@
-"""The books of a whole line under fault: every part from its capture to the gate, and what is wrong with it.
+"""Follows every part of a line under faults from its capture to the gate, and reports what is wrong with it.
 
-It follows the rings as they fill, tells the gateway of each part as a light barrier would, also of those that
-pass a camera while it gives no frames, and hears with a witness of its own what was said. It must never
-influence the line: rings are mapped for reading alone.
+It reads new frames from the rings, reports each part to the gateway as a light barrier does, also parts that
+pass a camera while it gives no frames, and receives all messages with its own witness. It must never
+influence the line: it maps the rings read-only.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from tests.real import gateway
 from tests.real.line import Line
 
 Truth = Callable[[Frame], bool]
-"""Whether the part in that frame is bad."""
+"""Whether the part in a frame is bad."""
 
 _ARRIVES_S = 0.15
-"""How long a message may take through the broker and to a witness on a busy machine."""
+"""Longest time of a message through the broker to a witness on a busy machine."""
 _UNDELIVERED_S = 0.5
-"""What the broker took so long before a witness lost it may be lost with the connection."""
+"""Messages that the broker took in this time before a witness lost its connection may be lost."""
 _SLOW = 3
-"""So many messages may take longer than the gateway waits for them on a busy machine: it removes their parts,
-as it should."""
+"""On a busy machine this many messages may take longer than the gateway waits. It then removes their parts,
+which is right."""
 _STRAY_S = 1.0
-"""A message may be heard of before its frame was looked at, but not for so long."""
+"""A message may arrive before its frame was read from the ring, but not this long before."""
 _APART = 0.75
-"""Parts are no closer together than that, in periods of their camera."""
+"""Shortest distance of two parts, in periods of their camera."""
 _SHOWS_S = 0.5
-"""A frame is in its ring so soon after its capture: a part without one then has none."""
+"""Longest time from a capture until its frame is in the ring. A part without a frame by then has none."""
 
 
 class PartId(NamedTuple):
@@ -49,7 +49,7 @@ class PartId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One message about a part as the witness heard it; `at` is time.monotonic()."""
+    """One message about a part as the witness received it; `at` is time.monotonic()."""
 
     event_id: str
     verdict: str
@@ -59,7 +59,7 @@ class Said:
 
 @dataclass(slots=True)
 class Part:
-    """One part's whole story."""
+    """Everything that is known of one part."""
 
     id: PartId
     captured_ns: int
@@ -71,16 +71,16 @@ class Part:
     scored_ns: int | None = None
     sent_ns: int | None = None
     told: set[tuple[str, str]] = field(default_factory=set)
-    """Every (event_id, verdict) the witness heard of it."""
+    """Every (event_id, verdict) that the witness received for it."""
     told_on: set[str] = field(default_factory=set)
-    """The topics it was heard on, `verdict` and `reject`."""
+    """The topics of its messages, `verdict` and `reject`."""
     heard_at: float | None = None
-    """When it was first heard of, time.monotonic()."""
+    """The time.monotonic() of its first message."""
     last_heard_at: float | None = None
     removed: bool | None = None
-    """What the gateway did; None until it is at the gate."""
+    """The gateway's action; None until the part is at the gate."""
     abandoned: bool = False
-    """Its service was killed as a whole before it had a verdict: nothing is left that could give one."""
+    """The whole service was killed before the part had a verdict, so none can follow."""
 
     @property
     def captured_at(self) -> float:
@@ -91,7 +91,7 @@ class Part:
         return f"{self.id.camera} {self.id.frame} of {self.id.session[:8]}"
 
     def told_in_time(self) -> str | None:
-        """The one verdict that was heard of it before it reached the gate."""
+        """The one verdict that arrived before the part reached the gate."""
         if self.heard_at is None or self.heard_at > self.expires_ns / 1e9:
             return None
         words = {word for _, word in self.told}
@@ -100,7 +100,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of time, time.monotonic() seconds."""
+    """A time span in seconds of time.monotonic()."""
 
     start: float
     end: float
@@ -111,7 +111,7 @@ class Window:
 
 @dataclass(slots=True)
 class Unseen:
-    """A bad part that passed a camera while that gave no frames. `at` is time.monotonic()."""
+    """A bad part that passed a camera while the camera gave no frames. `at` is time.monotonic()."""
 
     camera: str
     at: float
@@ -120,15 +120,15 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """How well parts were judged while nothing was broken."""
+    """How well parts were judged in times without a fault."""
 
     parts: int
     judged: int
     right: int
     passed: int
-    """Good ones of which a `pass` was told in time."""
+    """Good parts whose `pass` arrived in time."""
     let_through: int
-    """How many of these the gateway did not remove."""
+    """Number of these parts that the gateway did not remove."""
 
     def breaches(self) -> list[str]:
         wrong = []
@@ -145,8 +145,8 @@ class Quiet:
 
 
 def quiet(parts: Iterable[Part], broken: Sequence[Window]) -> Quiet:
-    """Counts what was captured outside of the times when something was broken, by what a gateway could know
-    of it in time: what stands in the ring and was not told is no judgement."""
+    """Count the parts that were captured outside the times of faults, by the messages that a gateway received
+    in time. A verdict that is only in the ring does not count."""
     chosen = [part for part in parts if not any(part.captured_at in window for window in broken)]
     told = [(part, part.told_in_time()) for part in chosen]
     judged = [(part, word) for part, word in told if word in (Verdict.PASS.word, Verdict.REJECT.word)]
@@ -157,15 +157,15 @@ def quiet(parts: Iterable[Part], broken: Sequence[Window]) -> Quiet:
 
 
 def unseen_between(last: float, end: float, period: float) -> list[float]:
-    """When parts passed a camera after `last`, one each period, for as long as they are not too close to
-    `end`. All in seconds; none, where frames come as they usually do."""
+    """The times at which parts passed a camera after `last`, one each period, as long as they are not too
+    close to `end`, in seconds. Empty if the frames come at their usual times."""
     most = int((end - last) / period) + 1
     passed = (last + nth * period for nth in range(1, most))
     return [at for at in passed if at <= end - _APART * period]
 
 
 def unseen_breaches(unseen: Iterable[Unseen]) -> list[str]:
-    """What is wrong with parts that no frame was made of: nothing can have been said of them."""
+    """What is wrong with parts that have no frame: there must be no message about them."""
     words = {False: "was let through", None: "never came to a decision of the gateway"}
     return [
         f"{part.camera}: a part that passed it unseen at {part.at:.2f} s {words[part.removed]}"
@@ -177,9 +177,9 @@ def unseen_breaches(unseen: Iterable[Unseen]) -> list[str]:
 def breaches(
     parts: Iterable[Part], held_back: Sequence[Window] = (), deaf: Sequence[Window] = ()
 ) -> list[str]:
-    """What is wrong with these parts, which have settled; nothing, if each had its one verdict in time and
-    the gate acted. `held_back` are the times in which the broker, not the line, may have kept a message for
-    too long; `deaf` those in which the witness may not have heard what the broker was given."""
+    """What is wrong with these completed parts; empty if each had one verdict in time and the gate acted.
+    `held_back` are the times in which the broker, not the line, may have delayed a message. `deaf` are the
+    times in which the witness may have missed a message that the broker received."""
     wrong = []
     for part in parts:
         wrong += [f"{part.name} {what}" for what in _wrong_with(part, held_back, deaf)]
@@ -212,9 +212,9 @@ def _wrong_with(part: Part, held_back: Sequence[Window], deaf: Sequence[Window])
 
 
 def _unheard(part: Part, deaf: Sequence[Window]) -> list[str]:
-    """The topics on which a part should have been told, and was not, though the line says that it was sent.
-    Every camera of the plant looks at every part, and what is no pass is for the gate. A reject that nobody
-    heard is offered again: its verdict was sent long before that, at some moment since its capture."""
+    """The topics on which a message of the part is missing although the ring records that it was sent. Every
+    camera of the plant judges every part, and every verdict but `pass` must reach the gate. A reject without
+    a subscriber is sent again, so its verdict was sent long before, at some time after its capture."""
     if part.stage not in (Stage.SENT, Stage.ACKNOWLEDGED):
         return []
     if part.sent_ns is not None and any(
@@ -226,7 +226,7 @@ def _unheard(part: Part, deaf: Sequence[Window]) -> list[str]:
 
 
 def recount(parts: Iterable[Part], tally: Tally, overruns: int) -> list[str]:
-    """What is wrong with a ring's own counts, beside one's own of all the parts that it has had."""
+    """Differences between a ring's counts and the audit's own counts of all its parts."""
     wrong = [f"capture refused {overruns} exposures"] if overruns else []
     done = [part for part in parts if part.id.frame <= tally.cursor]
     if len(done) != tally.cursor:
@@ -250,7 +250,7 @@ def recount(parts: Iterable[Part], tally: Tally, overruns: int) -> list[str]:
 
 
 def strays(early: Mapping[PartId, Sequence[Said]], now: float) -> list[str]:
-    """Parts that were told of and are in no ring. `now` is time.monotonic()."""
+    """Parts that have messages but are in no ring. `now` is time.monotonic()."""
     return [
         f"{id.camera} {id.frame} of {id.session[:8]} was told of, and is in no ring"
         for id, said in early.items()
@@ -259,9 +259,9 @@ def strays(early: Mapping[PartId, Sequence[Said]], now: float) -> list[str]:
 
 
 class Audit:
-    """`with Audit(line, truths, periods_s) as audit:` keeps the books on a thread of its own.
+    """`with Audit(line, truths, periods_s) as audit:` follows the parts in its own thread.
 
-    `periods_s` says by camera how often a part passes it, whether it gives a frame then or not.
+    `periods_s` is, by camera, the time between two parts, whether the camera gives a frame or not.
     """
 
     def __init__(
@@ -272,15 +272,15 @@ class Audit:
         self._parts: dict[PartId, Part] = {}
         self._unseen: list[Unseen] = []
         self._at_barrier: dict[gateway.Part, Part | Unseen] = {}
-        """Those that are on their way to the gate, by what the gateway calls them."""
+        """Parts that have not reached the gate, by the gateway's key."""
         self._last_seen: dict[str, tuple[float, float]] = {}
-        """By camera, of the last part that passed: when, time.monotonic(), and how long to the gate."""
+        """By camera, the time.monotonic() at which the last part passed, and its time to the gate."""
         self._rings: dict[str, tuple[int, Ring]] = {}
         self._seen: dict[str, int] = dict.fromkeys(truths, 0)
         self._settled: dict[str, int] = dict.fromkeys(truths, 0)
         self._heard: dict[str, float] = {}
         self._early: dict[PartId, list[Said]] = {}
-        """Said of parts whose frames were not looked at yet."""
+        """Messages about parts whose frames were not read yet."""
         self._trouble: list[str] = []
         self._lock, self._closing = threading.RLock(), False
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -296,23 +296,23 @@ class Audit:
             ring.close()
 
     def at_gate(self, part: gateway.Part, removed: bool) -> None:
-        """The gateway's `act`."""
+        """The `act` of the gateway."""
         with self._lock:
             self._at_barrier.pop(part).removed = removed
 
     def parts(self, window: Window | None = None) -> list[Part]:
-        """All of them, or those captured in that time, as far as is known now."""
+        """All parts, or those captured in a time span, as far as is known now."""
         with self._lock:
             return [part for part in self._parts.values() if window is None or part.captured_at in window]
 
     def unseen(self, window: Window | None = None) -> list[Unseen]:
-        """The parts that passed a camera while it gave no frames: all of them, or those of that time."""
+        """The parts that passed a camera while it gave no frames: all of them, or those of a time span."""
         with self._lock:
             return [part for part in self._unseen if window is None or part.at in window]
 
     def await_settled(self, window: Window, within_s: float = 5.0) -> list[Part]:
-        """The parts captured in that time, once each has its last word and is past the gate, or once that
-        has taken too long."""
+        """The parts captured in a time span, after each has its verdict and is past the gate, or after the
+        wait has become too long."""
         until = time.monotonic() + within_s
         while True:
             parts = self.parts(window)
@@ -322,7 +322,7 @@ class Audit:
             time.sleep(0.05)
 
     def trouble(self) -> list[str]:
-        """What went wrong with the books themselves, and where they differ from the rings' own counts."""
+        """Errors of the audit itself, and its differences from the rings' counts."""
         ended = not self._thread.is_alive() and not self._closing
         with self._lock:
             for camera, (_, ring) in self._rings.items():
@@ -333,11 +333,11 @@ class Audit:
         return [*wrong, "the audit's thread has ended"] if ended else wrong
 
     def deaf(self) -> list[Window]:
-        """When the witness may not have heard what the broker was given."""
+        """The times in which the witness may have missed messages that the broker received."""
         return [Window(start - _UNDELIVERED_S, end) for start, end in self._line.witness.deaf()]
 
     def last_look(self) -> None:
-        """After the line was stopped: what it closed at the very end."""
+        """Read what the line closed at its end. Called after the line was stopped."""
         with self._lock:
             for camera in self._truths:
                 self._read(camera)
@@ -350,15 +350,15 @@ class Audit:
                     self._open(camera)
                     now = time.monotonic()
                     self._read(camera)
-                    # Only now: what its ring holds was read, and some of it may be that old.
+                    # This comes last, because the ring's frames had to be read first, and some may be as old.
                     self._pass_unseen(camera, now - _SHOWS_S)
                 self._hear()
             time.sleep(0.01)
 
     def _open(self, camera: str) -> None:
-        """Finds the camera's ring, and the next one after a new start of the service."""
+        """Open the camera's ring, and the next ring after a new start of the service."""
         known = self._rings.get(camera)
-        with contextlib.suppress(OSError, RingError):  # between a stop and a start there is none
+        with contextlib.suppress(OSError, RingError):  # between a stop and a start there is no ring
             file = self._line.folder / f"{camera}.ring"
             inode = file.stat().st_ino
             if known and known[0] == inode:
@@ -416,7 +416,7 @@ class Audit:
         self._last_seen[id.camera] = (max(last, part.captured_at), reach)
 
     def _pass_unseen(self, camera: str, end: float) -> None:
-        """Parts go on passing a camera that gives no frames; up to `end`, time.monotonic()."""
+        """Add the parts that pass a camera without frames, up to `end` in time.monotonic()."""
         if camera not in self._last_seen or camera not in self._periods_s:
             return
         last, reach = self._last_seen[camera]
@@ -427,7 +427,7 @@ class Audit:
             self._last_seen[camera] = (at, reach)
 
     def _pass_barrier(self, camera: str, at: float, gate_at: float, part: Part | Unseen) -> None:
-        """By the clock of this machine, whatever the line takes for the time."""
+        """This uses the clock of this machine, not the time that the line believes."""
         if self.gateway is not None:
             seen_utc = at + time.time() - time.monotonic()
             self._at_barrier[self.gateway.part_passes(camera, seen_utc, gate_at)] = part
@@ -448,7 +448,8 @@ class Audit:
                     self._heard[topic] = message.at
                     payload = message.payload
                     if "schema" not in payload:
-                        # Not the line's: anybody's garbage. Should it be the line's, the part goes unheard.
+                        # This is an invalid message of another sender. If the line sent it, the part's
+                        # verdict is reported as missing.
                         continue
                     id = PartId(payload["camera"], payload["session"], payload["frame"])
                     said = Said(payload["event_id"], payload["verdict"], topic.rpartition("/")[2], message.at)

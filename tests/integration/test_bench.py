@@ -1,4 +1,4 @@
-"""`bench` measures this machine with what a line runs, and its figures hang together."""
+"""`bench` measures this machine with the code of a line, and its figures are consistent."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_bad_wishes_get_a_line_and_the_fix(tmp_path: Path) -> None:
 
 
 def test_operations_are_counted_as_in_the_definition() -> None:
-    # 3x3 taps over 2 channels into 5, at every second pixel of 8x8.
+    # The convolution has 3x3 taps from 2 channels to 5, at every second pixel of 8x8.
     convolution = nn.Conv2d(2, 5, 3, stride=2, padding=1, bias=False)
     trunk = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), convolution)
     with torch.random.fork_rng():

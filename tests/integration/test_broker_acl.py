@@ -1,4 +1,5 @@
-"""The shipped broker example, really started: TLS only, nobody nameless, and each may say only its own."""
+"""The shipped example of a broker's settings, on a real broker: only TLS, no anonymous users, and each user
+may publish only its own topics."""
 
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ class Broker:
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
-    """The example as it is, but for its port and its place, which here is not /etc/mosquitto."""
-    # Mosquitto gives up root before it reads: pytest's own folders are private.
+    """The example without changes, except for the port and the folder, which is not /etc/mosquitto here."""
+    # Mosquitto drops root rights before it reads the file, and pytest's folders are private.
     place = Path(tempfile.mkdtemp(prefix="broker-"))
     try:
         port = free_port()
@@ -84,7 +85,7 @@ def broker() -> Iterator[Broker]:
 
 
 class Client:
-    """A user who hears what the broker lets it hear, and learns what it may not say."""
+    """A user of the broker: it receives what it may read, and learns which messages the broker refuses."""
 
     def __init__(self, broker: Broker, user: str) -> None:
         self.heard: list[str] = []
@@ -144,7 +145,7 @@ def test_each_hears_what_it_should_and_nothing_of_another_line(broker: Broker) -
     for client in (line, gateway, viewer):
         client.hear(0.5)
         client.close()
-    assert set(line.heard) == set(GATEWAY_SAYS), "the line hears its gateway, not itself"
+    assert set(line.heard) == set(GATEWAY_SAYS), "the line receives its gateway's messages, not its own"
     assert set(gateway.heard) == set(viewer.heard) == {*LINE_SAYS, *GATEWAY_SAYS}
 
 

@@ -1,4 +1,4 @@
-"""Real camera protocols on one line: RTSP, GigE Vision and a folder, scored by one worker."""
+"""Three kinds of cameras on one line: RTSP, GigE Vision and a folder, scored by one worker."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_three_protocols_one_scorer_and_a_lost_camera_concerns_nobody_else(
                 time.sleep(3)
                 others = {"top", "dome", "side"} - {name}
                 for other in others:
-                    assert judged_lately(line, other), f"{other} noticed that {name} is lost"
+                    assert judged_lately(line, other), f"the loss of {name} affected {other}"
                     assert all(
                         message.payload["verdict"] != "uninspected"
                         for message in line.witness.heard(f"{other}/verdict", since=before)

@@ -1,4 +1,4 @@
-"""What `check` finds, each on a machine where it really is so."""
+"""Each problem that `check` reports, on a machine that really has it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WriteConfig = Callable[..., Path]
 
 @pytest.fixture
 def config(tmp_path: Path, broker: Mosquitto) -> Path:
-    """A line whose recipe is not trained yet, on a real broker."""
+    """A line with a real broker and without a trained recipe."""
     (tmp_path / "data/recipes").mkdir(parents=True)
     parts_folder.write_parts(tmp_path / "parts", 3, bad_every=0)
     config = tmp_path / "line.toml"
@@ -45,7 +45,7 @@ def test_a_port_that_another_program_has_is_told(config: Path) -> None:
     assert found.level is Level.FAIL
     assert f"metrics.port {port} can't be opened: Address already in use" in found.text
     assert f"ss -ltnp 'sport = :{port}'" in found.text
-    assert not of("metrics", config), "free again"
+    assert not of("metrics", config), "the port is free again"
 
 
 def test_a_line_that_runs_is_left_alone(config: Path) -> None:
@@ -58,9 +58,9 @@ def test_a_line_that_runs_is_left_alone(config: Path) -> None:
             found = {finding.item: finding for finding in findings(config)}
     assert found["service"].level is Level.OK
     assert f"pid {os.getpid()}" in found["service"].text
-    assert "metrics" not in found, "it is the line that has the port"
+    assert "metrics" not in found, "the line itself uses the port"
     assert "in use by the running line" in found["camera top"].text
-    assert "publish" not in found["broker"].text, "nothing is said in a running line's name"
+    assert "publish" not in found["broker"].text, "nothing is published for a running line"
 
 
 def test_a_threshold_without_its_guarantee_is_told_with_what_it_needs(write_config: WriteConfig) -> None:

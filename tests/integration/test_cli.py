@@ -1,4 +1,4 @@
-"""The command line answers at once, and bad input gets one clear line and a non-zero exit."""
+"""`--help` is fast; wrong input gives one clear line and a non-zero exit code."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_training_names_what_it_leaves_out_and_makes_a_recipe_that_scores(tmp_pa
     assert (tmp_path / "data/recipes/plate/recipe.json").exists()
     again = run("--config", config, "calibrate", "plate", "--images", good, "--overkill", "0.1")
     assert again.returncode == 0, again.stderr
-    assert "2 calibration images" in again.stderr, "images that trained the student can't calibrate it"
+    assert "2 calibration images" in again.stderr, "images that trained the student must not calibrate it"
     empty = tmp_path / "empty"
     empty.mkdir()
     assert_one_line(run("--config", config, "train", "plate", "--images", empty), "empty")

@@ -1,4 +1,4 @@
-"""What is handed to the engineer is true: every command of the handbook runs, every metric named exists."""
+"""The documents for the engineer are correct: every command of the handbook runs, and every metric exists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(400)
 DEPLOY = bundle.ROOT / "deploy"
 RUN_HERE = {"log", "camera", "update", "backup", "restore", "broker", "gateway", "metrics", "journal"}
 RUN_ELSEWHERE = {"bundle", "stage", "install", "secrets", "start", "remove"}
-"""By `test_install`, `test_systemd` and what these stand on."""
+"""The blocks of the handbook that `test_install`, `test_systemd` and their helpers run."""
 LABELS = {"camera", "verdict", "reason", "stage", "worker", "instance", "job", "le"}
 
 needs_promtool = pytest.mark.skipif(
@@ -50,7 +50,7 @@ HEALTHY = {
     'line_monitor_rejects_missed_total{camera="top"}': "0x60",
     'line_monitor_worker_restarts_total{worker="scoring"}': "0x60",
 }
-"""Each series of a line that is well, a sample a minute, as promtool writes them."""
+"""Each series of a line without problems, one sample a minute, in promtool's notation."""
 
 
 def alerts() -> set[str]:
@@ -77,7 +77,7 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def exported(tmp_path: Path, ring: Ring) -> Iterator[dict[str, str]]:
-    """Every metric that Prometheus is given, by name, with its type."""
+    """Every metric that Prometheus receives, by name, with its type."""
     port = free_port()
     settings = Settings(
         line={"data": tmp_path},  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ def test_each_directive_of_the_unit_that_confines_is_said_to_be_shown_or_not() -
     _, _, confining = unit.partition("# Devices: the GPU's only.")
     directives = set(re.findall(r"^(\w+)=", confining, re.M)) - {"WantedBy"}
     assert len(directives) > 20
-    # What others mean: bits of a set, and how a refusal looks.
+    # These names belong to other programs: bits of a set, and the form of a refusal.
     directives -= {"AmbientCapabilities", "SystemCallErrorNumber"}
     assert {name for name in directives if f"`{name}`" not in handbook.section("The service")} == set()
 
@@ -183,7 +183,7 @@ def test_each_alert_comes_when_it_should_and_none_on_a_line_that_is_well(tmp_pat
         "JournalNotWritten": ("line_monitor_journal_ok", "1x5 0x55"),
     }
     assert set(sick) == alerts()
-    # A worker's restart, a changeover, a live view that is behind: nobody is called.
+    # A worker's restart, a changeover and a late live view raise no alert.
     ordinary = {
         "line_monitor_ready": "1x18 0x0 1x41",
         "line_monitor_camera_up": "1x18 0x0 1x41",

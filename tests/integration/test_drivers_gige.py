@@ -1,4 +1,4 @@
-"""The GigE driver against Aravis' fake camera, a real GigE Vision device on loopback."""
+"""The GigE driver with Aravis' fake camera, which is a GigE Vision device on the loopback network."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_it_is_found_and_its_source_opens_it(device: GigeCamera) -> None:
 
 
 def test_images_come_live_with_rising_times_over_the_wrap(device: GigeCamera) -> None:
-    """The fake's frame ids begin near 65400, so that the 16-bit wrap comes after 5 s."""
+    """The fake camera's frame ids begin near 65400, so that the 16-bit wrap-around comes after 5 s."""
     camera = opened(device.source)
     before = shot_of(camera)
     assert (before.device_frame, before.missed) == (0, 0)
@@ -85,12 +85,12 @@ def test_after_a_stall_times_are_old_and_losses_counted(device: GigeCamera) -> N
     shot = shot_of(camera)
     assert shot.captured_ns - before.captured_ns < 0.3e9
     frames, missed = 0, 0
-    # An incomplete image has no stamp of its own and is dated by its arrival: it says nothing of the age.
+    # An incomplete image has no stamp and gets the time of its arrival, so it does not show the age.
     while shot.fault is not None or age_s(shot) > 0.2:
         shot = shot_of(camera)
         frames, missed = frames + 1, missed + shot.missed
         assert frames < 200
-    assert missed > 20, "the buffers can't have held 3 s"
+    assert missed > 20, "the buffers can't hold images of 3 s"
     assert before.device_frame is not None
     assert shot.device_frame == before.device_frame + 1 + frames + missed
     camera.close()
@@ -123,7 +123,7 @@ def test_a_camera_that_its_program_died_on_sends_to_the_next_one(device: GigeCam
         assert program.stdout.readline() == b"0\n"
         program.kill()
     camera = drivers.open(device.source)
-    # It is the dead one's until the camera has missed its heartbeats.
+    # The camera stays under the control of the ended program until it has missed its heartbeats.
     await_open(camera, 10)
     assert age_s(shot_of(camera)) < 0.3
     camera.close()
@@ -141,7 +141,7 @@ def test_a_camera_that_answers_but_sends_nothing_is_lost_and_started_anew(device
 
 
 def test_a_triggered_camera_is_silent_but_not_lost(device: GigeCamera) -> None:
-    """Nobody triggers: the belt stands still. That must not stop the line."""
+    """There are no triggers while the belt stands still. That must not stop the line."""
     camera = opened(device.source + "?trigger=hardware:Software")
     began = time.monotonic()
     while time.monotonic() - began < 5:

@@ -1,4 +1,4 @@
-"""The RTSP driver against a real server: honest times, losses noticed in time, nothing secret said."""
+"""The RTSP driver with a real server: correct times, losses found in time, no secret in a message."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def shot_of(camera: Camera) -> Shot:
 
 def test_images_come_live_with_rising_times(camera: Camera) -> None:
     shots = [shot_of(camera)]
-    assert age_s(shots[0]) < 0.3, "the first image must not be one that the server had stored"
-    # A machine that stands still for a moment makes images old that are not the driver's to make young.
+    assert age_s(shots[0]) < 0.3, "the first image must not be an image that the server had stored"
+    # If the machine itself pauses, images become old, which the driver can't change.
     until = time.monotonic() + 20
     while len(shots) < 51:
         shot = shot_of(camera)
         age = age_s(shot)
         assert age >= 0
-        assert time.monotonic() < until, "never live for two seconds on end"
+        assert time.monotonic() < until, "the stream was never live for 2 s"
         shots = [*shots, shot] if age < 0.3 else []
     assert all(shot.pixels is not None and shot.pixels.shape == (240, 320, 3) for shot in shots)
     assert all(shot.pixel_format == "BGR8" for shot in shots)
@@ -59,7 +59,7 @@ def test_images_come_live_with_rising_times(camera: Camera) -> None:
 
 
 def test_after_a_stall_old_images_keep_their_old_times(camera: Camera) -> None:
-    """FFmpeg hands out the stored images at once; with fresh times each would be a wrong part's verdict."""
+    """FFmpeg delivers the stored images at once. With new times each verdict would belong to a wrong part."""
     for _ in range(20):
         before = shot_of(camera)
     time.sleep(5)
@@ -73,7 +73,7 @@ def test_after_a_stall_old_images_keep_their_old_times(camera: Camera) -> None:
         previous = shot
         if age_s(shot) < 0.2:
             break
-    assert age_s(previous) < 0.2, "the backlog was never worked off"
+    assert age_s(previous) < 0.2, "the backlog never ended"
 
 
 def test_a_server_that_hangs_is_lost_within_5_s_and_comes_back(server: RtspServer, camera: Camera) -> None:
@@ -131,7 +131,7 @@ def test_udp_and_the_cameras_own_query(server: RtspServer) -> None:
 
 
 def test_a_folder_of_images_is_served(tmp_path: Path) -> None:
-    """Used by other tests: known parts through a real stream."""
+    """Other tests use this: known parts in a real stream."""
     for number, level in enumerate((60, 180)):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((96, 128, 3), level, np.uint8))
     with RtspServer(fps=10, folder=tmp_path) as server:

@@ -1,4 +1,4 @@
-"""Install, bring up to date, remove: nothing lost that is the user's, nothing left that is ours."""
+"""Install, upgrade, remove: no file of the user is lost, and no file of the program is left."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def install(tree: Path, *arguments: str | Path, check: bool = True) -> subproces
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes | None]]:
-    """Every path below, with its time of change and, for files, what is in it."""
+    """Every path in the folder, with its time of change and, for files, its content."""
     return {
         path.relative_to(folder).as_posix(): (
             path.lstat().st_mtime_ns,
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes | None]]:
 
 
 def version(root: Path) -> str:
-    """As the staged program tells it, from elsewhere than the source tree."""
+    """The version that the staged program prints, run outside the source tree."""
     probe = "from importlib.metadata import version; print(version('line-monitor'))"
     return subprocess.run(
         [root / "opt/line-monitor/venv/bin/python", "-P", "-c", probe],
@@ -66,7 +66,7 @@ def test_install_twice_bring_up_to_date_and_remove(carried: Path, tmp_path: Path
     assert settings.read_text() == (carried / "config/line.toml").read_text()
     assert settings.stat().st_mode & 0o007 == 0, "camera passwords are not for everybody"
 
-    # The user's own.
+    # A change that the user made.
     settings.write_text('[line]\nname = "mine"\n')
     drop_in = root / "etc/systemd/system/line-monitor.service.d/mine.conf"
     recipe = root / "var/lib/line-monitor/recipes/plate/recipe.json"
@@ -105,7 +105,8 @@ def test_install_twice_bring_up_to_date_and_remove(carried: Path, tmp_path: Path
 def test_a_machine_without_a_network_installs_from_the_folder_that_was_carried_to_it(
     carried: Path, tmp_path: Path
 ) -> None:
-    """Torch and the others are lent; what the machine lacks comes from the folder of wheels."""
+    """The environment uses torch and other packages of this machine. Missing packages come from the folder of
+    wheels."""
     cut_off = ("unshare", "--net")
     if subprocess.run([*cut_off, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no network namespace to be had here: that takes root")
@@ -114,7 +115,7 @@ def test_a_machine_without_a_network_installs_from_the_folder_that_was_carried_t
     bundle.wheel_of("paho-mqtt", folder / "wheels")
     lent = bundle.without("paho-mqtt", tmp_path / "lent")
     root = tmp_path / "root"
-    # Only the loopback device is there, and that is down.
+    # Only the loopback device exists, and it is down.
     script = 'test "$(grep -c : /proc/net/dev)" = 1; exec bash "$@"'
     options = ("--root", root, "--wheels", folder / "wheels", "--packages", lent)
     done = subprocess.run(
@@ -134,7 +135,8 @@ def test_a_machine_without_a_network_installs_from_the_folder_that_was_carried_t
 def test_a_program_that_can_not_be_installed_leaves_the_old_one_in_force(
     carried: Path, tmp_path: Path
 ) -> None:
-    """A broken upgrade on a running line: staged here without the minutes of a first installation."""
+    """A failed upgrade of a running line, tested in a staging folder, which avoids a first installation of
+    minutes."""
     root = tmp_path / "root"
     old = root / "opt/line-monitor/venv-000000000000"
     (old / "bin").mkdir(parents=True)
@@ -142,7 +144,7 @@ def test_a_program_that_can_not_be_installed_leaves_the_old_one_in_force(
     (old.parent / "venv").symlink_to(old.name)
     broken = tmp_path / "broken"
     bundle.later(carried, broken, "9.9.9")
-    # Without --packages: torch is neither in the folder nor to be looked for on a network.
+    # Without --packages torch is missing: it is not in the folder, and a network must not be used.
     result = install(broken, "--root", root, check=False)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
@@ -180,7 +182,7 @@ def test_wrong_usage_is_one_line_with_the_fix_and_changes_nothing(
     "root", ["/", "//", "/../", "a folder", "quote'd", "tab\there", "dollar$HOME", "a;b", "a#b", "ü"]
 )
 def test_a_root_that_can_not_be_one_is_refused_before_anything_is_written(root: str, tmp_path: Path) -> None:
-    # Should it not be refused, nothing of this machine is to be written either.
+    # If the argument is not refused, the test must not write to this machine.
     frozen = ("unshare", "--mount", "bash", "-ec", 'mount -o remount,bind,ro /; exec "$@"', "sh")
     if subprocess.run([*frozen, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespace to be had here: that takes root")

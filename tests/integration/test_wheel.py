@@ -1,4 +1,4 @@
-"""The wheel: holds all that the program needs, and works far from its source tree."""
+"""The wheel contains all that the program needs, and works without the source tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCES = ("monitor", "drivers", "config", "pyproject.toml", "LICENSE", "README.
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that no build folder of an earlier day leaks into it."""
+    """The wheel, built from a copy of the tree, so that no old build folder gets into it."""
     place = tmp_path_factory.mktemp("wheel")
     tree = place / "tree"
     tree.mkdir()
@@ -37,14 +37,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _has_setuptools() -> bool:
-    """A setuptools that knows licence expressions (77)."""
+    """Whether setuptools is at least version 77, which supports licence expressions."""
     probe = "import setuptools, sys; sys.exit(int(setuptools.__version__.split('.')[0]) < 77)"
     return subprocess.run([sys.executable, "-c", probe], check=False, capture_output=True).returncode == 0
 
 
 @pytest.fixture(scope="module")
 def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with the wheel; the dependencies are borrowed from this one."""
+    """A new virtual environment with the wheel. It uses the dependencies of the present environment."""
     place = tmp_path_factory.mktemp("elsewhere") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     python = place / "bin" / "python"
@@ -56,7 +56,8 @@ def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(venv: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    # After the wheel's own site-packages. A .pth file would bring this tree's editable installation along.
+    # This path comes after the wheel's own site-packages. A .pth file would also add this tree's editable
+    # installation.
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(_own(venv)), sysconfig.get_path("purelib")]),
@@ -124,10 +125,11 @@ def modules() -> list[str]:
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for package in ("monitor", "drivers")
         for file in (ROOT / package).rglob("*.py")
-        # Importing a main module may run it.
+        # A main module may run when it is imported.
         if file.name != "__main__.py"
     }
-    # It needs PyGObject, which the wheel does not bring; the tests of GigE cameras import it.
+    # This module needs PyGObject, which is not a dependency of the wheel. The tests of GigE cameras import
+    # it.
     return sorted(found - {"drivers.gige"})
 
 

@@ -1,4 +1,5 @@
-"""What an engineer carries to a line PC, made by the project's own script, and a later version of it."""
+"""The folder that an engineer carries to a line PC, made by the project's script, and one of a later
+version."""
 
 from __future__ import annotations
 
@@ -13,18 +14,19 @@ from tests.real import handbook
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = Path(sysconfig.get_path("purelib"))
-"""What stands for a machine that came with its own torch: installing it anew takes minutes and 6 GB."""
+"""The present environment's packages, in place of a machine with its own torch: installing torch takes
+minutes and 6 GB."""
 
 
 def make(place: Path) -> Path:
-    """As the handbook says, but without the dependencies' gigabytes, into that new folder."""
+    """Make the bundle in a new folder as in the handbook, but without the large dependencies."""
     command = handbook.block("bundle", {"/media/stick/line-monitor": f"{place} --own-only"})
     subprocess.run(["bash", "-ec", command], cwd=ROOT, check=True, capture_output=True, timeout=170)
     return place
 
 
 def without(name: str, place: Path) -> Path:
-    """The packages but one, by links, in that new folder: a machine that lacks one of our dependencies."""
+    """Link all packages but one in a new folder, like a machine that lacks one dependency."""
     place.mkdir()
     missing = {file.parts[0] for file in distribution(name).files or ()}
     for entry in PACKAGES.iterdir():
@@ -34,7 +36,7 @@ def without(name: str, place: Path) -> Path:
 
 
 def wheel_of(name: str, place: Path) -> Path:
-    """A wheel of a package of pure Python, made of what is installed here, for `place`."""
+    """Make a wheel of an installed pure-Python package in the folder `place`."""
     found = distribution(name)
     wheel = place / f"{name.replace('-', '_')}-{found.version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as made:
@@ -45,7 +47,8 @@ def wheel_of(name: str, place: Path) -> Path:
 
 
 def later(bundle: Path, place: Path, version: str) -> Path:
-    """A bundle of a version yet to come: its program tells it, and its shipped settings have a line more."""
+    """Make a bundle of a later version: its program has a new version number and its shipped settings a new
+    line."""
     shutil.copytree(bundle, place)
     (wheel,) = (place / "wheels").glob("line_monitor-*.whl")
     old = wheel.name.split("-")[1]

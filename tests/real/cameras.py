@@ -1,7 +1,7 @@
-"""Real cameras for tests: an RTSP server and a GigE Vision camera, each a process of its own.
+"""Cameras for tests: a real RTSP server and a GigE Vision camera, each in its own process.
 
-They run under the system's Python, whose GStreamer and Aravis come from Debian packages. A missing package
-is an error that names it, never a skip.
+They run with the system's Python, because GStreamer and Aravis come from Debian packages. A missing package
+is an error with its name, never a skipped test.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _HERE = Path(__file__).parent
 
 
 class _Part:
-    """A server process: `start` returns when it answers; `stop`, `kill`, `pause` and `resume` as they say."""
+    """A server process with `start`, `stop`, `kill`, `pause` and `resume`. `start` returns when the server
+    answers."""
 
     script: str
     packages: str
@@ -54,7 +55,7 @@ class _Part:
         self.kill()
         raise RuntimeError(
             f"{self.script} did not start. It needs: apt-get install {self.packages} (deploy/test.sh does). "
-            f"It said: {said}"
+            f"Its output: {said}"
         )
 
     @property
@@ -63,7 +64,7 @@ class _Part:
         return self._process.pid
 
     def pause(self) -> None:
-        """The machine behind the cable hangs: connections stay open, nothing is sent."""
+        """Stop the process without ending it: connections stay open, nothing is sent."""
         self._tell(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -130,7 +131,7 @@ class RtspServer(_Part):
 
     @property
     def url(self) -> str:
-        """With user and password, if it wants them."""
+        """The URL with user and password, if the server needs them."""
         login = f"{self._user}:{self._password}@" if self._user else ""
         return f"rtsp://{login}127.0.0.1:{self.port}/live"
 
@@ -156,7 +157,7 @@ class RtspServer(_Part):
 class GigeCamera(_Part):
     """`with GigeCamera("SN01") as camera:` is found as `camera.source`: 512x512 Mono8, 25 images a second.
 
-    All of them live on 127.0.0.1's one GigE Vision port: one at a time.
+    All such cameras use the same GigE Vision port of 127.0.0.1, so only one can run at a time.
     """
 
     script = "gige_camera.py"
@@ -174,19 +175,19 @@ class GigeCamera(_Part):
         return ["--serial", self._serial]
 
     def lose_packets(self) -> None:
-        """From now on every twentieth packet of an image is lost; called again, none."""
+        """Lose every twentieth packet of an image from now on; a second call ends this."""
         self._tell(signal.SIGUSR1)
 
     def change_size(self) -> None:
-        """In the middle of the stream its images are half as wide; called again, as before."""
+        """Halve the width of the images during the stream; a second call restores it."""
         self._tell(signal.SIGUSR2)
 
     def fall_silent(self) -> None:
-        """It sends no images any more until it is started anew, but answers whoever asks."""
+        """Send no more images until the next start; the camera still answers requests."""
         self._tell(signal.SIGHUP)
 
     def answers(self) -> bool:
-        # GVCP: read the control privilege register; any well-formed answer will do.
+        # A GVCP request that reads the control privilege register. Any valid answer is accepted.
         request = bytes([0x42, 0x01, 0x00, 0x80, 0x00, 0x04, 0x00, 0x01, 0x00, 0x00, 0x0A, 0x00])
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.settimeout(0.3)

@@ -1,8 +1,8 @@
-"""What a service's confinement keeps from it, told by a program that runs inside: one JSON object on stdout.
+"""Reports what the confinement of a service keeps from it, run inside the service: one JSON object on stdout.
 
-Run by the plain Python of a machine, so it imports nothing of the project. It must change nothing outside its
-own folder: calls are made with arguments that no kernel acts on, and only the kind of refusal tells whether
-the call was filtered or merely wrong.
+It runs with the machine's own Python, so it imports nothing of the project. It must change nothing outside
+its own folder: each call has arguments that no kernel accepts, and the kind of error shows whether the call
+was filtered.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def _control_groups() -> str:
 
 
 def kept_from(folder: Path, in_tmp: Path) -> dict[str, bool]:
-    """By directive of the unit, whether it holds. `folder` is one's own; `in_tmp` lies in the host's /tmp."""
+    """By directive of the unit, whether it works. `folder` is the service's own; `in_tmp` is in the host's
+    /tmp."""
     return {
         "RestrictAddressFamilies": _family_filtered(),
         "RestrictSUIDSGID": _setuid_refused(folder),
@@ -71,7 +72,7 @@ def kept_from(folder: Path, in_tmp: Path) -> dict[str, bool]:
         "ProtectSystem": _read_only("/usr") and _read_only("/etc"),
         "PrivateUsers": Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(2**32 - 1)],
         "PrivateTmp": not in_tmp.exists(),
-        # The last: where it is let through, this program is elsewhere after it.
+        # This comes last: if the call is allowed, it changes the program's root folder.
         "RestrictNamespaces": _filtered(lambda: int(_LIBC.unshare(_NEW_USER_NAMESPACE))),
     }
 

@@ -1,14 +1,14 @@
 """An example gateway: the program between the broker and the gate that removes parts.
 
-It applies the gate's one rule: **remove every part that has no `pass` in time**. Silence is never a pass, nor
-is a verdict that came late, a part told both ways, or a message that makes no sense. Start here for a gateway
-of your own: `part_passes` is the light barrier in front of the camera, `act` the cylinder at the gate.
+It applies the rule of the gate: **remove every part that has no `pass` in time**. Silence is never a pass. A
+late verdict, two different verdicts or an invalid message is no pass either. Use it as a start for your own
+gateway: `part_passes` is the light barrier in front of the camera, `act` is the cylinder at the gate.
 
-A verdict belongs to the part that was under the camera at its `captured_utc`; the clocks of both machines are
-synchronised. It must never find the part by counting. `frame` counts what the camera gave, the barrier counts
-what passed, and a part that passes while the camera or its worker is away has no frame: from then on each
-verdict would go to another part, bad ones would be let through, and the line, `ready` again, can't see it.
-Times do not shift, and where clocks disagree no `pass` counts and everything is removed.
+A verdict belongs to the part that was under the camera at its `captured_utc`; the clocks of both machines
+must be synchronised. The gateway must never find the part by counting. `frame` counts the camera's images,
+and the barrier counts parts. A part that passes while the camera or its worker is down has no frame, so every
+later verdict would go to a wrong part and bad parts would pass, which the line can't detect. With times this
+can't happen: if the clocks differ, no `pass` counts and every part is removed.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 _SILENT_S = 3.0
-"""Three missed heartbeats: who stands still then was not told to, but can't know that it may run."""
+"""The time of three missed heartbeats. After it the conveyor stops, because the gateway does not know whether
+it may run."""
 _REMEMBERED_S = 60.0
 _AFTER_EXPIRY_S = 1.0
 _DOUBTED_S = 5.0
-"""For so long after a message from the future no `pass` counts: the clocks disagree, and one that was slow
-could look as if it were in time."""
+"""After a message with a time in the future no `pass` counts for this long: the clocks differ, and a late
+message could look as if it were in time."""
 
 
 @dataclass(eq=False, slots=True)
 class Part:
-    """One part on its way from a camera to the gate."""
+    """One part between a camera and the gate."""
 
     camera: str
     seen_utc: float
-    """When it was under the camera: seconds of this machine's UTC."""
+    """The time at which it was under the camera, in seconds of this machine's UTC."""
     gate_at: float
-    """When it will be at the gate, by the gateway's monotonic clock."""
+    """The time at which it will be at the gate, by the gateway's monotonic clock."""
     removed: bool | None = None
-    """None until it is at the gate."""
+    """It is None until the part is at the gate."""
 
 
 @dataclass(slots=True)
@@ -54,32 +55,32 @@ class Told:
 
     captured_utc: float
     at: float
-    """When it arrived, by the gateway's monotonic clock; `until`, too."""
+    """The time of its arrival by the gateway's monotonic clock, as is `until`."""
     until: float
     passes: bool
     rejects: bool
-    """Whether it came on the topic of what must be removed."""
+    """Whether it came on the `reject` topic."""
     event_id: str
     matched: bool
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the parts, and of what was heard."""
+    """Numbers of parts and messages by their results."""
 
     parts: int = 0
     passed: int = 0
     removed: int = 0
     silent: int = 0
-    """Of the removed ones, those about which nothing was heard in time."""
+    """Removed parts for which no message arrived in time."""
     crowded: int = 0
-    """Of the removed ones, those too close to another to tell whose verdict is whose: is the barrier
-    bouncing, or the tolerance too large?"""
+    """Removed parts that were too close to another part, so that a verdict could belong to either. If there
+    are many, check whether the barrier bounces or the tolerance is too large."""
     late: int = 0
-    """Messages that came when their part had passed the gate."""
+    """Messages that came after their part had passed the gate."""
     unmatched: int = 0
-    """Messages that count for no part: none was under the camera then, or clocks disagree, or the message was
-    on its way for too long. If it grows with `parts`, look at the clocks."""
+    """Messages that count for no part: no part was under the camera at that time, or the clocks differ, or
+    the message took too long. If it grows like `parts`, check the clocks."""
     malformed: int = 0
 
 
@@ -90,22 +91,24 @@ class _Due:
 
 
 def lets_through(told: Iterable[Told], gate_at: float) -> bool:
-    """The rule: only a part of which nothing but `pass` was said, and that before it reached the gate."""
+    """The rule: a part may pass only if all its verdicts are `pass` and arrived before it reached the
+    gate."""
     in_time = [one.passes for one in told if one.at <= gate_at]
     return bool(in_time) and all(in_time)
 
 
 class Gateway:
-    """`with Gateway(host, port, "plant1/line1", act, 0.05, 0.1) as gateway:`; `act(part, removed)` moves the
-    gate.
+    """Use it as `with Gateway(host, port, "plant1/line1", act, 0.05, 0.1) as gateway:`. `act(part, removed)`
+    moves the gate.
 
-    A verdict belongs to a part that was under the camera within `tolerance_s` of its captured time: less than
-    half of the shortest time between two parts; two that are closer are both removed. A `pass` that was on
-    its way for longer than `arrives_s`, by both clocks, is none: with `tolerance_s` that must be less than
-    the shortest time between two parts. Nor is one that came more than `clocks_s` before it was sent, or soon
-    after such a one: that is how it is seen that the clocks disagree, unless every message is as slow.
-    `lags_s` says by camera how long after its exposure an image reaches the line (RTSP: a frame period and
-    the encoding). It finds the broker again by itself, over any outage, and never waits for the line.
+    A verdict belongs to a part that was under the camera within `tolerance_s` of its captured time.
+    `tolerance_s` must be less than half of the shortest time between two parts; two parts that are closer are
+    both removed. A `pass` that took longer than `arrives_s` by both clocks does not count; `arrives_s` and
+    `tolerance_s` together must be less than the shortest time between two parts. A `pass` that arrived more
+    than `clocks_s` before its time of sending does not count either, nor does one soon after it: this shows
+    that the clocks differ, unless every message is equally slow. `lags_s` is, by camera, the time from the
+    exposure until the image reaches the line (for RTSP one frame period and the encoding). The gateway
+    connects to the broker again after any outage, and never waits for the line.
     """
 
     def __init__(
@@ -125,14 +128,14 @@ class Gateway:
         self._tolerance_s, self._arrives_s, self._lags_s = tolerance_s, arrives_s, dict(lags_s or {})
         self._clocks_s, self._doubted_until = clocks_s, float("-inf")
         self._parts: dict[str, deque[Part]] = {}
-        """By camera; for a while also those that have passed the gate."""
+        """Parts by camera; parts stay for a while after they have passed the gate."""
         self._told: dict[str, deque[Told]] = {}
         self._due: list[_Due] = []
         self._counts = Counts()
         self._ready, self._beat_at = False, float("-inf")
         self._lock, self._news, self._closing = threading.Lock(), threading.Event(), False
         self._gate = threading.Thread(target=self._work_gate, daemon=True)
-        # Session expiry 0 (the default of MQTT 5): the broker keeps nothing for us while we are away.
+        # With session expiry 0 (the default of MQTT 5) the broker keeps no messages during an outage.
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(1, 2)
         self._client.on_connect = self._on_connect
@@ -152,8 +155,8 @@ class Gateway:
         self._client.loop_stop()
 
     def part_passes(self, camera: str, seen_utc: float, gate_at: float) -> Part:
-        """A part was under the camera at that UTC time of this machine, and will be at the gate at that time
-        of the monotonic clock. To be told at once, whether the line is ready or not."""
+        """Report a part: `utc` of this machine is when it was under the camera, and the monotonic time is
+        when it will be at the gate. Call it at once for every part, whether the line is ready or not."""
         part = Part(camera, seen_utc, gate_at)
         with self._lock:
             self._parts.setdefault(camera, deque()).append(part)
@@ -163,7 +166,7 @@ class Gateway:
         return part
 
     def may_run(self) -> bool:
-        """Whether the conveyor may move: the line says `ready`, and has been heard of lately."""
+        """Whether the conveyor may move: the line's last message says `ready`, and it is not too old."""
         return self._client.is_connected() and self._ready and self._clock() - self._beat_at < _SILENT_S
 
     def counts(self) -> Counts:
@@ -203,14 +206,14 @@ class Gateway:
         return abs(told.captured_utc - part.seen_utc) <= self._tolerance_s
 
     def _is_crowded(self, part: Part) -> bool:
-        """Whether a verdict could belong to it and to another."""
+        """Whether a verdict could belong to this part and to another one."""
         return any(
             other is not part and abs(other.seen_utc - part.seen_utc) <= 2 * self._tolerance_s
             for other in self._parts[part.camera]
         )
 
     def _forget(self) -> None:
-        """What was said of parts that never came, and parts that have long gone."""
+        """Delete messages without a part, and parts that passed the gate long ago."""
         now = self._clock()
         with self._lock:
             for parts in self._parts.values():
@@ -235,7 +238,8 @@ class Gateway:
                     self._beat_at = at
             elif not message.retain:
                 self._hear(topic, payload, at, utc)
-        # Whatever anybody sends: an error that is not caught here would end the thread that hears.
+        # This catches every error of an invalid message, because an error here would end the thread that
+        # receives messages.
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             with self._lock:
                 self._counts.malformed += 1
@@ -264,20 +268,20 @@ class Gateway:
             self._counts.unmatched += not clocks_agree
             self._counts.late += bool(gone)
         if told.rejects:
-            # A part that nobody saw, or that is still to come, has no other `pass`: it will be removed.
+            # A part without another `pass` is removed, also one that the barrier reports later.
             result = "failed" if False in gone else "actuated" if gone else "accepted"
             self._answer(camera, told.event_id, result)
 
     def _answer(self, camera: str, event_id: str, result: str) -> None:
-        """Not while there is no connection: paho would send it when it is news no more."""
+        """Nothing is sent without a connection, because paho would send it later, when it is out of date."""
         if self._client.is_connected():
             answer = {"event_id": event_id, "result": result}
             self._client.publish(f"{self._prefix}/{camera}/ack", json.dumps(answer), qos=1)
 
 
 def _utc_of(stamp: str) -> float:
-    """Seconds since 1970 of a time in RFC 3339. Raises ValueError for one without its zone."""
+    """Seconds since 1970 of an RFC 3339 time. Raises ValueError for a time without a zone."""
     moment = datetime.fromisoformat(stamp)
     if moment.tzinfo is None:
-        raise ValueError(f"{stamp} is no UTC")
+        raise ValueError(f"{stamp} is not a UTC time")
     return moment.timestamp()

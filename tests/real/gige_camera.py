@@ -1,8 +1,8 @@
-"""A real GigE Vision camera on loopback for tests: Aravis' own fake camera, in a process of its own.
+"""A GigE Vision camera on the loopback network for tests: Aravis' fake camera in its own process.
 
-Run by the system's Python: `/usr/bin/python3 gige_camera.py --serial SN01`. Its scene moves: a ramp,
-one step a frame. SIGUSR1 makes it lose packets, or lose none again; SIGUSR2 halves its image's width while it
-sends, or sets it back; SIGHUP stops its images, though it goes on answering.
+It runs with the system's Python: `/usr/bin/python3 gige_camera.py --serial SN01`. Its image is a ramp that
+moves by one step a frame. SIGUSR1 starts and ends the loss of packets. SIGUSR2 halves and restores the width
+of its image during the stream. SIGHUP stops its images, but it still answers requests.
 """
 
 import argparse
@@ -18,7 +18,7 @@ _LOST = 0.05
 
 
 class Loss:
-    """Packets lost on the way, all over an image."""
+    """Numbers of the lost packets, spread over an image."""
 
     def __init__(self, camera: Aravis.GvFakeCamera) -> None:
         self._camera, self._on = camera, False

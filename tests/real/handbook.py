@@ -1,4 +1,4 @@
-"""What `deploy/README.md` tells an engineer to type and to write, for tests that do so."""
+"""The commands and settings in `deploy/README.md`, for tests that run them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _BLOCK = re.compile(r"^(?:<!-- run: (?P<name>[a-z]+) -->\n)?```sh\n(?P<commands>
 
 
 def names() -> list[str | None]:
-    """Of every block of shell commands, in order; None for one that is not marked to be run."""
+    """The mark of every block of shell commands, in order; None for a block that is not run."""
     return [found["name"] for found in _BLOCK.finditer(_HANDBOOK.read_text(encoding="utf-8"))]
 
 
 def block(name: str, in_place_of: Mapping[str, object]) -> str:
-    """A block's commands with its placeholders replaced; each of these must stand in it."""
+    """The commands of a block with its placeholders replaced. Each placeholder must occur in it."""
     text = _HANDBOOK.read_text(encoding="utf-8")
     (commands,) = [found["commands"] for found in _BLOCK.finditer(text) if found["name"] == name]
     for placeholder, real in in_place_of.items():
@@ -26,18 +26,18 @@ def block(name: str, in_place_of: Mapping[str, object]) -> str:
 
 
 def written_in(language: str) -> list[str]:
-    """The blocks of that language, such as `toml`."""
+    """The blocks of one language, such as `toml`."""
     return re.findall(rf"^```{language}\n(.*?)^```$", _HANDBOOK.read_text(encoding="utf-8"), re.S | re.M)
 
 
 def section(title: str) -> str:
-    """What stands below that heading."""
+    """The text below a heading."""
     _, _, after = _HANDBOOK.read_text(encoding="utf-8").partition(f"\n## {title}\n")
     return after.partition("\n## ")[0]
 
 
 def items() -> set[str]:
-    """What the first column of the table of `check` names."""
+    """The items in the first column of the table about `check`."""
     _, _, after = _HANDBOOK.read_text(encoding="utf-8").partition("| item |")
     table, _, _ = after.partition("\n\n")
     return {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}

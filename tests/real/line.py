@@ -1,4 +1,4 @@
-"""A real line: `line-monitor run` as a process, and a witness that hears all it says over MQTT."""
+"""A real line: `line-monitor run` as a process, and a witness that receives all its MQTT messages."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class Heard:
     payload: dict[str, Any]
     retained: bool
     at: float
-    """time.monotonic() on arrival."""
+    """The time.monotonic() of the arrival."""
 
 
 class Witness:
-    """Hears everything below a prefix, over all the broker's restarts."""
+    """An MQTT client that receives all messages below a prefix, also after restarts of the broker."""
 
     def __init__(self, port: int, prefix: str) -> None:
         self.prefix = prefix
         self._messages: dict[str, list[Heard]] = {}
-        """By topic, in the order of arrival."""
+        """Messages by topic, in the order of arrival."""
         self._lock = threading.Lock()
         self._deaf: list[tuple[float, float]] = []
         self._deaf_since = time.monotonic()
-        """infinity while it hears."""
+        """It is infinity while the witness is connected."""
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(0.1, 0.5)
         self._client.on_connect = lambda client, *rest: client.subscribe(f"{prefix}/#", qos=1)
@@ -58,14 +58,14 @@ class Witness:
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         topic = message.topic.removeprefix(f"{self.prefix}/")
         if topic == "reset" or topic.endswith(("/ack", "/recipe/set")):
-            # What the tests themselves say, garbage among it.
+            # The tests themselves send these messages, some with invalid content.
             return
         at = time.monotonic()
         try:
             payload = json.loads(message.payload)
         except (ValueError, RecursionError):
             return
-        if isinstance(payload, dict):  # the line says nothing else
+        if isinstance(payload, dict):  # the line sends no other payload
             with self._lock:
                 self._messages.setdefault(topic, []).append(Heard(topic, payload, message.retain, at))
 
@@ -80,14 +80,14 @@ class Witness:
             self._deaf_since = min(self._deaf_since, time.monotonic())
 
     def deaf(self) -> list[tuple[float, float]]:
-        """When it could hear nothing, from losing its connection until the broker had its subscription again;
-        the last one ends now where it still can't."""
+        """The times without reception, each from the loss of the connection until the broker had the
+        subscription again; the last one ends now if the witness is still not connected."""
         with self._lock:
             still = [(self._deaf_since, time.monotonic())] if self._deaf_since < float("inf") else []
             return [*self._deaf, *still]
 
     def hears(self) -> bool:
-        """Whether the broker has its subscription: what is said before that is never heard."""
+        """Whether the broker has the subscription. Messages before that are never received."""
         with self._lock:
             return self._deaf_since == float("inf")
 
@@ -97,14 +97,14 @@ class Witness:
             return told[bisect_left(told, since, key=lambda message: message.at) :]
 
     def forget(self, before: float) -> None:
-        """Lets go of what was heard before then, but for the last status."""
+        """Delete the messages from before that time, except for the last status."""
         with self._lock:
             for topic, told in self._messages.items():
                 young = bisect_left(told, before, key=lambda message: message.at)
                 del told[: min(young, len(told) - 1) if topic == "status" else young]
 
     def verdicts(self, camera: str) -> dict[int, set[tuple[str, str]]]:
-        """By frame: every (event_id, verdict) that was told, on either topic."""
+        """By frame, every (event_id, verdict) that was received, on either topic."""
         told: dict[int, set[tuple[str, str]]] = {}
         for topic in (f"{camera}/verdict", f"{camera}/reject"):
             for message in self.heard(topic):
@@ -161,7 +161,7 @@ class Line:
             print(self.log.read_text())
 
     def stop(self, within_s: float = 10.0) -> float:
-        """SIGTERM; returns how long it took to end."""
+        """Send SIGTERM. Returns the time until the line ended."""
         start = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -176,7 +176,7 @@ class Line:
         self.wait_for(lambda: self.witness.status().get("ready") is True, within_s, "ready")
 
     def wait_for(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
-        """Waits until it holds; returns how long that took."""
+        """Wait until the condition is true. Returns the time that this took."""
         start = time.monotonic()
         while not condition():
             if self.process.poll() is not None:

@@ -1,8 +1,8 @@
-"""A machine of its own for tests: a real systemd as its first process, with its own /etc, /opt, /usr/local,
-/var, /run and /srv. Network, /tmp and the packages of the host are shared.
+"""A separate machine for tests: systemd is its first process, and it has its own /etc, /opt, /usr/local,
+/var, /run and /srv. It shares the network, /tmp and the packages of the host.
 
-It needs root and a kernel that lets it make namespaces; where that is not so, `MachineError` says why. No
-unit of the host is started in it: only the few targets that services hang on, the journal, and what a test
+It needs root and a kernel that allows namespaces; otherwise it raises `MachineError` with the reason. It
+starts no unit of the host, only the few targets that services depend on, the journal, and what a test
 installs.
 """
 
@@ -55,14 +55,14 @@ mount -o remount,bind,ro {inside}
 
 
 class MachineError(Exception):
-    """No such machine can be had here; the message says why."""
+    """The machine can't be started here. The message is the reason."""
 
 
 class Machine:
     """`with Machine(folder) as machine:` boots it; `machine.run` runs a command in it.
 
-    `lent` are folders of the host by where they are to be read below /srv: a service whose /tmp and /home are
-    its own sees them there, wherever they lie.
+    `lent` maps paths below /srv to folders of the host. A service that has its own /tmp and /home can read
+    them there.
     """
 
     def __init__(self, place: Path, lent: Mapping[str, Path]) -> None:
@@ -109,7 +109,7 @@ class Machine:
         for name in ("opt", "var/tmp", "var/lib", "var/cache", "usr-local/bin", "usr-local/lib"):
             (self._place / name).mkdir(parents=True)
         (self._place / "var/tmp").chmod(0o1777)
-        # Readable for the service's user all the way down.
+        # The service's user must be able to read all parent folders.
         for folder in (self._place, self._place / "opt", self._place / "var"):
             folder.chmod(0o755)
         shutil.copytree("/etc", self._place / "etc", symlinks=True)
@@ -132,17 +132,17 @@ class Machine:
         return result
 
     def shows(self, unit: str, *names: str) -> dict[str, str]:
-        """A unit's properties, by name."""
+        """The properties of a unit, by name."""
         said = self.run("systemctl", "show", unit, *(f"--property={name}" for name in names)).stdout
         return dict(line.split("=", 1) for line in said.splitlines())
 
     def path(self, inside: str) -> Path:
-        """Where a file below /etc, /opt, /var or /usr/local of the machine lies on the host."""
+        """The path on the host of a file below /etc, /opt, /var or /usr/local of the machine."""
         return self._place / inside.removeprefix("/").replace("usr/local", "usr-local", 1)
 
     def _end(self) -> None:
         if self._outer is not None:
-            # The first process of a pid namespace takes all others with it.
+            # The end of the first process in a pid namespace ends all others.
             self._outer.kill()
             self._outer.wait()
             self._outer = None

@@ -1,4 +1,4 @@
-"""A real Mosquitto on a free port of this machine, with the test's own settings."""
+"""A real Mosquitto broker on a free port, with the test's own settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 class Mosquitto:
-    """`with Mosquitto() as broker:` gives a broker on `broker.port`, until it is stopped."""
+    """`with Mosquitto() as broker:` runs a broker on `broker.port`."""
 
     def __init__(self, port: int | None = None, extra: str = "") -> None:
         self.port = port or free_port()

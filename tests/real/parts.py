@@ -1,4 +1,4 @@
-"""Small recipes and images of parts for tests, made in a second or two."""
+"""Small recipes and images of parts for tests, made in about 2 s."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from monitor.teachers.architectures import LEVELS, build_trunk, trunk_weights
 
 
 def random_weights(architecture: str, seed: int) -> Weights:
-    """A trunk with batch statistics that are not the neutral ones it starts with."""
+    """A trunk whose batch statistics differ from the initial ones."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         trunk = build_trunk(architecture)
@@ -32,7 +32,7 @@ def random_weights(architecture: str, seed: int) -> Weights:
 
 
 def teacher_file(folder: Path, architecture: str = "squeezenet1_1") -> Path:
-    """Random weights: enough to run everything, not to find defects."""
+    """A recipe with random weights, which can run but does not find defects."""
     file = folder / f"{architecture}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     arrays = random_weights(architecture, seed=7)
@@ -41,7 +41,7 @@ def teacher_file(folder: Path, architecture: str = "squeezenet1_1") -> Path:
 
 
 def random_recipe(folder: Path, architecture: str = "squeezenet1_1", **wish: Any) -> RecipeVersion:
-    """A recipe nobody trained, committed in `folder`; `wish` is as in `draft_recipe`."""
+    """An untrained recipe, committed in `folder`; `wish` is as in `draft_recipe`."""
     return draft_recipe(folder, architecture, **wish).commit()
 
 
@@ -52,7 +52,7 @@ def draft_recipe(
     seed: int = 0,
     tiles: Tiles | None = None,
 ) -> RecipeVersion:
-    """The same, not yet committed."""
+    """An untrained recipe that is not committed."""
     teacher, student = random_weights(architecture, seed), random_weights(architecture, seed + 1)
     document = Document(
         name=folder.name,
@@ -75,7 +75,7 @@ def draft_recipe(
 
 
 def part(seed: int, *, side: int = 80, defect: bool = False) -> Image:
-    """A grey disc on a dark belt, a little different each time; a defect is a bright scratch."""
+    """A grey disc on a dark belt, slightly different for each seed. A defect is a bright scratch."""
     rng = np.random.default_rng(seed)
     image = np.full((side, side, 3), 40, np.uint8)
     centre = (side // 2 + int(rng.integers(-2, 3)), side // 2 + int(rng.integers(-2, 3)))
@@ -99,7 +99,7 @@ def good_parts(folder: Path, count: int, first: int = 0) -> Path:
 
 
 def empty_place(seed: int, *, side: int = 80) -> Image:
-    """The belt of `part` without one."""
+    """The belt of `part` without a part."""
     rng = np.random.default_rng((seed, 1))
     return np.asarray(np.clip(40 + rng.integers(-6, 7, (side, side, 3)), 0, 255), np.uint8)
 

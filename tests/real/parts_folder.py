@@ -1,4 +1,4 @@
-"""Images of known good and bad parts, and a recipe that tells them apart."""
+"""Images of known good and bad parts, and a recipe that separates them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""A real RTSP server for tests, run by the system's Python: `/usr/bin/python3 rtsp_server.py --port 8554`.
+"""A real RTSP server for tests. It runs with the system's Python: `/usr/bin/python3 rtsp_server.py --port
+8554`.
 
-Serves one live H.264 stream at /live: a test pattern, or a folder of PNG or JPEG images in a loop.
+It serves one live H.264 stream at /live: a test pattern, or a folder of PNG or JPEG images in a loop.
 """
 
 import argparse
@@ -42,7 +43,7 @@ DECODERS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--size", default="320x240", help="of the pattern; a folder's images have their own")
+    parser.add_argument("--size", default="320x240", help="size of the test pattern")
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--pattern", default="ball")
     parser.add_argument("--folder", help="images to play instead of the pattern")

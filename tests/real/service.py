@@ -1,4 +1,4 @@
-"""The service on a machine of its own, installed by the handbook's commands, with a broker outside it."""
+"""The service on a separate machine, installed with the handbook's commands; its broker runs outside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.real.mosquitto import Mosquitto, free_port
 
 UNIT = "line-monitor.service"
 PACKAGES = "/srv/packages"
-"""Where the machine has what `bundle.PACKAGES` is on the host."""
+"""The path in the machine of the folder `bundle.PACKAGES`."""
 PASSWORD = "of-the-broker"
 _REVIEW_PASSWORD = "for the page"
 
@@ -33,7 +33,7 @@ def wait_for(condition: Callable[[], bool], within_s: float, what: str) -> None:
 
 @dataclass
 class Service:
-    """The machine with the running service, and what hears it."""
+    """The machine with the running service, and the witness of its messages."""
 
     machine: Machine
     witness: Witness
@@ -56,14 +56,14 @@ class Service:
         return [json.loads(line) for line in said.splitlines()]
 
     def do(self, commands: str, folder: Path | None = None) -> str:
-        """Runs a block of the handbook as an engineer would, and returns what it said."""
+        """Run a block of the handbook as an engineer does. Returns its output."""
         script = f"cd {folder or self.carried}\n{commands}"
         done = self.machine.run("bash", "-ec", script, within_s=170)
         return done.stdout + done.stderr
 
 
 def _lend_sudo(machine: Machine) -> None:
-    """Everybody is root in the machine; the handbook's `sudo` only has to change users."""
+    """Make a `sudo` for the machine, where every user is root: it only changes the user."""
     sudo = machine.path("/usr/local/bin/sudo")
     sudo.write_text(
         '#!/bin/sh\nif [ "$1" = -u ]; then user=$2; shift 2; exec runuser -u "$user" -- "$@"; fi\nexec "$@"\n'
@@ -73,8 +73,9 @@ def _lend_sudo(machine: Machine) -> None:
 
 @contextlib.contextmanager
 def running(place: Path, trained: Path, carried: Path) -> Iterator[Service]:
-    """Installed and inspecting parts with one camera, `top`. Raises MachineError where that can't be had."""
-    # Mosquitto gives up root and then reads this: pytest's own folders are private.
+    """An installed service that inspects parts with one camera, `top`. Raises MachineError if it can't be
+    started."""
+    # Mosquitto drops root rights before it reads this file, and pytest's folders are private.
     with tempfile.NamedTemporaryFile(prefix="passwords-", delete=False) as made:
         passwords = Path(made.name)
     subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "line1", PASSWORD], check=True)

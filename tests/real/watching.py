@@ -1,4 +1,4 @@
-"""How tests look at an open camera: how old its shots are, and how soon it is known to be lost."""
+"""Measures an open camera for tests: the age of its shots, and the time until a loss is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_on(camera: Camera) -> None:
 
 
 def lost_after(camera: Camera) -> float:
-    """Reads until the camera is lost, which is said in one line; returns how long that took."""
+    """Read until the camera is lost, which must be reported in one line. Returns the time that this took."""
     began = time.monotonic()
     with pytest.raises(CameraLost) as loss:
         read_on(camera)

@@ -1,4 +1,4 @@
-"""The command line answers `--help` without what takes seconds to import."""
+"""`--help` of every command works without the imports that take seconds."""
 
 from __future__ import annotations
 

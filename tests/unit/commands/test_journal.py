@@ -1,4 +1,4 @@
-"""`line-monitor journal` says what became of every part, where the record has gaps, and who changed what."""
+"""`line-monitor journal` prints what became of every part, the gaps of the record, and who changed what."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line an image, and one bad image never keeps the others from being scored."""
+"""`line-monitor score` prints one line for each image; a bad image does not stop the others."""
 
 from __future__ import annotations
 

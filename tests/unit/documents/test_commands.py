@@ -1,6 +1,6 @@
-"""What the documents name exists: commands, arguments, options, programs, links, modules.
+"""Everything that the documents name exists: commands, arguments, options, programs, links, modules.
 
-Nothing is run here. The tests that run the handbook's blocks show that these do what they say.
+Nothing is run here. Other tests run the commands of the handbook.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ DOCUMENTS = (
     "config/README.md",
 )
 FEW_COMMANDS = ("deploy/mqtt.md", "monitor/README.md", "config/README.md")
-"""Documents that need not tell people to type anything."""
+"""Documents that may have no commands."""
 MOST_BYTES_OF_README = 6144
 _OPTION = re.compile(r"--[a-z][a-z-]*")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 _BEFORE = re.compile(r"sudo|env|do|then|\w+=.*", re.S)
-"""What may stand before a program."""
+"""Words that may come before a program on a command line."""
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -105,7 +105,7 @@ def test_what_does_not_exist_is_found(text: str, why: str) -> None:
 
 
 def links(text: str) -> Iterator[str]:
-    """Every link and picture of a document that is no address of the web."""
+    """Every link and picture of a document, except for web addresses."""
     prose = re.sub(r"`[^`]*`", "", _BLOCK.sub("", text))
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
         if not re.match(r"\w+://", target):
@@ -149,7 +149,7 @@ def modules_on_the_map() -> Iterator[tuple[str, set[str]]]:
 
 
 def modules_in_the_tree() -> Iterator[tuple[str, set[str]]]:
-    """Each folder of modules, as the map calls it, with its modules."""
+    """Each folder of modules, by its name on the map, with its modules."""
     for package in ("monitor", "drivers"):
         for folder in sorted({file.parent for file in (ROOT / package).rglob("*.py")}):
             modules = {file.stem for file in folder.glob("*.py")} - {"__init__", "__main__"}
@@ -167,8 +167,8 @@ def complaints(text: str) -> Iterator[tuple[str, str]]:
 
 
 def typed(text: str) -> Iterator[tuple[list[str], bool]]:
-    """Every command line of ours, and every option that stands alone; and whether it is whole: what stands
-    within a sentence may leave arguments out."""
+    """Every command line of this project and every single option, and whether it is complete: a command line
+    in a sentence may omit arguments."""
     for block in _BLOCK.finditer(text):
         if block[1] == "sh":
             for words in _commands(block[2].replace("\\\n", " ")):
@@ -180,7 +180,7 @@ def typed(text: str) -> Iterator[tuple[list[str], bool]]:
 
 
 def _commands(script: str) -> Iterator[list[str]]:
-    """The command lines of ours in a script, each without what is put before it."""
+    """The command lines of this project in a script, without words such as `sudo` before them."""
     for line in script.splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
@@ -229,7 +229,7 @@ def _unknown(words: list[str], known: Collection[str]) -> str:
 
 
 def _told(arguments: list[str]) -> str:
-    """What the program's own parser says against it."""
+    """The error message of the program's own parser; empty if there is none."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
@@ -248,7 +248,7 @@ def _options(*command: str) -> list[str]:
 
 @cache
 def _every_option() -> frozenset[str]:
-    """Of all that is ours, for one that is named without its program."""
+    """The options of all commands and scripts, for an option that is named without its program."""
     found = {option for command in COMMANDS for option in _options(command)}
     found |= {option for action in ("list", "fetch", "make") for option in _options("teacher", action)}
     for pattern in ("deploy/*.sh", "tests/benchmarks/*.py", "tests/faults/*.py"):

@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Grey levels 0, 20, 40, ... in name order, of all suffixes."""
+    """Images with all suffixes and grey levels 0, 20, 40, ... in the order of their names."""
     folder = tmp_path / "good parts"
     folder.mkdir()
     for number, suffix in enumerate((".png", ".PNG", ".bmp", ".tif", ".webp", ".Jpg")):
@@ -74,7 +74,7 @@ def test_a_loop_goes_on_counting(images: Path, clock: Clock) -> None:
 
 @pytest.mark.parametrize("broken", [b"", b"\x89PNG\r\n\x1a\n then nothing"])
 def test_an_unreadable_image_is_a_shot_without_pixels(images: Path, clock: Clock, broken: bytes) -> None:
-    """Left out, it would shift every later verdict to the wrong file."""
+    """If the image were skipped, every later verdict would belong to the wrong file."""
     (images / "02.bmp").write_bytes(broken)
     camera = drivers.open(source(images), clock, clock.sleep)
     camera.open()
@@ -122,7 +122,7 @@ def test_a_folder_without_images_says_so(tmp_path: Path) -> None:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """12 images at 25 a second, each brighter than the one before."""
+    """A clip of 12 images, 25 a second, each brighter than the previous one."""
     file = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
     for number in range(12):
@@ -169,7 +169,8 @@ def test_what_is_not_a_clip_says_so(tmp_path: Path) -> None:
 
 
 def test_ffmpeg_itself_says_nothing(tmp_path: Path) -> None:
-    """Its log holds URLs with passwords. In a process of its own: FFmpeg reads the log level once."""
+    """FFmpeg's log holds URLs with passwords. The test starts a new process, because FFmpeg reads the log
+    level only once."""
     (tmp_path / "x.mp4").write_bytes(b"nothing of the kind")
     script = (
         "import drivers\n"

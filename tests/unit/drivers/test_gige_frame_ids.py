@@ -1,4 +1,4 @@
-"""GigE Vision without a camera: frame ids, and what is said when Aravis is missing."""
+"""GigE Vision without a camera: the count of frame ids, and the message when Aravis is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_ids_are_counted_from_the_first_and_gaps_are_missed() -> None:
 
 
 def test_16_bit_ids_wrap_without_0() -> None:
-    """GigE Vision 1 leaves 0 out: 1 comes right after 65535."""
+    """GigE Vision 1 skips 0: 1 follows 65535."""
     assert counted([65534, 65535, 1, 2]) == [(0, 0), (1, 0), (2, 0), (3, 0)]
     assert counted([65534, 2]) == [(0, 0), (3, 2)]
 
@@ -40,7 +40,7 @@ def test_a_camera_that_counts_anew_has_not_lost_thousands() -> None:
 
 
 def test_the_same_id_twice_stands_still() -> None:
-    """A frozen camera is noticed by a count that doesn't move."""
+    """A frozen camera is found by a count that does not change."""
     assert counted([7, 7]) == [(0, 0), (0, 0)]
 
 

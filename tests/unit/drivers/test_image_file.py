@@ -1,4 +1,4 @@
-"""Image files are found and read whatever their kind, and a damaged one is refused, not filled up."""
+"""All kinds of image files are found and read. A damaged file is refused, not filled with invented pixels."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_preview_does_not_hide_that_a_file_is_cut_short() -> None:
 )
 @pytest.mark.parametrize("place", [0.05, 0.3, 0.6, 0.9])
 def test_a_jpeg_with_zeros_in_its_scan_is_damaged(place: float, settings: dict[str, object]) -> None:
-    """A disk returns zeros for lost sectors. libjpeg notices them only by chance."""
+    """A disk returns zeros for lost sectors. libjpeg reports them only sometimes."""
     jpeg = encoded("JPEG", **settings)
     at = scan(jpeg) + int(place * (len(jpeg) - scan(jpeg) - 402))
     with pytest.raises(ImageError, match="the file is damaged"):

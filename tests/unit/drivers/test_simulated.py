@@ -1,4 +1,4 @@
-"""The simulated conveyor: same images for the same seed, small defects, honest times."""
+"""The simulated conveyor: the same images for the same seed, small defects, correct times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drivers.simulated import LARGEST_AREA, LARGEST_CONTRAST, Conveyor
 
 
 class Clock:
-    """Time that passes only in `sleep`, or when a test says so."""
+    """A clock that advances only in `sleep`, or when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 10**12
@@ -36,7 +36,7 @@ def test_an_exposure_is_always_the_same(scene: str) -> None:
 
 @pytest.mark.parametrize("scene", simulated.SCENES)
 def test_no_two_exposures_or_seeds_are_alike(scene: str) -> None:
-    """Training on copies of the images that calibrate would make the threshold a lie."""
+    """Training and calibration on the same images would make the threshold wrong."""
     conveyor = Conveyor(scene, 0, 0.0)
     images = [conveyor.image(k) for k in (0, 1, conveyor.parts, 2 * conveyor.parts)]
     images.append(Conveyor(scene, 1, 0.0).image(0))
@@ -65,13 +65,14 @@ def test_defects_are_small_and_where_truth_says(scene: str, size: tuple[int, int
         mask = bad.mask(k)
         assert mask.shape == (size[1], size[0])
         assert mask[y : y + height, x : x + width].sum() == mask.sum() > 0
-        # The same part with and without: only light multiplies it, at most by the contrast.
+        # The two images show the same part. The defect only multiplies its brightness, at most by the
+        # contrast.
         before, after = (c.image(k).astype(np.float64).mean(axis=2) for c in (good, bad))
         change = np.abs(after - before) / np.maximum(before, 20)
         assert change.max() < LARGEST_CONTRAST + 0.06
         assert change[mask].mean() > 0.08
         beside = np.ones_like(mask)
-        # Thin print around a worn spot wears too.
+        # Thin print around a worn spot is worn too.
         margin = max(6, size[1] // 10)
         beside[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin] = False
         assert not change[beside].any()
@@ -95,7 +96,7 @@ def test_another_share_of_defects_changes_nothing_else() -> None:
 
 
 def test_shots_come_on_an_absolute_schedule() -> None:
-    """A camera's rhythm doesn't drift with the reader's work."""
+    """The reader's work does not shift the camera's schedule."""
     clock = Clock()
     camera = drivers.open("simulated://plate?fps=10&size=96x96", clock, clock.sleep)
     camera.open()
@@ -121,7 +122,8 @@ def test_a_read_gives_up_when_asked() -> None:
 
 
 def test_a_late_reader_is_told_what_it_missed() -> None:
-    """Each part gets one verdict: those nobody fetched are counted, the buffered ones keep their old time."""
+    """Each part gets one verdict: parts that were not read are counted, buffered parts keep their old
+    time."""
     clock = Clock()
     camera = drivers.open("simulated://plate?fps=10&count=50&size=96x96", clock, clock.sleep)
     camera.open()
@@ -152,7 +154,7 @@ def test_reading_costs_the_line_little() -> None:
     shots = 0
     while shots < 100:
         shots += camera.read(1.0) is not None
-    # 0.3 ms here; a loaded machine may take several times as long.
+    # It takes 0.3 ms on the machine where it was measured. A busy machine may take several times as long.
     assert (time.process_time() - began) / shots < 0.01
 
 

@@ -1,4 +1,4 @@
-"""Sources: which driver, which options, and what of them may be printed."""
+"""Sources: the choice of the driver, the options, and the form for messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from drivers.source import Options, redacted
     ],
 )
 def test_no_credentials_survive(source: str, shown: str | None) -> None:
-    """Logs are sent to strangers; a password with an @ or a / in it must not leak its second half."""
+    """Logs are sent to other people. No part of a password with an @ or a / may remain."""
     assert "s3cret" not in redacted(source)
     assert "w?rd" not in redacted(source)
     if shown is not None:
@@ -65,7 +65,8 @@ def test_a_wrong_source_is_refused_in_one_line(source: str, words: list[str]) ->
 
 
 def test_rtsp_passes_the_camera_its_own_query_unchanged() -> None:
-    """Cameras mean something by `channel=1` and `%20`; only `transport` is ours."""
+    """Options such as `channel=1` and characters such as `%20` are for the camera; only `transport` is for
+    the driver."""
     from drivers.rtsp import _split
 
     assert _split("rtsp://h/a%20b?x=%31&transport=udp&y=2") == ("rtsp://h/a%20b?x=%31&y=2", "udp")

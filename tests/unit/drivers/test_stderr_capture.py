@@ -1,4 +1,4 @@
-"""A library's words on stderr are heard, and nobody else's are lost."""
+"""A library's lines on stderr are captured, and the lines of other writers are not lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Dating images by their stamps: an old image never looks fresh, and none looks old for ever."""
+"""Times of images from their stamps: an old image never gets a new time, and a new one gets no old time for
+long."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def test_undelayed_images_are_dated_by_their_arrival() -> None:
 
 
 def test_a_backlog_keeps_its_old_times() -> None:
-    """After a stall of 5 s FFmpeg hands out the stored images at once."""
+    """After a pause of 5 s FFmpeg delivers the stored images at once."""
     clock = StreamClock(30)
     for k in range(100):
         clock.captured(k * PERIOD, k * PERIOD)
@@ -44,7 +45,7 @@ def test_jitter_never_dates_an_image_late() -> None:
 
 
 def test_the_window_follows_a_drifting_clock() -> None:
-    """A camera's clock that runs 500 ppm slow must not age its images by more than the window allows."""
+    """A camera's clock that is 500 ppm too slow must not make images older than the window allows."""
     clock = StreamClock(30)
     for k in range(0, 60_000):
         arrival = k * PERIOD
@@ -58,7 +59,8 @@ def test_the_window_follows_a_drifting_clock() -> None:
 
 
 def test_a_stream_set_back_stays_fresh() -> None:
-    """An encoder that restarts counts from zero again; without care every later image would look old."""
+    """An encoder that restarts begins its stamps at zero. Without a correction every later image would get an
+    old time."""
     clock = StreamClock(30)
     for k in range(100):
         clock.captured(10**11 + k * PERIOD, k * PERIOD)
@@ -79,7 +81,7 @@ def test_a_stream_set_back_inside_a_backlog_stays_old() -> None:
 
 
 def test_a_stream_that_stays_behind_is_stuck() -> None:
-    """A camera that stood still, or a relay that never catches up: only a new connection helps."""
+    """A camera that stopped for a while, or a relay that never catches up, needs a new connection."""
     clock = StreamClock(30)
     for k in range(100):
         clock.captured(k * PERIOD, k * PERIOD)
