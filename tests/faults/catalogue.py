@@ -1,6 +1,7 @@
-"""Every way in which the plant is broken, by name.
+"""All faults of the plant, by name.
 
-Each is a context: broken on entry, mended on exit. It must leave nothing behind, also when a test fails.
+Each fault is a context manager: it breaks the plant on entry and repairs it on exit. It must leave nothing
+behind, also when a test fails.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ def killed(worker: str) -> Way:
 
 
 def stopped(worker: str) -> Way:
-    """Hangs: the process is there and does nothing."""
+    """The process hangs: it exists and does nothing."""
 
     @contextmanager
     def way(plant: Plant) -> Iterator[None]:
         pid = plant.signal(worker, signal.SIGSTOP)
         yield
-        with contextlib.suppress(ProcessLookupError):  # the supervisor may have ended it
+        with contextlib.suppress(ProcessLookupError):  # the supervisor may have ended the process
             os.kill(pid, signal.SIGCONT)
 
     return way
@@ -58,14 +59,14 @@ def supervisor_killed(plant: Plant) -> Iterator[None]:
     plant.line.process.kill()
     plant.line.process.wait()
     time.sleep(0.5)
-    # As systemd does: it starts the service anew.
+    # Start the service again, as systemd does.
     plant.line.start()
     yield
 
 
 @contextmanager
 def service_stopped(plant: Plant) -> Iterator[None]:
-    """An orderly stop and a new start."""
+    """Stop the service in the normal way and start it again."""
     plant.line.stop()
     plant.line.start()
     yield
@@ -82,11 +83,11 @@ def supervisor_stopped(plant: Plant) -> Iterator[None]:
 
 @contextmanager
 def scorer_slowed(plant: Plant) -> Iterator[None]:
-    """Nine tenths of the time it does not get the processor."""
+    """The process gets the processor for one tenth of the time only."""
     pid, done = plant.line.pid("scoring"), threading.Event()
 
     def slow() -> None:
-        with contextlib.suppress(ProcessLookupError):  # should it die of something else
+        with contextlib.suppress(ProcessLookupError):  # in case it ends for another reason
             while not done.is_set():
                 os.kill(pid, signal.SIGSTOP)
                 time.sleep(0.045)
@@ -104,13 +105,13 @@ def scorer_slowed(plant: Plant) -> Iterator[None]:
 
 @contextmanager
 def scorer_out_of_memory(plant: Plant) -> Iterator[None]:
-    """The kernel ends it, since its control group has no memory left."""
+    """The kernel ends the process, because its control group has no memory left."""
     group = _memory_group()
     pid = plant.line.pid("scoring")
     try:
         (group / "cgroup.procs").write_text(str(pid))
         limit = group / "memory.limit_in_bytes"
-        with contextlib.suppress(OSError):  # a limit that can't be met is set all the same by cgroup 2
+        with contextlib.suppress(OSError):  # cgroup 2 sets a limit even if it can't be met
             (limit if limit.exists() else group / "memory.max").write_text("64K")
         until = time.monotonic() + 10
         while Path(f"/proc/{pid}/exe").exists():
@@ -130,7 +131,7 @@ def _memory_group() -> Path:
             if any((group / name).exists() for name in ("memory.limit_in_bytes", "memory.max")):
                 return group
             group.rmdir()
-    raise Unavailable("no memory control group can be made here")
+    raise Unavailable("a memory control group can't be made on this machine")
 
 
 def _remove_group(group: Path) -> None:
@@ -184,7 +185,8 @@ def broker_frozen(plant: Plant) -> Iterator[None]:
 
 @contextmanager
 def broker_half_open(plant: Plant) -> Iterator[None]:
-    """Packets between the line and the broker vanish both ways; both believe that the connection stands."""
+    """Packets between the line and the broker are dropped in both directions; both sides keep the connection
+    open."""
     port = str(plant.line_port)
     rules = [
         ["INPUT", "-i", "lo", "-p", "tcp", direction, port, "-j", "DROP"]
@@ -196,7 +198,7 @@ def broker_half_open(plant: Plant) -> Iterator[None]:
         yield
     finally:
         for rule in rules:
-            with contextlib.suppress(Unavailable):  # what was never inserted
+            with contextlib.suppress(Unavailable):  # a rule that was never inserted
                 _firewall("-D", rule)
 
 
@@ -206,7 +208,7 @@ def _firewall(action: str, rule: list[str]) -> None:
         raise Unavailable("iptables is missing")
     done = subprocess.run([program, "-w", action, *rule], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Unavailable(f"no packets can be dropped here: {done.stderr.strip()}")
+        raise Unavailable(f"packets can't be dropped on this machine: {done.stderr.strip()}")
 
 
 @contextmanager
@@ -220,7 +222,7 @@ def folder_lost(plant: Plant) -> Iterator[None]:
 
 @contextmanager
 def folder_corrupt(plant: Plant) -> Iterator[None]:
-    """Each second image is torn off in its middle or is no image at all."""
+    """Every second image is cut in its middle or is not an image."""
 
     def torn(file: Path, index: int) -> bytes:
         whole = file.read_bytes()
@@ -242,7 +244,7 @@ def folder_resized(plant: Plant) -> Iterator[None]:
 
 @contextmanager
 def _replaced(folder: Path, kept: Path, content: Callable[[Path, int], bytes]) -> Iterator[None]:
-    """Other content in the same files, each put in place whole."""
+    """The same files get other content, each by one rename."""
     shutil.copytree(folder, kept)
 
     def put(file: Path, data: bytes) -> None:
@@ -289,7 +291,7 @@ def rtsp_corrupt(plant: Plant) -> Iterator[None]:
 
 @contextmanager
 def rtsp_resized(plant: Plant) -> Iterator[None]:
-    """Somebody sets the camera to a larger picture: it starts anew with that."""
+    """The camera is set to a larger image and starts again."""
     small = plant.rtsp
     small.stop()
     plant.rtsp = plant.dome(plant.folder / "large-dome").start()
@@ -320,7 +322,7 @@ def gige_frozen(plant: Plant) -> Iterator[None]:
 
 @contextmanager
 def gige_incomplete(plant: Plant) -> Iterator[None]:
-    """Packets of its images are lost on the way."""
+    """Packets of the camera's images are lost on the network."""
     plant.gige.lose_packets()
     try:
         yield
@@ -341,7 +343,7 @@ def gige_resized(plant: Plant) -> Iterator[None]:
 def disk_full(plant: Plant) -> Iterator[None]:
     _needs_mount(plant)
     filler = paths.snapshots(plant.line.settings) / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):  # until there is no space left
+    with filler.open("wb") as file, contextlib.suppress(OSError):  # write until there is no space left
         while True:
             file.write(bytes(1 << 20))
             file.flush()
@@ -357,7 +359,7 @@ def disk_read_only(plant: Plant) -> Iterator[None]:
     place = str(paths.snapshots(plant.line.settings))
 
     def remount(option: str) -> None:
-        # A file just being written holds a file system writable for a moment.
+        # A file that is being written delays the remount for a moment.
         until = time.monotonic() + 5
         while subprocess.run(["mount", "-o", f"remount,{option}", place], check=False).returncode:
             if time.monotonic() > until:
@@ -373,7 +375,7 @@ def disk_read_only(plant: Plant) -> Iterator[None]:
 
 def _needs_mount(plant: Plant) -> None:
     if not plant.mounted:
-        raise Unavailable("mounting is not permitted here")
+        raise Unavailable("this machine does not permit mounts")
 
 
 @contextmanager
@@ -400,7 +402,7 @@ def clock_stepped(seconds: int) -> Way:
 
 @contextmanager
 def mqtt_flooded(plant: Plant) -> Iterator[None]:
-    """Everybody on the broker may write to our topics, and somebody does."""
+    """Another client publishes to the line's topics, because the broker has no access rules."""
     chance, done = random.Random(1), threading.Event()
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.connect("127.0.0.1", plant.broker.port)
@@ -421,7 +423,8 @@ def mqtt_flooded(plant: Plant) -> Iterator[None]:
     def flood() -> None:
         while not done.is_set():
             for _ in range(50):
-                # An object as status would be a lie about the line, and nobody here sorts those out.
+                # No valid JSON object is sent as status: it would be a false status, which the witness can't
+                # tell from a real one.
                 topic = chance.choice((*to_the_line, *of_parts, *of_the_line))
                 payload = chance.choice(
                     no_json_object if topic in of_the_line else no_json_object + senseless
@@ -442,7 +445,7 @@ def mqtt_flooded(plant: Plant) -> Iterator[None]:
 
 @contextmanager
 def queues_flooded(plant: Plant) -> Iterator[None]:
-    """A process of the same user writes nonsense into the workers' queues."""
+    """A process of the same user writes invalid messages into the workers' queues."""
     chance, done = random.Random(2), threading.Event()
 
     def flood() -> None:

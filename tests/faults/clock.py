@@ -1,7 +1,7 @@
-"""A wall clock that can be stepped for one line alone: the machine's own clock belongs to everybody.
+"""Steps the wall clock (UTC) of one line only, without a change of the machine's own clock.
 
-A small library, compiled here, stands before the C library's in the line's processes and adds an offset to
-what they read as UTC; the offset lies in a file. CLOCK_MONOTONIC is left as it is.
+A small library, compiled here, replaces the C library's clock functions in the line's processes. It adds an
+offset from a file to UTC. CLOCK_MONOTONIC is not changed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ time_t time(time_t *at) {
 
 
 class SteppedClock:
-    """`clock.environment` is what a process must be started with; `clock.step(seconds)` moves its UTC."""
+    """A process that is started with `clock.environment` has a UTC that `clock.step(seconds)` moves."""
 
     def __init__(self, folder: Path) -> None:
         compiler = shutil.which("gcc")
@@ -75,7 +75,7 @@ class SteppedClock:
         self.environment = {"LD_PRELOAD": str(library), "STEPPED_CLOCK": str(self._offset)}
 
     def step(self, seconds: int) -> None:
-        """From now on UTC is off by so much for the processes started with `environment`."""
-        # In place: they have the file mapped.
+        """Set the offset of UTC for the processes that were started with `environment`."""
+        # The file is changed in place, because the processes have it mapped.
         with self._offset.open("r+b" if self._offset.exists() else "wb") as file:
             file.write(struct.pack("<q", seconds))

@@ -1,7 +1,7 @@
-"""A whole small plant on one machine: three cameras of three kinds, a broker, the line, a gateway, the books.
+"""A small plant on one machine: three cameras of three kinds, a broker, the line, a gateway and the audit.
 
-Every part of it is the real thing in a process of its own and can be broken by a test. It must never know
-what is being tested.
+Each component is a real program in its own process, and a test can break it. The plant knows nothing of the
+faults.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ from tests.real.mosquitto import Mosquitto, free_port
 CAMERAS = ("top", "dome", "side")
 _FPS = {"top": 5, "dome": 5, "side": 3}
 _TOLERANCE_S = 0.07
-"""Less than half of the shortest time between two parts, which are 200 ms apart at most cameras."""
+"""Less than half of the shortest time between two parts, which is 200 ms at most cameras."""
 _ARRIVES_S = 0.12
 _SNAPSHOTS = "size=160m"
 
 
 class Unavailable(Exception):
-    """This machine does not let us break that; the message says why."""
+    """This machine does not permit the fault. The message is the reason."""
 
 
 class Plant:
-    """`with Plant(folder) as plant:` starts it all and waits until the line is ready.
+    """`with Plant(folder) as plant:` starts all components and waits until the line is ready.
 
-    `top` sees a folder with every fifth part bad, `dome` good parts over RTSP, `side` a GigE Vision camera's
-    test picture, which is like no good part. The line has a listener of the broker to itself, so that its
-    connection can be cut while the others' stand. With `pages` it serves metrics and the review page too.
+    `top` is a folder with every fifth part bad, `dome` has good parts over RTSP, and `side` is a GigE Vision
+    camera with a test image that is unlike any good part. The line uses its own port of the broker, so that
+    its connection can be cut while the others stay. With `pages` the line also serves metrics and the review
+    page.
     """
 
     def __init__(self, folder: Path, recipe: Path | None = None, pages: bool = False) -> None:
@@ -55,7 +56,7 @@ class Plant:
         self.line_port = free_port()
         self._open = contextlib.ExitStack()
         self.held_back: list[Window] = []
-        """When the broker or the way to it kept messages for too long."""
+        """The times in which the broker or the network delayed messages."""
 
     def __enter__(self) -> Plant:
         with contextlib.ExitStack() as opened:
@@ -102,19 +103,19 @@ class Plant:
 
     @staticmethod
     def _hurry(opened: contextlib.ExitStack) -> None:
-        """As the service has it from its unit (CPUWeight=500): what else runs here comes second."""
+        """The service's unit gives it CPUWeight=500; this is the same priority over other programs."""
         usual = os.getpriority(os.PRIO_PROCESS, 0)
-        with contextlib.suppress(PermissionError):  # then they are equals
+        with contextlib.suppress(PermissionError):  # then all programs have the same priority
             os.setpriority(os.PRIO_PROCESS, 0, -7)
             opened.callback(os.setpriority, os.PRIO_PROCESS, 0, usual)
 
     def dome(self, folder: Path) -> RtspServer:
-        """The RTSP camera with other images; `Plant.rtsp` is the one that is there now."""
+        """Replace the RTSP camera by one with other images; it becomes `Plant.rtsp`."""
         port = self.rtsp.port if hasattr(self, "rtsp") else None
         return RtspServer(port=port, fps=_FPS["dome"], folder=folder)
 
     def _enlarge(self) -> None:
-        """The same parts seen by a camera that was set to another resolution."""
+        """The same parts at another resolution of the camera."""
         for name in ("parts", "dome"):
             large = self.folder / f"large-{name}"
             large.mkdir()
@@ -123,7 +124,7 @@ class Plant:
                 cv2.imwrite(str(large / file.name), cv2.resize(image, None, fx=1.5, fy=1.5))
 
     def _mount(self, opened: contextlib.ExitStack) -> bool:
-        """A small file system for the snapshots, so that full and read-only are real, also for root."""
+        """A small file system for the snapshots, which can be full or read-only for root too."""
         place = self.data / "snapshots"
         place.mkdir(parents=True)
         made = subprocess.run(
@@ -152,7 +153,7 @@ class Plant:
         return config
 
     def is_whole(self) -> bool:
-        """Whether the line says that it may run and every camera's parts are being judged."""
+        """Whether the line is ready and judges the parts of every camera."""
         now = time.monotonic()
         return self.line.witness.status().get("ready") is True and all(
             any(
@@ -163,7 +164,7 @@ class Plant:
         )
 
     def reset_if_latched(self) -> bool:
-        """What an operator does who has looked at the gate. Returns whether it was called for."""
+        """Send the reset of an operator who has checked the gate. Returns whether a reset was needed."""
         reason = self.line.witness.status().get("reason")
         if reason is None or reason not in [latch.word for latch in Latch]:
             return False
@@ -171,13 +172,13 @@ class Plant:
         return True
 
     def signal(self, worker: str, number: int) -> int:
-        """Sends it to the worker; returns the worker's pid."""
+        """Send the signal to the worker. Returns the worker's pid."""
         pid = self.line.pid(worker)
         subprocess.run(["kill", f"-{signal.Signals(number).name[3:]}", str(pid)], check=True)
         return pid
 
     def log_rows(self, start: int = 0) -> list[str]:
-        """What the line has logged, from that byte on."""
+        """The line's log from a byte position on."""
         with self.line.log.open("rb") as log:
             log.seek(start)
             return log.read().decode(errors="replace").splitlines()

@@ -1,9 +1,9 @@
-"""How fast verdicts leave while the disk is full and the pages are asked 200 times a second.
+"""Measures the time from score to sent while the disk is full and the pages get 200 requests a second.
 
     .venv/bin/python -m tests.faults.pressed [--rounds 3] [--seconds 30]
 
-Quiet and pressed stretches take turns on one running plant. Exits 1 when the 99th percentile of
-scored-to-sent is over 1.5 times the quiet one's and over 5 ms, or when a promise was broken.
+Times with and without this load alternate on one running plant. The exit code is 1 when the 99th percentile
+with load is more than 1.5 times that without and more than 5 ms, or when a promise was broken.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_RATIO, _MOST_MS = 1.5, 5.0
 
 
 class Visitors:
-    """`with Visitors(port, path) as visitors:` asks for that page so many times a second."""
+    """`with Visitors(port, path) as visitors:` requests a page many times a second."""
 
     def __init__(self, port: int, path: str) -> None:
         self._port, self._path = port, path
@@ -53,7 +53,7 @@ class Visitors:
             thread.join()
 
     def a_second(self) -> float:
-        """How often it was answered, so far."""
+        """Number of answers so far."""
         return self._asked / (time.monotonic() - self._began)
 
     def _ask(self) -> None:
@@ -85,7 +85,7 @@ def _pressure(plant: Plant, port: int, path: str) -> Iterator[Visitors | None]:
 
 
 def took_ms(parts: list[Part]) -> list[float]:
-    """From score to broker, of the parts that were judged and sent."""
+    """Times from the score to the broker of the parts that were judged and sent."""
     return [
         (part.sent_ns - part.scored_ns) / 1e6
         for part in parts

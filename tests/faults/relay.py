@@ -1,4 +1,4 @@
-"""A cable between the line and an RTSP camera that can be made to damage what goes through it."""
+"""A relay between the line and an RTSP camera that can damage the data, like a bad cable."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import socket
 import threading
 
 _HEADERS = 400
-"""Shorter answers are the protocol's own, which a bad lens cable does not touch."""
+"""Shorter packets belong to the protocol and are not damaged; only image data is."""
 
 
 class Relay:
-    """`with Relay(port) as cable:` passes `cable.url` on to the server; `cable.damages = True` flips bits of
-    its images."""
+    """`with Relay(port) as cable:` forwards `cable.url` to the server. `cable.damages = True` flips bits of
+    the images."""
 
     def __init__(self, port: int, seed: int = 0) -> None:
         self._server_port = port
@@ -32,7 +32,7 @@ class Relay:
         return self
 
     def __exit__(self, *rest: object) -> None:
-        # shutdown, since a close alone does not wake the thread in accept().
+        # `shutdown` is needed, because `close` does not wake the thread in accept().
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
@@ -53,7 +53,7 @@ class Relay:
             threading.Thread(target=self._carry, args=(server, client, True), daemon=True).start()
 
     def _carry(self, source: socket.socket, target: socket.socket, from_camera: bool) -> None:
-        with contextlib.suppress(OSError):  # either end may be gone at any time: that is what cables do
+        with contextlib.suppress(OSError):  # either side may close its connection at any time
             while data := source.recv(65536):
                 target.sendall(self._damaged(data) if from_camera and self.damages else data)
         for end in (source, target):

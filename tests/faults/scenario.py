@@ -1,7 +1,8 @@
-"""One fault from the quiet before to the quiet after it, and what the books say of that time.
+"""Runs one fault, from a normal time before it to a normal time after it, and evaluates the audit of that
+time.
 
-It breaks a plant in one way, watches how soon the line notices and how soon it is whole again, lets an
-operator reset what is latched, and judges every part. It must never help the line in any other way.
+It breaks a plant in one way, measures when the line reports it and when the line works again, sends an
+operator's reset if needed, and checks every part. It must never help the line in any other way.
 """
 
 from __future__ import annotations
@@ -22,41 +23,41 @@ from tests.faults.audit import Part, Quiet, Window, breaches, quiet, unseen_brea
 from tests.faults.plant import Plant
 
 SETTLED_S = 10.0
-"""From so long after a fault on, parts must be judged as if there had been none."""
+"""Time after the end of a fault from which on all parts must be judged as usual."""
 _AFTERWORDS_S = 1.0
-"""The line may speak of a fault for so long after it."""
+"""Longest time after a fault in which the line may still report it."""
 _ENDED = re.compile(r"worker (\S+) ended ")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A way to break the plant: within the context it is broken."""
+    """A way to break the plant: it is broken inside the context."""
 
     name: str
     way: Callable[[Plant], AbstractContextManager[None]]
     lasts_s: float = 0.0
     whole_within_s: float = 10.0
-    """After its end."""
+    """Longest time from its end until the line works again."""
     holds_back: bool = False
-    """Whether messages may reach the gateway late through no doing of the line."""
+    """Whether messages may reach the gateway late for a reason outside the line."""
     ends: str = ""
-    """The worker that dies of it."""
+    """The worker that the fault ends."""
     ends_service: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a fault. Times are seconds; `wrong` is empty where all promises were kept."""
+    """The result of a fault. Times are in seconds; `wrong` is empty if all promises were kept."""
 
     fault: str
     broken: Window
-    """From the fault until parts must be judged again."""
+    """From the start of the fault until parts must be judged again."""
     did: str
     noticed_s: float | None
     recovered_s: float | None
     parts: int
     unseen: int
-    """Parts that passed a camera while it gave no frames."""
+    """Number of parts that passed a camera while it gave no frames."""
     uninspected: dict[str, int]
     abandoned: int
     quiet: Quiet
@@ -64,22 +65,22 @@ class Outcome:
 
 
 def moment(seed: int, fault: Fault) -> float:
-    """How many seconds of quiet come before the fault: its own for each seed, whatever else is run, so that
-    it meets parts anywhere between camera and gate."""
+    """The normal time before the fault in seconds. It depends only on the seed and the fault, so that the
+    fault meets parts anywhere between camera and gate."""
     return random.Random(f"{seed} {fault.name}").uniform(3.0, 5.0)
 
 
 def of_the_fault(noticed_s: float | None, lasted_s: float, recovered_s: float | None) -> float | None:
-    """When the fault was noticed, if that was what the line spoke of: one that has long been whole again
-    speaks of something else. All in seconds, `recovered_s` from the fault's end."""
+    """The time at which the fault was reported, or None if the line had worked again long before and so
+    reported something else. All times are in seconds; `recovered_s` counts from the fault's end."""
     if noticed_s is None or recovered_s is None or noticed_s <= lasted_s + recovered_s + _AFTERWORDS_S:
         return noticed_s
     return None
 
 
 def endure(plant: Plant, fault: Fault, before_s: float = 3.0, after_s: float = 5.0) -> Outcome:
-    """Breaks the plant, mends it, and waits for the quiet after it. Raises Unavailable where the machine does
-    not permit that fault."""
+    """Break the plant, repair it, and wait for the normal time after it. Raises Unavailable if the machine
+    does not permit the fault."""
     start = time.monotonic()
     time.sleep(before_s)
     usual, log_start, at = _words(plant.line.witness.status()), plant.log_size(), time.monotonic()
@@ -119,7 +120,7 @@ def _words(status: dict[str, Any]) -> str:
         return "silent"
     if not status["ready"]:
         words = f"not ready: {status['reason']}"
-    elif status["reason"] in (None, "drift"):  # the plant's bad parts drift from the good ones, as they must
+    elif status["reason"] in (None, "drift"):  # the plant's bad parts raise the drift warning, which is right
         words = "inspecting"
     else:
         words = f"degraded: {status['reason']}"
@@ -129,7 +130,7 @@ def _words(status: dict[str, Any]) -> str:
 
 
 class _Attention:
-    """Watches, on a thread of its own, for the first thing that the line says of its trouble."""
+    """Watches in its own thread for the line's first report of the fault."""
 
     def __init__(self, plant: Plant, usual: str, at: float) -> None:
         self._plant, self._usual, self._at = plant, usual, at
@@ -156,7 +157,7 @@ class _Attention:
 
 
 def _recover(plant: Plant, fault: Fault, ended: float) -> tuple[float | None, list[str]]:
-    """Seconds from the fault's end until the line was whole for good, with an operator who resets a latch."""
+    """Seconds from the fault's end until the line works and stays so; an operator resets a latch."""
     reset_at = broken_at = 0.0
     while (now := time.monotonic()) < ended + max(SETTLED_S, fault.whole_within_s):
         if plant.line.process.poll() is not None:
@@ -180,7 +181,7 @@ def _uninspected(parts: Sequence[Part]) -> dict[str, int]:
 
 
 def _did(plant: Plant, usual: str, at: float, log_start: int, parts: Sequence[Part]) -> str:
-    """What the line did, in its own words."""
+    """What the line did, from its status and log."""
     said: list[str] = []
     for message in plant.line.witness.heard("status", since=at):
         words = _words(message.payload)

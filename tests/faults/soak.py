@@ -1,9 +1,9 @@
-"""An hour of a whole plant with a fault every two minutes: `python -m tests.faults.soak --minutes 60`.
+"""Runs a whole plant for an hour with a fault every two minutes: `python -m tests.faults.soak --minutes 60`.
 
-Which faults is drawn from the seed. Every part is followed to the gate; memory, descriptors, threads and
-processes are watched; what is left behind at the end is looked for. Writes a report as JSON and exits 1 on
-any breach. After the first sixth no fault ends the workers named by `--spare`, so that their memory can be
-judged.
+The seed determines the faults. It follows every part to the gate, measures memory, file descriptors, threads
+and processes, and looks for leftovers at the end. It writes a report as JSON; the exit code is 1 if a promise
+was broken. After the first sixth of the time no fault ends the workers in `--spare`, so that their memory can
+be judged.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _MOST_GROWTH = 1.02
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One process at one moment; `minute` counts from the start of the soak."""
+    """One process at one time; `minute` counts from the start."""
 
     minute: float
     pid: int
     anonymous_kb: int
-    """Private memory: the rings are shared and bounded by themselves."""
+    """Private memory only: the rings are shared and have a fixed size."""
     descriptors: int
     sockets: int
     threads: int
 
 
 def sample(pid: int, minute: float) -> Sample | None:
-    """None when the process has gone."""
+    """The sample of a process; None if the process has ended."""
     place = Path(f"/proc/{pid}")
     try:
         rows = dict(row.split(":", 1) for row in (place / "status").read_text().splitlines() if ":" in row)
@@ -63,7 +63,7 @@ def sample(pid: int, minute: float) -> Sample | None:
 
 
 class Sampler:
-    """`with Sampler(plant) as sampler:` looks at every worker, by name, again and again."""
+    """`with Sampler(plant) as sampler:` samples every worker at intervals, by name."""
 
     def __init__(self, plant: Plant) -> None:
         self._plant = plant
@@ -92,8 +92,8 @@ class Sampler:
 
 
 def growth(samples: Sequence[Sample], minutes: float) -> tuple[float, float] | None:
-    """Mean memory in kB of the second and of the last sixth of the time; None for a process that was not
-    there all along."""
+    """Mean memory in kB in the second and in the last sixth of the time; None for a process that did not run
+    all the time."""
     early = [one for one in samples if minutes / 6 <= one.minute < minutes / 3]
     late = [one for one in samples if one.minute >= minutes * 5 / 6]
     if not early or not late or len({one.pid for one in samples if one.minute >= minutes / 6}) != 1:
@@ -105,7 +105,7 @@ def growth(samples: Sequence[Sample], minutes: float) -> tuple[float, float] | N
 
 
 def leaks(samples: Mapping[str, Sequence[Sample]], minutes: float) -> list[str]:
-    """Workers that hold more at the end than at the beginning, whoever sat at their post meanwhile."""
+    """Workers that hold more at the end than at the beginning, even if their process was replaced."""
     wrong = []
     for worker, taken in samples.items():
         first = [one for one in taken if one.minute < minutes / 6]
@@ -115,7 +115,7 @@ def leaks(samples: Mapping[str, Sequence[Sample]], minutes: float) -> list[str]:
             continue
         for what in ("descriptors", "sockets", "threads"):
             before = max(getattr(one, what) for one in first)
-            # A connection being made takes some for a moment: the least counts.
+            # A new connection takes some for a moment, so the smallest value counts.
             after = min(getattr(one, what) for one in last)
             if after > before:
                 wrong.append(f"{worker}: {after} {what} at the end, {before} at the beginning")
@@ -123,7 +123,7 @@ def leaks(samples: Mapping[str, Sequence[Sample]], minutes: float) -> list[str]:
 
 
 def left_behind(plant: Plant, pids: set[int]) -> list[str]:
-    """After an orderly stop: processes, sockets, rings and half-written files that should have gone."""
+    """Processes, sockets, rings and temporary files that still exist after a normal stop."""
     wrong = [f"process {pid} is left" for pid in sorted(pids) if _is_ours(pid)]
     if plant.line.folder.exists():
         wrong.append(
@@ -147,7 +147,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def draw(chance: random.Random, spared: Sequence[str], early: bool, last: Sequence[str]) -> Fault:
-    """The next fault; none that ends the service, and none of the last few again."""
+    """The next fault: none that ends the service, and none of the latest ones."""
     fit = [
         fault
         for fault in FAULTS
@@ -220,7 +220,7 @@ def _say(outcome: Outcome, minute: float) -> None:
 
 
 def _report(plant: Plant, sampler: Sampler, outcomes: Sequence[Outcome], minutes: float) -> dict[str, Any]:
-    """While the line still runs."""
+    """Differences that are found while the line still runs."""
     parts = plant.audit.parts()
     settled = [part for part in parts if part.removed is not None]
     calm = quiet(settled, [outcome.broken for outcome in outcomes])

@@ -1,4 +1,5 @@
-"""Every fault once, as a table: `python -m tests.faults.table`. Exits 1 when a promise was broken."""
+"""Runs every fault once and prints a table: `python -m tests.faults.table`. The exit code is 1 if a promise
+was broken."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Whatever breaks on a running plant, every part gets its one verdict in time, and the line is whole again.
+"""With every fault of a running plant, each part gets one verdict in time, and the line works again
+afterwards.
 
-Takes minutes: `bash deploy/test.sh tests/faults`. The same as a table: `python -m tests.faults.table`. The
-moment of each fault is drawn anew by every run; one that failed says its seed, and `FAULTS_SEED` repeats it.
+This takes minutes: `bash deploy/test.sh tests/faults`. `python -m tests.faults.table` gives the same as a
+table. Each run draws new times of the faults. A failed test prints its seed, and `FAULTS_SEED` repeats it.
 """
 
 from __future__ import annotations

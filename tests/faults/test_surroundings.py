@@ -1,4 +1,4 @@
-"""What the line stands on breaks: it says so once, in a line, and goes on where it can."""
+"""Faults around the line: the line reports each once, in one line, and continues where it can."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WriteConfig = Callable[..., Path]
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A small file system of its own, so that full and read-only are real, also for root."""
+    """A small file system, which can be full or read-only for root too."""
     folder.mkdir(parents=True, exist_ok=True)
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, check=False
@@ -72,8 +72,8 @@ def test_a_broker_that_comes_later_is_found_and_gets_nothing_old(
         broker.start()
         back = time.monotonic()
         line.wait_for(lambda: bool(line.witness.heard("top/verdict", since=back)), 10, "verdicts")
-        # Parts went by while nobody could be told to pass them: without a gate's `pass` they are removed,
-        # and nothing was a reject, but uninspected or not, what is on the reject topic counts as missed.
+        # Parts passed while no message could be sent. Without a `pass` the gate removes them. A message on
+        # the reject topic that was not sent counts as a missed reject, also for an uninspected part.
         late = [
             message.payload["frame"]
             for message in line.witness.heard("top/verdict", since=back)
