@@ -1,1 +1,4 @@
-"""Settings files that come with the program; in a wheel this folder is `monitor.config`."""
+"""The settings files of the program as package data; the installed package is `monitor.config`.
+
+It holds no code and knows nothing of the settings' meaning.
+"""

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, system packages too, and runs them: bash deploy/test.sh [pytest args]
+# With arguments it runs pytest once, with those. Without, it runs every group of tests, also after one that
+# fails; its last line is the total over all groups.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . deploy/venv.sh
@@ -52,6 +54,37 @@ else
 fi
 make_venv
 install_project export,gige,openvino,test
-# As the command line sets it: threads of torch that spin while they wait slow every process beside them.
+# As the command line sets them: threads that spin while they wait slow every process beside them, and sums of
+# MKL in an order of their own make another student of the same seed.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
-exec .venv/bin/python -m pytest "$@"
+export MKL_CBWR="${MKL_CBWR:-AUTO}"
+if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+# Ctrl-C ends all groups, not only the one that runs.
+trap 'exit 130' INT TERM
+export TESTS_SHARED="$folder/shared"
+mkdir "$TESTS_SHARED"
+results=() failed=()
+
+# group NAME MARKERS [pytest args]: the tests with these markers (they stand in pyproject.toml).
+group() {
+    local name=$1 markers=$2 code=0
+    shift 2
+    printf '\n== tests: %s\n' "$name"
+    results+=("$folder/$name.xml")
+    .venv/bin/python -m pytest -m "$markers" --durations=15 --junit-xml="$folder/$name.xml" "$@" || code=$?
+    # 5: there is no such test.
+    if [ $code != 0 ] && [ $code != 5 ]; then failed+=("$name"); fi
+}
+
+# For 2 cores. Programs mostly wait, so that more of them than cores run side by side.
+group unit "not integration and not gige and not timing and not systemd" -n 2 --dist loadfile
+group programs "integration and not gige and not timing and not systemd" -n 3 --dist loadgroup
+group alone "gige or timing or systemd"
+
+printf '\n'
+if [ ${#failed[@]} -gt 0 ]; then printf 'failed group: %s\n' "${failed[@]}"; fi
+.venv/bin/python -m tests.totals "${results[@]}"
+[ ${#failed[@]} = 0 ]

@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A thread of OpenMP that spins while it waits keeps the thread it waits for off its core. With short
     # spins the slowest frame beside a busy program took 53 ms instead of 223 (2 cores, 256 px).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # MKL's threads add in an order that depends on where the arrays lie in memory, so that two trainings with
+    # the same seed end with different students. AUTO fixes that order. MKL reads the variable once, when
+    # torch is loaded.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     _accept_any_character()
     if arguments is None:
         arguments = sys.argv[1:]

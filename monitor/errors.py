@@ -1,6 +1,6 @@
-"""The ancestor of all expected errors.
+"""The one base class of all expected errors.
 
-It knows nothing of what went wrong. The command line catches it in one place and prints its message.
+It knows nothing of the causes. The command line catches it in one place and prints its message.
 """
 
 from __future__ import annotations

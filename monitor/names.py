@@ -1,6 +1,7 @@
-"""The one rule for the names of lines, cameras and recipes.
+"""The one rule for the names of sites, lines, cameras and recipes.
 
-It knows nothing of what the names stand for: they become folder names, file names and MQTT topic levels.
+It knows nothing of what the names stand for. They become folder names, file names and MQTT topic levels, so
+the rule allows only characters that are safe in all three.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import re
 from monitor.errors import LineMonitorError
 
 NAME = r"[a-z0-9-]{1,32}"
-"""A regular expression, to be used inside longer ones."""
+"""A regular expression for use inside longer ones."""
 NAME_PATTERN = rf"^{NAME}$"
-"""For schemas that take a pattern."""
+"""The same for the whole text, for schemas that take a pattern."""
+NAME_RULE = "1 to 32 of the characters a-z, 0-9 and -"
+"""The rule in words, for error messages."""
 
 
 class InvalidNameError(LineMonitorError):
@@ -20,7 +23,7 @@ class InvalidNameError(LineMonitorError):
 
 
 def check_name(name: str) -> str:
-    """Return the name itself. Raises InvalidNameError when a recipe can't have it."""
+    """Returns the name. Raises InvalidNameError when it can't be a recipe's name."""
     if not re.fullmatch(NAME, name):
-        raise InvalidNameError(f"{name!r} can't be a recipe's name: use 1 to 32 of a-z, 0-9 and -")
+        raise InvalidNameError(f"{name!r} can't be a recipe's name: use {NAME_RULE}")
     return name

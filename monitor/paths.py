@@ -1,7 +1,7 @@
-"""Where a line's files lie: the data folder's parts, the runtime directory, the lock.
+"""Where a line's files lie: the parts of the data folder, the runtime directory and the lock.
 
-The runtime directory holds rings, the board and sockets; it is private to the user and made anew by every
-start. It must never be shared between two lines.
+It knows nothing of what is in the files. The runtime directory holds the rings, the board and the sockets. It
+is private to the user, and every start makes it anew. Two lines must never share one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from monitor.names import check_name
 from monitor.settings import Settings
 
 _LONGEST_SOCKET_PATH = 107
-"""sockaddr_un holds 108 bytes with the closing zero (unix(7))."""
+"""In bytes: sockaddr_un holds 108 with the zero byte at the end (unix(7))."""
 _LONGEST_SOCKET_NAME = "snapshots.ipc"
 
 
 class PlaceError(LineMonitorError):
-    """A place can't be used; one line says which and the fix."""
+    """A file or folder can't be used. The message is one line that names it and the fix."""
 
 
 def recipes(settings: Settings) -> Path:
@@ -33,7 +33,7 @@ def recipes(settings: Settings) -> Path:
 
 
 def recipe(settings: Settings, name: str) -> Path:
-    """The folder of one recipe. Raises InvalidNameError for a name that could lead elsewhere."""
+    """The folder of one recipe. Raises InvalidNameError for a name that could lead to another folder."""
     return recipes(settings) / check_name(name)
 
 
@@ -58,8 +58,8 @@ def journal(settings: Settings) -> Path:
 
 
 def runtime(settings: Settings) -> Path:
-    """The line's runtime directory: in $RUNTIME_DIRECTORY (systemd), else in $XDG_RUNTIME_DIR, else below
-    the data folder, else, where that path is too long for a socket's name, in the temporary directory."""
+    """The line's runtime directory, the first of these whose path is short enough for a socket's name: in
+    $RUNTIME_DIRECTORY (systemd), in $XDG_RUNTIME_DIR, below the data folder, in the temporary directory."""
     identity = hashlib.sha256(str(settings.line.data).encode()).hexdigest()[:8]
     name = f"{settings.line.site}-{settings.line.name}-{identity}"
     candidates = [settings.line.data / ".line-monitor-run"]
@@ -73,19 +73,22 @@ def runtime(settings: Settings) -> Path:
     return Path(tempfile.gettempdir()) / f"line-monitor-{os.getuid()}-{identity}"
 
 
-_OURS = ("board", "board.new", "*.ring", "*.ring.new", "*.pixels", "*.pixels.new", "*.ipc")
+_OWN_FILES = ("board", "board.new", "*.ring", "*.ring.new", "*.pixels", "*.pixels.new", "*.ipc")
 
 
 def make_runtime(place: Path) -> None:
-    """An empty private directory at that place; what a killed run left there goes, and nothing else."""
+    """Makes an empty private directory. Deletes the files that a killed run left there, and no others.
+
+    Raises PlaceError.
+    """
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.is_symlink() or (place.exists() and place.stat().st_uid != os.getuid()):
-            raise PlaceError(f"{place} belongs to somebody else: remove it, or set RUNTIME_DIRECTORY")
+            raise PlaceError(f"{place} belongs to another user: remove it, or set RUNTIME_DIRECTORY")
         remove_runtime(place)
         if place.exists():
             raise PlaceError(
-                f"{place} holds files that are not ours: move them away, or set RUNTIME_DIRECTORY"
+                f"{place} holds files of another program: move them away, or set RUNTIME_DIRECTORY"
             )
         place.mkdir(mode=0o700)
     except OSError as error:
@@ -97,18 +100,18 @@ def make_runtime(place: Path) -> None:
 
 
 def remove_runtime(place: Path) -> None:
-    """Removes what this program puts there, and the directory if that was all."""
+    """Deletes the files that this program makes there, and the directory when nothing else is left in it."""
     if not place.is_dir():
         return
     for file in list(place.iterdir()):
-        if any(file.match(pattern) for pattern in _OURS):
+        if any(file.match(pattern) for pattern in _OWN_FILES):
             file.unlink(missing_ok=True)
     if not any(place.iterdir()):
         place.rmdir()
 
 
 def make_data(settings: Settings) -> None:
-    """Makes the data folder where it is missing. Raises PlaceError."""
+    """Makes the data folder if it is missing. Raises PlaceError."""
     try:
         settings.line.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -119,7 +122,7 @@ def make_data(settings: Settings) -> None:
 
 
 class DataLock:
-    """The lock that makes one service the owner of one data folder; the kernel frees it with its holder."""
+    """The lock that allows only one service per data folder. The kernel frees it when the process ends."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.line.data / ".lock"
@@ -139,7 +142,7 @@ class DataLock:
                 f"another line-monitor{f' (pid {holder})' if holder else ''} already runs on "
                 f"{self._file.parent}: stop it first, or give this line a data folder of its own"
             ) from None
-        # Who holds it is for the message alone: a full disk must not keep a line from starting.
+        # The process id is only for the message above: a full disk must not prevent the start of a line.
         with contextlib.suppress(OSError):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

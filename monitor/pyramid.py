@@ -1,12 +1,12 @@
 """The paper: Student-Teacher Feature Pyramid Matching (Wang, Han, Ding, Huang; BMVC 2021, arXiv 2103.04257).
 
-A teacher, trained to tell photographs apart, looks at an image; a student of the same shape, trained on good
-images alone, imitates what the teacher sees at three depths. Where they disagree, something is there that no
-good image had. Top to bottom: the trunk that gives the three levels, the loss that trains the student, the
-anomaly map, the map at the network's input resolution.
+A teacher network, trained to classify photographs, computes features of an image at three depths. A student
+network of the same shape is trained on good images only and learns to compute the same features. Where the
+two differ, the image shows something that no good image had. This module has, from top to bottom: the trunk
+that gives the three levels, the loss that trains the student, the anomaly map, and the map at the resolution
+of the network's input.
 
-Pure torch: this module knows nothing of files, images, devices or thresholds, and must never import more
-than torch.
+It imports torch alone and knows nothing of files, image formats, devices or thresholds.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Features = Sequence[Tensor]
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut (He et al. 2016, figure 2)."""
 
-    def __init__(self, entering: int, leaving: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(entering, leaving, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(leaving)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(leaving, leaving, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(leaving)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample: nn.Module | None = None
-        if stride != 1 or entering != leaving:
+        if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
-                nn.Conv2d(entering, leaving, 1, stride, bias=False), nn.BatchNorm2d(leaving)
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,9 +49,9 @@ class BasicBlock(nn.Module):
 class ResNetTrunk(nn.Module):
     """ResNet-18 (`blocks` 2, 2, 2) or ResNet-34 (3, 4, 6) from its first convolution to layer3 (section 3.2).
 
-    Names and shapes of the parameters are torchvision's, so its weights fit. It stands here as well as in
-    torchvision because a scoring process that was killed must be back in seconds, and importing torchvision
-    takes as long as importing torch.
+    The parameters have torchvision's names and shapes, so torchvision's weights load into it. It is written
+    here because importing torchvision takes as long as importing torch, and a scoring process that was killed
+    must run again within seconds.
 
     Input (N, 3, H, W), ImageNet-normalised RGB; output layer1, layer2, layer3: (N, 64, H/4, W/4),
     (N, 128, H/8, W/8), (N, 256, H/16, W/16).
@@ -63,9 +63,9 @@ class ResNetTrunk(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = _stage(64, 64, blocks[0], stride=1)
-        self.layer2 = _stage(64, 128, blocks[1], stride=2)
-        self.layer3 = _stage(128, 256, blocks[2], stride=2)
+        self.layer1 = _build_stage(64, 64, blocks[0], stride=1)
+        self.layer2 = _build_stage(64, 128, blocks[1], stride=2)
+        self.layer3 = _build_stage(128, 256, blocks[2], stride=2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -78,21 +78,22 @@ class ResNetTrunk(nn.Module):
         return [level1, level2, level3]
 
 
-def _stage(entering: int, leaving: int, blocks: int, stride: int) -> nn.Sequential:
-    first = BasicBlock(entering, leaving, stride)
-    return nn.Sequential(first, *(BasicBlock(leaving, leaving, 1) for _ in range(blocks - 1)))
+def _build_stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = BasicBlock(in_channels, out_channels, stride)
+    return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1) for _ in range(blocks - 1)))
 
 
 class Evened(nn.Module):
-    """A trunk whose levels have each channel divided by how much it varies over good images.
+    """A trunk that divides each channel by the channel's standard deviation over good images.
 
-    Not in the paper. There the few channels with the largest values rule a pixel's vector, once it is scaled
-    to length 1, and what the others see of a defect is lost. Teacher and student are evened out alike, so
-    loss and anomaly map stay the paper's. The README has what it gains.
+    This is not in the paper. Without it, the few channels with the largest values dominate a pixel's vector
+    once the vector is scaled to length 1, and a defect that only the other channels show is lost. Teacher and
+    student are divided by the same numbers, so the paper's loss and anomaly map apply unchanged.
+    Measured gains: `tests/benchmarks/README.md`.
     """
 
     def __init__(self, trunk: nn.Module, deviations: Features) -> None:
-        """`deviations`: for each level a float tensor (C_l,), none of them 0."""
+        """`deviations` has a float tensor (C_l,) for each level; no value may be 0."""
         super().__init__()
         self.trunk = trunk
         first, second, third = (1 / deviation[:, None, None] for deviation in deviations)
@@ -106,26 +107,26 @@ class Evened(nn.Module):
 
 
 def matching_loss(teacher_features: Features, student_features: Features) -> Tensor:
-    """What the student is trained to make small: a scalar (equations 1 to 3).
+    """The loss that trains the student: a scalar (equations 1 to 3).
 
-    The squared distance between the two feature vectors of a pixel, each scaled to length 1, averaged over
-    pixels and batch and summed over levels. As in the official code there is no factor 1/2, which equation 1
-    has. Raises ValueError when the levels don't pair up.
+    The squared distance between the teacher's and the student's feature vector of a pixel, each scaled to
+    length 1, is averaged over pixels and batch and summed over levels. As in the official code, the factor
+    1/2 of equation 1 is left out. Raises ValueError when the two do not have the same levels.
     """
-    _check_pairs(teacher_features, student_features)
+    _check_levels(teacher_features, student_features)
     distances = [_distance(t, s).mean() for t, s in zip(teacher_features, student_features, strict=True)]
     return torch.stack(distances).sum()
 
 
 def anomaly_map(teacher_features: Features, student_features: Features) -> Tensor:
-    """How strongly the student disagrees with the teacher, by place: float32 (N, H_1, W_1) (section 3.3).
+    """The difference between teacher and student at each place: float32 (N, H_1, W_1) (section 3.3).
 
-    The product over levels of the pixels' squared distances, each level brought to the first level's
-    resolution bilinearly (half-pixel centres). The features may be half precision; distances and product are
-    always float32, because a product of three small numbers leaves the range of half precision. Raises
-    ValueError when the levels don't pair up.
+    The squared distances of each level are resized to the first level's resolution (bilinear, half-pixel
+    centres) and multiplied over the levels. The features may be half precision; distances and product are
+    always float32, because a product of three small numbers is below the range of half precision. Raises
+    ValueError when the two do not have the same levels.
     """
-    _check_pairs(teacher_features, student_features)
+    _check_levels(teacher_features, student_features)
     rows, columns = teacher_features[0].shape[-2:]
     product: Tensor | None = None
     for t, s in zip(teacher_features, student_features, strict=True):
@@ -137,8 +138,8 @@ def anomaly_map(teacher_features: Features, student_features: Features) -> Tenso
     return product.squeeze(1)
 
 
-def upsampled(product_map: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (N, H_1, W_1) at the network's input resolution: (N, *size), bilinear (section 3.3).
+def upsample(product_map: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, H_1, W_1) at the resolution of the network's input: (N, *size), bilinear (section 3.3).
 
     The maximum of the result is the image's score.
     """
@@ -151,7 +152,7 @@ def _distance(t: Tensor, s: Tensor) -> Tensor:
     return (F.normalize(t, dim=1) - F.normalize(s, dim=1)).square().sum(dim=1)
 
 
-def _check_pairs(teacher_features: Features, student_features: Features) -> None:
+def _check_levels(teacher_features: Features, student_features: Features) -> None:
     shapes = [tuple(t.shape) for t in teacher_features], [tuple(s.shape) for s in student_features]
     if not shapes[0] or shapes[0] != shapes[1]:
         raise ValueError(f"teacher and student must give the same levels, not {shapes[0]} and {shapes[1]}")

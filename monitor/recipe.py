@@ -1,6 +1,6 @@
-"""A trained recipe for other programs: load it, get a scorer, score images.
+"""The public interface for other programs: load a trained recipe, get a scorer, score images.
 
-It knows nothing of cameras or verdicts. It imports torch only when a scorer is asked for.
+It knows nothing of cameras or verdicts. It imports torch only when a scorer is requested.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["Recipe", "RecipeError", "RecipeVersion"]
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """The committed version of one recipe's folder."""
+    """A recipe's folder as it was when it was loaded: one committed version, held in memory."""
 
     version: RecipeVersion
 
     @staticmethod
     def load(path: str | Path) -> Recipe:
-        """Load what is committed in a recipe's folder, or in the folder of a `recipe.json`.
+        """Load the committed version. `path` is the recipe's folder or the `recipe.json` in it.
 
-        Raises RecipeError when anything is missing, damaged or not what `recipe.json` describes.
+        Raises RecipeError when a file is missing, damaged or not the one that `recipe.json` describes.
         """
         return Recipe(RecipeVersion.load(path))
 
@@ -39,15 +39,18 @@ class Recipe:
         runtime: str = "auto",
         precision: str = "auto",
         *,
-        alone: AbstractContextManager[object] | None = None,
+        network_lock: AbstractContextManager[object] | None = None,
     ) -> Scorer:
-        """Make the recipe ready to run on this machine. Raises RecipeError.
+        """Build the recipe's networks on this machine. Raises RecipeError.
 
-        `device` is auto, cpu, cuda or cuda:N; `runtime` auto, torch or openvino (faster, CPU only);
-        `precision` auto, f32, f16 (CUDA only) or int8 (OpenVINO only). Call `warm_up()` on the scorer before
-        the first image that has a deadline. `alone` is entered for the moments in which no other network of
-        this process may run.
+        `device` is auto, cpu, cuda or cuda:N. `runtime` is auto, torch or openvino (faster, CPU only).
+        `precision` is auto, f32, f16 (CUDA only) or int8 (OpenVINO only). Call `warm_up()` on the scorer
+        before the first image that has a deadline. A process with several scorers in several threads passes
+        one `network_lock` to all of them and holds it while one of them scores; building and warming up enter
+        it for the moments in which no other network may run.
         """
         from monitor.inference.scorer import Scorer
 
-        return Scorer(self.version, device=device, runtime=runtime, precision=precision, alone=alone)
+        return Scorer(
+            self.version, device=device, runtime=runtime, precision=precision, network_lock=network_lock
+        )

@@ -1,6 +1,7 @@
-"""A verdict: what the line says about one frame, and the payload by which others hear of it.
+"""Verdict and reason of one frame, the rule from score to verdict, and the MQTT payload of a verdict.
 
-Pure functions; nothing here sends. `Verdict` and `Reason` numbers stand in rings, their names on the wire.
+Knows nothing of cameras, rings or sending. The numbers of `Verdict` and `Reason` are stored in rings, their
+names in MQTT payloads and journals: neither may change.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ _EVENTS = uuid.UUID("6f7b1c1e-3d0a-5a53-9b55-0d3f8f0f6c11")
 
 
 class Verdict(IntEnum):
+    """What the line decides about one frame."""
+
     PASS = 1
     REJECT = 2
     UNINSPECTED = 3
 
     @property
     def word(self) -> str:
+        """As in payloads and the journal."""
         return self.name.lower()
 
 
 class Reason(IntEnum):
-    """Why a part is uninspected, or a frame passed without a score."""
+    """Why a part is uninspected, or why a frame passed without a score."""
 
     NONE = 0
     DEADLINE = 1
@@ -42,15 +46,16 @@ class Reason(IntEnum):
     NO_FRAME = 10
     PART_MISMATCH = 11
     NO_PART = 12
-    """A pass, and not of a part: the recipe's presence gate saw none."""
+    """The frame passed because the recipe's presence gate found no part in it."""
 
     @property
     def word(self) -> str | None:
+        """As in payloads and the journal; None for NONE."""
         return None if self is Reason.NONE else self.name.lower()
 
 
 def judge(score: float, threshold: float) -> tuple[Verdict, Reason]:
-    """Reject above the threshold, pass at or below it; anything not finite is never a pass."""
+    """Reject above the threshold, pass at or below it. Never a pass where either number is not finite."""
     if not (math.isfinite(score) and math.isfinite(threshold)):
         return Verdict.UNINSPECTED, Reason.BAD_SCORE
     return (Verdict.REJECT if score > threshold else Verdict.PASS), Reason.NONE
@@ -58,7 +63,7 @@ def judge(score: float, threshold: float) -> tuple[Verdict, Reason]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One frame's verdict with all that is said about it outside. Times are UTC nanoseconds."""
+    """One frame's verdict with all that MQTT, journal and snapshots tell of it. Times are UTC nanoseconds."""
 
     prefix: str
     camera: str
@@ -78,11 +83,11 @@ class Event:
 
     @property
     def event_id(self) -> str:
-        """The same for every repeat of the same frame's verdict."""
+        """The same for every message about this frame, so that a receiver recognises a repeat."""
         return str(uuid.uuid5(_EVENTS, f"{self.prefix}/{self.camera}/{self.session}/{self.frame}"))
 
     def payload(self, ttl_ms: int) -> dict[str, Any]:
-        """The contract's payload of `verdict` and `reject`; `ttl_ms` is what is left of the time to live."""
+        """The payload of `P/{camera}/verdict` and `reject`; `ttl_ms` is what is left of the time to live."""
         return {
             "schema": SCHEMA,
             "event_id": self.event_id,
@@ -105,7 +110,7 @@ class Event:
 
 
 def snapshot_path(captured_utc_ns: int, camera: str, frame: int, score: float) -> str:
-    """Where a frame's snapshot lies below `snapshots/`:
+    """The path of a frame's snapshot below `snapshots/`:
     `<day>/<camera>/<HHMMSSmmm>_<camera>_<frame>_<score>.jpg`, in UTC."""
     moment = datetime.fromtimestamp(captured_utc_ns // 1_000_000 / 1000, UTC)
     clock = f"{moment:%H%M%S}{moment.microsecond // 1000:03d}"
@@ -113,7 +118,7 @@ def snapshot_path(captured_utc_ns: int, camera: str, frame: int, score: float) -
 
 
 def rfc3339(utc_ns: int) -> str:
-    """UTC with milliseconds, as in `2026-11-23T18:00:00.123Z`."""
+    """RFC 3339 in UTC with milliseconds, as in `2026-11-23T18:00:00.123Z`."""
     seconds, rest = divmod(utc_ns, 1_000_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
 

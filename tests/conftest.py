@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import uuid
@@ -9,6 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# As the command line sets them, and before torch is loaded: threads that spin while they wait slow every
+# process beside them, and MKL's sums in an order of their own make another student of the same seed.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 from monitor.line_state.ring import Ring
 from monitor.model.recipe_version import RecipeVersion
@@ -20,8 +26,9 @@ from tests.real.mosquitto import Mosquitto
 from tests.real.parts import good_parts
 from tests.real.service import Service, running
 
-# As the command line sets it: threads of torch that spin while they wait slow every process beside them.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+TESTS = Path(__file__).parent
+PROGRAMS = ("integration", "faults")
+"""The folders of tests that start the line's processes and other programs, and mostly wait for them."""
 
 
 @pytest.fixture
@@ -34,49 +41,86 @@ def ring(tmp_path: Path) -> Iterator[Ring]:
     opened.close()
 
 
+# First: pytest chooses by the markers that are set here.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes minutes is left out unless its file, or a folder below `tests`, is named."""
+    """Marks the tests of whole programs and those of systemd, by which `deploy/test.sh` makes its groups.
+
+    Tests that take minutes are skipped unless their file, or a folder below `tests`, is named.
+    """
     here = config.invocation_params.dir
     named = [here / str(argument).split("::")[0] for argument in config.invocation_params.args]
-    tests = Path(__file__).parent
-    below = [place.resolve() for place in named if place.exists() and tests in place.resolve().parents]
+    below = [place.resolve() for place in named if place.exists() and TESTS in place.resolve().parents]
     for item in items:
+        if any(item.path.is_relative_to(TESTS / folder) for folder in PROGRAMS):
+            item.add_marker("integration")
+        if "installed" in getattr(item, "fixturenames", ()):
+            item.add_marker("systemd")
         if item.get_closest_marker("slow") and not any(item.path.is_relative_to(place) for place in below):
             item.add_marker(pytest.mark.skip(reason="takes minutes: run by name"))
+
+
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills, once for all processes that run tests side by side.
+
+    `deploy/test.sh` names a folder in TESTS_SHARED, so that its groups share it too.
+    """
+    if given := os.environ.get("TESTS_SHARED"):
+        common = Path(given)
+    else:
+        common = factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            common = common.parent
+    folder = common / name
+    with (common / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "whole").exists():
+            # A process that failed to make it has left a part of it.
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / "whole").touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a recipe that tells known good from bad parts."""
-    data = tmp_path_factory.mktemp("trained")
-    return parts_folder.train(data / "recipes", data / "good")
+    data = shared(
+        tmp_path_factory, "trained", lambda folder: parts_folder.train(folder / "recipes", folder / "good")
+    )
+    return data / "recipes/plate"
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
     """A recipe of grey discs at 64 pixels, with a model in 8-bit integers."""
-    folder = tmp_path_factory.mktemp("made")
-    return train_recipe(
-        TrainingRequest(
-            name="disc",
-            recipes=folder / "recipes",
-            images=good_parts(folder / "good", 30),
-            teacher=BUNDLED,
-            teacher_weights=None,
-            teachers=folder,
-            size=64,
-            epochs=10,
-            int8=True,
-            device="cpu",
-        ),
-        say=lambda line: None,
-    )
+
+    def make(folder: Path) -> None:
+        train_recipe(
+            TrainingRequest(
+                name="disc",
+                recipes=folder / "recipes",
+                images=good_parts(folder / "good", 30),
+                teacher=BUNDLED,
+                teacher_weights=None,
+                teachers=folder,
+                size=64,
+                epochs=10,
+                int8=True,
+                device="cpu",
+            ),
+            say=lambda line: None,
+        )
+
+    return RecipeVersion.load(shared(tmp_path_factory, "made", make) / "recipes/disc")
 
 
 @pytest.fixture(scope="session")
 def carried(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an engineer carries to a line PC: a folder that `deploy/bundle.sh` made."""
-    return bundle.make(tmp_path_factory.mktemp("bundle") / "carried")
+    place = shared(tmp_path_factory, "bundle", lambda folder: bundle.make(folder / "carried"))
+    return place / "carried"
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""Camera to ring."""
+"""Capture: from a camera to the frames in its ring."""

@@ -1,8 +1,10 @@
-"""The capture worker: from one camera's driver into its ring.
+"""The capture worker: it reads one camera's driver and writes each exposure into the camera's ring.
 
-`run` loops and recovers, `run_once` just fails. Every exposure the camera is known to have made gets a frame
-number, also those whose image is missing or unusable. This worker must never judge, never publish, and never
-wait for anyone but its camera.
+It knows nothing of scores or verdicts, publishes nothing, and waits for nothing but its camera. On a frame's
+way it comes first; the scoring worker is next.
+
+Every exposure that the camera is known to have made gets a frame number, also an exposure without a usable
+image. `CaptureLoop.run` recovers from a lost camera; `CaptureLoop.run_once` raises.
 """
 
 from __future__ import annotations
@@ -26,24 +28,24 @@ from monitor.verdict import Reason
 _MS = 1_000_000
 _READ_S = 0.5
 _MOST_MISSED = 1000
-"""A camera that claims to have made more exposures than this since the last one has lost count."""
+"""A camera that reports more missed exposures than this has lost count, so only this many get a frame."""
 
 
 def publishing_margin_ms(deadline_ms: int) -> float:
-    """How long before its deadline a frame is decided, so that the verdict can still be published by it."""
+    """Return how long before its deadline a frame is decided: the time to publish the verdict."""
     return min(50.0, 0.2 * deadline_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The clocks, as arguments: both in nanoseconds, monotonic and UTC."""
+    """The monotonic and the UTC clock, both in nanoseconds."""
 
     now_ns: Callable[[], int] = time.monotonic_ns
     utc_ns: Callable[[], int] = time.time_ns
 
 
 class FreezeWatch:
-    """Notices a camera whose own time stamp or frame count stands still while shots keep coming."""
+    """Finds a camera that goes on to send images while its own time stamps and frame numbers stand still."""
 
     def __init__(self, after_ns: int = 1_000_000_000, after_shots: int = 3) -> None:
         self._after_ns, self._after_shots = after_ns, after_shots
@@ -60,7 +62,7 @@ class FreezeWatch:
 
 
 class Intake:
-    """Numbers a camera's shots and lays them into its ring."""
+    """Gives a camera's shots their frame numbers and writes them into its ring."""
 
     def __init__(
         self, camera: CameraSettings, ring: Ring, announce: Callable[[int], None], times: Times
@@ -70,8 +72,11 @@ class Intake:
         self._latest = camera.mode is Mode.LATEST
 
     def admit(self, shot: Shot, frozen: bool = False) -> str | None:
-        """Gives the shot, and each exposure missed before it, its frame. Returns what is wrong with it in
-        one line, or None. Raises RingError when frames of this size can't be held at all."""
+        """Write a frame for the shot and for each exposure missed before it.
+
+        Returns what is wrong with the shot in one line, or None. Raises RingError when the ring can't hold
+        frames of this size.
+        """
         trouble = shot.fault
         if not self._latest:
             for _ in range(min(shot.missed, _MOST_MISSED)):
@@ -95,10 +100,10 @@ class Intake:
         slot = self._ring.free_slot()
         if slot is None:
             self._record(shot, Reason.SUPERSEDED if self._latest else Reason.QUEUE_FULL)
-            return "no free slot: the scorer does not keep up"
+            return "no free slot in the ring: the scoring worker does not keep up"
         frame = self._record(shot, Reason.NONE, slot, format, pixels.shape[0], pixels.shape[1])
         if frame is None:
-            return "the publisher has been away too long: exposures are refused"
+            return "the publisher has been away too long, so the ring is full: new exposures get no frame"
         self._ring.fill(frame, pixels)
         self._announce(frame.number)
         return trouble
@@ -138,8 +143,8 @@ class Intake:
         return frame
 
 
-class Capture:
-    """One camera's worker loop."""
+class CaptureLoop:
+    """The capture worker's loop: one camera."""
 
     def __init__(self, worker: Worker, camera: CameraSettings, times: Times) -> None:
         self._worker, self._camera = worker, camera
@@ -149,50 +154,53 @@ class Capture:
         self._intake = Intake(camera, self._ring, self._announce, times)
         self._state = CameraState.STARTING
         if worker.board.read(worker.name, Word.CAMERA_STATE) != CameraState.STARTING:
-            # A predecessor had the camera; until it is open again it is lost.
-            self._become(CameraState.LOST, "the capture worker was restarted")
+            # A predecessor had the camera: it is lost until it is open again.
+            self._set_state(CameraState.LOST, "the capture worker was restarted")
         worker.running()
 
     def run(self) -> None:
-        """Keeps the camera open until told to stop, whatever it does."""
+        """Keep the camera open until the worker is stopped; open it again after every failure."""
         pause_s = 0.2
         while not self._worker.stopping:
             try:
                 driver = drivers.open(self._camera.source)
                 pause_s = 0.2 if self.run_once(driver) else min(2.0, pause_s * 2)
             except SourceEnded:
-                self._become(CameraState.LOST, "the source has ended")
+                self._set_state(CameraState.LOST, "the source has ended")
                 while not self._worker.stopping:
                     self._worker.sleep(1.0)
             except (CameraError, RingError) as error:
-                self._become(CameraState.LOST, str(error))
+                self._set_state(CameraState.LOST, str(error))
                 pause_s = min(2.0, pause_s * 2)
             self._worker.sleep(pause_s)
 
     def run_once(self, driver: Camera) -> bool:
-        """One connection's life. Returns whether it ever gave a shot; raises what the driver raises."""
+        """Open the camera and read it until it is lost or the worker is stopped.
+
+        Returns whether there was any shot. Raises CameraError, SourceEnded and RingError.
+        """
         watch, seen = FreezeWatch(), False
         try:
             self._worker.promise(15.0)
             driver.open()
             while not self._worker.stopping:
-                # A driver may block for 3 s; who is not heard of then is lost.
+                # A driver may block for 3 s; after 4 s the supervisor ends this worker.
                 self._worker.promise(4.0)
                 try:
                     shot = driver.read(_READ_S)
                 except CameraLost as error:
-                    self._become(CameraState.LOST, str(error))
+                    self._set_state(CameraState.LOST, str(error))
                     return seen
                 if shot is None:
-                    self._become(CameraState.UP)
+                    self._set_state(CameraState.UP)
                     continue
                 seen = True
                 frozen = watch.is_frozen(shot)
                 trouble = self._intake.admit(shot, frozen)
                 if frozen:
-                    self._become(CameraState.FROZEN, trouble or "")
+                    self._set_state(CameraState.FROZEN, trouble or "")
                 else:
-                    self._become(CameraState.UP)
+                    self._set_state(CameraState.UP)
                     if trouble:
                         self._worker.log.warning("%s", trouble)
         finally:
@@ -202,7 +210,7 @@ class Capture:
     def _announce(self, frame: int) -> None:
         messages.wake(self._frames, self._camera.name, frame)
 
-    def _become(self, state: CameraState, why: str = "") -> None:
+    def _set_state(self, state: CameraState, why: str = "") -> None:
         self._worker.board.say(self._worker.name, why)
         if state is self._state:
             return
@@ -216,4 +224,4 @@ class Capture:
 
 def work(worker: Worker) -> None:
     camera = worker.settings.camera_named(worker.name.removeprefix("capture-"))
-    Capture(worker, camera, Times()).run()
+    CaptureLoop(worker, camera, Times()).run()

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from monitor.errors import LineMonitorError
-from monitor.settings import Settings, SettingsError, find, load
+from monitor.settings import Settings, SettingsError, find_settings_file
+from monitor.settings import load_settings as load_file
 
 FAILED, USAGE = 1, 2
 """Exit codes: a failure explained on stderr, wrong usage."""
@@ -71,7 +72,7 @@ def add_overkill(parser: argparse.ArgumentParser, default: float | None) -> None
 
 def load_settings(options: argparse.Namespace) -> Settings:
     """The settings that the options name. Raises SettingsError."""
-    return load(find(options.config))
+    return load_file(find_settings_file(options.config))
 
 
 def teachers_folder(options: argparse.Namespace) -> Path | None:
@@ -79,10 +80,10 @@ def teachers_folder(options: argparse.Namespace) -> Path | None:
     from monitor import paths
 
     try:
-        file = find(options.config)
+        file = find_settings_file(options.config)
     except SettingsError:
         return None
-    return paths.teachers(load(file))
+    return paths.teachers(load_file(file))
 
 
 def print_to_stderr(line: str) -> None:

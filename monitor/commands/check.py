@@ -25,7 +25,14 @@ from monitor.images.tiling import shown
 from monitor.line_state import changeover
 from monitor.line_state.frame import PixelFormat, crop
 from monitor.publish import mqtt
-from monitor.settings import CameraSettings, MqttSettings, Settings, SettingsError, find, load
+from monitor.settings import (
+    CameraSettings,
+    MqttSettings,
+    Settings,
+    SettingsError,
+    find_settings_file,
+    load_settings,
+)
 
 _TIME_ERROR = 5
 """ntp_adjtime(3): the clock is not synchronised."""
@@ -68,8 +75,8 @@ def check(config: Path | None, out: TextIO) -> int:
 
 def findings(config: Path | None) -> Iterator[Finding]:
     try:
-        file = find(config)
-        settings = load(file)
+        file = find_settings_file(config)
+        settings = load_settings(file)
     except SettingsError as error:
         for line in str(error).splitlines():
             yield Finding(Level.FAIL, "settings", line)

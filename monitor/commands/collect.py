@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from monitor.commands.arguments import load_settings, positive_integer
 from monitor.errors import LineMonitorError
 from monitor.line_state.frame import PixelFormat, crop, viewable
 from monitor.settings import CameraSettings
+from monitor.system.atomic_file import write_whole
 from monitor.verdict import rfc3339
 
 _PATIENCE_S = 10.0
@@ -85,13 +85,7 @@ def collect(camera: CameraSettings, count: int, to: Path, say: Callable[[str], N
 
 
 def _save(file: Path, content: bytes) -> None:
-    temporary = file.with_suffix(".tmp")
     try:
-        with temporary.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.rename(file)
+        write_whole(file, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CollectError(f"can't write {file}: {error.strerror}") from error

@@ -32,7 +32,7 @@ from monitor.commands.arguments import positive_integer
 from monitor.commands.embedded_broker import embedded_broker
 from monitor.errors import LineMonitorError
 from monitor.line_state.ring import Ring, RingError
-from monitor.settings import CameraSettings, Settings, load
+from monitor.settings import CameraSettings, Settings, load_settings
 from monitor.verdict import Verdict
 
 _GOOD_IMAGES, _CALIBRATION_IMAGES = 192, 256
@@ -95,7 +95,7 @@ def demo(seconds: int, keep: Path | None) -> int:
 def _run(seconds: int, folder: Path) -> int:
     with embedded_broker() as port:
         file = _write_settings(folder, port)
-        settings = load(file)
+        settings = load_settings(file)
         for recipe in dict.fromkeys(camera.recipe for camera in settings.camera):
             _train(settings, next(camera for camera in settings.camera if camera.recipe == recipe))
         print(f"running {len(settings.camera)} cameras for {seconds} s; rejects as the gateway hears them:")

@@ -1,4 +1,7 @@
-"""`line-monitor evaluate`: a recipe's accuracy on a labelled set."""
+"""`line-monitor evaluate`: the accuracy of a recipe on labelled images.
+
+The arguments and the output; `monitor.evaluation.evaluate` does the work.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        help="where there is none of that name: RECIPE-<category> for each category",
+        help="a recipe; if there is none of that name, RECIPE-<category> is used for each category",
     )
     parser.add_argument(
-        "--dataset", type=Path, required=True, metavar="DIR", help="or a tar, tar.xz, tar.gz or zip archive"
+        "--dataset",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a folder in MVTec AD's layout, or a tar, tar.xz, tar.gz, tar.bz2 or zip archive of one",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,21 +42,21 @@ def run(options: argparse.Namespace) -> int:
             check_place(options.json)
         except OSError as error:
             raise CommandError(f"{options.json}: {error.strerror}") from None
-    found = evaluate(
+    results = evaluate(
         recipe=paths.recipe(settings, options.recipe),
         device=settings.scoring.device,
         dataset=options.dataset,
         say=print_to_stderr,
         progress=progress.on(sys.stderr),
     )
-    alone = found.alone
-    print(alone.table() if alone else paper_results.table(found))
+    single = results.single
+    print(single.table() if single else paper_results.format_table(results))
     if options.json:
-        figures = alone.as_dict() if alone else paper_results.as_dict(found)
+        figures = single.as_dict() if single else paper_results.as_dict(results)
         try:
             write_whole(options.json, (json.dumps(figures, indent=1) + "\n").encode())
         except OSError as error:
             raise CommandError(f"{options.json}: {error.strerror}") from None
-    if found.failed:
-        raise CommandError("\n".join(found.failed.values()))
+    if results.failed:
+        raise CommandError("\n".join(results.failed.values()))
     return 0

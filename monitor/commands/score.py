@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from drivers.image_file import Image, ImageError, read
 from monitor.commands.arguments import FAILED, CommandError, load_settings
+from monitor.images.overlay import draw_heatmap
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.printable import legible
 from monitor.verdict import Reason, Verdict, judge
@@ -67,38 +66,24 @@ def score_files(
         line: dict[str, object] = {"image": legible(str(file))}
         try:
             image = read(file)
-            seen = scorer.part_in(image)
-            if seen is None:
+            (result,) = scorer.inspect([image])
+            if result is None:
                 line["score"], line["threshold"] = None, scorer.threshold
                 line["verdict"], line["reason"] = Verdict.PASS.word, Reason.NO_PART.word
                 out(json.dumps(line))
                 continue
-            result = scorer.score([seen])[0]
             line["score"] = result.score if math.isfinite(result.score) else None
             line["threshold"] = scorer.threshold
             line["verdict"] = judge(result.score, scorer.threshold)[0].word
             if heatmaps is not None:
                 target = heatmaps / _free_name(file.stem, taken)
-                _write(target, heatmap(image, result.anomaly_map, scorer.threshold))
+                _write(target, draw_heatmap(image, result.anomaly_map, scorer.threshold))
                 line["heatmap"] = legible(str(target))
         except ImageError as error:
             whole = False
             line = {"image": legible(str(file)), "error": legible(str(error))}
         out(json.dumps(line))
     return whole
-
-
-def heatmap(image: Image, anomaly_map: NDArray[np.float32], threshold: float) -> Image:
-    """The image with its anomaly map laid over it, uint8 (H, W, 3): green is the threshold, red twice that.
-
-    The colours mean the same in every image of a recipe: they are never stretched to the map at hand.
-    """
-    rows, columns = image.shape[:2]
-    strength = np.nan_to_num(np.clip(anomaly_map / (2 * threshold), 0, 1), nan=1.0)
-    strength = cv2.resize(strength.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_JET)
-    base = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
-    return np.asarray(cv2.addWeighted(base, 0.6, colours, 0.4, 0), np.uint8)
 
 
 def _free_name(stem: str, taken: set[str]) -> str:

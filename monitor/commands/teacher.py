@@ -1,4 +1,7 @@
-"""`line-monitor teacher`: list, fetch or make the teachers that students learn from."""
+"""`line-monitor teacher`: list, fetch or make the teachers that students learn from.
+
+The arguments of the three actions; `monitor.commands.teacher_files` does the work.
+"""
 
 from __future__ import annotations
 
@@ -15,34 +18,52 @@ from monitor.commands.arguments import (
     teachers_folder,
 )
 
+_SAVE_EVERY_S = 60.0
+"""Ctrl-C loses no more of a training than this."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    listing = actions.add_parser("list", help="every teacher, and where its weights are on this machine")
+    listing = actions.add_parser("list", help="list every teacher, and where its weights are on this machine")
     listing.set_defaults(action=_list)
 
-    fetch = actions.add_parser("fetch", help="a teacher as one file, for a plant without a network")
-    fetch.add_argument("name", metavar="NAME", help="as in the list")
-    fetch.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: the data folder's teachers/")
-    fetch.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    fetch = actions.add_parser("fetch", help="write a teacher to one file, for a plant without a network")
+    fetch.add_argument("name", metavar="NAME", help="a name from the list")
+    fetch.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="a file or folder (the data folder's teachers/)"
+    )
+    fetch.add_argument("--force", action="store_true", help="replace FILE if it exists")
     fetch.set_defaults(action=_fetch)
 
-    make = actions.add_parser("make", help="teach a small network what a large one sees, without photographs")
-    make.add_argument("--source", default="squeezenet1_1", metavar="NAME", help="whom from (squeezenet1_1)")
-    make.add_argument("--source-weights", type=Path, metavar="FILE", help=".pth or .safetensors")
+    make = actions.add_parser("make", help="make a small teacher from a large one, without photographs")
     make.add_argument(
-        "--student", choices=("resnet18", "resnet34"), default="resnet18", help="who (resnet18)"
+        "--source", default="squeezenet1_1", metavar="NAME", help="the network to learn from (squeezenet1_1)"
+    )
+    make.add_argument("--source-weights", type=Path, metavar="FILE", help="its weights, .pth or .safetensors")
+    make.add_argument(
+        "--student",
+        choices=("resnet18", "resnet34"),
+        default="resnet18",
+        help="the network that learns (resnet18)",
     )
     make.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a .safetensors file")
     length = make.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=positive_integer, metavar="N", help="how long (4000)")
-    length.add_argument("--minutes", type=minutes, metavar="M", help="or by the clock")
-    make.add_argument(
-        "--seed", type=random_seed, default=0, metavar="N", help="same seed and steps, same teacher (0)"
+    length.add_argument("--steps", type=positive_integer, metavar="N", help="steps of training (4000)")
+    length.add_argument(
+        "--minutes", type=minutes, metavar="M", help="minutes of training, instead of --steps"
     )
-    make.add_argument("--bfloat16", action="store_true", help="faster on processors that calculate in it")
-    make.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    make.add_argument(
+        "--seed",
+        type=random_seed,
+        default=0,
+        metavar="N",
+        help="the same seed and steps give the same teacher (0)",
+    )
+    make.add_argument(
+        "--bfloat16", action="store_true", help="train faster on processors that calculate in bfloat16"
+    )
+    make.add_argument("--force", action="store_true", help="replace FILE if it exists")
     make.set_defaults(action=_make)
 
     for action in actions.choices.values():
@@ -55,9 +76,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from monitor.commands.teacher_files import known, table
+    from monitor.commands.teacher_files import format_table, list_teachers
 
-    print(table(known(teachers_folder(options))))
+    print(format_table(list_teachers(teachers_folder(options))))
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -68,18 +89,23 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _make(options: argparse.Namespace) -> None:
-    from monitor.commands.teacher_files import make
+    from monitor.commands.teacher_files import make_teacher_file
     from monitor.system import progress
+    from monitor.teachers.distillation import DistillationSettings
 
-    make(
+    settings = DistillationSettings(
         source=options.source,
-        source_weights=options.source_weights,
         student=options.student,
-        out=options.out,
         steps=options.steps,
         minutes=options.minutes,
         seed=options.seed,
         bfloat16=options.bfloat16,
+        save_every_s=_SAVE_EVERY_S,
+    )
+    make_teacher_file(
+        settings,
+        source_weights=options.source_weights,
+        out=options.out,
         force=options.force,
         folder=teachers_folder(options),
         say=print_to_stderr,

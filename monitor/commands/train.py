@@ -21,8 +21,16 @@ from monitor.commands.arguments import (
     random_seed,
 )
 
+_SAME_SEED = (
+    "Trains a recipe from images of good parts. The same images, options and seed give the same recipe on "
+    "the same kind of machine, with the same number of threads, the same versions of line-monitor and torch, "
+    "and MKL_CBWR in the environment before torch is loaded. This command sets MKL_CBWR to AUTO unless it is "
+    "set."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = _SAME_SEED
     parser.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
     parser.add_argument(
         "--images",
@@ -82,7 +90,7 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
         type=random_seed,
         default=0,
         metavar="N",
-        help="the same images, settings and seed give the same recipe (0)",
+        help="same seed, same recipe: see above (0)",
     )
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or cuda:1 (as in the settings)")
     parser.add_argument(

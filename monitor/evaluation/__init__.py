@@ -1,1 +1,1 @@
-"""Labelled images to figures."""
+"""Measures a recipe on labelled images."""

@@ -1,1 +1,1 @@
-"""The one way an image enters the network and leaves as a picture."""
+"""The one way from an image to the network's input, and from an anomaly map to a picture."""

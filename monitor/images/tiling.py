@@ -1,9 +1,8 @@
-"""A frame in overlapping tiles, for defects that would be lost when the frame is shrunk: where the tiles lie,
-and how their anomaly maps become one.
+"""The tiles of an image: where they lie, and how their anomaly maps become one map.
 
-Pure functions of shapes and arrays: nothing here knows what a network is. A map must not show where the seams
-are, so tiles fade into each other, and what a tile sees at its own border counts for nothing where another
-tile sees further.
+Tiles keep small defects visible that resizing the whole frame to one network input would lose. They overlap,
+and their maps fade into each other, so that the map shows no seams. These are pure functions of shapes and
+arrays; this module knows nothing of networks.
 """
 
 from __future__ import annotations
@@ -22,27 +21,28 @@ from monitor.errors import LineMonitorError
 from monitor.images.preprocessing import Size
 
 STEP = 16
-"""Tiles begin at multiples of this where they can: the third level of a ResNet has one place for 16 pixels,
-and tiles that begin between two of them would see the same surface otherwise."""
+"""Tiles begin at multiples of this where possible. A ResNet's third level has one cell for 16 pixels; a tile
+that begins elsewhere has its cells on other pixels and gives the same surface other features."""
 _BORDER = 0.25
-"""This share of an overlap, at each tile's border, is left to the tile that sees further. A convolution sees
-black beyond a border."""
+"""At a tile's border, this share of the overlap counts for nothing: there the other tile is used. A
+convolution gets zeros from beyond its border, so its features are wrong near it."""
 _LEAST = 1e-6
+"""The smallest weight; it keeps every sum of weights above 0."""
 
 
 class TilingError(LineMonitorError, ValueError):
-    """These tiles can't cover that picture; the message is one line with the fix."""
+    """Tiles of this size can't cover an image of that size. The message is one line with the fix."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of a picture, all of one size, row by row."""
+    """The tiles of an image, all of one size, numbered row by row."""
 
     size: Size
-    """Of the picture."""
+    """The image's size."""
     tile: Size
     overlap: int = 0
-    """Neighbouring tiles share at least so many rows or columns."""
+    """The number of rows or columns that neighbouring tiles share, at least."""
 
     def __post_init__(self) -> None:
         """Raises TilingError."""
@@ -60,7 +60,7 @@ class Grid:
 
     @classmethod
     def whole(cls, size: Size) -> Grid:
-        """One tile: the picture itself."""
+        """A single tile that is the whole image."""
         return cls(size, size)
 
     @cached_property
@@ -72,43 +72,47 @@ class Grid:
     def __len__(self) -> int:
         return len(self.places)
 
-    def cut(self, picture: Image, number: int) -> Image:
-        """The picture's tile of that number: a view into it. `picture` is (*size, 3) or `size`."""
+    def cut(self, image: Image, number: int) -> Image:
+        """The tile of that number, as a view into the image. `image` is (*size, 3) or `size`."""
         row, column = self.places[number]
-        return picture[row : row + self.tile[0], column : column + self.tile[1]]
+        return image[row : row + self.tile[0], column : column + self.tile[1]]
 
     def stitched(self, maps: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The maps of all tiles, float32 `tile` each, in order, as one of `size`."""
+        """One map of `size` from the maps of all tiles, which are float32 of `tile`, in the tiles' order."""
         if len(self.places) == 1:
             (only,) = maps
             return only
         whole = np.zeros(self.size, np.float32)
-        for number, own in zip(range(len(self)), maps, strict=True):
-            (row, column), (down, along) = self.places[number], self.shares(number)
-            part = whole[row : row + self.tile[0], column : column + self.tile[1]]
-            part += own * down[:, None] * along
+        for number, tile_map in zip(range(len(self)), maps, strict=True):
+            (row, column), (by_row, by_column) = self.places[number], self.shares(number)
+            target = whole[row : row + self.tile[0], column : column + self.tile[1]]
+            target += tile_map * by_row[:, None] * by_column
         return whole
 
     def shares(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """How much each row and each column of the tile of that number counts in the map of all: float32
-        (rows,) and (columns,). A place counts for their product."""
+        """The weights of a tile's rows and columns in the whole map: float32 (rows,) and (columns,).
+
+        A pixel's weight is the product of the two.
+        """
         row, column = self.places[number]
         return self._weights[0][row], self._weights[1][column]
 
     @cached_property
     def _weights(self) -> tuple[dict[int, NDArray[np.float32]], ...]:
-        """For rows and for columns: how much each place of a tile counts, by where the tile begins. At every
-        place of the picture they add up to 1."""
-        return tuple(_shares(*axis, self.overlap) for axis in zip(self.size, self.tile, strict=True))
+        """For rows and for columns, the weights along a tile, by the row or column at which it begins.
+
+        At every pixel of the image the weights of all tiles add up to 1.
+        """
+        return tuple(_axis_weights(*axis, self.overlap) for axis in zip(self.size, self.tile, strict=True))
 
 
 def shown(size: Size) -> str:
-    """As people write it: width x height."""
+    """The size as users write it: width x height."""
     return f"{size[1]}x{size[0]}"
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin that cover `length` with as few as can be, spread evenly."""
+    """The beginnings of the smallest number of tiles that cover `length`, evenly spread."""
     if tile == length:
         return [0]
     count = math.ceil((length - overlap) / (tile - overlap))
@@ -119,15 +123,17 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
     return stepped if closest else even
 
 
-def _shares(length: int, tile: int, overlap: int) -> dict[int, NDArray[np.float32]]:
+def _axis_weights(length: int, tile: int, overlap: int) -> dict[int, NDArray[np.float32]]:
+    """Along one axis, each tile's weights by its beginning; the weights at one pixel add up to 1."""
     starts = _starts(length, tile, overlap)
-    inside = np.arange(tile) + 0.5
+    middles = np.arange(tile) + 0.5
     heights = {}
     for start in starts:
         height = np.ones(tile)
-        for far, is_border in ((inside, start > 0), (tile - inside, start + tile < length)):
-            if is_border and overlap:
-                height *= np.clip((far / overlap - _BORDER) / (1 - 2 * _BORDER), _LEAST, 1)
+        # A tile's weight rises from its border inwards, except at the border of the image.
+        for distance, fades in ((middles, start > 0), (tile - middles, start + tile < length)):
+            if fades and overlap:
+                height *= np.clip((distance / overlap - _BORDER) / (1 - 2 * _BORDER), _LEAST, 1)
         heights[start] = height
     total = np.zeros(length)
     for start, height in heights.items():

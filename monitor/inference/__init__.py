@@ -1,1 +1,1 @@
-"""A recipe at work on this machine."""
+"""Scoring images with a recipe on this machine's CPU or GPU."""

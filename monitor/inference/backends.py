@@ -1,4 +1,4 @@
-"""Which device, runtime and precision a recipe runs with on this machine.
+"""Backends: the device, runtime and precision that a recipe runs with on this machine.
 
 It knows nothing of images or networks.
 """
@@ -18,14 +18,14 @@ F32 = "f32"
 F16 = "f16"
 INT8 = "int8"
 AGREES = 0.98
-"""The least rank correlation with float32's scores that 8-bit integers are recommended with."""
+"""int8 is recommended from this rank correlation with float32's scores on."""
 
 AGREEMENT = {F32: 1e-4, F16: 1e-2}
-"""How far a map may be from the plain network's on the same input: max |a - b| / max |b|."""
+"""The largest difference of a map from the plain network's on the same input: max |a - b| / max |b|."""
 
 
 def choose_device(name: str) -> torch.device:
-    """auto (CUDA if there is one), cpu, cuda or cuda:N. Raises RecipeError."""
+    """The device of that name: auto (CUDA if there is one), cpu, cuda or cuda:N. Raises RecipeError."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     if name == "cpu":
@@ -42,46 +42,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
-def can_quantise() -> bool:
-    """Whether this installation can make 8-bit models, too."""
-    return has_openvino() and importlib.util.find_spec("nncf") is not None
-
-
-def precisions(device: torch.device) -> tuple[str, ...]:
-    """What torch runs on a device, float32 first."""
-    return (F32, F16) if device.type == "cuda" else (F32,)
-
-
-def calibration_of(recipe: RecipeVersion, runtime: str, precision: str) -> Calibration:
-    """A recipe's calibration for one way of running, or the reference's where it has none of its own.
-
-    Raises RecipeError for int8 without its own: nobody has seen the two agree.
-    """
-    found, key = recipe.document.calibration, f"{runtime}-{precision}"
-    if precision == INT8 and key not in found:
-        raise RecipeError(
-            f"{recipe.folder}: has no threshold for {key}: "
-            "calibrate it where OpenVINO is, or use precision f32"
-        )
-    return found.get(key, found[REFERENCE])
-
-
-def has_openvino() -> bool:
-    """Whether this installation can run recipes on OpenVINO."""
-    return importlib.util.find_spec("openvino") is not None
-
-
-def ways(recipe: RecipeVersion, device: torch.device) -> tuple[tuple[str, str], ...]:
-    """Runtime and precision of every way that the recipe can run here, the reference first: torch's on a
-    device, OpenVINO's on the CPU."""
-    found = [(TORCH, precision) for precision in precisions(device)]
-    if has_openvino():
-        found += [(OPENVINO, F32)] + [(OPENVINO, INT8)] * (recipe.quantised is not None)
-    return tuple(found)
-
-
 def choose_runtime(name: str, device: str) -> tuple[str, torch.device]:
-    """With the device that it runs on. On a CPU OpenVINO is the faster one wherever it was measured."""
+    """The runtime, and the device that it runs on. Raises RecipeError.
+
+    "auto" takes OpenVINO on a CPU, because it was faster than torch on every CPU that was measured.
+    """
     if name not in ("auto", TORCH, OPENVINO):
         raise RecipeError(f"runtime {name!r} is not known: use auto, torch or openvino")
     if name == OPENVINO and not has_openvino():
@@ -97,6 +62,7 @@ def choose_runtime(name: str, device: str) -> tuple[str, torch.device]:
 
 
 def choose_precision(name: str, runtime: str, device: torch.device, recipe: RecipeVersion) -> str:
+    """The precision of that name on that runtime and device. Raises RecipeError."""
     if name not in ("auto", F32, F16, INT8):
         raise RecipeError(f"precision {name!r} is not known: use auto, f32, f16 or int8")
     if name == INT8 and runtime != OPENVINO:
@@ -111,6 +77,46 @@ def choose_precision(name: str, runtime: str, device: torch.device, recipe: Reci
         return F32 if name == F32 else F16
     if name == F16:
         raise RecipeError('precision "f16" is slower than f32 on a CPU: use auto or f32, or a CUDA device')
-    # 8-bit integers give the same verdicts in a third of the time, but a part near the threshold takes a
-    # third longer than in float32: whether a line wants that is for a person to choose.
+    # "auto" is not int8: it gives the same verdicts in a third of the time, but a part near the threshold
+    # takes a third longer than in float32. The user decides whether that suits the line.
     return F32 if name == "auto" else name
+
+
+def calibration_of(recipe: RecipeVersion, runtime: str, precision: str) -> Calibration:
+    """A recipe's calibration for a runtime and precision; the reference's where there is no own one.
+
+    Raises RecipeError for int8 without an own one: its scores were then never compared with the reference's.
+    """
+    found, key = recipe.document.calibration, f"{runtime}-{precision}"
+    if precision == INT8 and key not in found:
+        raise RecipeError(
+            f"{recipe.folder}: no threshold for {key}: calibrate it where OpenVINO is installed, "
+            "or use precision f32"
+        )
+    return found.get(key, found[REFERENCE])
+
+
+def ways(recipe: RecipeVersion, device: torch.device) -> tuple[tuple[str, str], ...]:
+    """Every runtime and precision that the recipe can run with here, the reference first.
+
+    torch runs on `device`, OpenVINO on the CPU.
+    """
+    found = [(TORCH, precision) for precision in precisions(device)]
+    if has_openvino():
+        found += [(OPENVINO, F32)] + [(OPENVINO, INT8)] * (recipe.quantised is not None)
+    return tuple(found)
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """The precisions that torch supports on a device, float32 first."""
+    return (F32, F16) if device.type == "cuda" else (F32,)
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def can_quantise() -> bool:
+    """Whether the packages that make int8 models are installed."""
+    return has_openvino() and importlib.util.find_spec("nncf") is not None

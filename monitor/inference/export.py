@@ -1,8 +1,8 @@
-"""`line-monitor export`: a recipe as a model that other programs run, from a camera's frame to a score.
+"""Export: a recipe as a model file that other programs run, from a camera's frame to a score.
 
-Resize, colour order and normalisation are in the model (`monitor.inference.onnx_preprocessing`), the
-threshold and what
-it was found for in its metadata. Must never replace a file unless it is told to.
+Resize, colour order and normalisation are part of the model (`monitor.inference.onnx_preprocessing`). The
+threshold, and the runtime and precision that it was computed for, are in the model's metadata. No file is
+replaced without `force`. This module knows nothing of cameras or verdicts.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from monitor.errors import LineMonitorError
 from monitor.images.tiling import shown
 from monitor.inference.backends import F32, INT8, OPENVINO, TORCH, calibration_of
-from monitor.inference.scorer import openvino_model
 from monitor.inference.second_look import clearly_below
 from monitor.inference.torch_network import folded, trunks
 from monitor.model.recipe_document import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
-from monitor.pyramid import Features, anomaly_map, upsampled
+from monitor.pyramid import Features, anomaly_map, upsample
 from monitor.system.atomic_file import write_together
 
 if TYPE_CHECKING:
@@ -33,14 +32,14 @@ if TYPE_CHECKING:
 
 ONNX = "onnx"
 SUFFIXES = {ONNX: ".onnx", OPENVINO: ".xml"}
-"""Of the file that is named, by format. OpenVINO keeps its constants in a second one, `.bin`."""
+"""The suffix of the model's file, by format. OpenVINO has its constants in a second file, `.bin`."""
 
-_NEEDED = {ONNX: ("onnx", "onnxscript"), OPENVINO: ("onnx", "openvino")}
+_PACKAGES = {ONNX: ("onnx", "onnxscript"), OPENVINO: ("onnx", "openvino")}
 _MAP, _SCORE = "anomaly_map", "score"
 
 
 class ExportError(LineMonitorError):
-    """Nothing was exported; the message is one line with the fix."""
+    """The export failed and changed no file. The message is one line with the fix."""
 
 
 def export(
@@ -52,31 +51,32 @@ def export(
     force: bool,
     say: Callable[[str], None],
 ) -> Path:
-    """Writes the recipe in `folder` as a model and returns its file; without `out` it is `<recipe>.onnx` or
-    `<recipe>.xml` in the working directory.
+    """Write the recipe in `folder` as a model and return the model's file.
 
-    The model goes from `image`, uint8 (1, H, W, 3) BGR of any H and W, to `anomaly_map`, float32 (1, rows,
-    columns), and `score`, float32 (1,). `form` is onnx or openvino, `precision` f32 or int8 (OpenVINO alone).
-    Raises ExportError and RecipeError.
+    `out` is a file or a folder; without it the file is `<recipe>.onnx` or `<recipe>.xml` in the working
+    directory. The model's input is `image`, uint8 (1, H, W, 3) BGR of any H and W; its outputs are
+    `anomaly_map`, float32 (1, rows, columns), and `score`, float32 (1,). `form` is onnx or openvino;
+    `precision` is f32 or int8 (OpenVINO only). `say` gets one line at a time for the user. Raises ExportError
+    and RecipeError.
     """
-    _check_wish(form, precision)
+    _check_request(form, precision)
     recipe = RecipeVersion.load(folder)
     if recipe.document.tiles is not None:
         raise ExportError(
-            f"{recipe.folder}: a recipe in tiles can't be one model: train one without --tile for export"
+            f"{recipe.folder}: a recipe in tiles can't be one model: train a recipe without --tile to export"
         )
     if precision == INT8 and recipe.quantised is None:
         raise ExportError(
             f"{recipe.folder}: the recipe has no int8 model: train it again where OpenVINO and NNCF are "
             '(pip install "line-monitor[openvino]"), or use --precision f32'
         )
-    about = described(recipe, TORCH if form == ONNX else OPENVINO, precision)
-    file = _target(out, recipe.name, SUFFIXES[form])
-    _make_room(file, force=force)
+    about = metadata(recipe, TORCH if form == ONNX else OPENVINO, precision)
+    file = _output_file(out, recipe.name, SUFFIXES[form])
+    _check_writable(file, force=force)
     if form == ONNX:
-        contents = {file: _onnx(recipe, about)}
+        contents = {file: _build_onnx(recipe, about)}
     else:
-        graph, constants = _openvino(recipe, precision, about)
+        graph, constants = _build_openvino(recipe, precision, about)
         contents = {file.with_suffix(".bin"): constants, file: graph}
     try:
         write_together(contents)
@@ -84,16 +84,14 @@ def export(
         raise ExportError(f"{file} can't be written: {error.strerror or error}") from None
     say(f"{file}: {recipe.name}, {form} {precision}; reject when score > {about['threshold']}")
     if "clearly_below" in about:
-        say(
-            f"scores above {about['clearly_below']} want a second look by the float32 model, as the line does"
-        )
+        say(f"score images above {about['clearly_below']} again with the float32 model, as the line does")
     if recipe.roi:
-        say(f"cut each frame to the recipe's roi first: x, y, width, height = {about['roi']}")
+        say(f"crop each frame to the recipe's roi first: x, y, width, height = {about['roi']}")
     return file
 
 
-def described(recipe: RecipeVersion, runtime: str, precision: str) -> dict[str, str]:
-    """What the model's metadata say about it, for a way of running. Raises RecipeError."""
+def metadata(recipe: RecipeVersion, runtime: str, precision: str) -> dict[str, str]:
+    """The metadata of the model for a runtime and precision, by key. Raises RecipeError."""
     calibration = calibration_of(recipe, runtime, precision)
     key = f"{runtime}-{precision}"
     about = {
@@ -112,7 +110,7 @@ def described(recipe: RecipeVersion, runtime: str, precision: str) -> dict[str, 
     return about
 
 
-class _Judged(nn.Module):
+class _ScoreModule(nn.Module):
     """Teacher and student as one module from normalised images (N, 3, H, W) to anomaly maps and scores."""
 
     def __init__(self, teacher: Callable[[Tensor], Features], student: Callable[[Tensor], Features]) -> None:
@@ -122,11 +120,11 @@ class _Judged(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns = images.shape[-2:]
         product = anomaly_map(self.teacher(images), self.student(images))
-        maps = upsampled(product, (rows, columns))
+        maps = upsample(product, (rows, columns))
         return maps, maps.amax(dim=(1, 2))
 
 
-def _onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
+def _build_onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
     import onnx.compose
     import onnx.helper
 
@@ -134,9 +132,9 @@ def _onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
 
     rows, columns = recipe.size
     teacher, student = trunks(recipe)
-    pair = _Judged(folded(teacher), folded(student)).eval().requires_grad_(False)
+    module = _ScoreModule(folded(teacher), folded(student)).eval().requires_grad_(False)
     program = torch.onnx.export(
-        pair,
+        module,
         (torch.zeros(1, 3, rows, columns),),
         dynamo=True,
         opset_version=OPSET,
@@ -145,14 +143,14 @@ def _onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
         verbose=False,
     )
     assert program is not None
-    judged = program.model_proto
-    _forget_the_machine(judged.graph)
-    # Names that torch chose must not meet the preparation's.
-    judged = onnx.compose.add_prefix(judged, "pair/", rename_inputs=False, rename_outputs=False)
-    first = preparation(rows, columns)
-    first.ir_version = judged.ir_version
+    network = program.model_proto
+    _remove_source_paths(network.graph)
+    # A prefix keeps torch's names apart from the preprocessing's.
+    network = onnx.compose.add_prefix(network, "pair/", rename_inputs=False, rename_outputs=False)
+    preprocessing = preparation(rows, columns)
+    preprocessing.ir_version = network.ir_version
     model = onnx.compose.merge_models(
-        first, judged, [(PREPARED, PREPARED)], name=recipe.name, producer_name="line-monitor"
+        preprocessing, network, [(PREPARED, PREPARED)], name=recipe.name, producer_name="line-monitor"
     )
     model.producer_version = about["line_monitor"]
     onnx.helper.set_model_props(model, dict(about))
@@ -160,31 +158,31 @@ def _onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _forget_the_machine(graph: onnx.GraphProto) -> None:
-    """Takes out where on this machine each operation's Python stood."""
+def _remove_source_paths(graph: onnx.GraphProto) -> None:
+    """Remove the paths of this machine's Python files, which torch adds to each operation."""
     graph.ClearField("metadata_props")
     for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
 
 
-def _openvino(recipe: RecipeVersion, precision: str, about: Mapping[str, str]) -> tuple[bytes, bytes]:
+def _build_openvino(recipe: RecipeVersion, precision: str, about: Mapping[str, str]) -> tuple[bytes, bytes]:
     """The model's graph (XML) and its constants."""
     import openvino as ov
     from openvino import opset13 as ops
 
     from monitor.inference.onnx_preprocessing import IMAGE, preparation
-    from monitor.inference.openvino_network import kept
+    from monitor.inference.openvino_network import build_model, kept
 
     rows, columns = recipe.size
-    first = ov.Core().read_model(preparation(rows, columns).SerializeToString())
-    pair = openvino_model(recipe, precision)
-    prepared = first.get_results()[0].input_value(0)
-    for entrance in pair.get_parameters()[0].output(0).get_target_inputs():
-        entrance.replace_source_output(prepared)
-    maps = pair.get_results()[0].input_value(0)
+    preprocessing = ov.Core().read_model(preparation(rows, columns).SerializeToString())
+    network = build_model(recipe, precision)
+    prepared = preprocessing.get_results()[0].input_value(0)
+    for network_input in network.get_parameters()[0].output(0).get_target_inputs():
+        network_input.replace_source_output(prepared)
+    maps = network.get_results()[0].input_value(0)
     scores = ops.reduce_max(maps, [1, 2], keep_dims=False)
-    model = ov.Model([ops.result(maps), ops.result(scores)], first.get_parameters(), recipe.name)
+    model = ov.Model([ops.result(maps), ops.result(scores)], preprocessing.get_parameters(), recipe.name)
     model.input(0).get_tensor().set_names({IMAGE})
     model.output(0).get_tensor().set_names({_MAP})
     model.output(1).get_tensor().set_names({_SCORE})
@@ -195,12 +193,12 @@ def _openvino(recipe: RecipeVersion, precision: str, about: Mapping[str, str]) -
     return weights["graph"].tobytes(), weights["constants"].tobytes()
 
 
-def _check_wish(form: str, precision: str) -> None:
+def _check_request(form: str, precision: str) -> None:
     if form == ONNX and precision != F32:
         raise ExportError(
             f"the recipe's {precision} model is OpenVINO's: use --format openvino, or --precision f32"
         )
-    missing = [name for name in _NEEDED[form] if importlib.util.find_spec(name) is None]
+    missing = [name for name in _PACKAGES[form] if importlib.util.find_spec(name) is None]
     if missing:
         are = "is" if len(missing) == 1 else "are"
         raise ExportError(
@@ -209,20 +207,21 @@ def _check_wish(form: str, precision: str) -> None:
         )
 
 
-def _target(out: Path | None, name: str, suffix: str) -> Path:
-    place = Path() if out is None else out
-    if place.is_dir():
-        return place / f"{name}{suffix}"
-    if place.suffix != suffix:
-        raise ExportError(f"{place}: the file's name must end in {suffix}")
-    return place
+def _output_file(out: Path | None, name: str, suffix: str) -> Path:
+    path = Path() if out is None else out
+    if path.is_dir():
+        return path / f"{name}{suffix}"
+    if path.suffix != suffix:
+        raise ExportError(f"{path}: the file's name must end in {suffix}")
+    return path
 
 
-def _make_room(file: Path, *, force: bool) -> None:
-    """Finds out before the work whether the file, and one beside it, can be written. Raises ExportError."""
-    for one in {file, file.with_suffix(".bin")} if file.suffix == SUFFIXES[OPENVINO] else {file}:
-        if one.exists() and not force:
-            raise ExportError(f"{one} is there already: take another name, or --force to replace it")
+def _check_writable(file: Path, *, force: bool) -> None:
+    """Check before the long work that the model's files can be written. Raises ExportError."""
+    files = {file, file.with_suffix(".bin")} if file.suffix == SUFFIXES[OPENVINO] else {file}
+    for existing in files:
+        if existing.exists() and not force:
+            raise ExportError(f"{existing} is there already: use another name, or --force to replace it")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=file.parent):

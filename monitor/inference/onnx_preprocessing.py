@@ -1,8 +1,9 @@
-"""`monitor.images.preprocessing.prepare` as an ONNX graph, for runtimes that are not ours.
+"""Preprocessing as an ONNX graph: `monitor.images.preprocessing.prepare` for runtimes without this program.
 
-Must follow `images.squashed` step by step, to the grey level: a recipe's threshold holds for what is made of
-an image there. A graph can't call OpenCV, so it makes the weights of a resize from the frame's shape, and
-rounds where OpenCV rounds.
+The graph must repeat the steps of `monitor.images.preprocessing` to the grey level, because a recipe's
+threshold was computed with those steps. A graph can't call OpenCV, so it computes the weights of a resize
+from the frame's shape and rounds where OpenCV rounds. This module knows nothing of networks, recipes or
+files.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ OPSET = 18
 IMAGE = "image"
 PREPARED = "prepared"
 
-MOST_PIXELS = 2**29
-"""Frames up to so many are halved as often as here. Of larger ones the last halvings may be left out: their
-pixels are averaged all the same, but rounded less often."""
+MAX_PIXELS = 2**29
+"""Frames of up to this many pixels are halved as often as in `monitor.images.preprocessing`. For larger
+frames the last halvings may be missing: their pixels are averaged in the next step, but rounded less
+often."""
 
 _HALVING = """
   fits_{turn} = GreaterOrEqual(shape_{turn}, halved_targets)
@@ -27,7 +29,7 @@ _HALVING = """
   both_{turn} = And(fits_{turn}, even_{turn})
   counted_{turn} = Cast<to=7>(both_{turn})
   on_{turn} = ReduceMin(counted_{turn})
-  off_{turn} = Sub(unit, on_{turn})
+  off_{turn} = Sub(ones, on_{turn})
   shape_if_on_{turn} = Mul(shape_{turn}, on_{turn})
   shape_on_{turn} = Add(shape_if_on_{turn}, off_{turn})
   larger_{turn} = Slice(levels_{turn}, corner, shape_on_{turn}, plane)
@@ -36,35 +38,37 @@ _HALVING = """
   above_{turn} = Add(mean_{turn}, half)
   smaller_{turn} = Floor(above_{turn})
   levels_{next} = Cast<to=2>(smaller_{turn})
-  divisor_{turn} = Add(unit, on_{turn})
+  divisor_{turn} = Add(ones, on_{turn})
   shape_{next} = Div(shape_{turn}, divisor_{turn})
-  ends_{turn} = Sub(came_{turn}, on_{turn})
-  came_{next} = Identity(on_{turn})
+  ends_{turn} = Sub(previous_{turn}, on_{turn})
+  previous_{next} = Identity(on_{turn})
 """
-"""Halves the frame, if it is to be halved (again): `on` is 1. No Loop: OpenVINO's (2026.4) gives back an
-earlier frame's result where the turns differ and the result's shape does not. So every turn is there for
-every frame. Once the frame has come to its end, only its first pixel goes on, by the same way (the padding is
-for it alone, and counts for nothing)."""
+"""One halving: it halves the frame if both sides are long enough and even; then `on` is 1.
 
-_KEPT = """
+There is no Loop operation, because OpenVINO's (2026.4) returns an earlier frame's result when the number of
+turns differs and the result's shape does not. The graph therefore has the largest number of halvings for
+every frame. After a frame's last halving only its first pixel passes through the rest. The padding is needed
+for this pixel alone and does not change its value. `ends` is 1 at the first turn without a halving."""
+
+_COLLECTING = """
   shape_kept_{turn} = Mul(shape_{turn}, ends_{turn})
   kept_{turn} = Slice(levels_{turn}, corner, shape_kept_{turn}, plane)
   flat_{turn} = Reshape(kept_{turn}, last)
 """
-"""The frame in one row where `ends` is 1, else nothing: strung together, these are the frame as it was where
-it ended."""
+"""The frame's values as one row where `ends` is 1, and an empty row elsewhere. All rows together are the
+frame after its last halving."""
 
-_SHRINKING = """
+_AREA_WEIGHTS = """
   {axis}_pixels = Gather(halved, {axis}_index)
   {axis}_most = Constant<value_int = {target}>()
   {axis}_cells = Min({axis}_pixels, {axis}_most)
   {axis}_divisors = Constant<value_ints = {divisors}>()
   {axis}_left_over = Mod({axis}_pixels, {axis}_divisors)
   {axis}_divides = Equal({axis}_left_over, zero)
-  {axis}_divided = Where({axis}_divides, {axis}_divisors, unit)
+  {axis}_divided = Where({axis}_divides, {axis}_divisors, ones)
   {axis}_greatest = ReduceMax<keepdims=0>({axis}_divided)
-  {axis}_shrinks = Greater({axis}_pixels, {axis}_most)
-  {axis}_common = Where({axis}_shrinks, {axis}_greatest, {axis}_pixels)
+  {axis}_is_reduced = Greater({axis}_pixels, {axis}_most)
+  {axis}_common = Where({axis}_is_reduced, {axis}_greatest, {axis}_pixels)
   {axis}_of_cell = Div({axis}_pixels, {axis}_common)
   {axis}_of_pixel = Div({axis}_cells, {axis}_common)
   {axis}_row = Range(zero, {axis}_cells, one)
@@ -82,24 +86,26 @@ _SHRINKING = """
   {axis}_in_all = Cast<to=1>({axis}_of_cell)
   {axis}_blocks = Equal({axis}_of_pixel, one)
 """
-"""`weights`, (cells, pixels): a pixel counts by how much of it lies in the cell, in the largest unit that
-makes all of them whole, of which a cell has `in_all`. So while a sum stays below 2^24, as it does for usual
-cameras, it is exact, and a mean between two levels is just that, in whatever order a runtime adds. Where the
-axis does not shrink, each pixel is a cell."""
+"""The weights of an area average along one axis: `weights`, (cells, pixels).
 
-_GROWING = """
+A weight is the length of the pixel within the cell. Its unit is the largest one in which all weights are
+integers; a cell has the length `in_all`. A sum below 2^24, as for usual cameras, is therefore exact, and a
+mean halfway between two grey levels stays exactly there in whatever order a runtime adds. Where the axis is
+not reduced, each pixel is a cell."""
+
+_BILINEAR_WEIGHTS = """
   {axis}_cells_here = Cast<to=1>({axis}_cells)
   {axis}_target = Cast<to=1>({axis}_most)
-  {axis}_grown_scale = Div({axis}_cells_here, {axis}_target)
-  {axis}_grown = Range(nought, {axis}_target, unity)
-  {axis}_middle = Add({axis}_grown, half)
-  {axis}_place = Mul({axis}_middle, {axis}_grown_scale)
+  {axis}_enlarged_scale = Div({axis}_cells_here, {axis}_target)
+  {axis}_enlarged = Range(zero_float, {axis}_target, one_float)
+  {axis}_middle = Add({axis}_enlarged, half)
+  {axis}_place = Mul({axis}_middle, {axis}_enlarged_scale)
   {axis}_centred = Sub({axis}_place, half)
   {axis}_before = Floor({axis}_centred)
-  {axis}_after = Add({axis}_before, unity)
-  {axis}_edge = Sub({axis}_cells_here, unity)
-  {axis}_before_inside = Clip({axis}_before, nought, {axis}_edge)
-  {axis}_after_inside = Clip({axis}_after, nought, {axis}_edge)
+  {axis}_after = Add({axis}_before, one_float)
+  {axis}_edge = Sub({axis}_cells_here, one_float)
+  {axis}_before_inside = Clip({axis}_before, zero_float, {axis}_edge)
+  {axis}_after_inside = Clip({axis}_after, zero_float, {axis}_edge)
   {axis}_first = Cast<to=7>({axis}_before_inside)
   {axis}_second = Cast<to=7>({axis}_after_inside)
   {axis}_share = Sub({axis}_centred, {axis}_before)
@@ -107,20 +113,21 @@ _GROWING = """
   {axis}_far = Round({axis}_counted)
   {axis}_near = Sub(whole, {axis}_far)
 """
-"""Between which two cells each pixel of the result lies, and what they count for in OpenCV's 2048ths. Where
-the axis does not grow, each cell is a pixel."""
+"""The weights of a bilinear enlargement along one axis: for each pixel of the result the two cells beside it
+(`first`, `second`) and their weights (`near`, `far`), in 2048ths as in OpenCV. Where the axis is not
+enlarged, each cell is a pixel."""
 
 _GRAPH = """
 <ir_version: 8, opset_import: ["": {opset}]>
 preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}] prepared)
 {{
-  nought = Constant<value_float = 0.0>()
+  zero_float = Constant<value_float = 0.0>()
   half = Constant<value_float = 0.5>()
-  unity = Constant<value_float = 1.0>()
+  one_float = Constant<value_float = 1.0>()
   zero = Constant<value_int = 0>()
   one = Constant<value_int = 1>()
   two = Constant<value_int = 2>()
-  unit = Constant<value_ints = [1]>()
+  ones = Constant<value_ints = [1]>()
   last = Constant<value_ints = [-1]>()
   corner = Constant<value_ints = [0, 0]>()
   plane = Constant<value_ints = [2, 3]>()
@@ -137,24 +144,24 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
 
   levels_0 = Transpose<perm = [0, 3, 1, 2]>(image)
   shape_0 = Shape<start = 2>(levels_0)
-  came_0 = Identity(unit)
+  previous_0 = Identity(ones)
   {halvings}
-  ends_{turns} = Identity(came_{turns})
-  {kept}
+  ends_{turns} = Identity(previous_{turns})
+  {collecting}
   small_row = Concat<axis = 0>({flats})
   halved = Identity(shape_{turns})
   small_shape = Concat<axis = 0>(one_frame, halved)
   small_levels = Reshape(small_row, small_shape)
   small = Cast<to=1>(small_levels)
 
-  {shrinking_rows}
-  {shrinking_columns}
+  {area_weights_rows}
+  {area_weights_columns}
   columns_across = Transpose<perm = [1, 0]>(columns_weights)
   fewer_rows = MatMul(rows_weights, small)
   sums = MatMul(fewer_rows, columns_across)
   in_all = Mul(rows_in_all, columns_in_all)
   exact_means = Div(sums, in_all)
-  inverse = Div(unity, in_all)
+  inverse = Div(one_float, in_all)
   block_means = Mul(sums, inverse)
   are_blocks = And(rows_blocks, columns_blocks)
   means_of_cells = Where(are_blocks, block_means, exact_means)
@@ -165,12 +172,12 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
   twice_counted = Cast<to=7>(twice)
   twice_both = ReduceMin<keepdims=0>(twice_counted)
   is_twice = Cast<to=9>(twice_both)
-  shrunk = Where(is_twice, upwards, to_even)
+  averaged = Where(is_twice, upwards, to_even)
 
-  {growing_rows}
-  {growing_columns}
-  left = Gather<axis = 3>(shrunk, columns_first)
-  right = Gather<axis = 3>(shrunk, columns_second)
+  {bilinear_weights_rows}
+  {bilinear_weights_columns}
+  left = Gather<axis = 3>(averaged, columns_first)
+  right = Gather<axis = 3>(averaged, columns_second)
   of_left = Mul(left, columns_near)
   of_right = Mul(right, columns_far)
   across = Add(of_left, of_right)
@@ -189,10 +196,10 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
   down = Add(upper_part, lower_part)
   down_raised = Add(down, two_levels)
   in_levels = Mul(down_raised, quarter)
-  squashed = Floor(in_levels)
+  resized = Floor(in_levels)
 
   order = Constant<value_ints = [2, 1, 0]>()
-  red_first = Gather<axis = 1>(squashed, order)
+  red_first = Gather<axis = 1>(resized, order)
   means = Constant<value = float[1, 3, 1, 1] {{ {means} }}>()
   deviations = Constant<value = float[1, 3, 1, 1] {{ {deviations} }}>()
   centred = Sub(red_first, means)
@@ -205,7 +212,7 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
 
 def preparation(rows: int, columns: int) -> onnx.ModelProto:
     """A model from `image`, uint8 (1, H, W, 3) BGR of any H and W, to `prepared`, float32 (1, 3, rows,
-    columns), RGB, ImageNet-normalised."""
+    columns), ImageNet-normalised RGB."""
     turns = _halvings(rows, columns)
     text = _GRAPH.format(
         opset=OPSET,
@@ -216,13 +223,15 @@ def preparation(rows: int, columns: int) -> onnx.ModelProto:
         halved_rows=HALVED_FROM * rows,
         halved_columns=HALVED_FROM * columns,
         halvings="".join(_HALVING.format(turn=turn, next=turn + 1) for turn in range(turns)),
-        kept="".join(_KEPT.format(turn=turn) for turn in range(turns + 1)),
+        collecting="".join(_COLLECTING.format(turn=turn) for turn in range(turns + 1)),
         turns=turns,
         flats=", ".join(f"flat_{turn}" for turn in range(turns + 1)),
-        shrinking_rows=_SHRINKING.format(axis="rows", target=rows, divisors=_divisors(rows)),
-        shrinking_columns=_SHRINKING.format(axis="columns", target=columns, divisors=_divisors(columns)),
-        growing_rows=_GROWING.format(axis="rows"),
-        growing_columns=_GROWING.format(axis="columns"),
+        area_weights_rows=_AREA_WEIGHTS.format(axis="rows", target=rows, divisors=_divisors(rows)),
+        area_weights_columns=_AREA_WEIGHTS.format(
+            axis="columns", target=columns, divisors=_divisors(columns)
+        ),
+        bilinear_weights_rows=_BILINEAR_WEIGHTS.format(axis="rows"),
+        bilinear_weights_columns=_BILINEAR_WEIGHTS.format(axis="columns"),
         means=", ".join(f"{255 * mean:.9g}" for mean in MEAN),
         deviations=", ".join(f"{255 * deviation:.9g}" for deviation in DEVIATION),
     )
@@ -230,9 +239,9 @@ def preparation(rows: int, columns: int) -> onnx.ModelProto:
 
 
 def _halvings(rows: int, columns: int) -> int:
-    """How often a frame of MOST_PIXELS can be halved for a network's input of that size, once at least."""
+    """The number of halvings of a frame of MAX_PIXELS for a network input of that size; at least 1."""
     turns = 1
-    while 4 ** (turns + 1) * rows * columns <= MOST_PIXELS:
+    while 4 ** (turns + 1) * rows * columns <= MAX_PIXELS:
         turns += 1
     return turns
 

@@ -1,7 +1,8 @@
 """Teacher and student on Intel's OpenVINO, which runs them faster on a CPU than torch does.
 
-Imported only where OpenVINO is wanted: it is an extra. Goes to its PyTorch frontend directly, because
-`openvino.convert_model` reports to its makers over the network, and takes eight times as long.
+OpenVINO is an optional dependency, so only code that needs it imports this module. The module calls
+OpenVINO's PyTorch frontend directly, because `openvino.convert_model` sends usage data over the network and
+takes eight times as long. It knows nothing of thresholds or verdicts.
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from monitor.images.preprocessing import Size
+from monitor.inference.backends import INT8
+from monitor.inference.torch_network import folded, trunks
+from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
-from monitor.pyramid import anomaly_map, upsampled
+from monitor.pyramid import anomaly_map, upsample
+from monitor.teachers.architectures import Alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +37,8 @@ if TYPE_CHECKING:
     from monitor.pyramid import Features
 
 
-class Pair(nn.Module):
-    """Teacher and student as one module from normalised images to anomaly maps."""
+class AnomalyMapModule(nn.Module):
+    """Teacher and student as one torch module from normalised images to anomaly maps."""
 
     def __init__(
         self, teacher: Callable[[Tensor], Features], student: Callable[[Tensor], Features], size: Size
@@ -43,44 +49,63 @@ class Pair(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, *size) float32 to (N, *size) float32."""
         product = anomaly_map(self.teacher(images), self.student(images))
-        return upsampled(product, self._size)
+        return upsample(product, self._size)
+
+
+def build_model(recipe: RecipeVersion, precision: str, network_lock: Alone | None = None) -> ov.Model:
+    """A recipe's teacher and student as a model from normalised images of a tile's size to anomaly maps.
+
+    For int8 it is the model that the recipe has, and a float32 model where it has none. `network_lock` is
+    held while a trunk is traced. Raises RecipeError.
+    """
+    if precision == INT8 and recipe.quantised is not None:
+        try:
+            return from_arrays(recipe.quantised, recipe.grid.tile)
+        except ValueError as error:
+            raise RecipeError(
+                f"{recipe.folder}: OpenVINO can't use its int8 model ({error}): "
+                "train the recipe again or use precision f32"
+            ) from None
+    teacher, student = trunks(recipe, network_lock)
+    return converted(folded(teacher, network_lock), folded(student, network_lock), recipe.grid.tile)
 
 
 def converted(teacher: nn.Module, student: nn.Module, size: Size) -> ov.Model:
-    """The pair as a model of OpenVINO, float32, for one image of that size at a time.
+    """The two as one float32 model for OpenVINO, for one image of that size at a time.
 
-    `teacher` and `student` are trunks in eval mode, their batch normalisation folded.
+    `teacher` and `student` are trunks in eval mode with their batch normalisation folded.
     """
-    pair = Pair(teacher, student, size).eval().requires_grad_(False)
-    return from_torch(pair, torch.zeros(1, 3, *size))
+    module = AnomalyMapModule(teacher, student, size).eval().requires_grad_(False)
+    return from_torch(module, torch.zeros(1, 3, *size))
 
 
 def from_torch(module: nn.Module, example: Tensor) -> ov.Model:
-    """A module in eval mode as a model of OpenVINO, float32, for inputs of the example's shape."""
-    # Scripting a network is not possible in general, and exporting one takes ten times as long as tracing.
+    """A torch module in eval mode as a float32 model for OpenVINO, for inputs of the example's shape."""
+    # torch.jit.script does not support every network, and torch.export takes ten times as long as tracing.
     with torch.inference_mode(), warnings.catch_warnings():
-        # That tracing will go some day, and that the check of the levels' shapes is traced as passed.
+        # torch warns that tracing is deprecated, and that the check of the levels' shapes is not traced.
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # the frontend does not keep it alive
+    decoder = TorchScriptPythonDecoder(traced)  # a name of its own: the frontend does not keep it alive
     model: ov.Model = frontend.convert(frontend.load(decoder))
     model.reshape(ov.PartialShape(list(example.shape)))
     model.validate_nodes_and_infer_types()
-    _name(model)
+    _name_operations(model)
     return model
 
 
-def _name(model: ov.Model) -> None:
-    """By places: the names that operations have count what this process made before."""
+def _name_operations(model: ov.Model) -> None:
+    """Name each operation by its position, because OpenVINO's own names depend on what the process made
+    before."""
     model.set_friendly_name("pair")
     for number, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
 
 
 def kept(model: ov.Model) -> dict[str, NDArray[np.uint8]]:
-    """The model as bytes that a recipe keeps: its graph (XML) and its constants."""
-    _name(model)
+    """The model as two arrays of bytes that a recipe stores: its graph (XML) and its constants."""
+    _name_operations(model)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.xml"
         ov.save_model(model, file, compress_to_fp16=False)
@@ -90,8 +115,11 @@ def kept(model: ov.Model) -> dict[str, NDArray[np.uint8]]:
         }
 
 
-def restored(weights: Weights, size: Size) -> ov.Model:
-    """The model that `kept` made these of. Raises ValueError when they are no model for that size."""
+def from_arrays(weights: Weights, size: Size) -> ov.Model:
+    """The model from its stored arrays, `graph` and `constants`.
+
+    Raises ValueError when they are not a model for images of that size.
+    """
     try:
         graph, constants = weights["graph"].tobytes(), weights["constants"].tobytes()
         model = ov.Core().read_model(graph, constants)
@@ -104,48 +132,48 @@ def restored(weights: Weights, size: Size) -> ov.Model:
 
 
 class OpenVinoNetwork:
-    """A model of `converted`'s kind, ready to run on this machine's CPU.
+    """A model for one image at a time (`build_model`), compiled for this machine's CPU.
 
-    One image is computed by all threads together. Of several, `abreast` at a time are computed side by side,
-    each by its share of the threads: they don't wait for each other at every layer, which costs most where
-    other processes want the same cores.
+    All threads together compute one image. Of several images, `parallel` at a time are computed concurrently,
+    each by its share of the threads. Concurrent requests don't wait for each other at every layer, and these
+    waits cost most where other processes use the same cores.
     """
 
-    def __init__(self, model: ov.Model, threads: int, abreast: int = 1) -> None:
-        self._alone = _compiled(model, threads, 1).create_infer_request()
-        self._abreast: list[ov.InferRequest] = []
-        if 1 < abreast <= threads:
-            side_by_side = _compiled(model, threads, abreast)
-            self._abreast = [side_by_side.create_infer_request() for _ in range(abreast)]
+    def __init__(self, model: ov.Model, threads: int, parallel: int = 1) -> None:
+        self._single_request = _compile(model, threads, 1).create_infer_request()
+        self._parallel_requests: list[ov.InferRequest] = []
+        if 1 < parallel <= threads:
+            compiled = _compile(model, threads, parallel)
+            self._parallel_requests = [compiled.create_infer_request() for _ in range(parallel)]
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float32, normalised, to anomaly maps (N, H, W) float32.
 
-        Each by itself: no score depends on its image's company.
+        Each image is a request of its own, so no score depends on the other images.
         """
         waiting = [image[None] for image in images.contiguous().numpy()]
         maps: list[NDArray[np.float32]] = []
-        while len(waiting) > 1 and self._abreast:
-            count = len(self._abreast)
-            now, waiting = waiting[:count], waiting[count:]
-            running = list(zip(self._abreast, now, strict=False))
+        while len(waiting) > 1 and self._parallel_requests:
+            count = len(self._parallel_requests)
+            current, waiting = waiting[:count], waiting[count:]
+            running = list(zip(self._parallel_requests, current, strict=False))
             for request, image in running:
                 request.start_async([image], share_inputs=True)
             for request, _ in running:
                 request.wait()
-                # Its memory is the next image's.
+                # A copy, because the request's next image overwrites the output.
                 maps.append(np.array(request.get_output_tensor(0).data, np.float32))
         for image in waiting:
-            found = self._alone.infer([image], share_inputs=True, share_outputs=False)[0]
-            maps.append(np.asarray(found, np.float32))
+            result = self._single_request.infer([image], share_inputs=True, share_outputs=False)[0]
+            maps.append(np.asarray(result, np.float32))
         return torch.from_numpy(np.concatenate(maps))
 
 
-def _compiled(model: ov.Model, threads: int, streams: int) -> ov.CompiledModel:
+def _compile(model: ov.Model, threads: int, streams: int) -> ov.CompiledModel:
     settings: dict[Any, Any] = {
-        # Without this it computes in bfloat16 where the processor can: 2 % off.
+        # The default is bfloat16 where the processor has it, with maps that differ by 2 %.
         hints.inference_precision: ov.Type.f32,
-        # A thread that is pinned to a core waits there behind whatever else runs on it.
+        # A thread that is pinned to a core has to wait for other processes on that core.
         hints.enable_cpu_pinning: False,
         props.inference_num_threads: threads,
         props.num_streams: streams,

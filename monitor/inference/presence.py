@@ -1,17 +1,20 @@
-"""Whether a picture shows a part at all, by what the place looks like without one.
+"""The presence gate: whether an image shows a part, judged from images of the place without a part.
 
-A picture is averaged to 32x32 cells. It is empty only if every cell of every colour lies within `limit`
-deviations of its mean over pictures of the empty place. The limit is the largest departure of any of these
-from all the others, with a margin: a new empty frame that is like them departs further than all n of them
-with a probability of at most 1 / (n + 1), and further than the margin allows hardly ever.
+An image is averaged to 32x32 cells. It is empty only if every cell of every colour lies within `limit`
+standard deviations of the cell's mean over the images without a part (the empty images). The limit is the
+largest departure of any empty image from all the others, times a margin. A new empty image that is like these
+departs further than all n of them with a probability of at most 1 / (n + 1), and exceeds the margin very
+rarely.
 
-Must never call empty what it can't compare: an image of another size or colour kind, a value that is no
-number, no light at all or too much of it. What is not empty is scored as if there were no gate, so every
-error but one costs time alone; that one, a part that looks empty, is looked for in all good images at hand
-(`beside_parts`), as they are and as they would be in any weaker or stronger light.
+The gate must never call an image empty that it can't compare: an image of another size or colour kind, a
+value that is not a number, no light or too much light. An image that is not empty is scored as without a
+gate, so every error of the gate costs only time, except one: a part that looks empty passes unscored.
+Training therefore compares the gate with all good images at hand, as they are and as they would be in weaker
+and stronger light (`monitor.training.presence_training`).
 
-What remains is what those images can't tell: a light that changes in one place or one colour alone, or comes
-from elsewhere, and a part that in all cells is nearer to the empty place than every good one.
+The comparison can't show two cases: light that changes in one place, in one colour or in its direction, and a
+part that is nearer to the empty place in all cells than every good one. This module knows nothing of
+networks, scores or files.
 """
 
 from __future__ import annotations
@@ -28,62 +31,66 @@ from drivers.image_file import Image
 from monitor.model.recipe_document import Presence
 
 FEWEST = 5
-"""Empty pictures, to know how much they differ among themselves."""
+"""The fewest empty images that show how much they vary."""
 PARTS_APART = 2.0
-"""In limits, how far the nearest good part must be from the empty place."""
+"""The smallest departure that a good part must have, in units of the limit."""
 LIGHT_APART = 1.25
-"""In limits, how far the nearest good part must stay from the empty place, however the light changes."""
+"""The smallest departure that a good part must keep in any light, in units of the limit."""
 ODD = 20.0
-"""In deviations: an empty picture further than this from all the others shows something that they don't."""
+"""In standard deviations: an empty image that departs further than this from all others shows something that
+the others don't."""
 MOST_ROOM = 64.0
-"""In grey levels, how much a cell may differ in a gate that nobody compared with parts."""
+"""The largest distance from the mean, in grey levels, that a gate without a comparison may allow a cell."""
 _GRID = 32
-_LEAST_DEVIATION = 1.0
-"""In grey levels: few pictures of a still place would promise that it will never be brighter by a hair."""
-_LEAST_LIMIT = 4.0
-"""With the least deviation, a lamp may change by 3 % at a middle grey."""
+_MIN_DEVIATION = 1.0
+"""In grey levels. A few images of a still place have hardly any deviation, but later ones will differ a
+little."""
+_MIN_LIMIT = 4.0
+"""With the smallest deviation, this allows the light to change by 3 % at a middle grey level."""
 _MARGIN = 1.5
 _NOISE = 4.0
-"""In deviations, how much of a cell's value may be noise: of some thousand cells hardly one has more."""
+"""The largest share of noise in a cell's value, in standard deviations; of some thousand cells hardly any has
+more."""
 _CLIPPED = 250
-"""From this grey level on a cell may have been brighter than its picture shows."""
-_USUAL_WEIGHT = 4
-"""How many pictures the deviation of all cells together is worth beside each cell's own."""
+"""From this grey level on, a cell may have been brighter than the image shows."""
+_MEAN_WEIGHT = 4
+"""The weight of the mean variance of all cells, in images, when it is averaged with a cell's own variance."""
 
 Cells = NDArray[np.uint8]
 
 
-def cells(picture: Image, side: int = _GRID) -> Cells:
-    """A picture averaged to (side, side) cells, or (side, side, 3); in whole grey levels.
+def cells(resized: Image, side: int = _GRID) -> Cells:
+    """An image averaged to (side, side) cells, or (side, side, 3), in whole grey levels.
 
-    Meant for what `monitor.images.preprocessing.squashed` made: of 256x256 pixels it takes 0.04 ms, of a
-    20-megapixel frame
-    15 ms.
+    `resized` should have the recipe's size: 256x256 pixels take 0.04 ms, a 20-megapixel frame
+    takes 15 ms.
     """
-    return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(resized, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def left_out(empties: Cells) -> NDArray[np.float64]:
-    """How far each of n > 2 empty pictures, (n, ...) cells, is from all the others, in deviations: (n,)."""
+    """The departure of each empty image from all the others, in standard deviations: (n,).
+
+    `empties` has the cells of n > 2 images, (n, ...).
+    """
     values = empties.reshape(len(empties), -1).astype(np.float64)
     total, squares, others = values.sum(axis=0), (values**2).sum(axis=0), len(values) - 1
-    found = np.empty(len(values))
-    for place, value in enumerate(values):
+    departures = np.empty(len(values))
+    for number, value in enumerate(values):
         means = (total - value) / others
         variances = np.maximum(squares - value**2 - others * means**2, 0.0) / (others - 1)
-        found[place] = np.max(np.abs(value - means) / _deviations(variances, others))
-    return found
+        departures[number] = np.max(np.abs(value - means) / _deviations(variances, others))
+    return departures
 
 
 def learned(empties: Cells, frame: tuple[int, ...]) -> Presence:
-    """The gate that n empty pictures make, (n, ...) cells as `cells` gives them, not yet compared with parts.
+    """The gate from the cells of n empty images, (n, ...), not yet compared with parts.
 
-    `frame` is the shape of the images that they are of: (H, W, 3) or (H, W). Raises ValueError for fewer than
-    FEWEST.
+    `frame` is the shape of these images: (H, W, 3) or (H, W). Raises ValueError for fewer than FEWEST.
     """
     count = len(empties)
     if count < FEWEST:
-        raise ValueError(f"{count} empty pictures: at least {FEWEST} are needed")
+        raise ValueError(f"{count} empty images: at least {FEWEST} are needed")
     values = empties.reshape(count, -1).astype(np.float64)
     deviations = _deviations(values.var(axis=0, ddof=1), count)
     return Presence(
@@ -93,29 +100,30 @@ def learned(empties: Cells, frame: tuple[int, ...]) -> Presence:
         colour=len(frame) == 3,
         means=tuple(round(value, 2) for value in values.mean(axis=0).tolist()),
         deviations=tuple(round(value, 2) for value in deviations.tolist()),
-        limit=max(_LEAST_LIMIT, _MARGIN * float(left_out(empties).max())),
+        limit=max(_MIN_LIMIT, _MARGIN * float(left_out(empties).max())),
     )
 
 
 def _deviations(variances: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Of each cell; of few pictures its own variance says little, and is weighed against that of all."""
+    """The standard deviation of each cell from `count` images. With few images a cell's own variance is
+    uncertain, so it is averaged with the mean variance of all cells."""
     freedom = count - 1
-    evened = (_USUAL_WEIGHT * variances.mean() + freedom * variances) / (_USUAL_WEIGHT + freedom)
-    return np.asarray(np.maximum(np.sqrt(evened), _LEAST_DEVIATION), np.float64)
+    averaged = (_MEAN_WEIGHT * variances.mean() + freedom * variances) / (_MEAN_WEIGHT + freedom)
+    return np.asarray(np.maximum(np.sqrt(averaged), _MIN_DEVIATION), np.float64)
 
 
 def room(presence: Presence) -> float:
-    """In grey levels, how far from its mean the most unsteady cell may lie in an empty frame."""
+    """The largest distance of any cell from its mean in an empty frame, in grey levels."""
     return presence.limit * max(presence.deviations)
 
 
 def beside_parts(presence: Presence, departures: Sequence[float]) -> Presence:
-    """The gate with what good parts say of it: their departures as `Gate.departure` gives them."""
+    """The gate, with the departures of images of good parts recorded in it."""
     return msgspec.structs.replace(presence, parts=len(departures), nearest=min(departures, default=None))
 
 
 class Gate:
-    """A recipe's presence gate at work."""
+    """A recipe's presence gate, ready to judge images."""
 
     def __init__(self, presence: Presence) -> None:
         channels = (3,) if presence.colour else ()
@@ -124,65 +132,71 @@ class Gate:
         shape = (self._side, self._side, *channels)
         self._means = np.array(presence.means, np.float32).reshape(shape)
         self._deviations = np.array(presence.deviations, np.float32).reshape(shape)
-        self._room = self._deviations * np.float32(presence.limit)
+        self._tolerance = self._deviations * np.float32(presence.limit)
 
     @property
     def kind(self) -> str:
-        """Which images the gate is for."""
+        """Size and colour kind of the frames that the gate can compare, as text."""
         return kind(self._frame)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether an image of that shape is of the size and colour kind that the empty place is known in."""
+        """Whether an image of that shape has the size and colour kind of the empty images."""
         return shape == self._frame
 
-    def departure(self, picture: Image) -> float:
-        """How far the furthest cell lies from its mean, in limits; up to 1 the picture is empty.
+    def departure(self, resized: Image) -> float:
+        """The largest distance of a cell from its mean, in units of the limit; up to 1 the image is empty.
 
-        `picture` is an image as `squashed` gives it. Infinite when it is mono and the gate is not, or the
-        other way round.
+        `resized` is an image at the recipe's size. Infinite when one of image and gate is mono and
+        the other is not.
         """
-        found = cells(picture, self._side)
+        found = cells(resized, self._side)
         if found.shape != self._means.shape:
             return math.inf
-        return float(np.max(np.abs(found - self._means) / self._room))
+        return float(np.max(np.abs(found - self._means) / self._tolerance))
 
-    def nearest_light(self, picture: Image, apart: float) -> float | None:
-        """By what factor the light would have to change for the picture to depart by no more than `apart`
-        limits: the one nearest to 1, 0 for darkness, or None when it would in no light.
+    def nearest_light(self, resized: Image, limits: float) -> float | None:
+        """The factor on the light after which the image's departure is at most `limits`.
 
-        `picture` is one that `departure` can compare. Cells are taken to follow the light up to white, and
-        their noise not to.
+        Of all such factors it is the one nearest to 1; a factor of 0 is darkness. None when there is no such
+        factor. `resized` is an image that `departure` can compare. The model: a cell's grey level is
+        proportional to the light up to white, and its noise is not.
         """
-        found, means, deviations, rooms = (
+        found, means, deviations, tolerance = (
             np.asarray(values, np.float64).ravel()
-            for values in (cells(picture, self._side), self._means, self._deviations, self._room * apart)
+            for values in (
+                cells(resized, self._side),
+                self._means,
+                self._deviations,
+                self._tolerance * limits,
+            )
         )
-        lowest, highest = means - rooms, np.where(means + rooms < 255, means + rooms, math.inf)
-        seen = np.maximum(found, 0.5)
-        # What is clipped may have been any amount brighter, and then is after it was dimmed.
-        weakest = float(np.max(lowest / seen, where=found < _CLIPPED, initial=0.0))
-        strongest = float(np.min(highest / seen, initial=1.0))
+        lowest = means - tolerance
+        highest = np.where(means + tolerance < 255, means + tolerance, math.inf)
+        levels = np.maximum(found, 0.5)
+        # A clipped cell may be brighter than its grey level, also in weaker light: it sets no lower bound.
+        weakest = float(np.max(lowest / levels, where=found < _CLIPPED, initial=0.0))
+        strongest = float(np.min(highest / levels, initial=1.0))
         if weakest <= strongest:
             return strongest
-        # A stronger light would make more of the noise, too, if that were part of the picture.
+        # Light does not amplify noise, so the noise is taken off before the cells are scaled.
         noise = _NOISE * deviations
-        weakest = float(np.max((lowest + noise) / (seen + noise), initial=1.0))
-        strongest = float(np.min((highest - noise) / np.maximum(seen - noise, 1e-9)))
+        weakest = float(np.max((lowest + noise) / (levels + noise), initial=1.0))
+        strongest = float(np.min((highest - noise) / np.maximum(levels - noise, 1e-9)))
         return weakest if weakest <= strongest else None
 
-    def is_empty(self, image: Image, picture: Image) -> bool:
-        """Whether there is no part in the image; `picture` is the same one, squashed."""
-        return self.fits(image.shape) and self.departure(picture) <= 1
+    def is_empty(self, image: Image, resized: Image) -> bool:
+        """Whether the image shows no part; `resized` is the same image at the recipe's size."""
+        return self.fits(image.shape) and self.departure(resized) <= 1
 
 
 def kind(shape: tuple[int, ...]) -> str:
-    """An image's shape for a person: 1920x1080 in colour."""
+    """An image's size and colour kind as text: 1920x1080 in colour."""
     return f"{shape[1]}x{shape[0]} in {'colour' if len(shape) == 3 else 'mono'}"
 
 
 def explain(presence: Presence) -> str:
-    """A few words for a person."""
-    known = f"presence gate from {presence.images} empty pictures"
+    """One line about the gate for the user."""
+    origin = f"presence gate from {presence.images} empty pictures"
     if presence.nearest is None:
-        return f"{known}, never compared with parts"
-    return f"{known}, the nearest of {presence.parts} good parts at {presence.nearest:.1f} times its limit"
+        return f"{origin}, never compared with parts"
+    return f"{origin}, the nearest of {presence.parts} good parts at {presence.nearest:.1f} times its limit"

@@ -1,8 +1,9 @@
-"""A recipe at work: images in, scores and anomaly maps out, on this machine's CPU or GPU.
+"""The scorer: images in, scores and anomaly maps out, on this machine's CPU or GPU.
 
-Every way of running must agree with the plain float32 network: max |a - b| / max |b| of the maps at most 1e-4
-in float32. Half precision stays inside the trunks. Nothing here decides what happens to a part: a score that
-is not finite leaves here as it is. A CUDA error is not caught: after one the process can't be trusted.
+On a frame's way it stands between the frame's pixels and the verdict. It knows nothing of cameras or
+verdicts: a score that is not finite is returned as it is. Every backend must agree with the plain float32
+network; in float32, max |a - b| / max |b| of the maps is at most 1e-4. Half precision is used inside the
+trunks only. A CUDA error is not caught, because the process can't be trusted after one.
 """
 
 from __future__ import annotations
@@ -34,45 +35,48 @@ from monitor.inference.backends import (
 from monitor.inference.device_scoring import DeviceScoring
 from monitor.inference.presence import Gate
 from monitor.inference.second_look import clearly_below
-from monitor.inference.torch_network import Network, folded, trunks
-from monitor.model.recipe_document import REFERENCE, Calibration, RecipeError
+from monitor.inference.torch_network import Network, trunks
+from monitor.model.recipe_document import REFERENCE, Calibration
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import Alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import openvino as ov
-
 BATCH = 16
-ABREAST = 2
-"""How many images OpenVINO computes side by side, each on its share of the CPU's threads. A ResNet-18 takes
-74 MB more for that, and half a second to start."""
-_PIXELS_AT_ONCE = BATCH * 512**2
-"""More than this are scored in several runs, so that memory stays bounded."""
+PARALLEL_IMAGES = 2
+"""The number of images that OpenVINO computes concurrently, each on its share of the CPU's threads. For a
+ResNet-18 this takes 74 MB more memory and half a second more at the start."""
+_MAX_BATCH_PIXELS = BATCH * 512**2
+"""More pixels are scored in several runs, to limit the memory."""
 
 
 class ScoreResult:
-    """How unlike the good images one image is."""
+    """Anomaly score and map of one image."""
 
     __slots__ = ("_anomaly_map", "score")
 
     def __init__(self, score: float, anomaly_map: NDArray[np.float32] | Tensor) -> None:
-        """A map that is on a device stays there until it is asked for: mostly nobody does."""
+        """A map on a device stays there until it is read, because most maps are never read."""
         self.score = score
         """The anomaly map's maximum."""
         self._anomaly_map = anomaly_map
 
     @property
     def anomaly_map(self) -> NDArray[np.float32]:
-        """Of the recipe's size: bilinear from the product map."""
+        """float32 of the recipe's size, upsampled bilinearly from the product map."""
         if isinstance(self._anomaly_map, Tensor):
             self._anomaly_map = self._anomaly_map.cpu().numpy()
         return self._anomaly_map
 
 
 class Scorer:
-    """A recipe on one device. Not for several threads at once."""
+    """A recipe on one device. Not for several threads at once.
+
+    `inspect` applies the presence gate and scores. The scoring worker calls its two steps separately: an
+    empty frame then gets its verdict without waiting for the network lock or for the other frames of its
+    batch.
+    """
 
     def __init__(
         self,
@@ -81,23 +85,42 @@ class Scorer:
         device: str = "auto",
         runtime: str = "auto",
         precision: str = "auto",
-        alone: Alone | None = None,
+        network_lock: Alone | None = None,
     ) -> None:
-        """Raises RecipeError when this machine can't do what is asked, with what it can. `alone` is entered
-        for a few hundredths of a second at a time, while no other network of this process may run."""
+        """`network_lock` is held while no other network of this process may run, for up to some hundredths of
+        a second at a time. Raises RecipeError when this machine has no such backend; the message names the
+        backends that it has."""
         self.recipe = recipe
         self._grid = recipe.grid
         self.runtime, self.device = choose_runtime(runtime, device)
         self.precision = choose_precision(precision, self.runtime, self.device, recipe)
-        self._alone = alone
+        self._network_lock = network_lock
         presence = recipe.document.presence
         self.gate = Gate(presence) if presence else None
-        """Of the recipe, if it has one; `score` does not ask it."""
-        self._network = self._built(alone)
-        self._coarse = self._in_eight_bits() if self.precision == INT8 else None
-        self._on_device = self._beside() if self.device.type == "cuda" else None
+        """The recipe's presence gate, if it has one. `score` does not apply it."""
+        self._network = self._build_network()
+        self._int8_network = self._build_int8_network() if self.precision == INT8 else None
+        self._device_scoring = self._build_device_scoring() if self.device.type == "cuda" else None
 
-    def _beside(self) -> DeviceScoring:
+    def _build_network(self) -> Callable[[Tensor], Tensor]:
+        if self.runtime == TORCH:
+            teacher, student = trunks(self.recipe, self._network_lock)
+            half = self.precision == F16
+            return Network(teacher, student, self.device, half=half, network_lock=self._network_lock)
+        from monitor.inference.openvino_network import OpenVinoNetwork, build_model
+
+        # With int8, float32 scores one image at a time; only tiles make several network inputs of it.
+        parallel = 1 if self.precision == INT8 and len(self._grid) == 1 else PARALLEL_IMAGES
+        model = build_model(self.recipe, F32, self._network_lock)
+        return OpenVinoNetwork(model, torch.get_num_threads(), parallel)
+
+    def _build_int8_network(self) -> Callable[[Tensor], Tensor]:
+        from monitor.inference.openvino_network import OpenVinoNetwork, build_model
+
+        # No parallel requests: with them, OpenVINO 2026.4 gives other int8 scores with each compilation.
+        return OpenVinoNetwork(build_model(self.recipe, INT8), torch.get_num_threads())
+
+    def _build_device_scoring(self) -> DeviceScoring:
         from monitor.inference.cuda_transfer import lane_for
 
         return DeviceScoring(
@@ -105,31 +128,15 @@ class Scorer:
             self._grid,
             self.device,
             lane_for(self.device),
-            most=_at_once(self._grid.tile),
+            most=_batch_size(self._grid.tile),
             agreement=AGREEMENT[self.precision],
         )
 
-    def _built(self, alone: Alone | None) -> Callable[[Tensor], Tensor]:
-        if self.runtime == TORCH:
-            teacher, student = trunks(self.recipe, alone)
-            return Network(teacher, student, self.device, half=self.precision == F16, alone=alone)
-        from monitor.inference.openvino_network import OpenVinoNetwork
-
-        # A second look is at one picture, which only tiles make several of.
-        abreast = 1 if self.precision == INT8 and len(self._grid) == 1 else ABREAST
-        return OpenVinoNetwork(openvino_model(self.recipe, F32, alone), torch.get_num_threads(), abreast)
-
-    def _in_eight_bits(self) -> Callable[[Tensor], Tensor]:
-        from monitor.inference.openvino_network import OpenVinoNetwork
-
-        # Never side by side: OpenVINO 2026.4 then gives other scores from one compilation to the next.
-        return OpenVinoNetwork(openvino_model(self.recipe, INT8), torch.get_num_threads())
-
     @property
     def calibration(self) -> Calibration:
-        """Of this way of running, or the reference's where it has none of its own.
+        """The calibration for this runtime and precision, or the reference's where there is no own one.
 
-        Raises RecipeError for int8 without its own: nobody has seen the two agree.
+        Raises RecipeError for int8 without an own one: its scores were never compared with the reference's.
         """
         return calibration_of(self.recipe, self.runtime, self.precision)
 
@@ -140,119 +147,116 @@ class Scorer:
 
     @property
     def calibration_key(self) -> str:
-        """Under which the recipe keeps the threshold of this way of running."""
+        """The recipe's key for the calibration of this runtime and precision, for example `torch-f32`."""
         return f"{self.runtime}-{self.precision}"
 
     @property
     def abreast(self) -> int:
-        """How many images it computes side by side, in less time than one after the other. The tiles of a
-        large image are so already, and a GPU takes as many as there are."""
+        """The number of images that take less time together than one after the other; 1 where none do.
+
+        It is 1 with tiles, because the tiles of one image are already computed concurrently. It is 1 on a
+        GPU, which takes any number of images in one batch.
+        """
         threads = torch.get_num_threads()
-        # Of an odd number of threads one would be idle.
-        shared_out = threads >= ABREAST and threads % ABREAST == 0 and self.precision != INT8
-        return ABREAST if self.runtime == OPENVINO and len(self._grid) == 1 and shared_out else 1
+        # With an odd number of threads, one thread would be idle.
+        divisible = threads >= PARALLEL_IMAGES and threads % PARALLEL_IMAGES == 0
+        usable = self.runtime == OPENVINO and self.precision != INT8 and len(self._grid) == 1
+        return PARALLEL_IMAGES if usable and divisible else 1
 
     def warm_up(self) -> None:
-        """Runs once for every batch size that libraries tune themselves to; takes at most seconds.
+        """Run every batch size that the libraries tune themselves to once. It takes at most seconds.
 
-        Raises RecipeError when there is no threshold for this way of running.
+        Raises RecipeError when there is no threshold for this runtime and precision.
         """
         _ = self.threshold
-        if self._on_device is not None:
-            self._on_device.warm_up(self._alone)
+        if self._device_scoring is not None:
+            self._device_scoring.warm_up(self._network_lock)
         blank = np.full((*self.recipe.frame, 3), 127, np.uint8)
         self.score([blank])
-        if self._on_device is not None:
-            # Mono frames are squashed another way, which is tried out when the first one comes.
+        if self._device_scoring is not None:
+            # Mono frames have a preprocessing of their own, which is checked with the first mono frame.
             self.score([blank[:, :, 0]])
-        if self._coarse is not None:
-            # `score` may have needed but one of the two.
-            for network in (self._coarse, self._network):
+        if self._int8_network is not None:
+            # `score` may have used only one of the two networks.
+            for network in (self._int8_network, self._network):
                 self._results(network, [preprocessing.squashed(blank, self.recipe.size)])
         if self.abreast > 1:
             self.score([blank] * self.abreast)
 
-    def part_in(self, image: Image) -> Image | None:
-        """What `score` is to be given of an image; None when the recipe's gate sees no part in it.
+    def inspect(self, images: Sequence[Image]) -> list[ScoreResult | None]:
+        """Apply the presence gate, then score the images that show a part.
 
-        The score is that of the image itself: it comes squashed, as the gate and the network want it, so that
-        this is done once. Without a gate it comes as it is. Raises ValueError as `score` does.
+        One entry for each image, in order; None where the gate finds no part. Each image is resized once.
+        Raises ValueError as `score` does.
+        """
+        parts = [self.part_in(image) for image in images]
+        results = iter(self.score([part for part in parts if part is not None]))
+        return [None if part is None else next(results) for part in parts]
+
+    def part_in(self, image: Image) -> Image | None:
+        """The first step of `inspect`: the image for `score`, or None when the gate finds no part in it.
+
+        With a gate the image is returned resized, because gate and network need the same size; its score is
+        that of the original. Without a gate it is returned unchanged. Raises ValueError as `score` does.
         """
         if self.gate is None:
             return image
-        picture = preprocessing.squashed(image, self.recipe.size)
-        return None if self.gate.is_empty(image, picture) else picture
+        resized = preprocessing.squashed(image, self.recipe.size)
+        return None if self.gate.is_empty(image, resized) else resized
 
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
-        """One result an image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.
+        """One result for each image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.
 
-        In 8-bit integers an image can only be found to be far below the threshold. All others are looked at
-        again in float32, so that every reject, and every map of one, is float32's. Raises ValueError for an
-        array that is no image.
+        In int8, an image passes only if its score is far below the threshold. Every other image is scored
+        again in float32, so that every reject, and every map of a reject, is float32's. Raises ValueError for
+        an array that is not such an image.
         """
-        if self._on_device is not None:
-            return [ScoreResult(score, own) for score, own in self._on_device.score(images)]
-        pictures = [preprocessing.squashed(image, self.recipe.size) for image in images]
-        if self._coarse is None:
-            return self._results(self._network, pictures)
-        results = self._results(self._coarse, pictures)
-        clear = self._clearly_below
+        if self._device_scoring is not None:
+            return [ScoreResult(score, own_map) for score, own_map in self._device_scoring.score(images)]
+        resized = [preprocessing.squashed(image, self.recipe.size) for image in images]
+        if self._int8_network is None:
+            return self._results(self._network, resized)
+        quick = self._results(self._int8_network, resized)
+        limit = self._quick_pass_limit
         return [
-            result if result.score <= clear else self._results(self._network, [picture])[0]
-            for result, picture in zip(results, pictures, strict=True)
+            result if result.score <= limit else self._results(self._network, [image])[0]
+            for result, image in zip(quick, resized, strict=True)
         ]
 
     @cached_property
-    def _clearly_below(self) -> float:
-        """By the scores of 8-bit integers; asked for every frame, and the same for each."""
+    def _quick_pass_limit(self) -> float:
+        """The highest int8 score that passes without float32. Cached, because every frame needs it."""
         entry, found = self.recipe.document.quantised, self.recipe.document.calibration
         assert entry is not None
-        # While it is being calibrated: float32's, which `calibrate` hands on.
+        # While int8 is being calibrated it has no threshold yet. Float32's is used, which int8 will also get.
         own = found.get(self.calibration_key) or found.get(f"{OPENVINO}-{F32}") or found[REFERENCE]
         return clearly_below(entry.pairs, own.threshold)
 
-    def _results(self, network: Callable[[Tensor], Tensor], pictures: Sequence[Image]) -> list[ScoreResult]:
+    def _results(self, network: Callable[[Tensor], Tensor], resized: Sequence[Image]) -> list[ScoreResult]:
         count = len(self._grid)
-        maps = self._maps(network, (self._grid.cut(one, tile) for one in pictures for tile in range(count)))
-        stitched = [self._grid.stitched(islice(maps, count)) for _ in pictures]
+        maps = self._maps(
+            network, (self._grid.cut(image, tile) for image in resized for tile in range(count))
+        )
+        stitched = [self._grid.stitched(islice(maps, count)) for _ in resized]
         return [ScoreResult(float(whole.max()), whole) for whole in stitched]
 
     def maps(self, tiles: Iterable[Image]) -> Iterator[NDArray[np.float32]]:
-        """The anomaly map of each picture as the network sees it, a whole squashed image or a tile of one, in
-        the precision that was asked for and no other.
+        """The anomaly map of each network input, in order, in the scorer's precision without a second look.
 
-        uint8 (H, W, 3) or (H, W) of a tile's size, in order; the maps are float32 (H, W).
+        `tiles` are resized images, or tiles of them: uint8 (H, W, 3) or (H, W) of a tile's size. The maps are
+        float32 (H, W).
         """
-        return self._maps(self._coarse or self._network, tiles)
+        return self._maps(self._int8_network or self._network, tiles)
 
     def _maps(
         self, network: Callable[[Tensor], Tensor], tiles: Iterable[Image]
     ) -> Iterator[NDArray[np.float32]]:
         waiting = iter(tiles)
-        while batch := list(islice(waiting, _at_once(self._grid.tile))):
+        while batch := list(islice(waiting, _batch_size(self._grid.tile))):
             prepared = np.stack([normalised(tile) for tile in batch])
             yield from network(torch.from_numpy(prepared)).cpu().numpy()
 
 
-def openvino_model(recipe: RecipeVersion, precision: str, alone: Alone | None = None) -> ov.Model:
-    """The pair for OpenVINO, from normalised images of a tile's size to anomaly maps. Raises RecipeError.
-
-    For int8 the one that was made with the recipe, where it has one.
-    """
-    from monitor.inference.openvino_network import converted, restored
-
-    if precision == INT8 and recipe.quantised is not None:
-        try:
-            return restored(recipe.quantised, recipe.grid.tile)
-        except ValueError as error:
-            raise RecipeError(
-                f"{recipe.folder}: OpenVINO can't use its int8 model ({error}): "
-                "train the recipe again or use precision f32"
-            ) from None
-    teacher, student = trunks(recipe, alone)
-    return converted(folded(teacher, alone), folded(student, alone), recipe.grid.tile)
-
-
-def _at_once(tile: Size) -> int:
-    """How many tiles go through the network together at most."""
-    return max(1, min(BATCH, _PIXELS_AT_ONCE // (tile[0] * tile[1])))
+def _batch_size(tile: Size) -> int:
+    """The largest number of tiles in one run of the network."""
+    return max(1, min(BATCH, _MAX_BATCH_PIXELS // (tile[0] * tile[1])))

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from monitor.model.channel_scaling import kept_deviations
+from monitor.model.channel_scaling import read_deviations
 from monitor.model.recipe_document import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
-from monitor.pyramid import Evened, anomaly_map, upsampled
+from monitor.pyramid import Evened, anomaly_map, upsample
 from monitor.teachers.architectures import LEVELS, Alone, TeacherError, build_trunk, fill
 
 
 class Network:
-    """Teacher and student as one function from normalised images to anomaly maps, fast on one device.
+    """Teacher and student as one function from normalised images to anomaly maps, on one device.
 
-    Convolutions take in their batch normalisation, and everything is channels-last: on two CPU cores a
+    Batch normalisation is folded into the convolutions and everything is channels-last: on two CPU cores a
     256x256 image takes 20 ms instead of 36. Tracing and freezing on top of that gained nothing.
     """
 
@@ -34,42 +34,44 @@ class Network:
         device: torch.device,
         *,
         half: bool,
-        alone: Alone | None = None,
+        network_lock: Alone | None = None,
     ) -> None:
-        exactly(device)
+        """`half` computes the trunks in float16. `network_lock` is held while the trunks are traced."""
+        disable_tf32(device)
         self._device = device
         self._type = torch.float16 if half else torch.float32
         self._trunks: list[Callable[[Tensor], list[Tensor]]] = [
-            _placed(folded(trunk, alone), device, self._type) for trunk in (teacher, student)
+            _move_to_device(folded(trunk, network_lock), device, self._type) for trunk in (teacher, student)
         ]
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float32, normalised, to anomaly maps (N, H, W) float32 on the device."""
         images = images.to(self._device, non_blocking=True)
-        entering = images.to(dtype=self._type, memory_format=torch.channels_last)
-        teacher, student = (trunk(entering) for trunk in self._trunks)
+        trunk_input = images.to(dtype=self._type, memory_format=torch.channels_last)
+        teacher, student = (trunk(trunk_input) for trunk in self._trunks)
         rows, columns = images.shape[-2:]
-        return upsampled(anomaly_map(teacher, student), (rows, columns))
+        return upsample(anomaly_map(teacher, student), (rows, columns))
 
 
-def exactly(device: torch.device) -> None:
-    """From here on float32 is float32 on a CUDA device; a CPU knows nothing else.
+def disable_tf32(device: torch.device) -> None:
+    """Make this process compute float32 in full precision on a CUDA device; no effect on a CPU.
 
-    TensorFloat-32 has 10 bits where float32 has 23: too coarse for the promised agreement. The switches are
-    the whole process's: thrown back after a run, they would be in the midst of another thread's.
+    TensorFloat-32 has 10 mantissa bits instead of 23, too few for the promised agreement. The switches belong
+    to the whole process and are never set back, because another thread's network may be running.
     """
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def folded(trunk: nn.Module, alone: Alone | None = None) -> fx.GraphModule:
-    """The trunk in eval mode with every batch normalisation that follows a convolution made part of it.
+def folded(trunk: nn.Module, network_lock: Alone | None = None) -> fx.GraphModule:
+    """The trunk in eval mode, each batch normalisation after a convolution folded into that convolution.
 
-    The argument is not changed, but shares its other weights with the result.
+    The argument is not changed, but shares its other weights with the result. `network_lock` is held while
+    the trunk is traced.
     """
-    with alone or nullcontext():
+    with network_lock or nullcontext():
         graph = fx.symbolic_trace(trunk.eval())
     modules = dict(graph.named_modules())
     for node in graph.graph.nodes:
@@ -87,31 +89,34 @@ def folded(trunk: nn.Module, alone: Alone | None = None) -> fx.GraphModule:
     return graph.eval()
 
 
-def trunks(recipe: RecipeVersion, alone: Alone | None = None) -> tuple[nn.Module, nn.Module]:
-    """A recipe's teacher and student in eval mode on the CPU, evened out if it is so. Raises RecipeError."""
+def trunks(recipe: RecipeVersion, network_lock: Alone | None = None) -> tuple[nn.Module, nn.Module]:
+    """A recipe's teacher and student in eval mode on the CPU, with its channel scaling if it has any.
+
+    `network_lock` is held while a trunk is traced. Raises RecipeError.
+    """
     document = recipe.document
     if document.levels != LEVELS.get(document.teacher.architecture):
         raise RecipeError(
             f"{recipe.folder}: levels {', '.join(document.levels)} of {document.teacher.architecture} "
             "are not known here: update the program or train the recipe again"
         )
-    teacher = _rebuild(recipe, document.teacher.architecture, recipe.teacher, alone)
-    student = _rebuild(recipe, document.teacher.architecture, recipe.student, alone)
-    deviations = kept_deviations(recipe.student)
+    teacher = _build_trunk(recipe, document.teacher.architecture, recipe.teacher, network_lock)
+    student = _build_trunk(recipe, document.teacher.architecture, recipe.student, network_lock)
+    deviations = read_deviations(recipe.student)
     if document.evened != (deviations is not None):
         raise RecipeError(
-            f"{recipe.folder}: recipe.json and the student's weights don't agree on whether channels are "
-            "evened out: train the recipe again"
+            f'{recipe.folder}: "evened" in recipe.json disagrees with the student\'s weights: '
+            "train the recipe again"
         )
     if deviations is None:
         return teacher, student
     return Evened(teacher, deviations), Evened(student, deviations)
 
 
-def _rebuild(recipe: RecipeVersion, architecture: str, weights: Weights, alone: Alone | None) -> nn.Module:
-    # On the meta device nothing is initialised that the weights then replace.
+def _build_trunk(recipe: RecipeVersion, architecture: str, weights: Weights, lock: Alone | None) -> nn.Module:
+    # On the meta device no time is spent on initial values that the weights replace.
     with torch.device("meta"):
-        trunk = build_trunk(architecture, alone)
+        trunk = build_trunk(architecture, lock)
     try:
         fill(trunk, {name: torch.from_numpy(array) for name, array in weights.items()})
     except TeacherError as error:
@@ -121,11 +126,14 @@ def _rebuild(recipe: RecipeVersion, architecture: str, weights: Weights, alone: 
     return trunk.eval().requires_grad_(False)
 
 
-def _placed(trunk: nn.Module, device: torch.device, kind: torch.dtype) -> nn.Module:
-    """The trunk on a device, computing in `kind`. What evens its levels out stays float32: half precision
-    ends at 65504, and a channel that hardly varies is multiplied by much."""
-    evening = dict(trunk.named_buffers(recurse=False))
+def _move_to_device(trunk: nn.Module, device: torch.device, kind: torch.dtype) -> nn.Module:
+    """The trunk on a device, computing in `kind`.
+
+    The factors of channel scaling stay float32: the largest float16 number is 65504, and a channel with a
+    small deviation has a large factor.
+    """
+    scaling = dict(trunk.named_buffers(recurse=False))
     trunk.to(device, kind).to(memory_format=torch.channels_last)
-    for name, factors in evening.items():
+    for name, factors in scaling.items():
         trunk.register_buffer(name, factors.to(device))
     return trunk

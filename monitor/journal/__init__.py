@@ -1,1 +1,1 @@
-"""What became of each verdict, and every change of a setting, on disk."""
+"""The record on disk of every verdict's outcome and of every change of a setting."""

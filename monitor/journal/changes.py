@@ -1,7 +1,8 @@
-"""Who changed which setting, recipe or threshold, old and new: rows that are only ever added.
+"""The record of changes: who changed which setting, recipe or threshold, with the old and the new value.
 
-What was in force last stands beside them, so that a service that starts finds what changed while it was
-away. A secret must never stand in the file: a slow, salted hash of it tells only that it is another one.
+Rows are only added. The table `in_force` holds the values that were recorded last, so that a service finds at
+its start what changed while it was stopped. A secret must never be in the file: a slow, salted hash of it
+shows only whether it has changed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SECRET, _CHANGED = "(secret)", "(secret, changed)"
 def add(
     connection: sqlite3.Connection, utc: str, what: str, old: str | None, new: str | None, who: str
 ) -> None:
-    """Adds one change; None stands for a value that there was, or is, not."""
+    """Adds one change; None stands for no value."""
     connection.execute(
         "INSERT INTO changes (utc, what, old, new, who) VALUES (?, ?, ?, ?, ?)", (utc, what, old, new, who)
     )
@@ -29,42 +30,42 @@ def add(
 def compare(
     connection: sqlite3.Connection, utc: str, scope: str, values: Mapping[str, str | SecretStr], who: str
 ) -> None:
-    """Adds what differs between the scope's values and those recorded last, and records them instead."""
+    """Adds a change for every value of the scope that differs from the one recorded last, and records it."""
     recorded: dict[str, str] = dict(
         connection.execute("SELECT what, value FROM in_force WHERE scope = ?", (scope,))
     )
     for what in [*values, *(gone for gone in recorded if gone not in values)]:
         before, now = recorded.get(what), values.get(what)
-        if _same(before, now):
+        if _is_same(before, now):
             continue
-        add(connection, utc, what, _shown(before), _shown_new(before, now), who)
+        add(connection, utc, what, _show_old(before), _show_new(before, now), who)
         if now is None:
             connection.execute("DELETE FROM in_force WHERE scope = ? AND what = ?", (scope, what))
         else:
-            stored = _hashed(now.get_secret_value(), os.urandom(16)) if isinstance(now, SecretStr) else now
+            stored = _hash(now.get_secret_value(), os.urandom(16)) if isinstance(now, SecretStr) else now
             connection.execute(
                 "INSERT OR REPLACE INTO in_force (scope, what, value) VALUES (?, ?, ?)", (scope, what, stored)
             )
 
 
-def _same(before: str | None, now: str | SecretStr | None) -> bool:
+def _is_same(before: str | None, now: str | SecretStr | None) -> bool:
     if before is not None and isinstance(now, SecretStr):
         if not before.startswith(_HASHED):
             return False
         salt = bytes.fromhex(before.split(":")[1])
-        return before == _hashed(now.get_secret_value(), salt)
+        return before == _hash(now.get_secret_value(), salt)
     return before == now
 
 
-def _hashed(secret: str, salt: bytes) -> str:
+def _hash(secret: str, salt: bytes) -> str:
     return f"{_HASHED}{salt.hex()}:{hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1).hex()}"
 
 
-def _shown(before: str | None) -> str | None:
+def _show_old(before: str | None) -> str | None:
     return _SECRET if before is not None and before.startswith(_HASHED) else before
 
 
-def _shown_new(before: str | None, now: str | SecretStr | None) -> str | None:
+def _show_new(before: str | None, now: str | SecretStr | None) -> str | None:
     if isinstance(now, SecretStr):
         return _SECRET if before is None else _CHANGED
     return now

@@ -1,7 +1,7 @@
-"""Reads the journal, while the line runs or not: verdicts, gaps, sessions and changes.
+"""Reads the journal, also while the line runs: verdicts, gaps, sessions and changes.
 
-It opens the file read-only and in many short reads, so that it never keeps the line from writing, nor the
-write-ahead log from being emptied while somebody looks at a page. It must never make or alter the file.
+It knows nothing of the line. It opens the file read-only, and reads in short steps: one long read would keep
+SQLite from emptying its write-ahead log. It must never make or change the file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from urllib.parse import quote
 import msgspec
 
 from monitor.errors import LineMonitorError
-from monitor.journal.schema import TooNew, check
+from monitor.journal.schema import NewerJournalError, check
+from monitor.journal.sqlite_errors import explain_read_error
 
 _PAGE = 1_000
 _PATIENCE_S = 5.0
 
 
 class JournalUnreadable(LineMonitorError):
-    """The journal can't be read; one line says which file, why and the fix."""
+    """The journal can't be read. The message is one line with the file, the cause and the fix."""
 
 
 class NotedVerdict(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind"):
-    """One part's verdict and what became of it. Times are RFC 3339, UTC."""
+    """One part's verdict and what became of it. Times are RFC 3339 in UTC."""
 
     captured_utc: str
     camera: str
@@ -38,12 +39,12 @@ class NotedVerdict(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind")
     score: float | None
     threshold: float | None
     outcome: str
-    """decided (not sent so far), published, unheard (nobody was subscribed), acknowledged, unacknowledged,
-    expired, not published (nobody was to be told), unknown (its service was killed before that)."""
+    """decided (not sent yet), published, unheard (sent without a subscriber), acknowledged, unacknowledged,
+    expired, not published (the settings ask for no message), unknown (the service was killed before)."""
     ack_result: str | None
-    """What the gateway answered."""
+    """The gateway's answer."""
     latency_ms: float | None
-    """From capture to sending; null when it was not sent."""
+    """From capture to sending; null for a verdict that was not sent."""
     recipe: str
     recipe_sha: str | None
     decided_utc: str
@@ -58,7 +59,7 @@ class NotedVerdict(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind")
 
 
 class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
-    """A stretch of time of which rows are or may be missing; `lost` is null where nobody knows how many."""
+    """A period whose rows are or may be missing. `lost` is their number, null when it is not known."""
 
     from_utc: str
     to_utc: str
@@ -71,12 +72,12 @@ class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
 
 
 class Session(msgspec.Struct, frozen=True, tag="session", tag_field="kind"):
-    """From one start of the service to its end; `ended_utc` is null while it runs."""
+    """One run of the service, from its start to its end; `ended_utc` is null while it runs."""
 
     started_utc: str
     ended_utc: str | None
     properly: bool | None
-    """False when the service was killed: it ended at `ended_utc` or later."""
+    """False when the service was killed. It then ended at `ended_utc` or later."""
     session: str | None
 
     @property
@@ -85,7 +86,7 @@ class Session(msgspec.Struct, frozen=True, tag="session", tag_field="kind"):
 
 
 class Change(msgspec.Struct, frozen=True, tag="change", tag_field="kind"):
-    """Who changed what; null stands for no value, or for the default of a setting."""
+    """One row of the record of changes; null is no value, or the default of a setting."""
 
     utc: str
     who: str
@@ -95,7 +96,7 @@ class Change(msgspec.Struct, frozen=True, tag="change", tag_field="kind"):
 
 
 class JournalReader:
-    """One journal, open for reading. `since` is RFC 3339 with milliseconds, or empty for everything."""
+    """One journal, open for reading. `since` is RFC 3339 with milliseconds, or empty for all rows."""
 
     def __init__(self, file: Path) -> None:
         """Raises JournalUnreadable."""
@@ -113,14 +114,14 @@ class JournalReader:
         self._connection.close()
 
     def cameras(self) -> list[str]:
-        """Every camera that has a row."""
+        """The names of all cameras that have a row."""
         return [
             str(row[0])
             for row in self._rows("verdicts", "SELECT DISTINCT camera FROM verdicts ORDER BY camera")
         ]
 
     def verdicts(self, since: str = "", camera: str | None = None) -> Iterator[NotedVerdict]:
-        """In the order in which they were decided, by the time of capture since then."""
+        """The verdicts of parts captured since then, in the order in which they were decided."""
         known = self._columns("verdicts")
         wanted = [field if field in known else "NULL" for field in NotedVerdict.__struct_fields__]
         of_camera = "AND camera = :camera" if camera is not None else ""
@@ -139,7 +140,7 @@ class JournalReader:
             after = page[-1][0]
 
     def gaps(self, since: str = "") -> list[Gap]:
-        """Those that end since then."""
+        """The gaps that ended since then."""
         return [
             Gap(*row)
             for row in self._rows(
@@ -150,7 +151,7 @@ class JournalReader:
         ]
 
     def sessions(self, since: str = "") -> list[Session]:
-        """Those that ended since then, or have not ended."""
+        """The sessions that ended since then or have not ended."""
         known = self._columns("runs")
         session, killed = ("session", "killed") if "session" in known else ("NULL", "0")
         return [
@@ -164,7 +165,7 @@ class JournalReader:
         ]
 
     def changes(self, since: str = "") -> list[Change]:
-        """In the order in which they were noted."""
+        """The changes since then, in the order in which they were recorded."""
         return [
             Change(*row)
             for row in self._rows(
@@ -175,52 +176,45 @@ class JournalReader:
         ]
 
     def _open(self) -> sqlite3.Connection:
-        place = f"file:{quote(str(self._file.absolute()))}"
+        uri = f"file:{quote(str(self._file.absolute()))}"
         try:
-            connection = self._checked(f"{place}?mode=ro")
+            connection = self._connect(f"{uri}?mode=ro")
         except sqlite3.OperationalError as error:
             if self._file.with_name(f"{self._file.name}-wal").exists():
                 raise self._unreadable(error) from error
-            # Nobody writes, and this user may not make the files that a shared read needs.
+            # No program writes, and this user may not make the files that a shared read needs.
             try:
-                connection = self._checked(f"{place}?mode=ro&immutable=1")
+                connection = self._connect(f"{uri}?mode=ro&immutable=1")
             except sqlite3.Error as again:
                 raise self._unreadable(again) from again
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
         return connection
 
-    def _checked(self, uri: str) -> sqlite3.Connection:
+    def _connect(self, uri: str) -> sqlite3.Connection:
         connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE_S)
         try:
             check(connection)
-        except (sqlite3.Error, TooNew) as error:
+        except (sqlite3.Error, NewerJournalError) as error:
             connection.close()
-            if isinstance(error, TooNew):
+            if isinstance(error, NewerJournalError):
                 raise JournalUnreadable(f"{self._file}: {error}") from None
             raise
         return connection
 
     def _columns(self, table: str) -> set[str]:
-        """None where the table is missing: a journal of an older version, or one that is just being begun."""
-        return {str(row[1]) for row in self._ask(f"PRAGMA table_info({table})", {})}
+        """The names of a table's columns. It is empty when the table is missing: in a journal of an older
+        version, or in one that is being made."""
+        return {str(row[1]) for row in self._query(f"PRAGMA table_info({table})", {})}
 
     def _rows(self, table: str, query: str, values: dict[str, object] | None = None) -> list[tuple[Any, ...]]:
-        return self._ask(query, values or {}) if self._columns(table) else []
+        return self._query(query, values or {}) if self._columns(table) else []
 
-    def _ask(self, query: str, values: dict[str, object]) -> list[tuple[Any, ...]]:
+    def _query(self, query: str, values: dict[str, object]) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: sqlite3.Error) -> JournalUnreadable:
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        known = {
-            sqlite3.SQLITE_BUSY: "locked by another program: close whatever has it open for writing",
-            sqlite3.SQLITE_CANTOPEN: "can't be opened: run this as the service's user",
-            sqlite3.SQLITE_READONLY: "can't be opened: run this as the service's user",
-            sqlite3.SQLITE_NOTADB: "damaged: the service moves it aside at its next start",
-            sqlite3.SQLITE_CORRUPT: "damaged: the service moves it aside at its next start",
-        }
-        return JournalUnreadable(f"{self._file}: {known.get(code, error)}")
+        return JournalUnreadable(f"{self._file}: {explain_read_error(error)}")

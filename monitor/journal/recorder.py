@@ -1,7 +1,8 @@
-"""What the journal is told: by the publisher as it goes, and again from the rings after one that was killed.
+"""Records verdicts, recipes and latches in the journal: from the publisher, and again from the rings.
 
-The rings know the outcome of every frame before the journal does, and outlive any process; what a killed
-publisher had handed over and not yet written is found there. It must never wait for the journal.
+It knows nothing of how the journal is written, and never waits for it. On a frame's way it comes after the
+decision and after the sending. The rings hold the outcome of every frame before the journal does and outlive
+any process, so rows that a killed publisher had not yet written are read from there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from monitor.line_state.ring import RECORDS, Closed, Ring, Stage
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict
 
-DECIDED, PUBLISHED, UNTOLD, UNKNOWN = "decided", "published", "not published", "unknown"
+DECIDED, PUBLISHED, NOT_PUBLISHED, UNKNOWN = "decided", "published", "not published", "unknown"
 UNHEARD = "unheard"
 _OUTCOMES = {
     Stage.SENT: PUBLISHED,
@@ -28,28 +29,28 @@ _OUTCOMES = {
     Stage.EXPIRED: "expired",
     Stage.UNACKNOWLEDGED: "unacknowledged",
 }
-OUTCOMES = (DECIDED, UNHEARD, UNTOLD, UNKNOWN, *_OUTCOMES.values())
-"""All words that the journal has for what became of a verdict."""
-_AGAIN_A_TURN = 20
+OUTCOMES = (DECIDED, UNHEARD, NOT_PUBLISHED, UNKNOWN, *_OUTCOMES.values())
+"""All words of the journal for the outcome of a verdict."""
+_FRAMES_PER_STEP = 20
 
 EventOf = Callable[[CameraSettings, Ring, Frame, Closed], Event]
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A frame's verdict and what became of it. `latency_ms` is from capture to sending."""
+    """A frame's verdict and its outcome in the journal's word. `latency_ms` is from capture to sending."""
 
     event: Event
-    outcome: str
+    word: str
     latency_ms: float | None
 
 
 def outcome(stage: Stage, told: bool, unheard: bool = False) -> str:
-    """The journal's word for a frame that is done with; `told` says that somebody was to be told, `unheard`
-    that the broker had nobody to give the gate's message to."""
+    """The journal's word for a frame that needs nothing more. `told`: its verdict was to be sent. `unheard`:
+    the broker had no subscriber for the gate's message."""
     if stage is Stage.SENT and unheard:
         return UNHEARD
-    return _OUTCOMES[stage] if told else UNTOLD
+    return _OUTCOMES[stage] if told else NOT_PUBLISHED
 
 
 def latency_ms(captured_ns: int, sent_ns: int | None) -> float | None:
@@ -59,10 +60,10 @@ def latency_ms(captured_ns: int, sent_ns: int | None) -> float | None:
 def ended(
     settings: Settings, camera: CameraSettings, ring: Ring, event_of: EventOf, *, for_good: bool
 ) -> Iterator[Ended]:
-    """What the ring says of frames that are done with, the newest first.
+    """The outcomes of a ring's frames that need nothing more, the newest first.
 
-    `for_good` says that no publisher will ever take this ring up: its other frames are done with too. Whether
-    their verdicts were sent is then not known, and a frame without one is uninspected.
+    `for_good`: no publisher will use this ring again, so no frame needs anything more. Whether the open
+    ones were sent is then unknown, and a frame without a verdict is uninspected.
     """
     last = ring.last_frame()
     for number in range(last, max(0, last - RECORDS), -1):
@@ -72,16 +73,14 @@ def ended(
         if closed is None:
             lost = Reason.PUBLISHER_LOST
             closed = Closed(Verdict.UNINSPECTED, lost, False, False, frame.deadline_ns, frame.captured_utc_ns)
-        told = verdict_rules.is_published(
-            camera.mode, settings.mqtt.publish_verdicts
-        ) or verdict_rules.is_for_gate(closed, camera.mode, camera.on_uninspected)
+        told = verdict_rules.derive_consequences(closed, camera, settings).is_sent
         word = outcome(stage, told) if stage.is_final else UNKNOWN
         sent_ns = ring.sent_ns(number) if told else None
         yield Ended(event_of(camera, ring, frame, closed), word, latency_ms(frame.captured_ns, sent_ns))
 
 
 class Recorder:
-    """The publisher's side of the journal. `cameras` are the settings and ring of each."""
+    """The publisher's use of the journal. `cameras` are the settings and the ring of each camera."""
 
     def __init__(
         self,
@@ -93,21 +92,21 @@ class Recorder:
         self._journal = journal
         self._who = f"service, as {_user()}"
         self._recipes: dict[str, tuple[str, float]] = {}
-        self._before = (
+        self._earlier_outcomes = (
             found
             for camera, ring in cameras
             if ring.last_frame()
             for found in ended(settings, camera, ring, event_of, for_good=False)
         )
-        journal.in_force("settings", settings_changes.flat(settings), self._who)
+        journal.in_force("settings", settings_changes.flatten_settings(settings), self._who)
 
     def step(self) -> None:
-        """Puts a few of those frames again that were done with before this publisher came."""
-        for _, found in zip(range(_AGAIN_A_TURN), self._before, strict=False):
-            self._journal.put(found.event, found.outcome, latency_ms=found.latency_ms, again=True)
+        """Records again a few of the frames that were finished before this publisher started."""
+        for _, found in zip(range(_FRAMES_PER_STEP), self._earlier_outcomes, strict=False):
+            self._journal.put(found.event, found.word, latency_ms=found.latency_ms, again=True)
 
     def decided(self, event: Event) -> None:
-        """Notes a verdict, and a recipe or threshold that had not judged before."""
+        """Records a verdict, and its recipe and threshold when they are used for the first time."""
         self._journal.put(event, DECIDED)
         if event.recipe_sha is None or event.threshold is None:
             return
@@ -122,7 +121,7 @@ class Recorder:
         self._journal.changed("latch", None, latch.word, self._who)
 
     def reset(self, latch: Latch, topic: str) -> None:
-        """Notes a reset of what was latched; of nothing, it is nothing."""
+        """Records the reset of a latch. A reset with nothing latched is not recorded."""
         if latch is not Latch.NONE:
             self._journal.changed("latch", latch.word, None, topic)
 

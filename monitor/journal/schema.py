@@ -1,7 +1,7 @@
-"""The journal's tables, and how an older journal becomes one of today's.
+"""The journal's tables, and the steps that bring an older journal up to date.
 
-Whoever writes calls `bring_up_to_date` first; whoever only reads calls `check`. It must never touch a
-journal of a newer version than its own: what that one means by its columns is not known here.
+A writer calls `bring_up_to_date` first, a reader `check`. A journal of a newer version must never be changed:
+the meaning of its columns is not known here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from monitor.errors import LineMonitorError
 
 VERSION = 2
 CHANGES_KEPT = 100_000
-"""Some 20 MB, a lifetime of changes. No newer one can be deleted, and none altered."""
+"""Rows in the record of changes, about 20 MB. Newer ones can't be deleted, and none can be altered."""
 
 _STEPS: tuple[tuple[str, ...], ...] = (
     (
@@ -72,18 +72,18 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         )""",
     ),
 )
-"""Step n makes version n of version n - 1. Version 1 did not say its number: it is 0, as in an empty file."""
+"""Step n turns version n - 1 into version n. Version 1 has the number 0 in its file, as an empty file has."""
 
 
-class TooNew(LineMonitorError):
-    """The journal is of a newer version of this program; one line says so."""
+class NewerJournalError(LineMonitorError):
+    """A newer version of this program has written the journal. The message is one line with the fix."""
 
 
 def check(connection: sqlite3.Connection) -> int:
-    """The journal's version; 0 where it was not begun or is of the first version. Raises TooNew."""
+    """The journal's version; 0 when it is empty or of the first version. Raises NewerJournalError."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        raise TooNew(
+        raise NewerJournalError(
             f"written by a newer version of this program (journal {version}, here {VERSION}): "
             "update this one, or move the file away"
         )
@@ -91,7 +91,7 @@ def check(connection: sqlite3.Connection) -> int:
 
 
 def bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Makes the tables, or what they lack; within the caller's transaction. Raises TooNew."""
+    """Makes the missing tables and columns within the caller's transaction. Raises NewerJournalError."""
     version = check(connection)
     for step in _STEPS[version:]:
         for statement in step:

@@ -1,6 +1,6 @@
-"""The settings as the journal's record of changes knows them: one value a key, defaults left out.
+"""The settings as flat values for the record of changes: one value per path, without defaults.
 
-Pure. A secret must never leave this module in clear: it goes as a SecretStr.
+A pure function. A secret must never leave this module as plain text: it is returned as a SecretStr.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from drivers.source import redacted, secrets
 from monitor.settings import Settings
 
 
-def flat(settings: Settings) -> dict[str, str | SecretStr]:
-    """Every setting that differs from its default, by its path as in `mqtt.host` or `camera.top.recipe`, and
-    the program's version, since with another one a default may be another."""
+def flatten_settings(settings: Settings) -> dict[str, str | SecretStr]:
+    """Every setting that differs from its default, by its path such as `mqtt.host` or `camera.top.recipe`.
+    The program's version is among them, because the defaults may differ between versions."""
     tree: dict[str, Any] = settings.model_dump(exclude_defaults=True)
     found: dict[str, str | SecretStr] = {"program": metadata.version("line-monitor")}
     for camera in tree.pop("camera", ()):

@@ -1,8 +1,8 @@
-"""The journal: every reject and uninspected verdict, what became of it, and who changed what, in SQLite.
+"""Writes the journal in SQLite: rejects and uninspected verdicts with their outcomes, and who changed what.
 
-It must never delay or stop its caller. `put` only hands over; a thread of its own commits within half a
-second. A journal that is locked, full or gone is a `problem` and one log line, and what it missed meanwhile
-stands in it as a gap once it works again. It is a record: nothing on the line is ever decided from it.
+It never delays or stops its caller: calls put rows into a queue, and a thread commits them within half a
+second. While the journal is locked, full or gone, `problem` states why, and the rows that are lost meanwhile
+are recorded as a gap later. The journal is a record only: no decision on the line depends on it.
 """
 
 from __future__ import annotations
@@ -20,35 +20,53 @@ from typing import NamedTuple
 from pydantic import SecretStr
 
 from monitor.journal import changes, schema
-from monitor.journal.schema import CHANGES_KEPT, TooNew
+from monitor.journal.pruning import prune
+from monitor.journal.schema import NewerJournalError
+from monitor.journal.sqlite_errors import explain_write_error, is_damage
 from monitor.settings import JournalSettings, JournalVerdicts
 from monitor.system.retention_clock import BelievedUtc
+from monitor.system.trouble_log import TroubleLog
 from monitor.verdict import Event, Reason, Verdict, rfc3339
 
 HELD = 10_000
-"""Rows that wait for a journal that can't be written; later ones are counted as lost."""
+"""Rows that may wait while the journal can't be written; later rows are lost, and counted."""
 KILLED = "the service did not end properly: up to one second before its end may be missing"
 
 LAST_TRY_S = 0.5
-"""How much longer `close` may take than it is given, for a write that was under way."""
+"""The time that `close` may take beyond its own limit, for a write that has already begun."""
 
 _COMMIT_EVERY_S = 0.2
 _RETRY_S = 0.5
 _BATCH = 1_000
 _SEEN_EVERY_S = 60.0
 _PRUNE_EVERY_S = 600.0
-_PRUNE_SLICE = 5_000
-_MOST_GAPS = 100_000
 _MOST_SET_ASIDE = 3
 _BUSY_MS = 200
 _EPISODE_NS = 60 * 1_000_000_000
 _DAY_NS = 86_400 * 1_000_000_000
 
-_INSERT = """
-INSERT INTO verdicts (event_id, session, camera, frame, part, verdict, reason, score, threshold, recipe,
-                      recipe_sha, captured_utc, decided_utc, outcome, outcome_utc, ack_result, latency_ms,
-                      snapshot)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_COLUMNS = (
+    "event_id",
+    "session",
+    "camera",
+    "frame",
+    "part",
+    "verdict",
+    "reason",
+    "score",
+    "threshold",
+    "recipe",
+    "recipe_sha",
+    "captured_utc",
+    "decided_utc",
+    "outcome",
+    "outcome_utc",
+    "ack_result",
+    "latency_ms",
+    "snapshot",
+)
+_INSERT = f"""
+INSERT INTO verdicts ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
 ON CONFLICT (event_id) DO UPDATE SET
     verdict = excluded.verdict, reason = excluded.reason, score = excluded.score,
     threshold = excluded.threshold, recipe = excluded.recipe, recipe_sha = excluded.recipe_sha,
@@ -57,15 +75,10 @@ ON CONFLICT (event_id) DO UPDATE SET
     latency_ms = coalesce(excluded.latency_ms, latency_ms),
     snapshot = coalesce(excluded.snapshot, snapshot)
 """
-_INSERT_AGAIN = (
-    _INSERT
-    + """
+_INSERT_AGAIN = f"""{_INSERT}
 WHERE verdicts.outcome = 'decided'
     OR (verdicts.outcome IN ('published', 'unheard') AND excluded.outcome NOT IN ('published', 'unknown'))
 """
-)
-
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class _Outcome(NamedTuple):
@@ -96,11 +109,11 @@ _Entry = _Outcome | _Change | _InForce
 
 
 class Journal:
-    """`file` is made with its folder where missing. `utc_ns` is the clock, in nanoseconds.
+    """The journal, open for writing. The file and its folder are made if they are missing.
 
-    Who comes back with the same `session` promises to put `again` what its predecessor may not have had
-    written; only then is the end of a predecessor that was killed no gap. `killed` says that this session
-    has ended, and not properly: only its last rows are still to come.
+    A second writer with the same `session` must put `again` all rows that the first one may have lost; then
+    the end of the first one is no gap. `killed`: the session was killed earlier, and this writer only adds
+    its last rows. `utc_ns` is the clock, in nanoseconds.
     """
 
     def __init__(
@@ -123,33 +136,39 @@ class Journal:
         self._most_bytes = round(settings.max_gb * 1e9)
         self._superseded_ns: dict[str, int] = {}
         self._log = log if log is not None else logging.getLogger(__name__)
-        self._believed = BelievedUtc(utc_ns, time.monotonic_ns)
+        self._trouble = TroubleLog(
+            self._log,
+            began="journal: %s; rejects go on without it",
+            ended=f"journal: {file}: works again",
+            log_changes=False,
+        )
+        self._retention_clock = BelievedUtc(utc_ns, time.monotonic_ns)
         self._waiting: queue.Queue[_Entry] = queue.Queue(held)
         self._lost_lock = threading.Lock()
         self._lost = 0
         self._lost_since_ns = 0
-        self._problem: str | None = None
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._batch: list[_Entry] = []
-        self._begins_after: str | None = None
-        self._seen_at = 0.0
-        self._prune_at = 0.0
+        self._why_new: str | None = None
+        """Why a new file is begun in place of the one before, for the gap that marks it."""
+        self._seen_due_s = 0.0
+        self._prune_due_s = 0.0
         self._closing = threading.Event()
         self._give_up_at = float("inf")
-        self._whole = False
-        # A daemon: a disk that hangs must not keep the process.
+        self._all_written = False
+        # A daemon thread: a disk that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     @property
     def problem(self) -> str | None:
         """Why the journal can't be written at the moment, in one line; None while it can."""
-        return self._problem
+        return self._trouble.trouble or None
 
     @property
     def lost(self) -> int:
-        """Rows lost since the last gap that is in the journal."""
+        """Rows lost since the last gap in the journal."""
         return self._lost
 
     def put(
@@ -161,27 +180,30 @@ class Journal:
         latency_ms: float | None = None,
         again: bool = False,
     ) -> None:
-        """Notes what became of an event, in a word of `recorder.OUTCOMES`.
+        """Records the outcome of an event, one of `recorder.OUTCOMES`. Returns at once and never raises.
 
-        Returns at once and never raises. The last outcome put for an event stands; one that is put `again`,
-        from the ring, yields to any that is final already. `latency_ms` is from capture to sending. Unless
-        all verdicts are wanted a pass isn't noted, and of a live view's superseded frames only the first of
-        an episode.
+        A later outcome of the same event replaces an earlier one. An outcome that is put `again`, from the
+        ring, never replaces a final one. `latency_ms` is from capture to sending. Unless the settings ask for
+        all verdicts, passes are left out, and so are the superseded frames of a live view but for the first
+        one after a minute without.
         """
-        if self._all or self._is_problem(event):
+        if self._all or self._is_recorded(event):
             self._hand_over(_Outcome(event, outcome, self._utc_ns(), ack_result, latency_ms, again))
 
     def changed(self, what: str, old: str | None, new: str | None, who: str) -> None:
-        """Adds to the record of changes: `what` as a path like `camera.top.recipe`, None for no value, `who`
-        the MQTT topic or "service". Returns at once and never raises."""
+        """Adds a row to the record of changes. Returns at once and never raises.
+
+        `what` is a path such as `camera.top.recipe`, `who` the MQTT topic or "service"; None is no value.
+        """
         self._hand_over(_Change(self._utc_ns(), what, old, new, who))
 
     def in_force(self, scope: str, values: Mapping[str, str | SecretStr], who: str) -> None:
-        """Adds to the record of changes whatever differs from the same scope's values as given last, by this
-        service or one before it. Returns at once and never raises."""
+        """Adds to the record of changes what differs from the values that were last recorded for the scope,
+        by this service or an earlier one. Returns at once and never raises."""
         self._hand_over(_InForce(self._utc_ns(), scope, dict(values), who))
 
-    def _is_problem(self, event: Event) -> bool:
+    def _is_recorded(self, event: Event) -> bool:
+        """Whether the event has a row when passes are left out."""
         if event.reason is not Reason.SUPERSEDED:
             return event.verdict is not Verdict.PASS
         now = time.monotonic_ns()
@@ -199,14 +221,14 @@ class Journal:
                 self._lost += 1
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Writes what waits and closes the file, within `timeout_s` and `LAST_TRY_S`. True when
-        everything is on disk."""
+        """Writes the waiting rows and closes the file, within `timeout_s` plus `LAST_TRY_S`. True when all
+        rows are on disk."""
         self._give_up_at = time.monotonic() + timeout_s
         self._closing.set()
         self._thread.join(timeout_s + LAST_TRY_S)
-        return self._whole
+        return self._all_written
 
-    # -- the journal's own thread
+    # The journal's thread
 
     def _run(self) -> None:
         try:
@@ -220,11 +242,11 @@ class Journal:
                         break
                 if not written:
                     self._pause()
-            self._whole = self._finish() and done and self._lost == 0
+            self._all_written = self._close_run() and done and self._lost == 0
         finally:
             self._disconnect()
             if not self._closing.is_set():
-                self._problem = f"{self._file}: its thread has ended"
+                self._report(f"{self._file}: its thread has ended")
 
     def _pause(self) -> None:
         if self._closing.is_set():
@@ -233,7 +255,7 @@ class Journal:
             self._closing.wait(_RETRY_S)
 
     def _gather(self) -> None:
-        """What waits, from the first entry on for a fraction of a second."""
+        """Collects waiting rows into a batch, for up to 0.2 s."""
         until = time.monotonic() + _COMMIT_EVERY_S
         while len(self._batch) < _BATCH and not (self._closing.is_set() and self._waiting.empty()):
             left = until - time.monotonic()
@@ -243,30 +265,35 @@ class Journal:
                 self._batch.append(self._waiting.get(timeout=left))
 
     def _write_out(self) -> bool:
-        """Commits the batch and what there is to say about gaps; False when that did not work."""
+        """Commits the batch and the gap, and deletes old rows. False when that failed."""
         try:
-            connection = self._connected()
-            if self._batch or self._lost or time.monotonic() >= self._seen_at:
+            connection = self._connect()
+            if self._batch or self._lost or time.monotonic() >= self._seen_due_s:
                 self._commit(connection)
-                self._seen_at = time.monotonic() + _SEEN_EVERY_S
-            if time.monotonic() >= self._prune_at and self._prune(connection):
-                self._prune_at = time.monotonic() + _PRUNE_EVERY_S
+                self._seen_due_s = time.monotonic() + _SEEN_EVERY_S
+            if time.monotonic() >= self._prune_due_s and self._prune(connection):
+                self._prune_due_s = time.monotonic() + _PRUNE_EVERY_S
         except sqlite3.Error as error:
-            if _code(error) in _DAMAGED:
+            if is_damage(error):
                 self._set_aside(error)
             else:
-                self._failed(_words(error))
+                self._report(explain_write_error(error))
             return False
-        except TooNew as error:
-            self._failed(str(error))
+        except NewerJournalError as error:
+            self._report(str(error))
             return False
         except OSError as error:
-            self._failed(error.strerror or str(error))
+            self._report(error.strerror or str(error))
             return False
-        if self._problem is not None:
-            self._problem = None
-            self._log.info("journal: %s: works again", self._file)
+        self._trouble.report("")
         return True
+
+    def _report(self, why: str) -> None:
+        self._trouble.report(f"{self._file}: {why}")
+
+    def _prune(self, connection: sqlite3.Connection) -> bool:
+        limit_ns = max(0, self._retention_clock.now_ns() - self._keep_ns)
+        return prune(connection, rfc3339(limit_ns), self._most_bytes)
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         with self._lost_lock:
@@ -280,23 +307,23 @@ class Journal:
                     "UPDATE runs SET seen_utc = ? WHERE closed_utc IS NULL", (rfc3339(self._utc_ns()),)
                 )
             if lost:
-                self._gap(
-                    connection, rfc3339(since_ns), lost, self._problem or "more than the journal can take"
-                )
+                why = self.problem or "more rows came than the journal can write"
+                self._add_gap(connection, rfc3339(since_ns), lost, why)
         self._batch.clear()
         with self._lost_lock:
-            # What was lost during the commit is a gap of its own.
+            # Rows that were lost during the commit belong to the next gap.
             self._lost -= lost
             self._lost_since_ns = self._utc_ns()
 
-    def _gap(self, connection: sqlite3.Connection, since: str, lost: int | None, why: str) -> None:
+    def _add_gap(self, connection: sqlite3.Connection, since: str, lost: int | None, why: str) -> None:
         connection.execute(
             "INSERT INTO gaps (from_utc, to_utc, lost, why) VALUES (?, ?, ?, ?)",
             (since, rfc3339(self._utc_ns()), lost, why),
         )
 
-    def _connected(self) -> sqlite3.Connection:
-        """The open journal. Deleted or replaced by hand, it is opened anew: rows must not go nowhere."""
+    def _connect(self) -> sqlite3.Connection:
+        """The open journal. A file that was deleted or replaced by hand is opened anew: rows in a deleted
+        file would be lost."""
         if self._connection is not None:
             try:
                 same = self._file.stat().st_ino == self._inode
@@ -304,15 +331,13 @@ class Journal:
                 same = False
             if same:
                 return self._connection
-            self._log.warning(
-                "journal: %s: was deleted or replaced; going on in what is there now", self._file
-            )
-            self._begins_after = "the journal before this one was deleted or replaced"
+            self._log.warning("journal: %s: was deleted or replaced; it is opened again", self._file)
+            self._why_new = "the journal before this one was deleted or replaced"
             self._disconnect()
         self._file.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self._file, timeout=_BUSY_MS / 1000, isolation_level=None)
         try:
-            # FULL: a commit is on disk when it returns, also in WAL mode.
+            # FULL: a commit is on disk when it returns. In WAL mode the default would not ensure that.
             connection.executescript(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4000000;"
             )
@@ -321,17 +346,18 @@ class Journal:
                 schema.bring_up_to_date(connection)
                 self._open_run(connection)
             self._inode = self._file.stat().st_ino
-        except (sqlite3.Error, OSError, TooNew):
+        except (sqlite3.Error, OSError, NewerJournalError):
             connection.close()
             raise
         self._connection = connection
-        self._begins_after = None
+        self._why_new = None
         return connection
 
     def _open_run(self, connection: sqlite3.Connection) -> None:
-        """Opens this run, and marks the end of one that was not closed: its last moments may be missing."""
-        if self._begins_after is not None:
-            self._gap(connection, rfc3339(self._utc_ns()), None, self._begins_after)
+        """Opens this run. Marks the end of an earlier run that was not closed as a gap: its last rows may be
+        missing."""
+        if self._why_new is not None:
+            self._add_gap(connection, rfc3339(self._utc_ns()), None, self._why_new)
         unclosed = list(
             connection.execute(
                 "SELECT rowid, session, coalesce(seen_utc, opened_utc) FROM runs WHERE closed_utc IS NULL"
@@ -342,7 +368,7 @@ class Journal:
                 return
             last = connection.execute("SELECT max(outcome_utc) FROM verdicts").fetchone()[0]
             seen = max(seen, last or seen)
-            self._gap(connection, seen, None, KILLED)
+            self._add_gap(connection, seen, None, KILLED)
             connection.execute("UPDATE runs SET closed_utc = ?, killed = 1 WHERE rowid = ?", (seen, rowid))
         if not self._killed:
             connection.execute(
@@ -350,25 +376,8 @@ class Journal:
                 (rfc3339(self._utc_ns()), self._session),
             )
 
-    def _prune(self, connection: sqlite3.Connection) -> bool:
-        """Deletes a slice of what is too old or too much, the oldest first; no commit waits long for it.
-        Where there is too much, what nobody had to act on goes first. True when nothing is left to delete."""
-        limit = rfc3339(max(0, self._believed.now_ns() - self._keep_ns))
-        if _delete(connection, "outcome_utc < ? ORDER BY outcome_utc", limit) == _PRUNE_SLICE:
-            return False
-        for condition in ("verdict = 'pass' OR reason = 'superseded'", "true"):
-            if _bytes(connection) > self._most_bytes and _delete(connection, f"{condition} ORDER BY rowid"):
-                return False
-        connection.execute("DELETE FROM gaps WHERE to_utc < ?", (limit,))
-        connection.execute("DELETE FROM runs WHERE closed_utc < ?", (limit,))
-        for table, most in (("gaps", _MOST_GAPS), ("runs", _MOST_GAPS), ("changes", CHANGES_KEPT)):
-            connection.execute(
-                f"DELETE FROM {table} WHERE rowid <= (SELECT max(rowid) FROM {table}) - ?", (most,)
-            )
-        return True
-
-    def _finish(self) -> bool:
-        """Closes this run in the journal."""
+    def _close_run(self) -> bool:
+        """Records the end of this run. Whether that worked."""
         if self._connection is None:
             return False
         try:
@@ -379,18 +388,13 @@ class Journal:
                 {"killed": self._killed, "now": rfc3339(self._utc_ns())},
             )
         except sqlite3.Error as error:
-            self._failed(_words(error))
+            self._report(explain_write_error(error))
             return False
         return True
 
-    def _failed(self, why: str) -> None:
-        """The first failure is said, and then its end."""
-        if self._problem is None:
-            self._log.error("journal: %s: %s; rejects go on without it", self._file, why)
-        self._problem = f"{self._file}: {why}"
-
     def _set_aside(self, error: sqlite3.Error) -> None:
-        """A damaged file is kept for whoever wants to look, and a new one begun."""
+        """Renames a damaged file, so that a new one can be begun. The three newest damaged files are kept for
+        inspection."""
         self._disconnect()
         aside = f"{self._file.name}.corrupt-{rfc3339(self._utc_ns()).replace(':', '')}"
         try:
@@ -399,42 +403,22 @@ class Journal:
                     self._file.with_name(self._file.name + suffix).rename(
                         self._file.with_name(aside + suffix)
                     )
-            kept = sorted({p.name.removesuffix("-wal").removesuffix("-shm") for p in self._asides()})
-            for file in self._asides():
+            damaged = list(self._file.parent.glob(f"{self._file.name}.corrupt-*"))
+            kept = sorted({file.name.removesuffix("-wal").removesuffix("-shm") for file in damaged})
+            for file in damaged:
                 if not file.name.startswith(tuple(kept[-_MOST_SET_ASIDE:])):
                     file.unlink(missing_ok=True)
         except OSError as failure:
-            self._failed(f"damaged, and can't be moved aside: {failure.strerror}")
+            self._report(f"damaged, and can't be moved aside: {failure.strerror}")
             return
         self._log.error("journal: %s: damaged (%s); moved aside to %s", self._file, error, aside)
-        self._begins_after = f"the journal before this one was damaged: {aside}"
-
-    def _asides(self) -> list[Path]:
-        return list(self._file.parent.glob(f"{self._file.name}.corrupt-*"))
+        self._why_new = f"the journal before this one was damaged: {aside}"
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
-
-
-def _delete(connection: sqlite3.Connection, condition: str, *values: str) -> int:
-    """Deletes one slice of verdicts; returns how many there were."""
-    return connection.execute(
-        "DELETE FROM verdicts WHERE rowid IN "
-        f"(SELECT rowid FROM verdicts WHERE {condition} LIMIT {_PRUNE_SLICE})",
-        values,
-    ).rowcount
-
-
-def _bytes(connection: sqlite3.Connection) -> int:
-    """By the pages in use: the file keeps those that pruning has freed, and fills them again."""
-    pages, free, size = (
-        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return (pages - free) * size
 
 
 def _write(connection: sqlite3.Connection, entry: _Entry) -> None:
@@ -447,43 +431,11 @@ def _write(connection: sqlite3.Connection, entry: _Entry) -> None:
             changes.compare(connection, rfc3339(entry.utc_ns), entry.scope, entry.values, entry.who)
 
 
-def _row(entry: _Outcome) -> tuple[object, ...]:
-    payload = entry.event.payload(0)
-    return (
-        payload["event_id"],
-        payload["session"],
-        payload["camera"],
-        payload["frame"],
-        payload["part"],
-        payload["verdict"],
-        payload["reason"],
-        payload["score"],
-        payload["threshold"],
-        payload["recipe"],
-        payload["recipe_sha"],
-        payload["captured_utc"],
-        payload["decided_utc"],
-        entry.outcome,
-        rfc3339(entry.utc_ns),
-        entry.ack_result,
-        entry.latency_ms,
-        payload["snapshot"],
-    )
-
-
-def _code(error: sqlite3.Error) -> int | None:
-    """The primary result code, or None for an error of the module's own."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
-
-
-def _words(error: sqlite3.Error) -> str:
-    known = {
-        sqlite3.SQLITE_BUSY: "locked by another program: close whatever has it open for writing",
-        sqlite3.SQLITE_LOCKED: "locked by another program: close whatever has it open for writing",
-        sqlite3.SQLITE_FULL: "the disk is full: free some space",
-        sqlite3.SQLITE_READONLY: "read-only: let the service's user write to it and its folder",
-        sqlite3.SQLITE_CANTOPEN: "can't be opened: let the service's user write to its folder",
+def _row(entry: _Outcome) -> dict[str, object]:
+    return {
+        **entry.event.payload(0),
+        "outcome": entry.outcome,
+        "outcome_utc": rfc3339(entry.utc_ns),
+        "ack_result": entry.ack_result,
+        "latency_ms": entry.latency_ms,
     }
-    code = _code(error)
-    return known.get(code, str(error)) if code is not None else str(error)

@@ -1,1 +1,1 @@
-"""The shared memory of a running line and the rules over it."""
+"""The shared memory of a running line: rings, board and latch, and the rules over them."""

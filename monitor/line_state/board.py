@@ -1,11 +1,10 @@
-"""The board: where each worker says that it is alive and how it is, in a memory-mapped file.
+"""The board: each worker's state in a memory-mapped file, with one record per worker.
 
-One record a worker, written by that worker while it lives and by the supervisor once it is dead; the
-supervisor and the publisher read them. A worker
-promises by when it will be heard of again, so that a driver that may block for five seconds and a publisher
-that turns every ten milliseconds are judged by their own measure. A dead worker's last words stay readable.
-A camera's record also holds what was asked and said about its recipe, since that must outlive whoever asked
-or answered.
+It knows nothing of frames. A worker writes its own record while it runs, the supervisor writes the record of
+a dead worker; the supervisor, the publisher and the page read them. Each worker states until when it counts
+as alive, because a camera driver may block for 5 s while the publisher's loop takes 10 ms. The record of a
+dead worker stays readable. The record of a capture worker also holds the recipe request for its camera and
+the scoring worker's answer: both must outlive the process that wrote them.
 """
 
 from __future__ import annotations
@@ -23,19 +22,20 @@ _NOTE = struct.Struct("<II")
 
 
 class Note(IntEnum):
-    """The parts of a record that hold bytes: where each begins. One writer a note."""
+    """The parts of a record that hold bytes, by their offset. Each note has one writer."""
 
     TROUBLE = _WORDS * 8
-    """The worker's present trouble in words."""
+    """The worker's present trouble in words, written by the worker."""
     REQUEST = 1024
-    """The publisher's, in a capture worker's record: the recipe last asked for
+    """The last recipe request, in a capture worker's record, written by the publisher
     (`monitor.line_state.changeover`)."""
     STANDING = 2048
-    """The scoring worker's, in a capture worker's record: which recipe is in force, and its last answer."""
+    """The recipe in force and the answer to the last request, in a capture worker's record, written by the
+    scoring worker."""
 
     @property
     def room(self) -> int:
-        """How many bytes it holds."""
+        """The number of bytes that the note can hold."""
         end = min((note for note in Note if note > self), default=_RECORD)
         return end - self - _NOTE.size
 
@@ -59,49 +59,56 @@ class CameraState(IntEnum):
 
 
 class Word(IntEnum):
-    """The words of a record. Times are CLOCK_MONOTONIC nanoseconds."""
+    """The 8-byte fields of a record. Times are CLOCK_MONOTONIC nanoseconds.
+
+    A camera's bit is `1 << place`, with its place in the settings; a worker's bit with its place on the
+    board.
+    """
 
     PID = 0
     STATE = 1
     PROMISE_NS = 2
-    """By then the worker will have promised anew; later it counts as stuck."""
+    """Until then the worker counts as alive. Later it counts as stuck, and the supervisor kills it."""
     SINCE_NS = 3
+    """When the worker started."""
     CAMERA_STATE = 4
-    """A capture worker's camera."""
+    """The state of a capture worker's camera."""
     EVER_LINKED = 5
-    """The publisher's: 1 once the broker had it, or one before it."""
+    """1 once a publisher of this session has been connected to the broker."""
     LATCH = 6
-    """The publisher's latched reason for not being ready; it must outlive the publisher."""
+    """The latch that keeps the line from being ready, written by the publisher; it must outlive that
+    process."""
     WITHOUT_RECIPE = 7
-    """The scoring worker's: a bit for each camera (by its place in the settings) that it can't score."""
+    """A bit for each camera whose recipe can't be used, written by the scoring worker."""
     EVER_RAN = 8
-    """1 once the worker, or one before it at the same post, was running."""
+    """1 once this worker, or one before it with the same name, was running."""
     SNAPSHOT_BYTES = 9
     FAILING = 10
-    """The supervisor's: a bit for each worker (by its place in the roll) that keeps dying."""
+    """A bit for each worker that keeps dying, written by the supervisor."""
     STOPPING = 11
-    """The supervisor's: 1 once the line is being stopped in order."""
+    """1 once the line is being stopped in order, written by the supervisor."""
     READY = 12
-    """The publisher's: the run permission as it was last told; 0 while there is no broker to tell."""
+    """The run permission as the publisher sent it last; 0 without a connection to the broker."""
     RESTARTS = 13
-    """Written by the supervisor into a dead worker's record, as STATE is."""
+    """How often the worker was started again. The supervisor writes it into a dead worker's record."""
     DRIFT_HIGHER = 14
-    """The scoring worker's: a bit for each camera whose good parts score higher than at calibration."""
+    """A bit for each camera whose good parts score higher than at calibration, written by the scoring
+    worker."""
     DRIFT_LOWER = 15
     BEATS = 16
-    """The publisher's: heartbeats told in this session."""
+    """The number of heartbeats that the publisher has sent in this session."""
     RESET_NS = 17
-    """The publisher's: when it last heard a reset; rejects before it ask for no stop any more."""
+    """When the publisher last received a reset. Rejects before it no longer count for a stop of the line."""
     JOURNAL_FAILING = 18
-    """The publisher's: 1 while the journal can't be written."""
+    """1 while the journal can't be written, written by the publisher."""
 
 
 class Board:
-    """All workers' records, by name in a fixed order."""
+    """The records of all workers, in a fixed order of their names."""
 
     def __init__(self, file: Path, workers: tuple[str, ...], *, writable: bool = True) -> None:
-        """Maps an existing board; not `writable`, it can only be read. Raises OSError, ValueError when it is
-        missing or too small."""
+        """Maps an existing board, for reading alone unless `writable`. Raises OSError when it is missing,
+        ValueError when it is too small."""
         self._places = {name: place for place, name in enumerate(workers)}
         handle = os.open(file, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
@@ -114,7 +121,7 @@ class Board:
 
     @staticmethod
     def create(file: Path, workers: tuple[str, ...]) -> None:
-        """Lays down an empty board in place of any old one."""
+        """Makes an empty board. It replaces an existing one."""
         fresh = file.with_suffix(".new")
         fresh.write_bytes(bytes(len(workers) * _RECORD))
         fresh.chmod(0o600)
@@ -135,18 +142,19 @@ class Board:
         return WorkerState(self.read(worker, Word.STATE))
 
     def is_fresh(self, worker: str, now_ns: int) -> bool:
-        """Whether the worker runs and has kept its promise to be heard of."""
+        """Whether the worker is running and has reported in time."""
         return self.state(worker) is WorkerState.RUNNING and now_ns <= self.read(worker, Word.PROMISE_NS)
 
     def say(self, worker: str, text: str) -> None:
-        """The worker's present trouble in one line; empty when there is none."""
+        """Writes the worker's present trouble in one line; empty when there is none."""
         self.write_note(worker, Note.TROUBLE, text.encode()[: Note.TROUBLE.room])
 
     def said(self, worker: str) -> str:
+        """The worker's present trouble; empty when there is none."""
         return self.read_note(worker, Note.TROUBLE).decode(errors="replace")
 
     def write_note(self, worker: str, note: Note, content: bytes) -> None:
-        """Raises ValueError when the note has no room for it."""
+        """Writes a note with its length and checksum. Raises ValueError when the content is too long."""
         if len(content) > note.room:
             raise ValueError(f"a {note.name.lower()} note holds {note.room} bytes, not {len(content)}")
         at = self._places[worker] * _RECORD + note
@@ -155,7 +163,8 @@ class Board:
         )
 
     def read_note(self, worker: str, note: Note) -> bytes:
-        """Empty when there is none, or its writer is at it or died over it."""
+        """The content of a note. Empty when there is none, or when its writer is writing or died in
+        between."""
         at = self._places[worker] * _RECORD + note
         length, crc = _NOTE.unpack_from(self._view, at)
         content = bytes(self._view[at + _NOTE.size : at + _NOTE.size + min(length, note.room)])

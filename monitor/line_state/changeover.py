@@ -1,13 +1,13 @@
-"""Changeover: a camera's recipe is asked for, loaded beside the one in force, and then in force or refused.
+"""Changeover: the change of a camera's recipe by a request over MQTT, on the board and on disk.
 
-What was asked (by the publisher) and what stands (by the scoring worker) lie on the board, so that a worker
-that dies in between is followed by one that still answers. What was put in force also lies in
-`line.data/changeovers/<camera>.json`, whole or not at all, before the first part is judged by it: after the
-restart of a worker, of the service or of the machine the line goes on with the recipe that was last in
-force, since that is what the parts on the belt are. The settings' recipe comes back when somebody changes
-it there: a changeover counts only against the setting it was made under.
+It loads no recipe and sends no message. The publisher writes the request to the board, the scoring worker
+writes its answer there; the new recipe is loaded beside the one in force and is then in force or refused.
+When one of the two processes dies, its successor finds the request and still answers it.
 
-Nothing here loads a recipe, and nothing here sends.
+Before the first part is judged by a new recipe, the recipe is also written to
+`line.data/changeovers/<camera>.json`. After a restart of a worker, the service or the machine the line goes
+on with that recipe, because the parts on the belt have not changed. The file counts only while the recipe in
+the settings is the one that it replaced: a change there puts the settings' recipe in force again.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ RequestId = (
     Annotated[str, msgspec.Meta(max_length=64)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 )
 _LONGEST_REASON = 900
-"""In bytes of UTF-8: what a note on the board has room for beside the rest."""
-_MOST_REMEMBERED = 4
+"""In bytes of UTF-8: what fits into a note of the board beside the other values."""
+_MOST_RECENT = 4
 
 
 class ChangeoverError(LineMonitorError):
-    """The recipe that a changeover left in force is not known. The message is one line with the fix."""
+    """The recipe in force after a changeover is not known. The message is one line with the fix."""
 
 
 class BadRequest(LineMonitorError):
-    """A message that is no request; one line says why."""
+    """The message is not a valid request. The error's message is one line with the cause."""
 
 
 class State(StrEnum):
@@ -56,40 +56,40 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A recipe asked for, as it waits on the board."""
+    """A requested recipe on the board. The field names are stored there."""
 
     number: int
-    """Counts a camera's requests in this session from 1."""
+    """The number of the request, for this camera and session, from 1."""
     request_id: RequestId
     recipe: str
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """A recipe that judges or has judged: its name, and the sha256 of its `recipe.json`."""
+    """A recipe that is or was in force: its name, and the sha256 of its `recipe.json`."""
 
     recipe: str
     sha: str
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the scoring worker says about a camera's recipe."""
+    """A camera's recipe in force and the answer to its last request, from the scoring worker. The field names
+    are stored on the board."""
 
     number: int
-    """Of the last request it has taken up; 0 before the first."""
+    """The number of the last request that the scoring worker has begun; 0 before the first."""
     request_id: RequestId | None
     state: State
     recipe: str
-    """The one that `state` is about."""
+    """The recipe that `state` is about."""
     reason: str | None
     in_force: Judged | None
-    """None while parts can't be judged at all."""
+    """None while no part can be judged."""
     judged: tuple[Judged, ...] = ()
-    """The last recipes that were in force, newest first: frames that are still on their way were judged by
-    one of them."""
+    """The last recipes that were in force, newest first. Frames in flight were judged by one of them."""
 
-    def name_of(self, sha: str) -> str | None:
-        """The name of a recipe that was in force lately."""
-        return next((judged.recipe for judged in self.judged if judged.sha == sha), None)
+    def find_name(self, sha: str) -> str | None:
+        """The name of one of the last recipes, by its sha256."""
+        return next((recent.recipe for recent in self.judged if recent.sha == sha), None)
 
     def payload(self) -> dict[str, Any]:
         """The contract's payload of `P/{camera}/recipe`."""
@@ -105,7 +105,7 @@ def answer(
     reason: str | None,
     in_force: Judged | None,
 ) -> dict[str, Any]:
-    """The contract's payload of `P/{camera}/recipe`. It always says what is in force as well."""
+    """The contract's payload of `P/{camera}/recipe`. It always contains the recipe in force as well."""
     return {
         "schema": SCHEMA,
         "request_id": request_id,
@@ -118,21 +118,21 @@ def answer(
 
 
 def parse(payload: bytes) -> Asked:
-    """Raises BadRequest when that is none."""
+    """Reads the payload of `P/{camera}/recipe/set`. Raises BadRequest."""
     try:
         return msgspec.json.decode(payload, type=Asked)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"want {{request_id, recipe}}: {error}") from None
 
 
-def succeeded(standing: Standing | None, judged: Judged) -> tuple[Judged, ...]:
-    """`Standing.judged` once that recipe is in force."""
-    before = standing.judged if standing else ()
-    return (judged, *(one for one in before if one != judged))[:_MOST_REMEMBERED]
+def succeeded(status: Standing | None, recipe: Judged) -> tuple[Judged, ...]:
+    """The last recipes in force once that one has come into force, newest first."""
+    before = status.judged if status else ()
+    return (recipe, *(recent for recent in before if recent != recipe))[:_MOST_RECENT]
 
 
 def shortened(reason: str) -> str:
-    """One line that fits on the board."""
+    """The reason in one line, cut to the length that fits on the board."""
     return " ".join(reason.split()).encode()[:_LONGEST_REASON].decode(errors="ignore")
 
 
@@ -142,31 +142,33 @@ _T = TypeVar("_T")
 
 
 def ask(board: Board, camera: str, request: Request) -> None:
-    """The publisher's."""
+    """Writes a camera's request. Only the publisher calls it."""
     board.write_note(capture_name(camera), Note.REQUEST, msgspec.msgpack.encode(request))
 
 
 def asked(board: Board, camera: str) -> Request | None:
+    """A camera's last request; None when there is none."""
     return _read(board, camera, Note.REQUEST, Request)
 
 
-def stand(board: Board, camera: str, standing: Standing) -> None:
-    """The scoring worker's."""
-    board.write_note(capture_name(camera), Note.STANDING, msgspec.msgpack.encode(standing))
+def stand(board: Board, camera: str, status: Standing) -> None:
+    """Writes the status of a camera's recipe. Only the scoring worker calls it."""
+    board.write_note(capture_name(camera), Note.STANDING, msgspec.msgpack.encode(status))
 
 
 def stands(board: Board, camera: str) -> Standing | None:
+    """The status of a camera's recipe; None before the first one."""
     return _read(board, camera, Note.STANDING, Standing)
 
 
 def recipe_name(board: Board, camera: CameraSettings, sha: str) -> str:
-    """The name of the recipe that judged a part, by its sha; of what was not judged (empty), the one in
-    force."""
-    standing = stands(board, camera.name)
-    if standing is None:
+    """The name of the recipe that judged a part, by its sha256. For a part that was not judged, `sha` is
+    empty and the name is that of the recipe in force."""
+    status = stands(board, camera.name)
+    if status is None:
         return camera.recipe
-    in_force = standing.in_force.recipe if standing.in_force else standing.recipe
-    return (standing.name_of(sha) if sha else None) or in_force
+    in_force = status.in_force.recipe if status.in_force else status.recipe
+    return (status.find_name(sha) if sha else None) or in_force
 
 
 def _read(board: Board, camera: str, note: Note, kind: type[_T]) -> _T | None:
@@ -178,29 +180,29 @@ def _read(board: Board, camera: str, note: Note, kind: type[_T]) -> _T | None:
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """The recipe last put in force over MQTT, as it outlives the service."""
+    """The file of a camera with the recipe that was last put in force over MQTT."""
 
     schema: int = SCHEMA
     recipe: str
     instead_of: str
-    """The settings' recipe at that time."""
+    """The recipe in the settings at that time."""
     request_id: RequestId
     session: str
     number: int
-    """Of the request in that session."""
+    """The number of the request in that session."""
     utc: str
 
 
-def keep(folder: Path, camera: str, kept: Kept) -> None:
-    """On disk when it returns. Raises OSError."""
+def keep(folder: Path, camera: str, document: Kept) -> None:
+    """Writes the camera's file. It is on disk when the function returns. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / f"{camera}.json", msgspec.json.encode(kept) + b"\n")
+    write_whole(folder / f"{camera}.json", msgspec.json.encode(document) + b"\n")
 
 
 def kept(folder: Path, camera: CameraSettings) -> Kept | None:
-    """What was last put in force over MQTT, unless the settings have been changed since.
+    """Reads the camera's file; None when there is none, or when the settings' recipe has changed since.
 
-    Raises ChangeoverError when that can't be read: nobody knows then which parts are on the belt.
+    Raises ChangeoverError when the file can't be read: the parts on the belt are then not known.
     """
     file = folder / f"{camera.name}.json"
     try:
@@ -218,14 +220,14 @@ def kept(folder: Path, camera: CameraSettings) -> Kept | None:
 
 
 def forget(folder: Path, camera: str) -> bool:
-    """Whether there was anything to forget. Raises OSError."""
+    """Deletes the camera's file. Whether there was one. Raises OSError."""
     file = folder / f"{camera}.json"
-    there = file.exists()
+    existed = file.exists()
     file.unlink(missing_ok=True)
-    return there
+    return existed
 
 
 def to_load(folder: Path, camera: CameraSettings) -> str:
-    """The name of the recipe that a start of the line puts in force. Raises ChangeoverError."""
+    """The name of the recipe that is in force after a start of the line. Raises ChangeoverError."""
     found = kept(folder, camera)
     return found.recipe if found else camera.recipe

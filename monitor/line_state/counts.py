@@ -1,14 +1,13 @@
-"""How many frames of a camera passed, were rejected, are uninspected or in flight, read from its ring.
+"""The number of a camera's frames that passed, were rejected, are uninspected or in flight, from its ring.
 
-It knows nothing of who shows the counts.
+It knows nothing of who shows the numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitor.line_state.ring import Closed, Ring, Tally
-from monitor.verdict import Reason, Verdict
+from monitor.line_state.ring import Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Counts:
     """By `Reason` number."""
     missed_rejects: int
     no_part: int = 0
-    """Of the passed ones, those that showed no part."""
+    """The passed frames that showed no part."""
 
     @property
     def in_flight(self) -> int:
@@ -30,19 +29,18 @@ class Counts:
 
 
 def counts(ring: Ring) -> Counts:
-    """Adds what is closed beyond the publisher's tally to it."""
+    """The publisher's tally plus the verdicts that are not in it yet."""
     last = ring.last_frame()
-    tally: Tally = ring.tally()
-    passed, rejected, uninspected = tally.passed, tally.rejected, list(tally.uninspected)
-    no_part = tally.no_part
+    tally = ring.tally()
     last = max(last, tally.cursor)
     for number in range(tally.cursor + 1, last + 1):
-        closed: Closed | None = ring.closed(number)
-        if closed is None:
-            continue
-        passed += closed.verdict is Verdict.PASS
-        no_part += closed.reason is Reason.NO_PART
-        rejected += closed.verdict is Verdict.REJECT
-        if closed.verdict is Verdict.UNINSPECTED:
-            uninspected[closed.reason] += 1
-    return Counts(last, passed, rejected, tuple(uninspected), tally.missed_rejects, no_part)
+        if (closed := ring.closed(number)) is not None:
+            tally = tally.add(closed)
+    return Counts(
+        frames=last,
+        passed=tally.passed,
+        rejected=tally.rejected,
+        uninspected=tally.uninspected,
+        missed_rejects=tally.missed_rejects,
+        no_part=tally.no_part,
+    )

@@ -1,7 +1,7 @@
-"""A frame: one exposure of one camera, as it travels from the capture worker to the scoring worker.
+"""A frame: one exposure of one camera, with its times and pixel format, and the conversion of its pixels.
 
-Its pixels lie in the camera's ring; this module knows what is said about them, and how raw sensor formats
-become what a person and a recipe see. It must never scale brightness by what is in the image.
+It knows nothing of the ring, which holds the pixels. The capture worker makes the frame, the scoring worker
+converts its pixels. The conversion must never scale brightness by the content of the image.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from monitor.verdict import Reason
 class PixelFormat(IntEnum):
     """Pixel formats by their names in the GenICam Pixel Format Naming Convention (PFNC 2.4).
 
-    The numbers are this project's own, for the ring's records. Unpacked formats above 8 bits are uint16,
-    right-aligned.
+    The numbers are this project's own and are stored in the ring. Formats above 8 bits are unpacked to
+    uint16, right-aligned.
     """
 
     BGR8 = 1
@@ -50,8 +50,8 @@ class PixelFormat(IntEnum):
 
 _SHIFT = {PixelFormat.Mono10: 2, PixelFormat.Mono12: 4, PixelFormat.Mono16: 8}
 
-# OpenCV names a Bayer pattern by the second row's second and third pixel, PFNC by the first row's first two:
-# the names cross over (PFNC BayerRG is OpenCV BayerBG).
+# OpenCV names a Bayer pattern by the second and third pixel of the second row, PFNC by the first two pixels
+# of the first row. So the names differ: PFNC BayerRG is OpenCV BayerBG.
 _DEMOSAIC = {
     PixelFormat.BayerRG8: cv2.COLOR_BayerBG2BGR,
     PixelFormat.BayerGR8: cv2.COLOR_BayerGB2BGR,
@@ -62,27 +62,30 @@ _DEMOSAIC = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What is known of a frame the moment it is captured. Times ending in `_ns` are CLOCK_MONOTONIC."""
+    """A captured frame. Times are CLOCK_MONOTONIC nanoseconds, except for `captured_utc_ns` and
+    `device_ns`."""
 
     number: int
-    """Counts up by one from the session's start, also across worker restarts; the first is 1."""
+    """Counts up by one from 1 at the session's start, also across restarts of workers."""
     captured_ns: int
     captured_utc_ns: int
     decide_by_ns: int
-    """The publisher closes the frame here, so that it can still publish before the deadline."""
+    """The publisher closes the frame at this time, so that it can still publish before the deadline."""
     deadline_ns: int
     expires_ns: int
-    """The gate's last moment: nothing is sent once it has passed."""
+    """The last moment at which the gate can act. Nothing is sent after it."""
     device_ns: int
+    """The device's own time stamp; -1 when it gives none."""
     device_frame: int
-    """-1 where the device gives none, as `device_ns`."""
+    """The device's own frame number; -1 when it gives none."""
     slot: int
-    """-1 when the frame has no pixels."""
+    """The place of the pixels in the ring; -1 for a frame without pixels."""
     format: PixelFormat
     height: int
     width: int
     refused: Reason = Reason.NONE
-    """Set when capture itself could not offer the frame for scoring: it is uninspected for this reason."""
+    """Set when the capture worker could not offer the frame for scoring: it is uninspected for this
+    reason."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,10 +97,10 @@ class Frame:
 
 
 def viewable(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat) -> Image:
-    """Raw pixels to uint8 (H, W, 3) BGR or (H, W) mono: what scorers, snapshots and `collect` use.
+    """Converts raw pixels to uint8, (H, W, 3) BGR or (H, W) mono, for scorers, snapshots and `collect`.
 
-    More than 8 bits are shifted by a fixed amount, so that the same light gives the same value in every
-    image. May return its argument itself.
+    Formats above 8 bits are shifted by a fixed number of bits, so that the same light gives the same value in
+    every image. It may return its argument.
     """
     if format in _DEMOSAIC:
         return np.asarray(cv2.cvtColor(pixels, _DEMOSAIC[format]), dtype=np.uint8)
@@ -113,7 +116,7 @@ def crop(
     format: PixelFormat,
     roi: tuple[int, int, int, int] | None,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The region `(x, y, width, height)` of raw pixels, as a view. Raises ValueError with the fix."""
+    """The region `(x, y, width, height)` of raw pixels, as a view. Raises ValueError with the cause."""
     if roi is None:
         return pixels
     x, y, width, height = roi

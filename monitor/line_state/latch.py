@@ -1,14 +1,14 @@
-"""The latch on disk: what keeps the line from running until somebody resets it outlives the service too.
+"""The latch: what keeps the line from being ready until a person resets it, also after a restart.
 
-A thread of its own writes `line.data/latch.json`, since the publisher must not wait for a disk: not for the
-latch either, while rejects are on their way. The publisher tells of a latch once `is_written` says so, or
-when that takes too long. Must never lift a latch: a file that can't be read is a latch.
+It knows nothing of the causes. A thread writes `line.data/latch.json`, because the publisher must not wait
+for a disk while rejects are to be sent. The publisher sends the latch in `P/status` once `is_written` is
+true, or when that takes too long. A latch must never be lost: a file that can't be read counts as the gravest
+one.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.system.atomic_file import write_whole
+from monitor.system.atomic_file import remove_file, write_whole
+from monitor.system.trouble_log import TroubleLog
 from monitor.verdict import SCHEMA, rfc3339
 
-_AGAIN_S = 1.0
-"""Until the next try, where the disk refuses."""
+_RETRY_S = 1.0
 
 
 class Latch(IntEnum):
-    """What keeps `ready` false until somebody resets it."""
+    """The reason that keeps `ready` false until a person resets it."""
 
     NONE = 0
     MISSED_REJECT = 1
@@ -34,7 +34,8 @@ class Latch(IntEnum):
     REJECT_RATE = 4
 
     def outranks(self, other: Latch) -> bool:
-        """Whether somebody who resets `other` must hear of this one instead: a part may have escaped."""
+        """Whether this latch replaces `other`: a missed reject is the gravest, since a part may have
+        escaped."""
         return other is Latch.NONE or (self is Latch.MISSED_REJECT and other is not Latch.MISSED_REJECT)
 
     @property
@@ -42,20 +43,21 @@ class Latch(IntEnum):
         return None if self is Latch.NONE else self.name.lower()
 
 
-class Latched(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file holds."""
+class LatchDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of the file."""
 
     schema: int = SCHEMA
     latch: str
-    """The word that `P/status` tells as the reason."""
+    """The reason in `P/status`."""
     utc: str
 
 
 def read_latch(file: Path) -> Latch:
-    """What was latched when the service ended. Damaged, it is the gravest; nobody knows what was missed."""
+    """The latch at the end of the last service. A damaged file counts as a missed reject, since its reason is
+    not known."""
     try:
-        latched = msgspec.json.decode(file.read_bytes(), type=Latched)
-        return Latch[latched.latch.upper()]
+        document = msgspec.json.decode(file.read_bytes(), type=LatchDocument)
+        return Latch[document.latch.upper()]
     except FileNotFoundError:
         return Latch.NONE
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, KeyError):
@@ -63,11 +65,11 @@ def read_latch(file: Path) -> Latch:
 
 
 def write_latch(file: Path, latch: Latch, utc_ns: int) -> None:
-    """Latches, on disk once this returns. Raises OSError; the file then is one that can't be read wherever
-    the disk has room for so much as its name."""
-    latched = Latched(latch=latch.name.lower(), utc=rfc3339(utc_ns))
+    """Writes the latch. It is on disk when the function returns. Raises OSError; then it leaves an empty file
+    if the disk allows that, which `read_latch` takes for a missed reject."""
+    document = LatchDocument(latch=latch.name.lower(), utc=rfc3339(utc_ns))
     try:
-        write_whole(file, msgspec.json.encode(latched) + b"\n")
+        write_whole(file, msgspec.json.encode(document) + b"\n")
     except OSError:
         if not file.exists():
             file.touch()
@@ -75,33 +77,33 @@ def write_latch(file: Path, latch: Latch, utc_ns: int) -> None:
 
 
 class LatchFile:
-    """Keeps the file as it was last told. `utc_ns` is the clock, in nanoseconds."""
+    """Writes the latch on a thread, and again until the disk takes it. `utc_ns` is the clock."""
 
     def __init__(self, file: Path, log: logging.Logger, utc_ns: Callable[[], int] = time.time_ns) -> None:
-        self._file, self._log, self._utc_ns = file, log, utc_ns
+        self._file, self._utc_ns = file, utc_ns
+        self._trouble = TroubleLog(log, ended=f"{file}: is written again", log_changes=False)
         self._changed = threading.Condition()
         self._wanted: Latch | None = None
         self._written: Latch | None = None
         self._closing = False
-        self._problem = ""
-        # A daemon: a disk that hangs must not keep the process.
+        # A daemon thread: a disk that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="latch", daemon=True)
         self._thread.start()
 
     def put(self, latch: Latch) -> None:
-        """Asks for the file to hold that latch; NONE removes it. Returns at once."""
+        """Sets the latch that the file shall hold; NONE deletes the file. Returns at once."""
         with self._changed:
             self._wanted = latch
             self._changed.notify_all()
 
     @property
     def is_written(self) -> bool:
-        """Whether the file is as it was last asked for."""
+        """Whether the file holds the latch that was put last."""
         with self._changed:
             return self._wanted is self._written
 
     def close(self, timeout_s: float) -> bool:
-        """Waits for the last write. Whether the file is as it should be."""
+        """Waits for the last write. Whether the file holds the latch that was put last."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -122,34 +124,18 @@ class LatchFile:
                 elif self._closing:
                     return
                 else:
-                    self._changed.wait(_AGAIN_S)
+                    self._changed.wait(_RETRY_S)
 
     def _write(self, latch: Latch) -> bool:
         try:
             if latch is Latch.NONE:
-                self._remove()
+                remove_file(self._file)
             else:
                 write_latch(self._file, latch, self._utc_ns())
         except OSError as error:
-            self._say(
+            self._trouble.report(
                 f"{self._file}: {error.strerror}: after a restart of the service the latch would be wrong"
             )
             return False
-        self._say("")
+        self._trouble.report("")
         return True
-
-    def _remove(self) -> None:
-        self._file.unlink(missing_ok=True)
-        folder = os.open(self._file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def _say(self, problem: str) -> None:
-        """The first failure is said, and then its end."""
-        if problem and not self._problem:
-            self._log.error("%s", problem)
-        elif self._problem and not problem:
-            self._log.info("%s: is written again", self._file)
-        self._problem = problem

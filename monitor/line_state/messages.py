@@ -1,8 +1,8 @@
-"""The ZeroMQ sockets between workers and what they carry.
+"""The ZeroMQ sockets between workers, and their messages.
 
-Messages here wake a worker and tell it where to look; the truth lies in the rings. So every send returns at
-once, a message that finds no place is not sent, and one that can't be read is refused: none of it may lose
-a verdict.
+They know nothing of verdicts. A message only wakes a worker and names a frame; the frame's state is in the
+ring. So every send returns at once, and a message without room in the queue is dropped: no verdict is lost.
+A message that can't be read is refused.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SNAPSHOTS_HELD = 8
 
 
 class BadMessage(LineMonitorError):
-    """A message that is not of this wire; one line says why."""
+    """The message can't be read. The error's message is one line with the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """Look at this frame of this camera: it was captured (`frames`), or scored (`verdicts`)."""
+    """Names a frame that was captured (socket `frames`) or scored (socket `verdicts`)."""
 
     version: int
     camera: str
@@ -39,7 +39,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
-    """Goes before the pixels and the anomaly map of a frame to be kept."""
+    """The part of a snapshot message before the pixels and the anomaly map."""
 
     version: int
     camera: str
@@ -50,6 +50,8 @@ class SnapshotHeader:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotParts:
+    """A frame with its anomaly map, for the snapshot writer."""
+
     camera: str
     frame: int
     image: Image
@@ -60,7 +62,7 @@ class SnapshotParts:
 def pull(
     context: zmq.Context[zmq.Socket[bytes]], folder: Path, name: str, held: int = 0
 ) -> zmq.Socket[bytes]:
-    """The receiving end; it owns the name, one worker a name."""
+    """Opens the receiving end. Only one worker may receive on a name."""
     socket = context.socket(zmq.PULL)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, held or _WAKES_HELD)
@@ -71,7 +73,7 @@ def pull(
 def push(
     context: zmq.Context[zmq.Socket[bytes]], folder: Path, name: str, held: int = 0
 ) -> zmq.Socket[bytes]:
-    """A sending end; it finds the receiver again after that one's restart."""
+    """Opens a sending end. It connects again after a restart of the receiver."""
     socket = context.socket(zmq.PUSH)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, held or _WAKES_HELD)
@@ -81,13 +83,14 @@ def push(
 
 
 def wake(socket: zmq.Socket[bytes], camera: str, frame: int) -> None:
-    """Tells the receiver of a frame, if it has room to hear it; else it will find the frame in the ring."""
+    """Sends a frame's descriptor if there is room in the queue. Otherwise the receiver finds the frame in the
+    ring."""
     if socket.poll(0, zmq.POLLOUT):
         socket.send(msgspec.msgpack.encode(Descriptor(VERSION, camera, frame)), zmq.NOBLOCK)
 
 
 def drain(socket: zmq.Socket[bytes]) -> tuple[list[Descriptor], int]:
-    """All descriptors that wait, and how many messages were none."""
+    """All waiting descriptors, and the number of messages that could not be read."""
     found, bad = [], 0
     for _ in range(_WAKES_HELD):
         if not socket.poll(0, zmq.POLLIN):
@@ -108,7 +111,7 @@ def drain(socket: zmq.Socket[bytes]) -> tuple[list[Descriptor], int]:
 def send_snapshot(
     socket: zmq.Socket[bytes], camera: str, frame: int, image: Image, anomaly_map: NDArray[np.float32]
 ) -> None:
-    """Copies a frame and its map to the snapshot writer. The caller has seen POLLOUT on the socket."""
+    """Sends a copy of a frame and its map to the snapshot writer. The caller must have polled for room."""
     height, width = anomaly_map.shape
     header = SnapshotHeader(VERSION, camera, frame, image.shape, (height, width))
     socket.send_multipart(
@@ -122,7 +125,7 @@ def send_snapshot(
 
 
 def receive_snapshot(socket: zmq.Socket[bytes]) -> SnapshotParts:
-    """The next snapshot's parts. Raises BadMessage when it is malformed."""
+    """The next snapshot message. Raises BadMessage."""
     parts = socket.recv_multipart(zmq.NOBLOCK)
     if len(parts) != 3:
         raise BadMessage(f"a snapshot has 3 parts, this has {len(parts)}")

@@ -1,14 +1,15 @@
-"""A camera's ring: the truth about every frame, in memory-mapped files that outlive any worker.
+"""A camera's ring: the state of every frame, in memory-mapped files that outlive all workers.
 
-Two files in the runtime directory. `<camera>.ring` holds a header, a table of pixel slots and a circular
-ledger of fixed records; `<camera>.pixels` holds the pixels. Every field has one writer: the capture worker
-writes what was captured, the scoring worker what was scored, the publisher what was closed and sent. A part
-of several fields ends in its own CRC, so that a writer killed halfway, or a reader on a machine with weak
-memory ordering, leaves or sees "not written" and never half a value; single words are stored in one machine
-instruction. Stale values of the ledger's previous lap are told apart by the frame number that each part and
-word carries.
+It decides nothing: the rules for verdicts are in `monitor.line_state.verdict_rules`. Every frame passes
+through its camera's ring, from the capture worker over the scoring worker to the publisher.
 
-This module must never decide anything: what a frame's verdict is stands in `ledger`.
+There are two files in the runtime directory. `<camera>.ring` holds a header, a table of pixel slots and a
+circular ledger of fixed-size records; `<camera>.pixels` holds the pixels. Every field has one writer: the
+capture worker for the captured frame, the scoring worker for its score, the publisher for the verdict and its
+sending. A part of several fields ends with a CRC. When its writer is killed in between, or a reader on a
+machine with weak memory ordering sees only some of the fields, the part counts as not written. A single word
+is stored by one machine instruction. Each part and word holds its frame number, which tells it from the stale
+value of the ledger's previous lap.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from monitor.line_state.frame import Frame, PixelFormat
 from monitor.verdict import Reason, Verdict
 
 RECORDS = 16_384
-"""Eleven minutes at 25 frames a second: the longest a publisher may be away before capture must stop."""
+"""Frames in the ledger: 11 minutes at 25 frames a second. A publisher may be stopped for so long; then the
+capture worker refuses frames."""
 SLOTS = 64
 SLOT_STRIDE = 64 * 1024 * 1024
-"""Address space of a slot. The pixel file is sparse: only what a camera's frames need is backed by memory."""
+"""Address space of one slot. The pixel file is sparse: only the bytes of a camera's frames take memory."""
 POOL_BYTES = 256 * 1024 * 1024
-"""Pixels a camera may hold: large frames get fewer slots, but at least four."""
+"""Memory for the pixels of one camera. Larger frames get fewer slots, but at least four."""
 
 _MAGIC = b"LMRING02"
 _PAGE = 4096
@@ -57,20 +59,21 @@ _SIZE = _LEDGER_AT + RECORDS * _RECORD
 
 
 class RingError(LineMonitorError):
-    """The ring's files can't be used; one line says why."""
+    """The ring's files can't be used. The message is one line with the cause."""
 
 
 class Stage(IntEnum):
     """What became of a closed frame's verdict."""
 
     CLOSED = 0
+    """Decided; not sent yet."""
     SENT = 1
-    """The broker has it, or nobody was to be told."""
+    """Received by the broker, or not meant to be sent."""
     ACKNOWLEDGED = 2
     EXPIRED = 3
-    """The gate's last moment passed before it was sent."""
+    """Not sent before the last moment at which the gate can act."""
     UNACKNOWLEDGED = 4
-    """Sent, but the gateway's answer did not come in time, or said that the gate did not act."""
+    """Sent; the gateway did not answer in time, or it answered that the gate did not act."""
 
     @property
     def is_final(self) -> bool:
@@ -79,7 +82,7 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What the scoring worker says about a frame. Times are CLOCK_MONOTONIC nanoseconds."""
+    """The scoring worker's verdict on a frame. Times are CLOCK_MONOTONIC nanoseconds."""
 
     verdict: Verdict
     reason: Reason
@@ -88,13 +91,13 @@ class Scored:
     started_ns: int
     scored_ns: int
     recipe_sha: str
-    """Hexadecimal; empty where no recipe was in force."""
+    """Hexadecimal; empty when no recipe was in force."""
     snapshot: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A frame's one verdict. `judged` says that it is the scorer's, with its score."""
+    """A frame's one final verdict. `judged`: it is the scoring worker's, with its score."""
 
     verdict: Verdict
     reason: Reason
@@ -106,14 +109,14 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The publisher's counts over all frames up to `cursor`, whose verdicts need nothing more."""
+    """The publisher's counts of all frames up to `cursor`. The verdicts of these frames need nothing more."""
 
     cursor: int = 0
     passed: int = 0
     rejected: int = 0
     missed_rejects: int = 0
     no_part: int = 0
-    """Of the passed ones, those that showed no part."""
+    """The passed frames that showed no part."""
     uninspected: tuple[int, ...] = (0,) * len(Reason)
     """By `Reason` number."""
 
@@ -121,15 +124,31 @@ class Tally:
     def frames(self) -> int:
         return self.passed + self.rejected + sum(self.uninspected)
 
+    def add(self, closed: Closed, *, missed_reject: bool = False) -> Tally:
+        """The same counts with one more verdict. `cursor` stays."""
+        uninspected = self.uninspected
+        if closed.verdict is Verdict.UNINSPECTED:
+            counted = list(uninspected)
+            counted[closed.reason] += 1
+            uninspected = tuple(counted)
+        return Tally(
+            cursor=self.cursor,
+            passed=self.passed + (closed.verdict is Verdict.PASS),
+            rejected=self.rejected + (closed.verdict is Verdict.REJECT),
+            missed_rejects=self.missed_rejects + missed_reject,
+            no_part=self.no_part + (closed.reason is Reason.NO_PART),
+            uninspected=uninspected,
+        )
+
 
 class Ring:
-    """One camera's ring, opened for reading by anyone and for writing by those who own a part."""
+    """One camera's ring. Any process may read it; each part is written only by the worker that owns it."""
 
     def __init__(
         self, folder: Path, camera: str, session: uuid.UUID | None = None, *, writable: bool = True
     ) -> None:
-        """Maps an existing ring; not `writable`, nothing can be changed through this mapping. Raises
-        RingError when it is missing, alien, or of another session."""
+        """Maps an existing ring, for reading alone unless `writable`. Raises RingError when it is missing, of
+        another version, or of another session."""
         self.camera = camera
         self._writable = writable
         self._files: list[int] = []
@@ -151,7 +170,7 @@ class Ring:
 
     @staticmethod
     def create(folder: Path, camera: str, session: uuid.UUID) -> None:
-        """Lays down an empty ring of a new session, in place of any old one."""
+        """Makes an empty ring for a new session. It replaces an existing one."""
         boot = _boot()
         for name, size in ((f"{camera}.pixels", SLOTS * SLOT_STRIDE), (f"{camera}.ring", _SIZE)):
             fresh = folder / f"{name}.new"
@@ -160,7 +179,7 @@ class Ring:
             try:
                 os.ftruncate(handle, size)
                 if name.endswith(".ring"):
-                    # A ledger without room would be a SIGBUS in the middle of a shift.
+                    # Without reserved memory, a later write to the ledger could end the process with SIGBUS.
                     os.posix_fallocate(handle, 0, size)
                     os.pwrite(handle, _HEADER.pack(_MAGIC, session.bytes, boot.bytes), 0)
             finally:
@@ -168,7 +187,7 @@ class Ring:
             fresh.rename(folder / name)
 
     def close(self) -> None:
-        """Unmaps the files; they stay on disk for the other workers."""
+        """Unmaps the files. They stay for the other workers."""
         for part in ("_words", "_view"):
             if view := getattr(self, part, None):
                 view.release()
@@ -177,7 +196,7 @@ class Ring:
                 try:
                     mapped.close()
                 except BufferError:
-                    # A caller still holds an array over the pixels; the mapping goes with it.
+                    # A caller still holds an array of the pixels. The mapping ends with that array.
                     continue
         while self._files:
             os.close(self._files.pop())
@@ -187,25 +206,25 @@ class Ring:
         self._files.append(handle)
         return mmap.mmap(handle, size, access=mmap.ACCESS_WRITE if self._writable else mmap.ACCESS_READ)
 
-    # Reading, for everyone
+    # Reading, for every process
 
     def is_of_this_boot(self) -> bool:
-        """Whether the machine has run ever since the ring was laid down: all that was written is there."""
+        """Whether the machine has not been restarted since the ring was made: all writes are then in it."""
         return bool(_HEADER.unpack_from(self._map, 0)[2] == _boot().bytes)
 
     def last_frame(self) -> int:
-        """The newest frame's number; 0 before the first."""
+        """The number of the newest frame; 0 before the first."""
         last = self._cursor()[1]
         while self.frame(last + 1) is not None:
             last += 1
         return last
 
     def overruns(self) -> int:
-        """Exposures that capture had to refuse because the publisher was away for a whole lap."""
+        """The number of exposures that the capture worker refused because the ledger had no free record."""
         return self._cursor()[2]
 
     def frame(self, number: int) -> Frame | None:
-        """What was captured as that number; None when it is not (or no longer) in the ledger."""
+        """The captured frame of that number; None when it is not, or no longer, in the ledger."""
         at = self._record(number)
         values = self._read(at + _CAPTURED_AT, _CAPTURED)
         if values is None or values[0] != number or number == 0:
@@ -227,10 +246,11 @@ class Ring:
         )
 
     def is_filled(self, number: int) -> bool:
-        """Whether the frame's pixels are complete in its slot."""
+        """Whether all pixels of the frame are in its slot."""
         return self._words[(self._record(number) + _FILLED_AT) // 8] == number
 
     def scored(self, number: int) -> Scored | None:
+        """The scoring worker's verdict; None when there is none."""
         values = self._read(self._record(number) + _SCORED_AT, _SCORED)
         if values is None or values[0] != number:
             return None
@@ -247,6 +267,7 @@ class Ring:
         )
 
     def closed(self, number: int) -> Closed | None:
+        """The final verdict; None while the frame is open."""
         values = self._read(self._record(number) + _CLOSED_AT, _CLOSED)
         if values is None or values[0] != number:
             return None
@@ -260,23 +281,24 @@ class Ring:
         )
 
     def stage(self, number: int) -> Stage:
-        """What became of a closed frame; CLOSED until the publisher says more."""
+        """What became of a closed frame's verdict; CLOSED until the publisher has written more."""
         owner, stage = divmod(self._words[(self._record(number) + _STAGE_AT) // 8], 8)
         return Stage(stage) if owner == number else Stage.CLOSED
 
     def sent_ns(self, number: int) -> int | None:
-        """When the verdict left for the broker; None when it did not (or not yet)."""
+        """When the verdict was sent to the broker; None when it was not, or not yet."""
         if self.stage(number) in (Stage.CLOSED, Stage.EXPIRED):
             return None
         return self._words[(self._record(number) + _SENT_AT) // 8] or None
 
     def answered_ns(self, number: int) -> int | None:
-        """When the gateway answered; None when it did not, or was not asked to."""
+        """When the gateway answered; None when it did not."""
         if self.stage(number) not in (Stage.ACKNOWLEDGED, Stage.UNACKNOWLEDGED):
             return None
         return self._words[(self._record(number) + _ANSWERED_AT) // 8] or None
 
     def tally(self) -> Tally:
+        """The publisher's counts; zero before the first frame."""
         values = self._newest(_TALLY_AT, _TALLY)
         if values is None:
             return Tally()
@@ -290,21 +312,22 @@ class Ring:
         )
 
     def pixels(self, frame: Frame) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """The frame's pixels in place, (H, W) or (H, W, 3); whoever keeps them copies them."""
+        """The frame's pixels in the slot, (H, W) or (H, W, 3). A caller that keeps them must copy them."""
         raw = np.frombuffer(self._pixels, np.uint8, frame.nbytes, frame.slot * SLOT_STRIDE)
         if frame.format.bytes_per_channel == 2:
             return raw.view(np.uint16).reshape(frame.shape)
         return raw.reshape(frame.shape)
 
     def still_holds(self, frame: Frame) -> bool:
-        """Whether no later frame has taken the frame's slot: what was copied from it before is the frame."""
+        """Whether no later frame has taken the frame's slot. Then pixels that were copied before are
+        whole."""
         return frame.slot >= 0 and self._slot(frame.slot)[0] == frame.number
 
     # The capture worker's part
 
     def recover_capture(self) -> int:
-        """Takes up after a dead capture worker: gives back slots it left half filled. Returns the last
-        frame's number; the next one is that plus one."""
+        """Continues after a dead capture worker and frees the slots that it left half filled. Returns the
+        number of the last frame; the next frame has that number plus one."""
         last = self.last_frame()
         self._write_cursor(last, self.overruns())
         for slot in range(SLOTS):
@@ -314,8 +337,8 @@ class Ring:
         return last
 
     def reserve(self, frame_bytes: int) -> int:
-        """Backs slots for frames of that size with real memory, so that no later write can fail. Returns
-        how many slots there are. Raises RingError when the frames are too large or memory is short."""
+        """Reserves the memory of the slots for frames of that size, so that no later write can fail. Returns
+        the number of slots. Raises RingError when a frame is too large or memory is short."""
         if frame_bytes > SLOT_STRIDE:
             raise RingError(
                 f"a frame of {frame_bytes} bytes is larger than a slot ({SLOT_STRIDE}): set roi, or Mono8"
@@ -338,7 +361,7 @@ class Ring:
         return self._usable
 
     def free_slot(self) -> int | None:
-        """A slot that nobody holds, the lowest first (its memory is the warmest); None when all are held."""
+        """The lowest free slot; None when all are taken. The lowest was used last: it is in the caches."""
         for slot in range(self._usable):
             taken, released = self._slot(slot)
             if taken == released:
@@ -346,12 +369,12 @@ class Ring:
         return None
 
     def has_room(self, number: int) -> bool:
-        """Whether the ledger's place for that frame is free, its old frame being done with."""
+        """Whether the ledger's record for that frame is free: the frame that had it needs nothing more."""
         return number - RECORDS <= self.tally().cursor
 
     def record(self, frame: Frame) -> None:
-        """Writes a frame into the ledger, in order: from here on it will get its verdict. Its slot is taken;
-        `fill` then makes it visible to the scorer."""
+        """Writes the next frame into the ledger and takes its slot. From here on the frame gets a verdict.
+        `fill` then makes it visible to the scoring worker."""
         self._write(
             self._record(frame.number) + _CAPTURED_AT,
             _CAPTURED.pack(
@@ -377,7 +400,7 @@ class Ring:
         self._write_cursor(frame.number, self.overruns())
 
     def fill(self, frame: Frame, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
-        """Copies the pixels into the frame's slot and offers it to the scorer."""
+        """Copies the pixels into the frame's slot and makes the frame visible to the scoring worker."""
         np.copyto(self.pixels(frame), pixels)
         self._set_word(self._record(frame.number) + _FILLED_AT, frame.number)
 
@@ -387,7 +410,8 @@ class Ring:
     # The scoring worker's part
 
     def waiting(self) -> list[Frame]:
-        """Frames whose slots the scorer has not released, in order: its work, also after a restart."""
+        """The frames whose slots the scoring worker has not released, by number. They are its work list, also
+        after its restart."""
         frames = []
         for slot in range(SLOTS):
             taken, released = self._slot(slot)
@@ -413,7 +437,7 @@ class Ring:
         )
 
     def release(self, frame: Frame) -> None:
-        """Gives the frame's slot back to capture."""
+        """Frees the frame's slot for the capture worker."""
         self._set_word(_SLOTS_AT + frame.slot * _SLOT_ENTRY + 8, frame.number)
 
     # The publisher's part
@@ -433,6 +457,7 @@ class Ring:
         )
 
     def write_stage(self, number: int, stage: Stage, sent_ns: int = 0, answered_ns: int = 0) -> None:
+        """Writes the stage last: it makes the two times before it valid."""
         at = self._record(number)
         self._set_word(at + _ANSWERED_AT, answered_ns)
         self._set_word(at + _SENT_AT, sent_ns)
@@ -482,7 +507,7 @@ class Ring:
         return layout.unpack_from(part)
 
     def _newest(self, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
-        """The newer of a part's two copies: its writer may have died while writing the other."""
+        """The newer of a part's two valid copies. Its writer may have died while it wrote the other one."""
         copies = [values for copy in (0, _COPY) if (values := self._read(at + copy, layout)) and values[0]]
         return max(copies, key=lambda values: values[0], default=None)
 

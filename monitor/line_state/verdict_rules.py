@@ -1,12 +1,16 @@
-"""Every frame's one verdict: pure decisions over what a ring says and what the clock says.
+"""The rules that give every frame its one verdict, and all that follows from it: pure functions.
 
-Nothing here reads a clock, a ring or a socket. The rules, in the order in which a frame meets them:
+Knows nothing of clocks, MQTT, or where a ring lies: its caller passes in the time and the frame's record.
+On a frame's way it stands after the score and before anything is sent.
 
-1. What capture could not offer for scoring is uninspected at once.
-2. Before `decide_by`, the scorer's verdict stands as soon as it is there.
-3. At `decide_by` a frame without one is uninspected, so that this can still be published by its deadline.
-4. A frame found open after its deadline (the publisher was away) keeps a reject that was scored in time,
-   since the gate may still be able to act; a pass that comes too late is none, and is `publisher_lost`.
+The rules, in the order in which a frame meets them:
+
+1. A frame that the capture worker could not offer for scoring is uninspected at once.
+2. Before `decide_by`, the scorer's verdict is taken as soon as it is there.
+3. At `decide_by`, a frame without a score is uninspected, so that its verdict is published by its deadline.
+4. A frame that is still open after its deadline (the publisher was away) keeps a reject that was scored in
+   time, since the gate may still be able to act. A pass at that time comes too late to count as a pass: the
+   frame is uninspected with the reason `publisher_lost`.
 """
 
 from __future__ import annotations
@@ -14,93 +18,127 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from monitor.line_state.frame import Frame
+from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Closed, Scored, Tally
-from monitor.settings import CameraSettings, Mode, OnUninspected, PublishVerdicts
+from monitor.settings import CameraSettings, JournalVerdicts, Mode, OnUninspected, PublishVerdicts, Settings
 from monitor.verdict import Event, Reason, Verdict, snapshot_path
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What the publisher knows besides the frame itself. Times are CLOCK_MONOTONIC nanoseconds."""
+class PublisherTurn:
+    """One turn of the publisher: what it knows besides the frame. Times are CLOCK_MONOTONIC nanoseconds."""
 
     now_ns: int
     now_utc_ns: int
-    publisher_since_ns: int
-    """Since when this publisher has been watching without a gap."""
-    scorer_fresh: bool
-    stopping: bool = False
-    """The line is being stopped in order: there is nothing left to wait for."""
+    watching_since_ns: int
+    """The publisher has turned without a gap since this time."""
+    is_scorer_fresh: bool
+    is_stopping: bool = False
+    """The line is being stopped in order: the publisher waits for no score any more."""
 
 
-def decide(frame: Frame, filled: bool, scored: Scored | None, at: Circumstances) -> Closed | None:
-    """The frame's verdict, or None while there is still time to wait for one."""
+@dataclass(frozen=True, slots=True)
+class Consequences:
+    """All that follows from the verdict of one closed frame."""
+
+    is_for_gate: bool
+    """The gate must remove the part: the verdict goes to `P/{camera}/reject`."""
+    is_published: bool
+    """The verdict goes to `P/{camera}/verdict`."""
+    is_journalled: bool
+    """The journal is given the verdict. It keeps passes only where `journal.verdicts` is `all`."""
+    has_snapshot: bool
+    """The snapshot writer keeps the frame, and the payload names the file."""
+    latch: Latch
+    """UNINSPECTED where the line must stop for the part, otherwise NONE."""
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the verdict goes to the broker at all."""
+        return self.is_for_gate or self.is_published
+
+
+def derive_consequences(
+    closed: Closed, camera: CameraSettings, settings: Settings, *, is_repeat: bool = False
+) -> Consequences:
+    """All that follows from a closed frame's verdict.
+
+    `is_repeat`: a live view has already published the same verdict and reason. A repeat is not published, and
+    is journalled only where the journal keeps all verdicts.
+    """
+    is_uninspected = closed.verdict is Verdict.UNINSPECTED
+    is_for_gate = is_latched = False
+    if camera.mode is Mode.EVERY_PART:
+        # Only parts can be removed: a live view (`latest`) never actuates and never stops the line.
+        is_for_gate = closed.verdict is Verdict.REJECT or (
+            is_uninspected and camera.on_uninspected is OnUninspected.REJECT
+        )
+        is_latched = is_uninspected and camera.on_uninspected is OnUninspected.STOP
+    return Consequences(
+        is_for_gate=is_for_gate,
+        is_published=not is_repeat and _publishes(camera.mode, settings.mqtt.publish_verdicts),
+        is_journalled=not is_repeat or settings.journal.verdicts is JournalVerdicts.ALL,
+        has_snapshot=_has_snapshot(closed),
+        latch=Latch.UNINSPECTED if is_latched else Latch.NONE,
+    )
+
+
+def _publishes(mode: Mode, publish: PublishVerdicts) -> bool:
+    if publish is PublishVerdicts.EVERY_PART:
+        return mode is Mode.EVERY_PART
+    return publish is PublishVerdicts.ALL
+
+
+def _has_snapshot(closed: Closed) -> bool:
+    """A frame that was closed without its score gets no snapshot, whatever the scorer wanted."""
+    return closed.judged and closed.snapshot
+
+
+def decide(frame: Frame, filled: bool, scored: Scored | None, turn: PublisherTurn) -> Closed | None:
+    """The frame's verdict, or None while there is still time to wait for a score. `filled`: the frame's
+    pixels are complete in its slot."""
     if frame.refused is not Reason.NONE:
-        return _uninspected(frame.refused, at)
-    if at.now_ns < frame.deadline_ns:
+        return _uninspected(frame.refused, turn)
+    if turn.now_ns < frame.deadline_ns:
         if scored is not None:
-            return _judged(scored, at)
-        if at.now_ns < frame.decide_by_ns and not at.stopping:
+            return _judged(scored, turn)
+        if turn.now_ns < frame.decide_by_ns and not turn.is_stopping:
             return None
-        return _uninspected(_why_unjudged(filled, at), at)
+        return _uninspected(_why_unjudged(filled, turn), turn)
     in_time = scored is not None and scored.scored_ns <= frame.deadline_ns
     if in_time and scored is not None and scored.verdict is Verdict.REJECT:
-        return _judged(scored, at)
-    if in_time or at.publisher_since_ns > frame.decide_by_ns:
-        return _uninspected(Reason.PUBLISHER_LOST, at)
-    return _uninspected(_why_unjudged(filled, at), at)
+        return _judged(scored, turn)
+    if in_time or turn.watching_since_ns > frame.decide_by_ns:
+        return _uninspected(Reason.PUBLISHER_LOST, turn)
+    return _uninspected(_why_unjudged(filled, turn), turn)
 
 
-def _why_unjudged(filled: bool, at: Circumstances) -> Reason:
+def _why_unjudged(filled: bool, turn: PublisherTurn) -> Reason:
     if not filled:
         return Reason.CAPTURE_LOST
-    return Reason.DEADLINE if at.scorer_fresh else Reason.SCORER_LOST
+    return Reason.DEADLINE if turn.is_scorer_fresh else Reason.SCORER_LOST
 
 
-def _judged(scored: Scored, at: Circumstances) -> Closed:
+def _judged(scored: Scored, turn: PublisherTurn) -> Closed:
     return Closed(
         verdict=scored.verdict,
         reason=scored.reason,
         judged=True,
         snapshot=scored.snapshot,
-        closed_ns=at.now_ns,
-        closed_utc_ns=at.now_utc_ns,
+        closed_ns=turn.now_ns,
+        closed_utc_ns=turn.now_utc_ns,
     )
 
 
-def _uninspected(reason: Reason, at: Circumstances) -> Closed:
+def _uninspected(reason: Reason, turn: PublisherTurn) -> Closed:
     return Closed(
         verdict=Verdict.UNINSPECTED,
         reason=reason,
         judged=False,
         snapshot=False,
-        closed_ns=at.now_ns,
-        closed_utc_ns=at.now_utc_ns,
+        closed_ns=turn.now_ns,
+        closed_utc_ns=turn.now_utc_ns,
     )
-
-
-def is_for_gate(closed: Closed, mode: Mode, on_uninspected: OnUninspected) -> bool:
-    """Whether the gate must remove the part. A live view (`latest`) never actuates."""
-    if mode is Mode.LATEST:
-        return False
-    if closed.verdict is Verdict.UNINSPECTED:
-        return on_uninspected is OnUninspected.REJECT
-    return closed.verdict is Verdict.REJECT
-
-
-def is_a_stop(closed: Closed, mode: Mode, on_uninspected: OnUninspected) -> bool:
-    """Whether the line must stop for the part, which nobody judged, until somebody has looked."""
-    return (
-        mode is Mode.EVERY_PART
-        and closed.verdict is Verdict.UNINSPECTED
-        and on_uninspected is OnUninspected.STOP
-    )
-
-
-def is_published(mode: Mode, publish: PublishVerdicts) -> bool:
-    """Whether this camera's verdicts, passes included, go to its verdict topic."""
-    if publish is PublishVerdicts.EVERY_PART:
-        return mode is Mode.EVERY_PART
-    return publish is PublishVerdicts.ALL
 
 
 def event(
@@ -112,11 +150,11 @@ def event(
     closed: Closed,
     scored: Scored | None,
 ) -> Event:
-    """All that is said outside about a closed frame. `recipe` is the name of the one that judged it, or would
-    have."""
+    """The event that MQTT, journal and snapshots describe. `recipe` names the recipe that judged the frame,
+    or the one in force where none did."""
     judged = scored if closed.judged else None
     snapshot = None
-    if closed.snapshot and judged is not None:
+    if _has_snapshot(closed) and judged is not None:
         snapshot = snapshot_path(frame.captured_utc_ns, camera.name, frame.number, judged.score)
     return Event(
         prefix=prefix,
@@ -138,18 +176,8 @@ def event(
 
 
 def count(tally: Tally, number: int, closed: Closed, missed: bool) -> Tally:
-    """The tally with the next frame's closed verdict counted in; frames are counted in order, once each."""
+    """The tally with the next closed frame added. `missed`: it was for the gate, and the gate did not get or
+    did not obey it. Raises ValueError unless frames come in order, each once."""
     if number != tally.cursor + 1:
         raise ValueError(f"frame {number} can't be counted after frame {tally.cursor}")
-    uninspected = list(tally.uninspected)
-    if closed.verdict is Verdict.UNINSPECTED:
-        uninspected[closed.reason] += 1
-    return replace(
-        tally,
-        cursor=number,
-        passed=tally.passed + (closed.verdict is Verdict.PASS),
-        rejected=tally.rejected + (closed.verdict is Verdict.REJECT),
-        missed_rejects=tally.missed_rejects + missed,
-        no_part=tally.no_part + (closed.reason is Reason.NO_PART),
-        uninspected=tuple(uninspected),
-    )
+    return replace(tally.add(closed, missed_reject=missed), cursor=number)

@@ -1,8 +1,8 @@
-"""What every worker process does before and between its own work: take its post, keep its promise, stop.
+"""The common part of every worker process: read the start data, report to the board, stop on a signal.
 
-The supervisor starts a worker as `python -m monitor.<worker>` and writes its post to the worker's standard
-input. A worker dies with its supervisor, stops on SIGTERM, and says on the board by when it will be heard
-of again.
+It knows nothing of what the workers do. The supervisor starts a worker as `python -m monitor.<worker>` and
+writes its start data to the worker's standard input. A worker dies with its supervisor, stops on SIGTERM, and
+states on the board until when it counts as alive.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def roll(settings: Settings) -> tuple[str, ...]:
-    """Every worker's name, in the board's order. Capture workers are called `capture-<camera>`."""
+    """The names of all workers, in the order of the board. A capture worker's name is `capture-<camera>`."""
     return (
         SUPERVISOR,
         SCORING,
@@ -48,21 +48,27 @@ def capture_name(camera: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A worker's place on the line, as it goes to the worker's standard input."""
+    """The start data of a worker, as JSON on its standard input.
+
+    The keys must stay: after an update the old supervisor starts workers of the new version.
+    """
 
     name: str
     folder: str
+    """The runtime directory."""
     session: str
     supervisor: int
+    """Its process id."""
     settings: dict[str, Any]
 
     def wire(self) -> bytes:
+        """The JSON text."""
         return json.dumps(asdict(self)).encode()
 
 
 def settings_for(settings: Settings, worker: str) -> dict[str, Any]:
-    """The settings as JSON values, with the broker's password for the publisher alone, and the hash of the
-    page's password for the review worker alone."""
+    """The settings as JSON values. Only the publisher gets the broker's password, and only the review worker
+    the hash of the page's password."""
     tree: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
     tree["mqtt"].pop("password", None)
     tree["review"].pop("password_hash", None)
@@ -74,15 +80,15 @@ def settings_for(settings: Settings, worker: str) -> dict[str, Any]:
 
 
 class Worker:
-    """A worker at its post: its settings, the board, and whether it should stop."""
+    """One worker process: its settings, the board, and whether it should stop."""
 
-    def __init__(self, post: Post, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self.name = post.name
-        self.folder = Path(post.folder)
-        self.session = uuid.UUID(post.session)
-        self.settings = Settings(**post.settings)
+    def __init__(self, start: Post, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.name = start.name
+        self.folder = Path(start.folder)
+        self.session = uuid.UUID(start.session)
+        self.settings = Settings.model_validate(start.settings)
         self.board = Board(self.folder / "board", roll(self.settings))
-        self.log = logging.getLogger(post.name)
+        self.log = logging.getLogger(start.name)
         self.stopping = False
         self._clock = clock
         self.board.write(self.name, Word.PID, os.getpid())
@@ -91,18 +97,21 @@ class Worker:
         self.board.write(self.name, Word.STATE, WorkerState.STARTING)
 
     def promise(self, within_s: float) -> None:
-        """Says that this worker will promise again within that time; else the supervisor ends it."""
+        """Reports that this worker is alive. It must report again within that time, or the supervisor kills
+        it."""
         self.board.write(self.name, Word.PROMISE_NS, self._clock() + int(within_s * 1e9))
 
     def running(self) -> None:
+        """Reports that the worker has started and does its work."""
         self.board.write(self.name, Word.STATE, WorkerState.RUNNING)
         self.board.write(self.name, Word.EVER_RAN, 1)
 
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
+        """Handles a signal to stop."""
         self.stopping = True
 
     def sleep(self, seconds: float) -> None:
-        """Waits, but not once the worker should stop."""
+        """Waits for that time, or until the worker should stop."""
         until = self._clock() + int(seconds * 1e9)
         while not self.stopping and (left := until - self._clock()) > 0:
             self.promise(5.0)
@@ -110,20 +119,21 @@ class Worker:
 
 
 def main(work: Callable[[Worker], None]) -> None:
-    """Takes up the post from standard input and works until told to stop."""
-    post = Post(**json.loads(sys.stdin.buffer.read()))
-    _die_with(post.supervisor)
+    """Reads the start data from standard input and calls `work`, which returns once the worker should
+    stop."""
+    start = Post(**json.loads(sys.stdin.buffer.read()))
+    _die_with(start.supervisor)
     logs.configure()
-    worker = Worker(post)
+    worker = Worker(start)
     signal.signal(signal.SIGTERM, worker.stop)
-    # Ctrl-C in a terminal reaches the whole group; the supervisor alone decides the order of stopping.
+    # Ctrl-C in a terminal reaches the whole process group. Only the supervisor decides the order of stopping.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     work(worker)
     worker.board.write(worker.name, Word.STATE, WorkerState.STOPPED)
 
 
 def _die_with(supervisor: int) -> None:
-    """Asks the kernel to kill this process when its supervisor dies (prctl(2))."""
+    """Sets the kernel to kill this process when its supervisor dies (prctl(2))."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != supervisor:

@@ -1,1 +1,1 @@
-"""What was trained: the recipe and its weights."""
+"""A trained recipe: its document, its weights and its versions on disk."""

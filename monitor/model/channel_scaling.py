@@ -1,7 +1,9 @@
-"""How much each channel of a teacher varies over good images, by which its levels are evened out.
+"""Channel scaling: how much each channel of a teacher varies over good images.
 
-Measured once, before training, and kept beside the student's weights: what was trained is what runs. Must
-never look at more than good images that train.
+Training divides every channel of teacher and student by its standard deviation (`monitor.pyramid`). The
+deviations are measured once, before training, and are stored with the student's weights, so that scoring
+divides by the same numbers. They come from the good images that train, and from no others. This module knows
+nothing of recipes, losses or thresholds.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from torch import Tensor, nn
 from monitor.images.preprocessing import Pictures, normalised
 from monitor.model.weights import Weights
 
-NAMES = ("even.1", "even.2", "even.3")
-"""Under which the deviations of the three levels stand among the student's weights."""
+TENSOR_NAMES = ("even.1", "even.2", "even.3")
+"""The names of the three levels' deviations among the student's weights."""
 
-_ENOUGH = 100
-"""Images that are looked at: with thousands of places in each, more change nothing."""
-_FLOOR = 0.1
-"""No channel counts for more than one with this share of its level's mean deviation: a channel that is almost
-always 0 would be nothing but noise."""
+_MAX_IMAGES = 100
+"""Each image has thousands of places, so more images hardly change the deviations."""
+_MIN_SHARE = 0.1
+"""A deviation is at least this share of its level's mean deviation. Otherwise a channel that is almost always
+0 would add only noise, multiplied by a large number."""
 _BATCH = 8
 
 
@@ -30,39 +32,42 @@ _BATCH = 8
 def channel_deviations(
     teacher: nn.Module, pictures: Pictures, indices: Sequence[int], device: torch.device
 ) -> list[Tensor]:
-    """For each level a float32 tensor (C_l,) on the CPU: the standard deviation of its channels over all
-    places of up to 100 of the pictures, spread evenly over `indices`."""
-    look = teacher.eval().to(device)
-    chosen = [indices[i] for i in np.linspace(0, len(indices) - 1, min(_ENOUGH, len(indices))).astype(int)]
+    """The standard deviation of each channel over all places of the images: a float32 tensor (C_l,) on the
+    CPU for each level. Of more than 100 `indices`, 100 at equal distances are taken."""
+    network = teacher.eval().to(device)
+    spread = np.linspace(0, len(indices) - 1, min(_MAX_IMAGES, len(indices))).astype(int)
+    chosen = [indices[i] for i in spread]
     moments = []
     for start in range(0, len(chosen), _BATCH):
-        prepared = np.stack([normalised(pictures[index]) for index in chosen[start : start + _BATCH]])
-        images = torch.from_numpy(prepared).to(device, memory_format=torch.channels_last)
-        moments.append([_moments(level.double()) for level in look(images)])
+        batch = np.stack([normalised(pictures[index]) for index in chosen[start : start + _BATCH]])
+        images = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
+        moments.append([_moments(level.double()) for level in network(images)])
     deviations = []
     for of_level in zip(*moments, strict=True):
         sums, squares, places = zip(*of_level, strict=True)
         total, square, count = sum(sums), sum(squares), sum(places)
         deviation = (square / count - (total / count).square()).clamp_min(0).sqrt()
-        # A teacher that sees the same everywhere (a black image) has nothing to even out.
+        # All deviations are 0 where the features are equal at every place (black images): scale by 1 then.
         mean = deviation.mean() if deviation.mean() > 0 else torch.ones_like(deviation.mean())
-        deviations.append(deviation.clamp_min(_FLOOR * mean).float().cpu())
+        deviations.append(deviation.clamp_min(_MIN_SHARE * mean).float().cpu())
     return deviations
 
 
 def _moments(level: Tensor) -> tuple[Tensor, Tensor, int]:
-    """For each channel of (N, C, H, W) the sum and the sum of squares, and over how many places."""
+    """The sum and the sum of squares of each channel of (N, C, H, W), and the number of places summed."""
     return level.sum(dim=(0, 2, 3)), level.square().sum(dim=(0, 2, 3)), level.numel() // level.shape[1]
 
 
 def with_deviations(student: Weights, deviations: Sequence[Tensor]) -> Weights:
-    """The student's weights and the deviations together, as a recipe keeps them."""
-    return {**student, **{n: d.numpy() for n, d in zip(NAMES, deviations, strict=True)}}
+    """The student's weights and the deviations together, as a recipe stores them."""
+    return {**student, **{n: d.numpy() for n, d in zip(TENSOR_NAMES, deviations, strict=True)}}
 
 
-def kept_deviations(student: Mapping[str, np.ndarray]) -> list[Tensor] | None:
-    """The deviations among a student's weights; None for a recipe as in the paper. Raises KeyError when some
-    of them are missing."""
-    if not any(name in student for name in NAMES):
+def read_deviations(student: Mapping[str, np.ndarray]) -> list[Tensor] | None:
+    """The deviations among a student's weights; None for a recipe without channel scaling.
+
+    Raises KeyError when only some of the three are there.
+    """
+    if not any(name in student for name in TENSOR_NAMES):
         return None
-    return [torch.from_numpy(student[name]) for name in NAMES]
+    return [torch.from_numpy(student[name]) for name in TENSOR_NAMES]

@@ -1,6 +1,7 @@
-"""`recipe.json`: the schema of a trained recipe, and the rules that its types can't express.
+"""`recipe.json`: the schema of a trained recipe, and the rules that the schema's types can't express.
 
-It knows nothing of networks, runtimes or files beside it. Only fields are added; unknown fields are ignored.
+It knows nothing of networks, runtimes or the weight files. The schema only gains fields; unknown fields are
+ignored.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ from monitor.names import NAME_PATTERN
 SCHEMA: Literal[1] = 1
 FILE = "recipe.json"
 REFERENCE = "torch-f32"
-"""The calibration that every recipe has, for ways of running that have none of their own."""
+"""Every recipe has this calibration. It also serves each runtime and precision, except int8, that has no
+calibration of its own."""
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Roi = tuple[int, int, int, int]
-LEAST_SIDE, LARGEST_TILE, LARGEST_SIDE = 32, 2048, 8192
-"""Pixels: of all that is seen; of what the network sees at once; of what it sees in tiles."""
+MIN_SIDE, MAX_TILE_SIDE, MAX_SIDE = 32, 2048, 8192
+"""Limits in pixels: of any side; of one network input; of an image that is cut into tiles."""
 
 
 class RecipeError(LineMonitorError):
-    """The recipe can't be used; the message is one line that names the file and the fix."""
+    """The recipe can't be used. The message is one line with the file and the fix."""
 
 
 Pair = tuple[float, float]
-"""One image's quick and exact score."""
+"""The int8 score and the float32 score of one image."""
 
 
 class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,18 +42,19 @@ class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
 
     file: Annotated[str, msgspec.Meta(pattern=r"^[a-z]+-[0-9a-f]{16}\.safetensors$")]
     sha256: Sha256
-    """Of the file's bytes; the file's name carries its first 16 digits."""
+    """The hash of the file's bytes. Its first 16 digits are part of the file's name."""
 
 
 class TeacherEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Which teacher the student imitates."""
+    """The teacher that trained the student."""
 
     name: str
     architecture: str
     sha256: Sha256
-    """Of its trunk's weights, as `monitor.model.weights.fingerprint` counts it, whatever file they lie in."""
+    """`monitor.model.weights.fingerprint` of the trunk's weights; it does not depend on their file's
+    format."""
     origin: str = ""
-    """The name of the file they came from."""
+    """The name of the file that the weights came from."""
     weights: WeightsFile
 
 
@@ -61,32 +64,33 @@ class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """A threshold and the scores of good images that it came from (see `monitor.training.calibration`)."""
+    """A threshold, and the scores of good images that it was computed from
+    (`monitor.training.calibration`)."""
 
     threshold: Annotated[float, msgspec.Meta(gt=0)]
     overkill: Annotated[float, msgspec.Meta(gt=0, lt=1)]
-    """The rate of rejected good parts that was asked for."""
+    """The requested rate of rejected good parts."""
     guaranteed: bool
-    """False when there were too few scores for that rate: the threshold is then an estimate."""
+    """False when there were too few scores to guarantee the rate: the threshold is then an estimate."""
     scores: tuple[float, ...]
     added: tuple[float, ...] = ()
-    """Scores of good parts that the line had rejected, as a person said (`calibration.with_overkills`)."""
+    """Scores of parts that the line rejected and an operator labelled good."""
 
 
 class Quantised(msgspec.Struct, frozen=True, kw_only=True):
-    """The pair in 8-bit integers, for OpenVINO (see `monitor.training.quantisation`)."""
+    """Teacher and student as an int8 model for OpenVINO (`monitor.training.quantisation`)."""
 
     weights: WeightsFile
-    """Two arrays of bytes, `graph` and `constants`: OpenVINO's model."""
+    """OpenVINO's model as two arrays of bytes, `graph` and `constants`."""
     agreement: Annotated[float, msgspec.Meta(ge=-1, le=1)]
-    """Rank correlation of its scores with float32's, on good images with and without drawn defects."""
+    """Rank correlation of the int8 and float32 scores of good images with and without synthetic defects."""
     pairs: tuple[Pair, ...] = ()
-    """Of each of those images its own score and float32's (`monitor.inference.second_look`)."""
+    """The two scores of each of these images (used by `monitor.inference.second_look`)."""
     made_with: str = ""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):
-    """How the squashed image is cut for the network (see `monitor.images.tiling`); in its pixels."""
+    """How the resized image is cut into tiles (`monitor.images.tiling`), in pixels of the resized image."""
 
     rows: int
     columns: int
@@ -94,30 +98,29 @@ class Tiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True):
-    """What the place looks like without a part, so that empty frames pass unscored
-    (`monitor.inference.presence`)."""
+    """The presence gate: how the camera's view looks without a part (`monitor.inference.presence`)."""
 
     images: Annotated[int, msgspec.Meta(ge=1)]
-    """How many pictures of the empty place it is from."""
+    """The number of images without a part that the gate was computed from."""
     rows: Annotated[int, msgspec.Meta(ge=1)]
     columns: Annotated[int, msgspec.Meta(ge=1)]
-    """Of the frames, in pixels: those of another size are scored."""
+    """The frames' size in pixels. A frame of another size is never taken for empty."""
     colour: bool
-    """Of the frames: BGR, or else mono."""
+    """True for BGR frames, false for mono frames."""
     means: tuple[float, ...]
-    """Grey levels of the cells, row by row; in colour three a cell, BGR."""
+    """The mean grey level of each cell, row by row; three values (BGR) a cell for colour."""
     deviations: tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
-    """Of the cells, in the same order."""
+    """The standard deviation of each cell's grey level, in the order of `means`."""
     limit: Annotated[float, msgspec.Meta(gt=0)]
-    """In deviations, how far from its mean a cell may lie in an empty frame."""
+    """The largest distance of a cell from its mean in an empty frame, in standard deviations."""
     parts: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """How many images of good parts it was compared with."""
+    """The number of images of good parts that the gate was compared with."""
     nearest: float | None = None
-    """How far the one of these departs that looks most like the empty place, in limits."""
+    """The smallest departure among these images, in units of `limit`; null without such images."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """How the student was trained, for people and for doing it again."""
+    """How the student was trained, for information and to repeat the training."""
 
     utc: str
     images: int
@@ -138,18 +141,18 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     select_maps: tuple[float, ...]
     """The mean anomaly map of the select images after each epoch."""
     told_apart: tuple[float, ...] = ()
-    """How well drawn defects were told from the select images after each epoch, 0 to 1
-    (`monitor.training.student_selection`). The
-    largest one's student was kept, of equals the one with the smallest map; empty when the map chose."""
+    """How well the maps separated synthetic defects from the select images after each epoch, 0 to 1
+    (`monitor.training.student_selection`). The student of the largest value was kept; among equal values, the
+    one with the smallest map. Empty when the smallest map alone decided."""
     seen: tuple[str, ...] = ()
-    """The first 16 digits of the sha256 of each file that trained or chose the student: none of them may
-    calibrate."""
+    """The first 16 digits of the sha256 of each file that trained or selected the student. Calibration skips
+    these files."""
     curve: str = ""
-    """The picture of `losses` and `select_maps`, a file beside `recipe.json`."""
+    """The name of the plot of `losses` and `select_maps`, a file beside `recipe.json`."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """`recipe.json`. Only ever gains fields; fields that are not known are ignored."""
+    """`recipe.json`. The schema only gains fields; unknown fields are ignored."""
 
     schema: Literal[1] = SCHEMA
     name: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
@@ -157,20 +160,20 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     student: WeightsFile
     levels: tuple[str, str, str]
     evened: bool = False
-    """Whether each channel is divided by its deviation (`monitor.model.channel_scaling`); the student's
-    file holds them."""
+    """Whether each channel is divided by its standard deviation (`monitor.model.channel_scaling`). The
+    deviations lie in the student's file."""
     size: int | tuple[int, int]
-    """What images are squashed to: a square's side, or rows and columns. `unusable` says what they may be:
-    msgspec 0.22 crashes when it decodes such a union with bounds on its numbers."""
+    """The size in pixels that images are resized to: the side of a square, or rows and columns.
+    `check_document` checks the bounds, because msgspec 0.22 crashes on a union with bounded numbers."""
     tiles: Tiles | None = None
-    """Null: the network sees all of it at once."""
+    """Null: the network gets the whole image at once."""
     colour_order: Literal["RGB"] = "RGB"
     normalisation: Normalisation = Normalisation()
     resize: str = RESIZE
     roi: Roi | None = None
-    """x, y, width, height in the camera's pixels that the training images were cut to; null: all of it."""
+    """x, y, width, height of the training images in the camera's pixels; null: the whole frame."""
     calibration: dict[str, Calibration] = {}
-    """By runtime and precision, as in `torch-f32`."""
+    """Calibrations by runtime and precision, for example `torch-f32`."""
     quantised: Quantised | None = None
     training: Training | None = None
     presence: Presence | None = None
@@ -178,14 +181,14 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def unusable(size: Size, tiles: Tiles | None) -> str:
-    """Why images can't be squashed and cut so; empty when they can."""
+    """Why images can't be resized to `size` and cut into `tiles`; empty when they can."""
     tile = size if tiles is None else (tiles.rows, tiles.columns)
-    if min(*size, *tile) < LEAST_SIDE or max(size) > LARGEST_SIDE:
-        return f"size is {LEAST_SIDE} to {LARGEST_SIDE} pixels, not {shown(size)}"
+    if min(*size, *tile) < MIN_SIDE or max(size) > MAX_SIDE:
+        return f"size is {MIN_SIDE} to {MAX_SIDE} pixels, not {shown(size)}"
     if tiles is not None and tiles.overlap < 0:
         return f"tiles can't overlap by {tiles.overlap} pixels: use 0 or more"
-    if max(tile) > LARGEST_TILE:
-        return f"{shown(tile)} at once is too large: use tiles of at most {LARGEST_TILE} pixels"
+    if max(tile) > MAX_TILE_SIDE:
+        return f"{shown(tile)} at once is too large: use tiles of at most {MAX_TILE_SIDE} pixels"
     try:
         grid_of(size, tiles)
     except TilingError as error:
@@ -194,40 +197,40 @@ def unusable(size: Size, tiles: Tiles | None) -> str:
 
 
 def tiles_of(tile: Size, overlap: int | None = None) -> Tiles:
-    """Tiles of that size; without `overlap` they share an eighth of their shorter side."""
+    """Tiles of that size. Without `overlap`, neighbours share an eighth of the shorter side."""
     return Tiles(rows=tile[0], columns=tile[1], overlap=min(tile) // 8 if overlap is None else overlap)
 
 
 def grid_of(size: Size, tiles: Tiles | None) -> Grid:
-    """Raises TilingError."""
+    """The positions of the tiles on an image of `size`. Raises TilingError."""
     return Grid(size, (tiles.rows, tiles.columns), tiles.overlap) if tiles else Grid.whole(size)
 
 
 def check_document(file: Path, document: Document) -> None:
-    """What the types can't say. Raises RecipeError."""
-    # So that a program that knows of no tiles refuses a recipe that has them.
+    """Checks the rules that the schema's types can't express. Raises RecipeError."""
+    # Recipes with tiles have another `resize`, so that a program without tiles refuses them.
     known_resize = RESIZE if document.tiles is None else TILED_RESIZE
     known = (COLOUR_ORDER, known_resize, MEAN, DEVIATION)
     normalisation = document.normalisation
     if (document.colour_order, document.resize, normalisation.mean, normalisation.deviation) != known:
         raise RecipeError(
-            f"{file}: prepares images otherwise ({document.resize}) than this program ({known_resize}): "
-            "update the program or train the recipe again"
+            f"{file}: the recipe's preprocessing ({document.resize}) differs from this program's "
+            f"({known_resize}): update the program or train the recipe again"
         )
     problem = unusable(as_size(document.size), document.tiles)
     if problem:
         raise RecipeError(f"{file}: {problem}: train the recipe again")
     if REFERENCE not in document.calibration:
-        raise RecipeError(f"{file}: has no threshold for {REFERENCE}: train the recipe again")
+        raise RecipeError(f"{file}: there is no threshold for {REFERENCE}: train the recipe again")
     for key, calibration in document.calibration.items():
         if not math.isfinite(calibration.threshold):
             raise RecipeError(f"{file}: the threshold for {key} is not finite: calibrate the recipe")
-    if document.presence is not None and not _is_whole(document.presence):
-        raise RecipeError(f"{file}: its presence gate is damaged: train it again or restore the file")
+    if document.presence is not None and not _is_complete(document.presence):
+        raise RecipeError(f"{file}: the presence gate is damaged: train the recipe again or restore the file")
 
 
-def _is_whole(presence: Presence) -> bool:
-    """Whether the gate has a square of cells, and numbers for all of them."""
+def _is_complete(presence: Presence) -> bool:
+    """Whether the gate's cells form a square and every cell has finite numbers."""
     channels = 3 if presence.colour else 1
     count = len(presence.means)
     return count == len(presence.deviations) == channels * math.isqrt(count // channels) ** 2 > 0 and all(

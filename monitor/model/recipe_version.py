@@ -1,9 +1,9 @@
-"""One version of a recipe: its document and its weights, wholly in memory, and how a folder holds it.
+"""One version of a recipe: its document and its weights in memory, and how they are stored in a folder.
 
 It knows nothing of runtimes or scores. A folder `recipes/<name>/` has `recipe.json`, the student's weights
-and a copy of the teacher's trunk, so that the recipe runs where the teacher's own file is not. Renaming
-`recipe.json` into place commits a version. The name of each weight file carries its own sha256, so that two
-versions can't be mixed up. Nothing is pickled.
+and a copy of the teacher's trunk, so that the recipe also runs on a machine without the teacher's own file.
+Renaming `recipe.json` into place commits a version. The name of each weight file contains its sha256, so that
+the files of two versions can't be mixed up. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from monitor.system.atomic_file import WRITING, write_whole
 
 @dataclass(frozen=True, eq=False)
 class RecipeVersion:
-    """One version of a recipe, wholly in memory: what was loaded runs, whatever is committed later."""
+    """One version of a recipe, held in memory; a later commit to its folder does not change it."""
 
     folder: Path
     document: Document
     sha: str
-    """sha256 (hex) of `recipe.json`: the `recipe_sha` of verdicts."""
+    """sha256 (hex) of `recipe.json`; verdicts carry it as `recipe_sha`."""
     teacher: Weights
     student: Weights
     quantised: Weights | None = None
@@ -56,19 +56,19 @@ class RecipeVersion:
 
     @property
     def size(self) -> Size:
-        """Rows and columns that images are squashed to, and of their anomaly maps."""
+        """Rows and columns that images are resized to; anomaly maps have the same size."""
         return as_size(self.document.size)
 
     @property
     def frame(self) -> Size:
-        """Of the images that it was trained for, as far as it knows: else its own size."""
+        """Rows and columns of the camera's frames, if the recipe records them; otherwise `size`."""
         if self.document.presence is not None:
             return self.document.presence.rows, self.document.presence.columns
         return (self.roi[3], self.roi[2]) if self.roi else self.size
 
     @property
     def grid(self) -> Grid:
-        """The tiles in which the network sees an image of `size`; mostly one."""
+        """The tiles that an image of `size` is cut into; one tile in most recipes."""
         return grid_of(self.size, self.document.tiles)
 
     @property
@@ -77,36 +77,36 @@ class RecipeVersion:
 
     @staticmethod
     def load(path: str | Path) -> RecipeVersion:
-        """The version that is committed in a recipe's folder, or in the folder of a `recipe.json`.
+        """Load the committed version. `path` is the recipe's folder or the `recipe.json` in it.
 
-        Raises RecipeError when anything is missing, damaged or not what `recipe.json` says it is.
+        Raises RecipeError when a file is missing, damaged or not the one that `recipe.json` describes.
         """
-        folder = _folder(Path(path))
+        folder = _recipe_folder(Path(path))
         content = _read(folder / FILE)
         while True:
             try:
                 return _assemble(folder, content)
             except RecipeError:
-                # A newer version may have been committed, and this one's weights removed, meanwhile.
+                # A commit between the two reads may have removed this version's weights: load the new one.
                 newer = _read(folder / FILE)
                 if newer == content:
                     raise
                 content = newer
 
     def with_calibration(self, calibration: Mapping[str, Calibration]) -> RecipeVersion:
-        """The same recipe with other thresholds, not yet committed."""
+        """An uncommitted copy with other calibrations."""
         document = msgspec.structs.replace(self.document, calibration=dict(calibration))
         return replace(self, document=document, sha="")
 
     def with_presence(self, presence: Presence | None) -> RecipeVersion:
-        """The same recipe with another presence gate, or none, not yet committed."""
+        """An uncommitted copy with another presence gate, or with none."""
         return replace(self, document=msgspec.structs.replace(self.document, presence=presence), sha="")
 
     def commit(self) -> RecipeVersion:
-        """Writes this version and puts it in force; older versions' weights are removed after that.
+        """Write this version to its folder, then remove the weights of older versions.
 
-        A crash at any moment leaves the old version or the new one, whole. Raises RecipeError when the disk
-        refuses.
+        After a crash at any moment, the folder holds either the old version or the new one, complete. Raises
+        RecipeError when the disk refuses.
         """
         contents = {
             self.document.teacher.weights.file: to_bytes(self.teacher),
@@ -122,24 +122,24 @@ class RecipeVersion:
                     write_whole(self.folder / name, content)
                 write_whole(self.folder / FILE, text)
                 for file in self.folder.iterdir():
-                    if file.name not in contents and _LEFT_OVER.match(file.name):
+                    if file.name not in contents and _REMOVABLE.match(file.name):
                         file.unlink(missing_ok=True)
         except OSError as error:
             raise RecipeError(f"{self.folder}: can't be written: {error.strerror or error}") from None
         return replace(self, sha=hashlib.sha256(text).hexdigest())
 
 
-_LEFT_OVER = re.compile(rf"(student|teacher|quantised)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}")
-"""Weights of other versions, and files that a crash left half written."""
+_REMOVABLE = re.compile(rf"(student|teacher|quantised)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}")
+"""Names of weights of other versions, and of files that a crash left half written."""
 
 
 def weights_file(kind: Literal["teacher", "student", "quantised"], weights: Weights) -> WeightsFile:
-    """What `recipe.json` says about weights that `RecipeVersion.commit` is going to write."""
+    """The entry in `recipe.json` for weights that `RecipeVersion.commit` will write."""
     sha = hashlib.sha256(to_bytes(weights)).hexdigest()
     return WeightsFile(file=f"{kind}-{sha[:16]}.safetensors", sha256=sha)
 
 
-def _folder(path: Path) -> Path:
+def _recipe_folder(path: Path) -> Path:
     if path.name == FILE and not path.is_dir():
         path = path.parent
     return path.absolute()
@@ -160,7 +160,9 @@ def _assemble(folder: Path, content: bytes) -> RecipeVersion:
     try:
         document = msgspec.json.decode(content, type=Document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecipeError(f"{file}: not a recipe ({error}): train it again or restore the file") from None
+        raise RecipeError(
+            f"{file}: not a recipe ({error}): train the recipe again or restore the file"
+        ) from None
     check_document(file, document)
     teacher = _load_weights(folder, document.teacher.weights)
     if fingerprint(teacher) != document.teacher.sha256:
@@ -178,22 +180,23 @@ def _load_weights(folder: Path, entry: WeightsFile) -> Weights:
     content = _read(file)
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise RecipeError(
-            f"{file}: damaged, its sha256 is not the one in {FILE}: "
+            f"{file}: damaged: its sha256 differs from the one in {FILE}: "
             "train the recipe again or restore the file"
         )
     try:
         weights = from_bytes(content)
     except WeightsError as error:
         raise RecipeError(f"{file}: {error}: train the recipe again") from None
-    # A network may make an ordinary number of one that is none: OpenVINO's rectifier gives 0.
+    # Not-a-number weights can give ordinary scores: OpenVINO's rectifier turns not-a-number into 0.
     if not all(np.isfinite(array).all() for array in weights.values() if array.dtype.kind == "f"):
-        raise RecipeError(f"{file}: holds values that are not finite: train the recipe again")
+        raise RecipeError(f"{file}: some values are not finite: train the recipe again")
     return weights
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One commit at a time: another one's clearing up would take the weights this one just wrote."""
+    """Lock the folder for one commit: the clean-up of a second commit would remove the weights just
+    written."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

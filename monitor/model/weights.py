@@ -1,6 +1,7 @@
 """A network's weights as named arrays: to and from safetensors bytes, and their fingerprint.
 
-Imports no torch, so that a recipe can be checked without waiting for it; nothing here is ever pickled.
+It imports no torch, so that a recipe is checked without the seconds that importing torch takes. Nothing is
+pickled. It knows nothing of architectures or files.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ Weights = Mapping[str, NDArray[Any]]
 
 
 class WeightsError(LineMonitorError):
-    """These bytes are no weights; the message says what is wrong with them."""
+    """The bytes are not a set of weights; the message is one line with the reason."""
 
 
 def to_bytes(weights: Weights) -> bytes:
-    """A safetensors file of the weights."""
+    """The weights in the safetensors format."""
     return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in weights.items()})
 
 
@@ -37,11 +38,12 @@ def from_bytes(content: bytes) -> dict[str, NDArray[Any]]:
 
 
 def fingerprint(weights: Weights) -> str:
-    """sha256 (hex) of what the weights say, whatever file they came from.
+    """sha256 (hex) of the weights' names, shapes and values.
 
-    Over the arrays in the order of their names: name, shape, then the values as little-endian float32. So
-    the same weights from .pth and from safetensors, or in half precision and widened again, agree. Counters
-    (`num_batches_tracked`) are left out: they change nothing that is computed.
+    The hash covers the arrays in the order of their names: name, shape, then the values as little-endian
+    float32. Equal weights therefore have one fingerprint, whether they come from .pth or safetensors, and
+    also after half precision was widened to float32. The counters `num_batches_tracked` are left out, because
+    no computed value depends on them.
     """
     digest = hashlib.sha256()
     for name in sorted(weights):

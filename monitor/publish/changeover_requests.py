@@ -1,8 +1,8 @@
-"""The publisher's side of a changeover: hears requests, hands them to the scoring worker, tells the answers.
+"""Changeover requests from the gateway: takes them in, hands them to the scoring worker, sends the answers.
 
-Requests and answers cross by the board, so this never waits for a recipe. What can't be a request is logged
-and ignored; what is one gets an answer, also after the death of either worker. It must never send before a
-verdict that waits.
+Knows nothing of loading a recipe: requests and answers cross to the scoring worker and back by the board. A
+message that can't be a request is logged and ignored; a request gets its answer, also after the death of
+either worker. An answer must never be sent before a verdict that waits.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from monitor.verdict import rfc3339
 
 _LONGEST_PAYLOAD = 4096
 _LONGEST_SHOWN = 40
-"""Characters of a name that can't be one; a recipe's name has 32 at most."""
+"""Characters of a requested name that an answer repeats; a recipe's name has at most 32."""
 _MOST_WAITING = 20
-"""Answers a camera may owe while the broker is slow or away; of more, the oldest go."""
+"""Answers that wait for one camera while the broker is slow or away; of more, the oldest are dropped."""
 
 
 class Outlet(Protocol):
-    """The part of `monitor.publish.mqtt.Link` that this needs."""
+    """What this module needs of `monitor.publish.mqtt.Link`."""
 
     state: LinkState
     generation: int
@@ -42,25 +42,26 @@ class Outlet(Protocol):
     ) -> int | None: ...
 
 
-class _Window:
-    """One camera's requests and answers."""
+class _CameraAnswers:
+    """The answers about one camera's recipe."""
 
     def __init__(self, camera: CameraSettings) -> None:
         self.camera = camera
         self.waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)
         self.last: dict[str, Any] | None = None
-        """The newest payload, told or waiting."""
+        """The newest payload, sent or waiting."""
         self.generation = 0
-        """The connection that was told last."""
+        """The connection that the last answer went to."""
         self.standing: Standing | None = None
+        """What the scoring worker last reported."""
 
     def queue(self, payload: dict[str, Any]) -> None:
         self.waiting.append(payload)
         self.last = payload
 
 
-class ChangeoverDesk:
-    """All cameras' recipes as the gateway asks for them and hears of them. `utc_ns` is the clock."""
+class ChangeoverRequests:
+    """The changeover requests and answers of all cameras. `utc_ns` is the clock."""
 
     def __init__(
         self,
@@ -72,55 +73,60 @@ class ChangeoverDesk:
     ) -> None:
         self._prefix, self._board, self._journal = settings.prefix, board, journal
         self._log, self._utc_ns = log, utc_ns
-        self._windows = {camera.name: _Window(camera) for camera in settings.camera}
+        self._answers = {camera.name: _CameraAnswers(camera) for camera in settings.camera}
 
     @property
     def subscription(self) -> str:
         return f"{self._prefix}/+/recipe/set"
 
-    def is_for_us(self, topic: str) -> bool:
+    def is_request(self, topic: str) -> bool:
+        """Whether messages on that topic are changeover requests."""
         return topic.startswith(f"{self._prefix}/") and topic.endswith("/recipe/set")
 
-    def hear(self, topic: str, payload: bytes) -> None:
-        """Takes a message on `P/{camera}/recipe/set`, which is not a retained one."""
-        window = self._windows.get(topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set"))
-        if window is None:
+    def take_request(self, topic: str, payload: bytes) -> None:
+        """Takes a message on `P/{camera}/recipe/set`. The caller has ignored retained ones."""
+        answers = self._answers.get(topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set"))
+        if answers is None:
             self._log.warning("ignored a message on %s: the settings have no such camera", topic)
             return
         try:
             if len(payload) > _LONGEST_PAYLOAD:
-                raise BadRequest(f"{len(payload)} bytes are too many")
-            asked = changeover.parse(payload)
+                raise BadRequest(f"{len(payload)} bytes are more than {_LONGEST_PAYLOAD}")
+            request = changeover.parse(payload)
         except BadRequest as error:
             self._log.warning("ignored a malformed message on %s: %s", topic, error)
             return
-        self._ask(window, asked)
+        self._handle(answers, request)
 
-    def _ask(self, window: _Window, asked: Asked) -> None:
-        name = window.camera.name
-        pending = self._pending(name)
-        if pending is not None and (pending.request_id, pending.recipe) == (asked.request_id, asked.recipe):
-            # The same message once more (QoS 1): its answer is on the way.
+    def _handle(self, answers: _CameraAnswers, request: Asked) -> None:
+        """Hands the request to the scoring worker, or refuses it."""
+        name = answers.camera.name
+        pending = self._find_pending(name)
+        if pending is not None and (pending.request_id, pending.recipe) == (
+            request.request_id,
+            request.recipe,
+        ):
+            # A repeat of the same message (QoS 1): the first one gets the answer.
             return
         why = None
-        shown = asked.recipe[:_LONGEST_SHOWN] + "..." * (len(asked.recipe) > _LONGEST_SHOWN)
+        shown = request.recipe[:_LONGEST_SHOWN] + "..." * (len(request.recipe) > _LONGEST_SHOWN)
         try:
             check_name(shown)
         except InvalidNameError as error:
             why = str(error)
         if why is None and pending is not None:
-            why = f"recipe {pending.recipe!r} is being loaded: ask again when that has been answered"
+            why = f"recipe {pending.recipe!r} is being loaded: send the request again after its answer"
         if why is not None:
             self._log.warning("camera %s: refused a changeover: %s", name, why)
-            self._answer(window, asked, State.REFUSED, changeover.shortened(why))
+            self._queue_answer(answers, request, State.REFUSED, changeover.shortened(why))
             return
         last = changeover.asked(self._board, name)
         standing = changeover.stands(self._board, name)
         number = 1 + max(last.number if last else 0, standing.number if standing else 0)
-        self._answer(window, asked, State.LOADING, None)
-        changeover.ask(self._board, name, Request(number, asked.request_id, asked.recipe))
+        self._queue_answer(answers, request, State.LOADING, None)
+        changeover.ask(self._board, name, Request(number, request.request_id, request.recipe))
 
-    def _pending(self, camera: str) -> Request | None:
+    def _find_pending(self, camera: str) -> Request | None:
         """The request that the scoring worker has not answered yet."""
         request, standing = changeover.asked(self._board, camera), changeover.stands(self._board, camera)
         if request is None:
@@ -130,36 +136,38 @@ class ChangeoverDesk:
         )
         return None if answered else request
 
-    def _answer(self, window: _Window, asked: Asked, state: State, why: str | None) -> None:
-        standing = changeover.stands(self._board, window.camera.name)
+    def _queue_answer(self, answers: _CameraAnswers, request: Asked, state: State, why: str | None) -> None:
+        standing = changeover.stands(self._board, answers.camera.name)
         in_force = standing.in_force if standing else None
-        window.queue(changeover.answer(asked.request_id, state, asked.recipe, None, why, in_force))
+        answers.queue(changeover.answer(request.request_id, state, request.recipe, None, why, in_force))
 
-    def tell(self, link: Outlet) -> None:
-        """Sends what there is to say, in order, as far as the broker has room; anew on each connection."""
-        for window in self._windows.values():
-            standing = changeover.stands(self._board, window.camera.name)
-            if standing is not None and standing != window.standing:
-                window.standing = standing
-                if standing.payload() != window.last:
-                    window.queue(standing.payload())
-                self._record(window.camera, standing)
-            self._send(window, link)
+    def send_answers(self, link: Outlet) -> None:
+        """Sends the answers that wait, in order, as far as the broker has room. The newest is sent again on
+        each new connection."""
+        for answers in self._answers.values():
+            standing = changeover.stands(self._board, answers.camera.name)
+            if standing is not None and standing != answers.standing:
+                answers.standing = standing
+                if standing.payload() != answers.last:
+                    answers.queue(standing.payload())
+                self._record(answers.camera, standing)
+            self._send(answers, link)
 
-    def _send(self, window: _Window, link: Outlet) -> None:
+    def _send(self, answers: _CameraAnswers, link: Outlet) -> None:
         if link.state is not LinkState.UP:
             return
-        if window.generation != link.generation and not window.waiting and window.last is not None:
-            window.queue(window.last)
-        topic = f"{self._prefix}/{window.camera.name}/recipe"
-        while window.waiting and link.room(reserved=0) > 0:
-            payload = {**window.waiting[0], "utc": rfc3339(self._utc_ns())}
+        if answers.generation != link.generation and not answers.waiting and answers.last is not None:
+            answers.queue(answers.last)
+        topic = f"{self._prefix}/{answers.camera.name}/recipe"
+        while answers.waiting and link.room(reserved=0) > 0:
+            payload = {**answers.waiting[0], "utc": rfc3339(self._utc_ns())}
             if link.send(topic, msgspec.json.encode(payload), retain=True) is None:
                 return
-            window.generation = link.generation
-            window.waiting.popleft()
+            answers.generation = link.generation
+            answers.waiting.popleft()
 
     def _record(self, camera: CameraSettings, standing: Standing) -> None:
+        """Records a recipe that is now in force in the journal's record of changes."""
         if standing.state is State.IN_FORCE and standing.in_force is not None:
             who = "service" if standing.request_id is None else f"{self._prefix}/{camera.name}/recipe/set"
             path = f"camera.{camera.name}.recipe_in_force"

@@ -1,8 +1,8 @@
-"""A live view's events: one an episode, since the same defect stays in view for many frames.
+"""Which frames of a live view are published: one an episode, since a defect stays in view for many frames.
 
-Pure. An episode is a run of frames with the same verdict and reason; a pass ends it. Superseded frames come
-between the judged ones wherever a camera is faster than the scorer, so they are an episode of their own and
-end none. Must never be asked about parts: each of those has its event.
+An episode is a run of frames with the same verdict and reason; a pass ends it, and every pass is published.
+Superseded frames come between the judged ones wherever a camera is faster than the scorer, so they form an
+episode of their own and end no other. Knows nothing of parts: every part is published.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from monitor.line_state.ring import Closed
 from monitor.verdict import Reason, Verdict
 
 SUPERSEDED_APART_NS = 60 * 1_000_000_000
-"""Superseded frames that are closed further apart than this are not one episode."""
+"""Superseded frames that are closed further apart than this belong to different episodes."""
 
 
 class Episodes:
-    """Those of one camera."""
+    """The episodes of one camera."""
 
     def __init__(self) -> None:
         self._present: tuple[Verdict, Reason] = (Verdict.PASS, Reason.NONE)
         self._superseded_ns: int | None = None
 
     def is_event(self, closed: Closed) -> bool:
-        """Takes in the next closed frame. Whether others hear of it: each pass, and an episode's first."""
+        """Takes in the next closed frame. Whether it is published: a pass, or the first of an episode."""
         if closed.reason is Reason.SUPERSEDED:
             last, self._superseded_ns = self._superseded_ns, closed.closed_ns
             return last is None or closed.closed_ns - last > SUPERSEDED_APART_NS

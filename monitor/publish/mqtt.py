@@ -1,8 +1,10 @@
-"""The publisher's link to the broker: one paho client a connection, and nothing queued while there is none.
+"""The publisher's link to the broker: one paho client a connection, and no message queued without one.
 
-paho resends every unacknowledged message after a reconnect and queues without bound while offline; a reject
-that comes late is worse than none. So a lost connection ends its client with all it held, and what is still
-worth sending is sent anew, by the publisher's decision. This module must never keep a message of its own.
+paho sends every unacknowledged message again after a reconnect, and queues without bound while it is offline.
+A reject that comes late is worse than none, so the end of a connection ends its client with all that the
+client holds, and the publisher decides what is still worth sending on the next connection.
+
+Knows nothing of verdicts. This module must never keep a message of its own.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ from monitor.settings import MqttSettings
 _CONNECT_S = 3.0
 _RETRY_NS = 500_000_000
 _MOST_UNACKNOWLEDGED = 20
-"""MQTT 5, 3.3.4: never more than the broker's receive maximum; Mosquitto's default is 20."""
+"""MQTT 5, 3.3.4: a client never has more than the broker's receive maximum; Mosquitto's default is 20."""
 
-_NOBODY_SUBSCRIBED = 0x10
-"""MQTT 5, 3.4.2.1: the broker took the message and had nobody to give it to. A broker need not say so."""
+_NO_MATCHING_SUBSCRIBERS = 0x10
+"""MQTT 5, 3.4.2.1: the broker took the message while no client was subscribed. Reporting it is optional."""
 
 
 class LinkState(Enum):
@@ -45,15 +47,17 @@ class LinkState(Enum):
 
 
 class ConnectError(LineMonitorError):
-    """The broker can't be reached or refuses; one line says why and, where known, the fix."""
+    """The broker can't be reached or refuses the connection. The message is one line with the fix."""
 
 
 class PublishRefused(LineMonitorError):
-    """The broker is there and does not let us say what we have to."""
+    """The broker takes the connection but does not let the line publish."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
+    """A message from the broker."""
+
     topic: str
     payload: bytes
     retained: bool
@@ -61,14 +65,14 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker says for us when we are gone without a word."""
+    """The message that the broker publishes when the connection ends without a DISCONNECT."""
 
     topic: str
     payload: bytes
 
 
 class _Connection:
-    """One TCP connection's client and what it has heard since it was last asked."""
+    """The client of one TCP connection, and what came in over it since the link last took it."""
 
     def __init__(
         self, settings: MqttSettings, client_id: str, will: Will | None, topics: tuple[str, ...]
@@ -89,7 +93,7 @@ class _Connection:
             clean_session=None if self._v5 else True,
             protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
         )
-        # We never hand over more than the broker may hold, so paho's own queue stays empty.
+        # `Link.room` keeps to the broker's receive maximum, so paho's own queue stays empty: 0 is no bound.
         self.client.max_inflight_messages_set(0)
         self.client.connect_timeout = _CONNECT_S
         if will is not None:
@@ -148,11 +152,11 @@ class _Connection:
             }
             fix = fixes.get(str(self._reason), "see the broker's log")
             raise ConnectError(f"broker {where} refuses the connection: {self._reason}; {fix}")
-        # Up means that the gateway is heard too.
+        # A link that is up also receives what the gateway sends.
         self._loop_until(lambda: self._subscribed)
 
     def await_answer(self) -> None:
-        """Waits until the broker has taken or refused something, for as long as connecting may take."""
+        """Waits until the broker has acknowledged or refused a message, for at most the connect timeout."""
         self._loop_until(lambda: bool(self.acknowledged or self.refused))
 
     def _loop_until(self, condition: Callable[[], bool]) -> None:
@@ -162,26 +166,28 @@ class _Connection:
                 break
 
     def abort(self) -> None:
-        """Ends the connection without a DISCONNECT, so that the broker sends the Will, and takes back what
-        the kernel has not delivered yet: a plain close would go on delivering it."""
+        """Ends the connection without a DISCONNECT, so that the broker publishes the Will. Discards what the
+        kernel has not delivered yet: after a plain close the kernel would go on delivering it."""
         if (sock := self._socket()) is not None:
-            with contextlib.suppress(OSError):  # it may be gone already
+            with contextlib.suppress(OSError):  # the socket may be closed already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
 
-    def let_go(self) -> None:
-        """After its end. paho closes the pair of sockets that it wakes itself with when its client is freed,
-        which its way back to us by the callbacks would put off until a garbage collection."""
+    def free_client(self) -> None:
+        """Removes the client's callbacks after the end of the connection. paho closes its own pair of sockets
+        when the client is freed; the callbacks refer back to this object, so that only a later garbage
+        collection would free the client."""
         client = self.client
         client.on_connect = client.on_publish = client.on_message = client.on_subscribe = None
 
     def _socket(self) -> socket.socket | None:
         sock = self.client.socket()
-        # A WebSocket wrapper would be something else; this link is plain TCP or TLS.
+        # paho may also return a WebSocket wrapper; this link is plain TCP or TLS.
         return sock if isinstance(sock, socket.socket) and sock.fileno() >= 0 else None
 
-    def pump(self) -> bool:
-        """Moves what can be moved without waiting. Returns whether the connection still stands."""
+    def transfer(self) -> bool:
+        """Reads and writes what can be read and written without waiting. Returns whether the connection is
+        still open."""
         for _ in range(100):
             sock = self._socket()
             if sock is None:
@@ -218,10 +224,10 @@ class _Connection:
     ) -> None:
         if reason.is_failure:
             self.refused.add(mid)
-            self.refusal = f"the broker refuses what we publish: {reason}; see its ACL"
+            self.refusal = f"the broker refuses what the line publishes: {reason}; see the broker's ACL"
         else:
             self.acknowledged.add(mid)
-            if reason.value == _NOBODY_SUBSCRIBED:
+            if reason.value == _NO_MATCHING_SUBSCRIBERS:
                 self.unheard.add(mid)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
@@ -229,7 +235,7 @@ class _Connection:
 
     @staticmethod
     def _on_socket_open(client: paho.Client, userdata: Any, sock: Any) -> None:
-        # Else the second of two messages is kept until the broker's machine has answered the first.
+        # Without it the kernel holds the second of two messages back until the first is acknowledged (Nagle).
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _on_subscribe(
@@ -242,12 +248,15 @@ class _Connection:
     ) -> None:
         self._subscribed = True
         if any(reason.is_failure for reason in reasons):
-            self.refusal = "the broker does not let us hear acks, resets and changeovers; see its ACL"
+            self.refusal = (
+                "the broker does not let the line receive acks, resets and changeovers; see the broker's ACL"
+            )
 
 
 def probe(settings: MqttSettings, client_id: str, topic: str | None = None) -> None:
-    """Connects once and leaves again, without a Will; with a topic, says `{}` there, for a second at most.
-    Raises ConnectError, and PublishRefused where the broker says that we may not (MQTT 5 alone does)."""
+    """Connects once, without a Will, and disconnects; with a topic, publishes `{}` there, which expires after
+    1 s. Raises ConnectError, and PublishRefused where the broker does not let the line publish there (only
+    MQTT 5 reports that)."""
     connection = _Connection(settings, client_id, None, ())
     connection.connect()
     if topic is not None:
@@ -258,13 +267,13 @@ def probe(settings: MqttSettings, client_id: str, topic: str | None = None) -> N
         connection.client.publish(topic, b"{}", qos=1, properties=properties)
         connection.await_answer()
     connection.client.disconnect()
-    connection.pump()
+    connection.transfer()
     if connection.refused:
         raise PublishRefused(f"does not let us publish {topic}; see its ACL")
 
 
 class Link:
-    """The link over all its connections. Nothing here blocks: connecting happens on a thread of its own."""
+    """The link over all its connections. No method blocks: connecting has a thread of its own."""
 
     def __init__(
         self,
@@ -278,7 +287,7 @@ class Link:
         self.trouble = ""
         """Why there is no connection, in one line."""
         self.generation = 0
-        """Counts connections: what was handed to an earlier one is gone."""
+        """Counts connections: what an earlier one was given is lost."""
         self._settings, self._client_id, self._will, self._topics = settings, client_id, will, topics
         self._clock = clock
         self._connection: _Connection | None = None
@@ -288,30 +297,36 @@ class Link:
         self._unacknowledged: set[int] = set()
 
     def step(self) -> None:
-        """Connects, reads, writes and keeps alive, as far as that goes without waiting."""
+        """Connects, reads, writes and keeps the connection alive, as far as possible without waiting."""
         if self.state is LinkState.DOWN and self._clock() >= self._retry_ns:
             self.state = LinkState.CONNECTING
             self._attempt = []
             self._thread = threading.Thread(target=self._connect, args=(self._attempt,), daemon=True)
             self._thread.start()
         elif self.state is LinkState.CONNECTING and self._thread and not self._thread.is_alive():
-            outcome = self._attempt[0] if self._attempt else ConnectError("connecting broke off")
+            outcome = (
+                self._attempt[0]
+                if self._attempt
+                else ConnectError("connecting to the broker ended without a result")
+            )
             if isinstance(outcome, _Connection):
                 self._connection, self.state, self.trouble = outcome, LinkState.UP, ""
                 self.generation += 1
                 self._unacknowledged.clear()
             else:
-                self._lost(str(outcome))
-        elif self.state is LinkState.UP and self._connection and not self._connection.pump():
-            self._lost(f"broker {self._settings.host}:{self._settings.port} closed or lost the connection")
+                self._end_connection(str(outcome))
+        elif self.state is LinkState.UP and self._connection and not self._connection.transfer():
+            self._end_connection(
+                f"broker {self._settings.host}:{self._settings.port} closed or lost the connection"
+            )
 
     def socket(self) -> Any | None:
         """The socket to poll for reading, while there is one."""
         return self._connection.client.socket() if self._connection else None
 
     def room(self, reserved: int = 1) -> int:
-        """How many QoS 1 messages may be handed over now. A place is reserved for the status, where the
-        broker takes more than one message at a time."""
+        """How many QoS 1 messages the broker takes now. Without `reserved` places for the status, where the
+        broker takes more than that at a time."""
         if self.state is not LinkState.UP or self._connection is None:
             return 0
         maximum = self._connection.receive_maximum
@@ -320,9 +335,10 @@ class Link:
     def send(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
     ) -> int | None:
-        """Hands a message to the connection; returns its id there, or None when the connection is gone.
+        """Hands a message to the connection; returns its message id, or None where there is no connection.
 
-        `ttl_ms` becomes the MQTT 5 message expiry in whole seconds, rounded up: the second net only.
+        `ttl_ms` becomes the MQTT 5 message expiry in whole seconds, rounded up. That is only a second
+        safeguard: the caller checks the time to live just before sending.
         """
         if self.state is not LinkState.UP or self._connection is None:
             return None
@@ -338,12 +354,12 @@ class Link:
             self._unacknowledged.add(info.mid)
         return info.mid
 
-    def owes(self) -> bool:
-        """Whether the broker has not yet acknowledged something it was handed."""
+    def has_unacknowledged(self) -> bool:
+        """Whether the broker has not acknowledged yet all that it was sent with QoS 1."""
         return bool(self._unacknowledged)
 
     def take_acknowledged(self) -> set[int]:
-        """Ids that the broker has acknowledged (PUBACK) since the last call."""
+        """Ids of the messages that the broker has acknowledged (PUBACK) since the last call."""
         if self._connection is None:
             return set()
         taken, self._connection.acknowledged = self._connection.acknowledged, set()
@@ -351,41 +367,42 @@ class Link:
         return taken
 
     def take_refused(self) -> set[int]:
-        """Ids that the broker has refused (PUBACK with a failure) since the last call."""
+        """Ids of the messages that the broker has refused (PUBACK with a failure) since the last call."""
         if self._connection is None:
             return set()
         taken, self._connection.refused = self._connection.refused, set()
         return taken
 
     def take_unheard(self) -> set[int]:
-        """Of the ids acknowledged since the last call, those of messages that nobody was subscribed to."""
+        """Of the ids acknowledged since the last call, those of messages that no client was subscribed to."""
         if self._connection is None:
             return set()
         taken, self._connection.unheard = self._connection.unheard, set()
         return taken
 
     def take_received(self) -> list[Received]:
+        """The messages that came since the last call."""
         if self._connection is None:
             return []
         taken, self._connection.received = self._connection.received, []
         return taken
 
     def refusal(self) -> str:
-        """What the broker does not let us publish or hear, in one line; empty where there is nothing."""
+        """What the broker does not let the line publish or receive, in one line; empty without a refusal."""
         return self._connection.refusal if self._connection else ""
 
     def drop(self, why: str) -> None:
-        """Ends a connection that can't be trusted any more."""
+        """Ends a connection that is not reliable any more; the broker then publishes the Will."""
         if self._connection is not None:
             self._connection.abort()
-            self._lost(why)
+            self._end_connection(why)
 
     def close(self) -> None:
-        """Says goodbye in order: the broker then does not send the Will."""
+        """Disconnects in order: the broker then does not publish the Will."""
         if self._connection is not None:
             self._connection.client.disconnect()
-            self._connection.pump()
-            self._connection.let_go()
+            self._connection.transfer()
+            self._connection.free_client()
             self._connection = None
         self.state = LinkState.DOWN
         self._retry_ns = self._clock() + 3_600_000_000_000
@@ -395,15 +412,15 @@ class Link:
         try:
             connection.connect()
         except ConnectError as error:
-            connection.let_go()
-            # Without its traceback, which leads to this list and would keep all of it.
+            connection.free_client()
+            # A new error, without the traceback: it refers to this list, and would keep the connection alive.
             outcome.append(ConnectError(str(error)))
         else:
             outcome.append(connection)
 
-    def _lost(self, why: str) -> None:
+    def _end_connection(self, why: str) -> None:
         if self._connection is not None:
-            self._connection.let_go()
+            self._connection.free_client()
         self._connection = None
         self._unacknowledged.clear()
         self.trouble = why

@@ -1,7 +1,7 @@
-"""Whether so many parts are rejected that the line should stop: a tool has broken, or the inspection has.
+"""Whether so many parts are rejected that the line must stop: a tool is broken, or the inspection is.
 
-Pure: verdicts in, a latch out. It counts judged parts alone, since an uninspected one says nothing about the
-parts, nor does a frame that shows none: that neither ends a run nor lengthens it. It decides about no part.
+Pure: verdicts in, a latch out. Only judged parts count: an uninspected part tells nothing about the parts,
+and a frame without a part neither ends a run of rejects nor lengthens it. Changes no part's verdict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from monitor.verdict import Reason, Verdict
 
 
 class RejectWatch:
-    """One camera's rejects in a row, and among its last judged parts."""
+    """Counts one camera's rejects in a row, and its rejects among the last judged parts."""
 
     def __init__(self, camera: CameraSettings) -> None:
         self._most_in_a_row = camera.stop_after_rejects
@@ -24,11 +24,12 @@ class RejectWatch:
 
     @property
     def looks_back(self) -> int:
-        """How many judged parts decide; whoever takes up after another watch feeds it these. 0: it is off."""
+        """How many judged parts it looks at: a new watch that is fed the last ones goes on where an earlier
+        watch was. 0: it is off."""
         return max(self._most_in_a_row, self._size if self._most_share > 0 else 0)
 
     def feed(self, verdict: Verdict, reason: Reason = Reason.NONE) -> Latch:
-        """Takes in the next frame's verdict. What it asks for: NONE, REJECT_RUN or REJECT_RATE."""
+        """Takes in the next frame's verdict. Returns the latch to set: NONE, REJECT_RUN or REJECT_RATE."""
         if verdict is Verdict.UNINSPECTED or reason is Reason.NO_PART:
             return Latch.NONE
         rejected = verdict is Verdict.REJECT
@@ -41,12 +42,13 @@ class RejectWatch:
             return Latch.NONE
         if self._most_in_a_row and self._in_a_row >= self._most_in_a_row:
             return Latch.REJECT_RUN
-        # Of the whole window, also while it fills: so many rejects are too many whatever follows.
+        # A share of the whole window, also while the window fills: this many rejects are too many, whatever
+        # the parts after them are.
         if self._most_share > 0 and self._rejects / self._size > self._most_share:
             return Latch.REJECT_RATE
         return Latch.NONE
 
     def clear(self) -> None:
-        """After a reset: what was before it counts no more."""
+        """Forgets all parts, after a reset of the line."""
         self._window.clear()
         self._rejects = self._in_a_row = 0

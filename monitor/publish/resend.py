@@ -1,8 +1,11 @@
-"""Rejects that the broker took while nobody listened, to be offered again until somebody does.
+"""Rejects that the broker took while no client was subscribed: they are sent again until one is.
 
-MQTT 5 brokers say so when they acknowledge ("no matching subscribers"): a gateway may be away for a moment,
-or have yet to come back after the broker's restart. Of one camera's such rejects only one is offered at a
-time, until one is heard; then all the others are. Must never keep a reject beyond its time to live, nor send.
+The journal calls such a reject `unheard`. An MQTT 5 broker reports it in its acknowledgement ("no matching
+subscribers"): the gateway may be away for a moment, or not yet connected again after a restart of the broker.
+While no client is subscribed, only one of a camera's rejects is sent again at a time; once a client receives
+one, all the others are sent.
+
+Knows nothing of MQTT: its caller sends. It must never hold a reject beyond its time to live.
 """
 
 from __future__ import annotations
@@ -15,77 +18,80 @@ T = TypeVar("T")
 AGAIN_NS = 200_000_000
 
 
-class Unheard(Generic[T]):
-    """One camera's. `T` is what a reject is to the caller; times are CLOCK_MONOTONIC nanoseconds."""
+class UnheardRejects(Generic[T]):
+    """The rejects of one camera that no client received. `T` is what the caller holds for a reject; times are
+    CLOCK_MONOTONIC nanoseconds."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[int, T]] = {}
-        """By frame, in the order in which they became known: when it expires, and what it is."""
-        self._offered: dict[int, tuple[int, int, int]] = {}
-        """By message id: the frame, when it was offered, and when it expires."""
+        """By frame number, in the order in which they were added: when it expires, and the reject."""
+        self._sent: dict[int, tuple[int, int, int]] = {}
+        """Those that wait for the broker's acknowledgement, by message id: the frame number, when it was
+        sent, and when it expires."""
         self._generation = 0
         self._due_ns = 0
-        self.is_alone = False
-        """Whether nobody listened when it was last tried."""
+        self.has_subscriber = True
+        """False while the last acknowledgement reported that no client was subscribed."""
 
     def add(self, number: int, expires_ns: int, reject: T, now_ns: int) -> None:
-        """A reject that was sent for the first time, and heard by nobody."""
+        """Adds a reject that was sent for the first time, and that no client received."""
         self._waiting[number] = (expires_ns, reject)
-        if not self.is_alone:
-            self.is_alone, self._due_ns = True, now_ns + AGAIN_NS
+        if self.has_subscriber:
+            self.has_subscriber, self._due_ns = False, now_ns + AGAIN_NS
 
-    def somebody_listens(self) -> None:
-        """Another of this camera's rejects was heard: those that wait are due at once."""
-        self.is_alone, self._due_ns = False, 0
+    def note_subscriber(self) -> None:
+        """A client received a reject of this camera: all that wait are due at once."""
+        self.has_subscriber, self._due_ns = True, 0
 
     def forget(self, number: int) -> None:
-        """The gateway has spoken of it."""
+        """Removes a reject that the gateway has acknowledged."""
         self._waiting.pop(number, None)
 
-    def due(self, now_ns: int, generation: int) -> list[tuple[int, T]]:
-        """Those to be offered now, the oldest first, by frame. `generation` counts connections: what was
-        offered over an earlier one is open again."""
+    def take_due(self, now_ns: int, generation: int) -> list[tuple[int, T]]:
+        """The rejects to send now with their frame numbers, the oldest first. Expired ones are removed.
+        `generation` counts connections: what an earlier connection was given is due again."""
         if generation != self._generation:
             self._generation = generation
-            self._offered.clear()
+            self._sent.clear()
         for number in [number for number, (expires_ns, _) in self._waiting.items() if expires_ns <= now_ns]:
             del self._waiting[number]
         if now_ns < self._due_ns:
             return []
-        under_way = {number for number, *_ in self._offered.values()}
-        open_ = [(number, one) for number, (_, one) in self._waiting.items() if number not in under_way]
-        if self.is_alone:
+        unanswered = {number for number, *_ in self._sent.values()}
+        due = [(number, reject) for number, (_, reject) in self._waiting.items() if number not in unanswered]
+        if not self.has_subscriber:
             self._due_ns = now_ns + AGAIN_NS
-            return open_[:1] if not under_way else []
-        return open_
+            return due[:1] if not unanswered else []
+        return due
 
-    def offered(self, number: int, message: int, now_ns: int, expires_ns: int) -> None:
-        self._offered[message] = (number, now_ns, expires_ns)
+    def note_sent(self, number: int, message: int, now_ns: int, expires_ns: int) -> None:
+        """The caller has sent a reject again, as the message with that id."""
+        self._sent[message] = (number, now_ns, expires_ns)
 
-    def refused(self, messages: Iterable[int], now_ns: int) -> None:
-        """The broker did not take these; what was among them is open again, after a while."""
+    def note_refused(self, messages: Iterable[int], now_ns: int) -> None:
+        """The broker refused messages with these ids. Rejects among them are due again after 200 ms."""
         for message in messages:
-            if self._offered.pop(message, None) is not None:
+            if self._sent.pop(message, None) is not None:
                 self._due_ns = now_ns + AGAIN_NS
 
-    def take_kept(self, now_ns: int) -> bool:
-        """Whether the broker kept one of those that were offered over this connection to itself beyond its
-        time to live. Said once; they are given up."""
-        kept = [message for message, (*_, expires_ns) in self._offered.items() if expires_ns <= now_ns]
-        for message in kept:
-            del self._offered[message]
-        return bool(kept)
+    def take_withheld(self, now_ns: int) -> bool:
+        """Whether the broker has not acknowledged a reject within its time to live. Such rejects are removed,
+        so that each is reported once."""
+        withheld = [message for message, (*_, expires_ns) in self._sent.items() if expires_ns <= now_ns]
+        for message in withheld:
+            del self._sent[message]
+        return bool(withheld)
 
-    def acknowledged(self, messages: Iterable[int], unheard: set[int]) -> list[tuple[T, int]]:
-        """What the broker says of those that were offered. Returns the ones that were heard, and when each
-        had been sent."""
-        heard = []
-        for message in [message for message in messages if message in self._offered]:
-            number, at, _ = self._offered.pop(message)
+    def take_received(self, acknowledged: Iterable[int], unheard: set[int]) -> list[tuple[T, int]]:
+        """The rejects that a client has received, with the time of sending of each. `acknowledged` are the
+        message ids that the broker has acknowledged, `unheard` those of them that no client received."""
+        received = []
+        for message in [message for message in acknowledged if message in self._sent]:
+            number, sent_ns, _ = self._sent.pop(message)
             if message in unheard:
-                self.is_alone = True
+                self.has_subscriber = False
             else:
-                self.somebody_listens()
+                self.note_subscriber()
                 if (found := self._waiting.pop(number, None)) is not None:
-                    heard.append((found[1], at))
-        return heard
+                    received.append((found[1], sent_ns))
+        return received

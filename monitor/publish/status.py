@@ -1,17 +1,32 @@
-"""Whether the line may run: the state that `P/status` tells, as a pure function of what the board says."""
+"""What `P/status` and the heartbeat tell: the rules for the run permission `ready`, and their publishing.
+
+The rules are a pure function of what the board and the journal report. Knows nothing of single frames. A
+status goes out when it changes and on each new connection, the heartbeat every second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitor.line_state.board import CameraState
+import msgspec
+
+from monitor.journal.writer import Journal
+from monitor.line_state.board import CameraState, Word
 from monitor.line_state.latch import Latch
-from monitor.settings import CameraSettings, Mode
+from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, roll
+from monitor.publish.line_latch import LineLatch
+from monitor.publish.mqtt import Link, LinkState, Will
+from monitor.settings import CameraSettings, Mode, Settings
+from monitor.verdict import SCHEMA, rfc3339
+
+_MS = 1_000_000
+_STATUS_NS = 50 * _MS
+_HEARTBEAT_NS = 1000 * _MS
 
 
-class LineState(StrEnum):
+class OperatingState(StrEnum):
     STARTING = "starting"
     INSPECTING = "inspecting"
     DEGRADED = "degraded"
@@ -20,71 +35,227 @@ class LineState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
-    """What the publisher sees of the line."""
+class LineHealth:
+    """What the publisher knows of cameras, workers and journal."""
 
     cameras: Mapping[str, CameraState]
-    """With a dead or stuck capture worker's camera as lost."""
-    scorer_started: bool
-    scorer_fresh: bool
+    """The camera of a dead or stuck capture worker is lost."""
+    is_scorer_started: bool
+    is_scorer_fresh: bool
     without_recipe: frozenset[str]
+    """Cameras that the scoring worker has no recipe for."""
     latch: Latch
     failing: frozenset[str]
-    """Workers that keep dying, of themselves or of others."""
+    """Workers that the supervisor restarts again and again, whatever ends them."""
     drifting: frozenset[str]
     """Cameras whose good parts no longer score as they did at calibration."""
-    journal_failing: bool
-    """What becomes of rejects is not recorded at the moment."""
-    stopping: bool
+    is_journal_failing: bool
+    """The journal can't be written at present."""
+    is_stopping: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    state: LineState
+class LineStatus:
+    """The first part of `P/status`."""
+
+    state: OperatingState
     ready: bool
     reason: str | None
 
 
-def judge_line(cameras: tuple[CameraSettings, ...], at: Situation) -> Status:
+OFFLINE = LineStatus(OperatingState.OFFLINE, False, "offline")
+
+
+def decide_status(cameras: tuple[CameraSettings, ...], health: LineHealth) -> LineStatus:
     """The line's status. `ready` is the run permission: every `every-part` camera is up and has its recipe,
-    the scorer is fresh, nothing is latched."""
-    if at.stopping:
-        return Status(LineState.STOPPED, False, "stopped")
+    the scorer is fresh, and no latch is set."""
+    if health.is_stopping:
+        return LineStatus(OperatingState.STOPPED, False, "stopped")
     gated = [camera.name for camera in cameras if camera.mode is Mode.EVERY_PART]
-    reason = _why_not_ready(gated, at)
+    reason = _find_reason_not_ready(gated, health)
     if reason is None:
-        trouble = _trouble_elsewhere([camera.name for camera in cameras], at)
-        return Status(LineState.DEGRADED if trouble else LineState.INSPECTING, True, trouble)
-    if at.latch is Latch.NONE and reason in ("starting", "camera_starting"):
-        return Status(LineState.STARTING, False, reason)
-    return Status(LineState.DEGRADED, False, reason)
+        trouble = _find_other_trouble([camera.name for camera in cameras], health)
+        state = OperatingState.DEGRADED if trouble else OperatingState.INSPECTING
+        return LineStatus(state, True, trouble)
+    if health.latch is Latch.NONE and reason in ("starting", "camera_starting"):
+        return LineStatus(OperatingState.STARTING, False, reason)
+    return LineStatus(OperatingState.DEGRADED, False, reason)
 
 
-def _why_not_ready(gated: list[str], at: Situation) -> str | None:
-    if at.latch is not Latch.NONE:
-        return at.latch.word
-    if not at.scorer_started:
+def _find_reason_not_ready(gated: list[str], health: LineHealth) -> str | None:
+    if health.latch is not Latch.NONE:
+        return health.latch.word
+    if not health.is_scorer_started:
         return "starting"
-    if not at.scorer_fresh:
+    if not health.is_scorer_fresh:
         return "scorer_lost"
-    if any(name in at.without_recipe for name in gated):
+    if any(name in health.without_recipe for name in gated):
         return "no_recipe"
     for state in (CameraState.LOST, CameraState.FROZEN, CameraState.STARTING):
-        if any(at.cameras[name] is state for name in gated):
+        if any(health.cameras[name] is state for name in gated):
             return f"camera_{state.word}"
     return None
 
 
-def _trouble_elsewhere(names: list[str], at: Situation) -> str | None:
-    """What does not take the run permission away, but somebody should look at."""
-    if any(at.cameras[name] in (CameraState.LOST, CameraState.FROZEN) for name in names):
+def _find_other_trouble(names: list[str], health: LineHealth) -> str | None:
+    """Trouble that an operator should look at, but that does not take the run permission away."""
+    if any(health.cameras[name] in (CameraState.LOST, CameraState.FROZEN) for name in names):
         return "camera_lost"
-    if any(name in at.without_recipe for name in names):
+    if any(name in health.without_recipe for name in names):
         return "no_recipe"
-    if at.failing:
+    if health.failing:
         return "worker_failing"
-    if at.drifting:
+    if health.drifting:
         return "drift"
-    if at.journal_failing:
+    if health.is_journal_failing:
         return "journal"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """All that `P/status` tells, without the session and the time."""
+
+    status: LineStatus
+    cameras: Mapping[str, CameraState]
+    drifting: frozenset[str]
+    journal: str | None
+    """`ok`, or why the journal can't be written; None once the service is offline."""
+
+    def encode(self, session: str, utc_ns: int) -> bytes:
+        return msgspec.json.encode(
+            {
+                "schema": SCHEMA,
+                "state": self.status.state.value,
+                "ready": self.status.ready,
+                "reason": self.status.reason,
+                "session": session,
+                "utc": rfc3339(utc_ns),
+                "cameras": {name: state.word for name, state in self.cameras.items()},
+                "drift": sorted(self.drifting),
+                "journal": self.journal,
+            }
+        )
+
+
+def make_will(settings: Settings, session: str, utc_ns: Callable[[], int]) -> Will:
+    """The status that the broker publishes when the publisher's connection breaks."""
+    lost = {camera.name: CameraState.LOST for camera in settings.camera}
+    report = _Report(OFFLINE, lost, frozenset(), None)
+    return Will(f"{settings.prefix}/status", report.encode(session, utc_ns()))
+
+
+class StatusPublisher:
+    """Publishes status and heartbeat, and keeps the publisher's words on the board. `utc_ns` is the clock."""
+
+    def __init__(
+        self, worker: Worker, link: Link, journal: Journal, latch: LineLatch, utc_ns: Callable[[], int]
+    ) -> None:
+        self._worker, self._board, self._settings = worker, worker.board, worker.settings
+        self._link, self._journal, self._latch, self._utc_ns = link, journal, latch, utc_ns
+        self._session = str(worker.session)
+        self._published: tuple[int, _Report] | None = None
+        """The last report, with the number of the connection that it went to."""
+        self._trouble = "not connected yet"
+        self._status_due_ns = self._heartbeat_due_ns = 0
+
+    def step(self, now: int, stopping: bool) -> bool:
+        """Publishes what is due. Returns whether the broker was connected and a status was due: other
+        messages that are not verdicts then go out too, at the same pace."""
+        self._report_connection()
+        if now < self._status_due_ns and not stopping:
+            return False
+        self._status_due_ns = now + _STATUS_NS
+        problem = self._journal.problem
+        self._board.write(PUBLISH, Word.JOURNAL_FAILING, problem is not None)
+        health = self._read_health(now, stopping, is_journal_failing=problem is not None)
+        status = decide_status(self._settings.camera, health)
+        if self._link.state is not LinkState.UP:
+            self._board.write(PUBLISH, Word.READY, 0)
+            return False
+        self._board.write(PUBLISH, Word.EVER_LINKED, 1)
+        report = _Report(status, health.cameras, health.drifting, problem or "ok")
+        if stopping or self._latch.may_be_published(now):
+            self._publish(report)
+        self._board.write(PUBLISH, Word.READY, status.ready and self._is_ready_published())
+        if now >= self._heartbeat_due_ns:
+            self._publish_heartbeat(now, status.ready)
+        return True
+
+    def _report_connection(self) -> None:
+        """Writes trouble with the broker to the board, and logs one line when it starts, changes or ends."""
+        trouble = self._link.trouble or self._link.refusal()
+        if trouble == self._trouble or not (trouble or self._link.state is LinkState.UP):
+            return
+        self._worker.board.say(PUBLISH, trouble)
+        if trouble:
+            self._worker.log.error("%s", trouble)
+        else:
+            self._worker.log.info("connected to the broker")
+        self._trouble = trouble
+
+    def _publish(self, report: _Report) -> None:
+        """Publishes the report if it has changed or the connection is new, and the broker has room."""
+        current = (self._link.generation, report)
+        if current == self._published or not self._link.room(reserved=0):
+            return
+        payload = report.encode(self._session, self._utc_ns())
+        self._link.send(f"{self._settings.prefix}/status", payload, retain=True)
+        status = report.status
+        if self._published is None or self._published[1].status != status:
+            reason = f": {status.reason}" if status.reason else ""
+            ready = "ready" if status.ready else "not ready"
+            self._worker.log.info("the line is %s, %s%s", status.state, ready, reason)
+        self._published = current
+
+    def _is_ready_published(self) -> bool:
+        """Whether the present connection's last status gave the run permission."""
+        if self._published is None:
+            return False
+        generation, report = self._published
+        return generation == self._link.generation and report.status.ready
+
+    def _publish_heartbeat(self, now: int, ready: bool) -> None:
+        # The next one is due a second after this one was, not after now, so that the average stays at one a
+        # second. After a gap of more than a second none is sent to make up for it.
+        self._heartbeat_due_ns += _HEARTBEAT_NS
+        if self._heartbeat_due_ns <= now:
+            self._heartbeat_due_ns = now + _HEARTBEAT_NS
+        beats = self._board.read(PUBLISH, Word.BEATS) + 1
+        self._board.write(PUBLISH, Word.BEATS, beats)
+        payload = {
+            "schema": SCHEMA,
+            "n": beats,
+            "ready": ready,
+            "session": self._session,
+            "utc": rfc3339(self._utc_ns()),
+        }
+        self._link.send(f"{self._settings.prefix}/heartbeat", msgspec.json.encode(payload), qos=0)
+
+    def _read_health(self, now: int, stopping: bool, is_journal_failing: bool) -> LineHealth:
+        board = self._board
+        is_scorer_fresh = board.is_fresh(SCORING, now)
+        failing = board.read(SUPERVISOR, Word.FAILING)
+        drifting = board.read(SCORING, Word.DRIFT_HIGHER) | board.read(SCORING, Word.DRIFT_LOWER)
+        return LineHealth(
+            cameras={camera.name: self._read_camera(camera.name, now) for camera in self._settings.camera},
+            is_scorer_started=bool(board.read(SCORING, Word.EVER_RAN)),
+            is_scorer_fresh=is_scorer_fresh,
+            without_recipe=self._name_cameras(board.read(SCORING, Word.WITHOUT_RECIPE)),
+            latch=self._latch.present,
+            failing=frozenset(name for i, name in enumerate(roll(self._settings)) if failing >> i & 1),
+            # What a dead scorer measured may not be so any more.
+            drifting=self._name_cameras(drifting if is_scorer_fresh else 0),
+            is_journal_failing=is_journal_failing,
+            is_stopping=stopping or bool(board.read(SUPERVISOR, Word.STOPPING)),
+        )
+
+    def _read_camera(self, name: str, now: int) -> CameraState:
+        worker = capture_name(name)
+        if self._board.read(worker, Word.EVER_RAN) and not self._board.is_fresh(worker, now):
+            return CameraState.LOST
+        return CameraState(self._board.read(worker, Word.CAMERA_STATE))
+
+    def _name_cameras(self, bits: int) -> frozenset[str]:
+        """The cameras whose bits are set, by their place in the settings."""
+        return frozenset(camera.name for i, camera in enumerate(self._settings.camera) if bits >> i & 1)

@@ -1,7 +1,7 @@
-"""The operators' page: what was rejected, was it right, how is the line, and what to do about overkill.
+"""The operators' page: rejected parts and their labels, the line's state, and a new threshold after overkill.
 
-Server-rendered, in a process of its own that reads the snapshot folder, the rings and the board. It must
-never write into a ring or onto another's record, hold a slot's lease, or be waited for by anything on the way
-of a frame: the line runs the same whether this process is idle, overrun or dead. What it writes is labels,
-beside their snapshots, and recipes that a person has accepted.
+It knows nothing of how frames are judged: it reads the snapshot folder, the rings and the board, in a process
+of its own. The process must never write into a ring or into another worker's record, or hold a ring's slot.
+Nothing on a frame's way may wait for it: the line runs the same whether this process is idle, overloaded or
+dead. It writes only labels, beside their snapshots, and recipes that a person has accepted.
 """

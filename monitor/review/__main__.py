@@ -1,4 +1,4 @@
-"""The review worker's process."""
+"""The process of the review worker."""
 
 from monitor.line_state.worker_process import main
 from monitor.review.server import work

@@ -1,7 +1,7 @@
-"""Who may see the page: the password's hash, signed sessions, tokens against other sites' forms. Pure.
+"""Access to the page: the password's hash, signed sessions, and tokens against forms of other sites.
 
-Bound to this machine alone the page asks for no password. Must never keep a password, nor compare a secret in
-a time that tells about it.
+It knows nothing of HTTP. A page that only this machine can reach needs no password. A password must never be
+stored, and secrets must only be compared in constant time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from monitor.settings import ReviewSettings
 
-LEAST_LENGTH = 8
+MIN_LENGTH = 8
 SESSION_S = 7 * 86_400.0
 _N, _R, _P = 2**15, 8, 1
 _MEMORY = 64 * 1024 * 1024
@@ -28,21 +28,21 @@ _HASH = re.compile(
     r"scrypt:(\d{1,8}):(\d{1,3}):(\d{1,3}):([A-Za-z0-9+/=]{16,64}):([A-Za-z0-9+/=]{40,128})", re.ASCII
 )
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_MOST_GUESSES, _GUESS_WINDOW_S, _GUESSERS_KEPT = 5, 60.0, 1000
-_MOST_NAME = 24
+_MAX_ATTEMPTS, _ATTEMPT_WINDOW_S, _MAX_ADDRESSES = 5, 60.0, 1000
+_MAX_NAME_LENGTH = 24
 
 
 def hash_password(password: str) -> str:
-    """What goes into the settings. Raises ValueError for a password that is too short."""
-    if len(password) < LEAST_LENGTH:
-        raise ValueError(f"a password has at least {LEAST_LENGTH} characters")
+    """The hash for the settings. Raises ValueError for a password that is too short."""
+    if len(password) < MIN_LENGTH:
+        raise ValueError(f"a password has at least {MIN_LENGTH} characters")
     salt = secrets.token_bytes(16)
     derived = _scrypt(password, salt, _N, _R, _P)
     return f"scrypt:{_N}:{_R}:{_P}:{base64.b64encode(salt).decode()}:{base64.b64encode(derived).decode()}"
 
 
 def is_hash(text: str) -> bool:
-    """Whether `verify` can work with it: made by `hash_password`, or with other sane costs."""
+    """Whether `verify` accepts the hash: the format of `hash_password`, with costs within bounds."""
     match = _HASH.fullmatch(text)
     if match is None:
         return False
@@ -66,7 +66,7 @@ def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 
 def is_local(host: str) -> bool:
-    """Whether a page bound there is for this machine alone."""
+    """Whether only this machine can reach a page on that host."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -74,11 +74,11 @@ def is_local(host: str) -> bool:
 
 
 def refusal(settings: ReviewSettings) -> str | None:
-    """Why the page may not be served with these settings, in one line with the fix."""
+    """The reason why the page may not be served, in one line with the fix; None if it may be served."""
     hashed = settings.password_hash.get_secret_value() if settings.password_hash else None
     if hashed is not None and not is_hash(hashed):
         return (
-            "review.password_hash (or the credential review_password) is no hash: "
+            "review.password_hash (or the credential review_password) is not a password hash: "
             "make one with `line-monitor review --hash-password`"
         )
     if hashed is None and not is_local(settings.host):
@@ -90,7 +90,7 @@ def refusal(settings: ReviewSettings) -> str | None:
 
 
 def is_local_name(host_header: str, bound: str) -> bool:
-    """Whether a Host header names this machine: any other may be a foreign page's name for it.
+    """Whether a Host header names this machine. Another name may come from a foreign page (DNS rebinding).
 
     `bound` is the local address that the page is served on.
     """
@@ -100,7 +100,7 @@ def is_local_name(host_header: str, bound: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser's. `known` says that it has given the password."""
+    """A browser's session. `known` is true once the right password was given."""
 
     id: str
     known: bool
@@ -108,19 +108,19 @@ class Session:
 
 
 class Sessions:
-    """Signed cookies; nothing is stored. `secret` must be the same for a session to outlive this process."""
+    """Signed cookies; the server stores nothing. Sessions outlive this process if `secret` stays the same."""
 
     def __init__(self, secret: bytes, clock: Callable[[], float]) -> None:
         self._secret, self._clock = secret, clock
 
     def issue(self, *, known: bool, by: str) -> str:
-        """A cookie for a new session that begins now; `by` is who labels."""
+        """The cookie of a new session; `by` is the name that labels carry."""
         name = base64.urlsafe_b64encode(tidy_name(by).encode()).decode().rstrip("=")
         text = f"{int(known)}.{secrets.token_hex(16)}.{int(self._clock() + SESSION_S)}.{name}"
         return f"{text}.{self._sign('session', text)}"
 
     def read(self, cookie: str) -> Session | None:
-        """None where it is missing, forged or too old."""
+        """The cookie's session; None where the cookie is missing, forged or expired."""
         text, _, signature = cookie.rpartition(".")
         if not _equal(signature, self._sign("session", text)):
             return None
@@ -131,7 +131,7 @@ class Sessions:
         return Session(id_, known == "1", by)
 
     def token(self, session: Session) -> str:
-        """What this session's forms carry, and another site's can't."""
+        """The token in this session's forms; another site can't know it."""
         return self._sign("form", session.id)
 
     def is_token(self, session: Session, token: str) -> bool:
@@ -142,20 +142,23 @@ class Sessions:
 
 
 def secret_of(password_hash: str | None) -> bytes:
-    """From the password's hash, so that sessions outlive a restart and end with the password."""
+    """The key that signs sessions.
+
+    It comes from the password's hash: sessions outlive a restart, and end when the password changes.
+    """
     if password_hash is None:
         return secrets.token_bytes(32)
     return hashlib.sha256(b"line-monitor review sessions\0" + password_hash.encode()).digest()
 
 
 def tidy_name(name: str) -> str:
-    """A person's name or initials as it is kept: printable, short."""
+    """The name or initials as they are stored: printable characters only, at most 24."""
     kept = "".join(letter for letter in name if letter.isprintable())
-    return " ".join(kept.split())[:_MOST_NAME]
+    return " ".join(kept.split())[:_MAX_NAME_LENGTH]
 
 
-class Guesses:
-    """Wrong passwords by address: five a minute, then none is looked at. For several threads."""
+class PasswordAttempts:
+    """Limits each address to five wrong passwords a minute. Safe for several threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -163,14 +166,14 @@ class Guesses:
         self._lock = threading.Lock()
 
     def may_try(self, address: str) -> bool:
-        """Counts the try; `forget` it when it was right."""
+        """Counts the attempt and returns whether it is allowed; call `forget` after a right password."""
         now = self._clock()
         with self._lock:
-            recent = [at for at in self._wrong.get(address, []) if now - at < _GUESS_WINDOW_S]
-            allowed = len(recent) < _MOST_GUESSES
+            recent = [at for at in self._wrong.get(address, []) if now - at < _ATTEMPT_WINDOW_S]
+            allowed = len(recent) < _MAX_ATTEMPTS
             self._wrong[address] = [*recent, now] if allowed else recent
             self._wrong.move_to_end(address)
-            while len(self._wrong) > _GUESSERS_KEPT:
+            while len(self._wrong) > _MAX_ADDRESSES:
                 self._wrong.popitem(last=False)
             return allowed
 

@@ -1,4 +1,7 @@
-"""The page put together: one WSGI application from one line's settings."""
+"""Builds the page's WSGI application from one line's settings.
+
+It knows nothing of ports and connections: `server` serves the application.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +13,37 @@ from flask import Flask, Response
 from jinja2 import StrictUndefined
 
 from monitor import paths
-from monitor.review.access import Guesses, Sessions, secret_of
+from monitor.review.access import PasswordAttempts, Sessions, secret_of
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
-from monitor.review.request_checks import Door
+from monitor.review.request_checks import RequestChecks
 from monitor.review.scorers import Scorers
 from monitor.review.snapshot_files import SnapshotFiles
-from monitor.review.snapshot_index import Index
+from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.today_pages import TodayPages
-from monitor.review.wall_pages import Pages
+from monitor.review.wall_pages import WallPages
 from monitor.settings import Settings
 
-MOST_BODY = 16 * 1024
-"""Bytes of a request's body: forms with a few words."""
+MAX_BODY_BYTES = 16 * 1024
+"""A request's body is a form with a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """`index` is to be started by whoever serves it."""
+    """The server starts and stops `index`."""
 
     wsgi: Flask
-    index: Index
+    index: SnapshotIndex
 
 
 def build(settings: Settings, runtime: Path | None = None) -> Application:
-    """`runtime` is the line's runtime directory, where it is known."""
+    """`runtime` is the line's runtime directory; without it, the directory that `run` would use."""
     app = Flask(__name__)
     app.config.update(
-        MAX_CONTENT_LENGTH=MOST_BODY,
-        MAX_FORM_MEMORY_SIZE=MOST_BODY,
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        MAX_FORM_MEMORY_SIZE=MAX_BODY_BYTES,
         MAX_FORM_PARTS=20,
         SEND_FILE_MAX_AGE_DEFAULT=0,
         TRAP_BAD_REQUEST_ERRORS=False,
@@ -49,13 +52,13 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
     app.jinja_env.globals["line"] = f"{settings.line.site}/{settings.line.name}"
     hashed = settings.review.password_hash
     sessions = Sessions(secret_of(hashed.get_secret_value() if hashed else None), time.time)
-    Door(app, settings.review, sessions, Guesses(time.monotonic))
+    RequestChecks(app, settings.review, sessions, PasswordAttempts(time.monotonic))
     files = SnapshotFiles(paths.snapshots(settings))
-    index = Index(files)
-    Pages(app, files, index, Pictures(files))
+    index = SnapshotIndex(files)
+    WallPages(app, files, index, Pictures(files))
     view = LineView(settings, runtime)
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
     TodayPages(app, recipes, index, view, Recalibration(recipes, files))
-    app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.follows else 503))
+    app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index)

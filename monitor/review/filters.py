@@ -1,33 +1,39 @@
-"""Which snapshots a person wants to see: read from a page's address, and put into one again. Pure."""
+"""The filters of the snapshot wall, read from an address's query and written back into one.
+
+It knows nothing of files or of the page. All functions are pure.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from monitor.errors import LineMonitorError
-from monitor.review.labels import About, Label
-from monitor.review.snapshot_files import CAMERA, DAY, STEM, Key
+from monitor.names import NAME
+from monitor.review.labels import Label, SnapshotDetails
+from monitor.review.snapshot_files import Key
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
 
 VERDICTS = ("reject", "pass", "all")
-NOBODY = "none"
-"""The label of a snapshot that nobody has labelled."""
-ANY = "any"
-"""Any label."""
+UNLABELLED = "none"
+"""Filter value: snapshots without a label."""
+LABELLED = "any"
+"""Filter value: snapshots with any label."""
+RECIPE = re.compile(NAME)
 _NUMBER = re.compile(r"(\d{1,20}([.,]\d{0,24})?|[.,]\d{1,24})(e[+-]?\d{1,3})?", re.ASCII)
-"""As people write them, with a comma too, and all that `repr` writes."""
+"""Numbers as people write them, also with a decimal comma, and every number that `repr` writes."""
 
 
 class BadFilter(LineMonitorError):
-    """An address that makes no sense; one line says which part of it."""
+    """The address's query is wrong. The message is one line that names the wrong part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Empty means: whatever it is."""
+    """An empty field matches every snapshot. Field names are the names in the query."""
 
     camera: str = ""
     day: str = ""
@@ -39,61 +45,60 @@ class Filters:
 
     @staticmethod
     def parse(query: Mapping[str, str]) -> Filters:
-        """Raises BadFilter. What isn't a filter is ignored."""
-        least, most = _number("least", query), _number("most", query)
+        """Raises BadFilter. Other names in the query are ignored."""
         return Filters(
-            camera=_one("camera", query, CAMERA),
-            day=_one("day", query, DAY),
-            recipe=_one("recipe", query, CAMERA),
-            label=_of("label", query, (*Label, NOBODY, ANY)),
-            verdict=_of("verdict", query, VERDICTS) or "reject",
-            least=least,
-            most=most,
+            camera=_name("camera", query, CAMERA, "a camera's name"),
+            day=_name("day", query, DAY, "a day as YYYY-MM-DD"),
+            recipe=_name("recipe", query, RECIPE, "a recipe's name"),
+            label=_choice("label", query, (*Label, UNLABELLED, LABELLED)),
+            verdict=_choice("verdict", query, VERDICTS) or "reject",
+            least=_number("least", query),
+            most=_number("most", query),
         )
 
     def query(self) -> dict[str, str]:
-        """What `parse` reads, without what is left open."""
+        """The query that `parse` reads, without fields at their defaults."""
         found: dict[str, str] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default and value not in ("", None):
-                found[field.name] = _written(value) if isinstance(value, float) else str(value)
+                found[field.name] = _number_text(value) if isinstance(value, float) else str(value)
         return found
 
     def matches_name(self, key: Key, score: float) -> bool:
-        """What can be told without opening a file; `score` is the key's, which takes time to read."""
+        """The checks that need no file.
+
+        `score` is `key.score`: the caller keeps it, because parsing it from the name takes time.
+        """
         if self.camera and key.camera != self.camera:
             return False
         return (self.least is None or score >= self.least) and (self.most is None or score <= self.most)
 
     @property
-    def needs_about(self) -> bool:
+    def needs_details(self) -> bool:
         return bool(self.recipe or self.label) or self.verdict != "all"
 
-    def matches(self, about: About) -> bool:
-        if self.verdict != "all" and about.verdict not in (self.verdict, ""):
+    def matches(self, details: SnapshotDetails) -> bool:
+        if self.verdict != "all" and details.verdict not in (self.verdict, ""):
             return False
-        if self.recipe and about.recipe != self.recipe:
+        if self.recipe and details.recipe != self.recipe:
             return False
-        if self.label == NOBODY:
-            return about.label is None
-        if self.label == ANY:
-            return about.label is not None
-        return not self.label or about.label == self.label
-
-    def on(self, day: str) -> Filters:
-        return replace(self, day=day)
+        if self.label == UNLABELLED:
+            return details.label is None
+        if self.label == LABELLED:
+            return details.label is not None
+        return not self.label or details.label == self.label
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """From where a wall goes on: sets older than `key`, or newer ones."""
+class PageStart:
+    """Where a page of the wall starts: at the snapshots older, or newer, than the one at `order`."""
 
     direction: Literal["older", "newer"]
     order: tuple[str, str]
 
     @staticmethod
-    def parse(query: Mapping[str, str]) -> Place | None:
+    def parse(query: Mapping[str, str]) -> PageStart | None:
         """Raises BadFilter."""
         directions: tuple[Literal["older", "newer"], ...] = ("older", "newer")
         for direction in directions:
@@ -101,21 +106,21 @@ class Place:
                 day, _, stem = given.partition("/")
                 if not (DAY.fullmatch(day) and STEM.fullmatch(stem)):
                     raise BadFilter(f"{direction}: not a snapshot's name")
-                return Place(direction, (day, stem))
+                return PageStart(direction, (day, stem))
         return None
 
 
-def _one(name: str, query: Mapping[str, str], shape: re.Pattern[str]) -> str:
+def _name(name: str, query: Mapping[str, str], shape: re.Pattern[str], meaning: str) -> str:
     value = query.get(name, "")
     if value and not shape.fullmatch(value):
-        raise BadFilter(f"{name}: not a {name}")
+        raise BadFilter(f"{name}: not {meaning}")
     return value
 
 
-def _of(name: str, query: Mapping[str, str], known: tuple[str, ...]) -> str:
+def _choice(name: str, query: Mapping[str, str], known: tuple[str, ...]) -> str:
     value = query.get(name, "")
     if value and value not in known:
-        raise BadFilter(f"{name}: one of {', '.join(known)}")
+        raise BadFilter(f"{name}: not one of {', '.join(known)}")
     return value
 
 
@@ -131,6 +136,6 @@ def _number(name: str, query: Mapping[str, str]) -> float | None:
     return number
 
 
-def _written(number: float) -> str:
-    # To the last digit: a limit that is rounded on the way leaves out the part that it was taken from.
+def _number_text(number: float) -> str:
+    # All digits: a rounded limit would leave out the part whose score it was copied from.
     return repr(number).removesuffix(".0")

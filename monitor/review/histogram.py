@@ -1,7 +1,7 @@
-"""A histogram of scores over a common axis, as numbers that a template draws. Pure.
+"""Calculates a histogram of scores as coordinates that a template draws as SVG.
 
-Scores span decades, so the axis is logarithmic; each row has a height of its own, since there are a hundred
-times more passed parts than rejected ones.
+It knows nothing of where the scores come from. The axis is logarithmic, because scores span several powers of
+ten. Each row has its own scale of counts: passed parts outnumber rejected ones by a factor of about 100.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 BINS = 60
+# Pixels.
 WIDTH, ROW_HEIGHT = 900, 130
 LEFT, TOP, GAP, BOTTOM = 20, 62, 46, 34
 FEWEST_TICKS = 3
@@ -29,23 +30,23 @@ class Bar:
 @dataclass(frozen=True, slots=True)
 class Tick:
     x: float
-    words: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`base` is what its bars stand on, `top` the baseline of the words over them."""
+    """`base` is the lower end of the row's bars, `top` the baseline of the title above them."""
 
     base: float
     top: float
     title: str
     tallest: int
-    """Parts in its tallest column, which is as high as the row."""
+    """The number of parts in the tallest column, which has the row's full height."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Pixels of an SVG of `width` by `height`."""
+    """An SVG of `width` by `height` pixels; all coordinates are pixels."""
 
     width: int
     height: int
@@ -56,50 +57,50 @@ class Plot:
 
 
 def plot(rows: Mapping[str, Mapping[str, Sequence[float]]], limits: Mapping[str, float]) -> Plot | None:
-    """Rows of stacked bars: by the row's title, by kind, scores; `limits` are vertical lines by their words.
+    """Rows of stacked bars, from scores by row title and kind; `limits` are vertical lines by their text.
 
-    Scores that are no positive numbers are left out. None when nothing is left.
+    Scores that are not positive finite numbers are left out. None when no score is left.
     """
-    kept = {
+    shown = {
         title: {kind: [score for score in scores if _is_shown(score)] for kind, scores in kinds.items()}
         for title, kinds in rows.items()
     }
-    every = [score for kinds in kept.values() for scores in kinds.values() for score in scores]
-    marks = {words: value for words, value in limits.items() if _is_shown(value)}
-    if not every:
+    all_scores = [score for kinds in shown.values() for scores in kinds.values() for score in scores]
+    shown_limits = {text: value for text, value in limits.items() if _is_shown(value)}
+    if not all_scores:
         return None
-    low, high = _range([*every, *marks.values()])
+    low, high = _range([*all_scores, *shown_limits.values()])
     bars: list[Bar] = []
     drawn: list[Row] = []
-    for place, (title, kinds) in enumerate(kept.items()):
-        base = TOP + GAP * place + ROW_HEIGHT * (place + 1)
-        its, tallest = _row(kinds, base, low, high)
-        bars += its
+    for number, (title, kinds) in enumerate(shown.items()):
+        base = TOP + GAP * number + ROW_HEIGHT * (number + 1)
+        row_bars, tallest = _row(kinds, base, low, high)
+        bars += row_bars
         drawn.append(Row(base, base - ROW_HEIGHT - 6, title, tallest))
     ticks = tuple(Tick(_x(value, low, high), f"{value:g}") for value in _ticks(low, high))
-    lines = tuple(Tick(_x(value, low, high), words) for words, value in marks.items())
+    lines = tuple(Tick(_x(value, low, high), text) for text, value in shown_limits.items())
     height = int(drawn[-1].base) + BOTTOM
     return Plot(WIDTH + 2 * LEFT, height, tuple(bars), tuple(drawn), ticks, lines)
 
 
 def _row(kinds: Mapping[str, Sequence[float]], base: float, low: float, high: float) -> tuple[list[Bar], int]:
-    """Its bars, and the parts of its tallest column."""
+    """The row's bars, and the number of parts in its tallest column."""
     counts = {kind: [0] * BINS for kind in kinds}
     for kind, scores in kinds.items():
         for score in scores:
             counts[kind][_bin(score, low, high)] += 1
     tallest = max((sum(column) for column in zip(*counts.values(), strict=True)), default=0)
     bars = []
-    for place in range(BINS):
+    for number in range(BINS):
         y = base
         for kind, column in counts.items():
-            if not column[place]:
+            if not column[number]:
                 continue
-            height = max(2.0, ROW_HEIGHT * column[place] / tallest)
+            height = max(2.0, ROW_HEIGHT * column[number] / tallest)
             y -= height
-            edges = f"{_edge(place, low, high):.3g} to {_edge(place + 1, low, high):.3g}"
-            title = f"{column[place]} {kind}, score {edges}"
-            bars.append(Bar(LEFT + WIDTH * place / BINS, y, WIDTH / BINS - 1, height, kind, title))
+            edges = f"{_edge(number, low, high):.3g} to {_edge(number + 1, low, high):.3g}"
+            title = f"{column[number]} {kind}, score {edges}"
+            bars.append(Bar(LEFT + WIDTH * number / BINS, y, WIDTH / BINS - 1, height, kind, title))
     return bars, tallest
 
 
@@ -121,13 +122,13 @@ def _bin(score: float, low: float, high: float) -> int:
     return min(BINS - 1, max(0, int(BINS * (math.log10(score) - low) / (high - low))))
 
 
-def _edge(place: int, low: float, high: float) -> float:
-    edge: float = 10 ** (low + (high - low) * place / BINS)
+def _edge(number: int, low: float, high: float) -> float:
+    edge: float = 10 ** (low + (high - low) * number / BINS)
     return edge
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values inside: some of each decade; where those are few, about five at equal steps."""
+    """Round values within the range: 1, 2 and 5 of each decade; if few, about five at equal steps."""
     decades = _decades(low, high)
     if len(decades) >= FEWEST_TICKS:
         return decades
@@ -140,7 +141,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each decade inside; only 1 where that would be a crowd."""
+    """1, 2 and 5 of each decade within the range; only 1 from three decades on."""
     steps = (1, 2, 5) if high - low < 3 else (1,)
     values = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in steps]
     return [value for value in values if low <= math.log10(value) <= high]

@@ -1,6 +1,7 @@
-"""What people say about snapshots: the labels in a snapshot's `.json`, beside its pictures.
+"""Labels that people give to snapshots, kept in the snapshot's `.json` file.
 
-A label never changes what the line has decided. What else stands in the `.json` is kept as it is.
+It knows nothing of files or of the page: it turns bytes into values and values into bytes. A label never
+changes what the line has decided. All other fields of the `.json` are kept unchanged.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-MOST_KEPT = 20
-"""Labels a snapshot remembers; the oldest go."""
-MOST_BYTES = 65_536
-"""A larger `.json` is none of ours."""
-_HALF = re.compile("[\ud800-\udfff]")
+MAX_LABELS = 20
+"""A snapshot keeps this many labels; the oldest are dropped."""
+MAX_JSON_BYTES = 65_536
+"""A larger `.json` was not written by this program and is not read."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Label(StrEnum):
@@ -26,13 +27,19 @@ class Label(StrEnum):
     UNSURE = "unsure"
 
     @property
-    def words(self) -> str:
+    def term(self) -> str:
+        """The field's word alone, for places with little room."""
         return {"defect": "real defect", "overkill": "overkill", "unsure": "unsure"}[self.value]
+
+    @property
+    def text(self) -> str:
+        """The field's word with its meaning."""
+        return "overkill (good part rejected)" if self is Label.OVERKILL else self.term
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One label with who said it, and when (RFC 3339, UTC)."""
+class LabelEntry:
+    """One label, the person who gave it, and the time (RFC 3339, UTC)."""
 
     label: Label
     by: str = ""
@@ -40,18 +47,18 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What the page needs of a snapshot's `.json`."""
+class SnapshotDetails:
+    """The fields of a snapshot's `.json` that the page uses."""
 
     recipe: str
     verdict: str
     threshold: float | None
     score: float | None
-    said: Said | None
+    label_entry: LabelEntry | None
     """The newest label."""
 
-    def times(self, score: float) -> str:
-        """A score in thresholds, for a person; empty where there is no threshold."""
+    def ratio_text(self, score: float) -> str:
+        """Score divided by threshold, as text; empty where there is no threshold."""
         if not self.threshold or self.threshold < 0:
             return ""
         ratio = score / self.threshold
@@ -59,15 +66,15 @@ class About:
 
     @property
     def label(self) -> Label | None:
-        return self.said.label if self.said else None
+        return self.label_entry.label if self.label_entry else None
 
 
-UNKNOWN = About("", "", None, None, None)
-"""Of a snapshot without a readable `.json`."""
+NO_DETAILS = SnapshotDetails("", "", None, None, None)
+"""The details of a snapshot without a readable `.json`."""
 
 
-def decoded(content: bytes) -> dict[str, Any]:
-    """A `.json`'s object. Raises ValueError when it is none."""
+def parse_document(content: bytes) -> dict[str, Any]:
+    """The JSON object in a `.json` file's bytes. Raises ValueError when they hold no object."""
     try:
         document = json.loads(content)
     except RecursionError:
@@ -77,50 +84,50 @@ def decoded(content: bytes) -> dict[str, Any]:
     return document
 
 
-def about(document: Mapping[str, Any]) -> About:
-    """What is said in a `.json`, field by field; a field of the wrong kind counts as absent."""
+def details_of(document: Mapping[str, Any]) -> SnapshotDetails:
+    """Reads each field on its own; a field of the wrong type counts as absent."""
     labels = document.get("labels")
     newest = labels[-1] if isinstance(labels, list) and labels else None
-    return About(
+    return SnapshotDetails(
         recipe=_text(document.get("recipe")),
         verdict=_text(document.get("verdict")),
         threshold=_number(document.get("threshold")),
         score=_number(document.get("score")),
-        said=_said(newest),
+        label_entry=_label_entry(newest),
     )
 
 
-def labelled(document: Mapping[str, Any], said: Said | None) -> dict[str, Any]:
-    """The document with one more label; with None nobody has said anything any more."""
+def add_label(document: Mapping[str, Any], entry: LabelEntry | None) -> dict[str, Any]:
+    """A copy of the document with one more label; None removes all labels."""
     before = document.get("labels")
-    kept = list(before) if isinstance(before, list) else []
-    if said is None:
-        kept = []
+    labels = list(before) if isinstance(before, list) else []
+    if entry is None:
+        labels = []
     else:
-        kept.append({"label": said.label.value, "by": said.by, "utc": said.utc})
-    return {**document, "labels": kept[-MOST_KEPT:]}
+        labels.append({"label": entry.label.value, "by": entry.by, "utc": entry.utc})
+    return {**document, "labels": labels[-MAX_LABELS:]}
 
 
-def encoded(document: Mapping[str, Any]) -> bytes:
-    """Raises ValueError for what could not be read again."""
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """Raises ValueError for a document that `parse_document` could not read again."""
     try:
         return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode()
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def _said(entry: object) -> Said | None:
-    # Plain words too: others may have written labels by hand.
+def _label_entry(entry: object) -> LabelEntry | None:
+    # A plain string counts too: people and other programs may write labels by hand.
     word = entry.get("label") if isinstance(entry, dict) else entry
     if not isinstance(word, str) or word not in tuple(Label):
         return None
     by, utc = (entry.get("by"), entry.get("utc")) if isinstance(entry, dict) else ("", "")
-    return Said(Label(word), _text(by), _text(utc))
+    return LabelEntry(Label(word), _text(by), _text(utc))
 
 
 def _text(value: object) -> str:
-    # JSON can hold half a character, which no page can be written with.
-    return value if isinstance(value, str) and not _HALF.search(value) else ""
+    # JSON can hold half of a surrogate pair; encoding it for the page would fail.
+    return value if isinstance(value, str) and not _SURROGATE.search(value) else ""
 
 
 def _number(value: object) -> float | None:

@@ -1,7 +1,7 @@
-"""The running line as the page sees it: the rings and the board, mapped for reading alone.
+"""Reads the running line's state for the page from its rings and its board, mapped read-only.
 
-Everything is opened for one look and closed after it, so that a line that was started anew is seen at once,
-and a page that nobody looks at touches nothing. Must never write, and never hold a slot.
+It knows nothing of HTTP; it writes nothing and holds no slot of a ring. Each call opens the files and closes
+them again: a line that was restarted is seen at once, and a page without visitors touches nothing.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from monitor.line_state.worker_process import PUBLISH, capture_name, roll
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict
 
-SCORES_LOOKED_AT = 2000
-"""Frames back from the newest whose scores are shown."""
-_WAITS_FOR = {
-    Latch.MISSED_REJECT: "a reject was missed: look for the part",
-    Latch.UNINSPECTED: "a part was not inspected: look for it",
-    Latch.REJECT_RUN: "too many rejects in a row: look at the parts, the lamp and the camera",
-    Latch.REJECT_RATE: "too large a share of rejects: look at the parts, the lamp and the camera",
+SCORED_FRAMES = 2000
+"""The newest frames whose scores are read for the histogram."""
+_LATCH_PROBLEMS = {
+    Latch.MISSED_REJECT: "a reject was missed: look for the part, then reset the line",
+    Latch.UNINSPECTED: "a part was uninspected (not judged in time): look for it, then reset the line",
+    Latch.REJECT_RUN: "too many rejects in a row: "
+    "look at the parts, the lamp and the camera, then reset the line",
+    Latch.REJECT_RATE: "too large a share of rejects: "
+    "look at the parts, the lamp and the camera, then reset the line",
 }
 
 
@@ -43,25 +45,26 @@ class CameraView:
     recipe: str
     state: str
     """up, lost, frozen, starting, or stopped where no line runs."""
-    trouble: str
+    problem: str
+    """The capture worker's problem in one line; empty when there is none."""
     counts: Counts | None
-    """Of the session."""
+    """Since the session's start."""
     age_s: float | None
-    """Since its newest frame."""
+    """Seconds since its newest frame was captured."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineStatus:
     running: bool
     ready: bool
-    troubles: tuple[str, ...]
-    """What somebody has to look at before a reset, and what the workers say is wrong; a line each."""
+    problems: tuple[str, ...]
+    """One line each: first what to check before a reset, then the workers' problems."""
     cameras: tuple[CameraView, ...]
     utc: str
 
 
 class LineView:
-    """A look at the line of these settings. For several threads."""
+    """The state of the line of these settings. Safe for several threads."""
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class LineView:
         clock: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`folder` is the runtime directory, where it is known; else it is where `run` would make it."""
+        """`folder` is the runtime directory; without it, the directory that `run` would use."""
         self._settings, self._clock, self._utc_ns = settings, clock, utc_ns
         self._folder = folder or paths.runtime(settings)
 
@@ -83,32 +86,35 @@ class LineView:
                     for camera in self._settings.camera
                 )
                 return LineStatus(False, False, (), cameras, utc)
-            told = board.is_fresh(PUBLISH, self._clock())
-            cameras = tuple(self._camera(board, place) for place in range(len(self._settings.camera)))
+            publisher_is_fresh = board.is_fresh(PUBLISH, self._clock())
+            cameras = tuple(self._camera(board, camera) for camera in self._settings.camera)
+            # Each camera's problem is shown beside the camera.
             captures = {capture_name(camera.name) for camera in self._settings.camera}
-            troubles = [
-                f"{name}: {said}" for name in roll(self._settings) if (said := self._said(board, name))
+            problems = [
+                f"{name}: {problem}"
+                for name in roll(self._settings)
+                if name not in captures and (problem := board.said(name))
             ]
             if (latch := Latch(board.read(PUBLISH, Word.LATCH))) is not Latch.NONE:
-                troubles.insert(0, f"{_WAITS_FOR[latch]}; then the line waits for a reset")
+                problems.insert(0, _LATCH_PROBLEMS[latch])
             return LineStatus(
                 running=True,
-                ready=told and bool(board.read(PUBLISH, Word.READY)),
-                troubles=tuple(line for line in troubles if line.split(":")[0] not in captures),
+                ready=publisher_is_fresh and bool(board.read(PUBLISH, Word.READY)),
+                problems=tuple(problems),
                 cameras=cameras,
                 utc=utc,
             )
 
-    def recipe(self, camera: CameraSettings) -> str:
-        """The name of the recipe that judges a camera's parts now; where no line runs, the settings'."""
+    def recipe_name(self, camera: CameraSettings) -> str:
+        """The recipe that judges the camera's parts now; where no line runs, the one in the settings."""
         with self._board() as board:
             return camera.recipe if board is None else changeover.recipe_name(board, camera, sha="")
 
-    def newest(self, camera: str) -> tuple[Frame, Image] | None:
-        """A camera's newest frame, as scorers see it, uint8 (H, W, 3) BGR or (H, W); None when there is none.
+    def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
+        """The camera's newest frame as the scorer gets it, uint8 (H, W, 3) BGR or (H, W); None without one.
 
-        The pixels are copied, and then the slot is looked at again: one that capture has taken meanwhile
-        gives no picture rather than half of two.
+        The slot is checked again after its pixels are copied: if capture has reused it meanwhile, the copy
+        may mix two frames and is dropped.
         """
         with self._ring(camera) as ring:
             if ring is None:
@@ -124,47 +130,43 @@ class LineView:
         return None
 
     def passed_scores(self, camera: str) -> list[float]:
-        """Scores of the last passed parts that one recipe judged, newest first."""
+        """Scores of the newest passed parts, newest first, all by the recipe of the newest one."""
         with self._ring(camera) as ring:
             if ring is None:
                 return []
             last = ring.last_frame()
-            scored = (ring.scored(number) for number in range(last, max(0, last - SCORES_LOOKED_AT), -1))
+            scored = (ring.scored(number) for number in range(last, max(0, last - SCORED_FRAMES), -1))
             passed = [
-                found
-                for found in scored
-                if found and found.verdict is Verdict.PASS and found.reason is not Reason.NO_PART
+                frame
+                for frame in scored
+                if frame and frame.verdict is Verdict.PASS and frame.reason is not Reason.NO_PART
             ]
-            # Scores of another recipe, from before a changeover, are on another scale.
-            return [found.score for found in passed if found.recipe_sha == passed[0].recipe_sha]
+            # Scores from before a changeover are of another recipe: their scale is another one.
+            return [frame.score for frame in passed if frame.recipe_sha == passed[0].recipe_sha]
 
-    def _camera(self, board: Board, place: int) -> CameraView:
-        camera = self._settings.camera[place]
+    def _camera(self, board: Board, camera: CameraSettings) -> CameraView:
         worker = capture_name(camera.name)
         state = CameraState(board.read(worker, Word.CAMERA_STATE))
         if not board.is_fresh(worker, self._clock()):
-            ever = board.read(worker, Word.EVER_RAN)
-            state = CameraState.LOST if ever else CameraState.STARTING
+            ran_before = board.read(worker, Word.EVER_RAN)
+            state = CameraState.LOST if ran_before else CameraState.STARTING
         with self._ring(camera.name) as ring:
             newest = ring.frame(ring.last_frame()) if ring is not None else None
             return CameraView(
                 camera.name,
                 changeover.recipe_name(board, camera, sha=""),
                 state.word,
-                self._said(board, worker),
+                board.said(worker),
                 counts(ring) if ring is not None else None,
                 (self._clock() - newest.captured_ns) / 1e9 if newest is not None else None,
             )
-
-    def _said(self, board: Board, worker: str) -> str:
-        return board.said(worker)
 
     @contextmanager
     def _board(self) -> Iterator[Board | None]:
         try:
             board = Board(self._folder / "board", roll(self._settings), writable=False)
         except (OSError, ValueError):
-            # No line runs, or one with other settings.
+            # No line runs, or its settings are other ones.
             yield None
             return
         try:

@@ -1,4 +1,7 @@
-"""The live pages: each camera's newest picture, a few times a second for those who look, and its status."""
+"""The live page: the newest picture of each camera, up to five times a second, and the line's status.
+
+It knows nothing of rings or of the board: `line_view` reads them.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import cv2
 from flask import Flask, Response, abort, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from drivers.image_file import Image
 from monitor.errors import LineMonitorError
 from monitor.images.overlay import panel
-from monitor.line_state.frame import Frame
 from monitor.review.line_view import LineView
+from monitor.review.pictures import encode_jpeg
 from monitor.review.scorers import Scorers
 from monitor.settings import Settings
 
-SAME_FOR_S = 0.2
-"""However many look, a camera's picture is made five times a second at most; with a heatmap twice."""
-SAME_FOR_HEATED_S = 0.5
+PICTURE_AGE_S = 0.2
+"""A picture is sent again until it is this old: however many browsers ask, a camera's picture is made at most
+five times a second."""
+HEATMAP_AGE_S = 0.5
+"""The same for a picture with a heatmap: at most twice a second."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    at: float
+class _CachedPicture:
+    made_at: float
     content: bytes
 
 
 class LivePages:
-    """Hangs its addresses into the application."""
+    """Registers its addresses with the application."""
 
     def __init__(
         self,
@@ -44,7 +48,7 @@ class LivePages:
     ) -> None:
         self._view, self._scorers, self._clock = view, scorers, clock
         self._cameras = {camera.name: camera for camera in settings.camera}
-        self._made: dict[tuple[str, bool], _Made] = {}
+        self._pictures: dict[tuple[str, bool], _CachedPicture] = {}
         self._making = {name: threading.Lock() for name in self._cameras}
         app.add_url_rule("/live", "live", self._live)
         app.add_url_rule("/live/status", "live_status", self._status)
@@ -59,27 +63,26 @@ class LivePages:
     def _picture(self, camera: str) -> AnyResponse:
         if camera not in self._cameras:
             abort(HTTPStatus.NOT_FOUND, "There is no such camera.")
-        heated = request.args.get("heat") == "1"
-        # Who comes while a picture is made gets that one.
+        with_heatmap = request.args.get("heat") == "1"
+        # A request that waits here gets the picture that another request is making.
         with self._making[camera]:
-            made = self._made.get((camera, heated))
-            same_for = SAME_FOR_HEATED_S if heated else SAME_FOR_S
-            if made is None or self._clock() - made.at > same_for:
-                made = _Made(self._clock(), self._make(camera, heated))
-                self._made[camera, heated] = made
-        return Response(made.content, mimetype="image/jpeg")
+            picture = self._pictures.get((camera, with_heatmap))
+            max_age_s = HEATMAP_AGE_S if with_heatmap else PICTURE_AGE_S
+            if picture is None or self._clock() - picture.made_at > max_age_s:
+                picture = _CachedPicture(self._clock(), self._make(camera, with_heatmap))
+                self._pictures[camera, with_heatmap] = picture
+        return Response(picture.content, mimetype="image/jpeg")
 
-    def _make(self, camera: str, heated: bool) -> bytes:
-        found = self._view.newest(camera)
-        if found is None:
+    def _make(self, camera: str, with_heatmap: bool) -> bytes:
+        newest = self._view.newest_frame(camera)
+        if newest is None:
             abort(HTTPStatus.NOT_FOUND, "There is no picture of this camera at the moment.")
-        shown = self._heated(camera, found) if heated else panel(found[1])
-        return cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+        _, image = newest
+        return encode_jpeg(self._heatmap(camera, image) if with_heatmap else panel(image), 80)
 
-    def _heated(self, camera: str, found: tuple[Frame, Image]) -> Image:
-        image = found[1]
+    def _heatmap(self, camera: str, image: Image) -> Image:
         try:
-            with self._scorers.of(self._view.recipe(self._cameras[camera])) as scorer:
+            with self._scorers.scorer(self._view.recipe_name(self._cameras[camera])) as scorer:
                 result = scorer.score([image])[0]
                 return panel(image, result.anomaly_map, scorer.threshold)
         except LineMonitorError as error:

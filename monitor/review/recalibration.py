@@ -1,8 +1,9 @@
-"""Overkills that people have labelled, taken as good images: the threshold that follows, and what it changes.
+"""Calculates a new threshold from parts labelled as overkill (good part rejected), and shows its effect.
 
-Worked out in a thread while people go on looking; nothing is in force before somebody has seen the effect and
-accepts it. Must never calibrate from images that trained the recipe, nor call the result guaranteed where it
-isn't (see `monitor.training.calibration.with_overkills`).
+It knows nothing of HTTP. The work runs in a thread while the page goes on. Nothing takes effect until a
+person has seen the result and accepts it. Images that trained the recipe must never be used for its
+threshold, and a threshold without a guarantee must never be called guaranteed (see
+`monitor.training.calibration.with_overkills`).
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ if TYPE_CHECKING:
     from monitor.model.recipe_document import Calibration
     from monitor.model.recipe_version import RecipeVersion
 
-MOST_OF_A_LABEL = 500
-"""Labelled parts looked at, the newest ones of each label."""
+MAX_PARTS_PER_LABEL = 500
+"""The newest labelled parts of each label are used, up to this number."""
 
 
 class State(Enum):
     WORKING = "working"
     READY = "ready"
-    """The proposal waits for a person."""
+    """A person has to accept or discard the proposal."""
     FAILED = "failed"
     ACCEPTED = "accepted"
 
 
 class RecalibrationError(LineMonitorError):
-    """There is no threshold to be had; one line says why and what to do."""
+    """There is no new threshold. The message is one line with the reason and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A labelled part, scored anew by the recipe as it is now."""
+class ScoredPart:
+    """A labelled part with its score by the recipe's present version."""
 
     key: Key
     label: Label
@@ -52,7 +53,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What becomes of one label's parts."""
+    """How many parts of one label each threshold rejects."""
 
     label: Label
     parts: int
@@ -64,31 +65,31 @@ class Effect:
 class Proposal:
     before: Calibration
     after: Calibration
-    judged: tuple[Judged, ...]
+    parts: tuple[ScoredPart, ...]
     draft: RecipeVersion
     """Not yet committed."""
     sha: str
-    """Of the version it was made from."""
+    """Of the recipe version that the proposal was calculated from."""
     left_out: int
-    """Overkills that can't be used: unreadable, or the recipe was trained on them."""
+    """Parts labelled as overkill that can't be used: unreadable, or the recipe was trained on them."""
 
     @property
     def effects(self) -> tuple[Effect, ...]:
-        return effects(self.judged, self.before.threshold, self.after.threshold)
+        return effects(self.parts, self.before.threshold, self.after.threshold)
 
     @property
-    def escapes(self) -> tuple[Judged, ...]:
-        """Real defects that are rejected now and would pass."""
+    def escapes(self) -> tuple[ScoredPart, ...]:
+        """Escapes (missed defects): real defects that are rejected now and would pass."""
         low, high = self.before.threshold, self.after.threshold
-        return tuple(one for one in self.judged if one.label is Label.DEFECT and low < one.score <= high)
+        return tuple(part for part in self.parts if part.label is Label.DEFECT and low < part.score <= high)
 
 
-def effects(judged: Iterable[Judged], before: float, after: float) -> tuple[Effect, ...]:
-    """By label, how many of the parts either threshold rejects."""
-    parts = list(judged)
+def effects(parts: Iterable[ScoredPart], before: float, after: float) -> tuple[Effect, ...]:
+    """For each label, how many of its parts the thresholds `before` and `after` reject."""
+    parts = list(parts)
     found = []
     for label in Label:
-        scores = [one.score for one in parts if one.label is label]
+        scores = [part.score for part in parts if part.label is label]
         found.append(
             Effect(label, len(scores), sum(s > before for s in scores), sum(s > after for s in scores))
         )
@@ -97,21 +98,21 @@ def effects(judged: Iterable[Judged], before: float, after: float) -> tuple[Effe
 
 @dataclass(slots=True)
 class Job:
-    """One recipe's recalibration, from the button to the answer."""
+    """One recipe's recalibration, from the request to the result."""
 
     recipe: str
     labelled: frozenset[tuple[Key, Label]]
-    """What people had said when it was begun."""
+    """The labels when the job began."""
     state: State = State.WORKING
     done: int = 0
     total: int = 0
     proposal: Proposal | None = None
-    trouble: str = ""
+    error: str = ""
     id: str = field(default="")
 
 
 class Recalibration:
-    """One job at a time; a new one takes the place of one that is done. For several threads."""
+    """Runs one job at a time; a new job replaces a finished one. Safe for several threads."""
 
     def __init__(self, recipes: Path, files: SnapshotFiles) -> None:
         self._recipes, self._files = recipes, files
@@ -120,10 +121,12 @@ class Recalibration:
         self.job: Job | None = None
 
     def start(self, recipe: str, labelled: Sequence[tuple[Key, Label]]) -> Job:
-        """Begins with these parts, newest first. Raises RecalibrationError while another one works."""
+        """Starts a job with these parts, newest first. Raises RecalibrationError while a job is running."""
         with self._lock:
             if self.job is not None and self.job.state is State.WORKING:
-                raise RecalibrationError(f"recipe {self.job.recipe} is being worked on: wait for that")
+                raise RecalibrationError(
+                    f"a recalibration of recipe {self.job.recipe} is running: wait until it ends"
+                )
             self._count += 1
             job = self.job = Job(recipe, frozenset(labelled), total=len(labelled), id=str(self._count))
         threading.Thread(
@@ -132,9 +135,9 @@ class Recalibration:
         return job
 
     def accept(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> Job:
-        """Commits the proposal that the person has seen. Raises RecalibrationError.
+        """Commits the proposal of the job `id_`. Raises RecalibrationError.
 
-        `labelled` is what people say now: from other labels than those it would be another proposal.
+        `labelled` holds the present labels: if they differ from the job's, the proposal is out of date.
         """
         from monitor.model.recipe_document import RecipeError
         from monitor.model.recipe_version import RecipeVersion
@@ -142,14 +145,12 @@ class Recalibration:
         with self._lock:
             job = self.job
             if job is None or job.id != id_ or job.state is not State.READY or job.proposal is None:
-                raise RecalibrationError("this proposal is no longer there: make it again")
+                raise RecalibrationError("this proposal was replaced or discarded: calculate it again")
             if job.labelled != frozenset(labelled):
-                raise RecalibrationError("labels have changed since: make it again")
+                raise RecalibrationError("labels have changed since: calculate it again")
             try:
                 if RecipeVersion.load(self._recipes / job.recipe).sha != job.proposal.sha:
-                    raise RecalibrationError(
-                        f"recipe {job.recipe} has changed meanwhile: make the proposal again"
-                    )
+                    raise RecalibrationError(f"recipe {job.recipe} has changed since: calculate it again")
                 job.proposal.draft.commit()
             except RecipeError as error:
                 raise RecalibrationError(str(error)) from None
@@ -169,11 +170,11 @@ class Recalibration:
             job.proposal = propose(self._recipes, job.recipe, self._files, labelled, step)
             job.state = State.READY
         except LineMonitorError as error:
-            job.trouble, job.state = str(error), State.FAILED
+            job.error, job.state = str(error), State.FAILED
         except Exception:
-            # A thread's end would leave the page waiting for ever.
-            logging.getLogger(__name__).exception("recalibration of recipe %s", job.recipe)
-            job.trouble, job.state = "it failed; the service's log says how", State.FAILED
+            # Without a result the page would wait for ever.
+            logging.getLogger(__name__).exception("recalibration of recipe %s failed", job.recipe)
+            job.error, job.state = "the calculation failed: the service's log has the reason", State.FAILED
 
 
 def propose(
@@ -183,46 +184,36 @@ def propose(
     labelled: Sequence[tuple[Key, Label]],
     step: Callable[[], None] = lambda: None,
 ) -> Proposal:
-    """The threshold that follows from the labelled overkills, and every labelled part's score.
+    """Calculates the threshold from the parts labelled as overkill, and the score of every labelled part.
 
-    `step` is called for each part that is done. Raises RecalibrationError, RecipeError, CalibrationError.
+    `step` is called after each part. Raises RecalibrationError, RecipeError, CalibrationError.
     """
     import torch
 
-    from drivers.image_file import ImageError, decode
     from monitor.inference.scorer import Scorer
     from monitor.model.recipe_document import REFERENCE, RecipeError
     from monitor.model.recipe_version import RecipeVersion
     from monitor.names import check_name
     from monitor.teachers.architectures import map_ceiling
-    from monitor.training.readable_images import content_mark
     from monitor.training.thresholds import with_one_threshold, with_overkills
 
     torch.set_num_threads(1)
     recipe = RecipeVersion.load(recipes / check_name(name))
-    seen = frozenset(recipe.document.training.seen if recipe.document.training else ())
-    images: list[tuple[Key, Label, Image]] = []
-    left_out = 0
-    for key, label in labelled:
-        try:
-            content = files.read(key, ".png")
-            if label is Label.OVERKILL and content_mark(content) in seen:
-                raise ImageError("trained on")
-            images.append((key, label, decode(content)))
-        except (NoSuchSnapshot, ImageError):
-            left_out += label is Label.OVERKILL
-            step()
+    images, left_out = _read_images(recipe, files, labelled, step)
     if not any(label is Label.OVERKILL for _, label, _ in images):
-        raise RecalibrationError(f"no usable part of recipe {name} is labelled as overkill: label some first")
+        raise RecalibrationError(
+            f"no usable part of recipe {name} is labelled as overkill (good part rejected): label some first"
+        )
     found: dict[str, Calibration] = {}
-    judged: list[Judged] = []
-    for key_of_running, before in recipe.document.calibration.items():
-        runtime, _, precision = key_of_running.partition("-")
-        is_reference = key_of_running == REFERENCE
+    parts: list[ScoredPart] = []
+    ceiling = map_ceiling(recipe.document.teacher.architecture)
+    for way, before in recipe.document.calibration.items():
+        runtime, _, precision = way.partition("-")
+        is_reference = way == REFERENCE
         try:
             scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
         except RecipeError:
-            # Not to be had here: that way of running falls back on the reference's threshold.
+            # This machine lacks the runtime: it will use the reference's threshold.
             continue
         scores = []
         for key, label, image in images:
@@ -230,17 +221,41 @@ def propose(
                 continue
             score = scorer.score([image])[0].score
             if is_reference:
-                judged.append(Judged(key, label, score))
+                parts.append(ScoredPart(key, label, score))
                 step()
             if label is Label.OVERKILL:
                 scores.append(score)
-        ceiling = map_ceiling(recipe.document.teacher.architecture)
-        found[key_of_running] = with_overkills(before, scores, ceiling)
+        found[way] = with_overkills(before, scores, ceiling)
     return Proposal(
         before=recipe.document.calibration[REFERENCE],
         after=found[REFERENCE],
-        judged=tuple(judged),
+        parts=tuple(parts),
         draft=recipe.with_calibration(with_one_threshold(found)),
         sha=recipe.sha,
         left_out=left_out,
     )
+
+
+def _read_images(
+    recipe: RecipeVersion,
+    files: SnapshotFiles,
+    labelled: Sequence[tuple[Key, Label]],
+    step: Callable[[], None],
+) -> tuple[list[tuple[Key, Label, Image]], int]:
+    """The usable parts with their images, and the number of overkills that are left out."""
+    from drivers.image_file import ImageError, decode
+    from monitor.training.readable_images import content_mark
+
+    trained_on = frozenset(recipe.document.training.seen if recipe.document.training else ())
+    images: list[tuple[Key, Label, Image]] = []
+    left_out = 0
+    for key, label in labelled:
+        try:
+            content = files.read(key, ".png")
+            if label is Label.OVERKILL and content_mark(content) in trained_on:
+                raise ImageError("the recipe was trained on this image")
+            images.append((key, label, decode(content)))
+        except (NoSuchSnapshot, ImageError):
+            left_out += label is Label.OVERKILL
+            step()
+    return images, left_out

@@ -1,7 +1,8 @@
-"""Who comes in: the checks that every request passes before a page sees it, and the headers on every answer.
+"""The checks that every request passes before it reaches a page, and the headers of every answer.
 
-In this order: the Host header, the session, where a form comes from, the password. Must never answer a
-refused request with anything but one plain line, nor let a page be framed, guessed or scripted by another.
+It knows nothing of what the pages show. The order of the checks: the Host header, the session, the origin of
+a form, the password. A refused request gets one plain line. No other site may frame a page, script it or post
+its forms.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from monitor.review.access import (
     SESSION_S,
-    Guesses,
+    PasswordAttempts,
     Session,
     Sessions,
     is_local,
@@ -27,31 +28,33 @@ from monitor.review.access import (
 from monitor.settings import ReviewSettings
 
 _OPEN = frozenset({"login", "enter", "static", "alive"})
-"""What needs no password."""
+"""Endpoints that need no password."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # `no-referrer` would take the Origin from our own forms.
+    # `no-referrer` would also remove the Origin header from this page's own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-"""On every answer, whoever gives it."""
+"""On every answer, also on those that waitress gives itself."""
 
 
-class Door:
-    """Hangs itself into the application."""
+class RequestChecks:
+    """Registers its checks and its addresses with the application."""
 
-    def __init__(self, app: Flask, settings: ReviewSettings, sessions: Sessions, guesses: Guesses) -> None:
-        self._settings, self._sessions, self._guesses = settings, sessions, guesses
-        # Browsers keep one jar for all ports of a host: several lines on one machine, each with its own page.
+    def __init__(
+        self, app: Flask, settings: ReviewSettings, sessions: Sessions, attempts: PasswordAttempts
+    ) -> None:
+        self._settings, self._sessions, self._attempts = settings, sessions, attempts
+        # Browsers share cookies between all ports of a host: each line's page needs its own cookie name.
         self._cookie = f"line-monitor-{settings.port}"
         self._hash = settings.password_hash.get_secret_value() if settings.password_hash else None
-        # Each try takes 32 MB and a tenth of a second: one at a time.
-        self._trying = threading.Lock()
+        # One attempt takes 32 MB and 0.1 s: one at a time.
+        self._verifying = threading.Lock()
         app.before_request(self._check)
         app.after_request(self._finish)
         app.register_error_handler(HTTPException, self._refuse)
@@ -59,13 +62,14 @@ class Door:
         app.add_url_rule("/login", "enter", self._enter, methods=["POST"])
         app.add_url_rule("/logout", "logout", self._leave, methods=["POST"])
         app.add_url_rule("/name", "name", self._rename, methods=["POST"])
-        app.context_processor(self._shown)
+        app.context_processor(self._template_values)
 
     def _check(self) -> AnyResponse | None:
         host = self._settings.host
         if is_local(host) and not is_local_name(request.host, host):
             abort(
-                HTTPStatus.MISDIRECTED_REQUEST, f"This page answers to localhost, 127.0.0.1 and {host} only."
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"This page can be opened as localhost, 127.0.0.1 or {host} only.",
             )
         session = self._sessions.read(request.cookies.get(self._cookie, ""))
         if session is None or (session.known and self._hash is None):
@@ -81,19 +85,19 @@ class Door:
         abort(HTTPStatus.UNAUTHORIZED, "Sign in first.")
 
     def _check_origin(self) -> None:
-        """A form counts only from this very page: by what the browser says, and by the session's token."""
+        """Accepts a form from this page only, by the browser's headers and by the session's token."""
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
         foreign = site not in (None, "same-origin")
         if foreign or (origin is not None and _host(origin) != request.host):
             abort(HTTPStatus.FORBIDDEN, "Refused: the form came from another site.")
         if not self._sessions.is_token(g.session, request.form.get("token", "")):
-            abort(HTTPStatus.FORBIDDEN, "Refused: the form is too old. Load the page again.")
+            abort(HTTPStatus.FORBIDDEN, "Refused: the form is too old. Load the page again, then repeat.")
 
     def _begin(self, *, known: bool, by: str) -> None:
         g.cookie = self._sessions.issue(known=known, by=by)
         fresh = self._sessions.read(g.cookie)
         if fresh is None:
-            raise RuntimeError("a session that was just issued is none")
+            raise RuntimeError("a new session can't be read")
         g.session = fresh
 
     def _finish(self, response: Response) -> Response:
@@ -109,10 +113,10 @@ class Door:
     def _refuse(self, error: HTTPException) -> AnyResponse | tuple[str, int]:
         if error.code is None or error.code < 400:
             return Response.force_type(error.get_response())
-        words = error.description or HTTPStatus(error.code).phrase
+        message = error.description or HTTPStatus(error.code).phrase
         if "session" in g and "text/html" in request.headers.get("Accept", "") and error.code != 421:
-            return render_template("error.html", words=words), error.code
-        return Response(f"{words}\n", error.code, mimetype="text/plain")
+            return render_template("error.html", message=message), error.code
+        return Response(f"{message}\n", error.code, mimetype="text/plain")
 
     def _login(self) -> str:
         return render_template("login.html", next=_local(request.args.get("next", "")), wrong="")
@@ -122,15 +126,15 @@ class Door:
         if self._hash is None:
             return redirect(target, HTTPStatus.SEE_OTHER)
         address = request.remote_addr or ""
-        if not self._guesses.may_try(address):
-            wrong = "Too many wrong passwords: wait a minute."
+        if not self._attempts.may_try(address):
+            wrong = "Too many wrong passwords: wait one minute, then try again."
             return render_template("login.html", next=target, wrong=wrong), HTTPStatus.TOO_MANY_REQUESTS
-        with self._trying:
+        with self._verifying:
             right = verify(request.form.get("password", ""), self._hash)
         if not right:
-            wrong = "That is not the password."
+            wrong = "Wrong password."
             return render_template("login.html", next=target, wrong=wrong), HTTPStatus.FORBIDDEN
-        self._guesses.forget(address)
+        self._attempts.forget(address)
         self._begin(known=True, by=by)
         return redirect(target, HTTPStatus.SEE_OTHER)
 
@@ -143,8 +147,8 @@ class Door:
         self._begin(known=session.known, by=tidy_name(request.form.get("by", "")))
         return redirect(_local(request.form.get("next", "")), HTTPStatus.SEE_OTHER)
 
-    def _shown(self) -> dict[str, object]:
-        """What every template may use."""
+    def _template_values(self) -> dict[str, object]:
+        """Values for every template."""
         session: Session | None = g.get("session")
         return {
             "token": self._sessions.token(session) if session else "",
@@ -155,7 +159,7 @@ class Door:
 
 
 def _local(target: str) -> str:
-    """A path on this page, whatever was asked for: `//host` and `/\\host` lead elsewhere."""
+    """The target if it is a path on this page, else "/": `//host` and `/\\host` lead to other sites."""
     try:
         parts = urlsplit(target)
     except ValueError:
@@ -166,7 +170,7 @@ def _local(target: str) -> str:
 
 
 def _host(origin: str) -> str:
-    """Empty, and so nobody's, where it can't be read."""
+    """The host of an Origin header; empty, which matches no host, where it can't be read."""
     try:
         return urlsplit(origin).netloc
     except ValueError:

@@ -1,6 +1,7 @@
-"""How long a request may take to come in: a byte now and then must not hold a connection for ever.
+"""Closes connections whose request takes too long to arrive.
 
-waitress closes connections that are idle; this closes those that are never done.
+It knows nothing of the page. waitress closes idle connections only; a client that sends one byte now and then
+would hold a connection for ever.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from typing import Any
 from waitress.channel import HTTPChannel
 
 
-class Patience:
-    """Looks at a server's connections, which waitress keeps in `map`, and ends those that take too long."""
+class RequestTimeout:
+    """Closes the connections above the limit; waitress keeps all of them in `connections`."""
 
     def __init__(
-        self, map_: Mapping[int, Any], limit_s: float, clock: Callable[[], float] = time.monotonic
+        self, connections: Mapping[int, Any], limit_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._map, self._limit_s, self._clock = map_, limit_s, clock
+        self._connections, self._limit_s, self._clock = connections, limit_s, clock
         self._since: dict[int, tuple[object, float]] = {}
         self._ended = threading.Event()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="patience", daemon=True).start()
+        threading.Thread(target=self._run, name="request timeout", daemon=True).start()
 
     def stop(self) -> None:
         self._ended.set()
 
     def step(self) -> None:
-        """One look: a request that was begun and is the same as long ago has had its time."""
+        """Closes each connection whose unfinished request began more than `limit_s` seconds ago."""
         begun = {}
-        for number, channel in tuple(self._map.items()):
+        for number, channel in tuple(self._connections.items()):
             request = getattr(channel, "request", None)
             if not isinstance(channel, HTTPChannel) or request is None:
                 continue

@@ -1,7 +1,7 @@
-"""Recipes made ready for the page's own use: live heatmaps and trying out a threshold.
+"""Scorers for the live page's heatmaps. Their scores decide nothing.
 
-Loaded when somebody asks and forgotten when nobody does any more, on one thread at low priority: the line's
-own scorer must not feel it. What is scored here decides nothing.
+It knows nothing of the line. A recipe is loaded at the first request and dropped after `FORGET_AFTER_S`
+without one. Scoring uses one thread at low priority, so that it takes no time from the line's own scorer.
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ if TYPE_CHECKING:
     from monitor.inference.scorer import Scorer
 
 FORGET_AFTER_S = 120.0
+"""Seconds without a request until a recipe leaves the memory."""
 
 
 @dataclass(slots=True)
-class _Kept:
+class _LoadedScorer:
     scorer: Scorer
     mtime_ns: int
     used_at: float
 
 
 class Scorers:
-    """Scorers by recipe name, on the CPU. For several threads, one at a time."""
+    """Scorers by recipe name, on the CPU. Safe for several threads; one of them scores at a time."""
 
     def __init__(self, recipes: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._recipes, self._clock = recipes, clock
-        self._kept: dict[str, _Kept] = {}
+        self._loaded: dict[str, _LoadedScorer] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def of(self, name: str) -> Iterator[Scorer]:
-        """The scorer of the version that is committed now. Raises RecipeError."""
+    def scorer(self, name: str) -> Iterator[Scorer]:
+        """The scorer of the recipe's present version. Raises LineMonitorError."""
         with self._lock:
             self.forget_idle()
-            yield self._scorer(name)
+            yield self._load(name)
 
     def forget_idle(self) -> None:
         for name in [
-            name for name, kept in self._kept.items() if self._clock() - kept.used_at > FORGET_AFTER_S
+            name for name, loaded in self._loaded.items() if self._clock() - loaded.used_at > FORGET_AFTER_S
         ]:
-            del self._kept[name]
+            del self._loaded[name]
 
-    def _scorer(self, name: str) -> Scorer:
-        # Not before somebody asks: torch takes hundreds of megabytes.
+    def _load(self, name: str) -> Scorer:
+        # Imported at the first request: torch takes hundreds of megabytes.
         import torch
 
         from monitor.inference.scorer import Scorer
@@ -60,10 +61,10 @@ class Scorers:
         folder = self._recipes / check_name(name)
         file = folder / FILE
         mtime_ns = file.stat().st_mtime_ns if file.exists() else 0
-        kept = self._kept.get(name)
-        if kept is None or kept.mtime_ns != mtime_ns:
+        loaded = self._loaded.get(name)
+        if loaded is None or loaded.mtime_ns != mtime_ns:
             torch.set_num_threads(1)
-            kept = _Kept(Scorer(RecipeVersion.load(folder), device="cpu"), mtime_ns, self._clock())
-            self._kept[name] = kept
-        kept.used_at = self._clock()
-        return kept.scorer
+            loaded = _LoadedScorer(Scorer(RecipeVersion.load(folder), device="cpu"), mtime_ns, self._clock())
+            self._loaded[name] = loaded
+        loaded.used_at = self._clock()
+        return loaded.scorer

@@ -1,6 +1,7 @@
-"""The page served over HTTP, with bounds on everything a client may take: size, time, connections, memory.
+"""Serves the page over HTTP, with bounds on what clients may use: bytes, time, connections and memory.
 
-Runs at low priority. An overrun server refuses; it must never take the processor from the line.
+It knows nothing of the page's content. The worker process runs at low priority: an overloaded server refuses
+requests and takes no processor time from the line.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from waitress.task import ErrorTask
 from monitor.errors import LineMonitorError
 from monitor.line_state.worker_process import Worker
 from monitor.review.access import is_local, refusal
-from monitor.review.application import MOST_BODY, build
+from monitor.review.application import MAX_BODY_BYTES, build
 from monitor.review.request_checks import HEADERS
-from monitor.review.request_timeout import Patience
+from monitor.review.request_timeout import RequestTimeout
 from monitor.settings import Settings
 
 _NICENESS = 10
@@ -33,16 +34,17 @@ _CONNECTIONS = 64
 _IDLE_S = 15
 _REQUEST_S = 20.0
 _RETRY_S = 5.0
-_LOOK_EVERY_S = 5.0
+_CHECK_EVERY_S = 5.0
 _PROMISE_S = 30.0
+"""Seconds that an overloaded server may go without an answer before the supervisor restarts it."""
 
 
 class ReviewError(LineMonitorError):
-    """The page can't be served; one line says why and the fix."""
+    """The page can't be served. The message is one line with the reason and the fix."""
 
 
-class _Refusal(ErrorTask):  # type: ignore[misc]
-    """The server's own answer to a request that is none, or too large: the page is not asked."""
+class _ErrorResponse(ErrorTask):  # type: ignore[misc]
+    """waitress's own answer to a malformed or oversized request, which never reaches the application."""
 
     def execute(self) -> None:
         self.response_headers.extend([*HEADERS.items(), ("Cache-Control", "no-store")])
@@ -50,7 +52,7 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    error_task_class = _Refusal
+    error_task_class = _ErrorResponse
 
 
 class Server:
@@ -62,11 +64,11 @@ class Server:
         if (why := refusal(settings.review)) is not None:
             raise ReviewError(why)
         self._application = build(settings, runtime)
-        # waitress warns of every request that waits; who overruns the page can't fill the log.
+        # waitress logs a warning for every request that waits: too many requests would fill the log.
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)
         host, port = settings.review.host, settings.review.port
         connections: dict[int, Any] = {}
-        self._patience = Patience(connections, request_s)
+        self._request_timeout = RequestTimeout(connections, request_s)
         try:
             self._server = create_server(
                 self._application.wsgi,
@@ -79,31 +81,31 @@ class Server:
                 channel_timeout=_IDLE_S,
                 cleanup_interval=5,
                 max_request_header_size=16 * 1024,
-                max_request_body_size=MOST_BODY,
+                max_request_body_size=MAX_BODY_BYTES,
                 backlog=64,
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ReviewError(
                 f"review page: can't listen on {host} port {port}: {reason}; "
-                "set review.host and review.port to what is free, or port = 0"
+                "set review.host and review.port to a free address and port, or port = 0 to turn the page off"
             ) from None
-        # A name may stand for several addresses: each has a listener, and no connection is there yet.
-        for each in connections.values():
-            if hasattr(each, "channel_class"):
-                each.channel_class = _Channel
+        # A host name may have several addresses, each with its own listener. There are no connections yet.
+        for listener in connections.values():
+            if hasattr(listener, "channel_class"):
+                listener.channel_class = _Channel
         self.port: int = getattr(self._server, "effective_port", port)
         self.host = host
 
     def __enter__(self) -> Server:
         self._application.index.start()
-        self._patience.start()
+        self._request_timeout.start()
         threading.Thread(target=self._server.run, name="http", daemon=True).start()
         return self
 
-    def __exit__(self, *trouble: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._application.index.stop()
-        self._patience.stop()
+        self._request_timeout.stop()
         self._server.close()
 
     @property
@@ -111,8 +113,8 @@ class Server:
         shown = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{shown}:{self.port}/"
 
-    def answers(self, within_s: float) -> bool:
-        """Whether the page still answers, asked as a browser would."""
+    def is_answering(self, within_s: float) -> bool:
+        """Whether a request from this machine gets an answer within that time."""
         connection = HTTPConnection(_reachable(self.host), self.port, timeout=within_s)
         try:
             connection.request("GET", "/alive", headers={"Host": f"localhost:{self.port}"})
@@ -124,7 +126,7 @@ class Server:
 
 
 def _reachable(host: str) -> str:
-    """From this machine: an address that stands for all of them is none to call."""
+    """A host for requests from this machine: nothing can connect to 0.0.0.0 or ::."""
     if is_local(host):
         return host
     try:
@@ -137,9 +139,9 @@ def _reachable(host: str) -> str:
 
 
 def alone(settings: Settings, say: Callable[[str], None]) -> None:
-    """The `review` command: serves until SIGTERM or SIGINT. Raises ReviewError."""
+    """Serves the page until SIGTERM or SIGINT, for the `review` command. Raises ReviewError."""
     if settings.review.port == 0:
-        raise ReviewError("review.port = 0 turns the page off: set a port")
+        raise ReviewError("review.port = 0 turns the page off: set another port")
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
@@ -149,7 +151,7 @@ def alone(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def work(worker: Worker) -> None:
-    """The review worker: a page that can't be served is said, and tried again; it is no reason to die."""
+    """The review worker's loop: when the page can't be served it reports the reason and tries again."""
     os.nice(_NICENESS)
     worker.running()
     while not worker.stopping:
@@ -167,16 +169,17 @@ def work(worker: Worker) -> None:
 
 
 def _watch(worker: Worker, server: Server) -> None:
-    """Promises only while the page answers, or is so overrun that it can't: then a little longer."""
-    heard = False
+    """Renews the worker's promise only while the page answers: the supervisor restarts a hung server."""
+    has_answered = False  # the first promise needs no answer: the server has just started
     while not worker.stopping:
-        if server.answers(_LOOK_EVERY_S) or not heard:
-            heard = True
+        if server.is_answering(_CHECK_EVERY_S) or not has_answered:
+            has_answered = True
             worker.promise(_PROMISE_S)
-        _sleep_unpromised(worker, _LOOK_EVERY_S)
+        _sleep(worker, _CHECK_EVERY_S)
 
 
-def _sleep_unpromised(worker: Worker, seconds: float) -> None:
+def _sleep(worker: Worker, seconds: float) -> None:
+    """Sleeps until the worker should stop. `Worker.sleep` would renew the promise."""
     pause = threading.Event()
     for _ in range(int(seconds / 0.1)):
         if worker.stopping:

@@ -1,37 +1,42 @@
-"""The files of one snapshot, found by name: opened for reading, and its label written.
+"""Reads the files of one snapshot by its name, and writes its label.
 
-The one place where a name that came over the network becomes a path. It must never lead out of the snapshot
-folder, follow a symbolic link, or bring back a snapshot that retention has just deleted.
+It knows nothing of HTTP or of the index. This is the only module that turns a name from the network into a
+path: the path must never leave the snapshot folder or follow a symbolic link. Writing a label must never
+bring back a snapshot that retention has just deleted.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.errors import LineMonitorError
-from monitor.review.labels import MOST_BYTES, UNKNOWN, About, Said, about, decoded, encoded, labelled
+from monitor.review.labels import (
+    MAX_JSON_BYTES,
+    NO_DETAILS,
+    LabelEntry,
+    SnapshotDetails,
+    add_label,
+    details_of,
+    encode_document,
+    parse_document,
+)
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
 from monitor.system.atomic_file import write_whole
 
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-CAMERA = re.compile(r"[a-z0-9-]{1,32}")
-STEM = re.compile(
-    r"(?P<clock>\d{9})_[a-z0-9-]{1,32}_(?P<frame>\d{1,20})_(?P<score>\d+(\.\d+)?(e[+-]\d+)?)", re.ASCII
-)
-_MOST_PICTURE_BYTES = 256 * 1024 * 1024
+_MAX_FILE_BYTES = 256 * 1024 * 1024
 
 
 class NoSuchSnapshot(LineMonitorError):
-    """There is no such snapshot (any more)."""
+    """The snapshot does not exist, or no longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A snapshot's name, which can't be anything but one: `parse` is the way to have one."""
+    """A snapshot's checked name. Names from outside come in through `parse`."""
 
     day: str
     camera: str
@@ -50,7 +55,7 @@ class Key:
 
     @property
     def order(self) -> tuple[str, str]:
-        """Sorts by time."""
+        """The sort key: snapshots in order of time."""
         return self.day, self.stem
 
     @property
@@ -68,58 +73,61 @@ class Key:
 
 
 class SnapshotFiles:
-    """The snapshot folder, which need not exist yet. For several threads."""
+    """The snapshot folder, which need not exist yet. Safe for several threads."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._writing = threading.Lock()
 
-    def read(self, key: Key, suffix: str, most: int = _MOST_PICTURE_BYTES) -> bytes:
-        """The bytes of one of its files. Raises NoSuchSnapshot when it isn't there or too large to be one."""
-        place = self._folder(key) / f"{key.stem}{suffix}"
+    def read(self, key: Key, suffix: str, max_bytes: int = _MAX_FILE_BYTES) -> bytes:
+        """The bytes of one file of the snapshot.
+
+        Raises NoSuchSnapshot when the file is missing or larger than `max_bytes`.
+        """
+        file_path = self._folder(key) / f"{key.stem}{suffix}"
         try:
-            # A pipe of that name would keep its reader waiting for ever.
-            handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            # O_NONBLOCK: opening a pipe of that name would block for ever.
+            handle = os.open(file_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             raise NoSuchSnapshot from None
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise NoSuchSnapshot
             with os.fdopen(handle, "rb", closefd=False) as file:
-                content = file.read(most + 1)
+                content = file.read(max_bytes + 1)
         except OSError:
             raise NoSuchSnapshot from None
         finally:
             os.close(handle)
-        if len(content) > most:
+        if len(content) > max_bytes:
             raise NoSuchSnapshot
         return content
 
-    def about(self, key: Key) -> About:
-        """What stands in its `.json`; UNKNOWN where that can't be read."""
+    def details(self, key: Key) -> SnapshotDetails:
+        """The details in the snapshot's `.json`; NO_DETAILS where it can't be read."""
         try:
-            return about(decoded(self.read(key, ".json", MOST_BYTES)))
+            return details_of(parse_document(self.read(key, ".json", MAX_JSON_BYTES)))
         except (NoSuchSnapshot, ValueError):
-            return UNKNOWN
+            return NO_DETAILS
 
-    def label(self, key: Key, said: Said | None) -> About:
-        """Writes what a person says, or that nobody says anything, and returns what stands there now.
+    def label(self, key: Key, entry: LabelEntry | None) -> SnapshotDetails:
+        """Adds a label to the snapshot's `.json`, or removes all with None, and returns the new details.
 
-        Raises NoSuchSnapshot, OSError, and ValueError where its `.json` is damaged.
+        Raises NoSuchSnapshot, OSError, and ValueError where the `.json` is damaged.
         """
         with self._writing:
-            document = labelled(decoded(self.read(key, ".json", MOST_BYTES)), said)
+            document = add_label(parse_document(self.read(key, ".json", MAX_JSON_BYTES)), entry)
             folder = self._folder(key)
             file = folder / f"{key.stem}.json"
-            write_whole(file, encoded(document))
+            write_whole(file, encode_document(document))
             if not any((folder / f"{key.stem}{suffix}").exists() for suffix in (".jpg", ".png")):
-                # Retention deleted it meanwhile: a lone `.json` would be a ghost.
+                # Retention deleted the snapshot meanwhile: its `.json` must not come back alone.
                 file.unlink(missing_ok=True)
                 raise NoSuchSnapshot
-        return about(document)
+        return details_of(document)
 
     def _folder(self, key: Key) -> Path:
-        """Raises NoSuchSnapshot when a link would lead elsewhere."""
+        """Raises NoSuchSnapshot when a symbolic link would lead elsewhere."""
         folder = self.root / key.day / key.camera
         if (self.root / key.day).is_symlink() or folder.is_symlink():
             raise NoSuchSnapshot

@@ -1,8 +1,8 @@
-"""What lies in the snapshot folder, in memory, so that 100,000 snapshots can be looked through at once.
+"""The snapshot folder's contents in memory, so that a page over 100,000 snapshots takes milliseconds.
 
-The folder is the truth. A thread of its own follows it: names at once, newest day first, then what stands in
-the `.json` files; afterwards only folders that have changed. Files may come and go by hand at any moment.
-Must never delete anything, and never keep a page waiting for more than a fraction of a second.
+It knows nothing of HTTP, and it deletes nothing. The folder is the truth: files may come and go by hand at
+any moment. A thread follows the folder: it first reads all names, newest day first, then the `.json` files,
+and after that only folders that have changed. A page waits at most `PAGE_READ_S` for unread files.
 """
 
 from __future__ import annotations
@@ -16,62 +16,65 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain
 
-from monitor.review.filters import Filters, Place
-from monitor.review.labels import UNKNOWN, About
-from monitor.review.snapshot_files import CAMERA, DAY, STEM, Key, SnapshotFiles
+from monitor.review.filters import Filters, PageStart
+from monitor.review.labels import NO_DETAILS, SnapshotDetails
+from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM, entries, folders
+from monitor.system.trouble_log import TroubleLog
 
 FOLLOW_EVERY_S = 1.5
-"""How soon a new snapshot shows."""
+"""Seconds until a new snapshot shows."""
 READ_AGAIN_S = 300.0
-"""How soon a label that something else than this page has written shows in filters."""
-PATIENCE_S = 0.12
-"""How long a page reads files that the thread has not come to."""
+"""Seconds until filters see a label that another program has written."""
+PAGE_READ_S = 0.12
+"""Seconds that one page spends on `.json` files that the thread has not read yet."""
 _SETTLED_NS = 2_000_000_000
-"""A folder's time stamp is as coarse as a jiffy: one that is younger may still hide a change."""
-_SLICE, _REST_S = 200, 0.002
-_COUNTS_KEPT = 32
+"""Nanoseconds. A folder's time stamp is as coarse as a clock tick: a change within the same tick leaves it
+unchanged, so a younger stamp is not trusted."""
+_BATCH, _PAUSE_S = 200, 0.002
+_MAX_COUNTS = 32
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
-    """A snapshot. `about` is set in one step, by whoever reads it first."""
+class IndexEntry:
+    """One snapshot. The first reader of its `.json` sets `details` in one step."""
 
     key: Key
-    about: About | None = None
+    details: SnapshotDetails | None = None
     mtime_ns: int = 0
-    """Of the `.json` that `about` was read from."""
-    is_left_out: bool = False
-    """It was said that it can't be read."""
+    """Of the `.json` that `details` was read from."""
+    failure_logged: bool = False
     score: float = field(init=False)
+    """`key.score`, parsed once."""
 
     def __post_init__(self) -> None:
         self.score = self.key.score
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A page of snapshots, newest first."""
+class SnapshotPage:
+    """One page of snapshots, newest first."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[IndexEntry, ...]
     is_first: bool
-    """Nothing newer matches, as far as is known."""
+    """No newer snapshot matches, as far as is known."""
     is_last: bool
     complete: bool
-    """False when files were left unread for want of time: there may be more."""
+    """False when the time limit left files unread: more snapshots may match."""
 
 
 @dataclass(slots=True)
 class _Folder:
     mtime_ns: int
-    entries: dict[str, Entry]
+    entries: dict[str, IndexEntry]
 
 
-class Index:
-    """The index. `start` runs the thread; `step` is one round of it."""
+class SnapshotIndex:
+    """`start` runs the thread that follows the folder; `step` is one round. Safe for several threads."""
 
     def __init__(
         self,
@@ -83,19 +86,19 @@ class Index:
         self._files = files
         self._clock, self._utc_ns = clock, utc_ns
         self._folders: dict[tuple[str, str], _Folder] = {}
-        self._days: dict[str, tuple[Entry, ...]] = {}
+        self._days: dict[str, tuple[IndexEntry, ...]] = {}
         self._lock = threading.Lock()
         self._generation = 0
         self._counts: OrderedDict[tuple[Filters, int], int] = OrderedDict()
         self._read_again_at = clock() + READ_AGAIN_S
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="index", daemon=True)
-        self._trouble = ""
+        self._thread = threading.Thread(target=self._run, name="index", daemon=True)
         self._log = logging.getLogger(__name__)
+        self._trouble_log = TroubleLog(self._log, ended="snapshots can be read again")
         self.complete = False
-        """Whether every name is known."""
+        """Whether all names have been read."""
         self.unread = 0
-        """Snapshots whose `.json` was not read yet, at the last look."""
+        """Snapshots whose `.json` the last round had not read yet."""
 
     # -- following the folder
 
@@ -103,67 +106,63 @@ class Index:
         self._thread.start()
 
     @property
-    def follows(self) -> bool:
-        """Whether the thread lives: without it the page would show an old day for ever."""
+    def is_running(self) -> bool:
+        """Whether the thread lives: without it the page would never show a new snapshot."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
         self._stopping.set()
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.step(self._rest)
+                self.step(self._pause)
             except OSError as error:
-                trouble = f"snapshots can't be read: {error.filename}: {error.strerror}"
+                problem = f"snapshots can't be read: {error.filename}: {error.strerror}"
             else:
-                trouble = ""
-            if trouble != self._trouble:
-                if trouble:
-                    self._log.error("%s", trouble)
-                else:
-                    self._log.info("snapshots can be read again")
-                self._trouble = trouble
+                problem = ""
+            self._trouble_log.report(problem)
             self._stopping.wait(FOLLOW_EVERY_S)
 
-    def _rest(self) -> None:
-        # Pages go first, and so does everybody else on the machine.
-        self._stopping.wait(_REST_S)
+    def _pause(self) -> None:
+        # Gives the processor to page requests and to the line between two batches.
+        self._stopping.wait(_PAUSE_S)
 
-    def step(self, rest: Callable[[], None] = lambda: None) -> None:
-        """One round: names, then the `.json` files that nobody has read. Raises OSError."""
+    def step(self, pause: Callable[[], None] = lambda: None) -> None:
+        """One round: all names, then the `.json` files that are not read yet. Raises OSError."""
         again = self._clock() >= self._read_again_at
         if again:
             self._read_again_at = self._clock() + READ_AGAIN_S
-        self._read_names(again, rest)
+        self._read_names(again, pause)
         self.complete = True
-        unread = [entry for entry in self._newest_first(self._shown()) if entry.about is None]
+        unread = [entry for entry in self._newest_first(self._days) if entry.details is None]
         self.unread = len(unread)
-        for place, entry in enumerate(unread):
+        for number, entry in enumerate(unread):
             if self._stopping.is_set():
                 return
-            self.about(entry)
+            self.details(entry)
             self.unread -= 1
-            if place % _SLICE == _SLICE - 1:
-                self._changed()
-                rest()
+            if number % _BATCH == _BATCH - 1:
+                self._forget_counts()
+                pause()
         if unread:
-            self._changed()
+            self._forget_counts()
 
-    def _read_names(self, again: bool, rest: Callable[[], None]) -> None:
+    def _read_names(self, again: bool, pause: Callable[[], None]) -> None:
         present = set()
-        for day in sorted(_folders(self._files.root, DAY.fullmatch), reverse=True):
+        for day in sorted(folders(self._files.root, DAY), reverse=True):
             changed = False
-            for camera in _folders(self._files.root / day, CAMERA.fullmatch):
+            for camera in folders(self._files.root / day, CAMERA):
                 present.add((day, camera))
-                changed |= self._read_folder(day, camera, again, rest)
+                changed |= self._read_folder(day, camera, again, pause)
             if changed:
                 self._publish(day)
-        for gone in [place for place in self._folders if place not in present]:
-            del self._folders[gone]
-            self._publish(gone[0])
+        for day, camera in [folder for folder in self._folders if folder not in present]:
+            del self._folders[day, camera]
+            self._publish(day)
 
-    def _read_folder(self, day: str, camera: str, again: bool, rest: Callable[[], None]) -> bool:
+    def _read_folder(self, day: str, camera: str, again: bool, pause: Callable[[], None]) -> bool:
+        """Whether the folder's snapshots are others than before; with `again` also checks every `.json`."""
         folder = self._files.root / day / camera
         before = self._folders.get((day, camera))
         try:
@@ -174,46 +173,49 @@ class Index:
             return False
         settled = self._utc_ns() - mtime_ns > _SETTLED_NS
         known = before.entries if before is not None else {}
-        fresh: dict[str, Entry] = {}
-        with _entries(folder) as entries:
-            for seen, file in enumerate(entries):
-                if seen % (50 * _SLICE) == 50 * _SLICE - 1:
-                    rest()
+        fresh: dict[str, IndexEntry] = {}
+        with entries(folder) as found:
+            for number, file in enumerate(found):
+                if number % (50 * _BATCH) == 50 * _BATCH - 1:
+                    pause()
                 stem, dot, suffix = file.name.rpartition(".")
                 if not dot or suffix not in ("jpg", "png"):
                     if again and suffix == "json" and (old := known.get(stem)) is not None:
                         self._forget_if_changed(old, file)
                     continue
                 if stem not in fresh and STEM.fullmatch(stem):
-                    fresh[stem] = known.get(stem) or Entry(Key(day, camera, stem))
+                    fresh[stem] = known.get(stem) or IndexEntry(Key(day, camera, stem))
         self._folders[day, camera] = _Folder(mtime_ns if settled else 0, fresh)
         return fresh.keys() != known.keys()
 
-    def _forget_if_changed(self, entry: Entry, file: os.DirEntry[str]) -> None:
+    def _forget_if_changed(self, entry: IndexEntry, file: os.DirEntry[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
             if file.stat(follow_symlinks=False).st_mtime_ns != entry.mtime_ns:
-                entry.about = None
+                entry.details = None
 
     def _publish(self, day: str) -> None:
-        """Makes a day's new names visible, in one step."""
-        parts = [folder.entries.values() for (its, _), folder in self._folders.items() if its == day]
-        ordered = tuple(sorted(chain.from_iterable(parts), key=lambda entry: entry.key.stem))
+        """Makes a day's new names visible in one step."""
+        folders = [
+            folder.entries.values() for (its_day, _), folder in self._folders.items() if its_day == day
+        ]
+        ordered = tuple(sorted(chain.from_iterable(folders), key=lambda entry: entry.key.stem))
         with self._lock:
             if ordered:
                 self._days = {**self._days, day: ordered}
             else:
-                self._days = {its: entries for its, entries in self._days.items() if its != day}
-        self._changed()
+                self._days = {its_day: entries for its_day, entries in self._days.items() if its_day != day}
+        self._forget_counts()
 
-    def _changed(self) -> None:
+    def _forget_counts(self) -> None:
+        """The counts in the cache belong to a generation; from now on they are not used."""
         with self._lock:
             self._generation += 1
 
-    # -- what is known
+    # -- queries
 
-    def about(self, entry: Entry, fresh: bool = False) -> About:
-        """What stands in its `.json`, read where that was not done before, or where `fresh` asks for it."""
-        known = entry.about
+    def details(self, entry: IndexEntry, fresh: bool = False) -> SnapshotDetails:
+        """The details in the entry's `.json`; reads the file when they are not known yet, or with `fresh`."""
+        known = entry.details
         if known is not None and not fresh:
             return known
         file = self._files.root / entry.key.day / entry.key.camera / f"{entry.key.stem}.json"
@@ -222,156 +224,136 @@ class Index:
         except OSError:
             mtime_ns = 0
         read = self._read(entry)
-        shared = About(
-            sys.intern(read.recipe), sys.intern(read.verdict), read.threshold, read.score, read.said
-        )
-        entry.about, entry.mtime_ns = shared, mtime_ns
-        if known is not None and known != shared:
-            self._changed()
-        return shared
+        # Interned: 100,000 snapshots share a few recipe names and verdicts.
+        details = replace(read, recipe=sys.intern(read.recipe), verdict=sys.intern(read.verdict))
+        entry.details, entry.mtime_ns = details, mtime_ns
+        if known is not None and known != details:
+            self._forget_counts()
+        return details
 
-    def _read(self, entry: Entry) -> About:
+    def _read(self, entry: IndexEntry) -> SnapshotDetails:
         try:
-            return self._files.about(entry.key)
+            return self._files.details(entry.key)
         except OSError:
             raise
-        except Exception:  # noqa: BLE001 - said once for each snapshot
-            # Whatever is wrong with one snapshot, all the others are to be seen.
-            if not entry.is_left_out:
-                entry.is_left_out = True
+        except Exception:  # noqa: BLE001 - logged once a snapshot
+            # One unreadable snapshot must not hide the others.
+            if not entry.failure_logged:
+                entry.failure_logged = True
                 self._log.exception("snapshot %s can't be read: left out", entry.key.path)
-            return UNKNOWN
+            return NO_DETAILS
 
-    def find(self, key: Key) -> Entry:
-        """The snapshot of that name; one that the thread has not seen yet too."""
-        day = self._shown().get(key.day, ())
-        place = bisect.bisect_left(day, key.stem, key=lambda entry: entry.key.stem)
-        for entry in day[place : place + 8]:
+    def find(self, key: Key) -> IndexEntry:
+        """The entry of that snapshot; a new one where the thread has not seen the snapshot yet."""
+        day = self._days.get(key.day, ())
+        first = bisect.bisect_left(day, key.stem, key=lambda entry: entry.key.stem)
+        for entry in day[first : first + 8]:
             if entry.key == key:
                 return entry
-        return Entry(key)
+        return IndexEntry(key)
 
-    def page(self, filters: Filters, count: int, place: Place | None = None) -> Found:
-        """`count` snapshots at most, from `place` on or else the newest."""
-        until = self._clock() + PATIENCE_S
-        upwards = place is not None and place.direction == "newer"
-        entries, complete = self._take(filters, count + 1, place, until)
+    def page(self, filters: Filters, count: int, start: PageStart | None = None) -> SnapshotPage:
+        """At most `count` snapshots, from `start` on, or the newest."""
+        until = self._clock() + PAGE_READ_S
+        upwards = start is not None and start.direction == "newer"
+        entries, complete = self._take(filters, count + 1, start, until)
         more = len(entries) > count
         entries = entries[:count]
         if upwards:
             entries.reverse()
-            return Found(tuple(entries), not more, False, complete)
-        return Found(tuple(entries), place is None, not more, complete)
+            return SnapshotPage(tuple(entries), not more, False, complete)
+        return SnapshotPage(tuple(entries), start is None, not more, complete)
 
     def neighbours(self, filters: Filters, key: Key) -> tuple[Key | None, Key | None]:
-        """The next newer and the next older one."""
-        until = self._clock() + PATIENCE_S
-        newer, _ = self._take(filters, 1, Place("newer", key.order), until)
-        older, _ = self._take(filters, 1, Place("older", key.order), until)
+        """The next newer and the next older snapshot."""
+        until = self._clock() + PAGE_READ_S
+        newer, _ = self._take(filters, 1, PageStart("newer", key.order), until)
+        older, _ = self._take(filters, 1, PageStart("older", key.order), until)
         return newer[0].key if newer else None, older[0].key if older else None
 
     def count(self, filters: Filters) -> int:
-        """How many match, as far as they are read."""
-        asked = (filters, self._generation)
+        """The number of snapshots that match, as far as they are read."""
+        query = (filters, self._generation)
         with self._lock:
-            if (known := self._counts.get(asked)) is not None:
+            if (known := self._counts.get(query)) is not None:
                 return known
         number = sum(1 for _ in self.matching(filters))
         with self._lock:
-            self._counts[asked] = number
-            while len(self._counts) > _COUNTS_KEPT:
+            self._counts[query] = number
+            while len(self._counts) > _MAX_COUNTS:
                 self._counts.popitem(last=False)
         return number
 
-    def matching(self, filters: Filters) -> Iterator[Entry]:
-        """All that match, newest first, of those that are read."""
+    def matching(self, filters: Filters) -> Iterator[IndexEntry]:
+        """All snapshots that match, newest first, as far as they are read."""
         for entry in self._newest_first(self._days_of(filters)):
             if not filters.matches_name(entry.key, entry.score):
                 continue
-            if filters.needs_about and (entry.about is None or not filters.matches(entry.about)):
+            if filters.needs_details and (entry.details is None or not filters.matches(entry.details)):
                 continue
             yield entry
 
     def days(self) -> dict[str, int]:
-        """Snapshots by day, newest first."""
-        shown = self._shown()
-        return {day: len(shown[day]) for day in sorted(shown, reverse=True)}
+        """The number of snapshots of each day, newest day first."""
+        days = self._days
+        return {day: len(days[day]) for day in sorted(days, reverse=True)}
 
     def total(self) -> int:
-        return sum(len(day) for day in self._shown().values())
+        return sum(len(day) for day in self._days.values())
 
     def cameras(self) -> list[str]:
         return sorted({camera for _, camera in tuple(self._folders)})
 
     def recipes(self) -> list[str]:
         return sorted(
-            {entry.about.recipe for entry in self._newest_first(self._shown()) if entry.about} - {""}
+            {entry.details.recipe for entry in self._newest_first(self._days) if entry.details} - {""}
         )
 
     def _take(
-        self, filters: Filters, count: int, place: Place | None, until: float
-    ) -> tuple[list[Entry], bool]:
-        taken: list[Entry] = []
-        for entry in self._from(self._days_of(filters), place):
+        self, filters: Filters, count: int, start: PageStart | None, until: float
+    ) -> tuple[list[IndexEntry], bool]:
+        """The first `count` matches, and whether all files needed for that were read before `until`."""
+        taken: list[IndexEntry] = []
+        for entry in self._from(self._days_of(filters), start):
             if not filters.matches_name(entry.key, entry.score):
                 continue
-            if filters.needs_about:
-                if entry.about is None and self._clock() > until:
+            if filters.needs_details:
+                if entry.details is None and self._clock() > until:
                     return taken, False
-                if not filters.matches(self.about(entry)):
+                if not filters.matches(self.details(entry)):
                     continue
             taken.append(entry)
             if len(taken) == count:
                 break
         return taken, True
 
-    def _from(self, days: dict[str, tuple[Entry, ...]], place: Place | None) -> Iterator[Entry]:
-        if place is None:
+    def _from(self, days: dict[str, tuple[IndexEntry, ...]], start: PageStart | None) -> Iterator[IndexEntry]:
+        if start is None:
             yield from self._newest_first(days)
             return
-        at_day, stem = place.order
-        upwards = place.direction == "newer"
+        start_day, stem = start.order
+        upwards = start.direction == "newer"
         for day in sorted(days, reverse=not upwards):
             entries = days[day]
-            if (day < at_day) if upwards else (day > at_day):
+            if (day < start_day) if upwards else (day > start_day):
                 continue
-            if day == at_day:
+            if day == start_day:
                 if upwards:
                     entries = entries[bisect.bisect_right(entries, stem, key=lambda e: e.key.stem) :]
                 else:
                     entries = entries[: bisect.bisect_left(entries, stem, key=lambda e: e.key.stem)]
             yield from entries if upwards else reversed(entries)
 
-    def _newest_first(self, days: dict[str, tuple[Entry, ...]]) -> Iterator[Entry]:
+    def _newest_first(self, days: dict[str, tuple[IndexEntry, ...]]) -> Iterator[IndexEntry]:
         for day in sorted(days, reverse=True):
             yield from reversed(days[day])
 
-    def _shown(self) -> dict[str, tuple[Entry, ...]]:
-        return self._days
-
-    def _days_of(self, filters: Filters) -> dict[str, tuple[Entry, ...]]:
-        shown = self._shown()
+    def _days_of(self, filters: Filters) -> dict[str, tuple[IndexEntry, ...]]:
+        days = self._days
         if not filters.day:
-            return shown
-        return {filters.day: shown[filters.day]} if filters.day in shown else {}
+            return days
+        return {filters.day: days[filters.day]} if filters.day in days else {}
 
 
 def today(utc_ns: int) -> str:
     return f"{datetime.fromtimestamp(utc_ns / 1e9, UTC):%Y-%m-%d}"
-
-
-def _folders(parent: os.PathLike[str], fits: Callable[[str], object]) -> list[str]:
-    with _entries(parent) as entries:
-        return [entry.name for entry in entries if fits(entry.name) and entry.is_dir(follow_symlinks=False)]
-
-
-@contextlib.contextmanager
-def _entries(folder: os.PathLike[str]) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """A folder's entries; none when there is no such folder (any more)."""
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        yield iter(())
-        return
-    with entries:
-        yield entries

@@ -1,4 +1,7 @@
-"""The wall of snapshots, one part large, its label, the help page. Thin: what is found stands in `index`."""
+"""The pages of snapshots: the wall, one part with its label form, the pictures, and the help page.
+
+It knows nothing of the folder's contents: `snapshot_index` finds the snapshots.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +13,31 @@ from urllib.parse import urlencode
 from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from monitor.review.filters import VERDICTS, BadFilter, Filters, Place
-from monitor.review.labels import Label, Said
+from monitor.review.filters import VERDICTS, BadFilter, Filters, PageStart
+from monitor.review.labels import Label, LabelEntry
 from monitor.review.pictures import Pictures
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
-from monitor.review.snapshot_index import Index
+from monitor.review.snapshot_index import SnapshotIndex
 from monitor.verdict import rfc3339
 
 PER_PAGE = 48
 _UNCHANGING = "private, max-age=86400, immutable"
-"""A snapshot's pictures never change."""
+"""Cache-Control of a snapshot's pictures: they never change."""
 
 
-class Pages:
-    """Hangs its addresses into the application."""
+class WallPages:
+    """Registers its addresses with the application."""
 
     def __init__(
         self,
         app: Flask,
         files: SnapshotFiles,
-        index: Index,
+        index: SnapshotIndex,
         pictures: Pictures,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._files, self._index, self._pictures, self._utc_ns = files, index, pictures, utc_ns
-        app.jinja_env.globals["address"] = address
+        app.jinja_env.globals["snapshot_url"] = snapshot_url
         part = "/part/<day>/<camera>/<stem>"
         app.add_url_rule("/", "wall", self._wall)
         app.add_url_rule(part, "part", self._part)
@@ -44,20 +47,20 @@ class Pages:
         app.add_url_rule("/help", "help", self._help)
 
     def _wall(self) -> str:
-        filters, place = _filters(), _place()
-        found = self._index.page(filters, PER_PAGE, place)
-        if place is not None and not found.entries:
-            found = self._index.page(filters, PER_PAGE)
-        # Whatever is shown is what stands in the file now.
-        shown = [(entry.key, self._index.about(entry, fresh=True)) for entry in found.entries]
+        filters, start = _filters(), _page_start()
+        page = self._index.page(filters, PER_PAGE, start)
+        if start is not None and not page.entries:
+            page = self._index.page(filters, PER_PAGE)
+        # The `.json` files are read again, so that the page shows the newest labels.
+        shown = [(entry.key, self._index.details(entry, fresh=True)) for entry in page.entries]
         return render_template(
             "wall.html",
             shown=shown,
-            found=found,
+            page=page,
             filters=filters,
             count=self._index.count(filters),
             total=self._index.total(),
-            complete=self._index.complete and found.complete,
+            complete=self._index.complete and page.complete,
             unread=self._index.unread,
             days=self._index.days(),
             cameras=self._index.cameras(),
@@ -69,39 +72,39 @@ class Pages:
     def _part(self, day: str, camera: str, stem: str) -> str:
         key, filters = _key(day, camera, stem), _filters()
         entry = self._index.find(key)
-        about = self._index.about(entry, fresh=True)
-        if not any(self._is_there(key, suffix) for suffix in (".jpg", ".png", ".json")):
-            abort(HTTPStatus.NOT_FOUND, "This snapshot is no longer there.")
+        details = self._index.details(entry, fresh=True)
+        if not any(self._has_file(key, suffix) for suffix in (".jpg", ".png", ".json")):
+            abort(HTTPStatus.NOT_FOUND, "This snapshot was deleted.")
         newer, older = self._index.neighbours(filters, key)
         return render_template(
             "part.html",
             key=key,
-            about=about,
+            details=details,
             newer=newer,
             older=older,
             filters=filters,
             labels=Label,
-            has_frame=self._is_there(key, ".png"),
+            has_frame=self._has_file(key, ".png"),
         )
 
-    def _is_there(self, key: Key, suffix: str) -> bool:
+    def _has_file(self, key: Key, suffix: str) -> bool:
         return (self._files.root / f"{key.path}{suffix}").is_file()
 
     def _label(self, day: str, camera: str, stem: str) -> AnyResponse:
         key, filters, word = _key(day, camera, stem), _filters(), request.form.get("label", "")
         if word not in (*Label, ""):
             abort(HTTPStatus.BAD_REQUEST, "A label is defect, overkill or unsure.")
-        said = Said(Label(word), g.session.by, rfc3339(self._utc_ns())) if word else None
+        label_entry = LabelEntry(Label(word), g.session.by, rfc3339(self._utc_ns())) if word else None
         try:
-            self._files.label(key, said)
+            self._files.label(key, label_entry)
         except NoSuchSnapshot:
-            abort(HTTPStatus.NOT_FOUND, "This snapshot is no longer there.")
+            abort(HTTPStatus.NOT_FOUND, "This snapshot was deleted.")
         except ValueError:
-            abort(HTTPStatus.CONFLICT, "This snapshot's .json is damaged: it can't be labelled.")
+            abort(HTTPStatus.CONFLICT, "This snapshot's .json file is damaged, so it can't be labelled.")
         except OSError as error:
-            abort(HTTPStatus.INSUFFICIENT_STORAGE, f"The label can't be written: {error.strerror}.")
-        self._index.about(self._index.find(key), fresh=True)
-        return redirect(address("part", key, filters), HTTPStatus.SEE_OTHER)
+            abort(HTTPStatus.INSUFFICIENT_STORAGE, f"The label can't be saved: {error.strerror}.")
+        self._index.details(self._index.find(key), fresh=True)
+        return redirect(snapshot_url("part", key, filters), HTTPStatus.SEE_OTHER)
 
     def _picture(self, day: str, camera: str, stem: str, which: str) -> AnyResponse:
         make = {
@@ -109,26 +112,29 @@ class Pages:
             "frame": self._pictures.frame,
             "heatmap": self._pictures.heatmap,
         }[which]
-        return self._sent(make, _key(day, camera, stem), "image/jpeg")
+        return self._picture_response(make, _key(day, camera, stem), "image/jpeg")
 
     def _original(self, day: str, camera: str, stem: str) -> AnyResponse:
-        return self._sent(self._pictures.original, _key(day, camera, stem), "image/png")
+        return self._picture_response(self._pictures.original, _key(day, camera, stem), "image/png")
 
-    def _sent(self, make: Callable[[Key], bytes], key: Key, kind: str) -> AnyResponse:
+    def _picture_response(self, make: Callable[[Key], bytes], key: Key, kind: str) -> AnyResponse:
         try:
             content = make(key)
         except NoSuchSnapshot:
-            abort(HTTPStatus.NOT_FOUND, "This picture is no longer there.")
+            abort(HTTPStatus.NOT_FOUND, "This picture was deleted.")
         response = Response(content, mimetype=kind)
         response.headers["Cache-Control"] = _UNCHANGING
         return response
 
     def _help(self) -> str:
-        return render_template("help.html")
+        return render_template("help.html", labels=Label)
 
 
-def address(endpoint: str, key: Key, filters: Filters | None = None, **more: str) -> str:
-    """A snapshot's page or picture, with the filters behind it: one of them is called `camera`, too."""
+def snapshot_url(endpoint: str, key: Key, filters: Filters | None = None, **more: str) -> str:
+    """The address of a snapshot's page or picture, with the filters in the query.
+
+    The query is appended by hand, because `camera` is also a part of the path.
+    """
     path = url_for(endpoint, day=key.day, camera=key.camera, stem=key.stem, **more)  # type: ignore[arg-type]
     query = urlencode(filters.query()) if filters else ""
     return f"{path}?{query}" if query else path
@@ -148,8 +154,8 @@ def _filters() -> Filters:
         abort(HTTPStatus.BAD_REQUEST, f"{error}.")
 
 
-def _place() -> Place | None:
+def _page_start() -> PageStart | None:
     try:
-        return Place.parse(request.args)
+        return PageStart.parse(request.args)
     except BadFilter as error:
         abort(HTTPStatus.BAD_REQUEST, f"{error}.")

@@ -1,1 +1,1 @@
-"""Ring to score."""
+"""Scoring: from the frames in the rings to their scores."""

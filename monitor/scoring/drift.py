@@ -1,23 +1,23 @@
-"""Whether good parts still look as they did when the recipe was calibrated, from their scores alone.
+"""The test for drift: whether good parts still score as they did when the recipe was calibrated.
 
-A lamp that dims, a lens that gathers dust or a camera that was nudged moves the scores of all good parts, up
-or down, long before each of them is rejected. So the scores of the last 100 passed parts are compared with
-the calibration's by a two-sided rank-sum test (Mann and Whitney 1947), after every 25 judged parts.
+It knows nothing of images or networks, and decides no part's verdict: drift is a message to people.
+
+A dimmer lamp, dust on the lens or a camera that was moved shifts the scores of all good parts, up or down,
+before the parts are rejected. So after every 25 judged parts the scores of the last 100 passed parts are
+compared with the calibration scores by a two-sided rank-sum test (Mann and Whitney 1947).
 
 The guarantee: at most one false alarm in 100,000 good parts is expected, by Boole's inequality over all
-tests, however they depend on each other. It is an average over calibration sets: one that happens to lie
-oddly alarms more than once, the most of them never. It holds for any number of calibration scores; with
-fewer than five no shift can be told from chance, so these never alarm by it.
+tests, whether or not the tests depend on each other. This is an average over calibration sets: a few unusual
+sets alarm more than once, most sets never. It holds for any number of calibration scores; fewer than five
+can't show a shift and never alarm by this test.
 
-Its condition: good parts and calibration images are exchangeable, that is, any order of them would have been
-as likely. Consecutive frames of a live view are not, so only `every-part` cameras are watched; nor is a
-folder of few images that is played again and again. Rejected defects don't matter while they are no more
-than one part in ten; those that pass count as parts that score high.
+The condition: good parts and calibration images are exchangeable, which means that any order of them is
+equally likely. Consecutive frames of a live view are not, so only `every-part` cameras are watched; a folder
+of few images that is played in a loop is not either. Rejected defects do no harm up to one part in ten;
+defects that pass count as good parts with a high score.
 
-What it sees: with 60 calibration scores or more, a shift by one of their standard deviations within 150
-parts; with 20 every second such shift, with a dozen only larger ones.
-
-Must never decide about a part: drift is for people.
+The power: with 60 or more calibration scores a shift by one of their standard deviations is found within 150
+parts; with 20 scores every second such shift is found, with 12 only larger ones.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ from monitor.model.recipe_document import Calibration
 from monitor.verdict import Verdict
 
 WINDOW = 100
-"""Parts that are compared with the calibration: passed ones by score, judged ones by verdict."""
+"""The number of last passed parts whose scores are tested, and of last judged parts whose rejects are."""
 TEST_EVERY = 25
-"""Judged parts from one test to the next."""
+"""The number of judged parts from one test to the next."""
 GOOD_PARTS_A_FALSE_ALARM = 100_000
+"""At most one false alarm in so many good parts is expected."""
 
 _RULES = 3
-"""Scores higher, scores lower, too many rejects: they share what false alarms there may be."""
+"""Higher scores, lower scores and too many rejects: the three rules share the permitted false alarms."""
 LEVEL = TEST_EVERY / GOOD_PARTS_A_FALSE_ALARM / _RULES
-"""The probability of a false alarm that each rule has at each test."""
+"""The probability of a false alarm of each rule in each test."""
 LIMIT = NormalDist().inv_cdf(1 - LEVEL)
-"""What `rank_sum` must exceed for an alarm."""
+"""The value of `rank_sum` above which a rule alarms."""
 
-_SANE_DEFECTS = WINDOW // 4
-"""More rejects than this in a window aren't put down to defects: a line on which one part in ten is
-defective comes to this a few times in a million tests. A nudged camera shows only so: parts that come to lie
-outside where they lay in training are rejected, and the others score as they did."""
+_MOST_DEFECTS = WINDOW // 4
+"""The most rejects in a window that are taken for defects: a line on which one part in ten is defective
+exceeds this a few times in a million tests. Only this rule finds a camera that was moved: parts outside the
+area where they lay in training are rejected, and the other parts score as before."""
 _CALM, _CALM_REJECTS, _CALM_TESTS = 0.5, 0.8, WINDOW // TEST_EVERY
-"""An alarm ends when the ranks' evidence and the rejects were below these shares of what raises one for so
-many tests in a row: a whole window."""
+"""An alarm ends when the rank sum and the rejects have been below these shares of their limits for this many
+tests in a row, which is a whole window."""
 
 _Scores = NDArray[np.float64]
 
@@ -60,16 +61,17 @@ _Scores = NDArray[np.float64]
 class Drift(Enum):
     NONE = 0
     HIGHER = 1
-    """Good parts score higher than they did: overkill grows."""
+    """Good parts score higher than at calibration: more of them are rejected."""
     LOWER = -1
-    """Good parts score lower than they did: defects may escape."""
+    """Good parts score lower than at calibration: defects may pass."""
 
 
 def rank_sum(recent: _Scores, reference: _Scores) -> float:
-    """By how many standard deviations `recent` (m,) ranks above `reference` (n,) more than chance has it.
+    """Return how far `recent` (m,) ranks above `reference` (n,), in standard deviations; negative for below.
 
-    Of either sign. The variance allows for ties, and half a rank is taken off towards 0, so that a normal
-    deviate's tail is no smaller than this one's. 0 when nothing can be said: one is empty, or all are equal.
+    The variance allows for ties. The sum is moved towards 0 by half a rank (continuity correction), so that a
+    normal deviate exceeds any limit at least as often as this value does. 0 without evidence: one of the two
+    is empty, or all scores are equal.
     """
     m, n = len(recent), len(reference)
     if m == 0 or n == 0:
@@ -87,33 +89,35 @@ def rank_sum(recent: _Scores, reference: _Scores) -> float:
 
 
 def most_rejects(count: int, kept: int) -> int:
-    """The most rejects in a window that neither chance nor a sane rate of defects makes doubtful.
+    """Return the most rejects in a window that chance and a usual rate of defects explain.
 
     `kept` of `count` calibration scores lie at or below the threshold. How many of 100 good parts lie above
-    the highest of these is a matter of ranks alone, so its distribution is known exactly, whatever the
-    scores' is. WINDOW, which no number of rejects exceeds, when the calibration is too small to say.
+    the highest of these depends on ranks alone, so its distribution is known exactly, whatever the
+    distribution of the scores is. When the calibration is too small, the result is WINDOW, which the rejects
+    never exceed.
     """
     if kept == 0:
         return WINDOW
     arrangements = math.comb(WINDOW + count, count)
     allowed, tail = LEVEL * arrangements, 0
-    for rejects in range(WINDOW, _SANE_DEFECTS, -1):
+    for rejects in range(WINDOW, _MOST_DEFECTS, -1):
         passed = WINDOW - rejects
         tail += math.comb(rejects + count - kept, rejects) * math.comb(passed + kept - 1, passed)
         if tail > allowed:
             return rejects
-    return _SANE_DEFECTS
+    return _MOST_DEFECTS
 
 
-class Detector:
-    """Watches one camera's scores. A test takes tens of microseconds, a part between tests less than one."""
+class DriftDetector:
+    """Watches one camera's scores. A test takes tens of microseconds, a part without a test less than one."""
 
     def __init__(self, calibration: Calibration) -> None:
         scores = np.sort(np.asarray(calibration.scores, np.float64))
         kept = scores[scores <= calibration.threshold]
         # Passed parts and calibration images are exchangeable only below one limit for both. Where the
-        # threshold is itself a calibration score, that is the limit. Where it is an estimate further on,
-        # it cuts off passed parts alone, from above: that can't feign HIGHER, but LOWER needs a limit.
+        # threshold is a calibration score, that score is the limit. Where the threshold is an estimate above
+        # all of them, it cuts off only passed parts, and only high ones: this can't cause a false HIGHER, but
+        # it can cause a false LOWER, so the test for LOWER uses the highest kept score as the limit.
         self._limit = float(kept[-1]) if len(kept) else -math.inf
         self._below_limit = kept[:-1]
         self._for_higher = kept if self._limit < calibration.threshold else self._below_limit
@@ -130,7 +134,7 @@ class Detector:
         return self._drift
 
     def feed(self, score: float, verdict: Verdict) -> bool:
-        """Takes in the next part's score; an uninspected part counts for nothing. Whether `drift` changed."""
+        """Take in the next part's score; uninspected parts do not count. Return whether `drift` changed."""
         if verdict is Verdict.UNINSPECTED:
             return False
         self._rejected.append(verdict is Verdict.REJECT)
@@ -163,7 +167,7 @@ class Detector:
                 self._drift = Drift.NONE
 
     def evidence(self) -> str:
-        """What the camera's scores are now beside what they were, for a person."""
+        """The camera's recent scores and those of the calibration, as text for a person."""
         rejects, judged, passed = sum(self._rejected), len(self._rejected), len(self._passed)
         recent = (
             f"the last {passed} passed parts have a median score of {np.median(self._passed):.4g}"
@@ -171,18 +175,18 @@ class Detector:
             else "no part passed"
         )
         return (
-            f"{recent}, those of the calibration {self._calibrated:.4g}; "
+            f"{recent}, the calibration images {self._calibrated:.4g}; "
             f"{rejects} of the last {judged} judged parts were rejected"
         )
 
 
-def explain(camera: str, recipe: str, detector: Detector) -> str:
-    """One line for a person on what the camera's drift has become, with what to do about it."""
+def explain(camera: str, recipe: str, detector: DriftDetector) -> str:
+    """One line for a person that says how the camera's drift has changed, with the fix."""
     if detector.drift is Drift.NONE:
         return f"camera {camera}: scores are as they were at calibration again: {detector.evidence()}"
     risk = {Drift.HIGHER: "good parts may be rejected", Drift.LOWER: "defects may pass"}[detector.drift]
     return (
         f"camera {camera}: scores drift {detector.drift.name.lower()}, {risk}: {detector.evidence()}; "
-        "look at lamp, lens, focus and camera position, clean them and set them as they were; "
+        "check lamp, lens, focus and camera position, clean them and set them as they were; "
         f"if parts are meant to look like this now, calibrate or train recipe {recipe} on new good images"
     )

@@ -1,7 +1,7 @@
-"""Loads a recipe on a thread of its own, beside a scoring loop that must not wait for it.
+"""A thread that loads one recipe while the scoring loop goes on.
 
-The thread gives way to everything else on the machine: until it is done, parts are judged by the recipe in
-force, within their deadlines. What goes wrong on it comes out in the loop: it must never lose an error.
+It knows nothing of cameras or requests. The thread has a low priority: meanwhile parts are judged by the
+recipe in force, within their deadlines. Every error on the thread is handed to the scoring loop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from monitor.inference.scorer import Scorer
 _NICENESS = 10
 
 
-class Loader:
+class RecipeLoader:
     """One load at a time."""
 
     def __init__(self) -> None:
@@ -25,20 +25,20 @@ class Loader:
 
     @property
     def busy(self) -> bool:
-        """Whether a load was begun and its outcome has not been taken."""
+        """Whether a load has begun and its outcome has not been taken."""
         return self._thread is not None
 
     def begin(self, load: Callable[[], Scorer]) -> None:
-        """Starts a load. Raises RuntimeError while there is another."""
+        """Start a load. Raises RuntimeError while another one is busy."""
         if self.busy:
-            raise RuntimeError("a recipe is being loaded already")
+            raise RuntimeError("another recipe is being loaded")
         self._outcome = []
-        # A daemon: a disk that hangs must not keep the process.
+        # A daemon thread, so that a disk that hangs does not keep the process from ending.
         self._thread = threading.Thread(target=self._run, args=(load, self._outcome), daemon=True)
         self._thread.start()
 
     def take(self) -> Scorer | LineMonitorError | None:
-        """What became of the load, once; None while it goes on. Raises whatever else it raised."""
+        """Return the outcome of the load, once; None while it goes on. Raises an unexpected error itself."""
         if self._thread is None or self._thread.is_alive():
             return None
         self._thread = None
@@ -50,8 +50,8 @@ class Loader:
     @staticmethod
     def _run(load: Callable[[], Scorer], outcome: list[Scorer | BaseException]) -> None:
         try:
-            # Linux keeps a niceness for each thread (setpriority(2)); threads it starts inherit it.
+            # Linux has a niceness for each thread (setpriority(2)); threads that it starts inherit it.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
             outcome.append(load())
-        except BaseException as error:  # noqa: BLE001 - `take` raises it where the loop hears it
+        except BaseException as error:  # noqa: BLE001 - `take` raises it in the scoring loop
             outcome.append(error)

@@ -1,9 +1,12 @@
 """Which recipe judges each camera's parts: at the start of the scoring worker, and after a changeover.
 
-A recipe that was asked for is loaded and warmed up beside the one in force, written down as the one to go
-on with, and put in force between two frames; one that can't be is refused with the reason, and the old one
-stays. A request that its scoring worker died over is refused by the next one: loaded again it could end
-that one too. Must never leave a camera with a recipe of another region of its picture.
+It knows nothing of frames or MQTT: requests and answers lie on the board (`monitor.line_state.changeover`).
+
+A changeover runs beside the scoring loop. The requested recipe is loaded and warmed up, then written to
+disk as the one to start with, then put in force between two frames. A recipe that can't judge the camera's
+parts is refused with the reason, and the old one stays in force; so a camera never has a recipe that was
+trained on another region of its image. If the scoring worker dies while it loads a recipe, its successor
+refuses the request, since a second try could end that one too.
 """
 
 from __future__ import annotations
@@ -21,18 +24,18 @@ from monitor.line_state.board import Board
 from monitor.line_state.changeover import Judged, Kept, Request, Standing, State
 from monitor.model.recipe_document import RecipeError
 from monitor.model.recipe_version import RecipeVersion
-from monitor.scoring.recipe_loader import Loader
+from monitor.scoring.recipe_loader import RecipeLoader
 from monitor.settings import CameraSettings, Settings
 from monitor.system import out_of_memory
 from monitor.verdict import rfc3339
 
-_DIED = "the scoring worker died while it was being loaded: look at the log, then ask again"
+_DIED = "the scoring worker died while it loaded this recipe: look at the log, then ask again"
 
 
 def objection(camera: CameraSettings, recipe: RecipeVersion, name: str) -> str | None:
-    """Why that recipe can't judge the camera's parts, in one line with the fix; None when it can.
+    """Return why the recipe can't judge the camera's parts, in one line with the fix; None when it can.
 
-    A recipe without a region is taken: its images may have been cut before training.
+    A recipe without a region of interest is accepted: its images may have been cropped before training.
     """
     trained = recipe.roi
     if trained is None or tuple(trained) == camera.roi:
@@ -45,7 +48,7 @@ def objection(camera: CameraSettings, recipe: RecipeVersion, name: str) -> str |
 
 
 class RecipesInForce:
-    """Every camera's scorer, and its standing on the board. `utc_ns` is the clock, in nanoseconds."""
+    """Every camera's scorer. Each change is written to the board. `utc_ns` is the clock, in nanoseconds."""
 
     def __init__(
         self,
@@ -55,15 +58,16 @@ class RecipesInForce:
         log: logging.Logger,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Loads what every camera is to start with, which takes seconds."""
+        """Load the recipe that every camera starts with, which takes seconds."""
         self._settings, self._board, self._session = settings, board, session
         self._log, self._utc_ns = log, utc_ns
         self._folder = paths.changeovers(settings)
         self._scorers: dict[str, Scorer] = {}
         self._standings: dict[str, Standing] = {}
         self.alone = threading.Lock()
-        """Held by who scores: a network that is being built now and then needs that no other one runs."""
-        self._loader = Loader()
+        """Held while a frame is scored. A network that is being built holds it for the steps during which no
+        other network may run."""
+        self._loader = RecipeLoader()
         self._loading: tuple[CameraSettings, Request] | None = None
         self.troubles: dict[str, str] = {}
         """By camera, why its parts can't be judged, in one line."""
@@ -73,18 +77,18 @@ class RecipesInForce:
 
     @property
     def scorers(self) -> Mapping[str, Scorer]:
-        """By camera, for those whose parts can be judged. Cameras with the same recipe share one."""
+        """By camera, for the cameras whose parts can be judged. Cameras with the same recipe share one."""
         return self._scorers
 
     def name(self, camera: str) -> str:
-        """The recipe in force there, or the one that should be."""
+        """The name of the recipe in force, or else of the one that should be."""
         standing = self._standings[camera]
         return standing.in_force.recipe if standing.in_force else standing.recipe
 
     def step(self) -> str | None:
-        """Moves a changeover on, without waiting. Returns the camera that has another scorer now, or None."""
+        """Advance a changeover without waiting. Return the camera that has another scorer now, or None."""
         if self._loading is None:
-            self._take_up()
+            self._begin_next()
             return None
         outcome = self._loader.take()
         if outcome is None:
@@ -96,45 +100,50 @@ class RecipesInForce:
         self._refuse(camera, request, str(outcome))
         return None
 
-    # At the start
+    # At the start of the scoring worker
 
     def _start(self, camera: CameraSettings, loaded: dict[str, Scorer | LineMonitorError]) -> None:
+        """Put the camera's first recipe in force. `loaded` holds what other cameras have loaded already."""
         name, kept = camera.recipe, None
         scorer: Scorer | None = None
-        why: str | None = None
+        trouble: str | None = None
         try:
-            kept = self._kept(camera)
+            kept = self._last_changeover(camera)
             name = kept.recipe if kept else camera.recipe
-            scorer = self._first(name, loaded)
-            why = objection(camera, scorer.recipe, name)
+            scorer = self._load_once(name, loaded)
+            trouble = objection(camera, scorer.recipe, name)
         except LineMonitorError as error:
-            why = str(error)
-        if scorer is not None and why is None:
+            trouble = str(error)
+        if trouble is not None:
+            if trouble not in self.troubles.values():
+                self._log.error("%s", trouble)
+            self.troubles[camera.name] = trouble
+        elif scorer is not None:
             self._scorers[camera.name] = scorer
-            self._doubt(camera, scorer.recipe, name)
-        elif why is not None:
-            self._trouble(camera, why)
-        self._stand_at_start(camera, name, kept, why)
+            self._warn_of_missing_roi(camera, scorer.recipe, name)
+        self._answer_at_start(camera, name, kept, trouble)
 
-    def _kept(self, camera: CameraSettings) -> Kept | None:
-        """What was put in force over MQTT; forgotten where the settings were changed since."""
+    def _last_changeover(self, camera: CameraSettings) -> Kept | None:
+        """The recipe that was last put in force over MQTT. It is forgotten where the settings have been
+        changed since. Raises LineMonitorError."""
         kept = changeover.kept(self._folder, camera)
         if kept is None:
             try:
                 if changeover.forget(self._folder, camera.name):
                     self._log.info(
-                        "camera %s: recipe %s, as the settings have been changed to",
+                        "camera %s: the settings have been changed: recipe %s replaces the last changeover",
                         camera.name,
                         camera.recipe,
                     )
             except OSError as error:
                 raise RecipeError(
-                    f"{self._folder}: the changeover before the settings were changed can't be removed: "
-                    f"{error.strerror}"
+                    f"{self._folder}: the settings have been changed, but the last changeover can't be "
+                    f"removed: {error.strerror}: let the service's user write there"
                 ) from None
         return kept
 
-    def _first(self, name: str, loaded: dict[str, Scorer | LineMonitorError]) -> Scorer:
+    def _load_once(self, name: str, loaded: dict[str, Scorer | LineMonitorError]) -> Scorer:
+        """Load a recipe that several cameras may share. Raises LineMonitorError, again for each camera."""
         if name not in loaded:
             try:
                 loaded[name] = self._load(name, {})
@@ -145,35 +154,37 @@ class RecipesInForce:
             raise found
         return found
 
-    def _stand_at_start(self, camera: CameraSettings, name: str, kept: Kept | None, why: str | None) -> None:
-        """Says what is in force now; where a predecessor died over a request, that it is refused, unless it
-        had got as far as writing it down."""
+    def _answer_at_start(
+        self, camera: CameraSettings, name: str, kept: Kept | None, trouble: str | None
+    ) -> None:
+        """Write to the board what is in force now, with the answer to a predecessor's last request.
+
+        A request that a predecessor was loading when it died is refused, unless the recipe had already been
+        written to disk as the one to start with.
+        """
         before = changeover.stands(self._board, camera.name)
         number = before.number if before else 0
         scorer = self._scorers.get(camera.name)
         in_force = Judged(name, scorer.recipe.sha) if scorer else None
         judged = changeover.succeeded(before, in_force) if in_force else before.judged if before else ()
         finished = kept is not None and (kept.session, kept.number) == (self._session, number)
+        answer: tuple[changeover.RequestId | None, State, str, str | None]
         if before is not None and before.state is State.LOADING and not finished:
-            standing = Standing(
-                number, before.request_id, State.REFUSED, before.recipe, _DIED, in_force, judged
-            )
+            answer = before.request_id, State.REFUSED, before.recipe, _DIED
             self._log.error("camera %s: recipe %s refused: %s", camera.name, before.recipe, _DIED)
         elif before is not None and before.state is State.REFUSED and before.number:
-            # Nobody may have heard the answer yet.
-            standing = Standing(
-                number, before.request_id, State.REFUSED, before.recipe, before.reason, in_force, judged
-            )
+            # The publisher may not have sent this answer yet.
+            answer = before.request_id, State.REFUSED, before.recipe, before.reason
         else:
-            state = State.IN_FORCE if in_force else State.REFUSED
-            reason = changeover.shortened(why) if why else None
             request_id = kept.request_id if kept else None
-            standing = Standing(number, request_id, state, name, reason, in_force, judged)
-        self._stand(camera, standing)
+            state = State.IN_FORCE if in_force else State.REFUSED
+            answer = request_id, state, name, changeover.shortened(trouble) if trouble else None
+        self._stand(camera, Standing(number, *answer, in_force, judged))
 
-    # Changeover
+    # A changeover
 
-    def _take_up(self) -> None:
+    def _begin_next(self) -> None:
+        """Start to load the recipe of the first camera that has a new request."""
         for camera in self._settings.camera:
             request = changeover.asked(self._board, camera.name)
             if request is not None and request.number > self._standings[camera.name].number:
@@ -183,25 +194,14 @@ class RecipesInForce:
     def _begin(self, camera: CameraSettings, request: Request) -> None:
         before = self._standings[camera.name]
         self._loading = camera, request
-        # First of all: should this process die over it, its successor must know.
-        self._stand(
-            camera,
-            Standing(
-                request.number,
-                request.request_id,
-                State.LOADING,
-                request.recipe,
-                None,
-                before.in_force,
-                before.judged,
-            ),
-        )
+        # First of all: if this process dies while it loads, its successor must know of the request.
+        self._answer(camera, request, State.LOADING, None, before.in_force, before.judged)
         self._log.info("camera %s: loading recipe %s", camera.name, request.recipe)
         shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
         self._loader.begin(lambda: self._prepare(camera, request, shared))
 
     def _prepare(self, camera: CameraSettings, request: Request, shared: Mapping[str, Scorer]) -> Scorer:
-        """On the loader's thread: all that can fail. Raises RecipeError."""
+        """All steps that can fail, on the loader's thread. Raises RecipeError."""
         scorer = self._load(request.recipe, shared)
         if why := objection(camera, scorer.recipe, request.recipe):
             raise RecipeError(why)
@@ -223,7 +223,10 @@ class RecipesInForce:
         return scorer
 
     def _load(self, name: str, shared: Mapping[str, Scorer]) -> Scorer:
-        """A warm scorer of the version that is committed now. Raises RecipeError."""
+        """Return a warm scorer of the recipe's committed version; `shared` holds scorers by sha.
+
+        Raises RecipeError.
+        """
         scoring = self._settings.scoring
         try:
             recipe = RecipeVersion.load(paths.recipe(self._settings, name))
@@ -234,7 +237,7 @@ class RecipesInForce:
                 device=scoring.device,
                 runtime=scoring.runtime,
                 precision=scoring.precision,
-                alone=self.alone,
+                network_lock=self.alone,
             )
             scorer.warm_up()
         except (MemoryError, RuntimeError) as error:
@@ -247,19 +250,9 @@ class RecipesInForce:
     def _put_in_force(self, camera: CameraSettings, request: Request, scorer: Scorer) -> None:
         self._scorers[camera.name] = scorer
         self.troubles.pop(camera.name, None)
-        judged = Judged(request.recipe, scorer.recipe.sha)
-        self._stand(
-            camera,
-            Standing(
-                request.number,
-                request.request_id,
-                State.IN_FORCE,
-                request.recipe,
-                None,
-                judged,
-                changeover.succeeded(self._standings[camera.name], judged),
-            ),
-        )
+        in_force = Judged(request.recipe, scorer.recipe.sha)
+        judged = changeover.succeeded(self._standings[camera.name], in_force)
+        self._answer(camera, request, State.IN_FORCE, None, in_force, judged)
         self._log.info(
             "camera %s: recipe %s (%s) is in force on %s",
             camera.name,
@@ -267,38 +260,40 @@ class RecipesInForce:
             scorer.recipe.sha[:16],
             scorer.calibration_key,
         )
-        self._doubt(camera, scorer.recipe, request.recipe)
+        self._warn_of_missing_roi(camera, scorer.recipe, request.recipe)
 
     def _refuse(self, camera: CameraSettings, request: Request, why: str) -> None:
         before = self._standings[camera.name]
+        reason = changeover.shortened(why)
+        self._answer(camera, request, State.REFUSED, reason, before.in_force, before.judged)
+        self._log.error("camera %s: recipe %s refused: %s", camera.name, request.recipe, why)
+
+    def _answer(
+        self,
+        camera: CameraSettings,
+        request: Request,
+        state: State,
+        reason: str | None,
+        in_force: Judged | None,
+        judged: tuple[Judged, ...],
+    ) -> None:
         self._stand(
             camera,
-            Standing(
-                request.number,
-                request.request_id,
-                State.REFUSED,
-                request.recipe,
-                changeover.shortened(why),
-                before.in_force,
-                before.judged,
-            ),
+            Standing(request.number, request.request_id, state, request.recipe, reason, in_force, judged),
         )
-        self._log.error("camera %s: recipe %s refused: %s", camera.name, request.recipe, why)
+
+    # Both
 
     def _stand(self, camera: CameraSettings, standing: Standing) -> None:
         self._standings[camera.name] = standing
         changeover.stand(self._board, camera.name, standing)
 
-    def _doubt(self, camera: CameraSettings, recipe: RecipeVersion, name: str) -> None:
+    def _warn_of_missing_roi(self, camera: CameraSettings, recipe: RecipeVersion, name: str) -> None:
         if camera.roi and not recipe.roi:
             self._log.warning(
-                "camera %s has roi %s, and recipe %s does not say that it was trained on one",
+                "camera %s has roi %s, but recipe %s holds no roi: make sure that it was trained on images "
+                "of that region",
                 camera.name,
                 list(camera.roi),
                 name,
             )
-
-    def _trouble(self, camera: CameraSettings, why: str) -> None:
-        if why not in self.troubles.values():
-            self._log.error("%s", why)
-        self.troubles[camera.name] = why

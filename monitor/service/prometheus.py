@@ -1,7 +1,7 @@
-"""The line's counts and latencies for Prometheus, read from the rings and the board.
+"""The line's metrics for Prometheus, read from the rings and the board.
 
-Served by the supervisor's process, so that no scrape ever waits for a worker or a worker for a scrape. What
-is counted stands in the rings, so counts survive every worker.
+It knows nothing of how frames are judged or sent. The supervisor's process serves them, so that no worker
+waits for a request. The counts come from the rings, so they survive the restart of any worker.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from monitor.verdict import Reason
 
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5)
 _RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)
-_MOST_AT_ONCE = 2000
-_SERVE_EVERY_NS = 15_000_000_000
+_FRAMES_PER_STEP = 2000
+_RETRY_PORT_NS = 15_000_000_000
 
 
 class Metrics(Collector):
-    """The registry and its HTTP port."""
+    """The metrics and their HTTP port."""
 
     def __init__(
         self, settings: Settings, rings: Mapping[str, Ring], board: Board, log: logging.Logger
@@ -56,7 +56,7 @@ class Metrics(Collector):
         )
         self._answers = Histogram(
             "line_monitor_ack_seconds",
-            "From a reject's sending to the gateway's answer, where mqtt.ack_timeout_ms asks for one",
+            "Time from sending a reject to the gateway's answer, with mqtt.ack_timeout_ms above 0",
             ["camera"],
             buckets=(*_LATENCY_BUCKETS, 5.0, 10.0),
             registry=self._registry,
@@ -67,14 +67,15 @@ class Metrics(Collector):
         self._serve_at_ns = 0
 
     def step(self) -> None:
-        """Called many times a second: keeps the port open and follows the rings."""
+        """Opens the port if it is not open, and takes new frames from the rings. Called many times a
+        second."""
         if self._server is None and time.monotonic_ns() >= self._serve_at_ns:
-            self._serve_at_ns = time.monotonic_ns() + _SERVE_EVERY_NS
-            self._serve()
+            self._serve_at_ns = time.monotonic_ns() + _RETRY_PORT_NS
+            self._open_port()
         self.follow()
 
-    def _serve(self) -> None:
-        """Opens the port, if one is set; a port in use is said, and tried again later."""
+    def _open_port(self) -> None:
+        """Opens the port if one is set. A port in use is logged, and tried again after 15 s."""
         port = self._settings.metrics.port
         if port == 0:
             return
@@ -88,17 +89,17 @@ class Metrics(Collector):
             )
 
     def close(self) -> None:
-        """Closes the port; the thread that serves it is not waited for."""
+        """Closes the port, without a wait for the thread that serves it."""
         if self._server is not None:
             threading.Thread(target=self._server.shutdown, daemon=True).start()
             self._server = None
 
     def follow(self) -> None:
-        """Takes the latencies of frames that are done with out of the rings, before these go round."""
+        """Reads the latencies of finished frames from the rings before new frames take their records."""
         for camera, ring in self._rings.items():
             start, cursor = self._followed[camera], ring.tally().cursor
             start = max(start, cursor - RECORDS // 2)
-            end = min(cursor, start + _MOST_AT_ONCE)
+            end = min(cursor, start + _FRAMES_PER_STEP)
             for number in range(start + 1, end + 1):
                 self._observe(camera, ring, number)
             self._followed[camera] = end
@@ -120,25 +121,27 @@ class Metrics(Collector):
             self._latency.labels(camera, "total").observe((sent_ns - frame.captured_ns) / 1e9)
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus asks for, made from the rings and the board at that moment."""
+        """The counts and states at this moment, from the rings and the board."""
         frames = CounterMetricFamily("line_monitor_frames", "Frames captured", labels=["camera"])
         verdicts = CounterMetricFamily(
             "line_monitor_verdicts", "Frames closed", labels=["camera", "verdict", "reason"]
         )
         misses = CounterMetricFamily(
-            "line_monitor_deadline_misses", "Frames nobody judged in time", labels=["camera"]
+            "line_monitor_deadline_misses", "Frames without a score at their deadline", labels=["camera"]
         )
         missed = CounterMetricFamily(
             "line_monitor_rejects_missed",
-            "Rejects that were not sent or not acknowledged in time, or that the gate failed to act on",
+            "Rejects not sent in time, not acknowledged in time, or not acted on by the gate",
             labels=["camera"],
         )
         overruns = CounterMetricFamily(
             "line_monitor_overruns",
-            "Exposures refused since the ring had no room: nobody had closed a whole lap of frames",
+            "Exposures refused because the ring was full: the publisher was stopped for too long",
             labels=["camera"],
         )
-        up = GaugeMetricFamily("line_monitor_camera_up", "Whether the camera delivers", labels=["camera"])
+        up = GaugeMetricFamily(
+            "line_monitor_camera_up", "Whether the camera delivers frames", labels=["camera"]
+        )
         for camera, ring in self._rings.items():
             now = counts(ring)
             frames.add_metric([camera], now.frames)
@@ -157,10 +160,10 @@ class Metrics(Collector):
             alive = self._board.is_fresh(worker, time.monotonic_ns())
             up.add_metric([camera], float(alive and state == CameraState.UP))
         yield from (frames, verdicts, misses, missed, overruns, up, self._drift())
-        told = self._board.is_fresh(PUBLISH, time.monotonic_ns())
-        ready = self._board.read(PUBLISH, Word.READY) if told else 0
-        yield GaugeMetricFamily("line_monitor_ready", "The run permission as last told", value=ready)
-        recorded = told and not self._board.read(PUBLISH, Word.JOURNAL_FAILING)
+        publishing = self._board.is_fresh(PUBLISH, time.monotonic_ns())
+        ready = self._board.read(PUBLISH, Word.READY) if publishing else 0
+        yield GaugeMetricFamily("line_monitor_ready", "The run permission as last sent", value=ready)
+        recorded = publishing and not self._board.read(PUBLISH, Word.JOURNAL_FAILING)
         yield GaugeMetricFamily("line_monitor_journal_ok", "Whether the journal is written", value=recorded)
         yield GaugeMetricFamily(
             "line_monitor_snapshot_bytes",
@@ -169,24 +172,25 @@ class Metrics(Collector):
         )
         yield from self._disk()
         restarts = CounterMetricFamily(
-            "line_monitor_worker_restarts", "Workers started again", labels=["worker"]
+            "line_monitor_worker_restarts", "Restarts of the worker", labels=["worker"]
         )
         for worker in roll(self._settings)[1:]:
             restarts.add_metric([worker], self._board.read(worker, Word.RESTARTS))
         yield restarts
 
     def _disk(self) -> Iterator[GaugeMetricFamily]:
-        """No sample while the disk does not answer: that shows in its absence."""
-        free = GaugeMetricFamily("line_monitor_disk_free_bytes", "Bytes free where the line's data lies")
+        """The free space. There is no sample while the disk does not answer: its absence shows that."""
+        free = GaugeMetricFamily("line_monitor_disk_free_bytes", "Free bytes on the disk of line.data")
         with contextlib.suppress(OSError):
             free.add_metric([], shutil.disk_usage(self._settings.line.data).free)
         yield free
 
     def _drift(self) -> GaugeMetricFamily:
-        """No sample while the scorer is away: what it saw may no longer be so."""
+        """The drift of each camera. There is no sample while the scoring worker is stopped: its last value
+        may be wrong by then."""
         drift = GaugeMetricFamily(
             "line_monitor_drift",
-            "How good parts score now beside calibration: 1 higher, -1 lower, 0 alike",
+            "Scores of good parts against calibration: 1 higher, -1 lower, 0 the same",
             labels=["camera"],
         )
         if self._board.is_fresh(SCORING, time.monotonic_ns()):

@@ -1,10 +1,10 @@
-"""What a service that was killed as a whole left in its rings, put into the journal before they go.
+"""Recovery after a kill of the whole service: its rings are read before the next session makes new ones.
 
-A reject that it had not sent, or of which nobody can know whether it was, will never be sent: the line is
-latched for it, and for a part that nobody came to judge, where such parts are for the gate or stop the line.
-A busy line is thus latched by every kill of the whole service, which is right: nobody knows what passed.
-Called once, before the rings of the next session are laid down. It must never keep a line from starting:
-what can't be read or written is one line in the log, and a gap in the journal.
+It knows nothing of the running line. The verdicts in the rings that the journal lacks are added to it. A
+reject that was not sent, or may not have been sent, is never sent later, so the line is latched for it. The
+same holds for a part without a verdict where `on_uninspected` is `reject` or `stop`. A busy line is therefore
+latched after every such kill, because it is not known which parts passed. Recovery must never prevent a
+start: what can't be read or written is one log line and a gap in the journal.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ from monitor.line_state.worker_process import PUBLISH, roll
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict
 
-_READING_S = 5.0
-_WRITING_S = 5.0
+_LONGEST_READING_S = 5.0
+_LONGEST_WRITING_S = 5.0
 _MOST_NAMED = 20
 
 
-def salvage(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
-    """Latches what the killed service missed, and notes the verdicts in its rings that the journal does not
-    have. Returns the latch that the next session begins with: the disk may have refused it. `folder` is the
-    runtime directory as that service left it."""
+def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
+    """Latches the line for missed rejects, and adds to the journal the verdicts that it lacks.
+
+    `folder` is the runtime directory of the killed service. Returns the latch for the next session: the disk
+    may have refused to store it.
+    """
     rings = _rings(settings, folder, log)
     if not rings:
         return read_latch(paths.latch(settings))
     board = _board(settings, folder)
     newest = rings[0][1]
-    # Rings from before a power cut may lack its last moments: the journal then marks the gap.
+    # Rings from before a power cut may lack the last moments. Without a session the journal marks a gap.
     session = str(newest.session) if newest.is_of_this_boot() else None
 
     def event_of(camera: CameraSettings, ring: Ring, frame: Frame, closed: Closed) -> Event:
@@ -59,39 +61,46 @@ def salvage(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
         held=RECORDS * len(rings),
         log=log,
     )
-    latch = _latch(settings, rings, board, journal, log)
-    until = time.monotonic() + _READING_S
+    latch = _latch_missed(settings, rings, board, journal, log)
+    until = time.monotonic() + _LONGEST_READING_S
     for camera, ring in rings:
         for found in ended(settings, camera, ring, event_of, for_good=True):
-            journal.put(found.event, found.outcome, latency_ms=found.latency_ms, again=True)
+            journal.put(found.event, found.word, latency_ms=found.latency_ms, again=True)
             if time.monotonic() > until:
-                log.warning("camera %s: not all that the killed service left was looked at", camera.name)
+                log.warning(
+                    "camera %s: only a part of the killed service's frames was read within %.0f s",
+                    camera.name,
+                    _LONGEST_READING_S,
+                )
                 break
         ring.close()
     if board is not None:
         board.close()
-    if not journal.close(_WRITING_S):
-        log.error("what the killed service left could not be noted: %s", journal.problem or "too slow a disk")
+    if not journal.close(_LONGEST_WRITING_S):
+        log.error(
+            "the killed service's verdicts could not be added to the journal: %s",
+            journal.problem or "the disk is too slow",
+        )
     return latch
 
 
-def _latch(
+def _latch_missed(
     settings: Settings,
     rings: list[tuple[CameraSettings, Ring]],
     board: Board | None,
     journal: Journal,
     log: logging.Logger,
 ) -> Latch:
-    """What keeps the next session from being ready, on disk before anything of it runs, if it can be."""
+    """The latch of the next session. It is on disk before that session starts, unless the disk refuses it."""
     file = paths.latch(settings)
     before = latch = read_latch(file)
-    # What the killed service had latched, should it not have come to write it down.
-    found = [_latched(board)]
+    # The killed service may have latched the line without having written the file.
+    found = [_read_board_latch(board)]
     for camera, ring in rings:
-        missed, unjudged = _never_sent(camera, ring)
+        missed, unjudged = _never_sent(settings, camera, ring)
         if missed:
             log.error(
-                "camera %s: %d parts to reject were lost with the service: %s",
+                "camera %s: %d rejects were lost with the service: %s",
                 camera.name,
                 len(missed),
                 _frames(missed),
@@ -99,7 +108,7 @@ def _latch(
             found.append(Latch.MISSED_REJECT)
         if unjudged:
             log.error(
-                "camera %s: the service ended before %d parts were judged: %s",
+                "camera %s: the service ended before it had judged %d parts: %s",
                 camera.name,
                 len(unjudged),
                 _frames(unjudged),
@@ -118,31 +127,36 @@ def _latch(
     return latch
 
 
-def _latched(board: Board | None) -> Latch:
+def _read_board_latch(board: Board | None) -> Latch:
+    """The latch on the board; NONE when there is none, or when another version has written it."""
     try:
         return Latch(board.read(PUBLISH, Word.LATCH)) if board is not None else Latch.NONE
     except ValueError:
         return Latch.NONE
 
 
-def _never_sent(camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
-    """The frames that the gate had to be told to remove, and of which nobody knows whether it was: not done
-    with, whether closed, scored or neither. Then those for which the line had to stop. What was missed before
-    the end was latched then."""
+def _never_sent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
+    """The numbers of the unfinished frames that the gate had to remove, and of those for which the line had
+    to stop.
+
+    An unfinished frame may be closed and not sent, only scored, or neither. Rejects that were missed before
+    the kill were latched at that time.
+    """
     missed, unjudged = [], []
     for number in range(ring.tally().cursor + 1, ring.last_frame() + 1):
         if ring.stage(number).is_final:
             continue
         closed = ring.closed(number) or _as_it_stands(ring, number)
-        if verdict_rules.is_for_gate(closed, camera.mode, camera.on_uninspected):
+        follows = verdict_rules.derive_consequences(closed, camera, settings)
+        if follows.is_for_gate:
             missed.append(number)
-        elif verdict_rules.is_a_stop(closed, camera.mode, camera.on_uninspected):
+        elif follows.latch is not Latch.NONE:
             unjudged.append(number)
     return missed, unjudged
 
 
 def _as_it_stands(ring: Ring, number: int) -> Closed:
-    """An open frame's verdict, had it been closed at the end."""
+    """The verdict of a frame that is not closed, as if it were closed now."""
     scored = ring.scored(number)
     if scored is None:
         return Closed(Verdict.UNINSPECTED, Reason.PUBLISHER_LOST, False, False, 0, 0)
@@ -150,34 +164,35 @@ def _as_it_stands(ring: Ring, number: int) -> Closed:
 
 
 def _frames(numbers: list[int]) -> str:
-    """Those that somebody can look for; of many, the last ones, which are still near."""
+    """The numbers as text. Of many, only the last 20: those parts are still near the machine."""
     listed = ", ".join(str(number) for number in numbers[-_MOST_NAMED:])
     return f"frames {listed}" if len(numbers) <= _MOST_NAMED else f"the last frames {listed}"
 
 
 def _rings(settings: Settings, folder: Path, log: logging.Logger) -> list[tuple[CameraSettings, Ring]]:
-    """In the settings' order, then of cameras that are in the settings no more."""
+    """The rings of the cameras in the order of the settings, then those of cameras that are no longer
+    there."""
     cameras = {camera.name: camera for camera in settings.camera}
     left = {file.stem for file in folder.glob("*.ring")}
     found = []
     for name in [*(name for name in cameras if name in left), *sorted(left - cameras.keys())]:
         try:
             ring = Ring(folder, name)
-            camera = cameras.get(name) or _once_there(name)
+            camera = cameras.get(name) or _default_camera(name)
         except (RingError, ValidationError) as error:
-            log.warning("what the killed service left can't be noted: %s", error)
+            log.warning("frames of the killed service can't be read: %s", error)
             continue
         found.append((camera, ring))
     return found
 
 
-def _once_there(name: str) -> CameraSettings:
-    """A camera that was taken out of the settings or renamed: taken for one whose every part counts."""
+def _default_camera(name: str) -> CameraSettings:
+    """Settings for a camera that was removed or renamed: each of its frames counts as a part."""
     return CameraSettings(name=name, source="folder:///", recipe="unknown")
 
 
 def _board(settings: Settings, folder: Path) -> Board | None:
-    """None where it is missing, or was another version's."""
+    """The board; None when it is missing or of another version."""
     try:
         return Board(folder / "board", roll(settings))
     except (OSError, ValueError):
@@ -185,7 +200,8 @@ def _board(settings: Settings, folder: Path) -> Board | None:
 
 
 def _recipe(board: Board | None, camera: CameraSettings, sha: str) -> str:
-    """The settings' recipe where the board does not tell: it may be another version's, or lack the camera."""
+    """The name of a part's recipe. The settings' recipe when the board lacks it: the board may be of another
+    version, or may not have the camera."""
     if board is None:
         return camera.recipe
     try:

@@ -1,7 +1,7 @@
-"""The service's state in one line of plain words for `systemctl status`, from the board alone.
+"""The service's state in one line of words for `systemctl status`, from the board alone.
 
-What counts for the gate is `P/status`, which the publisher tells; this is for the engineer at the machine.
-It must never decide anything.
+It decides nothing: for the gate only `P/status` counts, which the publisher sends. This line is for the
+engineer at the machine.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from monitor.line_state.worker_process import CAPTURE, PUBLISH, SCORING, SUPERVI
 from monitor.settings import Settings
 
 
-def words(settings: Settings, board: Board, workers: Collection[str], now_ns: int) -> str:
-    """`ready; 2 of 2 cameras up`, or what is in the way. `workers` are those that should be there."""
+def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns: int) -> str:
+    """`ready; 2 of 2 cameras up`, or the reasons why not. `workers` are the names of those that should
+    run."""
     if board.read(SUPERVISOR, Word.STOPPING):
         return "stopping"
     if not board.read(SCORING, Word.EVER_RAN) and not board.read(SCORING, Word.RESTARTS):
         return "starting: recipes are loaded and warmed up"
     parts = ["ready" if board.is_fresh(PUBLISH, now_ns) and board.read(PUBLISH, Word.READY) else "not ready"]
     if latch := Latch(board.read(PUBLISH, Word.LATCH)).word:
-        parts.append(f"{latch}, until somebody resets it")
+        parts.append(f"{latch}, until it is reset")
     if not board.read(PUBLISH, Word.EVER_LINKED):
         parts.append(f"no broker yet at {settings.mqtt.host}:{settings.mqtt.port}")
     parts.append(_cameras(settings, board, now_ns))

@@ -1,1 +1,1 @@
-"""Verdict to picture, for the operator."""
+"""Snapshots: from a verdict to the pictures that operators review."""

@@ -1,7 +1,8 @@
-"""The snapshot writer: rejected frames with their heatmaps into the folder that operators review.
+"""The snapshot writer: it writes rejected frames with their heatmaps into the folder that operators review.
 
-It works at its leisure, behind the verdict: a slow or full disk costs snapshots, never a reject. It must
-never write a verdict of its own: what stands in a snapshot is what the publisher closed.
+It knows nothing of MQTT, and decides no verdict: it writes the verdict with which the publisher closed the
+frame. On a frame's way it comes last, behind the publisher: a slow or full disk loses snapshots, but delays
+no reject.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from collections.abc import Callable
 import zmq
 
 from monitor import paths
-from monitor.images.overlay import overlay
+from monitor.images.overlay import Caption, draw_overlay
 from monitor.line_state import messages, verdict_rules
 from monitor.line_state.board import Word
 from monitor.line_state.changeover import recipe_name
 from monitor.line_state.messages import BadMessage, SnapshotParts
 from monitor.line_state.ring import Closed, Ring
 from monitor.line_state.worker_process import SNAPSHOTS, Worker
-from monitor.snapshots.folder import SnapshotError, SnapshotFolder
+from monitor.snapshots.folder import SnapshotFolder
+from monitor.snapshots.folder_scan import SnapshotError
+from monitor.system.trouble_log import TroubleLog
 from monitor.verdict import rfc3339
 
 _IDLE_MS = 200
-_PATIENCE_NS = 2_000_000_000
+_CLOSED_WITHIN_NS = 2_000_000_000
+"""How long a snapshot waits for the publisher to close its frame."""
 _PRUNE_EVERY_NS = 10_000_000_000
 _NICENESS = 10
 
@@ -41,10 +45,12 @@ class SnapshotWriter:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = messages.pull(context, worker.folder, messages.SNAPSHOTS, messages.SNAPSHOTS_HELD)
         self._prune_at_ns = 0
-        self._trouble = ""
+        self._trouble = TroubleLog(
+            worker.log, began="snapshots are not kept: %s", ended="snapshots are kept again"
+        )
 
     def run(self) -> None:
-        """Writes until told to stop, and then what still waits."""
+        """Write until the worker is stopped, and then the snapshots that still wait."""
         self._worker.running()
         while not self._worker.stopping:
             self._worker.promise(20.0)
@@ -55,30 +61,34 @@ class SnapshotWriter:
             self.run_once()
 
     def run_once(self) -> None:
-        """Writes the next snapshot that waits."""
+        """Write the next snapshot that waits."""
         try:
             parts = messages.receive_snapshot(self._socket)
             closed = self._closed(parts)
         except BadMessage as error:
-            self._worker.log.warning("refused a message: %s", error)
+            self._worker.log.warning("refused a malformed snapshot message: %s", error)
             return
-        if closed is None or not (closed.judged and closed.snapshot):
-            # The frame was closed without its score: nobody was told of a snapshot.
+        camera = self._cameras[parts.camera]
+        if (
+            closed is None
+            or not verdict_rules.derive_consequences(closed, camera, self._settings).has_snapshot
+        ):
+            # The publisher closed the frame without its score, so its verdict names no snapshot.
             return
         try:
             self._write(parts, closed)
         except SnapshotError as error:
-            self._say(str(error))
+            self._report(str(error))
         else:
             self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
-            self._say("")
+            self._report("")
 
     def _closed(self, parts: SnapshotParts) -> Closed | None:
-        """The publisher's verdict, which is there in a moment if it is not yet."""
+        """The publisher's verdict; waits for it up to 2 s. Raises BadMessage for an unknown camera."""
         ring = self._rings.get(parts.camera)
         if ring is None:
             raise BadMessage(f"no camera is called {parts.camera!r}")
-        until = self._clock() + _PATIENCE_NS
+        until = self._clock() + _CLOSED_WITHIN_NS
         while (closed := ring.closed(parts.frame)) is None and self._clock() < until:
             time.sleep(0.005)
         return closed
@@ -87,16 +97,14 @@ class SnapshotWriter:
         camera, ring = self._cameras[parts.camera], self._rings[parts.camera]
         frame, scored = ring.frame(parts.frame), ring.scored(parts.frame)
         if frame is None or scored is None:
-            raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} has left the ring")
+            raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} is no longer in the ring")
         recipe = recipe_name(self._worker.board, camera, scored.recipe_sha)
         event = verdict_rules.event(
             self._settings.prefix, str(self._worker.session), camera, recipe, frame, closed, scored
         )
         if event.snapshot is None:
             raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} has no snapshot path")
-        drawn = overlay(
-            parts.image,
-            parts.anomaly_map,
+        caption = Caption(
             score=scored.score,
             threshold=scored.threshold,
             verdict=closed.verdict.word,
@@ -105,6 +113,7 @@ class SnapshotWriter:
             frame=frame.number,
             captured_utc=rfc3339(frame.captured_utc_ns),
         )
+        drawn = draw_overlay(parts.image, parts.anomaly_map, caption)
         ttl_ms = max(0, (frame.expires_ns - closed.closed_ns) // 1_000_000)
         self._folder.write(event.snapshot, drawn, parts.image, event.payload(ttl_ms))
 
@@ -115,22 +124,16 @@ class SnapshotWriter:
         try:
             self._folder.prune()
         except SnapshotError as error:
-            self._say(str(error))
+            self._report(str(error))
         self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
 
-    def _say(self, trouble: str) -> None:
-        """One line when trouble starts or changes, one when it ends."""
-        if trouble == self._trouble:
-            return
-        if trouble:
-            self._worker.log.error("not kept: %s", trouble)
-        else:
-            self._worker.log.info("snapshots are kept again")
-        self._trouble = trouble
-        self._worker.board.say(SNAPSHOTS, trouble)
+    def _report(self, trouble: str) -> None:
+        """Log and show the present trouble; empty for none."""
+        if self._trouble.report(trouble):
+            self._worker.board.say(SNAPSHOTS, trouble)
 
 
 def work(worker: Worker) -> None:
-    # Rejects come first: on a busy machine the scorer and the publisher take the processor.
+    # Rejects come first: on a busy machine the scoring worker and the publisher get the processor.
     os.nice(_NICENESS)
     SnapshotWriter(worker).run()

@@ -1,1 +1,1 @@
-"""The machine below: files, clocks, logs, memory, systemd."""
+"""What the program needs from the machine: files, clocks, logs, memory, systemd."""

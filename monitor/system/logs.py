@@ -1,7 +1,6 @@
-"""One line an event on stderr, for journald with its level and for people with a time; a message that repeats
-is held back.
+"""The log on stderr: one line per event, with a level for journald or a time for a terminal.
 
-Must never block a worker and never print a traceback for what a person can fix.
+A message that repeats is limited to five a minute. Logging must never block a worker.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ _WINDOW_NS = 60_000_000_000
 _BURST = 5
 _MOST_WAITING = 1000
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-"""Python's levels as syslog's, which journald takes from a line's beginning (sd-daemon(3))."""
+"""Python's levels as syslog priorities. journald reads them at the start of a line (sd-daemon(3))."""
 
 
 class RateLimit(logging.Filter):
-    """Lets a message's first five a minute through, then says how many more there were."""
+    """Passes five equal messages a minute. The first one after that minute states how many were dropped."""
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         super().__init__()
@@ -50,8 +49,8 @@ class RateLimit(logging.Filter):
         return count < _BURST
 
 
-class _Dropping(logging.handlers.QueueHandler):
-    """Hands lines to the writing thread; where that is stuck and the queue full, they are counted instead."""
+class _BoundedQueueHandler(logging.handlers.QueueHandler):
+    """Hands lines to the writing thread. While its queue is full, lines are dropped and counted."""
 
     def __init__(self, lines: queue.Queue[logging.LogRecord]) -> None:
         super().__init__(lines)
@@ -60,7 +59,7 @@ class _Dropping(logging.handlers.QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         if self._dropped:
-            record.msg = f"{record.msg} (after {self._dropped} lines that nobody read in time)"
+            record.msg = f"{record.msg} ({self._dropped} lines before this one were lost: stderr was blocked)"
         try:
             self._lines.put_nowait(record)
         except queue.Full:
@@ -69,21 +68,20 @@ class _Dropping(logging.handlers.QueueHandler):
             self._dropped = 0
 
     def wait(self, seconds: float) -> None:
-        """Gives the writing thread a moment for the last lines."""
+        """Waits until the writing thread has taken the last lines, at most for so long."""
         until = time.monotonic() + seconds
         while not self._lines.empty() and time.monotonic() < until:
             time.sleep(0.01)
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Sends every logger's lines to stderr: with a time for a terminal, without one for journald.
+    """Sends the lines of every logger to stderr: with a time for a terminal, without one for journald.
 
-    A thread of its own writes them, since a terminal that was stopped or a pipe that nobody reads would
-    otherwise stop the line.
+    A separate thread writes them: a stopped terminal or a full pipe would otherwise block the line.
     """
     under_journald = is_journal(sys.stderr.fileno())
     lines: queue.Queue[logging.LogRecord] = queue.Queue(_MOST_WAITING)
-    handler = _Dropping(lines)
+    handler = _BoundedQueueHandler(lines)
     handler.addFilter(RateLimit())
     handler.setFormatter(
         logging.Formatter(
@@ -95,33 +93,33 @@ def configure(level: int = logging.INFO) -> None:
     threading.Thread(target=_write, args=(lines, sys.stderr.fileno(), under_journald), daemon=True).start()
     atexit.register(handler.wait, 0.3)
     if under_journald:
-        sys.excepthook = _tell_uncaught
+        sys.excepthook = _log_uncaught
 
 
 def is_journal(stream: int) -> bool:
-    """Whether that file descriptor leads to journald: it says which one does (systemd.exec(5))."""
+    """Whether that file descriptor leads to journald, by $JOURNAL_STREAM (systemd.exec(5))."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     status = os.fstat(stream)
     return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
-def line_of(record: logging.LogRecord, for_journal: bool) -> bytes:
-    """What is written for a formatted record: always one line, so that no event falls into several."""
+def format_line(record: logging.LogRecord, for_journal: bool) -> bytes:
+    """A formatted record as exactly one line: journald would make an event of every line."""
     text = " | ".join(part.rstrip() for part in record.getMessage().splitlines() if part.strip())
     level = f"<{_PRIORITIES.get(record.levelno, 6)}>" if for_journal else ""
     return f"{level}{text}\n".encode(errors="replace")
 
 
-def _tell_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A fault of our own, with its traceback, is one event too."""
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Logs an unexpected error with its traceback as one event."""
     logging.getLogger("line-monitor").critical("ended by a fault", exc_info=(kind, error, trace))
 
 
 def _write(lines: queue.Queue[logging.LogRecord], stderr: int, for_journal: bool) -> None:
-    """Writes lines as they come, past Python's own buffers, whose locks would hold up the exit."""
+    """Writes lines as they come, to the descriptor: the locks of `sys.stderr` would delay the exit."""
     while True:
-        text = line_of(lines.get(), for_journal)
-        # A reader that went away takes its lines with it; there is nobody else to tell.
+        text = format_line(lines.get(), for_journal)
+        # When the reader of the pipe has gone, the line is lost: there is no other output to use.
         with contextlib.suppress(OSError):
             while text:
                 text = text[os.write(stderr, text) :]

@@ -1,4 +1,4 @@
-"""How much memory this process may count on: the machine's, or less where its control group is limited."""
+"""How many bytes of memory this process can use: the machine's, or less in a limited control group."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def installed(limit: Path = _LIMIT) -> int:
-    """Bytes. `limit` holds the control group's limit, as a container sees it; it may be missing or `max`."""
+    """Bytes. The file `limit` holds the control group's limit as seen from inside a container, or `max`."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         text = limit.read_text(encoding="ascii").strip()
     except OSError:
-        # No control groups, or not of version 2: then the machine's memory is all there is to know.
+        # Without control groups of version 2 only the machine's memory is known.
         return machine
     return min(machine, int(text)) if text.isdigit() else machine

@@ -1,7 +1,6 @@
-"""Whether an error means that memory ran out, and what to do about it: Python, NumPy and torch each say it
-in their own way.
+"""Tells whether an error means that memory ran out, and what to do: Python, NumPy and torch differ in this.
 
-Must never import torch: where nobody did, torch was not what ran out of memory.
+It must never import torch: where torch is not loaded, another library ran out of memory.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import sys
 def advice(error: MemoryError | RuntimeError, *, sized: bool) -> str | None:
     """One line with the fix; None for an error that means something else.
 
-    `sized`: the network's input size is the user's to choose here, and so is --device.
+    `sized`: the user can choose the network's input size and --device in this command.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):

@@ -1,7 +1,7 @@
-"""Names of files as other programs and people can read them.
+"""Turns file names into text that every output can carry.
 
-A name on disk or in an archive is bytes and need not be text: Python then holds half characters in it, which
-no output can carry. Only for output: the file can't be opened by such a name.
+A file name on disk or in an archive is bytes and need not be UTF-8. Python keeps the other bytes as surrogate
+characters, which cannot be encoded for output. The results are for output only: they do not open the file.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import unicodedata
 
 
 def legible(name: str) -> str:
-    """The name with U+FFFD for each byte that is no UTF-8."""
+    """The name with U+FFFD for each byte that is not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def in_one_line(name: str) -> str:
-    """`legible`, with what would end the line or steer a terminal written as Python writes it: `\\n`."""
+    """The same in one line: line breaks and terminal control characters are escaped as in Python (`\\n`)."""
     return "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
         for char in legible(name)

@@ -1,6 +1,6 @@
-"""How long work shows that it is alive: on a terminal a bar with the time left, elsewhere a line at times.
+"""The progress of long work: a bar with the time left on a terminal, plain lines elsewhere.
 
-Must never be the reason that work is slow or fails: it draws a few times a second at most.
+It draws at most ten times a second, so that it never slows the work down.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ _BAR = 24
 _REDRAW_S = 0.1
 _LINE_EVERY_S = 5.0
 _WITHIN_EVERY_S = 60.0
-"""Lines within one step of hours of work: enough to show that it is alive."""
+"""The pause between lines within one step, for steps that take minutes or hours."""
 
 
 class Progress(Protocol):
-    """What long work reports to."""
+    """The receiver of progress reports."""
 
     def update(self, task: str, done: float, total: int, note: str = "") -> None:
         """`done` of `total` steps of `task` are finished; the last call of a task has done == total.
 
-        A whole number of steps is an int. A float tells of work within a step, for steps that take minutes.
+        A whole number of steps is an int. A float reports work within a step, for steps that take minutes.
         """
 
     def make_room(self) -> None:
-        """Called before somebody else writes a line to the same stream."""
+        """Called before other code writes a line to the same stream."""
 
 
 class Silent:
-    """For those who don't want to know."""
+    """Shows no progress."""
 
     def update(self, task: str, done: float, total: int, note: str = "") -> None:
         """Does nothing."""
@@ -45,16 +45,16 @@ SILENT = Silent()
 
 
 class Bar:
-    """One line of a terminal, drawn over and over."""
+    """A progress bar on one line of a terminal, redrawn in place."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._pace = _Pace(clock)
+        self._time_left = _TimeLeft(clock)
         self._drawn = -math.inf
 
     def update(self, task: str, done: float, total: int, note: str = "") -> None:
-        left = self._pace.left(task, done, total)
+        left = self._time_left.text(task, done, total)
         finished = done >= total
         if not finished and self._clock() - self._drawn < _REDRAW_S:
             return
@@ -68,7 +68,7 @@ class Bar:
         self._stream.flush()
 
     def make_room(self) -> None:
-        """Takes the bar away; the next update draws it again below what was written."""
+        """Erases the bar. The next update draws it again below the other line."""
         if self._drawn > -math.inf:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
@@ -76,16 +76,16 @@ class Bar:
 
 
 class Lines:
-    """Plain lines for logs and pipes: one every few seconds, one a minute within a step, each task's last."""
+    """Plain lines for logs and pipes: one every 5 s, one a minute within a step, the last of each task."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._pace = _Pace(clock)
+        self._time_left = _TimeLeft(clock)
         self._written = clock()
 
     def update(self, task: str, done: float, total: int, note: str = "") -> None:
-        left = self._pace.left(task, done, total)
+        left = self._time_left.text(task, done, total)
         pause = _LINE_EVERY_S if isinstance(done, int) else _WITHIN_EVERY_S
         if done < total and self._clock() - self._written < pause:
             return
@@ -94,35 +94,36 @@ class Lines:
         self._stream.flush()
 
     def make_room(self) -> None:
-        """Does nothing: each report is a line of its own."""
+        """Does nothing: each report is a separate line."""
 
 
 def on(stream: TextIO) -> Progress:
-    """A bar if `stream` is a terminal, else plain lines."""
+    """A bar if `stream` is a terminal, otherwise plain lines."""
     return Bar(stream) if stream.isatty() else Lines(stream)
 
 
-class _Pace:
-    """The time left of the task at hand, from the time its steps took so far."""
+class _TimeLeft:
+    """Estimates the time left of the present task from the time that its steps took so far."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._task = ""
         self._began = 0.0
-        self._at = 0.0
+        self._began_at_step = 0.0
 
-    def left(self, task: str, done: float, total: int) -> str:
+    def text(self, task: str, done: float, total: int) -> str:
+        """The time left, or the time taken once the task is finished; empty at a task's first report."""
         now = self._clock()
-        if task != self._task or done < self._at:
-            self._task, self._began, self._at = task, now, done
-        steps = done - self._at
+        if task != self._task or done < self._began_at_step:
+            self._task, self._began, self._began_at_step = task, now, done
+        steps = done - self._began_at_step
         if done >= total:
             return f"in {_duration(now - self._began)}" if steps else ""
         return f"{_duration((now - self._began) / steps * (total - done))} left" if steps else ""
 
 
 def _counted(done: float) -> str:
-    """Rounded down: a step is not finished before it is."""
+    """Rounded down: an unfinished step must not look finished."""
     return str(done) if isinstance(done, int) else f"{math.floor(10 * done) / 10:.1f}"
 
 

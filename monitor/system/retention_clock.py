@@ -1,7 +1,7 @@
-"""UTC for deciding what is old, by a clock that may be set wrongly while the service runs.
+"""The clock that decides what is old enough to be deleted, safe against a wrong system time.
 
-Retention deletes by age. A clock that jumps a year ahead must not make it delete everything, so this module
-never believes a jump forward at once; and it must never be used to date anything.
+Files and rows are deleted by age. A system clock that is set one year ahead by mistake must not delete
+everything, so a jump forward counts only one day later. This clock must never be used to date anything.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 _HOUR_NS = 3600 * 1_000_000_000
 STEP_NS = _HOUR_NS
-"""A clock that gains more than this on the monotonic clock has been stepped; less is slewing."""
+"""A gain of over one hour on the monotonic clock is a step of the system clock; less is slow drift."""
 BELIEVED_AFTER_NS = 24 * _HOUR_NS
-"""A step that has stood for so long is the truth: a wrong one would have been noticed."""
+"""A step that has lasted for one day is correct: a wrong one would have been noticed and undone."""
 
 
 class BelievedUtc:
-    """UTC nanoseconds that follow the system clock, except that a step forward counts only a day later.
+    """UTC in nanoseconds that follows the system clock, except that a step forward counts only a day later.
 
-    The clock at the start is believed. `utc_ns` and `monotonic_ns` are the clocks, in nanoseconds.
+    The system clock at the start is taken as correct. `utc_ns` and `monotonic_ns` are the clocks.
     """
 
     def __init__(self, utc_ns: Callable[[], int], monotonic_ns: Callable[[], int]) -> None:
@@ -28,7 +28,7 @@ class BelievedUtc:
         self._stepped_at: int | None = None
 
     def now_ns(self) -> int:
-        """UTC nanoseconds. Call it now and then: slow drift is told from a step by the calls between."""
+        """UTC in nanoseconds. Call it regularly: only the calls in between tell slow drift from a step."""
         monotonic = self._monotonic_ns()
         utc = self._utc_ns()
         if utc - monotonic <= self._offset + STEP_NS:

@@ -1,7 +1,7 @@
-"""What systemd hears of the service: ready, alive, and its state in words (sd_notify(3)).
+"""The service's notifications to systemd: ready, alive, and its state in words (sd_notify(3)).
 
-Without $NOTIFY_SOCKET nobody listens and nothing is sent. It must never block the supervisor, nor fail it:
-a manager that does not read its socket has only itself to blame.
+Without $NOTIFY_SOCKET nothing is sent. A notification must never block or stop the supervisor, also where
+systemd does not read its socket.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _STATUS_EVERY_NS = 1_000_000_000
 
 
 class Notifier:
-    """The socket to the service manager. `environment` is read once."""
+    """The socket to systemd. `environment` is read once."""
 
     def __init__(
         self,
@@ -33,31 +33,31 @@ class Notifier:
             self._socket.setblocking(False)
         self._feed_every_ns = _feeding_interval_ns(environment, os.getpid() if pid is None else pid)
         self._feed_at_ns = 0
-        self._told = ""
-        self._tell_at_ns = 0
+        self._sent_status = ""
+        self._status_due_ns = 0
 
-    def ready(self) -> None:
+    def report_ready(self) -> None:
         self._send("READY=1")
 
-    def stopping(self) -> None:
+    def report_stopping(self) -> None:
         self._send("STOPPING=1\nSTATUS=stopping")
 
-    def alive(self) -> None:
-        """Feeds the watchdog, three times within its patience, if it has one."""
+    def feed_watchdog(self) -> None:
+        """Feeds the watchdog three times within its time limit, if there is one."""
         now = self._clock()
         if self._feed_every_ns and now >= self._feed_at_ns:
             self._feed_at_ns = now + self._feed_every_ns
             self._send("WATCHDOG=1")
 
-    def status(self, words: Callable[[], str]) -> None:
-        """Tells the state in words when it has changed; asks for it at most once a second."""
+    def report_status(self, make_text: Callable[[], str]) -> None:
+        """Sends the state in words when it has changed. Calls `make_text` at most once a second."""
         now = self._clock()
-        if self._socket is None or now < self._tell_at_ns:
+        if self._socket is None or now < self._status_due_ns:
             return
-        self._tell_at_ns = now + _STATUS_EVERY_NS
-        said = " ".join(words().split())
-        if said != self._told and self._send(f"STATUS={said}"):
-            self._told = said
+        self._status_due_ns = now + _STATUS_EVERY_NS
+        status = " ".join(make_text().split())
+        if status != self._sent_status and self._send(f"STATUS={status}"):
+            self._sent_status = status
 
     def _send(self, message: str) -> bool:
         if self._socket is None:
@@ -65,15 +65,16 @@ class Notifier:
         try:
             self._socket.sendto(message.encode(), self._address)
         except OSError:
-            # Full or gone. What counts is said again; a watchdog that starves restarts us, as it should.
+            # The socket is full or gone. Status and watchdog are sent again; when systemd never gets the
+            # watchdog's message, it restarts the service, as intended.
             return False
         return True
 
 
 def _feeding_interval_ns(environment: Mapping[str, str], pid: int) -> int:
-    """A third of WATCHDOG_USEC, or 0 where there is no watchdog or it watches another process."""
+    """A third of $WATCHDOG_USEC; 0 without a watchdog, or with one that watches another process."""
     watched = environment.get("WATCHDOG_PID", "")
     if watched.isdecimal() and int(watched) != pid:
         return 0
-    patience = environment.get("WATCHDOG_USEC", "")
-    return int(patience) * 1000 // 3 if patience.isdecimal() else 0
+    limit_us = environment.get("WATCHDOG_USEC", "")
+    return int(limit_us) * 1000 // 3 if limit_us.isdecimal() else 0

@@ -1,1 +1,1 @@
-"""The networks that teach."""
+"""Teachers: the pretrained networks whose features a recipe's student learns."""

@@ -1,7 +1,8 @@
-"""Teachers: networks that learned to tell photographs apart, by name, with their three levels.
+"""Teachers: networks trained to classify photographs, by name, cut off after their third feature level.
 
-Where their weights lie is `monitor.teachers.files`' business. Must never unpickle anything but tensors.
-torchvision is imported only where it is needed: a scoring process with a ResNet-18 does without.
+Files of weights are read as plain tensors only; nothing else in them is ever unpickled. torchvision is
+imported only where it is needed, so that a process that scores with a ResNet-18 does without it. This module
+knows nothing of where the files lie (`monitor.teachers.files`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, fx, nn
 
-from monitor.model import weights as named
+from monitor.model.weights import Weights, fingerprint
 from monitor.pyramid import ResNetTrunk
-from monitor.teachers.files import BUNDLED, BUNDLED_FILE, Download, TeacherError, obtained
+from monitor.teachers.files import BUNDLED, BUNDLED_FILE, Download, TeacherError, obtain_weights
 
 Alone = AbstractContextManager[object]
+"""A lock, for example, that is held while no other network of this process may run."""
 
 __all__ = [
     "BUNDLED",
@@ -54,18 +56,21 @@ LEVELS: Mapping[str, tuple[str, str, str]] = {
     "mobilenet_v3_large": ("features.3", "features.6", "features.12"),
     "efficientnet_b0": ("features.2", "features.3", "features.5"),
 }
-"""By architecture, the modules whose outputs are the levels: about 1/4, 1/8 and 1/16 of the input's size."""
+"""By architecture, the modules whose outputs are the three levels, at about 1/4, 1/8 and 1/16 of the
+input."""
 
 _RECTIFIED = frozenset({"resnet18", "resnet34", "resnet50", "wide_resnet50_2", "squeezenet1_1"})
-"""Whose levels come from a rectifier: they have no negative values."""
+"""The architectures whose levels are the outputs of a rectifier, so without negative values."""
 
 _OWN_TRUNKS = {"resnet18": (2, 2, 2), "resnet34": (3, 4, 6)}
-_MOMENTUM = 0.1
-"""Of the running statistics that students gather for eval mode; torch's default, and the ResNets'.
-torchvision's MobileNetV3 has 0.01, for trainings of many thousand steps: after 72 steps its student's mean
-map was 7.5 of at most 8, and the student of the second epoch was kept; with 0.1 it was 1.2."""
+"""Built by `monitor.pyramid.ResNetTrunk`, without torchvision: the number of blocks in each layer."""
 
-_NO_PLAIN_TENSORS = (
+_MOMENTUM = 0.1
+"""The momentum of the running statistics that a student uses in eval mode: torch's default. torchvision's
+MobileNetV3 has 0.01, for trainings of many thousand steps; after 72 steps its student's mean map was 7.5 of
+at most 8, with 0.1 it was 1.2."""
+
+_READ_ERRORS = (
     pickle.UnpicklingError,
     EOFError,
     RuntimeError,
@@ -76,7 +81,7 @@ _NO_PLAIN_TENSORS = (
     AssertionError,
     struct.error,
 )
-"""What torch's reader raised when it was fed damaged files by the thousand."""
+"""The exceptions that torch's reader raised for thousands of damaged files."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,11 @@ class Teacher:
     sha256: str
     """`monitor.model.weights.fingerprint` of the trunk's weights, by the names torchvision gives them."""
     origin: str
-    """Where the weights came from, for people."""
+    """The name of the file that the weights came from."""
 
 
 def names() -> list[str]:
-    """Every name that `find` knows."""
+    """The names of all teachers."""
     return [*LEVELS, BUNDLED]
 
 
@@ -106,19 +111,20 @@ def architecture_of(name: str) -> str:
 
 
 def map_ceiling(architecture: str) -> float:
-    """What no anomaly map of a teacher and student of this architecture exceeds.
+    """The highest value that an anomaly map of a teacher and student of this architecture can have.
 
-    Of vectors of length 1 the squared distance is at most 4, without negative values at most 2.
+    It is the product of three squared distances between vectors of length 1. Such a distance is at most 4,
+    and at most 2 between vectors without negative values.
     """
     return (2.0 if architecture in _RECTIFIED else 4.0) ** 3
 
 
-def build_trunk(architecture: str, alone: Alone | None = None) -> nn.Module:
+def build_trunk(architecture: str, exclusive: Alone | None = None) -> nn.Module:
     """The network up to its third level, randomly initialised: maps (N, 3, H, W) to three float tensors.
 
-    Its parameters have torchvision's names. `alone` is a lock, say, that is held while no other network of
-    this process may run: torch.fx puts another method in the place of the one that every network is called
-    by while it traces one. Raises TeacherError for an unknown architecture.
+    Its parameters have torchvision's names. `exclusive` is held while torch.fx traces the network: tracing
+    replaces the method by which every network of this process is called, so none may run meanwhile. Raises
+    TeacherError for an unknown architecture.
     """
     if architecture not in LEVELS:
         raise TeacherError(f"no architecture is called {architecture!r}; there are: {', '.join(LEVELS)}")
@@ -131,10 +137,10 @@ def build_trunk(architecture: str, alone: Alone | None = None) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _MOMENTUM
-    with alone or nullcontext():
+    with exclusive or nullcontext():
         extractor = create_feature_extractor(network, list(LEVELS[architecture])).eval()
-    # A list of levels instead of a dict by name. The graph is the one for eval mode, also for students: it
-    # differs in the dropping of whole layers alone, and a student has nothing to gain from that.
+    # The output becomes a list of levels instead of a dict by name. The graph is the one for eval mode, also
+    # for students: the one for training differs only in dropping whole layers, which does not help a student.
     for node in extractor.graph.nodes:
         if node.op == "output":
             node.args = (list(node.args[0].values()),)
@@ -142,9 +148,9 @@ def build_trunk(architecture: str, alone: Alone | None = None) -> nn.Module:
 
 
 def fill(trunk: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts weights into a trunk, also one on the meta device; tensors it has no use for are ignored.
+    """Puts weights into a trunk, which may be on the meta device. Tensors of other names are ignored.
 
-    Half precision is widened to float32. Raises TeacherError when one is missing or has the wrong shape.
+    Half precision is widened to float32. Raises TeacherError when a tensor is missing or has the wrong shape.
     """
     wanted = trunk.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
@@ -155,15 +161,16 @@ def fill(trunk: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             raise TeacherError(
                 f"{name} has shape {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
             )
-    found = {
+    state = {
         name: tensors[name].to(dtype=old.dtype) if name in tensors else torch.zeros((), dtype=old.dtype)
         for name, old in wanted.items()
     }
-    trunk.load_state_dict({name: tensor.contiguous() for name, tensor in found.items()}, assign=True)
+    trunk.load_state_dict({name: tensor.contiguous() for name, tensor in state.items()}, assign=True)
 
 
-def trunk_weights(trunk: nn.Module) -> named.Weights:
-    """A trunk's weights as arrays, by name, without the counters that change nothing that is computed."""
+def trunk_weights(trunk: nn.Module) -> Weights:
+    """A trunk's weights as arrays, by name, without the counters of batch normalisation: no result needs
+    them."""
     return {
         name: tensor.detach().cpu().contiguous().numpy()
         for name, tensor in trunk.state_dict().items()
@@ -182,10 +189,9 @@ def find(
 ) -> Teacher:
     """The teacher of that name with its weights.
 
-    Looks in this order: the file `weights`; `folder`/<name>.safetensors or .pth; torch's download cache;
-    the network. Without a name it is ResNet-18, and the carried teacher when its weights are nowhere; `say`
-    gets one line about the choice. `download` fetches a URL into a file, or raises TeacherError. Raises
-    TeacherError.
+    The weights come from the first of these that has them: the file `weights`, `folder`/<name>.safetensors or
+    .pth, torch's download cache, the network. Without a name the teacher is ResNet-18, or the carried teacher
+    if ResNet-18's weights can't be had. `say` gets one line about the choice. Raises TeacherError.
     """
     if name == BUNDLED and weights is not None:
         raise TeacherError(f"{BUNDLED} has its own weights: name the architecture, as in --teacher resnet18")
@@ -193,7 +199,7 @@ def find(
     chosen = name or DEFAULT
     if weights is None and name != BUNDLED:
         try:
-            weights = obtained(architecture, folder, say, download)
+            weights = obtain_weights(architecture, folder, say, download)
         except TeacherError as error:
             if name is not None:
                 raise TeacherError(
@@ -210,20 +216,21 @@ def find(
         raise TeacherError(f"{error}{'' if name else '; name their architecture with --teacher'}") from None
     if chosen != BUNDLED or name == BUNDLED:
         say(f"teacher: {chosen}, weights from {weights}")
-    return Teacher(chosen, architecture, trunk, named.fingerprint(trunk_weights(trunk)), weights.name)
+    return Teacher(chosen, architecture, trunk, fingerprint(trunk_weights(trunk)), weights.name)
 
 
 def load_trunk(architecture: str, file: Path) -> nn.Module:
-    """The frozen trunk with the weights in a .safetensors or .pth file, of the whole network or the trunk.
+    """The frozen trunk with the weights of a .safetensors or .pth file, which may hold the whole network.
 
-    Raises TeacherError, naming the file, for other weights and for such that are not finite.
+    Raises TeacherError, with the file's name, for another network's weights and for values that are not
+    finite.
     """
     with torch.device("meta"):
         trunk = build_trunk(architecture)
     try:
         tensors = read_tensors(file)
         fill(trunk, tensors)
-        _check_no_others(trunk, tensors, architecture)
+        _check_same_network(trunk, tensors, architecture)
         for name, tensor in trunk.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
                 raise TeacherError(f"{name} is not finite")
@@ -232,10 +239,11 @@ def load_trunk(architecture: str, file: Path) -> nn.Module:
     return trunk.eval().requires_grad_(False)
 
 
-def _check_no_others(trunk: nn.Module, tensors: Mapping[str, Tensor], architecture: str) -> None:
-    """A deeper network's weights would fill a shallow one's places. Raises TeacherError for such.
+def _check_same_network(trunk: nn.Module, tensors: Mapping[str, Tensor], architecture: str) -> None:
+    """Raises TeacherError for the weights of a deeper network, which have all the names of a shallow one.
 
-    Heads may be anybody's own; what is called like a part of the trunk must be one of torchvision's network.
+    Names that begin like one of the trunk's must be names of torchvision's network. Other names are a head,
+    which may be of any kind.
     """
     own = trunk.state_dict().keys()
     roots = {name.split(".")[0] for name in own}
@@ -246,8 +254,8 @@ def _check_no_others(trunk: nn.Module, tensors: Mapping[str, Tensor], architectu
 
     with torch.device("meta"):
         whole = torchvision.models.get_model(architecture, weights=None)
-    if strange := others - whole.state_dict().keys():
-        raise TeacherError(f"it has {min(strange)}, which is another network's")
+    if unknown := others - whole.state_dict().keys():
+        raise TeacherError(f"it has {min(unknown)}, which is another network's")
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -256,7 +264,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(file))
         with warnings.catch_warnings():
-            # Damage also makes torch wonder about versions, at length.
+            # For some damaged files torch warns of a wrong version, in many lines.
             warnings.simplefilter("ignore")
             content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -265,14 +273,14 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise TeacherError(error.strerror or str(error)) from None
     except SafetensorError as error:
         raise TeacherError(f"not a readable safetensors file ({error})") from None
-    except _NO_PLAIN_TENSORS:
-        # torch's own words advise to unpickle it all the same.
+    except _READ_ERRORS:
+        # torch's own message is not shown: it advises to unpickle the file without this check.
         raise TeacherError(
             "not a whole file of named tensors alone: save the network's state_dict(), or use safetensors"
         ) from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise TeacherError("it holds something else than named tensors: save the network's state_dict()")
+        raise TeacherError("it holds other things than named tensors: save the network's state_dict()")
     # DataParallel prefixes every name.
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}

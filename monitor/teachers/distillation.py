@@ -1,11 +1,11 @@
-"""Makes a small teacher from a large one: a ResNet trunk that knows what a pretrained network sees.
+"""Makes a small teacher from a large one: a ResNet trunk that imitates the features of a pretrained network.
 
-The trunk learns the source's three feature levels through 1×1 convolutions, looking at procedural images
-only, so that a plant without a network, and the demo, have a real teacher to start from.
+The trunk learns the source's three feature levels through 1×1 convolutions, from procedural images alone. It
+gives a plant without a network, and the demo, a trained teacher to start from.
 
-Must never read a photograph (see `monitor.teachers.procedural_images`), never download, and never write
-anything but the one
-file asked for, whole. How the file is found and used is `monitor.teachers.architectures`'s business.
+This module must never read a photograph (see `monitor.teachers.procedural_images`): the made teacher's
+licence and lineage rest on that. It never downloads, and writes one file, whole. It knows nothing of how
+teachers are found and used (`monitor.teachers.files`, `monitor.teachers.architectures`).
 """
 
 from __future__ import annotations
@@ -34,138 +34,143 @@ from monitor.teachers.architectures import build_trunk, load_trunk
 from monitor.teachers.procedural_images import image_batches
 
 STUDENTS = ("resnet18", "resnet34")
-"""What can learn: the small ones, whose levels have these channels and lie at these strides."""
+"""The architectures that can learn: small ones whose levels have these channels and strides."""
 CHANNELS = (64, 128, 256)
 STRIDES = (4, 8, 16)
 
 FIRST_CELLS: Mapping[str, tuple[int, int, int]] = MappingProxyType({"squeezenet1_1": (3, 7, 15)})
-"""By source, the input pixel (both axes) at the middle of each level's cell 0.
+"""By source, the input pixel (row and column) in the middle of each level's cell 0.
 
-It is 0 for networks that pad every layer, as all others that `monitor.teachers.architectures` knows and
-the ResNet-18 that
-learns do; a network that doesn't pad starts further inside."""
+It is 0 for networks that pad every layer: the student, and every other source in
+`monitor.teachers.architectures`. In a network without padding the first cell lies further inside."""
 
 SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-4, 6e4
-"""What float16 holds with all its digits."""
+"""The range of variances that float16 holds with all its digits."""
 
 _EPSILON = 1e-5
-"""What torch's batch normalisation adds to a variance."""
+"""The value that torch's batch normalisation adds to a variance."""
 
 DEFAULT_STEPS = 4_000
-"""About an hour on two processor cores; the carried teacher came of half as many."""
+"""About an hour on two processor cores; the carried teacher was made with half as many."""
+
+_MEASURED_BATCHES = 32
+"""The batches of images from which the source's means and deviations are measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationSettings:
+    """How a teacher is made. Raises ValueError for impossible values.
+
+    Training ends after `steps`, or earlier after `minutes`. With `minutes` unset, the same settings on the
+    same machine give the same weights, bit for bit.
+    """
+
+    source: str = "squeezenet1_1"
+    """The architecture of the network to learn from, one of `monitor.teachers.architectures.LEVELS`."""
+    student: str = "resnet18"
+    """The architecture that learns, one of `STUDENTS`."""
+    steps: int | None = None
+    """Unset: `DEFAULT_STEPS`, or no limit if `minutes` is set."""
+    minutes: float | None = None
+    seed: int = 0
+    side: int = 112
+    """The student's input in pixels, a multiple of 16."""
+    batch: int = 32
+    canvases: int = 64
+    """The number of drawn canvases that images are cut from at any time."""
+    rate: float = 2e-3
+    """The learning rate at its highest."""
+    averaging: float = 0.999
+    """The decay of the running mean of the weights; the mean is what is written."""
+    bfloat16: bool = False
+    """The student's forward pass in bfloat16: half the time on processors that calculate in it."""
+    save_every_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.side < 32 or self.side % 16:
+            raise ValueError(f"side {self.side} is not a multiple of 16, at least 32")
+        if self.step_limit < 1 or self.batch < 2:
+            raise ValueError(f"steps {self.steps} must be at least 1, batch {self.batch} at least 2")
+        if self.student not in STUDENTS:
+            raise ValueError(f"student {self.student!r} can't be made; there are: {', '.join(STUDENTS)}")
+
+    @property
+    def step_limit(self) -> int:
+        if self.steps is not None:
+            return self.steps
+        return DEFAULT_STEPS if self.minutes is None else sys.maxsize
+
+    def fraction_done(self, steps: int, seconds: float) -> float:
+        """0 at the start of training, 1 at its end."""
+        by_clock = seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(steps / self.step_limit, by_clock))
 
 
 @dataclass(frozen=True, slots=True)
-class Distilled:
-    """What a distillation came to, or has come to so far."""
+class DistillationResult:
+    """The state of a distillation so far, or at its end."""
 
     steps: int
     seconds: float
     unexplained: tuple[float, float, float]
-    """Share of the source's variance that the trunk misses, by level: a mean over the last hundred steps."""
+    """By level, the share of the source's variance that the trunk misses: a mean over about the last hundred
+    steps."""
 
 
 def make_teacher(
+    settings: DistillationSettings,
     *,
     source_weights: Path,
     out: Path,
-    source: str = "squeezenet1_1",
-    student: str = "resnet18",
-    steps: int | None = None,
-    minutes: float | None = None,
-    seed: int = 0,
-    side: int = 112,
-    batch: int = 32,
-    canvases: int = 64,
-    rate: float = 2e-3,
-    averaging: float = 0.999,
-    bfloat16: bool = False,
-    save_every_s: float = 300.0,
     say: Callable[[str], None] | None = None,
     progress: Progress = SILENT,
-) -> Distilled:
-    """Distils `source` into a small trunk and writes it to `out` (safetensors, float16; ResNet-18: 5.6 MB).
+) -> DistillationResult:
+    """Distils a large network into a small trunk and writes it to `out` (safetensors, float16).
 
-    `source` is an architecture that `monitor.teachers.architectures` knows, `source_weights` a
-    .safetensors or .pth file
-    with its weights; `student` is one of STUDENTS. Training ends after `steps` (4,000, or with `minutes` no
-    number of them), or earlier after `minutes`; with `minutes` unset, the same arguments on the same machine
-    give the same weights. A usable file lies at `out` after every `save_every_s` seconds, also when training
-    is interrupted or breaks down later; `say` hears of each. `side` is the trunk's input in pixels, a
-    multiple of 16; `canvases` is how many pictures there are to cut images from at any time. `averaging` is
-    the decay of the running mean of the weights, which is what is written. `bfloat16` halves the time on
-    processors that calculate in it.
+    A ResNet-18 takes 5.6 MB. `source_weights` is a .safetensors or .pth file with the source's weights. A
+    usable file lies at `out` after every `settings.save_every_s` seconds, so that an interrupted or failed
+    training leaves its last state; each save gives `say` one line.
 
-    Raises ValueError for impossible arguments, FloatingPointError when training breaks down, OSError when
-    `out` can't be written, and `monitor.teachers.architectures.TeacherError` when the source's weights
-    can't be used.
+    Raises FloatingPointError when a value is no longer finite, OSError when `out` can't be written, and
+    `monitor.teachers.architectures.TeacherError` when the source's weights can't be used.
     """
-    limit = (DEFAULT_STEPS if minutes is None else sys.maxsize) if steps is None else steps
-    if side < 32 or side % 16:
-        raise ValueError(f"side {side} is not a multiple of 16, at least 32")
-    if limit < 1 or batch < 2:
-        raise ValueError(f"steps {steps} must be at least 1, batch {batch} at least 2")
-    if student not in STUDENTS:
-        raise ValueError(f"student {student!r} can't be made; there are: {', '.join(STUDENTS)}")
-    # Seeded, but leaving the caller's random numbers as they were.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        targets = _Targets(source, source_weights)
-        pictures = image_batches(seed=seed, side=side + targets.margin, batch=batch, pool=canvases)
-        views = _normalised(pictures)
-        channels = targets.measure([next(views) for _ in range(32)])
-        learner = _Learner(student, channels).to(memory_format=torch.channels_last).train()
-    mean = AveragedModel(learner, avg_fn=_running_mean(averaging), use_buffers=True)
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=1e-2)
-    about = {
-        "format": "pt",
-        "architecture": f"torchvision {student}, conv1 to layer3",
-        "input": "RGB, ImageNet mean and deviation",
-        "made_by": "monitor.distillation.make_teacher",
-        "images": "procedural only (monitor.procedural)",
-        "source": source,
-        "source_sha256": hashlib.sha256(source_weights.read_bytes()).hexdigest(),
-        "settings": f"seed {seed}, steps {steps}, minutes {minutes}, side {side}, batch {batch}, "
-        f"canvases {canvases}, rate {rate:g}, averaging {averaging:g}, bfloat16 {bfloat16}",
-        "torch": torch.__version__,
-    }
+    distillation = _Distillation(settings, source_weights)
+    about = _metadata(settings, source_weights)
     began = saved = time.monotonic()
-    state = Distilled(0, 0.0, (1.0, 1.0, 1.0))
+    result = DistillationResult(0, 0.0, (1.0, 1.0, 1.0))
     fraction = 0.0
     with ThreadPoolExecutor(1, thread_name_prefix="drawing") as drawing:
-        coming = drawing.submit(next, views)
+        coming = drawing.submit(next, distillation.images)
         while fraction < 1:
             images = coming.result()
-            coming = drawing.submit(next, views)
-            _set_rate(optimiser, rate, state.steps, fraction)
-            shares = _step(learner, targets, optimiser, images, bfloat16=bfloat16)
-            mean.update_parameters(learner)
+            coming = drawing.submit(next, distillation.images)
+            shares = distillation.step(images, result.steps, fraction)
             now = time.monotonic()
-            state = _after(state, shares, now - began)
-            fraction = min(1.0, max(state.steps / limit, state.seconds / (60 * minutes) if minutes else 0.0))
-            missed = f"{_percent(state.unexplained)} unexplained"
+            result = _after_step(result, shares, now - began)
+            fraction = settings.fraction_done(result.steps, result.seconds)
+            missed = f"{_percent(result.unexplained)} unexplained"
             progress.update("teacher", round(1000 * fraction), 1000, missed)
-            if fraction >= 1 or now - saved >= save_every_s:
+            if fraction >= 1 or now - saved >= settings.save_every_s:
                 saved = now
-                _write(out, _trunk_of(mean), about | _made(state, batch))
+                _write(out, distillation.trunk_weights(), about | _figures(result, settings.batch))
                 if say is not None:
-                    say(f"{out.name}: {state.steps} steps, {missed}")
-    return state
+                    say(f"{out.name}: {result.steps} steps, {missed}")
+    return result
 
 
 def storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A trunk's weights in half precision, which calculate the same as the given ones.
+    """A trunk's weights in half precision, with which the trunk calculates the same as with the given ones.
 
-    Variances of batch normalisation too small or too large for float16 are moved into its range, and the
-    scale beside them corrected, so that a channel that never fires does not divide by a rounded zero. Raises
-    FloatingPointError when something is not finite in half precision.
+    Variances of batch normalisation that are too small or too large for float16 are moved into its range, and
+    the scale beside them is corrected: a channel that is always 0 must not divide by a variance rounded to 0.
+    Raises FloatingPointError when a value is not finite in half precision.
     """
     exact = {name: tensor.detach().clone() for name, tensor in state.items()}
     for name in [n for n in exact if n.endswith("running_var")]:
-        held = exact[name].clamp(SMALLEST_VARIANCE, LARGEST_VARIANCE)
-        gain = ((held + _EPSILON) / (exact[name] + _EPSILON)).sqrt()
+        variance = exact[name].clamp(SMALLEST_VARIANCE, LARGEST_VARIANCE)
+        gain = ((variance + _EPSILON) / (exact[name] + _EPSILON)).sqrt()
         exact[name.removesuffix("running_var") + "weight"] *= gain
-        exact[name] = held
+        exact[name] = variance
     halved = {n: t.half().contiguous() if t.is_floating_point() else t for n, t in exact.items()}
     broken = [name for name, tensor in halved.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
@@ -173,8 +178,60 @@ def storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return halved
 
 
+class _Distillation:
+    """The network that learns, what it learns from, and the running mean of its weights."""
+
+    def __init__(self, settings: DistillationSettings, source_weights: Path) -> None:
+        # The seed covers everything random here, and leaves the caller's random numbers as they were.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self._targets = _Targets(settings.source, source_weights)
+            # Endless batches for `step`: normalised images with the margin of the targets.
+            self.images = _normalise(
+                image_batches(
+                    seed=settings.seed,
+                    side=settings.side + self._targets.margin,
+                    batch=settings.batch,
+                    pool=settings.canvases,
+                )
+            )
+            channels = self._targets.measure([next(self.images) for _ in range(_MEASURED_BATCHES)])
+            self._learner = _Learner(settings.student, channels).to(memory_format=torch.channels_last).train()
+        self._settings = settings
+        self._mean = AveragedModel(self._learner, avg_fn=_running_mean(settings.averaging), use_buffers=True)
+        self._optimiser = torch.optim.AdamW(self._learner.parameters(), lr=settings.rate, weight_decay=1e-2)
+
+    def step(self, images: Tensor, number: int, fraction: float) -> list[float]:
+        """One training step; returns the unexplained share of variance by level.
+
+        `number` is the count of steps before this one, `fraction` the part of the training that is done.
+        """
+        _set_rate(self._optimiser, self._settings.rate, number, fraction)
+        margin = self._targets.margin
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._settings.bfloat16):
+            outputs = self._learner(images[..., margin:, margin:])
+        wanted = self._targets(images, outputs)
+        losses = torch.stack(
+            [nn.functional.mse_loss(o.float(), w) for o, w in zip(outputs, wanted, strict=True)]
+        )
+        loss = losses.sum()
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError("the loss is no longer finite: try a lower rate")
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self._optimiser.step()
+        self._mean.update_parameters(self._learner)
+        return [float(one) / float(w.square().mean()) for one, w in zip(losses.detach(), wanted, strict=True)]
+
+    def trunk_weights(self) -> dict[str, Tensor]:
+        """The running mean of the trunk's weights, by torchvision's names."""
+        prefix = "module.trunk."
+        state = self._mean.state_dict()
+        return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+
+
 class _Learner(nn.Module):
-    """The trunk with a 1×1 convolution per level, so that it may order its own channels as it likes."""
+    """The trunk with a 1×1 convolution per level, so that its channels need not be in the source's order."""
 
     def __init__(self, student: str, channels: tuple[int, int, int]) -> None:
         super().__init__()
@@ -182,15 +239,15 @@ class _Learner(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(CHANNELS, channels, strict=True))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """float (N, 3, H, W) → what the source's levels would be, (N, C_l, H/stride_l, W/stride_l)."""
+        """float (N, 3, H, W) → an estimate of the source's levels, (N, C_l, H/stride_l, W/stride_l)."""
         return [head(level) for head, level in zip(self.heads, self.trunk(images), strict=True)]
 
 
 class _Targets:
-    """The source's features, standardised per channel, on the grid of the trunk's.
+    """The source's features, standardised per channel, on the grid of the student's.
 
-    The source sees `margin` more pixels at the top and left, so that the cells of both lie on the same
-    pixels: features that are most of a cell away can't be learnt well.
+    The source's input has `margin` more pixels at the top and left, so that the cells of both networks lie on
+    the same pixels: features that are most of a cell away can't be learnt well.
     """
 
     def __init__(self, source: str, weights: Path) -> None:
@@ -205,7 +262,7 @@ class _Targets:
         for features in zip(*(self._raw(batch) for batch in batches), strict=True):
             level = torch.cat(features)
             mean, deviation = level.mean((0, 2, 3)), level.std((0, 2, 3))
-            # A channel that hardly ever fires would otherwise weigh as much as the busy ones.
+            # The lower bound keeps a channel that is nearly always 0 from weighing as much as a busy one.
             deviation = deviation.clamp(min=0.2 * float(deviation.mean()))
             self._scale.append((mean[:, None, None], deviation[:, None, None]))
         first, second, third = (len(mean) for mean, _ in self._scale)
@@ -224,31 +281,8 @@ class _Targets:
         return [level[..., start:, start:] for level, start in zip(levels, self._starts, strict=True)]
 
 
-def _step(
-    learner: _Learner, targets: _Targets, optimiser: torch.optim.Optimizer, images: Tensor, *, bfloat16: bool
-) -> list[float]:
-    """One step on normalised images with their margin; returns the unexplained shares of variance."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        said = learner(images[..., targets.margin :, targets.margin :])
-    meant = targets(images, said)
-    losses = torch.stack([nn.functional.mse_loss(s.float(), m) for s, m in zip(said, meant, strict=True)])
-    loss = losses.sum()
-    if not bool(torch.isfinite(loss)):
-        raise FloatingPointError("the loss is no longer finite: try a lower rate")
-    optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    optimiser.step()
-    return [float(one) / float(m.square().mean()) for one, m in zip(losses.detach(), meant, strict=True)]
-
-
-def _trunk_of(mean: AveragedModel) -> dict[str, Tensor]:
-    prefix = "module.trunk."
-    held = mean.state_dict()
-    return {name.removeprefix(prefix): held[name] for name in held if name.startswith(prefix)}
-
-
-def _normalised(batches: Iterator[NDArray[np.uint8]]) -> Iterator[Tensor]:
-    """uint8 (N, H, W, 3) → float32 (N, 3, H, W) in channels-last memory, normalised as the scorer does."""
+def _normalise(batches: Iterator[NDArray[np.uint8]]) -> Iterator[Tensor]:
+    """uint8 (N, H, W, 3) → float32 (N, 3, H, W) in channels-last memory, normalised as for the scorer."""
     mean = torch.tensor(preprocessing.MEAN)[:, None, None]
     deviation = torch.tensor(preprocessing.DEVIATION)[:, None, None]
     for images in batches:
@@ -256,33 +290,56 @@ def _normalised(batches: Iterator[NDArray[np.uint8]]) -> Iterator[Tensor]:
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float, step: int, fraction: float) -> None:
-    """A short warm-up, then half a cosine to zero."""
+    """The learning rate rises over 100 steps and falls along half a cosine to zero."""
     for group in optimiser.param_groups:
         group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * fraction))
 
 
 def _running_mean(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """A running mean that forgets the random start: over all weights so far, later over the last ones."""
+    """A running mean of the weights. Its decay grows with the steps, so that the random start is
+    forgotten."""
 
     def update(mean: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        return torch.lerp(new, mean, kept) if mean.is_floating_point() else new
+        weight = min(decay, (1 + int(count)) / (10 + int(count)))
+        return torch.lerp(new, mean, weight) if mean.is_floating_point() else new
 
     return update
 
 
-def _after(before: Distilled, shares: Sequence[float], seconds: float) -> Distilled:
-    share = 1.0 if before.steps == 0 else 0.02
-    first, second, third = (b + share * (s - b) for b, s in zip(before.unexplained, shares, strict=True))
-    return Distilled(before.steps + 1, seconds, (first, second, third))
+def _after_step(before: DistillationResult, shares: Sequence[float], seconds: float) -> DistillationResult:
+    weight = 1.0 if before.steps == 0 else 0.02
+    first, second, third = (b + weight * (s - b) for b, s in zip(before.unexplained, shares, strict=True))
+    return DistillationResult(before.steps + 1, seconds, (first, second, third))
 
 
-def _made(state: Distilled, batch: int) -> dict[str, str]:
+def _metadata(settings: DistillationSettings, source_weights: Path) -> dict[str, str]:
+    """What a made teacher's file states of its origin.
+
+    `made_by` and `images` hold these modules' names as the carried teacher's file has them: they are part of
+    the file format, and do not follow a move of the code.
+    """
+    s = settings
     return {
-        "steps": str(state.steps),
-        "images_seen": str(state.steps * batch),
-        "minutes": f"{state.seconds / 60:.1f}",
-        "unexplained_variance": _percent(state.unexplained),
+        "format": "pt",
+        "architecture": f"torchvision {s.student}, conv1 to layer3",
+        "input": "RGB, ImageNet mean and deviation",
+        "made_by": "monitor.distillation.make_teacher",
+        "images": "procedural only (monitor.procedural)",
+        "source": s.source,
+        "source_sha256": hashlib.sha256(source_weights.read_bytes()).hexdigest(),
+        "settings": f"seed {s.seed}, steps {s.steps}, minutes {s.minutes}, side {s.side}, batch {s.batch}, "
+        f"canvases {s.canvases}, rate {s.rate:g}, averaging {s.averaging:g}, bfloat16 {s.bfloat16}",
+        "torch": torch.__version__,
+    }
+
+
+def _figures(result: DistillationResult, batch: int) -> dict[str, str]:
+    """The part of the metadata that changes from save to save."""
+    return {
+        "steps": str(result.steps),
+        "images_seen": str(result.steps * batch),
+        "minutes": f"{result.seconds / 60:.1f}",
+        "unexplained_variance": _percent(result.unexplained),
     }
 
 

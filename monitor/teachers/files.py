@@ -1,17 +1,15 @@
-"""Where teachers' weights lie: the data folder, torch's download cache, torchvision's server, this package.
+"""Finds the files of teachers' weights, and downloads the missing ones.
 
-Finds the files and brings them here, whole and checked; what is in them is
-`monitor.teachers.architectures`'s business. Must
-never ask a network unless it is told to, nor wait longer than a few seconds for one that is not there.
-torchvision, which knows the addresses, is imported only where it is needed.
+Weights lie in this package, in the data folder, in torch's download cache, or on torchvision's server. A
+download is whole and checked, or not there. `obtain_weights` alone uses the network, and gives up after a few
+seconds without an answer. This module knows nothing of what is in the files
+(`monitor.teachers.architectures`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import queue
-import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -22,83 +20,90 @@ from pathlib import Path
 import torch
 
 from monitor.errors import LineMonitorError
+from monitor.system.atomic_file import open_whole
 
 BUNDLED = "resnet18-bundled"
 BUNDLED_FILE = Path(__file__).parent / f"{BUNDLED}.safetensors"
 SUFFIXES = (".safetensors", ".pth")
 
 Download = Callable[[str, Path], None]
-"""Brings a URL into a file, whole or not at all, or raises TeacherError."""
+"""Writes what is at a URL to a file, whole or not at all. Raises TeacherError."""
 
 _NO_NETWORK_S = 5.0
-"""How long the network may take to answer at all; without one, a training run starts this much later."""
+"""The longest wait for the first answer. Without a network, a training run starts this much later."""
 _STALL_S = 15.0
+"""The longest pause within a download."""
 
 
 class TeacherError(LineMonitorError):
-    """There is no such teacher, or its weights can't be used; the message is one line with the fix."""
+    """There is no such teacher, or its weights can't be used. The message is one line with the fix."""
 
 
-class Place(StrEnum):
-    """Where a teacher's weights are found, the first of these that has them."""
+class WeightsLocation(StrEnum):
+    """Where a teacher's weights lie on this machine, in the order in which they are looked for."""
 
     CARRIED = "carried"
-    """With this program."""
+    """In this package."""
     DATA = "data folder"
     CACHE = "torch's cache"
 
 
-def located(name: str, folder: Path | None, *, bundled: Path = BUNDLED_FILE) -> tuple[Place, Path] | None:
-    """The file with a teacher's weights on this machine; None when there is none. Asks no network.
+def find_weights(name: str, folder: Path | None) -> tuple[WeightsLocation, Path] | None:
+    """The file with a teacher's weights on this machine, or None. Does not use the network.
 
-    `name` is an architecture or `resnet18-bundled`; `folder` is the data folder's `teachers/`, if there is
-    one. Raises TeacherError for a file in torch's cache that is not what was published.
+    `name` is an architecture or `resnet18-bundled`. `folder` is the data folder's `teachers/`, None without a
+    data folder. Raises TeacherError for a file in torch's cache that is not the published one.
     """
     if name == BUNDLED:
-        return Place.CARRIED, bundled
+        return WeightsLocation.CARRIED, BUNDLED_FILE
     if folder is not None:
         for suffix in SUFFIXES:
-            if _there(file := folder / (name + suffix)):
-                return Place.DATA, file
-    cached = _cached(_address(name))
-    if not _there(cached):
+            if _exists(file := folder / (name + suffix)):
+                return WeightsLocation.DATA, file
+    cached = _cache_file(_address(name))
+    if not _exists(cached):
         return None
-    if not _whole(cached):
+    if not _has_published_sha256(cached):
         raise TeacherError(f"{cached} is damaged: delete it")
-    return Place.CACHE, cached
+    return WeightsLocation.CACHE, cached
 
 
-def obtained(
+def obtain_weights(
     architecture: str, folder: Path | None, say: Callable[[str], None], download: Download | None = None
 ) -> Path:
-    """The file with torchvision's ImageNet weights, downloaded if need be. Raises TeacherError.
+    """The file with torchvision's ImageNet weights, from this machine or else from the network.
 
-    Looks as `located` does, then asks the network; `say` hears of that beforehand.
+    `say` gets one line before the network is used. Raises TeacherError.
     """
-    if here := located(architecture, folder):
-        return here[1]
+    if found := find_weights(architecture, folder):
+        return found[1]
     url = _address(architecture)
-    cached = _cached(url)
+    cached = _cache_file(url)
     say(f"teacher: looking for ImageNet weights of {architecture} at {url}")
-    (download or fetch)(url, cached)
-    if not _whole(cached):
+    (download or download_file)(url, cached)
+    if not _has_published_sha256(cached):
         cached.unlink()
-        raise TeacherError(f"what came from {url} is damaged or something else: try again, or by other ways")
+        raise TeacherError(
+            f"what came from {url} is damaged or another file: try again, or copy it from another machine"
+        )
     return cached
 
 
-def fetch(url: str, file: Path) -> None:
-    """Downloads `url` to `file`, whole or not at all. Raises TeacherError, after a few seconds at most when
-    nothing answers: name resolution has no time limit of its own, so it is waited for in a thread."""
+def download_file(url: str, file: Path) -> None:
+    """Downloads `url` to `file`, whole or not at all. Raises TeacherError.
+
+    Without an answer it gives up after `_NO_NETWORK_S` seconds. Name resolution has no time limit of its own,
+    so the connection is opened in a thread that is left behind.
+    """
     answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def connect() -> None:
         try:
             answers.put(urllib.request.urlopen(url, timeout=_STALL_S))
         except (OSError, HTTPException) as error:
             answers.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=connect, daemon=True).start()
     try:
         answer = answers.get(timeout=_NO_NETWORK_S)
     except queue.Empty:
@@ -107,43 +112,38 @@ def fetch(url: str, file: Path) -> None:
         raise TeacherError(f"{url} can't be downloaded ({getattr(answer, 'reason', None) or answer})")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".download-")
-        with answer, os.fdopen(descriptor, "wb") as out:
-            try:
-                while chunk := answer.read(1 << 20):
-                    out.write(chunk)
-                out.flush()
-                os.fsync(out.fileno())
-            except BaseException:
-                Path(temporary).unlink()
-                raise
-        Path(temporary).rename(file)
+        with answer, open_whole(file) as out:
+            while chunk := answer.read(1 << 20):
+                out.write(chunk)
     except (OSError, HTTPException) as error:
         raise TeacherError(f"{url} can't be downloaded ({error})") from None
 
 
 def _address(architecture: str) -> str:
-    import torchvision.models
+    import torchvision.models  # Only here: a recipe is loaded faster without it.
 
-    # The first version of the weights: the later ones classify better and tell textures apart worse.
+    # Version 1 of the weights: the later versions classify photographs better, but tell textures apart worse.
     url: str = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url
     return url
 
 
-def _cached(url: str) -> Path:
+def _cache_file(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
-def _there(file: Path) -> bool:
-    """Raises TeacherError where nobody may look."""
+def _exists(file: Path) -> bool:
+    """Raises TeacherError where the folder can't be read."""
     try:
         return file.is_file()
     except OSError as error:
         raise TeacherError(f"{file}: {error.strerror or error}") from None
 
 
-def _whole(file: Path) -> bool:
-    """torchvision ends the name with the first digits of the file's sha256. Raises TeacherError."""
+def _has_published_sha256(file: Path) -> bool:
+    """Whether the file is the published one: torchvision ends its name with the first digits of its sha256.
+
+    Raises TeacherError for an unreadable file.
+    """
     try:
         with file.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()

@@ -9,7 +9,8 @@ to 32. The images are split into 70 % that train the student, 10 % that select t
 The paper selects the student with the lowest mean anomaly map; by default it is the one that best separates
 drawn defects from the images as they are.
 
-The same images, settings, seed and machine give the same recipe.
+The same images, settings and seed give the same recipe on the same kind of machine, with the same number of
+threads, the same versions, and MKL_CBWR set before torch is loaded.
 """
 
 from __future__ import annotations

@@ -20,14 +20,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from monitor.images.overlay import overlay
+from monitor.images.overlay import Caption, draw_overlay
 from monitor.review.snapshot_files import SnapshotFiles
-from monitor.review.snapshot_index import Index
+from monitor.review.snapshot_index import SnapshotIndex
 from monitor.settings import SnapshotSettings
 from monitor.snapshots.folder import SnapshotFolder
 from monitor.verdict import snapshot_path
 from tests.benchmarks.markdown import markdown
-from tests.real.reviewed import Page
+from tests.real.review_page import ReviewPage
 
 SIDE = 256
 DAYS = 30
@@ -35,9 +35,7 @@ DAYS = 30
 
 def fill(root: Path, sets: int) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
-    drawn = overlay(
-        frame,
-        np.full((64, 64), 0.02, np.float32),
+    caption = Caption(
         score=0.02,
         threshold=0.01,
         verdict="reject",
@@ -46,6 +44,7 @@ def fill(root: Path, sets: int) -> None:
         frame=1,
         captured_utc="",
     )
+    drawn = draw_overlay(frame, np.full((64, 64), 0.02, np.float32), caption)
     jpg = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 20])[1].tobytes()
     png = cv2.imencode(".png", np.zeros((SIDE, SIDE), np.uint8))[1].tobytes()
     now = datetime.now(UTC)
@@ -71,7 +70,7 @@ def ms(work: Callable[[], object]) -> float:
 
 
 def over_http(data: Path) -> list[list[str]]:
-    with Page(data) as page:
+    with ReviewPage(data) as page:
         rows = [["first page, just started", f"{ms(lambda: page.get('/')):.0f} ms"]]
         started = time.monotonic()
         while b"still" in page.get("/")[1]:
@@ -99,7 +98,7 @@ def over_http(data: Path) -> list[list[str]]:
 
 def in_folder(data: Path) -> list[list[str]]:
     root = data / "snapshots"
-    index = Index(SnapshotFiles(root))
+    index = SnapshotIndex(SnapshotFiles(root))
     rows = [["names read by the index", f"{ms(lambda: index._read_names(False, lambda: None)):.0f} ms"]]
     rows.append(
         ["looked at again, nothing new", f"{ms(lambda: index._read_names(False, lambda: None)):.1f} ms"]

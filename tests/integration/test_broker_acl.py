@@ -21,6 +21,7 @@ from monitor.settings import MqttSettings
 from tests.real.bundle import ROOT
 from tests.real.mosquitto import free_port
 
+pytestmark = pytest.mark.xdist_group("broker access")
 P = "plant1/line1"
 USERS = {"line1": "one", "gateway1": "two", "viewer1": "three"}
 LINE_SAYS = (f"{P}/status", f"{P}/heartbeat", f"{P}/top/verdict", f"{P}/top/reject", f"{P}/top/recipe")

@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.integration.test_line import agreement, assert_one_verdict_a_frame, folder_camera
 from tests.real import parts_folder
 from tests.real.cameras import GigeCamera, RtspServer
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
+
+pytestmark = pytest.mark.gige
 
 
 def camera(name: str, source: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from monitor import paths
 from monitor.commands.check import Finding, Level, _clock, _jumbo_frames, findings
-from monitor.settings import Settings, load
+from monitor.settings import Settings, load_settings
 from tests.real import parts_folder
 from tests.real.mosquitto import Mosquitto
 
@@ -54,7 +54,7 @@ def test_a_line_that_runs_is_left_alone(config: Path) -> None:
         metrics.listen()
         port = metrics.getsockname()[1]
         config.write_text(config.read_text().replace("[metrics]\nport = 0", f"[metrics]\nport = {port}"))
-        with paths.DataLock(load(config)):
+        with paths.DataLock(load_settings(config)):
             found = {finding.item: finding for finding in findings(config)}
     assert found["service"].level is Level.OK
     assert f"pid {os.getpid()}" in found["service"].text
@@ -74,7 +74,7 @@ def test_a_threshold_without_its_guarantee_is_told_with_what_it_needs(write_conf
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_what_root_left_in_the_data_folder_is_told(config: Path) -> None:
-    data = load(config).line.data
+    data = load_settings(config).line.data
     os.chown(data, 1, 1)
     (found,) = of("data", config)
     assert found.level is Level.FAIL

@@ -49,6 +49,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> No
         assert word in lines[0]
 
 
+@pytest.mark.timing
 def test_help_does_not_wait_for_torch() -> None:
     times = []
     for _ in range(3):

@@ -21,7 +21,7 @@ from monitor.line_state.board import Board
 from monitor.line_state.ring import Ring
 from monitor.line_state.worker_process import roll
 from monitor.service.prometheus import Metrics
-from monitor.settings import Settings, load
+from monitor.settings import Settings, load_settings
 from tests.real import bundle, handbook, parts_folder
 from tests.real.mosquitto import free_port
 from tests.real.service import PACKAGES, UNIT, Service, wait_for
@@ -103,11 +103,13 @@ def test_every_block_of_commands_is_one_that_a_test_runs() -> None:
 def test_the_handbooks_settings_are_ones_that_the_line_takes(tmp_path: Path) -> None:
     config = tmp_path / "line.toml"
     config.write_text("\n".join(handbook.written_in("toml")))
-    settings = load(config)
-    assert [camera.name for camera in settings.camera] == ["side"]
+    settings = load_settings(config)
+    assert settings.prefix == "plant1/line1"
+    assert [camera.name for camera in settings.camera] == ["top", "side"]
     assert settings.mqtt.port == 8883
 
 
+@pytest.mark.gige
 def test_every_item_that_check_speaks_of_is_explained(write_config: Callable[..., Path]) -> None:
     config = write_config(
         '[[camera]]\nname = "top"\nrecipe = "plate"\nsource = "simulated://plate"\n'

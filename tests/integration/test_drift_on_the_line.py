@@ -1,4 +1,4 @@
-"""What drifts on a real line: a lamp, a lens, a camera's place. Scored by a real recipe, told over MQTT."""
+"""Drift of lamp, lens and camera position is found with a real recipe and reported over MQTT."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ import pytest
 from drivers.image_file import Image
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
-from monitor.scoring.drift import Detector, Drift
+from monitor.scoring.drift import Drift, DriftDetector
 from monitor.training.calibration import calibrate_recipe
 from monitor.verdict import Verdict, judge
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto, free_port
 from tests.real.parts_folder import good
 
+pytestmark = pytest.mark.xdist_group("drift")
 Change = Callable[[Image], Image]
 
 
 @pytest.fixture(scope="module")
 def calibrated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained recipe with as many calibration images as drift wants, of parts as they come."""
+    """The trained recipe with 60 calibration images, as many as the drift test needs."""
     data = tmp_path_factory.mktemp("calibrated")
     shutil.copytree(trained, data / "plate")
     write(data / "images", [good(5000 + index) for index in range(60)])
@@ -55,14 +56,14 @@ def dimmed(image: Image, by: float = 0.15) -> Image:
 
 
 def nudged(image: Image) -> Image:
-    """By 3 % to the left and down; the parts themselves come to lie within 2.5 % of the middle."""
+    """The camera moved by 3 % of the image; in training, parts lie within 2.5 % of the middle."""
     by = 0.03 * image.shape[1]
     matrix = np.array([[1, 0, -by], [0, 1, by]])
     return np.asarray(cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE))
 
 
 def dusty(image: Image) -> Image:
-    """A little haze and blur, and a dozen specks out of focus that take away at most a tenth of the light."""
+    """A slight haze, a slight blur, and 15 specks out of focus that take at most a tenth of the light."""
     rng = np.random.default_rng(5)
     specks = np.zeros(image.shape[:2], np.float32)
     for _ in range(15):
@@ -73,8 +74,8 @@ def dusty(image: Image) -> Image:
 
 
 def watch(scorer: Scorer, images: list[Image]) -> tuple[int, Drift, list[bool]]:
-    """After how many parts the first alarm came (0: never), which, and who had been rejected by then."""
-    detector, rejected = Detector(scorer.calibration), []
+    """The number of parts up to the first alarm (0: none), the drift, and whether each part was rejected."""
+    detector, rejected = DriftDetector(scorer.calibration), []
     for number, result in enumerate(scorer.score(images), start=1):
         verdict, _ = judge(result.score, scorer.threshold)
         rejected.append(verdict is Verdict.REJECT)
@@ -93,7 +94,7 @@ def test_parts_as_they_were_calibrated_are_no_drift(scorer: Scorer) -> None:
 
 
 @pytest.mark.parametrize(("change", "within"), [(dimmed, 50), (nudged, 100)])
-def test_a_sudden_change_that_costs_good_parts_at_once_is_seen_within_a_hundred_parts(
+def test_a_sudden_change_that_rejects_good_parts_is_found_within_a_hundred_parts(
     scorer: Scorer, change: Change, within: int
 ) -> None:
     number, drift, rejected = watch(scorer, parts(change, within))
@@ -101,13 +102,13 @@ def test_a_sudden_change_that_costs_good_parts_at_once_is_seen_within_a_hundred_
     assert drift is Drift.HIGHER
 
 
-def test_dust_is_seen_before_it_costs_one_good_part_in_ten(scorer: Scorer) -> None:
+def test_dust_is_found_before_one_good_part_in_ten_is_rejected(scorer: Scorer) -> None:
     _, drift, rejected = watch(scorer, parts(dusty, 100))
     assert drift is Drift.HIGHER
     assert np.mean(rejected) < 0.1
 
 
-def test_a_lamp_that_grows_dim_is_seen_before_it_costs_one_good_part_in_five(scorer: Scorer) -> None:
+def test_a_lamp_that_grows_dim_is_found_before_one_good_part_in_five_is_rejected(scorer: Scorer) -> None:
     count = 300
     images = [dimmed(good(8000 + index), 0.15 * index / count) for index in range(count)]
     number, drift, rejected = watch(scorer, images)
@@ -115,10 +116,10 @@ def test_a_lamp_that_grows_dim_is_seen_before_it_costs_one_good_part_in_five(sco
     assert np.mean(rejected[-50:]) < 0.2
     later = scorer.score(images[-50:])
     assert number < count - 50
-    assert np.mean([result.score > scorer.threshold for result in later]) > 0.2, "it would have come to that"
+    assert np.mean([result.score > scorer.threshold for result in later]) > 0.2, "an ignored alarm costs more"
 
 
-def test_the_line_tells_drift_and_its_end_and_keeps_the_run_permission(
+def test_the_line_reports_drift_and_its_end_and_stays_ready(
     tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto, calibrated: Path
 ) -> None:
     changes = [*[unchanged] * 60, *[dimmed] * 60, *[unchanged] * 300]

@@ -15,6 +15,8 @@ from drivers.camera import Camera, CameraError, Shot
 from tests.real.cameras import GigeCamera
 from tests.real.watching import age_s, lost_after
 
+pytestmark = pytest.mark.gige
+
 
 @pytest.fixture
 def device() -> Iterator[GigeCamera]:

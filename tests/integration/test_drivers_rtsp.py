@@ -16,6 +16,8 @@ from drivers.camera import Camera, CameraError, CameraLost, Shot
 from tests.real.cameras import RtspServer
 from tests.real.watching import age_s, lost_after, read_on
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture
 def server() -> Iterator[RtspServer]:

@@ -1,4 +1,4 @@
-"""A belt that is empty most of the time: its frames pass as no_part, and only parts cost a scoring."""
+"""A belt that is empty most of the time: empty frames pass as no_part, and only parts are scored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARTS_EVERY, DEFECTS_EVERY, COUNT, FPS = 5, 25, 100, 20
 
 
 def empty_belt(index: int) -> Image:
-    """The scene's belt without a part, with the sensor's noise and a lamp that is never quite the same."""
+    """The simulated belt without a part, with sensor noise and small changes of the light."""
     width, height = DEFAULT_SIZE
     still = belt(height, width, 1.0, np.random.default_rng(0)).astype(np.float32)
     rng = np.random.default_rng((77, index))
@@ -45,7 +45,7 @@ def write(folder: Path, images: list[Image]) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, write_config: WriteConfig) -> Path:
-    """A belt with a part in every fifth frame, one in five of them defective, and a recipe with its gate."""
+    """A belt with a part in every fifth frame, every fifth of them defective, and a recipe with a gate."""
     shown = [empty_belt(index) for index in range(COUNT)]
     for index in range(0, COUNT, PARTS_EVERY):
         shown[index] = bad(index) if index % DEFECTS_EVERY == 0 else good(index)
@@ -69,13 +69,14 @@ def metric(line: Line, name: str) -> float:
     return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
 
 
+@pytest.mark.timing
 def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, broker: Mosquitto) -> None:
     with Line(config, broker.port) as line:
         line.await_ready()
         ring = line.ring("top")
         recipe = RecipeVersion.load(line.settings.line.data / "recipes/plate")
         time.sleep(8)
-        told = metric(line, 'line_monitor_verdicts_total{camera="top",reason="no_part",verdict="pass"}')
+        counted = metric(line, 'line_monitor_verdicts_total{camera="top",reason="no_part",verdict="pass"}')
         ratios = metric(line, 'line_monitor_score_ratio_count{camera="top"}')
         assert line.witness.status()["ready"] is True
         line.stop()
@@ -83,9 +84,11 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         assert now.in_flight == 0
         assert sum(now.uninspected) <= 0.05 * now.frames
 
-        heard = {message.payload["frame"]: message.payload for message in line.witness.heard("top/verdict")}
+        verdicts = {
+            message.payload["frame"]: message.payload for message in line.witness.heard("top/verdict")
+        }
         rejected = {message.payload["frame"] for message in line.witness.heard("top/reject")}
-        for number, payload in heard.items():
+        for number, payload in verdicts.items():
             frame = ring.frame(number)
             assert frame is not None
             index = frame.device_frame % COUNT
@@ -102,9 +105,9 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
                 assert payload["reason"] is None
                 assert payload["score"] is not None
                 assert (number in rejected) == (index % DEFECTS_EVERY == 0)
-        assert len(heard) > 100
-        # Only the frames with a part were scored: one in five, and its time shows it.
-        assert now.no_part >= told > 0.7 * (told + ratios)
+        assert len(verdicts) > 100
+        # Only the frames with a part were scored, one in five; the times from start to score show it.
+        assert now.no_part >= counted > 0.7 * (counted + ratios)
         took: dict[Reason, list[int]] = {Reason.NONE: [], Reason.NO_PART: []}
         for number in range(1, ring.last_frame() + 1):
             if (scored := ring.scored(number)) is not None and scored.reason in took:
@@ -112,7 +115,7 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         assert np.median(took[Reason.NO_PART]) < 0.5 * np.median(took[Reason.NONE])
 
 
-def test_check_says_that_the_recipe_has_a_gate(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_names_the_recipes_gate(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said() -> str:
         main(["--config", str(config), "check"])
         return "".join(row for row in capsys.readouterr().out.splitlines() if "recipe plate" in row)

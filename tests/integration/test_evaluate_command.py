@@ -1,4 +1,4 @@
-"""`line-monitor evaluate` as a quality engineer runs it: one category, the paper's table, what is missing."""
+"""`line-monitor evaluate` gives one category's figures or the paper's table, and names missing recipes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """MVTec AD's own layout in its own kind of archive, two of its categories."""
+    """Two categories in MVTec AD's layout and in an archive of its kind."""
     mask = np.zeros((80, 80), np.uint8)
     mask[30:50, 30:50] = 255
     for category in ("bottle", "metal_nut"):
@@ -54,10 +54,10 @@ def test_a_category_alone_is_the_contracts_json(tmp_path: Path, config: Path, ar
     figures = tmp_path / "figures.json"
     result = run(config, "mvtec-bottle", "--dataset", archive.parent / "set/bottle", "--json", figures)
     assert result.returncode == 0, result.stderr
-    said = json.loads(figures.read_text())
-    assert said["images"] == 6
-    assert said["per_type"]["scratch"]["images"] == 3
-    assert {"image_auroc", "pixel_auroc", "pro", "overkill", "escape", "ms_per_image"} <= set(said)
+    content = json.loads(figures.read_text())
+    assert content["images"] == 6
+    assert content["per_type"]["scratch"]["images"] == 3
+    assert {"image_auroc", "pixel_auroc", "pro", "overkill", "escape", "ms_per_image"} <= set(content)
     assert "scratch" in result.stdout
 
 
@@ -74,9 +74,9 @@ def test_the_papers_table_from_the_archive_needs_every_recipe(
     random_recipe(tmp_path / "data/recipes/mvtec-metal-nut", size=32, seed=3)
     whole = run(config, "mvtec", "--dataset", archive, "--json", figures)
     assert whole.returncode == 0, whole.stderr
-    said = json.loads(figures.read_text())
-    assert [row["recipe"] for row in said["categories"]] == ["mvtec-bottle", "mvtec-metal-nut"]
-    assert said["mean"]["pro"] == pytest.approx(np.mean([row["pro"] for row in said["categories"]]))
+    content = json.loads(figures.read_text())
+    assert [row["recipe"] for row in content["categories"]] == ["mvtec-bottle", "mvtec-metal-nut"]
+    assert content["mean"]["pro"] == pytest.approx(np.mean([row["pro"] for row in content["categories"]]))
     lines = whole.stdout.splitlines()
     assert lines[0].split()[:3] == ["images", "image_auroc", "paper"]
     assert [line.split()[0] for line in lines[1:4]] == ["bottle", "metal_nut", "mean"]

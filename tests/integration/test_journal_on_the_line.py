@@ -1,4 +1,4 @@
-"""Whoever is killed, the journal has every part that was rejected or not inspected, and what became of it."""
+"""Whichever process is killed, the journal has every rejected or uninspected part and its outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def camera(folder: Path, fps: int = 20) -> str:
 
 
 def told_to_the_gate(line: Line) -> dict[str, str]:
-    """By event: the verdict of every part that the gate was told to remove."""
+    """The verdicts of all parts that the gate was to remove, by event."""
     return {heard.payload["event_id"]: heard.payload["verdict"] for heard in line.witness.heard("top/reject")}
 
 
@@ -50,7 +50,7 @@ def test_a_publisher_killed_again_and_again_leaves_no_reject_out_of_the_journal_
         for _ in range(2):
             killed = line.pid("publish")
             with closing(sqlite3.connect(line.settings.line.data / "journal.sqlite")) as other:
-                # So that what is rejected now can't be written before the publisher dies.
+                # The lock keeps the rejects of the next moments out of the journal until the publisher dies.
                 other.execute("BEGIN IMMEDIATE")
                 time.sleep(0.8)
                 unwritten = told_to_the_gate(line).keys() - noted(line).keys()
@@ -83,7 +83,7 @@ def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(
         line.await_ready()
         time.sleep(1.0)
         with closing(sqlite3.connect(line.settings.line.data / "journal.sqlite")) as other:
-            # So that what is rejected now can't be written before the service dies.
+            # The lock keeps the rejects of the next moments out of the journal until the service dies.
             other.execute("BEGIN IMMEDIATE")
             time.sleep(1.5)
             line.wait_for(lambda: line.witness.status()["journal"] != "ok", 5, "the trouble in the status")
@@ -101,7 +101,7 @@ def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(
         line.wait_for(lambda: line.witness.status()["session"] != before, 60, "the new session")
 
         def ready_or_latched() -> bool:
-            # Killed while a reject was on its way, it may have missed that one.
+            # A reject that was being sent at the kill may have been missed.
             status = line.witness.status()
             return status["ready"] is True or status["reason"] == "missed_reject"
 

@@ -1,4 +1,4 @@
-"""The link to a real Mosquitto: what is late is never sent, and an outage leaves nothing behind."""
+"""The link with a real Mosquitto: no late message is sent, and an outage leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from tests.real.line import Witness
 from tests.real.mosquitto import Mosquitto, free_port
 
 
-def link(port: int, **more: object) -> Link:
+def make_link(port: int, **more: object) -> Link:
     settings = MqttSettings(port=port, **more)  # type: ignore[arg-type]
     return Link(settings, "t", lambda: Will("p/l/status", b'{"state": "offline"}'), ("p/l/+/ack",))
 
 
-def turn(links: Link, until: Callable[[], bool], within_s: float = 10.0) -> None:
+def turn(link: Link, until: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Lets the link work until the condition holds."""
     end = time.monotonic() + within_s
     while not until():
-        assert time.monotonic() < end, f"not within {within_s} s; link {links.state}: {links.trouble}"
-        links.step()
+        assert time.monotonic() < end, f"not within {within_s} s; link {link.state}: {link.trouble}"
+        link.step()
         time.sleep(0.005)
 
 
@@ -37,52 +38,50 @@ def turn(links: Link, until: Callable[[], bool], within_s: float = 10.0) -> None
 def test_a_message_is_acknowledged_by_the_broker(protocol: int) -> None:
     with Mosquitto() as broker:
         witness = Witness(broker.port, "p/l")
-        line = link(broker.port, protocol=protocol)
+        line = make_link(broker.port, protocol=protocol)
         turn(line, lambda: line.state is LinkState.UP)
         sent = line.send("p/l/top/reject", b"{}", ttl_ms=500)
         acknowledged: set[int] = set()
 
-        def heard() -> bool:
+        def is_acknowledged() -> bool:
             acknowledged.update(line.take_acknowledged())
             return sent in acknowledged
 
-        turn(line, heard)
-        assert not line.owes()
+        turn(line, is_acknowledged)
+        assert not line.has_unacknowledged()
         turn(line, lambda: bool(witness.heard("top/reject")))
         line.close()
         witness.close()
 
 
-@pytest.mark.parametrize(("protocol", "says"), [(4, False), (5, True)])
-def test_a_broker_that_had_nobody_to_give_a_message_to_says_so_where_the_protocol_lets_it(
-    protocol: int, says: bool
-) -> None:
+@pytest.mark.parametrize(("protocol", "is_reported"), [(4, False), (5, True)])
+def test_mqtt_5_reports_a_message_that_no_client_was_subscribed_to(protocol: int, is_reported: bool) -> None:
     with Mosquitto() as broker:
-        line = link(broker.port, protocol=protocol)
+        line = make_link(broker.port, protocol=protocol)
         turn(line, lambda: line.state is LinkState.UP)
 
-        def nobody_heard() -> bool:
+        def was_unheard() -> bool:
             sent = line.send("p/l/top/reject", b"{}", ttl_ms=500)
             acknowledged: set[int] = set()
 
-            def taken() -> bool:
+            def is_acknowledged() -> bool:
                 acknowledged.update(line.take_acknowledged())
                 return sent in acknowledged
 
-            turn(line, taken)
+            turn(line, is_acknowledged)
             return sent in line.take_unheard()
 
-        assert nobody_heard() is says
+        assert was_unheard() is is_reported
         witness = Witness(broker.port, "p/l")
         turn(line, witness.hears)
-        assert not nobody_heard()
+        assert not was_unheard()
         witness.close()
         line.close()
 
 
 def test_a_message_does_not_wait_for_the_answer_to_the_one_before() -> None:
     with Mosquitto() as broker:
-        line = link(broker.port)
+        line = make_link(broker.port)
         turn(line, lambda: line.state is LinkState.UP)
         sock = line.socket()
         assert sock is not None
@@ -90,18 +89,16 @@ def test_a_message_does_not_wait_for_the_answer_to_the_one_before() -> None:
         line.close()
 
 
-def test_what_a_dead_connection_held_is_not_sent_by_the_next_one() -> None:
+def test_messages_of_a_dead_connection_are_not_sent_by_the_next_one() -> None:
     with Mosquitto() as broker:
         witness = Witness(broker.port, "p/l")
-        line = link(broker.port)
+        line = make_link(broker.port)
         turn(line, lambda: line.state is LinkState.UP)
         broker.signal(signal.SIGSTOP)
         assert line.send("p/l/top/reject", b'{"n": 1}', ttl_ms=500) is not None
         line.drop("not acknowledged in time")
         broker.stop()
-        assert line.send("p/l/top/reject", b'{"n": 2}') is None, (
-            "nothing is taken while there is no connection"
-        )
+        assert line.send("p/l/top/reject", b'{"n": 2}') is None, "no message is taken without a connection"
         broker.start()
         turn(line, lambda: line.state is LinkState.UP)
         line.send("p/l/top/reject", b'{"n": 3}')
@@ -112,7 +109,7 @@ def test_what_a_dead_connection_held_is_not_sent_by_the_next_one() -> None:
         witness.close()
 
 
-def test_what_a_dropped_connection_had_not_delivered_never_arrives() -> None:
+def test_undelivered_messages_of_a_dropped_connection_never_arrive() -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind(("127.0.0.1", 0))
@@ -129,7 +126,7 @@ def test_what_a_dropped_connection_had_not_delivered_never_arrives() -> None:
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
-        line = link(listener.getsockname()[1])
+        line = make_link(listener.getsockname()[1])
         turn(line, lambda: line.state is LinkState.UP)
         thread.join(5)
         for _ in range(15):
@@ -139,13 +136,13 @@ def test_what_a_dropped_connection_had_not_delivered_never_arrives() -> None:
         with contextlib.suppress(ConnectionResetError):
             while chunk := taken[0].recv(1 << 16):
                 received += len(chunk)
-        assert received < 200_000, "the kernel must not go on delivering"
+        assert received < 200_000, "the kernel does not go on delivering"
         taken[0].close()
 
 
 def test_a_frozen_broker_is_noticed_by_the_keepalive() -> None:
     with Mosquitto() as broker:
-        line = link(broker.port, keepalive_s=1)
+        line = make_link(broker.port, keepalive_s=1)
         turn(line, lambda: line.state is LinkState.UP)
         broker.signal(signal.SIGSTOP)
         turn(line, lambda: line.state is not LinkState.UP, within_s=5.0)
@@ -155,15 +152,15 @@ def test_a_frozen_broker_is_noticed_by_the_keepalive() -> None:
         line.close()
 
 
-def test_a_connection_that_breaks_leaves_the_will_and_a_goodbye_does_not() -> None:
+def test_a_broken_connection_publishes_the_will_and_an_orderly_end_does_not() -> None:
     with Mosquitto() as broker:
         witness = Witness(broker.port, "p/l")
-        line = link(broker.port)
+        line = make_link(broker.port)
         turn(line, lambda: line.state is LinkState.UP)
         line.close()
         time.sleep(0.3)
         assert not witness.heard("status")
-        line = link(broker.port)
+        line = make_link(broker.port)
         turn(line, lambda: line.state is LinkState.UP)
         line.drop("gone")
         turn(line, lambda: bool(witness.heard("status")))
@@ -177,7 +174,7 @@ def test_a_connection_that_ended_leaves_no_socket_behind() -> None:
         return sum("socket:" in os.path.realpath(file) for file in Path("/proc/self/fd").iterdir())
 
     with Mosquitto() as broker:
-        line = link(broker.port)
+        line = make_link(broker.port)
         turn(line, lambda: line.state is LinkState.UP)
         gc.collect()
         gc.disable()
@@ -196,19 +193,19 @@ def test_a_connection_that_ended_leaves_no_socket_behind() -> None:
         line.close()
 
 
-def test_the_gateways_words_are_heard() -> None:
+def test_the_gateways_acknowledgements_are_received() -> None:
     with Mosquitto() as broker:
         witness = Witness(broker.port, "p/l")
-        line = link(broker.port)
+        line = make_link(broker.port)
         turn(line, lambda: line.state is LinkState.UP)
         witness.say("top/ack", '{"event_id": "x", "result": "accepted"}')
-        heard: list[str] = []
+        topics: list[str] = []
 
-        def listens() -> bool:
-            heard.extend(message.topic for message in line.take_received())
-            return heard == ["p/l/top/ack"]
+        def is_received() -> bool:
+            topics.extend(message.topic for message in line.take_received())
+            return topics == ["p/l/top/ack"]
 
-        turn(line, listens)
+        turn(line, is_received)
         line.close()
         witness.close()
 

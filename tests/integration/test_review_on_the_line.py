@@ -1,4 +1,4 @@
-"""The review page beside a running line: it shows the line, and the line does not feel it."""
+"""The review page shows a running line; neither its load nor its death delays the line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
 from tests.real.parts_folder import write_parts
-from tests.real.reviewed import free_port
+from tests.real.review_page import free_port
 
+pytestmark = pytest.mark.timing
 CAMERA = """
 [[camera]]
 name = "top"
@@ -47,11 +49,11 @@ def shows(port: int) -> bool:
 
 
 @contextmanager
-def asked(port: int, rate: float) -> Iterator[list[int]]:
-    """So many requests a second from four clients; their answers' status codes."""
+def request_load(port: int, rate: float) -> Iterator[list[int]]:
+    """Four clients that together send `rate` requests a second; yields the status codes of the answers."""
     ended, answers = threading.Event(), list[int]()
 
-    def ask(first: float) -> None:
+    def send(first: float) -> None:
         due = time.monotonic() + first
         while not ended.is_set():
             for path in ("/", "/live/status", "/live/top.jpg", "/today"):
@@ -62,7 +64,7 @@ def asked(port: int, rate: float) -> Iterator[list[int]]:
                 due += 4 / rate
                 ended.wait(max(0.0, due - time.monotonic()))
 
-    threads = [threading.Thread(target=ask, args=(n / rate,)) for n in range(4)]
+    threads = [threading.Thread(target=send, args=(n / rate,)) for n in range(4)]
     for thread in threads:
         thread.start()
     try:
@@ -74,7 +76,7 @@ def asked(port: int, rate: float) -> Iterator[list[int]]:
 
 
 def latencies_ms(line: Line, seconds: float) -> list[float]:
-    """From capture to sent, of the frames captured from now on."""
+    """Milliseconds from capture to sending, of the frames captured during the next seconds."""
     ring = line.ring("top")
     try:
         first = ring.last_frame() + 1
@@ -118,7 +120,7 @@ def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(
         assert os.getpriority(os.PRIO_PROCESS, line.pid("review")) >= 10
 
         quiet = latencies_ms(line, 3)
-        with asked(port, 200) as answers:
+        with request_load(port, 200) as answers:
             loaded = latencies_ms(line, 3)
         assert answers.count(200) > 0.9 * len(answers) > 0
         calm, busy = statistics.median(quiet), statistics.median(loaded)
@@ -131,5 +133,5 @@ def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(
         dead = line.pid("review")
         os.kill(dead, signal.SIGKILL)
         line.wait_for(lambda: line.pid("review") != dead and shows(port), 30, "the page again")
-        told = [message.payload for message in line.witness.heard("status", since=before)]
-        assert all(payload["ready"] and payload["state"] == "inspecting" for payload in told)
+        statuses = [message.payload for message in line.witness.heard("status", since=before)]
+        assert all(payload["ready"] and payload["state"] == "inspecting" for payload in statuses)

@@ -1,4 +1,4 @@
-"""The review page in a real browser, and against those who don't come through one."""
+"""The review page in a real browser, and with requests that no browser would send."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from playwright.sync_api import Page as Tab
 
 from monitor.model.recipe_version import RecipeVersion
 from monitor.review.access import hash_password
-from monitor.review.labels import Label, Said
+from monitor.review.labels import Label, LabelEntry
 from monitor.review.snapshot_files import Key, SnapshotFiles
-from tests.real.reviewed import Page, write_snapshots
+from tests.real.review_page import ReviewPage, write_snapshots
 
+pytestmark = pytest.mark.xdist_group("review page")
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
     "--headless",
@@ -46,20 +47,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Key]]:
 
 
 @pytest.fixture(scope="module")
-def page(data: tuple[Path, list[Key]]) -> Iterator[Page]:
-    with Page(data[0]) as running:
+def page(data: tuple[Path, list[Key]]) -> Iterator[ReviewPage]:
+    with ReviewPage(data[0]) as running:
         yield running
 
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Tab]:
     opened = browser.new_page(viewport={"width": 1280, "height": 800})
-    troubles: list[str] = []
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     yield opened
     opened.close()
-    assert not troubles
+    assert not errors
 
 
 def labels(data: Path, key: Key) -> list[str]:
@@ -68,20 +69,22 @@ def labels(data: Path, key: Key) -> list[str]:
 
 
 def label(data: Path, key: Key, word: str) -> None:
-    SnapshotFiles(data / "snapshots").label(key, Said(Label(word), "test"))
+    SnapshotFiles(data / "snapshots").label(key, LabelEntry(Label(word), "test"))
 
 
 def await_page(tab: Tab, selector: str) -> None:
-    """Until a new page shows it and listens to keys."""
+    """Waits until a new page shows the element and its script handles keys."""
     tab.wait_for_selector(selector)
     tab.wait_for_load_state("load")
 
 
-def address(page: Page, key: Key) -> str:
+def address(page: ReviewPage, key: Key) -> str:
     return f"{page.address}/part/{key.path}"
 
 
-def test_browse_filter_and_label_by_keyboard(data: tuple[Path, list[Key]], page: Page, tab: Tab) -> None:
+def test_browse_filter_and_label_by_keyboard(
+    data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab
+) -> None:
     folder, keys = data
     tab.goto(page.address)
     assert tab.locator(".wall li").count() == len(keys)
@@ -102,7 +105,7 @@ def test_browse_filter_and_label_by_keyboard(data: tuple[Path, list[Key]], page:
     tab.wait_for_url(address(page, keys[-3]))
     tab.keyboard.press("o")
     await_page(tab, "#label-overkill[aria-pressed=true]")
-    assert "says kb" in tab.locator(".said").inner_text()
+    assert "by kb" in tab.locator(".said").inner_text()
     tab.keyboard.press("ArrowRight")
     tab.wait_for_url(address(page, keys[-4]))
     tab.keyboard.press("u")
@@ -123,8 +126,10 @@ def test_browse_filter_and_label_by_keyboard(data: tuple[Path, list[Key]], page:
     assert tab.locator("#newer, #older").count() == 0
 
 
-def test_two_lines_on_one_machine_know_their_visitors_apart(page: Page, tmp_path: Path, tab: Tab) -> None:
-    with Page(tmp_path / "data") as other:
+def test_two_lines_on_one_machine_know_their_visitors_apart(
+    page: ReviewPage, tmp_path: Path, tab: Tab
+) -> None:
+    with ReviewPage(tmp_path / "data") as other:
         for address_, name in ((page.address, "anna"), (other.address, "bert")):
             tab.goto(address_)
             tab.locator("[name=by]").fill(name)
@@ -137,7 +142,7 @@ def test_two_lines_on_one_machine_know_their_visitors_apart(page: Page, tmp_path
 
 
 def test_the_slider_lays_the_heatmap_over_the_frame(
-    data: tuple[Path, list[Key]], page: Page, tab: Tab
+    data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab
 ) -> None:
     tab.goto(address(page, data[1][0]))
     heatmap, under = tab.locator("#heatmap"), tab.locator(".under")
@@ -158,7 +163,7 @@ def test_the_slider_lays_the_heatmap_over_the_frame(
 
 @pytest.mark.parametrize("width", [1280, 800])
 def test_a_glove_takes_hold_of_the_slider_wherever_its_thumb_is_touched(
-    data: tuple[Path, list[Key]], page: Page, tab: Tab, width: int
+    data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab, width: int
 ) -> None:
     tab.set_viewport_size({"width": width, "height": 900})
     tab.goto(address(page, data[1][0]))
@@ -167,7 +172,7 @@ def test_a_glove_takes_hold_of_the_slider_wherever_its_thumb_is_touched(
     box = slider.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    # Beside the thumb, the bar would jump to where it is touched.
+    # A touch beside the thumb would move the thumb to that place.
     for dx, dy in ((-19, 0), (19, 0), (0, -19), (0, 19)):
         tab.mouse.move(x + dx, y + dy)
         tab.mouse.down()
@@ -184,31 +189,31 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
     recipe = tmp_path / "data/recipes/plate"
     document = json.loads((recipe / "recipe.json").read_text())
     for calibration in document["calibration"].values():
-        # As if parts had come to look a little different: every part is rejected.
+        # A third of the threshold rejects every part, as a change of the parts' look would.
         calibration["scores"] = [score / 3 for score in calibration["scores"]]
         calibration["threshold"] /= 3
     (recipe / "recipe.json").write_text(json.dumps(document))
     for number, key in enumerate(keys):
         label(tmp_path / "data", key, "overkill" if number % 2 else "defect")
     before = RecipeVersion.load(recipe)
-    with Page(tmp_path / "data") as page:
+    with ReviewPage(tmp_path / "data") as page:
         tab.goto(f"{page.address}/today")
-        assert "3 of 6 labelled rejects were overkill (50 %)" in tab.inner_text("main")
+        assert "3 of 6 labelled rejects (50 %) were overkill (good part rejected)" in tab.inner_text("main")
         assert tab.locator("svg.plot rect.overkill").count() > 0
-        tab.get_by_role("link", name="Use these overkills").click()
+        tab.get_by_role("link", name="Use these good parts").click()
         tab.get_by_role("button", name="Show the effect").click()
         await_page(tab, "#effects")
         rows = [row.split("\t") for row in tab.locator("#effects tr").all_inner_texts()[1:]]
-        assert [row[0] for row in rows] == ["real defect", "overkill", "unsure"]
+        assert [row[0] for row in rows] == ["real defect", "overkill (good part rejected)", "unsure"]
         assert rows[1][1:3] == ["3", "3"]
         assert int(rows[1][3]) < 3
-        assert "the promise holds on" in tab.inner_text("main")
+        assert "the guarantee stays valid" in tab.inner_text("main")
         assert RecipeVersion.load(recipe).sha == before.sha
         tab.goto(address(page, keys[0]))
         tab.keyboard.press("o")
         await_page(tab, "#label-overkill[aria-pressed=true]")
         tab.goto(f"{page.address}/recalibrate/plate")
-        assert "Labels have changed since: make it again" in tab.inner_text("#old")
+        assert "Labels have changed since this result: calculate it again" in tab.inner_text("#old")
         assert tab.get_by_role("button", name="Accept the new threshold").count() == 0
         tab.get_by_role("button", name="Show the effect").click()
         await_page(tab, "#effects")
@@ -224,7 +229,7 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
 
 
 def test_help_is_one_touch_away_on_every_page_and_its_links_lead_somewhere(
-    data: tuple[Path, list[Key]], page: Page, tab: Tab
+    data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab
 ) -> None:
     for path in ("/", f"/part/{data[1][0].path}", "/live", "/today", "/recalibrate/plate"):
         tab.goto(page.address + path)
@@ -238,7 +243,7 @@ def test_help_is_one_touch_away_on_every_page_and_its_links_lead_somewhere(
 
 @pytest.mark.parametrize("width", [1280, 800])
 def test_gloves_find_every_target_and_nothing_is_cut_off(
-    data: tuple[Path, list[Key]], page: Page, tab: Tab, width: int
+    data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab, width: int
 ) -> None:
     tab.set_viewport_size({"width": width, "height": 900})
     for path in ("/", f"/part/{data[1][0].path}", "/live", "/today", "/recalibrate/plate", "/help"):
@@ -251,7 +256,7 @@ def test_gloves_find_every_target_and_nothing_is_cut_off(
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_every_answer_carries_the_headers_that_keep_others_out(page: Page) -> None:
+def test_every_answer_carries_the_headers_that_keep_others_out(page: ReviewPage) -> None:
     for path in ("/", "/nowhere", "/static/review.css"):
         answer, _ = page.get(path)
         policy = answer.headers["Content-Security-Policy"]
@@ -275,7 +280,7 @@ def test_every_answer_carries_the_headers_that_keep_others_out(page: Page) -> No
         "/part/2026-11-24/top/%00/frame.jpg",
     ],
 )
-def test_no_address_leads_out_of_the_snapshot_folder(page: Page, path: str) -> None:
+def test_no_address_leads_out_of_the_snapshot_folder(page: ReviewPage, path: str) -> None:
     answer, content = page.get(path)
     assert answer.status in (308, 400, 404)
     assert b"root:" not in content
@@ -297,7 +302,7 @@ def test_no_address_leads_out_of_the_snapshot_folder(page: Page, path: str) -> N
     ids=["nonsense", "long header", "large body", "negative length", "bad filter", "host", "bytes", "method"],
 )
 def test_a_malformed_or_oversized_request_is_refused_and_the_page_goes_on(
-    page: Page, request_: bytes
+    page: ReviewPage, request_: bytes
 ) -> None:
     with socket.create_connection(("127.0.0.1", page.port), 10) as connection:
         connection.sendall(request_)
@@ -309,25 +314,27 @@ def test_a_malformed_or_oversized_request_is_refused_and_the_page_goes_on(
 
 
 def test_any_address_of_this_machine_serves_the_page(tmp_path: Path) -> None:
-    with Page(tmp_path / "data", host="127.0.0.2") as page:
+    with ReviewPage(tmp_path / "data", host="127.0.0.2") as page:
         assert page.get("/")[0].status == 200
         assert page.get("/", {"Host": f"localhost:{page.port}"})[0].status == 200
         assert page.get("/", {"Host": "evil.example"})[0].status == 421
 
 
 @pytest.mark.parametrize("target", ["//[", "//evil.example/", "/\\evil.example", "http://[", "x", "/\n"])
-def test_signing_in_leads_to_this_page_and_nowhere_else(page: Page, target: str) -> None:
+def test_signing_in_leads_to_this_page_and_nowhere_else(page: ReviewPage, target: str) -> None:
     answer, content = page.get(f"/login?next={quote(target, safe='')}")
     assert answer.status == 200
     assert re.findall(r'name="next" value="([^"]*)"', content.decode())[-1] == "/"
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "null", "", "http://evil.example"])
-def test_a_form_of_no_known_origin_is_refused(page: Page, origin: str) -> None:
+def test_a_form_of_no_known_origin_is_refused(page: ReviewPage, origin: str) -> None:
     assert page.post("/name", "by=x", {"Origin": origin})[0].status == 403
 
 
-def test_a_form_from_another_site_changes_nothing(data: tuple[Path, list[Key]], page: Page, tab: Tab) -> None:
+def test_a_form_from_another_site_changes_nothing(
+    data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab
+) -> None:
     folder, keys = data
     before = labels(folder, keys[0])
     target = f"/part/{keys[0].path}/label"
@@ -344,7 +351,7 @@ def test_a_form_from_another_site_changes_nothing(data: tuple[Path, list[Key]], 
         {"Sec-Fetch-Site": "same-site"},
     ):
         assert page.post(target, right, {"Cookie": cookie, **foreign})[0].status == 403
-    assert page.post(target, right)[0].status == 403  # a token without its session
+    assert page.post(target, right)[0].status == 403  # the token without its session
     assert labels(folder, keys[0]) == before
     same = {"Cookie": cookie, "Origin": page.address, "Sec-Fetch-Site": "same-origin"}
     assert page.post(target, right, same)[0].status == 303
@@ -353,7 +360,7 @@ def test_a_form_from_another_site_changes_nothing(data: tuple[Path, list[Key]], 
 
 def test_with_a_password_nothing_is_seen_without_it(data: tuple[Path, list[Key]], tab: Tab) -> None:
     folder, keys = data
-    with Page(folder, f'host = "0.0.0.0"\npassword_hash = "{hash_password(PASSWORD)}"') as page:
+    with ReviewPage(folder, f'host = "0.0.0.0"\npassword_hash = "{hash_password(PASSWORD)}"') as page:
         for path in ("/", f"/part/{keys[0].path}", f"/part/{keys[0].path}/frame.jpg", "/help"):
             answer, content = page.get(path)
             assert answer.status == 401
@@ -371,7 +378,7 @@ def test_with_a_password_nothing_is_seen_without_it(data: tuple[Path, list[Key]]
         tab.goto("about:blank")
 
 
-def test_a_client_that_says_nothing_takes_nothing_from_the_others(page: Page) -> None:
+def test_a_client_that_says_nothing_takes_nothing_from_the_others(page: ReviewPage) -> None:
     silent = [socket.create_connection(("127.0.0.1", page.port), 10) for _ in range(20)]
     try:
         for connection in silent:

@@ -1,4 +1,5 @@
-"""The shipped service under a real systemd: installed as by an engineer, started, hurt, stopped, removed."""
+"""The installed service under a real systemd: installed by the handbook, started, broken, stopped,
+removed."""
 
 from __future__ import annotations
 
@@ -13,17 +14,17 @@ import pytest
 from tests.real import bundle, confinement, handbook
 from tests.real.service import PASSWORD, UNIT, Service, wait_for
 
-# Making the bundle and installing it on a busy machine; each wait below has its own bound.
+# The limit is for making and installing the bundle on a busy machine. Each wait below has its own limit.
 pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 
 
 def test_it_is_up_when_its_recipes_are_warm_and_says_how_it_is(installed: Service) -> None:
-    """The broker let it in: the password came as a credential, from a file that only root may read."""
+    """The broker accepts it: the password comes as a credential from a file that only root may read."""
     assert installed.shows("ActiveState") == "active"
     wait_for(lambda: installed.shows("StatusText") == "ready; 1 of 1 cameras up", 10, "state in words")
     started = next(i for i, entry in enumerate(installed.journal()) if entry["MESSAGE"].startswith("Started"))
     early = [entry["MESSAGE"] for entry in installed.journal()[:started]]
-    assert not any("camera top is up" in message for message in early), "cameras come after"
+    assert not any("camera top is up" in message for message in early), "cameras start later"
 
 
 def test_it_runs_with_nothing_that_it_does_not_need(installed: Service) -> None:
@@ -85,7 +86,7 @@ def test_a_stuck_scorer_is_replaced_and_the_service_stays(installed: Service) ->
 
 def test_what_it_logs_has_levels_and_is_one_line_an_event(installed: Service) -> None:
     ours = [entry for entry in installed.journal() if entry.get("_TRANSPORT") == "stdout"]
-    assert not [entry for entry in ours if entry["MESSAGE"].startswith("<")], "levels are taken, not shown"
+    assert not [entry for entry in ours if entry["MESSAGE"].startswith("<")], "journald has taken the levels"
     levels = {"CRITICAL": "2", "ERROR": "3", "WARNING": "4", "INFO": "6"}
     assert ours
     for entry in ours:
@@ -100,7 +101,7 @@ def test_a_stuck_supervisor_gets_the_service_restarted(installed: Service) -> No
     installed.machine.run("kill", "-STOP", main)
     wait_for(lambda: int(installed.shows("NRestarts")) == restarts + 1, 30, "restart by the watchdog")
     wait_for(lambda: installed.witness.status()["session"] != session, 60, "new session")
-    # A part may have been under way when the workers were killed.
+    # A part may have been in flight when the workers were killed.
     installed.witness.say("reset")
     wait_for(lambda: installed.ready_since(since), 60, "line that is ready again")
     assert installed.shows("MainPID") != main
@@ -109,10 +110,10 @@ def test_a_stuck_supervisor_gets_the_service_restarted(installed: Service) -> No
 
 
 def test_what_a_service_killed_as_a_whole_had_not_sent_is_missed_by_the_next(installed: Service) -> None:
-    """Its rings outlive it, though systemd owns the folder that they lie in."""
+    """Its rings outlive it, although systemd owns their folder."""
     session, since = installed.witness.status()["session"], time.monotonic()
     installed.machine.run("kill", "-STOP", installed.pid("publish"))
-    # A bad part each second, five frames a second: one is scored, and nobody sends its reject.
+    # There is a bad part each second at five frames a second: its reject is scored and not sent.
     time.sleep(2.5)
     installed.machine.run("kill", "-KILL", installed.shows("MainPID"))
     wait_for(lambda: installed.witness.status()["session"] != session, 60, "new session")
@@ -127,8 +128,8 @@ def test_it_stops_in_order_and_is_removed_without_a_trace(installed: Service) ->
     machine.run("systemctl", "stop", UNIT)
     assert time.monotonic() - since < 8
     assert machine.shows(UNIT, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
-    wait_for(lambda: installed.witness.status()["state"] == "stopped", 5, "word of the stop")
-    assert machine.run("find", "/run/line-monitor").stdout.split() == ["/run/line-monitor"], "nothing in it"
+    wait_for(lambda: installed.witness.status()["state"] == "stopped", 5, "stopped status")
+    assert machine.run("find", "/run/line-monitor").stdout.split() == ["/run/line-monitor"], "it is empty"
     remove, purge = handbook.block("remove", {}).splitlines()
     assert "kept: /var/lib/line-monitor" in installed.do(remove)
     assert machine.path("/var/lib/line-monitor/recipes/plate/recipe.json").exists()

@@ -1,7 +1,8 @@
-"""Under any order of events, loss, delay or repetition, and any death, each frame closes once and in time.
+"""Each frame closes once and in time, whatever is lost, delayed or repeated, and whichever worker dies when.
 
-The real ring, capture intake, ledger and publisher on a clock that the test owns; workers die between any two
-of their writes. Only the link to the broker is a stand-in: a real one can't be told when to lose what.
+The ring, the capture worker's intake, the verdict rules and the publisher are real, on a clock that the test
+owns. Workers die between any two of their writes. Only the link to the broker is a stand-in: a test can't
+make a real broker lose a chosen message.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from monitor.line_state.counts import counts
 from monitor.line_state.ring import Closed, Ring, Scored
 from monitor.publish.mqtt import LinkState, Received
 from monitor.verdict import judge
-from tests.unit.publish.test_worker import MS, Scene, StandInLink
+from tests.unit.publish.scene import MS, Scene, StandInLink
 
 SCORES = {"pass": 0.5, "reject": 2.0, "no number": float("nan")}
 SHORT, LONG = st.integers(0, 60), st.integers(100, 3000)
 
 
 class Killed(BaseException):
-    """The process is gone: nothing may catch this."""
+    """Stands for the end of a process; a BaseException, so that no `except Exception` catches it."""
 
 
 @contextmanager
 def killed_after(writes: int | None) -> Iterator[None]:
-    """Whoever writes that often within dies of it; with None nobody does."""
+    """Within this, the process is killed at the write after that many; with None it is not."""
     left = [float("inf") if writes is None else writes]
 
-    def fused(write: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(write: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **more: Any) -> Any:
             if left[0] <= 0:
                 raise Killed
@@ -59,20 +60,20 @@ def killed_after(writes: int | None) -> Iterator[None]:
             (Board, "write"),
             (StandInLink, "send"),
         ):
-            stack.enter_context(mock.patch.object(of, name, fused(getattr(of, name))))
+            stack.enter_context(mock.patch.object(of, name, counted(getattr(of, name))))
         yield
 
 
 class EveryFrame(RuleBasedStateMachine):
-    """A line with one camera, whatever happens to it."""
+    """A line with one camera, to which anything may happen in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.closed: dict[int, Closed] = {}
-        self.told: dict[int, set[tuple[str, str]]] = {}
+        self.published: dict[int, set[tuple[str, str]]] = {}
         self.seen = 0
-        """The last frame that a whole turn of the publisher has met."""
+        """The last frame that a whole turn of the publisher has found."""
         self.turned_ns = 0
 
     @initialize(
@@ -93,26 +94,26 @@ class EveryFrame(RuleBasedStateMachine):
         self.watch_link()
 
     def watch_link(self) -> None:
-        """Every message is judged as it leaves."""
+        """Checks every message when it is sent."""
         link, ring = self.scene.link, self.scene.ring
         send = link.send
 
         def watched(topic: str, payload: bytes, **more: object) -> int | None:
             sent = send(topic, payload, **more)
             if sent is not None and topic.endswith(("/reject", "/verdict")):
-                said = json.loads(payload)
-                number = said["frame"]
+                message = json.loads(payload)
+                number = message["frame"]
                 frame, closed = ring.frame(number), ring.closed(number)
                 assert frame is not None
-                assert closed is not None, "stored before it is sent"
-                assert said["verdict"] == closed.verdict.word
-                assert self.scene.now < frame.expires_ns, "never after its time to live"
-                self.told.setdefault(number, set()).add((said["event_id"], said["verdict"]))
+                assert closed is not None, "a verdict is stored before it is sent"
+                assert message["verdict"] == closed.verdict.word
+                assert self.scene.now < frame.expires_ns, "no verdict is sent after its time to live"
+                self.published.setdefault(number, set()).add((message["event_id"], message["verdict"]))
             return sent
 
         link.send = watched  # type: ignore[method-assign]
 
-    # What the camera and its worker do
+    # The camera and its worker
 
     @rule(
         missed=st.sampled_from([0, 0, 0, 1, 3]),
@@ -135,7 +136,7 @@ class EveryFrame(RuleBasedStateMachine):
                 Times(lambda: scene.now, lambda: scene.now),
             )
 
-    # What the scorer does; its messages only wake, so losing them is doing nothing
+    # The scorer. Its messages only wake the publisher, so that a lost message is the same as none
 
     @rule(which=st.integers(0, 100), score=st.sampled_from(sorted(SCORES)), releases=st.booleans())
     def score(self, which: int, score: str, releases: bool) -> None:
@@ -150,7 +151,7 @@ class EveryFrame(RuleBasedStateMachine):
         if releases:
             self.scene.ring.release(frame)
 
-    # What time, the broker and the gateway do
+    # Time, the broker and the gateway
 
     @rule(ms=SHORT | LONG)
     def wait(self, ms: int) -> None:
@@ -175,22 +176,22 @@ class EveryFrame(RuleBasedStateMachine):
 
     @rule(ids=st.sets(st.integers(1, 40)))
     def broker_acknowledges(self, ids: set[int]) -> None:
-        """Late, twice, or of another connection: numbers start anew with each."""
+        """Late, twice, or for another connection: message ids start at 1 on each connection."""
         self.scene.link.acknowledged |= ids
 
     @rule(ids=st.sets(st.integers(1, 40)))
-    def broker_acknowledges_what_nobody_heard(self, ids: set[int]) -> None:
+    def broker_acknowledges_without_a_subscriber(self, ids: set[int]) -> None:
         self.scene.link.acknowledged |= ids
         self.scene.link.unheard |= ids
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.published)
     @rule(
         which=st.integers(0, 100),
         result=st.sampled_from(["accepted", "actuated", "late", "failed", "", 7]),
     )
     def gateway_answers(self, which: int, result: object) -> None:
-        numbers = sorted(self.told)
-        event_id, _ = sorted(self.told[numbers[which % len(numbers)]])[0]
+        numbers = sorted(self.published)
+        event_id, _ = sorted(self.published[numbers[which % len(numbers)]])[0]
         payload = json.dumps({"event_id": event_id, "result": result}).encode()
         self.scene.link.received.append(Received("plant1/line1/top/ack", payload, False))
 
@@ -198,7 +199,7 @@ class EveryFrame(RuleBasedStateMachine):
     def operator_resets(self) -> None:
         self.scene.link.received.append(Received("plant1/line1/reset", b"", False))
 
-    # What the publisher does
+    # The publisher
 
     @rule(ms=SHORT)
     def publisher_turns(self, ms: int) -> None:
@@ -223,7 +224,7 @@ class EveryFrame(RuleBasedStateMachine):
         self.scene.link.state = state
         self.watch_link()
 
-    # What must hold at every step
+    # Invariants
 
     @invariant()
     def every_frame_is_accounted_for(self) -> None:
@@ -238,14 +239,14 @@ class EveryFrame(RuleBasedStateMachine):
             frame, closed = ring.frame(number), ring.closed(number)
             assert frame is not None
             if number in self.closed:
-                assert closed == self.closed[number], "a verdict is never decided anew"
+                assert closed == self.closed[number], "a verdict is never changed"
             elif closed is not None:
                 self.closed[number] = closed
             may_be_open = number > self.seen or frame.decide_by_ns > self.turned_ns
-            assert closed is not None or may_be_open, "open after its decide_by"
+            assert closed is not None or may_be_open, "a frame is open after its decide_by"
         open_ = sum(number not in self.closed for number in range(1, last + 1))
         assert now.in_flight == open_
-        assert all(len(said) == 1 for said in self.told.values()), "one verdict, however often it is told"
+        assert all(len(sent) == 1 for sent in self.published.values()), "every message has the same verdict"
 
     def teardown(self) -> None:
         if hasattr(self, "scene"):
@@ -254,7 +255,7 @@ class EveryFrame(RuleBasedStateMachine):
                 scene.link.reconnect()
             scene.link.places = 1000
             scene.turn(5000)
-            scene.link.acknowledged = {mid for mid, _, _ in scene.link.sent}
+            scene.link.acknowledged = {message for message, _, _ in scene.link.sent}
             scene.turn(500)
             scene.turn(1)
             tally, last = scene.ring.tally(), scene.ring.last_frame()

@@ -23,7 +23,7 @@ from monitor import paths
 from monitor.line_state.board import Board, Word
 from monitor.line_state.ring import Ring
 from monitor.line_state.worker_process import roll
-from monitor.settings import Settings, load
+from monitor.settings import Settings, load_settings
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Line:
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __enter__(self) -> Line:
-        self.settings = load(self.config)
+        self.settings = load_settings(self.config)
         self.witness = Witness(self.port, self.settings.prefix)
         self.start()
         return self

@@ -1,4 +1,4 @@
-"""The lock that makes one service the owner of its data folder holds also where nothing can be written."""
+"""Only one service runs on a data folder, also when its disk is full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monitor.settings import Settings
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own without a byte of room, so that it is full for root too."""
+    """A small file system without a free byte. It is full for root too."""
     place = tmp_path / "full"
     place.mkdir()
     made = subprocess.run(

@@ -1,4 +1,4 @@
-"""The paper's loss and map, against formulas written down on their own in plain numpy."""
+"""The paper's loss and map, compared with independent formulas in plain numpy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from monitor.pyramid import ResNetTrunk, anomaly_map, matching_loss, upsampled
+from monitor.pyramid import ResNetTrunk, anomaly_map, matching_loss, upsample
 
 Array = NDArray[np.float64]
 SHAPES = [(2, 5, 16, 12), (2, 7, 8, 6), (2, 9, 4, 3)]
@@ -29,7 +29,7 @@ def distances(t: torch.Tensor, s: torch.Tensor) -> Array:
 
 
 def bilinear(image: Array, rows: int, columns: int) -> Array:
-    """Half-pixel centres, edges repeated: one weight matrix an axis."""
+    """Bilinear resize with half-pixel centres and repeated edges: one weight matrix for each axis."""
 
     def weights(old: int, new: int) -> Array:
         matrix = np.zeros((new, old))
@@ -57,7 +57,7 @@ def test_the_map_is_the_product_at_the_first_level_s_resolution() -> None:
     found = anomaly_map(teacher, student)
     assert found.shape == (2, 16, 12)
     assert found.numpy() == pytest.approx(expected, rel=1e-5)
-    assert upsampled(found, (64, 48)).numpy() == pytest.approx(bilinear(expected, 64, 48), rel=1e-5)
+    assert upsample(found, (64, 48)).numpy() == pytest.approx(bilinear(expected, 64, 48), rel=1e-5)
 
 
 def test_a_perfect_student_sees_no_anomaly() -> None:

@@ -1,4 +1,4 @@
-"""The settings: what is refused and how it is said, where values come from, and that secrets stay secret."""
+"""The settings: refused values and their messages, the order of the sources, secrets that are never shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from monitor.settings import Mode, OnUninspected, PublishVerdicts, Settings, SettingsError, find, load
+from monitor.settings import (
+    Mode,
+    OnUninspected,
+    PublishVerdicts,
+    Settings,
+    SettingsError,
+    find_settings_file,
+    load_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CAMERA = """
@@ -34,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 
 def loaded(file: Path, text: str) -> Settings:
     file.write_text(text, encoding="utf-8")
-    return load(file)
+    return load_settings(file)
 
 
 def refusal(file: Path, text: str) -> str:
@@ -49,7 +57,7 @@ def test_line_alone_is_a_valid_file(file: Path) -> None:
     assert settings.camera == ()
 
 
-def test_defaults_are_the_contracts(file: Path) -> None:
+def test_the_defaults_are_the_documented_ones(file: Path) -> None:
     settings = loaded(file, CAMERA)
     assert settings.line.data == Path("/var/lib/line-monitor")
     camera = settings.camera[0]
@@ -69,7 +77,7 @@ def test_defaults_are_the_contracts(file: Path) -> None:
     assert (settings.metrics.port, settings.review.host, settings.review.port) == (9108, "127.0.0.1", 8080)
 
 
-def test_actuate_follows_the_deadline_unless_it_is_set(file: Path) -> None:
+def test_the_default_of_actuate_ms_is_the_deadline_plus_500_ms(file: Path) -> None:
     assert loaded(file, CAMERA + "deadline_ms = 1000\n").camera[0].actuate_ms == 1500
     assert loaded(file, CAMERA + "deadline_ms = 100\nactuate_ms = 150\n").camera[0].actuate_ms == 150
 
@@ -87,10 +95,10 @@ def test_actuate_follows_the_deadline_unless_it_is_set(file: Path) -> None:
 def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
     file: Path, text: str, path: str, hint: str
 ) -> None:
-    said = refusal(file, text)
-    assert said.startswith(f"{file}: {path}: unknown key")
-    assert hint in said
-    assert "\n" not in said
+    message = refusal(file, text)
+    assert message.startswith(f"{file}: {path}: unknown key")
+    assert hint in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -111,41 +119,71 @@ def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
         (CAMERA + "roi = [1, 2, 3]\n", "camera.0.roi"),
         (CAMERA + CAMERA, "two cameras are called 'top'"),
         (CAMERA.replace("folder:///parts", "/parts"), "has no scheme"),
-        ("[[camera]]\nname = 'top'\nsource = 'file:///x'\n", "camera.0.recipe: field required"),
+        ("[[camera]]\nname = 'top'\nsource = 'file:///x'\n", "camera.0.recipe: the key is missing; add it"),
     ],
 )
-def test_a_bad_value_is_one_line_with_its_key(file: Path, text: str, words: str) -> None:
-    said = refusal(file, text)
-    assert words in said
-    assert said.startswith(f"{file}: ")
-    assert "\n" not in said
+def test_a_bad_value_is_refused_in_one_line_with_its_key(file: Path, text: str, words: str) -> None:
+    message = refusal(file, text)
+    assert words in message
+    assert message.startswith(f"{file}: ")
+    assert "\n" not in message
 
 
-def test_several_problems_are_a_line_each(file: Path) -> None:
-    said = refusal(file, "[line]\nname = 'A'\n[mqtt]\nport = 0\nhots = 'x'\n").splitlines()
-    assert len(said) == 3
-    assert all(line.startswith(f"{file}: ") for line in said)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[line]\nname = 'Line 1'\n", "line.name: this text is not allowed; allowed: 1 to 32 of"),
+        ("[mqtt]\nport = 'x'\n", "mqtt.port: must be a whole number; allowed: 1 to 65535 (TCP port)"),
+        ("[mqtt]\nca_file = 1\n", "mqtt.ca_file: must be a path in quotes; allowed: the path of a PEM file"),
+        ("[snapshots]\nmax_gb = 0\n", "must be greater than 0; allowed: more than 0 GB"),
+        ("[journal]\nkeep_days = inf\n", "allowed: more than 0, at most 36500 days"),
+        ("[camera]\nname = 'top'\n", "camera: must be a list; allowed: [[camera]] in double brackets"),
+        ("line = 1\n", "line: must be a table"),
+        (CAMERA + "roi = [1, 2, 3]\n", "allowed: [x, y, width, height] in pixels"),
+        (CAMERA + "mode = 'sometimes'\n", "camera.0.mode: the value must be 'every-part' or 'latest'"),
+        (CAMERA + "mode = 'latest'\nstop_after_rejects = 3\n", 'or set mode = "every-part"'),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_values_that_are_allowed(file: Path, text: str, words: str) -> None:
+    message = refusal(file, text)
+    assert words in message
+    assert "\n" not in message
 
 
-def test_what_is_no_settings_file_is_one_line(file: Path) -> None:
+def test_a_table_that_the_environment_sets_as_a_whole_is_refused_in_one_line(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINE_MONITOR__LINE", "line1")
+    message = refusal(file, "[line]\n")
+    assert "set single keys, as in LINE_MONITOR__LINE__NAME=line1" in message
+    assert "\n" not in message
+
+
+def test_each_of_several_problems_has_its_own_line(file: Path) -> None:
+    lines = refusal(file, "[line]\nname = 'A'\n[mqtt]\nport = 0\nhots = 'x'\n").splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{file}: ") for line in lines)
+
+
+def test_a_file_that_is_not_settings_is_refused_in_one_line(file: Path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
-        load(file)
+        load_settings(file)
     assert "not valid TOML" in refusal(file, "[line\n")
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match="not UTF-8"):
-        load(file)
+        load_settings(file)
     with pytest.raises(SettingsError, match="directory"):
-        load(file.parent)
+        load_settings(file.parent)
 
 
-def test_the_environment_is_stronger_than_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINE_MONITOR__MQTT__PORT", "2883")
     monkeypatch.setenv("LINE_MONITOR__LINE__NAME", "line7")
     settings = loaded(file, "[mqtt]\nport = 1884\nhost = 'broker'\n")
     assert (settings.mqtt.port, settings.mqtt.host, settings.line.name) == (2883, "broker", "line7")
 
 
-def test_the_password_comes_from_the_systemd_credential(
+def test_a_systemd_credential_overrides_the_file_and_the_environment_overrides_both(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mqtt_password").write_text("from systemd\n")
@@ -155,7 +193,7 @@ def test_the_password_comes_from_the_systemd_credential(
     assert settings.mqtt.password.get_secret_value() == "from systemd"
     assert settings.mqtt.host == "broker"
     monkeypatch.setenv("LINE_MONITOR__MQTT__PASSWORD", "from the environment")
-    settings = load(file)
+    settings = load_settings(file)
     assert settings.mqtt.password is not None
     assert settings.mqtt.password.get_secret_value() == "from the environment"
 
@@ -177,32 +215,32 @@ def test_a_relative_data_folder_starts_at_the_settings_file(
     assert loaded(file, "[line]\ndata = 'data'\n").line.data == tmp_path / "data"
 
 
-def test_an_unknown_camera_is_named_with_those_there_are(file: Path) -> None:
+def test_an_unknown_camera_is_refused_with_the_names_of_the_known_ones(file: Path) -> None:
     settings = loaded(file, CAMERA)
     assert settings.camera_named("top").recipe == "bottle-top"
     with pytest.raises(SettingsError, match=r"no camera called 'side'.*there are: top"):
         settings.camera_named("side")
 
 
-def test_the_settings_file_is_looked_for_in_the_contracts_order(
+def test_the_settings_file_is_found_in_the_documented_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "line.toml").write_text("")
-    assert find(None) == Path("config/line.toml")
+    assert find_settings_file(None) == Path("config/line.toml")
     monkeypatch.setenv("LINE_MONITOR_CONFIG", "/named/in/the/environment.toml")
-    assert find(None) == Path("/named/in/the/environment.toml")
-    assert find(Path("given.toml")) == Path("given.toml")
+    assert find_settings_file(None) == Path("/named/in/the/environment.toml")
+    assert find_settings_file(Path("given.toml")) == Path("given.toml")
 
 
 @pytest.mark.parametrize("name", ["line", "demo"])
 def test_the_carried_settings_load(name: str) -> None:
-    assert load(ROOT / "config" / f"{name}.toml").camera
+    assert load_settings(ROOT / "config" / f"{name}.toml").camera
 
 
 def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> None:
-    """Its comments are what users copy: each must be a key that exists, with its true default."""
+    """Users copy the keys in its comments, so each must exist and show its true default."""
     text = (ROOT / "config" / "line.toml").read_text(encoding="utf-8")
     uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
     shown = tomllib.loads(uncommented)
@@ -218,25 +256,27 @@ def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> N
                 assert key in examples or shown_row[key] == value, f"{table}.{key}"
 
 
-def test_an_empty_credential_is_none_and_an_unreadable_one_is_one_line(
+def test_an_empty_credential_counts_as_none_and_an_unreadable_one_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "line.toml"
     config.write_text('[line]\n[mqtt]\npassword = "in-the-file"\n')
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "mqtt_password").write_text("\n")
-    password = load(config).mqtt.password
+    password = load_settings(config).mqtt.password
     assert password is not None
     assert password.get_secret_value() == "in-the-file"
     (tmp_path / "mqtt_password").unlink()
     (tmp_path / "mqtt_password").mkdir()
-    with pytest.raises(SettingsError, match=r"credential .*mqtt_password: Is a directory; give it"):
-        load(config)
+    with pytest.raises(
+        SettingsError, match=r"credential .*mqtt_password: Is a directory; make it a text file"
+    ):
+        load_settings(config)
 
 
 @pytest.fixture
-def as_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder to stand in that may not be looked into, by a user that is not root."""
+def as_a_user_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The working folder is forbidden to the current user, who is not root."""
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0)
     was = os.geteuid()
@@ -247,16 +287,16 @@ def as_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     tmp_path.chmod(0o700)
 
 
-@pytest.mark.usefixtures("as_somebody")
-def test_a_place_that_may_not_be_looked_into_is_passed_by_and_said_when_nothing_else_is_there(
+@pytest.mark.usefixtures("as_a_user_without_permission")
+def test_a_default_file_in_a_forbidden_folder_is_skipped_and_named_if_there_is_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As in somebody's home under `sudo -u line-monitor`, and in /etc/line-monitor for everybody else."""
+    """A home folder under `sudo -u line-monitor` is such a folder, and /etc/line-monitor for other users."""
     nowhere = Path("/nowhere/line.toml")
-    monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (Path("config/line.toml"), nowhere))
+    monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (Path("config/line.toml"), nowhere))
     with pytest.raises(
-        SettingsError, match=r"config/line\.toml: this user may not look there; .*--config FILE"
+        SettingsError, match=r"config/line\.toml: this user may not read the folder; .*--config FILE"
     ):
-        find(None)
-    monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (Path("config/line.toml"), Path("/etc/passwd")))
-    assert find(None) == Path("/etc/passwd")
+        find_settings_file(None)
+    monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (Path("config/line.toml"), Path("/etc/passwd")))
+    assert find_settings_file(None) == Path("/etc/passwd")

@@ -18,7 +18,7 @@ from monitor import paths
 from monitor.commands.embedded_broker import embedded_broker
 from monitor.errors import LineMonitorError
 from monitor.line_state.ring import Ring, RingError
-from monitor.settings import load
+from monitor.settings import load_settings
 from monitor.teachers.architectures import BUNDLED
 from monitor.training.train_recipe import TrainingRequest, train_recipe
 
@@ -77,7 +77,7 @@ def measure(folder: Path, size: int, device: str, fps: int, seconds: float) -> L
 
 
 def _run(config: Path, seconds: float) -> LineRow:
-    settings, log = load(config), config.with_suffix(".log")
+    settings, log = load_settings(config), config.with_suffix(".log")
     with log.open("w") as out:
         service = subprocess.Popen(
             [sys.executable, "-P", "-m", "monitor.cli", "--config", str(config), "run"],

@@ -1,4 +1,4 @@
-// Keys, the heatmap slider and the live pictures. Every page works without it, by touch alone.
+// Keys, the heatmap slider and the live pictures. Without this script every page still works by touch.
 "use strict";
 
 const part = {
@@ -18,15 +18,15 @@ function step(slider, by) {
 const slider = document.querySelector("#blend");
 if (slider) {
   const heatmap = document.querySelector("#heatmap");
-  const kept = sessionStorage.getItem("blend");
+  const stored = sessionStorage.getItem("blend");
   let before = 50;
-  if (kept !== null) slider.value = kept;
+  if (stored !== null) slider.value = stored;
   const show = () => {
     heatmap.style.opacity = slider.value / 100;
     sessionStorage.setItem("blend", slider.value);
   };
   slider.addEventListener("input", show);
-  // The arrow keys are for the neighbours again.
+  // Without the focus on the slider, the arrow keys open the neighbours again.
   slider.addEventListener("pointerup", () => slider.blur());
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || typing(event.target) || event.target === slider) return;
@@ -73,38 +73,38 @@ if (wall) {
 }
 
 const LIVE_MS = 250;
-const AWAY_MS = 2000;
+const RETRY_MS = 2000;
 
 function follow(image) {
   const heat = document.querySelector("#heat");
-  const again = (ms) => setTimeout(ask, ms);
-  // One request at a time, and none while nobody looks.
-  const ask = () => {
-    if (document.hidden) return again(AWAY_MS);
+  const again = (ms) => setTimeout(request, ms);
+  // One request at a time, and none while the tab is hidden.
+  const request = () => {
+    if (document.hidden) return again(RETRY_MS);
     const next = new Image();
     next.onload = () => { image.src = next.src; again(LIVE_MS); };
-    next.onerror = () => again(AWAY_MS);
+    next.onerror = () => again(RETRY_MS);
     next.src = `${image.dataset.live}?heat=${heat && heat.checked ? 1 : 0}&at=${Date.now()}`;
   };
-  ask();
+  request();
 }
 
 document.querySelectorAll("img[data-live]").forEach(follow);
 
 const status = document.querySelector("#status[data-from]");
 if (status) {
-  const ask = async () => {
+  const request = async () => {
     if (!document.hidden) {
       try {
         const answer = await fetch(status.dataset.from, { headers: { Accept: "text/html" } });
         if (answer.ok) status.innerHTML = await answer.text();
       } catch {
-        status.textContent = "The page does not answer.";
+        status.textContent = "The service of this page does not answer.";
       }
     }
-    setTimeout(ask, 1500);
+    setTimeout(request, 1500);
   };
-  setTimeout(ask, 1500);
+  setTimeout(request, 1500);
 }
 
 const job = document.querySelector("#job[data-again]");

@@ -1,4 +1,4 @@
-"""Every exposure the camera made gets a frame, with honest times, whatever is wrong with it."""
+"""Every exposure gets a frame number, with the time of its arrival, whatever is wrong with its image."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_missed_exposures_get_frames_of_their_own(ring: Ring) -> None:
         ({"pixels": np.zeros((8, 8), np.uint8), "pixel_format": "BayerRG8"}, {"roi": (1, 0, 4, 4)}, "even"),
     ],
 )
-def test_an_unusable_image_is_a_bad_frame_and_says_why(
+def test_an_unusable_image_is_a_bad_frame_with_a_reason(
     ring: Ring, more: dict[str, object], settings: dict[str, object], why: str
 ) -> None:
     took, announced = intake(ring, **settings)
@@ -121,7 +121,7 @@ def test_after_a_restart_numbers_go_on(ring: Ring) -> None:
     assert announced == [2]
 
 
-def test_a_ledger_that_nobody_closes_is_never_overwritten(
+def test_frames_that_the_publisher_has_not_closed_are_never_overwritten(
     ring: Ring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took, _ = intake(ring)
@@ -145,6 +145,6 @@ def test_a_camera_whose_own_clock_stands_still_is_frozen() -> None:
     assert not watch.is_frozen(shot(captured_ns=NOW + 6 * step, device_ns=6))
 
 
-def test_a_camera_without_stamps_of_its_own_is_not_called_frozen() -> None:
+def test_a_camera_without_its_own_time_stamps_is_never_frozen() -> None:
     watch = FreezeWatch()
     assert not any(watch.is_frozen(shot(captured_ns=NOW + i * 1000 * MS)) for i in range(20))

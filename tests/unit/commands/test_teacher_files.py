@@ -1,13 +1,15 @@
-"""Teachers are listed without a network, carried as one file, and made so that what was learnt is kept."""
+"""Teachers are listed without a network and copied as one file; an interrupted making keeps its last save."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from monitor.commands import teacher_files
 from monitor.model.weights import fingerprint
 from monitor.teachers import files
 from monitor.teachers.architectures import LEVELS, TeacherError, find, load_trunk, names, trunk_weights
-from monitor.teachers.distillation import make_teacher
+from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher
 from tests.real.parts import random_weights, teacher_file
 
 
@@ -25,24 +27,24 @@ from tests.real.parts import random_weights, teacher_file
 def _nothing_but_this_test_s_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("LINE_MONITOR_CONFIG", raising=False)
-    monkeypatch.setattr("monitor.settings.DEFAULT_PLACES", (tmp_path / "line.toml",))
+    monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (tmp_path / "line.toml",))
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """The data folder of a line that has settings."""
+    """The data folder of a line with a settings file."""
     (tmp_path / "line.toml").write_text(f'[line]\ndata = "{tmp_path}/data"\n')
     return tmp_path / "data"
 
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Not in the tests' output."""
+        """Keeps the server's lines out of the tests' output."""
 
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that a server of this machine offers in the place of torchvision's, with SqueezeNet in it."""
+    """A folder with SqueezeNet's weights; a local server offers it in place of torchvision's server."""
     folder = tmp_path / "served"
     folder.mkdir()
     weights = random_weights("squeezenet1_1", seed=3)
@@ -69,8 +71,8 @@ def one_line(text: str) -> str:
 def test_the_list_needs_no_settings_and_no_network(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr("urllib.request.urlopen", lambda *given, **_: asked.append(given))
+    requests: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *given, **_: requests.append(given))
     assert main(["teacher", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == names()
@@ -78,10 +80,10 @@ def test_the_list_needs_no_settings_and_no_network(
     assert "carried" in lines[-1]
     assert "licence is in" in lines[-1]
     assert "2.8 M" in lines[-1]
-    assert not asked
+    assert not requests
 
 
-def test_the_list_says_where_weights_are_and_which_are_unusable(
+def test_the_list_message_where_weights_are_and_which_are_unusable(
     tmp_path: Path, data: Path, served: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = teacher_file(data / "teachers", "mobilenet_v3_large")
@@ -90,13 +92,13 @@ def test_the_list_says_where_weights_are_and_which_are_unusable(
     cache.mkdir(parents=True)
     cached = next(served.iterdir()).rename(cache / next(served.iterdir()).name)
     assert main(["teacher", "list"]) == 0
-    said = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
-    assert f"data folder {fingerprint(random_weights('mobilenet_v3_large', 7))[:16]}" in said[here.stem]
-    assert str(here) in said[here.stem]
-    assert f"torch's cache {fingerprint(random_weights('squeezenet1_1', 3))[:16]}" in said["squeezenet1_1"]
-    assert str(cached) in said["squeezenet1_1"]
-    assert "unusable: " in said["resnet18"]
-    assert "resnet18.pth" in said["resnet18"]
+    output = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert f"data folder {fingerprint(random_weights('mobilenet_v3_large', 7))[:16]}" in output[here.stem]
+    assert str(here) in output[here.stem]
+    assert f"torch's cache {fingerprint(random_weights('squeezenet1_1', 3))[:16]}" in output["squeezenet1_1"]
+    assert str(cached) in output["squeezenet1_1"]
+    assert "unusable: " in output["resnet18"]
+    assert "resnet18.pth" in output["resnet18"]
 
 
 def test_settings_that_are_named_must_be_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,10 +112,10 @@ def test_what_is_fetched_is_what_training_finds(
     assert main(["teacher", "fetch", "squeezenet1_1"]) == 0
     file = data / "teachers/squeezenet1_1.safetensors"
     sha256 = fingerprint(random_weights("squeezenet1_1", 3))
-    said = capsys.readouterr().out
-    assert f"{file}: squeezenet1_1, sha256 {sha256}" in said
-    assert "--teacher-weights" in said
-    next(served.iterdir()).unlink()  # from here on there is nothing to download
+    output = capsys.readouterr().out
+    assert f"{file}: squeezenet1_1, sha256 {sha256}" in output
+    assert "--teacher-weights" in output
+    next(served.iterdir()).unlink()  # From here on there is nothing to download.
     found = find("squeezenet1_1", weights=None, folder=data / "teachers", say=print)
     assert (found.sha256, found.origin) == (sha256, file.name)
     assert main(["teacher", "fetch", "squeezenet1_1"]) == 0, "it is there already"
@@ -129,9 +131,9 @@ def test_without_a_network_fetching_is_one_line_and_leaves_nothing(
 ) -> None:
     next(served.iterdir()).unlink()
     assert main(["teacher", "fetch", "squeezenet1_1"]) == 1
-    said = one_line(capsys.readouterr().err)
-    assert "can't be downloaded" in said
-    assert "where there is a network" in said
+    output = one_line(capsys.readouterr().err)
+    assert "can't be downloaded" in output
+    assert "where there is a network" in output
     assert not data.exists()
     assert main(["teacher", "fetch", "vgg"]) == 1
     assert "no teacher is called 'vgg'" in one_line(capsys.readouterr().err)
@@ -141,7 +143,7 @@ def test_the_carried_teacher_can_be_fetched_too_and_no_file_is_replaced_unasked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["teacher", "fetch", "resnet18-bundled"]) == 1
-    assert "-o FILE" in one_line(capsys.readouterr().err), "no settings, so no data folder"
+    assert "-o FILE" in one_line(capsys.readouterr().err), "without settings there is no data folder"
     file = tmp_path / "deep/carried.safetensors"
     command = ["teacher", "fetch", "resnet18-bundled", "-o", str(file)]
     assert main(command) == 0
@@ -158,9 +160,12 @@ def test_the_carried_teacher_can_be_fetched_too_and_no_file_is_replaced_unasked(
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Distilling on images that are small enough for a test."""
-    little = functools.partial(make_teacher, side=32, batch=4, canvases=2)
-    monkeypatch.setattr(teacher_files, "make_teacher", little)
+    """Distillation with images that are small enough for a test."""
+
+    def make(settings: DistillationSettings, **more: Any) -> DistillationResult:
+        return make_teacher(dataclasses.replace(settings, side=32, batch=4, canvases=2), **more)
+
+    monkeypatch.setattr(teacher_files, "make_teacher", make)
 
 
 @pytest.mark.usefixtures("small")
@@ -172,13 +177,13 @@ def test_a_teacher_that_was_made_can_teach(
     out = data.parent / "made.safetensors"
     assert main(["teacher", "make", "-o", str(out), "--steps", "2", "--student", student]) == 0
     found = find(student, weights=out, folder=data, say=print)
-    said = capsys.readouterr().err
-    assert found.sha256 in said
-    assert f"--teacher {student} --teacher-weights {out}" in said
+    output = capsys.readouterr().err
+    assert found.sha256 in output
+    assert f"--teacher {student} --teacher-weights {out}" in output
 
 
 class _Interrupting:
-    """Ctrl-C, pressed at a step."""
+    """A progress display that raises KeyboardInterrupt at a step, as Ctrl-C does."""
 
     def __init__(self, step: int) -> None:
         self._left = step
@@ -191,25 +196,19 @@ class _Interrupting:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(
-    ("step", "says"), [(1, "nothing was saved yet"), (4, "until the last save .*3 steps")]
+    ("step", "message"), [(1, "nothing was saved yet"), (4, "until the last save .*3 steps")]
 )
-def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: int, says: str) -> None:
+def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: int, message: str) -> None:
     out = tmp_path / "out" / "made.safetensors"
-    with pytest.raises(TeacherError, match=f"^interrupted; .*{says}"):
-        teacher_files.make(
-            source="squeezenet1_1",
+    with pytest.raises(TeacherError, match=f"^interrupted; .*{message}"):
+        teacher_files.make_teacher_file(
+            DistillationSettings(steps=100, save_every_s=0.0),
             source_weights=teacher_file(tmp_path),
-            student="resnet18",
             out=out,
-            steps=100,
-            minutes=None,
-            seed=0,
-            bfloat16=False,
             force=False,
             folder=None,
             say=print,
             progress=_Interrupting(step),
-            save_every_s=0.0,
         )
     assert [file.name for file in out.parent.iterdir()] == ([] if step == 1 else [out.name])
     if step > 1:
@@ -217,7 +216,7 @@ def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: in
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("--source", "resnet18-bundled"), f"there are: {', '.join(LEVELS)}"),
         (("--source-weights", "no.pth"), "no.pth does not hold the weights of squeezenet1_1"),
@@ -230,7 +229,7 @@ def test_what_can_not_be_made_is_told_before_the_work(
     tmp_path: Path,
     data: Path,
     arguments: tuple[str, ...],
-    says: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -238,5 +237,5 @@ def test_what_can_not_be_made_is_told_before_the_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken.safetensors").write_text("something precious")
     assert main(["teacher", "make", "-o", "out.safetensors", *arguments]) == 1
-    assert says in one_line(capsys.readouterr().err)
+    assert message in one_line(capsys.readouterr().err)
     assert (tmp_path / "taken.safetensors").read_text() == "something precious"

@@ -1,6 +1,6 @@
-"""What the README and the handbook tell people to type exists: commands, arguments, options, programs.
+"""What the documents name exists: commands, arguments, options, programs, links, modules.
 
-Cheap, for every one of them; that the handbook's blocks also do what they say is tested where they are run.
+Nothing is run here. The tests that run the handbook's blocks show that these do what they say.
 """
 
 from __future__ import annotations
@@ -19,18 +19,67 @@ import pytest
 from monitor.cli import COMMANDS, build_parser
 
 ROOT = Path(__file__).resolve().parents[3]
-DOCUMENTS = ("README.md", "deploy/README.md")
+DOCUMENTS = (
+    "README.md",
+    "deploy/README.md",
+    "tests/benchmarks/README.md",
+    "tests/faults/README.md",
+    ".github/CONTRIBUTING.md",
+    "deploy/mqtt.md",
+    "monitor/README.md",
+    "config/README.md",
+)
+FEW_COMMANDS = ("deploy/mqtt.md", "monitor/README.md", "config/README.md")
+"""Documents that need not tell people to type anything."""
+MOST_BYTES_OF_README = 6144
 _OPTION = re.compile(r"--[a-z][a-z-]*")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 _BEFORE = re.compile(r"sudo|env|do|then|\w+=.*", re.S)
 """What may stand before a program."""
 
 
-def test_what_the_documents_tell_people_to_type_exists() -> None:
-    for document in DOCUMENTS:
-        text = (ROOT / document).read_text(encoding="utf-8")
-        assert len(list(typed(text))) > 3
-        assert {line: why for line, why in complaints(text)} == {}, document
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_the_documents_tell_people_to_type_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert len(list(typed(text))) > 3 or document in FEW_COMMANDS
+    assert {line: why for line, why in complaints(text)} == {}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_of_a_document_leads_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert len(list(links(text))) > 0
+    assert broken_links(ROOT / document) == {}
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text(
+        "# One\n\n## `P/top/ack` and more: 8-bit\n\n## One\n\n```\n# no heading\n```\n"
+    )
+    document = tmp_path / "document.md"
+    document.write_text(
+        "# Here\n[a](other.md) [b](other.md#ptopack-and-more-8-bit) [c](#here) [d](https://example.org/x.md)\n"
+        "[e](other.md#one-1) ![f](gone.svg) [g](other.md#two) [h](#there) [i](other.md#no-heading)\n"
+        "```\n[j](in-a-block.md)\n```\n`[k](in-a-span.md)`\n"
+    )
+    assert broken_links(document) == {
+        "gone.svg": "no such file",
+        "other.md#two": "no such heading",
+        "#there": "no such heading",
+        "other.md#no-heading": "no such heading",
+    }
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= MOST_BYTES_OF_README
+
+
+def test_the_map_names_every_module_in_its_room() -> None:
+    named, there = dict(modules_on_the_map()), dict(modules_in_the_tree())
+    unknown = {room: names - there.get(room, set()) for room, names in named.items()}
+    missing = {room: names - named.get(room, set()) for room, names in there.items()}
+    assert {room: names for room, names in unknown.items() if names} == {}, "on the map, not in the tree"
+    assert {room: names for room, names in missing.items() if names} == {}, "in the tree, not on the map"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +102,60 @@ def test_what_the_documents_tell_people_to_type_exists() -> None:
 def test_what_does_not_exist_is_found(text: str, why: str) -> None:
     ((_, complaint),) = complaints(text)
     assert why in complaint
+
+
+def links(text: str) -> Iterator[str]:
+    """Every link and picture of a document that is no address of the web."""
+    prose = re.sub(r"`[^`]*`", "", _BLOCK.sub("", text))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if not re.match(r"\w+://", target):
+            yield target
+
+
+def broken_links(document: Path) -> dict[str, str]:
+    """Each link of a document that leads nowhere, with the reason."""
+    found = {}
+    for target in links(document.read_text(encoding="utf-8")):
+        place, _, anchor = target.partition("#")
+        file = (document.parent / place) if place else document
+        if not file.exists():
+            found[target] = "no such file"
+        elif anchor and anchor not in anchors(file.read_text(encoding="utf-8")):
+            found[target] = "no such heading"
+    return found
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to a document's headings; a repeated heading gets a number."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.*?) *$", _BLOCK.sub("", text), re.M):
+        kept = "".join(letter for letter in heading.lower() if letter.isalnum() or letter in "-_ ")
+        anchor = kept.replace(" ", "-")
+        number = 0
+        while anchor in found:
+            number += 1
+            anchor = f"{kept.replace(' ', '-')}-{number}"
+        found.add(anchor)
+    return found
+
+
+def modules_on_the_map() -> Iterator[tuple[str, set[str]]]:
+    """Each room of `monitor/README.md` with the modules that the first column of its table names."""
+    text = (ROOT / "monitor/README.md").read_text(encoding="utf-8")
+    for section in text.split("\n### ")[1:]:
+        room, _, rest = section.split("\n## ")[0].partition("\n")
+        rows = re.findall(r"^\| ([^|]*)\|", rest, re.M)
+        yield room.strip("/"), {name for row in rows for name in re.findall(r"`(\w+)\.py`", row)}
+
+
+def modules_in_the_tree() -> Iterator[tuple[str, set[str]]]:
+    """Each folder of modules, as the map calls it, with its modules."""
+    for package in ("monitor", "drivers"):
+        for folder in sorted({file.parent for file in (ROOT / package).rglob("*.py")}):
+            modules = {file.stem for file in folder.glob("*.py")} - {"__init__", "__main__"}
+            if modules:
+                room = folder.relative_to(ROOT).as_posix()
+                yield room.removeprefix("monitor/"), modules
 
 
 def complaints(text: str) -> Iterator[tuple[str, str]]:

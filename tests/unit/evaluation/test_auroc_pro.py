@@ -1,4 +1,4 @@
-"""The areas are the ones papers mean, to the last digit: against scikit-learn, SciPy and the definitions."""
+"""AUROC and PRO are equal to what scikit-learn, SciPy and the definitions give, to 1e-9 or better."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def curve_area(negatives: Array, regions: list[Array], limit: float) -> float:
-    """Mean overlap over false-positive rate, threshold by threshold, trapezoids cut off at the limit."""
+    """The area under the mean overlap over the false-positive rate: trapezoids, cut off at the limit."""
     thresholds = np.unique(np.concatenate([negatives, *regions]))[::-1]
     points = [(0.0, 0.0)]
     for threshold in thresholds:
@@ -74,7 +74,7 @@ def test_auroc_is_scikit_learns_also_with_ties(levels: int) -> None:
 
 
 def blobs(seed: int, levels: int, count: int = 6) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Maps and masks (count, 24, 24): defects of several sizes, some of them found."""
+    """Maps and masks, (count, 24, 24), with defects of several sizes; the maps find some of them."""
     rng = np.random.default_rng(seed)
     masks = ndimage.gaussian_filter(rng.standard_normal((count, 24, 24)), (0, 1.5, 1.5)) > 0.25
     maps = rng.integers(0, levels, masks.shape) / levels + 0.4 * masks * rng.random((count, 1, 1))
@@ -82,8 +82,11 @@ def blobs(seed: int, levels: int, count: int = 6) -> tuple[NDArray[np.float32], 
 
 
 def overlap_by_scikit_learn(maps: NDArray[np.float32], masks: NDArray[np.bool_], limit: float) -> float:
-    """PRO from other people's parts: SciPy finds the regions, scikit-learn draws a ROC curve for each against
-    all defect-free pixels, and the average of these curves is cut off at the limit."""
+    """PRO by other libraries.
+
+    SciPy finds the regions, scikit-learn gives a ROC curve for each against all defect-free pixels, and the
+    area under the mean of these curves is taken up to the limit.
+    """
     negatives = maps[~masks]
     areas = []
     for anomaly, mask in zip(maps, masks, strict=True):
@@ -93,7 +96,7 @@ def overlap_by_scikit_learn(maps: NDArray[np.float32], masks: NDArray[np.bool_],
             truth = np.repeat([0, 1], [len(negatives), len(region)])
             rates, found, _ = roc_curve(truth, np.concatenate([negatives, region]), drop_intermediate=False)
             kept = rates < limit
-            # Where the curve rises straight up at the limit, that rise has no width and adds nothing.
+            # The curve is interpolated at the limit; a vertical rise there has no width and adds nothing.
             after = int(kept.sum())
             share = (limit - rates[after - 1]) / (rates[after] - rates[after - 1])
             at_limit = found[after - 1] + share * (found[after] - found[after - 1])

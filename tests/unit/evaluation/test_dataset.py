@@ -1,4 +1,4 @@
-"""Every labelled image and mask is found, wherever a data set comes from, and nothing else is touched."""
+"""Every labelled image and mask is found in a folder or an archive, and no other file is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drivers.image_file import ImageError
-from monitor.evaluation.dataset import DatasetError, Part, entries, placed
+from monitor.evaluation.dataset import DatasetError, FileKind, list_entries, parse_path
 
 FILES = {
     "bottle/ground_truth/crack/000_mask.png": b"mask",
@@ -24,10 +24,10 @@ FILES = {
     "metal_nut/test/bent/._001.jpg": b"a Mac's",
 }
 FOUND = {
-    ("bottle", Part.MASK, "crack/000_mask.png", b"mask"),
-    ("bottle", Part.IMAGE, "good/000.png", b"good" * 5000),
-    ("bottle", Part.IMAGE, "crack/000.png", b"crack"),
-    ("metal_nut", Part.IMAGE, "bent/deep/001.jpg", b"bent"),
+    ("bottle", FileKind.MASK, "crack/000_mask.png", b"mask"),
+    ("bottle", FileKind.IMAGE, "good/000.png", b"good" * 5000),
+    ("bottle", FileKind.IMAGE, "crack/000.png", b"crack"),
+    ("metal_nut", FileKind.IMAGE, "bent/deep/001.jpg", b"bent"),
 }
 
 
@@ -61,8 +61,8 @@ def zipped(at: Path, top: str = "") -> Path:
     return file
 
 
-def found(dataset: Path) -> set[tuple[str, Part, str, bytes]]:
-    return {(e.place.category[-1], e.place.part, str(e.place.name), e.content()) for e in entries(dataset)}
+def found(dataset: Path) -> set[tuple[str, FileKind, str, bytes]]:
+    return {(e.path.category[-1], e.path.kind, str(e.path.name), e.content()) for e in list_entries(dataset)}
 
 
 @pytest.mark.parametrize("top", ["", "mvtec/"])
@@ -84,8 +84,8 @@ def test_folder_and_archives_hold_the_same(tmp_path: Path, make: Callable[..., P
 
 def test_one_category_needs_no_folder_of_its_own(tmp_path: Path) -> None:
     dataset = folder(tmp_path) / "bottle"
-    assert {entry.place.category for entry in entries(dataset)} == {()}
-    assert {entry.place.kind for entry in entries(dataset)} == {"good", "crack"}
+    assert {entry.path.category for entry in list_entries(dataset)} == {()}
+    assert {entry.path.defect_type for entry in list_entries(dataset)} == {"good", "crack"}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_one_category_needs_no_folder_of_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_labelled_image_has_no_place(name: str) -> None:
-    assert placed(name) is None
+    assert parse_path(name) is None
 
 
 def test_links_in_an_archive_lead_nowhere_outside(tmp_path: Path) -> None:
@@ -116,17 +116,17 @@ def test_links_in_an_archive_lead_nowhere_outside(tmp_path: Path) -> None:
             member.type, member.linkname = kind, str(tmp_path / "secret.png")
             archive.addfile(member)
         add(archive, "bottle/test/good/1.png", b"one")
-    them = entries(file)
-    assert next(them).content() == b"one"
-    (link,) = them
-    assert link.shown.endswith("bottle/test/good/link.png")
+    found_entries = list_entries(file)
+    assert next(found_entries).content() == b"one"
+    (link,) = found_entries
+    assert link.shown_name.endswith("bottle/test/good/link.png")
     with pytest.raises(ImageError, match=r"a link to .*secret.png, which is not in the archive"):
         link.content()
 
 
 @pytest.mark.parametrize("mode", ["w", "w:xz"])
 def test_a_file_with_several_names_is_found_under_each(tmp_path: Path, mode: str) -> None:
-    """tar stores its bytes under the first name and hard links under the others."""
+    """tar stores the bytes under the first name, and hard links under the other names."""
     good = tmp_path / "bottle/train/good/0.png"
     good.parent.mkdir(parents=True)
     good.write_bytes(b"good")
@@ -139,10 +139,10 @@ def test_a_file_with_several_names_is_found_under_each(tmp_path: Path, mode: str
         for name in ("train/good/0.png", "test/good/0.png", "test/good/1.png", "test/crack"):
             archive.add(tmp_path / "bottle" / name, f"./bottle/{name}")
     assert found(file) == {
-        ("bottle", Part.IMAGE, "good/0.png", b"good"),
-        ("bottle", Part.IMAGE, "good/1.png", b"good"),
-        ("bottle", Part.IMAGE, "crack/2.png", b"good"),
-        ("bottle", Part.IMAGE, "crack/3.png", b"crack"),
+        ("bottle", FileKind.IMAGE, "good/0.png", b"good"),
+        ("bottle", FileKind.IMAGE, "good/1.png", b"good"),
+        ("bottle", FileKind.IMAGE, "crack/2.png", b"good"),
+        ("bottle", FileKind.IMAGE, "crack/3.png", b"crack"),
     }
 
 
@@ -153,11 +153,11 @@ def test_zip_links_and_windows_separators(tmp_path: Path) -> None:
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
         archive.writestr("bottle\\test\\good\\1.png", b"one")
-    assert [entry.content() for entry in entries(file)] == [b"one"]
+    assert [entry.content() for entry in list_entries(file)] == [b"one"]
 
 
 def everything(dataset: Path) -> None:
-    for entry in entries(dataset):
+    for entry in list_entries(dataset):
         entry.content()
 
 
@@ -167,7 +167,7 @@ def test_an_archive_that_is_cut_short_is_damaged_and_not_just_smaller(
     tmp_path: Path, mode: str, kept: float
 ) -> None:
     file = tar(tmp_path, mode)
-    # tar's own end is zeros for up to 10 KiB, which nobody needs.
+    # A tar ends with up to 10 KiB of zeros; without them it is still whole, so they are cut off first.
     whole = file.read_bytes() if mode != "w" else file.read_bytes().rstrip(b"\0")
     file.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(
@@ -181,7 +181,7 @@ def test_a_flipped_byte_is_found(tmp_path: Path, make: Callable[[Path], Path]) -
     file = make(tmp_path)
     content = bytearray(file.read_bytes())
     image = b"bottle/test/good/000.png"
-    # A zip shows its names: there it is the image's own bytes, since nobody reads the others.
+    # In a zip the names are readable: there a byte of the image itself is flipped, since only those are read.
     content[content.index(image) + len(image) + 4 if image in content else len(content) // 3] ^= 0x55
     file.write_bytes(content)
     with pytest.raises(DatasetError, match="damaged"):
@@ -225,7 +225,7 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
     bomb.parent.mkdir(parents=True)
     with bomb.open("wb") as file:
         file.truncate(600 * 2**20)
-    (entry,) = entries(tmp_path)
+    (entry,) = list_entries(tmp_path)
     with pytest.raises(ImageError, match="larger than"):
         entry.content()
 
@@ -233,7 +233,7 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
 def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "bottle/test/good").mkdir(parents=True)
     os.mkfifo(tmp_path / "bottle/test/good/0.png")
-    (entry,) = entries(tmp_path)
+    (entry,) = list_entries(tmp_path)
     with pytest.raises(ImageError, match="a pipe, socket or device"):
         entry.content()
 

@@ -1,4 +1,4 @@
-"""Data sets as people have them are evaluated, and what can't be is named and left out."""
+"""Data sets are evaluated by type and category; unusable images and masks are named and left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 
 from monitor.evaluation import paper_results
 from monitor.evaluation.auroc_pro import auroc
-from monitor.evaluation.evaluate import EvaluationError, Results, evaluate, evaluate_recipe, shrunk
+from monitor.evaluation.evaluate import EvaluationError, evaluate, evaluate_recipe, shrunk
+from monitor.evaluation.results import Results
 from monitor.inference.scorer import Scorer
 from tests.real.parts import part, random_recipe, save
 
@@ -39,12 +40,12 @@ def dataset(tmp_path: Path) -> Path:
 def test_a_data_set_is_evaluated_by_type(tmp_path: Path, dataset: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
     found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=print)
-    said = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert said["images"] == 8
-    assert set(said["per_type"]) == {"good", "scratch", "stain"}
-    assert [said["per_type"][kind]["images"] for kind in ("good", "scratch", "stain")] == [4, 3, 1]
-    assert said["recipe_sha"] == recipe.sha
-    assert said["ms_per_image"] > 0
+    figures = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert figures["images"] == 8
+    assert set(figures["per_type"]) == {"good", "scratch", "stain"}
+    assert [figures["per_type"][kind]["images"] for kind in ("good", "scratch", "stain")] == [4, 3, 1]
+    assert figures["recipe_sha"] == recipe.sha
+    assert figures["ms_per_image"] > 0
     scorer = Scorer(recipe, device="cpu")
     scores = {
         kind: np.array([r.score for r in scorer.score(shown)])
@@ -53,11 +54,11 @@ def test_a_data_set_is_evaluated_by_type(tmp_path: Path, dataset: Path) -> None:
             "scratch": [part(50 + number, defect=True) for number in range(3)],
         }.items()
     }
-    assert said["per_type"]["scratch"]["image_auroc"] == auroc(scores["good"], scores["scratch"])
-    assert said["overkill"] == float((scores["good"] > scorer.threshold).mean())
-    assert said["per_type"]["scratch"]["escape"] == float((scores["scratch"] <= scorer.threshold).mean())
-    assert 0 <= said["pro"] <= 1
-    assert 0 <= said["pixel_auroc"] <= 1
+    assert figures["per_type"]["scratch"]["image_auroc"] == auroc(scores["good"], scores["scratch"])
+    assert figures["overkill"] == float((scores["good"] > scorer.threshold).mean())
+    assert figures["per_type"]["scratch"]["escape"] == float((scores["scratch"] <= scorer.threshold).mean())
+    assert 0 <= figures["pro"] <= 1
+    assert 0 <= figures["pixel_auroc"] <= 1
     assert "stain" in found.table()
 
 
@@ -73,17 +74,17 @@ def test_a_type_whose_name_is_no_text_is_evaluated_like_any_other(tmp_path: Path
         shutil.copytree(dataset, tmp_path / "set" / os.fsdecode(category))
     several = evaluate(recipe=recipe, dataset=tmp_path / "set", say=print)
     assert set(several.categories) == {"c\ufffd", "d\ufffd"}
-    paper_results.table(several).encode()
+    paper_results.format_table(several).encode()
 
 
 def test_images_without_masks_are_named_and_count_for_the_rest(tmp_path: Path, dataset: Path) -> None:
     for mask in (dataset / "ground_truth/scratch").iterdir():
         mask.unlink()
     (dataset / "test/scratch/broken.png").write_text("no image")
-    heard: list[str] = []
-    found = evaluate_recipe(recipe=random_recipe(tmp_path / "r").folder, dataset=dataset, say=heard.append)
-    assert sum("no mask" in line for line in heard) == 3
-    assert sum("broken.png" in line for line in heard) == 1
+    lines: list[str] = []
+    found = evaluate_recipe(recipe=random_recipe(tmp_path / "r").folder, dataset=dataset, say=lines.append)
+    assert sum("no mask" in line for line in lines) == 3
+    assert sum("broken.png" in line for line in lines) == 1
     assert found.per_type["scratch"].pro is None
     assert found.per_type["scratch"].image_auroc is not None
     assert found.per_type["stain"].pro is not None
@@ -115,7 +116,7 @@ def test_defects_alone_have_no_image_auroc_but_an_escape_rate(tmp_path: Path, da
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "remark"),
     [
         (lambda mask: mask.write_bytes(b"none"), "no mask: .*000_mask.png: not a readable image"),
         (lambda mask: save(mask, np.zeros((80, 80), np.uint8)), "empty mask: .*000_mask.png"),
@@ -126,15 +127,15 @@ def test_defects_alone_have_no_image_auroc_but_an_escape_rate(tmp_path: Path, da
     ],
 )
 def test_a_mask_that_is_no_use_is_named_and_its_image_counts_for_the_rest(
-    tmp_path: Path, dataset: Path, spoil: Callable[[Path], object], said: str
+    tmp_path: Path, dataset: Path, spoil: Callable[[Path], object], remark: str
 ) -> None:
     recipe = random_recipe(tmp_path / "r").folder
     whole = evaluate_recipe(recipe=recipe, dataset=dataset, say=print)
     spoil(dataset / "ground_truth/scratch/000_mask.png")
-    heard: list[str] = []
-    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=heard.append)
-    assert re.search(said, "\n".join(heard))
-    assert all("left out of pixel_auroc and pro" in line for line in heard[-1:])
+    lines: list[str] = []
+    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=lines.append)
+    assert re.search(remark, "\n".join(lines))
+    assert all("left out of pixel_auroc and pro" in line for line in lines[-1:])
     assert found.overall.images == whole.overall.images
     assert found.overall.image_auroc == whole.overall.image_auroc
     assert found.per_type["scratch"].pixel_auroc != whole.per_type["scratch"].pixel_auroc
@@ -147,9 +148,9 @@ def test_a_mask_at_another_scale_is_as_good(tmp_path: Path, dataset: Path) -> No
     for file in (dataset / "ground_truth").rglob("*.png"):
         mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
         save(file, np.kron(mask, np.ones((2, 2), np.uint8)))
-    heard: list[str] = []
-    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=heard.append)
-    assert heard == []
+    lines: list[str] = []
+    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=lines.append)
+    assert lines == []
     assert found.overall.pixel_auroc == pytest.approx(whole.overall.pixel_auroc, abs=0.02)
 
 
@@ -193,7 +194,7 @@ def test_an_archive_in_any_order_gives_what_its_folder_gives(tmp_path: Path, cat
     assert without_times(of_archive) == without_times(of_folder)
     assert {found.recipe for found in of_archive.categories.values()} == {"mvtec-bottle", "mvtec-metal-nut"}
     assert of_archive.failed == {}
-    assert of_archive.alone is None
+    assert of_archive.single is None
 
 
 def test_a_recipe_of_that_very_name_serves_every_category(tmp_path: Path, categories: Path) -> None:
@@ -211,7 +212,7 @@ def test_a_category_without_a_recipe_is_named_with_the_command_that_makes_it(
     random_recipe(tmp_path / "recipes/mvtec-bottle")
     found = evaluate(recipe=tmp_path / "recipes/mvtec", dataset=categories, say=print)
     assert set(found.categories) == {"bottle"}
-    assert found.alone is None
+    assert found.single is None
     assert found.failed == {
         "metal_nut": "metal_nut: no recipe 'mvtec-metal-nut': "
         "line-monitor train mvtec-metal-nut --images metal_nut/train/good"
@@ -226,11 +227,11 @@ def test_a_category_that_cannot_be_evaluated_does_not_stop_the_others(
     recipe = random_recipe(tmp_path / "r")
     for file in (categories / "bottle/test").rglob("*.png"):
         file.write_bytes(b"none")
-    heard: list[str] = []
-    found = evaluate(recipe=recipe.folder, dataset=categories, say=heard.append)
+    lines: list[str] = []
+    found = evaluate(recipe=recipe.folder, dataset=categories, say=lines.append)
     assert set(found.categories) == {"metal_nut"}
     assert "no usable images" in found.failed["bottle"]
-    assert sum("skipped" in line for line in heard) == 7
+    assert sum("skipped" in line for line in lines) == 7
 
 
 def test_a_damaged_archive_is_one_line(tmp_path: Path, categories: Path) -> None:

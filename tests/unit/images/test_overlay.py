@@ -1,4 +1,4 @@
-"""The operator's picture: fixed colours, an outline for every reject, readable at every size."""
+"""The operator's picture has fixed colours, an outline for every reject, and readable text at every size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from monitor.images.overlay import MAX_PANEL_HEIGHT, MAX_WIDTH, heat_colours, overlay
+from monitor.images.overlay import Caption, draw_heatmap, draw_overlay
+from monitor.images.overlay_layout import MAX_PANEL_HEIGHT, MAX_WIDTH
 
 THRESHOLD = 0.01
 
@@ -18,7 +19,7 @@ THRESHOLD = 0.01
 def draw(
     image: NDArray[np.uint8], anomaly_map: NDArray[np.float32] | None, **changes: Any
 ) -> NDArray[np.uint8]:
-    words: dict[str, Any] = {
+    caption: dict[str, Any] = {
         "score": None if anomaly_map is None else float(anomaly_map.max()),
         "threshold": THRESHOLD,
         "verdict": "reject",
@@ -27,7 +28,7 @@ def draw(
         "frame": 1,
         "captured_utc": "2026-11-23T18:00:00.123Z",
     }
-    return overlay(image, anomaly_map, **{**words, **changes})
+    return draw_overlay(image, anomaly_map, Caption(**{**caption, **changes}))
 
 
 def grey(height: int, width: int) -> NDArray[np.uint8]:
@@ -38,14 +39,15 @@ def quiet(height: int = 64, width: int = 64) -> NDArray[np.float32]:
     return np.full((height, width), 0.0005, np.float32)
 
 
-def panels(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The middles of frame and heatmap, away from header and footer."""
+def halves(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The frame and the heatmap of a picture of a square image, without header, footer and margins."""
     half = picture.shape[1] // 2
     body = picture[90:-120]
     return body[:, : half - 12], body[:, half + 12 : -12]
 
 
 def white(picture: NDArray[np.uint8]) -> int:
+    """The number of white pixels: only outlines are white."""
     return int((picture.min(axis=2) > 240).sum())
 
 
@@ -88,27 +90,13 @@ def test_colours_follow_the_threshold_and_not_the_picture() -> None:
     """A map stretched to its own range would make every good part glow."""
     faint = quiet()
     faint[30:34, 30:34] = 0.003
-    _, heat = panels(draw(grey(256, 256), faint))
+    _, heat = halves(draw(grey(256, 256), faint))
     assert int(np.ptp(heat.astype(int), axis=2).max()) == 0
-    same = np.full((4,), 0.7, np.float32)
-    alone, _ = heat_colours(same)
-    among, _ = heat_colours(np.append(same, np.float32(50)))
-    assert np.array_equal(alone[0], among[0])
-
-
-def test_the_colour_changes_at_the_threshold_exactly() -> None:
-    below, at, above = (
-        heat_colours(np.array([r], np.float32))[0][0].astype(int) for r in (0.999, 1.0, 1.001)
-    )
-    assert np.abs(at - below).max() < 5
-    assert at[0] > at[2], "cold: more blue than red"
-    assert above[2] > above[0], "warm: more red than blue"
-    assert np.abs(above - at).max() > 100
 
 
 @pytest.mark.parametrize("size", [(96, 96), (256, 256), (1500, 2000), (300, 2400)])
 def test_a_single_pixel_above_the_threshold_is_outlined(size: tuple[int, int]) -> None:
-    """Interpolation flattens such a peak below the threshold; a reject without an outline is a riddle."""
+    """Interpolation flattens such a peak below the threshold; the rejected part still needs an outline."""
     good, bad = quiet(256, 256), quiet(256, 256)
     bad[100, 50] = THRESHOLD * 1.01
     before, after = draw(grey(*size), good), draw(grey(*size), bad)
@@ -119,21 +107,21 @@ def test_a_single_pixel_above_the_threshold_is_outlined(size: tuple[int, int]) -
 def test_at_the_threshold_nothing_is_outlined() -> None:
     level = quiet()
     level[20:40, 20:40] = THRESHOLD
-    _, heat = panels(draw(grey(256, 256), level, verdict="pass", threshold=float(np.float32(THRESHOLD))))
+    _, heat = halves(draw(grey(256, 256), level, verdict="pass", threshold=float(np.float32(THRESHOLD))))
     assert white(heat) == 0
 
 
 def test_the_outline_surrounds_the_defect_and_leaves_the_frame_alone() -> None:
     bad = quiet()
     bad[20:30, 40:50] = 0.05
-    frame, heat = panels(draw(grey(512, 512), bad))
+    frame, heat = halves(draw(grey(512, 512), bad))
     assert white(frame) == 0
     assert white(heat) > 100
     middle = heat[heat.shape[0] // 2 - 120 : heat.shape[0] // 2, heat.shape[1] // 2 :]
     assert (middle[..., 2].astype(int) - middle[..., 0]).max() > 60, "the defect itself stays warm"
 
 
-def test_the_bar_says_the_verdict_in_colour() -> None:
+def test_the_bar_has_the_colour_of_the_verdict() -> None:
     corner = {
         v: draw(grey(64, 64), quiet(), verdict=v)[2, 2].astype(int) for v in ("pass", "reject", "uninspected")
     }
@@ -181,3 +169,22 @@ def test_a_frame_without_a_valid_score_is_drawn_too(score: float | None, thresho
 def test_what_is_no_image_is_refused(image: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="image is"):
         draw(image, None)
+
+
+def test_heatmaps_of_files_have_the_picture_s_colours_at_the_image_s_size() -> None:
+    """A good part must not glow because its own map was stretched."""
+    image = np.full((64, 48), 128, np.uint8)
+    far_below, below, above = (
+        draw_heatmap(image, np.full((32, 32), level, np.float32), 1.0)[32, 24].astype(int)
+        for level in (0.1, 0.9, 3.0)
+    )
+    assert far_below[0] == far_below[2], "far below the threshold the image stays grey"
+    assert below[0] > below[2], "below the threshold it is blue"
+    assert above[2] > above[1], "far above the threshold it is red"
+    assert draw_heatmap(image, quiet(), 1.0).shape == (64, 48, 3)
+
+
+def test_a_heatmap_of_values_that_are_not_numbers_is_hot() -> None:
+    broken = draw_heatmap(grey(64, 64), np.full((32, 32), np.nan, np.float32), 1.0)
+    hot = draw_heatmap(grey(64, 64), np.full((32, 32), 9.0, np.float32), 1.0)
+    assert np.array_equal(broken, hot)

@@ -1,4 +1,4 @@
-"""A frame that is seen in tiles is judged as a whole: every pixel is seen, and no seam shows in the map."""
+"""Tiles cover every pixel of an image, and their maps make one map without seams."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_tiles_of_one_map_make_that_map_again(grid: Grid, seed: int) -> None:
 
 @given(grids())
 def test_from_one_tile_to_the_next_the_map_fades(grid: Grid) -> None:
-    """Tiles that say 0 and 1 in turn are the worst case: no step in the map is larger than its fade."""
+    """Maps of 0 and 1 in turn are the worst case; no step in the whole map exceeds the slope of the fade."""
     numbers = {place: number for number, place in enumerate(grid.places)}
     rows = sorted({row for row, _ in numbers})
     maps = [np.full(grid.tile, rows.index(row) % 2, np.float32) for row, _ in grid.places]
@@ -72,7 +72,7 @@ def test_tiles_begin_where_the_network_s_coarsest_places_begin() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "tile", "overlap", "why"),
+    ("size", "tile", "overlap", "message"),
     [
         ((256, 256), (512, 512), 64, "tiles of 512x512 are larger than the 256x256"),
         ((1024, 1024), (256, 512), 129, "overlap by 129 pixels: use 0 to 128"),
@@ -80,9 +80,9 @@ def test_tiles_begin_where_the_network_s_coarsest_places_begin() -> None:
     ],
 )
 def test_tiles_that_cannot_be_are_named(
-    size: tuple[int, int], tile: tuple[int, int], overlap: int, why: str
+    size: tuple[int, int], tile: tuple[int, int], overlap: int, message: str
 ) -> None:
-    with pytest.raises(TilingError, match=why):
+    with pytest.raises(TilingError, match=message):
         Grid(size, tile, overlap)
 
 
@@ -92,8 +92,7 @@ def test_no_recipe_has_tiles_with_a_gap_between_them(size: tuple[int, int]) -> N
 
 
 def test_seams_leave_no_trace_in_a_real_network_s_map(tmp_path: Path) -> None:
-    """Of an even texture the map is as high, and changes as much from place to place, near seams as between
-    them."""
+    """For an even texture, the map's level and its local changes are the same near seams and between them."""
     tiles = Tiles(rows=128, columns=128, overlap=32)
     recipe = draft_recipe(tmp_path / "r", "resnet18", size=(128, 704), tiles=tiles)
     scorer = Scorer(recipe, device="cpu", runtime="torch")

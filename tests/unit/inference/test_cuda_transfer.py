@@ -1,4 +1,4 @@
-"""What CUDA adds leaves every score as it is. Runs where there is a CUDA device."""
+"""The CUDA transfer changes no score. These tests need a CUDA device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from drivers.image_file import Image
 from monitor.inference.backends import AGREEMENT
-from monitor.inference.cuda_transfer import CudaLane, lane_for
+from monitor.inference.cuda_transfer import CudaTransfer, lane_for
 from monitor.inference.device_scoring import DeviceScoring, PlainLane
 from monitor.inference.scorer import Scorer
 from monitor.inference.torch_network import Network, trunks
@@ -41,7 +41,7 @@ def test_the_lane_is_cuda_s_and_nothing_had_to_be_done_the_plain_way(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert isinstance(lane_for(device()), CudaLane)
+        assert isinstance(lane_for(device()), CudaTransfer)
         scorer = Scorer(random_recipe(tmp_path / "r", "resnet18", size=256), device="cuda")
         scorer.warm_up()
         scorer.score(mixed())
@@ -89,7 +89,7 @@ def test_a_map_outlives_later_runs_and_its_memory_goes_with_it(tmp_path: Path) -
 
 
 def test_more_frames_than_fit_into_pinned_memory_at_once_are_not_mixed_up(tmp_path: Path) -> None:
-    """Each place is used again while the network still works on what lay there before."""
+    """Each buffer is used again while the network still reads the frame before."""
     scorer = Scorer(random_recipe(tmp_path / "r", "resnet18", size=256), device="cuda")
     scorer.warm_up()
     frames = [
@@ -104,15 +104,15 @@ def test_more_frames_than_fit_into_pinned_memory_at_once_are_not_mixed_up(tmp_pa
 def test_a_recipe_is_recorded_while_another_one_scores(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    alone = threading.Lock()
-    scorer = Scorer(random_recipe(tmp_path / "one", "resnet18", size=256), device="cuda", alone=alone)
+    lock = threading.Lock()
+    scorer = Scorer(random_recipe(tmp_path / "one", "resnet18", size=256), device="cuda", network_lock=lock)
     scorer.warm_up()
     expected = [result.score for result in scorer.score(mixed())]
     other = random_recipe(tmp_path / "two", "resnet18", size=256, seed=5)
     loaded: list[Scorer] = []
 
     def load() -> None:
-        loaded.append(Scorer(other, device="cuda", alone=alone))
+        loaded.append(Scorer(other, device="cuda", network_lock=lock))
         loaded[0].warm_up()
 
     thread = threading.Thread(target=load)
@@ -120,7 +120,7 @@ def test_a_recipe_is_recorded_while_another_one_scores(
         thread.start()
         turns = 0
         while thread.is_alive() or turns < 3:
-            with alone:
+            with lock:
                 found = [result.score for result in scorer.score(mixed())]
             assert found == pytest.approx(expected, rel=1e-4)
             turns += 1

@@ -1,5 +1,4 @@
-"""A frame that a device prepares is the frame that `monitor.images.preprocessing` prepares, to the grey
-level."""
+"""A device's preprocessing gives the same grey levels as `monitor.images.preprocessing`."""
 
 from __future__ import annotations
 
@@ -13,13 +12,13 @@ from hypothesis import strategies as st
 from drivers.image_file import Image
 from monitor.images import preprocessing
 from monitor.images.preprocessing import Size
-from monitor.inference.device_preprocessing import Preparation, as_image
+from monitor.inference.device_preprocessing import Preparation, to_image
 
 CPU = torch.device("cpu")
 
 
 def textured(shape: tuple[int, ...], seed: int = 0) -> Image:
-    """Noise of every pixel and shapes of many: rounding has something to go wrong with at both scales."""
+    """An image with noise in every pixel and smooth shapes, so that rounding errors show at both scales."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (5, 7, *shape[2:]), dtype=np.uint8)
     smooth = cv2.resize(coarse, shape[1::-1], interpolation=cv2.INTER_CUBIC).reshape(shape)
@@ -32,7 +31,7 @@ def frames_of(image: Image) -> torch.Tensor:
 
 
 def on_device(image: Image, size: Size) -> Image:
-    return as_image(Preparation(image.shape[:2], size, CPU).squashed(frames_of(image)))
+    return to_image(Preparation(image.shape[:2], size, CPU).resize(frames_of(image)))
 
 
 @pytest.mark.parametrize(
@@ -42,17 +41,17 @@ def on_device(image: Image, size: Size) -> Image:
         pytest.param((1080, 1920), (256, 256), id="mono"),
         pytest.param((2048, 2448, 3), (256, 256), id="halved, then both by fractions"),
         pytest.param((777, 1333, 3), (64, 64), id="many times, odd sides"),
-        pytest.param((1024, 1024, 3), (256, 256), id="halved twice, nothing left"),
+        pytest.param((1024, 1024, 3), (256, 256), id="halved twice, no further resize"),
         pytest.param((512, 512, 3), (256, 256), id="twice"),
         pytest.param((768, 768, 3), (256, 256), id="three times"),
         pytest.param((300, 600, 3), (100, 100), id="three times by six: halves are rounded to even"),
-        pytest.param((257, 300), (256, 256), id="by a hair"),
-        pytest.param((256, 256, 3), (256, 256), id="as it is"),
-        pytest.param((100, 80, 3), (256, 256), id="growing"),
-        pytest.param((37, 91), (64, 160), id="growing, mono"),
-        pytest.param((500, 20, 3), (64, 64), id="shrinking down, growing along"),
-        pytest.param((20, 500, 3), (64, 64), id="growing down, shrinking along"),
-        pytest.param((64, 20, 3), (64, 64), id="one axis as it is"),
+        pytest.param((257, 300), (256, 256), id="by one pixel"),
+        pytest.param((256, 256, 3), (256, 256), id="no resize"),
+        pytest.param((100, 80, 3), (256, 256), id="enlarged"),
+        pytest.param((37, 91), (64, 160), id="enlarged, mono"),
+        pytest.param((500, 20, 3), (64, 64), id="rows reduced, columns enlarged"),
+        pytest.param((20, 500, 3), (64, 64), id="rows enlarged, columns reduced"),
+        pytest.param((64, 20, 3), (64, 64), id="one axis not resized"),
         pytest.param((1, 1, 3), (64, 64), id="one pixel"),
         pytest.param((1, 1000), (64, 64), id="one row"),
         pytest.param((1000, 1, 3), (64, 32), id="one column"),
@@ -80,7 +79,7 @@ def test_no_shape_is_further_off_than_one_grey_level(
     image = textured((*shape, *channels), seed=shape[0])
     apart = np.abs(on_device(image, size).astype(int) - preprocessing.squashed(image, size))
     assert apart.max() <= 1
-    assert (apart > 0).mean() <= 1e-2, "of shapes so small a pixel is much"
+    assert (apart > 0).mean() <= 1e-2, "one pixel is a large share of such a small image"
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 3), (64, 64)])
@@ -93,6 +92,6 @@ def test_grey_levels_are_normalised_to_the_same_numbers(shape: tuple[int, ...]) 
 
 def test_frames_of_one_shape_are_squashed_together_as_each_alone() -> None:
     frames = np.stack([textured((120, 200, 3), seed) for seed in range(3)])
-    together = Preparation((120, 200), (64, 64), CPU).squashed(torch.from_numpy(frames))
+    together = Preparation((120, 200), (64, 64), CPU).resize(torch.from_numpy(frames))
     for picture, frame in zip(together, frames, strict=True):
-        assert np.array_equal(as_image(picture[None]), on_device(frame, (64, 64)))
+        assert np.array_equal(to_image(picture[None]), on_device(frame, (64, 64)))

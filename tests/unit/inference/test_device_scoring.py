@@ -1,4 +1,4 @@
-"""A device that the CPU only feeds scores frames as the CPU does: all of the way but CUDA, on a CPU."""
+"""Scoring on a device gives the CPU's scores. The tests run every step except CUDA's, on the CPU."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ CPU = torch.device("cpu")
 
 
 class Replaying(PlainLane):
-    """Runs that write into the same results each time, as recorded ones do."""
+    """Its runs write to the same result tensors each time, as recorded runs do."""
 
     def __init__(self) -> None:
         super().__init__(CPU)
         self.replays = 0
 
-    def recorded(self, run: Run, alone: AbstractContextManager[object]) -> Run | None:
-        with alone:
+    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
+        with network_lock:
             results = tuple(torch.empty_like(result) for result in run())
 
         def replay() -> tuple[Tensor, Tensor]:
             self.replays += 1
-            for kept, new in zip(results, run(), strict=True):
-                kept.copy_(new)
+            for old, new in zip(results, run(), strict=True):
+                old.copy_(new)
             return results[0], results[1]
 
         return replay
 
 
 class Stale(PlainLane):
-    """Recorded runs that give what they gave when they were recorded."""
+    """Its recorded runs return the results of the recording, whatever the input is."""
 
-    def recorded(self, run: Run, alone: AbstractContextManager[object]) -> Run | None:
+    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         maps, tops = run()
         return lambda: (maps, tops)
 
 
 class Counting(PlainLane):
-    """Knows how many frames were uploaded."""
+    """It counts the uploaded frames."""
 
     uploads = 0
 
@@ -65,7 +65,7 @@ class Counting(PlainLane):
 
 
 class Lossy(PlainLane):
-    """Uploads of large frames lose their lower half."""
+    """It loses the lower half of large frames."""
 
     def upload(self, image: Image) -> Tensor:
         there = super().upload(image)
@@ -75,14 +75,15 @@ class Lossy(PlainLane):
 
 
 def scoring_of(
-    recipe: RecipeVersion, lane: PlainLane | None = None, *, most: int = 4, half: bool = False
+    recipe: RecipeVersion, transfer: PlainLane | None = None, *, most: int = 4, half: bool = False
 ) -> DeviceScoring:
     network = Network(*trunks(recipe), CPU, half=half)
-    return DeviceScoring(network, recipe.grid, CPU, lane or PlainLane(CPU), most=most, agreement=1e-4)
+    return DeviceScoring(network, recipe.grid, CPU, transfer or PlainLane(CPU), most=most, agreement=1e-4)
 
 
 def varied() -> list[Image]:
-    """More than a batch, of several shapes, colour and mono, larger and smaller than the network's input."""
+    """More images than a batch, colour and mono, of several shapes larger and smaller than the network's
+    input."""
     images = [part(seed, side=40 + 50 * seed, defect=seed % 2 == 1) for seed in range(6)]
     return [*images, part(7, side=200)[:, :, 0], part(8)[20:60], part(9, side=300)[::-1]]
 
@@ -140,18 +141,18 @@ def test_a_score_is_exactly_its_map_s_maximum(tmp_path: Path, tiles: Tiles | Non
         assert result.anomaly_map.dtype == np.float32
         assert result.anomaly_map.shape == (64, 64)
         assert result.score == float(result.anomaly_map.max())
-        assert result.anomaly_map is result.anomaly_map, "fetched once"
+        assert result.anomaly_map is result.anomaly_map, "copied to the CPU once"
 
 
 def test_a_map_outlives_the_next_run_and_keeps_no_other_map_alive(tmp_path: Path) -> None:
-    lane = Replaying()
-    scoring = scoring_of(random_recipe(tmp_path / "r"), lane)
+    transfer = Replaying()
+    scoring = scoring_of(random_recipe(tmp_path / "r"), transfer)
     scoring.warm_up()
-    lane.replays = 0
+    transfer.replays = 0
     kept = scoring.score(varied())
     before = [own.clone() for _, own in kept]
     scoring.score([255 - image for image in varied()])
-    assert lane.replays == 6, "nine images in batches of four, twice"
+    assert transfer.replays == 6, "nine images in batches of four, twice"
     assert all(torch.equal(own, copy) for (_, own), copy in zip(kept, before, strict=True))
     assert all(own.untyped_storage().nbytes() == 4 * own.numel() for _, own in kept)
 
@@ -172,7 +173,7 @@ def test_a_recorded_run_that_gives_something_else_is_not_taken(
     scoring, plain = scoring_of(recipe, Stale(CPU)), scoring_of(recipe)
     with caplog.at_level(logging.WARNING):
         scoring.warm_up()
-    assert sum("the plain one is taken" in line for line in caplog.messages) == 3, "sizes 1, 2 and 4"
+    assert sum("the plain one is used" in line for line in caplog.messages) == 3, "sizes 1, 2 and 4"
     found, expected = scoring.score(varied()), plain.score(varied())
     assert [score for score, _ in found] == [score for score, _ in expected]
 
@@ -185,9 +186,9 @@ def test_frames_that_a_device_spoils_are_squashed_by_the_cpu(
     large, small = part(1, side=200), part(2, side=80)
     for _ in range(2):
         found = scoring.score([large, small])
-    told = [line for line in caplog.messages if "are squashed by the CPU" in line]
-    assert len(told) == 1, "once, and not of the small one"
-    assert "200x200" in told[0]
+    warnings = [line for line in caplog.messages if "are resized by the CPU" in line]
+    assert len(warnings) == 1, "one warning, about the large frames"
+    assert "200x200" in warnings[0]
     expected = Scorer(recipe, device="cpu", runtime="torch").score([large, small])
     assert [score for score, _ in found] == pytest.approx([one.score for one in expected], rel=1e-4)
 
@@ -230,11 +231,11 @@ def test_the_bench_measures_a_device_as_a_line_uses_it() -> None:
 
 
 def test_a_recipe_s_first_frame_finds_its_way_tried_out_in_colour_and_in_mono(tmp_path: Path) -> None:
-    recipe, lane = random_recipe(tmp_path / "r"), Counting(CPU)
+    recipe, transfer = random_recipe(tmp_path / "r"), Counting(CPU)
     scorer = Scorer(recipe, device="cpu", runtime="torch")
-    scorer._on_device = scoring_of(recipe, lane)
+    scorer._device_scoring = scoring_of(recipe, transfer)
     scorer.warm_up()
     for frame in (part(1, side=64), part(1, side=64)[:, :, 0]):
-        before = lane.uploads
+        before = transfer.uploads
         scorer.score([frame])
-        assert lane.uploads == before + 1, "no other frame to try with"
+        assert transfer.uploads == before + 1, "no second frame was uploaded to compare the preprocessing"

@@ -1,4 +1,4 @@
-"""An exported recipe judges elsewhere as it does here, and no file is lost or half written."""
+"""An exported model gives the same verdicts as the recipe, and no file is lost or half written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drivers.image_file import Image
 from monitor.cli import main
 from monitor.images.preprocessing import squashed
 from monitor.inference import export as exporting
-from monitor.inference.export import ExportError, described, export
+from monitor.inference.export import ExportError, export, metadata
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE, RecipeError, tiles_of
 from monitor.model.recipe_version import RecipeVersion
@@ -29,19 +29,19 @@ from monitor.teachers.architectures import BUNDLED
 from tests.real.parts import part, random_recipe, save
 
 onnx = pytest.importorskip("onnx", reason="exporting is an extra")
-onnxruntime = pytest.importorskip("onnxruntime", reason="it is a check of exported models, not needed else")
+onnxruntime = pytest.importorskip("onnxruntime", reason="only the tests of exported models need it")
 
 SIZE = 64
 WAYS = [("onnx", "f32"), ("openvino", "f32"), ("openvino", "int8")]
 AGREEMENT = {"f32": 1e-2, "int8": 5e-2}
-"""max |a - b| / max |b| of the maps where a few pixels of the input are one grey level off."""
+"""max |a - b| / max |b| of the maps, when a few pixels of the input differ by one grey level."""
 
 Run = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @pytest.fixture(scope="module")
 def run(made: RecipeVersion, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Run]:
-    """Exports the recipe and loads the file by a runtime that knows nothing of this program."""
+    """Export the recipe and load the file with a runtime that does not use this program."""
 
     def loaded(form: str, precision: str) -> Run:
         file = exported(made.folder, tmp_path_factory.mktemp("out"), form=form, precision=precision)
@@ -74,14 +74,14 @@ def frame(seed: int, rows: int, columns: int) -> Image:
 def test_it_judges_as_here(
     made: RecipeVersion, run: Callable[[str, str], Run], form: str, precision: str
 ) -> None:
-    elsewhere = run(form, precision)
+    exported_model = run(form, precision)
     here = Scorer(made, device="cpu", runtime="torch" if form == "onnx" else form, precision=precision)
     verdicts = set()
     for shape in [(48, 64), (SIZE, SIZE), (300, 20), (480, 640), (1080, 1920), (2048, 2448)]:
         for seed in (1, 2):
             image = frame(seed, *shape)
-            maps, scores = elsewhere(image)
-            # In 8 bits the line looks at some a second time; what is exported is the first look.
+            maps, scores = exported_model(image)
+            # The line scores some int8 images again in float32; the exported model has only the int8 scores.
             (map_here,) = here.maps([squashed(image, here.recipe.size)])
             assert (maps.shape, maps.dtype) == ((1, SIZE, SIZE), np.float32)
             assert (scores.shape, scores.dtype) == ((1,), np.float32)
@@ -90,22 +90,22 @@ def test_it_judges_as_here(
             assert scores[0] == pytest.approx(map_here.max(), rel=1e-2)
             assert (scores[0] > here.threshold) == (map_here.max() > here.threshold)
             verdicts.add(bool(scores[0] > here.threshold))
-    assert verdicts == {True, False}, "otherwise agreement proves little"
+    assert verdicts == {True, False}, "with one verdict alone, agreement proves little"
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_no_frame_s_score_depends_on_the_sizes_before_it(
     made: RecipeVersion, run: Callable[[str, str], Run], form: str
 ) -> None:
-    elsewhere = run(form, "f32")
+    exported_model = run(form, "f32")
     here = Scorer(made, device="cpu", runtime="torch" if form == "onnx" else form, precision="f32")
     before = 0.0
     for seed, halvings in enumerate([1, 2, 3, 1, 0, 2, 1, 3]):
-        # All of them are of one size once they are halved: the model must not take them for the same.
+        # After the halvings all frames have one size; the model must not return an earlier frame's result.
         image = frame(seed, 75 << halvings, 120 << halvings)
         expected = here.score([image])[0].score
-        assert abs(expected / before - 1 if before else 1) > 0.05, "otherwise a score may be the last one's"
-        assert elsewhere(image)[1][0] == pytest.approx(expected, rel=1e-2), halvings
+        assert abs(expected / before - 1 if before else 1) > 0.05, "equal scores would hide a repeated result"
+        assert exported_model(image)[1][0] == pytest.approx(expected, rel=1e-2), halvings
         before = expected
 
 
@@ -128,14 +128,14 @@ def test_every_kind_of_trunk_can_be_exported(tmp_path: Path, architecture: str, 
 def test_the_file_says_what_it_is_and_not_where_it_was_made(made: RecipeVersion, tmp_path: Path) -> None:
     file = exported(made.folder, tmp_path)
     model = onnx.load(file)
-    said = {entry.key: entry.value for entry in model.metadata_props}
-    assert said == described(made, "torch", "f32")
-    assert said["recipe"] == "disc"
-    assert said["recipe_sha256"] == made.sha
-    assert float(said["threshold"]) == made.document.calibration[REFERENCE].threshold
-    assert said["threshold_of"] == REFERENCE
-    assert said["size"] == f"{SIZE}x{SIZE}"
-    assert said["teacher"] == BUNDLED
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    assert entries == metadata(made, "torch", "f32")
+    assert entries["recipe"] == "disc"
+    assert entries["recipe_sha256"] == made.sha
+    assert float(entries["threshold"]) == made.document.calibration[REFERENCE].threshold
+    assert entries["threshold_of"] == REFERENCE
+    assert entries["size"] == f"{SIZE}x{SIZE}"
+    assert entries["teacher"] == BUNDLED
     assert str(Path(exporting.__file__).parent).encode() not in file.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["disc.onnx"], "all in one file"
 
@@ -145,24 +145,24 @@ def test_openvino_s_file_carries_the_threshold_of_its_way(
     made: RecipeVersion, tmp_path: Path, precision: str
 ) -> None:
     model = ov.Core().read_model(exported(made.folder, tmp_path, form="openvino", precision=precision))
-    said = {name: entry.value for name, entry in model.get_rt_info()["line_monitor"].items()}
-    assert said == described(made, "openvino", precision)
+    entries = {name: entry.value for name, entry in model.get_rt_info()["line_monitor"].items()}
+    assert entries == metadata(made, "openvino", precision)
     key = f"openvino-{precision}"
-    assert said["threshold_of"] == key
-    assert float(said["threshold"]) == made.document.calibration[key].threshold
+    assert entries["threshold_of"] == key
+    assert float(entries["threshold"]) == made.document.calibration[key].threshold
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disc.bin", "disc.xml"]
 
 
 def test_a_roi_is_told(made: RecipeVersion) -> None:
     cut = replace(made, document=msgspec.structs.replace(made.document, roi=(10, 20, 300, 200)))
-    assert described(cut, "torch", "f32")["roi"] == "10,20,300,200"
+    assert metadata(cut, "torch", "f32")["roi"] == "10,20,300,200"
 
 
 def test_without_a_threshold_for_int8_nothing_is_exported(made: RecipeVersion) -> None:
     bare = made.with_calibration({REFERENCE: made.document.calibration[REFERENCE]})
-    assert described(bare, "openvino", "f32")["threshold_of"] == REFERENCE
+    assert metadata(bare, "openvino", "f32")["threshold_of"] == REFERENCE
     with pytest.raises(RecipeError, match="no threshold for openvino-int8"):
-        described(bare, "openvino", "int8")
+        metadata(bare, "openvino", "int8")
 
 
 def test_a_disk_that_refuses_leaves_the_old_model(
@@ -184,22 +184,24 @@ def test_a_disk_that_refuses_leaves_the_old_model(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_readme_s_example_runs_as_it_stands(
+def test_the_handbooks_example_runs_as_it_stands(
     made: RecipeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    section = (Path(__file__).parents[3] / "README.md").read_text().split("## Run it elsewhere")[1]
+    section = (
+        (Path(__file__).parents[3] / "deploy/README.md").read_text().split("## Run a recipe elsewhere\n")[1]
+    )
     example = section.split("```python")[1].split("```")[0]
     exported(made.folder, tmp_path / "bottle-top.onnx")
     monkeypatch.chdir(tmp_path)
     for image, verdict in ((part(100), "pass"), (part(101, defect=True), "reject")):
         save(tmp_path / "part.png", image)
-        exec(compile(example, "README.md", "exec"), {})
+        exec(compile(example, "deploy/README.md", "exec"), {})
         assert capsys.readouterr().out == f"{verdict}\n"
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A line with a recipe `disc` that has no int8 model, in the working directory."""
+    """A line in the working directory, with a recipe `disc` that has no int8 model."""
     random_recipe(tmp_path / "data/recipes/disc")
     (tmp_path / "line.toml").write_text('[line]\ndata = "data"\n')
     monkeypatch.chdir(tmp_path)
@@ -219,7 +221,7 @@ def test_the_command_writes_here_and_replaces_nothing_unasked(
         for name in names:
             (line / name).write_text("something precious")
         if form == "openvino":
-            (line / "disc.xml").unlink()  # the constants alone are worth as much
+            (line / "disc.xml").unlink()  # the file of constants alone must not be replaced either
         assert main(command("--format", form)) == 1
         (said,) = capsys.readouterr().err.splitlines()
         assert f"{names[-1]} is there already" in said

@@ -1,4 +1,4 @@
-"""A frame becomes the same network input in an exported model as here, whatever its size."""
+"""The exported preprocessing gives the same network input as this program, for every frame size."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from drivers.image_file import Image
 from monitor.images.preprocessing import DEVIATION, normalised, prepare
-from monitor.model.recipe_document import LEAST_SIDE
+from monitor.model.recipe_document import MIN_SIDE
 from tests.real.parts import part
 
 onnx = pytest.importorskip("onnx", reason="exporting is an extra")
-onnxruntime = pytest.importorskip("onnxruntime", reason="it is a check of exported models, not needed else")
+onnxruntime = pytest.importorskip("onnxruntime", reason="only the tests of exported models need it")
 
 from monitor.inference.onnx_preprocessing import IMAGE, PREPARED, preparation  # noqa: E402
 
 SIZE = 64
 LEVEL = 1 / (255 * min(DEVIATION))
-"""The most that one grey level is in the network's input."""
+"""The largest change of the network's input for one grey level."""
 
 Prepared = Callable[[Image], NDArray[np.float32]]
 
@@ -46,7 +46,7 @@ def prepared(request: pytest.FixtureRequest) -> Prepared:
 
 
 def frame(rows: int, columns: int) -> Image:
-    """A part with noise in every pixel, which no resize smooths away."""
+    """An image of a part with noise in every pixel, which no resize smooths away."""
     picture = cv2.resize(part(1, side=200, defect=True), (columns, rows))
     noise = np.random.default_rng(rows * columns).integers(-20, 21, picture.shape)
     return np.asarray(np.clip(picture + noise, 0, 255), np.uint8)
@@ -56,11 +56,11 @@ def frame(rows: int, columns: int) -> Image:
     "shape",
     [
         (SIZE, SIZE),
-        (2 * SIZE, 2 * SIZE),  # OpenCV rounds this one up where it rounds others to even
+        (2 * SIZE, 2 * SIZE),  # OpenCV rounds halves up for this factor and to even for others
         (3 * SIZE, 2 * SIZE),
         (4 * SIZE, 4 * SIZE),
         (16 * SIZE + 2, 9 * SIZE),
-        (8 * SIZE, 10 * SIZE + 1),  # big enough to be halved, and odd
+        (8 * SIZE, 10 * SIZE + 1),  # large enough for a halving, but with an odd side
         (480, 640),
         (1080, 1920),
         (2048, 2448),
@@ -78,13 +78,13 @@ def test_every_size_is_resized_as_here(prepared: Prepared, shape: tuple[int, int
     image = frame(*shape)
     apart = np.abs(prepared(image) - prepare(image, (SIZE, SIZE)))
     assert apart.max() <= 1.01 * LEVEL
-    # Sums in another order: a mean that lies between two levels may fall to the other one.
+    # The sums are added in another order: a mean halfway between two grey levels may round to the other.
     assert (apart > 1e-5).mean() <= 2e-3
 
 
 @pytest.mark.parametrize("least", [(SIZE, SIZE), (SIZE + 3, SIZE)])
 def test_each_frame_is_resized_as_if_it_were_the_first(prepared: Prepared, least: tuple[int, int]) -> None:
-    # All of them are of one size once they are halved: a runtime must not take them for the same.
+    # After the halvings all frames have one size; a runtime must not return an earlier frame's result.
     for turn, halvings in enumerate([1, 2, 3, 1, 0, 2, 0, 3]):
         image = np.roll(frame(least[0] << halvings, least[1] << halvings), turn, axis=1)
         apart = np.abs(prepared(image) - prepare(image, (SIZE, SIZE)))
@@ -100,15 +100,16 @@ def test_a_mean_between_two_levels_is_rounded_as_here(
     image = np.random.default_rng(0).integers(0, 256, (1024, 1280, 3), np.uint8)
     apart = np.abs(runtime(preparation(*size).SerializeToString())(image) - prepare(image, size))
     assert apart.max() <= 1.01 * LEVEL
-    # One mean in 25 is such a one; where OpenCV's own sum is off by its last bit, it rounds to the other.
+    # One mean in 25 is halfway between two levels. Where OpenCV's sum is wrong in its last bit, OpenCV
+    # rounds to the other level.
     assert (apart > 1e-5).mean() <= 4e-3
 
 
 def test_a_frame_of_twenty_megapixels_is_halved_seven_times_for_the_smallest_network() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (36 << 4, 40 << 4, 3), np.uint8)
     image = np.tile(noise, (8, 8, 1))
-    run = on_onnxruntime(preparation(LEAST_SIDE, LEAST_SIDE).SerializeToString())
-    apart = np.abs(run(image) - prepare(image, (LEAST_SIDE, LEAST_SIDE)))
+    run = on_onnxruntime(preparation(MIN_SIDE, MIN_SIDE).SerializeToString())
+    apart = np.abs(run(image) - prepare(image, (MIN_SIDE, MIN_SIDE)))
     assert apart.max() <= 1.01 * LEVEL
     assert (apart > 1e-5).mean() <= 4e-3
 

@@ -1,4 +1,4 @@
-"""A gate calls empty what looks like the empty place in every cell, and nothing else."""
+"""The gate calls an image empty only if every cell looks like the place without a part."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SIZE = 64
 FRAME = (80, 80, 3)
 
 
-def seen(image: Image) -> Image:
+def resized(image: Image) -> Image:
     return squashed(image, (SIZE, SIZE))
 
 
 def stack(count: int, first: int = 0) -> Cells:
-    return np.stack([cells(seen(empty_place(first + number))) for number in range(count)])
+    return np.stack([cells(resized(empty_place(first + number))) for number in range(count)])
 
 
 PRESENCE = learned(stack(30), FRAME)
@@ -44,7 +44,7 @@ GATE = Gate(PRESENCE)
 
 
 def is_empty(image: Image) -> bool:
-    return GATE.is_empty(image, seen(image))
+    return GATE.is_empty(image, resized(image))
 
 
 def test_empty_frames_are_known_and_parts_are_not_empty() -> None:
@@ -57,7 +57,7 @@ def test_empty_frames_are_known_and_parts_are_not_empty() -> None:
     left=st.integers(0, 76), top=st.integers(0, 76), channel=st.integers(0, 2), darker=st.booleans(), seed=...
 )
 def test_a_shard_anywhere_is_not_empty(left: int, top: int, channel: int, darker: bool, seed: int) -> None:
-    """Of a part that is lost but for one thousandth of the frame, in one colour."""
+    """A remnant of a part on one thousandth of the frame, in one colour, is not empty."""
     image = empty_place(abs(seed))
     image[top : top + 3, left : left + 3, channel] = 0 if darker else 200
     assert not is_empty(image)
@@ -73,11 +73,11 @@ def test_another_lamp_is_not_empty(gain: float) -> None:
 @settings(max_examples=60, deadline=None)
 @given(rows=st.integers(1, 200), columns=st.integers(1, 200), mono=st.booleans())
 def test_what_can_not_be_compared_is_not_empty(rows: int, columns: int, mono: bool) -> None:
-    """The very same view, in another size or kind."""
+    """The same view in another size or colour kind is not empty."""
     image = np.full((rows, columns) if mono else (rows, columns, 3), 40, np.uint8)
     assert is_empty(image) == (image.shape == FRAME)
     if mono:
-        assert GATE.departure(seen(image)) == math.inf
+        assert GATE.departure(resized(image)) == math.inf
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,14 +88,14 @@ def test_what_can_not_be_compared_is_not_empty(rows: int, columns: int, mono: bo
     ),
 )
 def test_a_gate_with_a_value_that_is_none_calls_nothing_empty(place: int, wrong: tuple[str, float]) -> None:
-    """A recipe with such a gate is refused; this is the second net."""
+    """Loading refuses a recipe with such a gate; this is the second check."""
     what, value = wrong
     values = list(getattr(PRESENCE, what))
     values[place] = value
     gate = Gate(msgspec.structs.replace(PRESENCE, **{what: tuple(values)}))
     image = empty_place(5)
     assert is_empty(image)
-    assert not gate.is_empty(image, seen(image))
+    assert not gate.is_empty(image, resized(image))
 
 
 @settings(max_examples=40, deadline=None)
@@ -141,7 +141,7 @@ def test_leaving_one_out_is_done_as_if_it_had_not_been_there() -> None:
 def test_a_part_among_the_empty_pictures_stands_out() -> None:
     empties = stack(20)
     assert left_out(empties).max() < ODD / 2
-    empties[7] = cells(seen(part(1)))
+    empties[7] = cells(resized(part(1)))
     assert left_out(empties).argmax() == 7
     assert left_out(empties).max() > ODD
 
@@ -152,7 +152,7 @@ def test_too_few_pictures_make_no_gate() -> None:
 
 
 def test_a_still_place_may_change_a_little() -> None:
-    """A lamp is never the same to a hair, whatever a few seconds of pictures say."""
+    """The light always varies a little, also if a few seconds of images show no variation."""
     still = np.full((5, 32, 32), 128, np.uint8)
     assert room(learned(still, (32, 32))) == 4.0
 
@@ -166,4 +166,4 @@ def test_what_the_gate_is_from_is_said() -> None:
 def test_a_gate_goes_through_json_unchanged() -> None:
     again = msgspec.json.decode(msgspec.json.encode(PRESENCE), type=Presence)
     assert again == PRESENCE
-    assert Gate(again).departure(seen(part(3))) == GATE.departure(seen(part(3)))
+    assert Gate(again).departure(resized(part(3))) == GATE.departure(resized(part(3)))

@@ -1,4 +1,4 @@
-"""A gate that is accepted calls no good part empty whatever becomes of the light, and darkness never."""
+"""An accepted gate calls no good part empty in any light, and it never calls a dark image empty."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_GATE = "train without --empty"
 
 @dataclass(frozen=True)
 class Scene:
-    """A round part on a belt, in the grey levels that they have in today's light."""
+    """A round part on a belt. The grey levels are those in normal light."""
 
     belt: float
     part: float
@@ -34,38 +34,38 @@ class Scene:
     """The part's radius in pixels; 90 fills the frame."""
     noise: float = 2.0
     flicker: float = 0.0
-    """By how much of itself the light varies from picture to picture (standard deviation)."""
+    """The standard deviation of the light from image to image, as a share of it."""
     colour: bool = True
 
     def image(self, seed: int, *, part: bool, light: float = 1.0, defect: bool = False) -> Image:
         rng = np.random.default_rng((seed, part))
         shape = (HIGH, WIDE, 3) if self.colour else (HIGH, WIDE)
-        seen = np.full(shape, self.belt, np.float64)
+        pixels = np.full(shape, self.belt, np.float64)
         if part:
-            cv2.circle(seen, (WIDE // 2, HIGH // 2), self.reach, (self.part,) * 3, -1)
+            cv2.circle(pixels, (WIDE // 2, HIGH // 2), self.reach, (self.part,) * 3, -1)
         if defect:
-            cv2.line(seen, (54, 40), (74, 56), (250,) * 3, 3)
-        seen *= light * rng.normal(1, self.flicker)
-        return np.asarray(np.clip(np.round(seen + rng.normal(0, self.noise, shape)), 0, 255), np.uint8)
+            cv2.line(pixels, (54, 40), (74, 56), (250,) * 3, 3)
+        pixels *= light * rng.normal(1, self.flicker)
+        return np.asarray(np.clip(np.round(pixels + rng.normal(0, self.noise, shape)), 0, 255), np.uint8)
 
     def empties(self, count: int = 20) -> Presence:
         images = [self.image(number, part=False) for number in range(count)]
-        return learned(np.stack([cells(seen(image)) for image in images]), images[0].shape)
+        return learned(np.stack([cells(resized(image)) for image in images]), images[0].shape)
 
     def gate(self) -> Presence:
-        """Compared with good parts, or PresenceError."""
+        """The gate, compared with good parts. Raises PresenceError."""
         shown = [(number, self.image(number, part=True)) for number in range(8)]
         return beside_parts(
-            self.empties(), [(Path(f"{n}.png"), one.shape, seen(one)) for n, one in shown], NO_GATE
+            self.empties(), [(Path(f"{n}.png"), one.shape, resized(one)) for n, one in shown], NO_GATE
         )
 
 
-def seen(image: Image) -> Image:
+def resized(image: Image) -> Image:
     return squashed(image, (64, 64))
 
 
 def is_empty(gate: Gate, image: Image) -> bool:
-    return gate.is_empty(image, seen(image))
+    return gate.is_empty(image, resized(image))
 
 
 ORDINARY = Scene(belt=60, part=150)
@@ -129,7 +129,7 @@ def test_a_place_that_looks_like_no_light_or_too_much_makes_no_gate(scene: Scene
 def test_parts_that_the_empty_place_in_another_light_looks_like_make_no_gate(
     scene: Scene, light: str
 ) -> None:
-    """Nothing beside them tells the light, or they hardly stand out from what does."""
+    """The part fills the frame, so nothing else shows the light; or the part hardly differs from the belt."""
     with pytest.raises(
         PresenceError, match=rf"8 of 8 .* in another light: 0\.png at {light} of it, \.\.\.:"
     ) as refusal:
@@ -143,7 +143,7 @@ def test_parts_that_the_empty_place_in_another_light_looks_like_make_no_gate(
 @pytest.mark.parametrize("noise", [0.3, 4.0])
 @pytest.mark.parametrize("belt", [25, 60, 130, 180])
 def test_an_ordinary_belt_makes_a_gate(belt: int, noise: float, flicker: float, colour: bool) -> None:
-    """With parts that are not far brighter or darker, and small or large."""
+    """The parts are small or large, and not much brighter or darker than the belt."""
     contrast = 30 + belt // 4
     for part in (belt - contrast, belt + contrast):
         for reach in (8, 30, 55):
@@ -154,9 +154,10 @@ def test_an_ordinary_belt_makes_a_gate(belt: int, noise: float, flicker: float, 
 
 
 def test_a_clipped_part_that_fills_the_frame_is_not_thought_to_be_as_bright_as_white() -> None:
-    """Who dims it to 100 of 255 grey levels sees it brighter than that: only its own picture was clipped."""
+    """Dimmed to 40 %, the part may be brighter than 100 grey levels, because only its image was clipped at
+    255."""
     gate = Gate(Scene(belt=100, part=255, reach=90).empties())
-    lamp = gate.nearest_light(seen(np.full((HIGH, WIDE, 3), 255, np.uint8)), 1.25)
+    lamp = gate.nearest_light(resized(np.full((HIGH, WIDE, 3), 255, np.uint8)), 1.25)
     assert lamp is not None
     scene = Scene(belt=100, part=400, reach=90)
     assert is_empty(gate, scene.image(1, part=True, light=0.25))

@@ -1,10 +1,10 @@
-"""What was trained is what runs: every way of scoring agrees with the plain network."""
+"""Every backend agrees with the plain network, so the line runs what was trained."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from monitor.images.preprocessing import prepare
-from monitor.inference.scorer import Scorer
-from monitor.inference.torch_network import Network, exactly, folded, trunks
+from drivers.image_file import Image
+from monitor.images.preprocessing import prepare, squashed
+from monitor.inference.presence import cells, learned
+from monitor.inference.scorer import Scorer, ScoreResult
+from monitor.inference.torch_network import Network, disable_tf32, folded, trunks
 from monitor.model.recipe_document import REFERENCE, RecipeError, Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
-from monitor.pyramid import anomaly_map, upsampled
+from monitor.pyramid import anomaly_map, upsample
 from monitor.teachers.architectures import LEVELS, build_trunk, fill
-from tests.real.parts import part, random_recipe
+from tests.real.parts import empty_place, part, random_recipe
 
 AGREEMENT = 1e-4
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def plain_map(recipe: RecipeVersion, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Eager float32, nothing folded or reordered, on the CPU."""
+    """The maps of the plain network: eager float32 on the CPU, with nothing folded or reordered."""
 
     def rebuilt(weights: Weights) -> torch.nn.Module:
         trunk = build_trunk(recipe.document.teacher.architecture)
@@ -40,7 +42,7 @@ def plain_map(recipe: RecipeVersion, images: list[NDArray[np.uint8]]) -> NDArray
     batch = torch.from_numpy(np.stack([prepare(image, size) for image in images]))
     with torch.no_grad():
         product = anomaly_map(rebuilt(recipe.teacher)(batch), rebuilt(recipe.student)(batch))
-        return np.asarray(upsampled(product, size).numpy())
+        return np.asarray(upsample(product, size).numpy())
 
 
 def apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
@@ -61,7 +63,7 @@ def test_every_architecture_agrees_with_the_plain_network(
 
 @pytest.fixture
 def switches() -> Iterator[tuple[Any, Any]]:
-    """What allows TensorFloat-32, both on."""
+    """The two objects whose `allow_tf32` permits TensorFloat-32, both set to true."""
     both: tuple[Any, Any] = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [switch.allow_tf32 for switch in both]
     for switch in both:
@@ -74,7 +76,7 @@ def switches() -> Iterator[tuple[Any, Any]]:
 def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs(
     tmp_path: Path, switches: tuple[Any, Any]
 ) -> None:
-    """Another thread's network would compute otherwise from then on."""
+    """A switch that is set back would change the results of another thread's network."""
     while_running: list[bool] = []
     teacher, student = trunks(random_recipe(tmp_path / "r"))
     network = Network(teacher, student, torch.device("cpu"), half=False)
@@ -82,8 +84,8 @@ def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs
     layer = next(one for one in trunk.modules() if isinstance(one, torch.nn.Conv2d))
     layer.register_forward_pre_hook(lambda *_: while_running.append(switches[0].allow_tf32))
     network(torch.zeros(1, 3, 64, 64))
-    assert while_running == [True], "a CPU has no use for them"
-    exactly(torch.device("cuda", 0))
+    assert while_running == [True], "a CPU network does not change them"
+    disable_tf32(torch.device("cuda", 0))
     assert not any(switch.allow_tf32 for switch in switches)
     network(torch.zeros(1, 3, 64, 64))
     assert while_running == [True, False]
@@ -117,7 +119,7 @@ def test_a_wide_frame_s_map_has_the_size_that_was_asked_for(tmp_path: Path, way:
 
 @pytest.mark.parametrize("way", ["torch", "openvino"])
 def test_tiles_show_what_the_network_shows_of_the_whole_frame(tmp_path: Path, way: str) -> None:
-    """What is left of the difference, where tiles overlap by half, is a third of what it is without."""
+    """Tiles that overlap by half leave a third of the difference that tiles without overlap leave."""
     frame = np.random.default_rng(0).integers(0, 256, (192, 576, 3), dtype=np.uint8)
 
     def map_of(name: str, tiles: Tiles | None) -> NDArray[np.float32]:
@@ -162,6 +164,52 @@ def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path:
         assert np.array_equal(result.anomaly_map, alone.anomaly_map)
 
 
+def gated(recipe: RecipeVersion) -> RecipeVersion:
+    """The recipe with a presence gate for frames of 80x80 pixels in colour."""
+    resized = [squashed(empty_place(number), recipe.size) for number in range(12)]
+    return recipe.with_presence(learned(np.stack([cells(image) for image in resized]), (80, 80, 3)))
+
+
+def test_inspect_scores_the_images_that_show_a_part_and_no_other(tmp_path: Path) -> None:
+    scorer = Scorer(gated(random_recipe(tmp_path / "r")), device="cpu")
+    images = [empty_place(100), part(1), part(2, defect=True), empty_place(101), part(3, side=200)]
+    results = scorer.inspect(images)
+    assert [result is None for result in results] == [True, False, False, True, False]
+    expected = scorer.score([image for image, result in zip(images, results, strict=True) if result])
+    assert [result.score for result in results if result] == [result.score for result in expected]
+    assert scorer.inspect([empty_place(100)]) == [None]
+    assert scorer.inspect([]) == []
+
+
+def test_inspect_without_a_gate_is_score(tmp_path: Path) -> None:
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu")
+    images = [empty_place(100), part(1)]
+    found = [result.score if result else None for result in scorer.inspect(images)]
+    assert found == [result.score for result in scorer.score(images)]
+
+
+def test_inspect_resizes_an_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second resize of a large frame would take as long as the first."""
+    scorer = Scorer(gated(random_recipe(tmp_path / "r")), device="cpu")
+    scored: list[tuple[int, ...]] = []
+    score = scorer.score
+
+    def recording(images: Sequence[Image]) -> list[ScoreResult]:
+        scored.extend(image.shape for image in images)
+        return score(images)
+
+    monkeypatch.setattr(scorer, "score", recording)
+    scorer.inspect([part(1), empty_place(100), part(2, side=200)])
+    assert scored == [(*scorer.recipe.size, 3)] * 2, "they have the network's size already"
+
+
+def test_inspect_refuses_what_is_no_image(tmp_path: Path) -> None:
+    not_an_image: Any = np.zeros((4, 4), np.float32)
+    for recipe in (random_recipe(tmp_path / "a"), gated(random_recipe(tmp_path / "b"))):
+        with pytest.raises(ValueError, match="an image is uint8"):
+            Scorer(recipe, device="cpu").inspect([part(1), not_an_image])
+
+
 def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")
     broken = {name: np.full_like(array, np.nan) for name, array in recipe.student.items()}
@@ -178,7 +226,9 @@ def test_the_threshold_is_the_one_of_this_way_of_running(tmp_path: Path) -> None
     both = recipe.with_calibration({REFERENCE: reference, way: own})
     assert Scorer(both, device="cpu", runtime="torch").threshold == 0.5
     assert Scorer(both, device="cpu", runtime="openvino").threshold == 0.7
-    assert Scorer(recipe, device="cpu", runtime="openvino").threshold == 0.5, "torch's where it has none"
+    assert Scorer(recipe, device="cpu", runtime="openvino").threshold == 0.5, (
+        "torch's threshold where OpenVINO has none"
+    )
 
 
 def test_auto_takes_openvino_on_a_cpu_where_it_is_installed(
@@ -216,7 +266,7 @@ def test_what_this_machine_can_not_do_is_refused_with_what_it_can(
 
 
 def test_a_resnet_scorer_starts_without_torchvision(tmp_path: Path) -> None:
-    """Importing it would double the time in which a killed scoring process is away."""
+    """Importing torchvision would double the time until a killed scoring process runs again."""
     folder = random_recipe(tmp_path / "r", "resnet18").folder
     code = (
         "import sys; from monitor.recipe import Recipe\n"

@@ -1,4 +1,4 @@
-"""A quick score lets a part pass only where no exact score was ever seen above the threshold."""
+"""An int8 score passes a part only where no known float32 score is above the threshold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.inference.second_look import LEAST, clearly_below
+from monitor.inference.second_look import MIN_RATIO, clearly_below
 
 scores = st.floats(1e-6, 10)
 
@@ -18,7 +18,7 @@ def test_no_known_image_that_is_a_reject_passes_by_its_quick_score(
     pairs: list[tuple[float, float]], threshold: float
 ) -> None:
     clear = clearly_below(pairs, threshold)
-    assert clear <= threshold / LEAST
+    assert clear <= threshold / MIN_RATIO
     near = [pair for pair in pairs if pair[0] <= 2 * threshold]
     for quick, exact in near if len(near) >= 8 else pairs:
         assert not (quick <= clear and exact > threshold)
@@ -27,7 +27,7 @@ def test_no_known_image_that_is_a_reject_passes_by_its_quick_score(
 def test_what_lies_apart_only_where_a_defect_is_plain_costs_no_second_looks() -> None:
     good = [(0.010 + n / 1000, 0.010 + n / 1000) for n in range(10)]
     plain = [(1.0, 1.4)] * 10
-    assert clearly_below([*good, *plain], 0.03) == pytest.approx(0.03 / LEAST)
+    assert clearly_below([*good, *plain], 0.03) == pytest.approx(0.03 / MIN_RATIO)
 
 
 @pytest.mark.parametrize(

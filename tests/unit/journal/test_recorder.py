@@ -1,4 +1,4 @@
-"""The record of changes has the recipe and threshold that judge, what was latched, and who reset it."""
+"""The record of changes has each recipe and threshold in use, each latch, and who reset it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EVENT = Event(
 
 
 def service(file: Path, *events: Event) -> None:
-    """A service that judges these parts, from its start to its end."""
+    """One run of a service that judges these parts."""
     journal = Journal(file, JournalSettings())
     recorder = Recorder(journal, Settings(), [], lambda *_: EVENT)
     for event in events:

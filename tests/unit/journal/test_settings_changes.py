@@ -1,4 +1,4 @@
-"""What stands in the record of changes: every setting that is no default, and no secret in clear."""
+"""The record of changes has every setting that is not the default, and no secret as plain text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from drivers.source import redacted, secrets
-from monitor.journal.settings_changes import flat
+from monitor.journal.settings_changes import flatten_settings
 from monitor.journal.writer import Journal
 from monitor.settings import JournalSettings, Settings
 
@@ -26,17 +26,17 @@ def settings(password: str = "first", **camera: Any) -> Settings:
 
 
 def changes(file: Path, *steps: Settings) -> list[tuple[str, str | None, str | None]]:
-    """What the record says after services with these settings ran one after another."""
+    """The record after services with these settings have run one after another."""
     for step in steps:
         journal = Journal(file, JournalSettings())
-        journal.in_force("settings", flat(step), "service")
+        journal.in_force("settings", flatten_settings(step), "service")
         assert journal.close()
     with closing(sqlite3.connect(file)) as connection:
         return list(connection.execute("SELECT what, old, new FROM changes ORDER BY rowid"))
 
 
 def test_defaults_are_left_out_and_secrets_are_no_text() -> None:
-    found = flat(settings(roi=(0, 0, 320, 240), mode="latest"))
+    found = flatten_settings(settings(roi=(0, 0, 320, 240), mode="latest"))
     assert {what: value for what, value in found.items() if not isinstance(value, SecretStr)} == {
         "program": found["program"],
         "camera.top.source": "rtsp://***@10.0.0.9/main",

@@ -1,4 +1,4 @@
-"""The journal: what became of every reject, and that its troubles are nobody else's."""
+"""The journal has the outcome of every reject, and its troubles never delay or stop the line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rows(
 
 
 def tables(file: Path) -> bool:
-    """Whether the journal has been begun."""
+    """Whether the journal has its tables."""
     return file.exists() and rows(file, "SELECT name FROM sqlite_master") != []
 
 
@@ -83,6 +83,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "data" / "journal.sqlite"
 
 
+@pytest.mark.timing
 def test_a_reject_is_on_disk_within_a_second(file: Path) -> None:
     with journal(file) as made:
         wait_for(lambda: tables(file))
@@ -133,6 +134,7 @@ def test_close_writes_what_waits_within_its_bound(file: Path) -> None:
     assert rows(file, "SELECT count(*) FROM verdicts") == [(3000,)]
 
 
+@pytest.mark.timing
 def test_a_locked_journal_delays_nobody_and_goes_on_afterwards(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_locked_journal_delays_nobody_and_goes_on_afterwards(
     assert len([line for line in caplog.messages if "works again" in line]) == 1
 
 
+@pytest.mark.timing
 def test_closing_a_locked_journal_ends_within_its_bound(file: Path) -> None:
     with journal(file) as made:
         wait_for(lambda: tables(file))

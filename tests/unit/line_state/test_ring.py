@@ -1,4 +1,4 @@
-"""The ring keeps the truth about every frame, whoever dies while writing it."""
+"""The ring keeps the state of every frame, whichever worker is killed while it writes."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_capture_takes_up_where_a_dead_one_left(ring: Ring) -> None:
     ring.reserve(100)
     ring.record(frame(1, 0))
     ring.fill(frame(1, 0), np.zeros((4, 6, 3), np.uint8))
-    ring.record(frame(2, 1))  # dies before its pixels are there
+    ring.record(frame(2, 1))  # the capture worker dies before it has written the pixels
     assert ring.recover_capture() == 2
     assert [one.number for one in ring.waiting()] == [1]
     assert ring.free_slot() == 1
@@ -141,7 +141,7 @@ from monitor.line_state.ring import *
 ring = Ring(Path(sys.argv[1]), "top")
 number = ring.recover_capture()
 ring.reserve(72)
-# The publisher's part is taken up as a real one would.
+# It continues the publisher's part as a real publisher does.
 tally = ring.tally()
 for done in range(tally.cursor + 1, number + 1):
     if ring.closed(done) is None:
@@ -178,7 +178,7 @@ def test_killed_between_any_two_writes_nothing_is_half_written(tmp_path: Path) -
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
         now, tally = ring.last_frame(), ring.tally()
-        assert now > last, "numbers go on, they never start again"
+        assert now > last, "frame numbers go on after a restart"
         assert tally.cursor == tally.passed
         assert now - 1 <= tally.cursor <= now
         for number in range(max(1, now - 2000), now + 1):

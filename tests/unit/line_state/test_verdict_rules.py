@@ -1,4 +1,4 @@
-"""Every frame closes exactly once, in time, and what is said about it fits what happened to it."""
+"""Every frame closes exactly once and in time, and its event tells what happened to it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
+from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Closed, Scored, Tally
-from monitor.line_state.verdict_rules import Circumstances, count, decide, event, is_for_gate, is_published
-from monitor.settings import CameraSettings, Mode, OnUninspected, PublishVerdicts
+from monitor.line_state.verdict_rules import (
+    Consequences,
+    PublisherTurn,
+    count,
+    decide,
+    derive_consequences,
+    event,
+)
+from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict, judge
 
 CAPTURED, DECIDE_BY, DEADLINE, EXPIRES = 1000, 1200, 1250, 1750
@@ -29,8 +37,8 @@ def scored(score: float, at: int = 1100) -> Scored:
     return Scored(verdict, reason, score, 1.0, at - 10, at, "cd" * 32, verdict is Verdict.REJECT)
 
 
-def at(now: int, *, fresh: bool = True, since: int = 0, stopping: bool = False) -> Circumstances:
-    return Circumstances(now, 99, since, fresh, stopping)
+def turn(now: int, *, fresh: bool = True, since: int = 0, stopping: bool = False) -> PublisherTurn:
+    return PublisherTurn(now, 99, since, fresh, stopping)
 
 
 def outcome(closed: Closed | None) -> tuple[Verdict, Reason] | None:
@@ -41,8 +49,8 @@ def outcome(closed: Closed | None) -> tuple[Verdict, Reason] | None:
     ("score", "verdict"),
     [(0.5, Verdict.PASS), (1.0, Verdict.PASS), (1.0001, Verdict.REJECT)],
 )
-def test_the_scorers_verdict_stands_at_once(score: float, verdict: Verdict) -> None:
-    assert outcome(decide(frame(), True, scored(score), at(1101))) == (verdict, Reason.NONE)
+def test_the_scorers_verdict_is_taken_at_once(score: float, verdict: Verdict) -> None:
+    assert outcome(decide(frame(), True, scored(score), turn(1101))) == (verdict, Reason.NONE)
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
@@ -52,21 +60,21 @@ def test_a_score_that_is_not_finite_is_never_a_pass(score: float) -> None:
 
 
 def test_a_frame_waits_for_its_score_until_decide_by_and_no_longer() -> None:
-    assert decide(frame(), True, None, at(DECIDE_BY - 1)) is None
-    assert outcome(decide(frame(), True, None, at(DECIDE_BY))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+    assert decide(frame(), True, None, turn(DECIDE_BY - 1)) is None
+    assert outcome(decide(frame(), True, None, turn(DECIDE_BY))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
 
 
-def test_the_reason_names_who_was_missing() -> None:
-    late = at(DECIDE_BY)
+def test_the_reason_names_the_worker_that_failed() -> None:
+    late = turn(DECIDE_BY)
     assert outcome(decide(frame(), False, None, late)) == (Verdict.UNINSPECTED, Reason.CAPTURE_LOST)
-    gone = at(DECIDE_BY, fresh=False)
+    gone = turn(DECIDE_BY, fresh=False)
     assert outcome(decide(frame(), True, None, gone)) == (Verdict.UNINSPECTED, Reason.SCORER_LOST)
     refused = frame(Reason.QUEUE_FULL)
-    assert outcome(decide(refused, False, None, at(1001))) == (Verdict.UNINSPECTED, Reason.QUEUE_FULL)
+    assert outcome(decide(refused, False, None, turn(1001))) == (Verdict.UNINSPECTED, Reason.QUEUE_FULL)
 
 
-def test_found_after_its_deadline_a_reject_stands_and_a_pass_does_not() -> None:
-    back = at(DEADLINE + 10, since=DEADLINE + 5)
+def test_after_the_deadline_a_reject_is_kept_and_a_pass_is_not() -> None:
+    back = turn(DEADLINE + 10, since=DEADLINE + 5)
     assert outcome(decide(frame(), True, scored(2.0), back)) == (Verdict.REJECT, Reason.NONE)
     lost = (Verdict.UNINSPECTED, Reason.PUBLISHER_LOST)
     assert outcome(decide(frame(), True, scored(0.5), back)) == lost
@@ -75,11 +83,11 @@ def test_found_after_its_deadline_a_reject_stands_and_a_pass_does_not() -> None:
 
 def test_a_score_that_came_after_the_deadline_changes_nothing() -> None:
     late = scored(2.0, at=DEADLINE + 20)
-    assert outcome(decide(frame(), True, late, at(DEADLINE + 30))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+    assert outcome(decide(frame(), True, late, turn(DEADLINE + 30))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
 
 
 def test_an_orderly_stop_leaves_no_part_without_a_verdict() -> None:
-    assert decide(frame(), True, None, at(1001, stopping=True)) is not None
+    assert decide(frame(), True, None, turn(1001, stopping=True)) is not None
 
 
 @given(
@@ -94,11 +102,11 @@ def test_an_orderly_stop_leaves_no_part_without_a_verdict() -> None:
 def test_a_pass_needs_a_finite_score_in_time_and_nothing_stays_open(
     now: int, filled: bool, score: float | None, scored_at: int, fresh: bool, since: int, refused: Reason
 ) -> None:
-    said = None if score is None else scored(score, scored_at)
-    closed = decide(frame(refused), filled, said, at(now, fresh=fresh, since=since))
+    of_scorer = None if score is None else scored(score, scored_at)
+    closed = decide(frame(refused), filled, of_scorer, turn(now, fresh=fresh, since=since))
     if closed is None:
         assert now < DECIDE_BY
-        assert said is None
+        assert of_scorer is None
         return
     if closed.verdict is Verdict.PASS:
         assert now < DEADLINE
@@ -109,44 +117,99 @@ def test_a_pass_needs_a_finite_score_in_time_and_nothing_stays_open(
     assert (closed.verdict is Verdict.UNINSPECTED) == (closed.reason is not Reason.NONE)
 
 
-def test_uninspected_fails_safe_unless_the_settings_say_otherwise() -> None:
-    lost = Closed(Verdict.UNINSPECTED, Reason.DEADLINE, False, False, 0, 0)
-    assert is_for_gate(lost, Mode.EVERY_PART, CAMERA.on_uninspected)
-    assert not is_for_gate(lost, Mode.EVERY_PART, OnUninspected.PASS)
-    assert not is_for_gate(lost, Mode.EVERY_PART, OnUninspected.STOP)
-    bad = Closed(Verdict.REJECT, Reason.NONE, True, True, 0, 0)
-    assert is_for_gate(bad, Mode.EVERY_PART, OnUninspected.PASS)
-    assert not is_for_gate(
-        Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0), Mode.EVERY_PART, OnUninspected.REJECT
-    )
+def consequences(
+    verdict: Verdict,
+    *,
+    is_repeat: bool = False,
+    publish: str = "every-part",
+    journal: str = "problems",
+    **camera: str,
+) -> Consequences:
+    """Of a judged pass or reject, or an uninspected part; `camera` are further settings of its camera."""
+    reason = Reason.DEADLINE if verdict is Verdict.UNINSPECTED else Reason.NONE
+    is_judged = reason is Reason.NONE
+    closed = Closed(verdict, reason, is_judged, verdict is Verdict.REJECT, 0, 0)
+    top = CameraSettings(name="top", source="simulated://plate", recipe="plate", **camera)  # type: ignore[arg-type]
+    settings = Settings(mqtt={"publish_verdicts": publish}, journal={"verdicts": journal})  # type: ignore[arg-type]
+    return derive_consequences(closed, top, settings, is_repeat=is_repeat)
 
 
-def test_a_live_view_never_actuates() -> None:
-    for verdict in Verdict:
-        closed = Closed(verdict, Reason.NONE, True, False, 0, 0)
-        assert not is_for_gate(closed, Mode.LATEST, OnUninspected.REJECT)
+@pytest.mark.parametrize(
+    ("on_uninspected", "is_for_gate", "latch"),
+    [("reject", True, Latch.NONE), ("pass", False, Latch.NONE), ("stop", False, Latch.UNINSPECTED)],
+)
+def test_uninspected_fails_safe_unless_the_settings_say_otherwise(
+    on_uninspected: str, is_for_gate: bool, latch: Latch
+) -> None:
+    assert consequences(Verdict.UNINSPECTED).is_for_gate
+    uninspected = consequences(Verdict.UNINSPECTED, on_uninspected=on_uninspected)
+    assert (uninspected.is_for_gate, uninspected.latch) == (is_for_gate, latch)
+    rejected = consequences(Verdict.REJECT, on_uninspected=on_uninspected)
+    assert (rejected.is_for_gate, rejected.latch) == (True, Latch.NONE)
+    passed = consequences(Verdict.PASS, on_uninspected=on_uninspected)
+    assert (passed.is_for_gate, passed.latch) == (False, Latch.NONE)
 
 
-def test_which_cameras_publish_their_passes() -> None:
-    assert is_published(Mode.EVERY_PART, PublishVerdicts.EVERY_PART)
-    assert not is_published(Mode.LATEST, PublishVerdicts.EVERY_PART)
-    assert is_published(Mode.LATEST, PublishVerdicts.ALL)
-    assert not is_published(Mode.EVERY_PART, PublishVerdicts.NONE)
+@pytest.mark.parametrize("on_uninspected", ["reject", "pass", "stop"])
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_live_view_never_actuates_and_never_stops_the_line(verdict: Verdict, on_uninspected: str) -> None:
+    result = consequences(verdict, mode="latest", on_uninspected=on_uninspected)
+    assert not result.is_for_gate
+    assert result.latch is Latch.NONE
+
+
+@pytest.mark.parametrize(
+    ("mode", "publish", "is_published"),
+    [
+        ("every-part", "every-part", True),
+        ("latest", "every-part", False),
+        ("every-part", "all", True),
+        ("latest", "all", True),
+        ("every-part", "none", False),
+        ("latest", "none", False),
+    ],
+)
+def test_which_cameras_publish_their_passes(mode: str, publish: str, is_published: bool) -> None:
+    result = consequences(Verdict.PASS, mode=mode, publish=publish)
+    assert result.is_published is is_published
+    assert result.is_sent is is_published
+
+
+def test_a_reject_goes_to_the_gate_though_no_verdict_is_published() -> None:
+    result = consequences(Verdict.REJECT, publish="none")
+    assert (result.is_for_gate, result.is_published, result.is_sent) == (True, False, True)
+
+
+def test_a_repeat_in_a_live_view_goes_at_most_to_a_journal_that_keeps_everything() -> None:
+    live = {"mode": "latest", "publish": "all"}
+    first = consequences(Verdict.REJECT, **live)
+    assert (first.is_published, first.is_journalled) == (True, True)
+    repeat = consequences(Verdict.REJECT, is_repeat=True, **live)
+    assert (repeat.is_published, repeat.is_journalled) == (False, False)
+    assert consequences(Verdict.REJECT, is_repeat=True, journal="all", **live).is_journalled
+
+
+def test_a_frame_closed_without_its_score_gets_no_snapshot() -> None:
+    assert consequences(Verdict.REJECT).has_snapshot
+    assert not consequences(Verdict.PASS).has_snapshot
+    settings = Settings()
+    without_score = Closed(Verdict.UNINSPECTED, Reason.DEADLINE, False, True, 0, 0)
+    assert not derive_consequences(without_score, CAMERA, settings).has_snapshot
 
 
 def test_the_event_carries_the_score_only_when_the_verdict_is_the_scorers() -> None:
-    judged = decide(frame(), True, scored(2.0), at(1101))
+    judged = decide(frame(), True, scored(2.0), turn(1101))
     assert judged is not None
-    told = event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
-    assert (told["verdict"], told["score"], told["threshold"]) == ("reject", 2.0, 1.0)
-    assert told["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
-    assert told["recipe_sha"] == "cd" * 32
+    payload = event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
+    assert (payload["verdict"], payload["score"], payload["threshold"]) == ("reject", 2.0, 1.0)
+    assert payload["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
+    assert payload["recipe_sha"] == "cd" * 32
 
-    late = decide(frame(), True, None, at(DECIDE_BY))
+    late = decide(frame(), True, None, turn(DECIDE_BY))
     assert late is not None
-    told = event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
-    assert (told["verdict"], told["reason"]) == ("uninspected", "deadline")
-    assert told["score"] is told["threshold"] is told["snapshot"] is told["recipe_sha"] is None
+    payload = event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
+    assert (payload["verdict"], payload["reason"]) == ("uninspected", "deadline")
+    assert [payload[key] for key in ("score", "threshold", "snapshot", "recipe_sha")] == [None] * 4
 
 
 def test_a_repeat_of_an_event_has_the_same_id_and_other_frames_have_others() -> None:

@@ -1,4 +1,4 @@
-"""Each channel of a level counts by how much it varies over good images, not by how large its values are."""
+"""The weight of a channel depends on its deviation over good images, not on the size of its values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monitor.inference.torch_network import Network
-from monitor.model.channel_scaling import NAMES, channel_deviations, kept_deviations, with_deviations
+from monitor.model.channel_scaling import TENSOR_NAMES, channel_deviations, read_deviations, with_deviations
 from monitor.pyramid import Evened, anomaly_map
 from monitor.teachers.architectures import build_trunk
 
@@ -21,8 +21,8 @@ def pictures(count: int) -> list[np.ndarray]:
     return [rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8) for _ in range(count)]
 
 
-class Blind(nn.Module):
-    """Sees the same everywhere."""
+class ConstantFeatures(nn.Module):
+    """A teacher whose features are equal at every place."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [torch.ones(len(x), channels, 4, 4) for channels in (2, 3, 4)]
@@ -51,7 +51,7 @@ def test_a_channel_that_hardly_varies_does_not_become_the_loudest(trunk: nn.Modu
 
 
 def test_a_teacher_that_sees_the_same_everywhere_is_left_as_it_is() -> None:
-    found = channel_deviations(Blind(), pictures(2), [0, 1], CPU)
+    found = channel_deviations(ConstantFeatures(), pictures(2), [0, 1], CPU)
     assert all(torch.isfinite(1 / deviation).all() for deviation in found)
 
 
@@ -92,9 +92,9 @@ def test_what_runs_is_what_the_paper_s_map_gives_on_evened_levels(trunk: nn.Modu
 def test_deviations_travel_with_the_student_s_weights() -> None:
     deviations = [torch.rand(3), torch.rand(4), torch.rand(5)]
     weights = with_deviations({"conv1.weight": np.zeros(2, np.float32)}, deviations)
-    kept = kept_deviations(weights)
-    assert kept is not None
-    assert all(torch.equal(a, b) for a, b in zip(kept, deviations, strict=True))
-    assert kept_deviations({"conv1.weight": np.zeros(2, np.float32)}) is None
+    found = read_deviations(weights)
+    assert found is not None
+    assert all(torch.equal(a, b) for a, b in zip(found, deviations, strict=True))
+    assert read_deviations({"conv1.weight": np.zeros(2, np.float32)}) is None
     with pytest.raises(KeyError):
-        kept_deviations({NAMES[0]: np.ones(3, np.float32)})
+        read_deviations({TENSOR_NAMES[0]: np.ones(3, np.float32)})

@@ -1,4 +1,4 @@
-"""A recipe is one whole version or a readable refusal."""
+"""Loading a recipe gives one complete version, or an error of one line with the fix."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, **fields: Any) -> None:
-    """Changes top-level fields of recipe.json; ... removes one."""
+    """Change top-level fields of recipe.json; the value ... removes a field."""
     file = folder / "recipe.json"
     content = {**json.loads(file.read_text()), **fields}
     file.write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
@@ -57,7 +57,7 @@ def test_every_file_is_named_by_its_own_sha256_and_none_is_left_over(folder: Pat
 def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The power fails at the nth sync, rename or removal."""
+    """The process ends at the nth sync, rename or removal, as in a power failure."""
     old = RecipeVersion.load(folder).sha
     new = random_recipe(folder.parent / "new" / folder.name, seed=9).sha
     draft = draft_recipe(folder, seed=9)
@@ -86,13 +86,13 @@ def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
             break
     assert not crashed
     assert seen == {old, new}
-    assert len(list(folder.iterdir())) == 3, "what crashes left behind is cleared up"
+    assert len(list(folder.iterdir())) == 3, "the files that crashes left behind are removed"
 
 
 def test_a_version_committed_while_another_is_loaded_is_loaded_instead(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old version's weights go away between the reading of recipe.json and theirs."""
+    """The old version's weights are removed after recipe.json was read and before the weights are read."""
     read = Path.read_bytes
     newer: list[str] = []
 
@@ -138,10 +138,11 @@ def test_fields_of_a_newer_program_are_ignored(folder: Path) -> None:
 
 
 def test_damage_names_the_file_and_the_fix(folder: Path) -> None:
-    """Every file cut short, emptied, with one bit changed, replaced by something else, or gone."""
+    """Each file in turn is shortened, emptied, changed by one bit, replaced or removed."""
     for file in sorted(folder.iterdir()):
         whole = file.read_bytes()
-        # The first bit, because one bit of a number in recipe.json makes another number.
+        # A bit of the first byte, because a changed bit in a number of recipe.json gives another valid
+        # number.
         flipped = bytes([whole[0] ^ 0x10]) + whole[1:]
         for damaged in (b"", whole[: len(whole) // 2], flipped, b"\x80\x04N.", b"[]", None):
             file.unlink()
@@ -164,7 +165,7 @@ def test_no_recipe_at_all_is_a_line(tmp_path: Path) -> None:
 
 
 def test_a_different_teacher_is_refused(folder: Path) -> None:
-    """Even one whose file is in order."""
+    """The other teacher's file itself is valid."""
     other = random_recipe(folder.parent / "other", seed=20)
     recipe = RecipeVersion.load(folder)
     mixed = msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""What stays in a live view is one event; what passes is told each time."""
+"""A live view publishes the first frame of each episode, and every pass."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ def closed(letter: str, at_ns: int = 0) -> Closed:
 
 
 def events(letters: str) -> str:
+    """The frames that are published; the others as dots."""
     episodes = Episodes()
     return "".join(letter if episodes.is_event(closed(letter)) else "." for letter in letters)
 
 
-def test_a_run_of_rejects_is_one_event_and_a_pass_ends_it() -> None:
+def test_a_run_of_rejects_is_one_episode_and_a_pass_ends_it() -> None:
     assert events("pprrrrpr") == "ppr...pr"
 
 
-def test_superseded_frames_neither_begin_nor_end_what_is_seen() -> None:
+def test_superseded_frames_neither_begin_nor_end_another_episode() -> None:
     assert events("rsrssrpsr") == "rs....p.r"
 
 
-def test_another_reason_is_another_event() -> None:
+def test_another_reason_is_another_episode() -> None:
     assert events("rddrr") == "rd.r."
 
 
-def test_frames_superseded_much_later_are_another_event() -> None:
+def test_frames_superseded_much_later_are_another_episode() -> None:
     episodes = Episodes()
     assert episodes.is_event(closed("s", 0))
     assert not episodes.is_event(closed("s", SUPERSEDED_APART_NS))

@@ -1,4 +1,4 @@
-"""`ready` is the run permission: it is given only while nothing speaks against it."""
+"""`ready` is true only while nothing is wrong that concerns the gate, and what is published stays true."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.line_state.board import CameraState
+from monitor.line_state.board import CameraState, Word, WorkerState
 from monitor.line_state.latch import Latch
-from monitor.publish.status import LineState, Situation, judge_line
+from monitor.line_state.worker_process import PUBLISH, SCORING
+from monitor.publish.mqtt import LinkState
+from monitor.publish.status import LineHealth, OperatingState, decide_status
 from monitor.settings import CameraSettings
+from tests.unit.publish.scene import MS, Scene
 
 TOP = CameraSettings(name="top", source="simulated://plate", recipe="plate")
 LIVE = CameraSettings(name="live", source="simulated://plate", recipe="plate", mode="latest")  # type: ignore[arg-type]
-WELL = Situation(
+WITHOUT_TROUBLE = LineHealth(
     cameras={"top": CameraState.UP, "live": CameraState.UP},
-    scorer_started=True,
-    scorer_fresh=True,
+    is_scorer_started=True,
+    is_scorer_fresh=True,
     without_recipe=frozenset(),
     latch=Latch.NONE,
     failing=frozenset(),
-    journal_failing=False,
-    stopping=False,
+    is_journal_failing=False,
+    is_stopping=False,
     drifting=frozenset(),
 )
 
 
-def told(at: Situation) -> tuple[LineState, bool, str | None]:
-    status = judge_line((TOP, LIVE), at)
+def status_of(health: LineHealth) -> tuple[OperatingState, bool, str | None]:
+    status = decide_status((TOP, LIVE), health)
     return status.state, status.ready, status.reason
 
 
-def test_a_whole_line_is_ready() -> None:
-    assert told(WELL) == (LineState.INSPECTING, True, None)
+def test_a_line_without_trouble_is_ready() -> None:
+    assert status_of(WITHOUT_TROUBLE) == (OperatingState.INSPECTING, True, None)
 
 
 @pytest.mark.parametrize(
@@ -41,18 +44,18 @@ def test_a_whole_line_is_ready() -> None:
         ({"cameras": {"top": CameraState.LOST, "live": CameraState.UP}}, "degraded", "camera_lost"),
         ({"cameras": {"top": CameraState.FROZEN, "live": CameraState.UP}}, "degraded", "camera_frozen"),
         ({"cameras": {"top": CameraState.STARTING, "live": CameraState.UP}}, "starting", "camera_starting"),
-        ({"scorer_started": False, "scorer_fresh": False}, "starting", "starting"),
-        ({"scorer_fresh": False}, "degraded", "scorer_lost"),
+        ({"is_scorer_started": False, "is_scorer_fresh": False}, "starting", "starting"),
+        ({"is_scorer_fresh": False}, "degraded", "scorer_lost"),
         ({"without_recipe": frozenset({"top"})}, "degraded", "no_recipe"),
         ({"latch": Latch.MISSED_REJECT}, "degraded", "missed_reject"),
         ({"latch": Latch.UNINSPECTED}, "degraded", "uninspected"),
-        ({"stopping": True}, "stopped", "stopped"),
+        ({"is_stopping": True}, "stopped", "stopped"),
     ],
 )
-def test_whatever_speaks_against_it_takes_the_permission_away(
+def test_trouble_that_concerns_the_gate_takes_the_run_permission_away(
     change: dict[str, object], state: str, reason: str
 ) -> None:
-    assert told(replace(WELL, **change)) == (LineState(state), False, reason)  # type: ignore[arg-type]
+    assert status_of(replace(WITHOUT_TROUBLE, **change)) == (OperatingState(state), False, reason)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -63,11 +66,73 @@ def test_whatever_speaks_against_it_takes_the_permission_away(
         ({"failing": frozenset({"snapshots"})}, "worker_failing"),
         ({"drifting": frozenset({"top"})}, "drift"),
         ({"drifting": frozenset({"top"}), "failing": frozenset({"snapshots"})}, "worker_failing"),
-        ({"journal_failing": True}, "journal"),
-        ({"journal_failing": True, "drifting": frozenset({"top"})}, "drift"),
+        ({"is_journal_failing": True}, "journal"),
+        ({"is_journal_failing": True, "drifting": frozenset({"top"})}, "drift"),
     ],
 )
-def test_what_does_not_concern_the_gate_is_said_but_does_not_stop_the_line(
+def test_other_trouble_is_published_but_leaves_the_run_permission(
     change: dict[str, object], reason: str
 ) -> None:
-    assert told(replace(WELL, **change)) == (LineState.DEGRADED, True, reason)  # type: ignore[arg-type]
+    assert status_of(replace(WITHOUT_TROUBLE, **change)) == (OperatingState.DEGRADED, True, reason)  # type: ignore[arg-type]
+
+
+def test_drift_is_published_once_while_the_scorer_runs_and_not_after_its_death(scene: Scene) -> None:
+    def published(state: WorkerState, higher: int, lower: int) -> list[object]:
+        scene.board.write(SCORING, Word.STATE, state)
+        scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.board.write(SCORING, Word.DRIFT_HIGHER, higher)
+        scene.board.write(SCORING, Word.DRIFT_LOWER, lower)
+        before = len(scene.link.statuses)
+        for _ in range(3):
+            scene.turn(later_ms=60)
+        return [status["drift"] for status in scene.link.statuses[before:]]
+
+    assert published(WorkerState.RUNNING, 0, 0) == [[]]
+    assert published(WorkerState.RUNNING, 1, 0) == [["top"]]
+    assert published(WorkerState.RUNNING, 1, 0) == [], "nothing has changed"
+    assert published(WorkerState.STOPPED, 1, 0) == [[]]
+    assert published(WorkerState.RUNNING, 0, 1) == [["top"]]
+    assert published(WorkerState.RUNNING, 0, 0) == [[]]
+
+
+def test_heartbeats_come_once_a_second_and_none_makes_up_for_a_stall(scene: Scene) -> None:
+    for _ in range(20_000 // 7):
+        scene.turn(later_ms=7)
+    assert scene.link.beats[-1] == 20, "one a second, whatever a turn takes"
+    scene.turn(later_ms=5000)
+    before = len(scene.link.beats)
+    for _ in range(90):
+        scene.turn(later_ms=10)
+    assert len(scene.link.beats) == before, "none makes up for the stall"
+
+
+def test_the_run_permission_is_on_the_board_only_once_this_connection_has_published_it(scene: Scene) -> None:
+    def ready() -> bool:
+        scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.board.write("capture-top", Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.turn(later_ms=60)
+        return bool(scene.board.read(PUBLISH, Word.READY))
+
+    for worker in (SCORING, "capture-top"):
+        scene.board.write(worker, Word.STATE, WorkerState.RUNNING)
+        scene.board.write(worker, Word.EVER_RAN, 1)
+    scene.board.write("capture-top", Word.CAMERA_STATE, CameraState.UP)
+    assert ready()
+    assert scene.link.statuses[-1]["ready"] is True
+    scene.link.state = LinkState.DOWN
+    assert not ready()
+    scene.link.reconnect()
+    scene.link.places = 0
+    assert not ready(), "the new connection has not published it yet"
+    scene.link.places = 10
+    assert ready()
+
+
+def test_heartbeats_go_on_counting_after_the_publishers_death(scene: Scene) -> None:
+    for _ in range(3):
+        scene.turn(later_ms=1000)
+    assert scene.link.beats == [1, 2, 3]
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    scene.turn(later_ms=1000)
+    assert scene.link.beats == [4]

@@ -1,4 +1,4 @@
-"""The histogram shows every score once, on the right side of the threshold."""
+"""The histogram shows every score in one bar, on the correct side of the threshold."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_the_axis_has_numbers_that_stand_where_they_belong(least: float, most: f
     drawn = plot({"row": {"x": [least, most]}}, {"limit": limit})
     assert drawn is not None
     assert 4 <= len(drawn.ticks) <= 10
-    values = [float(tick.words) for tick in drawn.ticks]
+    values = [float(tick.text) for tick in drawn.ticks]
     assert values == sorted(set(values))
-    # On a logarithmic axis, which the limit's line gives a second point of.
+    # The axis is logarithmic; the limit's line lies on the scale that the ticks define.
     first, line = drawn.ticks[0], drawn.limits[0].x
     scale = (drawn.ticks[-1].x - first.x) / math.log(values[-1] / values[0])
     assert line == pytest.approx(first.x + scale * math.log(limit / values[0]))
@@ -63,7 +63,7 @@ def test_no_range_of_scores_is_without_numbers() -> None:
         for ratio in np.geomspace(1.0, 1e7, 53):
             drawn = plot({"row": {"x": [float(least), float(least * ratio)]}}, {})
             assert drawn is not None
-            assert len({tick.words for tick in drawn.ticks}) == len(drawn.ticks) >= 3
+            assert len({tick.text for tick in drawn.ticks}) == len(drawn.ticks) >= 3
             assert len(drawn.ticks) <= 14
 
 
@@ -74,7 +74,7 @@ def test_each_row_says_how_many_parts_its_tallest_bar_has() -> None:
 
 
 def test_no_two_kinds_of_bars_in_a_row_look_alike() -> None:
-    """Apart by 25 and more in CIELAB, where 2 can just be told apart side by side."""
+    """Colours differ by more than 25 in CIELAB; a difference of 2 is just visible side by side."""
     css = (files("monitor.review") / "static/review.css").read_text(encoding="utf-8")
     colours = dict(re.findall(r"--(\w+): #([0-9a-f]{6})", css))
     for row in (("defect", "overkill", "unsure", "unlabelled"), ("calibration", "passed")):
@@ -83,7 +83,7 @@ def test_no_two_kinds_of_bars_in_a_row_look_alike() -> None:
             assert apart > 25, (one, other, apart)
         for kind in row:
             assert re.search(rf"\.plot (rect)?\.{kind} {{ fill: var\(--{kind}\)", css)
-            assert re.search(rf"^\.{kind} {{ color: var\(--{kind}\)", css, re.M), "the words are the legend"
+            assert re.search(rf"^\.{kind} {{ color: var\(--{kind}\)", css, re.M), "legend's colour"
 
 
 def lab(colour: str) -> NDArray[np.float32]:

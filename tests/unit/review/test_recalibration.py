@@ -1,4 +1,4 @@
-"""Another threshold from overkills: honest about what is promised, seen before it counts, committed once."""
+"""A new threshold from overkills makes no false guarantee, takes effect only once accepted, and only once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.review.labels import Label
 from monitor.review.recalibration import (
     Job,
-    Judged,
     Recalibration,
     RecalibrationError,
+    ScoredPart,
     State,
     effects,
     propose,
@@ -61,7 +61,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
 
 @pytest.fixture
 def recipe(tmp_path: Path, strict: RecipeVersion) -> RecipeVersion:
-    """One whose threshold rejects nearly everything."""
+    """A recipe whose threshold rejects nearly every part."""
     return replace(strict, folder=tmp_path / "recipes" / "disc").commit()
 
 
@@ -101,7 +101,7 @@ def test_overkills_only_raise_the_threshold_and_never_make_a_promise() -> None:
 
 
 def test_the_promise_that_was_made_is_kept_after_overkills_were_added() -> None:
-    """Over many lines: 99 calibration scores, and whatever good parts the line then rejected."""
+    """400 simulated lines, each with 99 calibration scores and the good parts that it then rejected."""
     rng = np.random.default_rng(1)
     rates = []
     for _ in range(400):
@@ -121,15 +121,15 @@ def test_the_same_overkills_taken_twice_count_once() -> None:
 
 
 def test_effects_count_each_label_at_both_thresholds() -> None:
-    judged = [
-        Judged(KEY, Label.OVERKILL, 1.5),
-        Judged(KEY, Label.OVERKILL, 3.0),
-        Judged(KEY, Label.DEFECT, 1.5),
-        Judged(KEY, Label.DEFECT, 9.0),
-        Judged(KEY, Label.UNSURE, 2.0),
+    parts = [
+        ScoredPart(KEY, Label.OVERKILL, 1.5),
+        ScoredPart(KEY, Label.OVERKILL, 3.0),
+        ScoredPart(KEY, Label.DEFECT, 1.5),
+        ScoredPart(KEY, Label.DEFECT, 9.0),
+        ScoredPart(KEY, Label.UNSURE, 2.0),
     ]
     found = {
-        one.label: (one.parts, one.rejected_before, one.rejected_after) for one in effects(judged, 1.0, 2.0)
+        one.label: (one.parts, one.rejected_before, one.rejected_after) for one in effects(parts, 1.0, 2.0)
     }
     assert found == {Label.DEFECT: (2, 2, 1), Label.OVERKILL: (2, 2, 1), Label.UNSURE: (1, 1, 0)}
 
@@ -141,7 +141,7 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
     labelled += [(snapshot(files, 20 + n, defect=True), Label.DEFECT) for n in range(3)]
     work = Recalibration(tmp_path / "recipes", files)
     job = awaited(work.start("disc", labelled))
-    assert job.state is State.READY, job.trouble
+    assert job.state is State.READY, job.error
     assert (job.done, job.total) == (11, 11)
     proposal = job.proposal
     assert proposal is not None
@@ -151,7 +151,7 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
     assert by_label[Label.OVERKILL].rejected_after <= 1
     assert by_label[Label.DEFECT].parts == 3
     assert RecipeVersion.load(recipe.folder).sha == recipe.sha
-    with pytest.raises(RecalibrationError, match="no longer there"):
+    with pytest.raises(RecalibrationError, match="replaced or discarded"):
         work.accept("another", labelled)
     work.accept(job.id, labelled)
     now = RecipeVersion.load(recipe.folder)
@@ -170,7 +170,7 @@ def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
     another = (snapshot(files, 9), Label.DEFECT)
     changed = (labelled[0][0], Label.DEFECT)
     for now in ([*labelled, another], [changed, *labelled[1:]], labelled[1:]):
-        with pytest.raises(RecalibrationError, match="labels have changed since: make it again"):
+        with pytest.raises(RecalibrationError, match="labels have changed since: calculate it again"):
             work.accept(job.id, now)
     assert RecipeVersion.load(recipe.folder).sha == recipe.sha
     assert work.accept(job.id, labelled[::-1]).state is State.ACCEPTED
@@ -184,7 +184,7 @@ def test_a_recipe_that_changed_meanwhile_is_not_overwritten(
     job = awaited(work.start("disc", labelled))
     other = Calibration(threshold=7.0, overkill=0.1, guaranteed=False, scores=(1.0,))
     newer = recipe.with_calibration({REFERENCE: other}).commit()
-    with pytest.raises(RecalibrationError, match="changed meanwhile"):
+    with pytest.raises(RecalibrationError, match="has changed since"):
         work.accept(job.id, labelled)
     assert RecipeVersion.load(recipe.folder).sha == newer.sha
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_used_is_left_out_and_said(
     labelled = [(key, Label.OVERKILL) for key in (usable, trained, broken, gone)]
     proposal = propose(tmp_path / "recipes", "disc", files, labelled)
     assert proposal.left_out == 3
-    assert [one.key for one in proposal.judged] == [usable]
+    assert [one.key for one in proposal.parts] == [usable]
 
 
 def test_without_overkills_there_is_a_line_that_says_so(
@@ -214,6 +214,6 @@ def test_without_overkills_there_is_a_line_that_says_so(
     ):
         job = awaited(work.start(name, labelled))
         assert job.state is State.FAILED
-        assert words in job.trouble
+        assert words in job.error
         work.discard()
         assert work.job is None

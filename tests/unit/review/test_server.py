@@ -1,4 +1,4 @@
-"""The page's server says in one line why it can't serve, and bounds what a client may take."""
+"""The page's server explains in one line why it can't serve, and bounds what a client may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from monitor.review.server import ReviewError, Server
 from monitor.settings import LineSettings, ReviewSettings, Settings
-from tests.real.reviewed import free_port
+from tests.real.review_page import free_port
 
 
 def settings(tmp_path: Path, **review: object) -> Settings:
@@ -64,7 +64,7 @@ def test_a_password_from_a_pipe_becomes_a_hash_that_works(tmp_path: Path) -> Non
 
 
 def test_a_request_that_trickles_in_is_cut_off(tmp_path: Path) -> None:
-    """A byte now and then keeps a connection busy, but not for ever."""
+    """A client that sends a byte now and then can't hold a connection for ever."""
     with Server(settings(tmp_path, port=free_port()), request_s=1.0) as server:
         with socket.create_connection(("127.0.0.1", server.port), 5) as slow:
             slow.settimeout(0.3)
@@ -80,4 +80,4 @@ def test_a_request_that_trickles_in_is_cut_off(tmp_path: Path) -> None:
                     open_ = False
             assert not open_
             assert time.monotonic() - started < 6
-        assert server.answers(5)
+        assert server.is_answering(5)

@@ -1,4 +1,4 @@
-"""Drift is told when good parts score otherwise than at calibration, and hardly ever when they don't."""
+"""Drift is found when good parts score higher or lower than at calibration, and hardly ever otherwise."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from monitor.scoring.drift import (
     LIMIT,
     TEST_EVERY,
     WINDOW,
-    Detector,
     Drift,
+    DriftDetector,
     explain,
     most_rejects,
     rank_sum,
@@ -37,8 +37,8 @@ def calibration(rng: np.random.Generator, count: int = 99, overkill: float = 0.0
     return calibrated(good(rng, count).tolist(), overkill)
 
 
-def changes(detector: Detector, by: Calibration, scores: Iterable[float]) -> list[tuple[int, Drift]]:
-    """After how many parts drift became what."""
+def changes(detector: DriftDetector, by: Calibration, scores: Iterable[float]) -> list[tuple[int, Drift]]:
+    """Each change of the drift, with the number of parts before it."""
     found = []
     for number, score in enumerate(scores, start=1):
         if detector.feed(score, judge(score, by.threshold)[0]):
@@ -46,17 +46,17 @@ def changes(detector: Detector, by: Calibration, scores: Iterable[float]) -> lis
     return found
 
 
-def alarms(detector: Detector, by: Calibration, scores: Iterable[float]) -> int:
+def alarms(detector: DriftDetector, by: Calibration, scores: Iterable[float]) -> int:
     return sum(drift is not Drift.NONE for _, drift in changes(detector, by, scores))
 
 
 def tail_of_rank_sum(recent: int, reference: int) -> float:
-    """The exact probability, without ties, that `rank_sum` exceeds LIMIT: by counting all arrangements."""
+    """The exact probability that `rank_sum` exceeds LIMIT without ties, from a count of all arrangements."""
     ways = np.zeros((reference + 1, recent * reference + 1))
     ways[0, 0] = 1.0
     for place in range(1, recent + reference + 1):
         for taken in range(min(place, reference), 0, -1):
-            # The `taken`-th reference score at this place has this many recent ones below it.
+            # The reference score number `taken` is at this place, so it has this many recent scores below.
             below = place - taken
             if below <= recent:
                 ways[taken, below:] += ways[taken - 1, : ways.shape[1] - below]
@@ -72,7 +72,7 @@ def test_the_rank_test_keeps_its_level_exactly(recent: int, reference: int) -> N
     assert tail_of_rank_sum(recent, reference) <= LEVEL
 
 
-def test_the_rank_sum_of_given_numbers_is_the_textbooks() -> None:
+def test_the_rank_sum_of_given_numbers_is_that_of_the_textbook() -> None:
     recent, reference = np.array([5.0, 6.0, 7.0, 4.0]), np.array([1.0, 2.0, 3.0])
     # U = 12 of 12, mean 6, variance 4 * 3 * 8 / 12.
     assert rank_sum(recent, reference) == pytest.approx((6 - 0.5) / math.sqrt(8))
@@ -81,12 +81,12 @@ def test_the_rank_sum_of_given_numbers_is_the_textbooks() -> None:
 
 def test_ties_are_allowed_for() -> None:
     recent, reference = np.array([2.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0])
-    # U = 3 + 2 wins and 4 halves = 7 of 9; the groups of equals are of 1, 4 and 1.
+    # U = 3 + 2 wins and 4 half wins = 7 of 9; the groups of equal scores have 1, 4 and 1 members.
     variance = 9 / 12 * (7 - (4**3 - 4) / (6 * 5))
     assert rank_sum(recent, reference) == pytest.approx((2.5 - 0.5) / math.sqrt(variance))
 
 
-def test_equal_or_missing_scores_say_nothing() -> None:
+def test_equal_or_missing_scores_are_no_evidence() -> None:
     same = np.full(WINDOW, 0.5)
     assert rank_sum(same, same[:10]) == 0.0
     assert rank_sum(same, same[:0]) == 0.0
@@ -98,11 +98,11 @@ def test_good_parts_raise_no_more_false_alarms_than_promised(count: int, overkil
     rng = np.random.default_rng(count)
     streams, length = 100, 1000
     raised = [
-        alarms(Detector(by), by, good(rng, length))
+        alarms(DriftDetector(by), by, good(rng, length))
         for by in (calibration(rng, count, overkill) for _ in range(streams))
     ]
     expected = streams * length / GOOD_PARTS_A_FALSE_ALARM
-    # Beyond the promised mean by more than chance does once in a thousand times.
+    # Chance exceeds these bounds once in a thousand times.
     assert sum(map(bool, raised)) <= expected + 4
     assert sum(raised) <= expected + 8
 
@@ -112,7 +112,7 @@ def test_few_calibration_scores_never_alarm_wrongly(count: int) -> None:
     rng = np.random.default_rng(count)
     for _ in range(100):
         by = calibration(rng, count)
-        assert alarms(Detector(by), by, good(rng, 500)) == 0
+        assert alarms(DriftDetector(by), by, good(rng, 500)) == 0
 
 
 @pytest.mark.parametrize(("shift", "drift"), [(1.0, Drift.HIGHER), (-1.0, Drift.LOWER)])
@@ -121,7 +121,7 @@ def test_a_shift_of_one_standard_deviation_is_seen_within_150_parts(shift: float
     seen = 0
     for _ in range(100):
         by = calibration(rng)
-        detector = Detector(by)
+        detector = DriftDetector(by)
         changes(detector, by, good(rng, 200))
         changes(detector, by, good(rng, 150, shift))
         seen += detector.drift is drift
@@ -135,7 +135,7 @@ def test_one_defect_in_ten_parts_raises_no_more_false_alarms_than_none_does() ->
         by = calibration(rng)
         scores = good(rng, length)
         scores[rng.random(length) < 0.1] *= 10
-        alarmed += alarms(Detector(by), by, scores) > 0
+        alarmed += alarms(DriftDetector(by), by, scores) > 0
     assert alarmed <= streams * length / GOOD_PARTS_A_FALSE_ALARM + 4
 
 
@@ -144,7 +144,7 @@ def test_drift_is_seen_among_defects() -> None:
     by = calibration(rng)
     scores = good(rng, 150, 1.0)
     scores[rng.random(150) < 0.1] *= 10
-    detector = Detector(by)
+    detector = DriftDetector(by)
     changes(detector, by, scores)
     assert detector.drift is Drift.HIGHER
 
@@ -153,18 +153,18 @@ def test_drift_is_seen_among_defects() -> None:
 def test_when_every_part_is_rejected_it_is_drift(before: int) -> None:
     rng = np.random.default_rng(8)
     by = calibration(rng)
-    detector = Detector(by)
+    detector = DriftDetector(by)
     assert changes(detector, by, good(rng, before)) == []
     found = changes(detector, by, 100 * good(rng, 150))
     assert found == [(50, Drift.HIGHER)]
     assert "100 of the last 100 judged parts were rejected" in explain("top", "plate", detector)
 
 
-def test_rejects_speak_only_when_the_calibration_is_large_enough_to_exclude_chance() -> None:
+def test_rejects_alone_alarm_only_when_the_calibration_is_large_enough() -> None:
     assert most_rejects(1, 1) == most_rejects(2, 2) == WINDOW
     assert WINDOW > most_rejects(3, 3) > most_rejects(8, 8) > most_rejects(20, 20) >= WINDOW // 4
     assert most_rejects(99, 99) == WINDOW // 4
-    # Two calibration images in five lie above their own threshold: so will good parts.
+    # Two in five calibration images lie above the threshold, so two in five good parts do too.
     assert most_rejects(100, 60) > 60
 
 
@@ -174,7 +174,7 @@ def test_chance_alone_gives_more_rejects_no_more_often_than_the_level(count: int
     arrangements = math.comb(WINDOW + count, count)
 
     def tail(rejects: int) -> float:
-        """That the highest kept score has at least so many of the window above it."""
+        """The probability that at least so many parts of the window lie above the highest kept score."""
         ways = sum(
             math.comb(above + count - kept, above) * math.comb(WINDOW - above + kept - 1, kept - 1)
             for above in range(rejects, WINDOW + 1)
@@ -185,40 +185,40 @@ def test_chance_alone_gives_more_rejects_no_more_often_than_the_level(count: int
     assert tail(limit + 1) <= LEVEL < tail(limit)
 
 
-def test_drift_ends_when_scores_are_back_for_a_whole_window() -> None:
+def test_drift_ends_when_scores_have_been_normal_for_a_whole_window() -> None:
     rng = np.random.default_rng(9)
     by = calibration(rng)
-    detector = Detector(by)
+    detector = DriftDetector(by)
     assert [drift for _, drift in changes(detector, by, good(rng, 200, 1.5))] == [Drift.HIGHER]
     found = changes(detector, by, good(rng, 400))
     assert [drift for _, drift in found] == [Drift.NONE]
     assert WINDOW <= found[0][0] <= 3 * WINDOW
 
 
-def test_a_shift_at_the_edge_of_notice_does_not_flap() -> None:
+def test_a_shift_near_the_limit_does_not_switch_the_alarm_on_and_off() -> None:
     rng = np.random.default_rng(10)
     turns = []
     for _ in range(20):
         by = calibration(rng)
-        turns.append(len(changes(Detector(by), by, good(rng, 2000, 0.6))))
+        turns.append(len(changes(DriftDetector(by), by, good(rng, 2000, 0.6))))
     assert max(turns) <= 8
     assert np.mean(turns) <= 2.5
 
 
-def test_uninspected_parts_count_for_nothing() -> None:
+def test_uninspected_parts_do_not_count() -> None:
     rng = np.random.default_rng(11)
     by = calibration(rng)
-    detector = Detector(by)
+    detector = DriftDetector(by)
     for _ in range(500):
         assert not detector.feed(math.nan, Verdict.UNINSPECTED)
     assert judge(math.nan, by.threshold) == (Verdict.UNINSPECTED, Reason.BAD_SCORE)
     assert changes(detector, by, good(rng, TEST_EVERY - 1, 5.0)) == []
 
 
-def test_what_is_said_names_the_camera_the_medians_and_the_fix() -> None:
+def test_the_message_names_the_camera_the_medians_and_the_fix() -> None:
     rng = np.random.default_rng(12)
     by = calibration(rng)
-    detector = Detector(by)
+    detector = DriftDetector(by)
     changes(detector, by, good(rng, 150, -1.0))
     line = explain("top", "plate", detector)
     assert "camera top: scores drift lower, defects may pass" in line

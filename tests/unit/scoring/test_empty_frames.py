@@ -1,4 +1,4 @@
-"""A frame without a part passes unscored, and is no part to anything that watches parts."""
+"""A frame without a part passes without a score, and does not count for anything that watches parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from monitor.line_state.worker_process import SCORING, Post, Worker, roll, setti
 from monitor.model.recipe_version import RecipeVersion
 from monitor.publish.reject_watch import RejectWatch
 from monitor.review.line_view import LineView
-from monitor.scoring.worker import Scoring
+from monitor.scoring.worker import ScoringLoop
 from monitor.service.prometheus import Metrics
 from monitor.settings import CameraSettings, Settings
 from monitor.training import presence_training
@@ -38,7 +38,7 @@ EMPTY = Closed(Verdict.PASS, Reason.NO_PART, True, False, 1, 2)
 
 
 class Scene:
-    """The scoring worker with a gated recipe, and a camera that lays frames into its ring."""
+    """The scoring worker with a recipe that has a presence gate, and a camera that writes into its ring."""
 
     def __init__(self, folder: Path, **camera: object) -> None:
         self.settings = Settings(
@@ -66,7 +66,7 @@ class Scene:
         Ring.create(folder, "top", session)
         self.ring = Ring(folder, "top", session)
         tree = settings_for(self.settings, SCORING)
-        self.scoring = Scoring(Worker(Post(SCORING, str(folder), str(session), os.getpid(), tree)))
+        self.scoring = ScoringLoop(Worker(Post(SCORING, str(folder), str(session), os.getpid(), tree)))
         times = Times(time.monotonic_ns, time.time_ns)
         self.intake = Intake(self.settings.camera[0], self.ring, lambda frame: None, times)
 
@@ -76,8 +76,8 @@ class Scene:
         number = self.ring.last_frame()
         scored = self.ring.scored(number)
         assert scored is not None
-        assert not self.ring.waiting(), "its slot is free again"
-        # As the publisher would.
+        assert not self.ring.waiting(), "the slot is free again"
+        # What the publisher does next.
         closed = Closed(
             scored.verdict, scored.reason, True, scored.snapshot, time.monotonic_ns(), time.time_ns()
         )
@@ -106,7 +106,7 @@ def test_an_empty_frame_passes_unscored_and_a_part_is_scored(scene: Scene) -> No
     assert shown.score == Scorer(scene.recipe, device="cpu", runtime="torch").score([part(1)])[0].score
 
 
-def test_its_payload_has_no_score_and_the_recipe_s_threshold(scene: Scene) -> None:
+def test_the_payload_of_an_empty_frame_has_no_score_and_the_recipes_threshold(scene: Scene) -> None:
     scored = scene.show(empty_place(100))
     frame = scene.ring.frame(1)
     assert frame is not None
@@ -121,7 +121,7 @@ def test_its_payload_has_no_score_and_the_recipe_s_threshold(scene: Scene) -> No
     assert told["snapshot"] is None
 
 
-def test_the_network_never_hears_of_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_gets_no_empty_frame(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = scene.scoring._recipes.scorers["top"]
 
     def refuse(images: object) -> None:
@@ -130,13 +130,13 @@ def test_the_network_never_hears_of_it(scene: Scene, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(scorer, "score", refuse)
     for number in range(5):
         scene.show(empty_place(200 + number))
-    assert scene.scoring._pace.estimate_ns == 0, "says nothing of how long scoring takes"
-    assert not scene.scoring._served
+    assert scene.scoring._turn_time.estimate_ns == 0, "an empty frame does not count for the scoring time"
+    assert not scene.scoring._recent
     with pytest.raises(AssertionError, match="was scored"):
         scene.show(part(1))
 
 
-def test_frames_of_another_size_are_all_scored_and_that_is_said_once(
+def test_frames_of_another_size_are_all_scored_and_one_log_line_says_so(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -144,7 +144,7 @@ def test_frames_of_another_size_are_all_scored_and_that_is_said_once(
             assert math.isfinite(scene.show(empty_place(number, side=96)).score)
     said = [record.getMessage() for record in caplog.records if "presence gate" in record.getMessage()]
     assert len(said) == 1
-    assert "80x80 in colour, its frames are of 96x96 in colour" in said[0]
+    assert "80x80 in colour, but the frames are of 96x96 in colour" in said[0]
 
 
 def test_drift_and_every_nth_passed_part_count_parts_alone(scene: Scene) -> None:
@@ -152,12 +152,12 @@ def test_drift_and_every_nth_passed_part_count_parts_alone(scene: Scene) -> None
     for number in range(3):
         scene.show(empty_place(number))
     assert "0 of the last 0 judged parts" in fed.evidence()
-    assert scene.scoring._passed["top"] == 0
+    assert scene.scoring._snapshot_choice._passed["top"] == 0
     scene.show(part(1))
     assert "of the last 1 judged parts" in fed.evidence()
 
 
-def test_metrics_count_it_by_its_reason_and_its_ratio_not_at_all(scene: Scene) -> None:
+def test_metrics_count_empty_frames_by_their_reason_and_without_a_score_ratio(scene: Scene) -> None:
     for image in (empty_place(1), part(1), empty_place(2), part(2), empty_place(3)):
         scene.show(image)
     now = counts(scene.ring)
@@ -180,7 +180,7 @@ def test_metrics_count_it_by_its_reason_and_its_ratio_not_at_all(scene: Scene) -
     board.close()
 
 
-def test_the_day_s_plot_is_of_parts_alone(scene: Scene, tmp_path: Path) -> None:
+def test_the_days_histogram_holds_parts_alone(scene: Scene, tmp_path: Path) -> None:
     calibration = scene.recipe.document.calibration["torch-f32"]
     for image in (part(1), empty_place(1), empty_place(2)):
         scene.show(image)
@@ -189,21 +189,21 @@ def test_the_day_s_plot_is_of_parts_alone(scene: Scene, tmp_path: Path) -> None:
     assert len(scores) == (scene.ring.scored(1).score <= calibration.threshold)  # type: ignore[union-attr]
 
 
-def test_an_empty_place_ends_a_live_view_s_reject(tmp_path: Path) -> None:
-    """The same defect in view again after that is news, with its picture."""
+def test_an_empty_place_ends_a_live_views_reject(tmp_path: Path) -> None:
+    """The same defect in view after that is a new reject with its own snapshot."""
     scene = Scene(tmp_path, mode="latest")
     recipe = scene.recipe
     bad = part(3, defect=True)
     score = Scorer(recipe, device="cpu", runtime="torch").score([bad])[0].score
-    scene.scoring._rejecting.add("top")
+    scene.scoring._snapshot_choice._rejecting.add("top")
     assert scene.show(empty_place(5)).reason is Reason.NO_PART
-    assert "top" not in scene.scoring._rejecting
+    assert "top" not in scene.scoring._snapshot_choice._rejecting
     assert scene.show(bad).verdict is (Verdict.REJECT if score > 0.5 else Verdict.PASS)
     scene.ring.close()
 
 
-def test_it_neither_ends_a_run_of_rejects_nor_lengthens_it() -> None:
-    """Between a broken tool's parts the belt is empty; and an empty belt is no reject."""
+def test_an_empty_frame_neither_ends_a_run_of_rejects_nor_lengthens_it() -> None:
+    """The belt may be empty between the defective parts of one fault, and an empty belt is no reject."""
     camera = CameraSettings(name="top", source="simulated://plate", recipe="disc", stop_after_rejects=3)
     watch = RejectWatch(camera)
     told = []
@@ -216,10 +216,10 @@ def test_it_neither_ends_a_run_of_rejects_nor_lengthens_it() -> None:
     for _ in range(share._size // 2):
         share.feed(Verdict.REJECT)
         share.feed(Verdict.PASS, Reason.NO_PART)
-    assert share.feed(Verdict.REJECT) is Latch.REJECT_RATE, "the share is of parts"
+    assert share.feed(Verdict.REJECT) is Latch.REJECT_RATE, "the share is one of parts, not of frames"
 
 
-def test_it_is_counted_as_passed_and_by_itself(ring: Ring) -> None:
+def test_an_empty_frame_is_counted_as_passed_and_as_no_part(ring: Ring) -> None:
     tally = count(
         count(Tally(), 1, EMPTY, missed=False), 2, Closed(Verdict.PASS, Reason.NONE, True, False, 1, 2), False
     )

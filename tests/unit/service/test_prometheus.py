@@ -1,4 +1,4 @@
-"""What Prometheus reads of drift and of the journal: nothing false while nobody can know."""
+"""The metrics of drift, journal and overruns: no value is shown while it can't be known."""
 
 from __future__ import annotations
 
@@ -55,28 +55,28 @@ def test_of_a_scorer_that_is_gone_no_drift_is_told(board: Board) -> None:
 
 
 def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board: Board) -> None:
-    def told() -> float:
+    def journal_ok() -> float:
         metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
         (family,) = [family for family in metrics.collect() if family.name == "line_monitor_journal_ok"]
         return float(family.samples[0].value)
 
-    assert told() == 0
+    assert journal_ok() == 0
     board.write(PUBLISH, Word.STATE, WorkerState.RUNNING)
     board.write(PUBLISH, Word.PROMISE_NS, time.monotonic_ns() + 60_000_000_000)
-    assert told() == 1
+    assert journal_ok() == 1
     board.write(PUBLISH, Word.JOURNAL_FAILING, 1)
-    assert told() == 0
+    assert journal_ok() == 0
 
 
 def test_exposures_that_had_to_be_refused_are_counted(board: Board, ring: Ring) -> None:
-    def told() -> float:
+    def overruns() -> float:
         metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"))
         (family,) = [family for family in metrics.collect() if family.name == "line_monitor_overruns"]
         (sample,) = [one for one in family.samples if one.name == "line_monitor_overruns_total"]
         assert sample.labels == {"camera": "top"}
         return float(sample.value)
 
-    assert told() == 0
+    assert overruns() == 0
     ring.count_overrun()
     ring.count_overrun()
-    assert told() == 2
+    assert overruns() == 2

@@ -1,4 +1,4 @@
-"""A service that was killed as a whole can send nothing any more: a reject that was still to go latches."""
+"""After a kill of the whole service, a reject that it had not sent latches the line at the next start."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from monitor.line_state.board import Word
 from monitor.line_state.latch import Latch, read_latch, write_latch
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt import LinkState
-from monitor.service.recovery import salvage
+from monitor.service.recovery import recover
 from monitor.service.supervisor import Supervisor
 from monitor.settings import Settings
 from monitor.system.systemd import Notifier
-from tests.unit.publish.test_worker import Scene
+from tests.unit.publish.scene import Scene
 
-LOG = logging.getLogger("salvage")
+LOG = logging.getLogger("recovery")
 
 
 def killed_and_started_anew(scene: Scene) -> Latch:
-    """Returns what is latched on disk before anything of the new session runs."""
+    """Returns the latch on disk before the new session runs."""
     scene.end()
-    latch = salvage(scene.settings, scene.folder, LOG)
+    latch = recover(scene.settings, scene.folder, LOG)
     latched = read_latch(paths.latch(scene.settings))
     scene.begin_session(latch)
     return latched
@@ -123,7 +123,7 @@ def test_a_reject_of_a_camera_that_was_taken_out_of_the_settings_latches_too(tmp
     scene.end()
     camera = scene.settings.camera[0].model_copy(update={"name": "renamed"})
     settings = scene.settings.model_copy(update={"camera": (camera,)})
-    assert salvage(settings, scene.folder, LOG) is Latch.MISSED_REJECT
+    assert recover(settings, scene.folder, LOG) is Latch.MISSED_REJECT
     with JournalReader(paths.journal(settings)) as reader:
         assert [(row.camera, row.verdict) for row in reader.verdicts()] == [("top", "reject")]
 
@@ -143,7 +143,7 @@ def test_what_was_latched_and_not_yet_written_down_is_latched_at_the_next_start(
     assert killed_and_started_anew(scene) is Latch.REJECT_RUN
     assert scene.status() == (False, "reject_run")
     closed_and_unsent(2.0)(scene)
-    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT, "the graver one is told"
+    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT, "the graver one is kept"
     scene.end()
 
 
@@ -171,7 +171,7 @@ def test_a_latch_that_the_disk_refuses_holds_all_the_same(
     write_latch(paths.latch(scene.settings), Latch.REJECT_RUN, 0)
     closed_and_unsent(2.0)(scene)
     monkeypatch.setattr("monitor.line_state.latch.write_whole", refused)
-    assert killed_and_started_anew(scene) is Latch.REJECT_RUN, "what was there before"
+    assert killed_and_started_anew(scene) is Latch.REJECT_RUN, "the file of before"
     assert scene.status() == (False, "missed_reject")
     scene.end()
 
@@ -181,7 +181,7 @@ def test_the_supervisor_lays_down_a_board_with_the_latch_that_was_found(tmp_path
     supervisor = Supervisor(line, manager=Notifier({}))
     paths.make_data(line)
     paths.make_runtime(supervisor.folder)
-    board, metrics = supervisor._lay_down(Latch.MISSED_REJECT)
+    board, metrics = supervisor._create_shared_memory(Latch.MISSED_REJECT)
     assert board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
     metrics.close()
     board.close()

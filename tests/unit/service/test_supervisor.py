@@ -1,4 +1,5 @@
-"""A worker that keeps dying of itself is started now and then; one that others kill comes back at once."""
+"""A worker that keeps dying of its own fault is started every 20 s; one that is killed from outside at
+once."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from monitor.line_state.board import Board, Word
 from monitor.line_state.worker_process import PUBLISH, SUPERVISOR, roll
 from monitor.paths import make_data, make_runtime
 from monitor.publish.worker import LONGEST_STOP_S
-from monitor.service.supervisor import RestartPolicy, Seat, StopPolicy, Supervisor
+from monitor.service.supervisor import RestartPolicy, StopPolicy, SupervisedWorker, Supervisor
 from monitor.settings import Settings
 from monitor.system.systemd import Notifier
 
@@ -24,8 +25,8 @@ PUBLISHER_FAILS = 0b100
 
 
 class Watched:
-    """A supervisor on a clock that the test owns, with one seat. Small programs stand for the worker: they
-    can be made to die of anything."""
+    """A supervisor with one worker and with a clock that the test sets. Small programs stand for the worker:
+    they end as the test wants."""
 
     def __init__(self, folder: Path) -> None:
         self.now = 1000 * S
@@ -36,23 +37,23 @@ class Watched:
         make_runtime(self.supervisor.folder)
         Board.create(self.supervisor.folder / "board", roll(line))
         self.board = Board(self.supervisor.folder / "board", roll(line))
-        self.seat = Seat(PUBLISH, f"monitor.{PUBLISH}")
+        self.worker = SupervisedWorker(PUBLISH, f"monitor.{PUBLISH}")
 
     def dies(self, how: int, after_s: float = 0.0) -> float:
-        """The worker ends with that exit code, or by that signal (negative, as subprocess has it), so long
-        after its start. Returns the pause before the next start in seconds."""
-        self.now = max(self.now, self.seat.start_at_ns) + int(after_s * S)
+        """Ends the worker so long after its start, with that exit code, or by that signal as a negative
+        number. Returns the wait before the next start in seconds."""
+        self.now = max(self.now, self.worker.start_at_ns) + int(after_s * S)
         program = f"import os; os.kill(os.getpid(), {-how})" if how < 0 else f"raise SystemExit({how})"
-        self.seat.process = subprocess.Popen([sys.executable, "-I", "-c", program])
-        assert self.seat.process.wait(10) == how
-        self.supervisor._reap(self.board, self.seat)
-        assert self.seat.process is None
-        return (self.seat.start_at_ns - self.now) / S
+        self.worker.process = subprocess.Popen([sys.executable, "-I", "-c", program])
+        assert self.worker.process.wait(10) == how
+        self.supervisor._reap(self.board, self.worker)
+        assert self.worker.process is None
+        return (self.worker.start_at_ns - self.now) / S
 
     def fails(self) -> bool:
-        """Whether the line is told that the worker keeps dying."""
-        self.supervisor._seats = {PUBLISH: self.seat}
-        self.supervisor._note_failing(self.board)
+        """Whether the board shows that the worker keeps dying."""
+        self.supervisor._workers = {PUBLISH: self.worker}
+        self.supervisor._write_failing(self.board)
         return self.board.read(SUPERVISOR, Word.FAILING) == PUBLISHER_FAILS
 
 
@@ -78,7 +79,7 @@ def test_a_worker_that_others_kill_is_never_kept_away_for_long(watched: Watched,
     assert [watched.dies(how, after_s=2) for _ in range(4)] == [0.0, 0.5, 1.0, 2.0]
     assert not watched.fails()
     assert [watched.dies(how, after_s=2) for _ in range(3)] == [4.0, 5.0, 5.0]
-    assert watched.fails(), "somebody should look, since it goes on"
+    assert watched.fails(), "a person should look at it, since it goes on"
     assert watched.board.read(PUBLISH, Word.RESTARTS) == 7
     assert watched.dies(how, after_s=61) == 0.0
     assert not watched.fails()
@@ -95,13 +96,34 @@ def test_kills_by_others_bring_its_own_deaths_no_nearer_to_a_crash_loop(watched:
 def test_a_worker_that_has_to_be_killed_for_being_stuck_dies_of_its_own_fault(watched: Watched) -> None:
     pauses = []
     for _ in range(5):
-        watched.seat.killed_at_ns = watched.now
+        watched.worker.killed_at_ns = watched.now
         pauses.append(watched.dies(-signal.SIGKILL, after_s=2))
     assert pauses[-1] == watched.policy.failing_s
     assert watched.fails()
 
 
+def test_the_watchdog_starves_only_when_the_supervisor_can_not_help_itself(watched: Watched) -> None:
+    """A process that sleeps stands for the worker: it lives and never reports."""
+    supervisor, board, worker, policy = watched.supervisor, watched.board, watched.worker, watched.policy
+    board.write(PUBLISH, Word.PROMISE_NS, watched.now + S)
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        worker.process = process
+        assert supervisor.within_budget(board, worker)
+        watched.now += int((1 + policy.grace_s) * S) + S
+        assert supervisor.within_budget(board, worker), "overdue, but the next look kills it"
+        worker.killed_at_ns = watched.now
+        board.write(PUBLISH, Word.PROMISE_NS, watched.now + 100 * S)
+        watched.now += int(policy.overdue_s * S) - 1
+        assert supervisor.within_budget(board, worker), "it may take a moment to die"
+        watched.now += 2
+        assert not supervisor.within_budget(board, worker), "killed, and it does not die"
+        process.kill()
+    worker.process, worker.killed_at_ns = None, 0
+    worker.start_at_ns = watched.now + int(policy.failing_s * S)
+    assert supervisor.within_budget(board, worker), "a worker that keeps dying starts late on purpose"
+
+
 def test_a_publisher_that_everything_keeps_waiting_is_not_killed_in_an_orderly_stop_of_5_s() -> None:
     policy = StopPolicy()
-    assert policy.publisher_s > LONGEST_STOP_S + 0.2, "with the end of its process"
+    assert policy.publisher_s > LONGEST_STOP_S + 0.2, "0.2 s for the end of its process"
     assert sum(getattr(policy, step.name) for step in fields(policy)) < 5.0

@@ -1,4 +1,4 @@
-"""The log: one line an event, with its level where journald reads it, and no flood."""
+"""The log: one line per event, with its level for journald, and a limit for repeated messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.system.logs import RateLimit, is_journal, line_of
+from monitor.system.logs import RateLimit, format_line, is_journal
 
 PROGRAM = """
 import logging, os, sys
@@ -27,11 +27,11 @@ try:
     1 / 0
 except ZeroDivisionError:
     log.exception("a fault")
-raise RuntimeError("nobody expected this")
+raise RuntimeError("not expected")
 """
 
 
-def said(where: str) -> list[str]:
+def logged(where: str) -> list[str]:
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, where], capture_output=True, text=True, check=False, timeout=30
     )
@@ -40,7 +40,7 @@ def said(where: str) -> list[str]:
 
 
 def test_journald_gets_one_line_an_event_with_its_level() -> None:
-    lines = said("journal")
+    lines = logged("journal")
     assert lines[:3] == [
         "<6>INFO scoring: up",
         "<4>WARNING scoring: camera top: two | lines",
@@ -50,21 +50,21 @@ def test_journald_gets_one_line_an_event_with_its_level() -> None:
     assert lines[3].startswith("<3>ERROR scoring: a fault | Traceback")
     assert lines[3].endswith("ZeroDivisionError: division by zero")
     assert lines[4].startswith("<2>CRITICAL line-monitor: ended by a fault | ")
-    assert lines[4].endswith("RuntimeError: nobody expected this")
+    assert lines[4].endswith("RuntimeError: not expected")
 
 
 def test_people_get_a_time_and_no_level_numbers() -> None:
-    lines = said("terminal")
+    lines = logged("terminal")
     assert not any(line.startswith("<") for line in lines)
     first = next(line for line in lines if line.endswith(" INFO scoring: up"))
     assert first[:8].count(":") == 2
-    assert "RuntimeError: nobody expected this" in lines, "a traceback stays as people know it"
+    assert "RuntimeError: not expected" in lines, "on a terminal a traceback keeps its lines"
 
 
 def test_a_pipe_beside_the_journal_is_not_taken_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever starts the program from a service with its output elsewhere inherits the variable."""
+    """A program that a service starts with another output inherits $JOURNAL_STREAM."""
     with (tmp_path / "other").open("wb") as other, (tmp_path / "journal").open("wb") as journal:
         status = os.fstat(journal.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
@@ -80,7 +80,7 @@ def test_a_message_that_repeats_is_held_back_and_counted() -> None:
 
     def passed(text: str) -> str | None:
         record = logging.LogRecord("capture-top", logging.WARNING, "", 0, text, None, None)
-        return line_of(record, for_journal=False).decode() if limit.filter(record) else None
+        return format_line(record, for_journal=False).decode() if limit.filter(record) else None
 
     assert sum(passed("no slot") is not None for _ in range(1000)) == 5
     assert passed("something else") == "something else\n"

@@ -1,4 +1,4 @@
-"""Long work shows that it is alive, and no more often than a person can read."""
+"""Long work shows its progress, at most as often as a person can read it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_step_is_not_called_finished_before_it_is() -> None:
 
 
 def test_a_log_does_not_grow_by_what_is_told_within_steps() -> None:
-    """Steps of 6 s have a line each as before, steps of ten minutes one more a minute."""
+    """Steps of 6 s have one line each. Steps of 10 minutes have one more line per minute."""
     for step_s, most in ((6, 1), (600, 11)):
         out, clock = io.StringIO(), Clock()
         lines = Lines(out, clock)

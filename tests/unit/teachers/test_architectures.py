@@ -1,4 +1,4 @@
-"""Teachers: found where they are, the same whatever file they come from, and refused in one line."""
+"""Teachers are found where they lie, are the same from any kind of file, and are refused in one line."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_a_teacher_is_frozen_and_whole_precision(tmp_path: Path) -> None:
 def test_without_weights_or_network_the_carried_teacher_steps_in_and_says_so(tmp_path: Path) -> None:
     carried = tmp_path / "carried.safetensors"
     safetensors.torch.save_file({n: v.half() for n, v in weights_of("resnet18").items()}, carried)
-    heard: list[str] = []
+    lines: list[str] = []
     found = find(
-        None, weights=None, folder=tmp_path / "no", say=heard.append, bundled=carried, download=no_network
+        None, weights=None, folder=tmp_path / "no", say=lines.append, bundled=carried, download=no_network
     )
     assert found.name == "resnet18-bundled"
     assert found.architecture == "resnet18"
-    assert sum("resnet18-bundled" in line for line in heard) == 1
-    assert "no network" in heard[-1]
+    assert sum("resnet18-bundled" in line for line in lines) == 1
+    assert "no network" in lines[-1]
 
 
 def test_a_teacher_asked_for_by_name_is_never_replaced(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_download_that_is_damaged_is_not_kept(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True)
         file.write_bytes(b"a proxy's page")
 
-    with pytest.raises(TeacherError, match="is damaged or something else"):
+    with pytest.raises(TeacherError, match="is damaged or another file"):
         find("resnet18", weights=None, folder=tmp_path, say=print, download=damaged)
     cache = tmp_path / "torch/hub/checkpoints"
     assert not list(cache.iterdir())
@@ -108,7 +108,7 @@ def test_a_machine_without_a_network_knows_it_within_seconds(
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(5))
     began = time.monotonic()
     with pytest.raises(TeacherError, match="did not answer"):
-        files.fetch("https://example.invalid/x.pth", tmp_path / "x.pth")
+        files.download_file("https://example.invalid/x.pth", tmp_path / "x.pth")
     assert time.monotonic() - began < 2
     assert not list(tmp_path.iterdir())
 
@@ -116,15 +116,15 @@ def test_a_machine_without_a_network_knows_it_within_seconds(
 def test_a_download_comes_whole_or_not_at_all(tmp_path: Path) -> None:
     source = tmp_path / "source.pth"
     source.write_bytes(b"weights" * 1000)
-    files.fetch(source.as_uri(), tmp_path / "cache" / "file.pth")
+    files.download_file(source.as_uri(), tmp_path / "cache" / "file.pth")
     assert (tmp_path / "cache" / "file.pth").read_bytes() == source.read_bytes()
     assert len(list((tmp_path / "cache").iterdir())) == 1
     with pytest.raises(TeacherError, match="can't be downloaded"):
-        files.fetch((tmp_path / "nowhere").as_uri(), tmp_path / "cache" / "other.pth")
+        files.download_file((tmp_path / "nowhere").as_uri(), tmp_path / "cache" / "other.pth")
 
 
 class Bomb:
-    """What a hostile pickle does when it is loaded."""
+    """A pickle that runs code when it is loaded, here one that makes a file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -146,7 +146,7 @@ def test_files_that_hold_no_weights_are_refused_in_one_line(tmp_path: Path) -> N
         with pytest.raises(TeacherError, match=file.name) as refusal:
             find("resnet18", weights=file, folder=tmp_path, say=print)
         assert "\n" not in str(refusal.value)
-        assert "weights_only" not in str(refusal.value), "torch's advice is to run what is in there"
+        assert "weights_only" not in str(refusal.value), "torch advises to run the code in the file"
     assert not (tmp_path / "exploded").exists()
 
 
@@ -161,7 +161,7 @@ def refusal_of(file: Path) -> str:
 def test_damage_anywhere_in_a_file_is_one_line(tmp_path: Path) -> None:
     tensors = {name: tensor.flatten()[:1] for name, tensor in weights_of("squeezenet1_1").items()}
     rng = np.random.default_rng(0)
-    said: list[str] = []
+    refusals: list[str] = []
     for zipped in (True, False):
         file = tmp_path / "w.pth"
         torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
@@ -171,9 +171,9 @@ def test_damage_anywhere_in_a_file_is_one_line(tmp_path: Path) -> None:
             for place in rng.integers(0, 4000, 3):
                 damaged[place] = rng.integers(256)
             file.write_bytes(damaged)
-            said.append(refusal_of(file))
-    assert all("\n" not in line for line in said)
-    assert sum(line != "" for line in said) > 100
+            refusals.append(refusal_of(file))
+    assert all("\n" not in line for line in refusals)
+    assert sum(line != "" for line in refusals) > 100
 
 
 def test_weights_of_another_architecture_need_their_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A carried teacher can be made again from its seed, and what is written is what was learnt."""
+"""A made teacher can be made again from its seed, and the written weights calculate what was learnt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monitor.pyramid import ResNetTrunk
 from monitor.teachers.architectures import TeacherError, build_trunk, fill, read_tensors
-from monitor.teachers.distillation import Distilled, make_teacher, storable
+from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher, storable
 from monitor.teachers.procedural_images import draw_canvas, image_batches
 
 CARRIED = Path(__file__).parents[3] / "monitor" / "teachers" / "resnet18-bundled.safetensors"
@@ -22,7 +22,7 @@ CARRIED = Path(__file__).parents[3] / "monitor" / "teachers" / "resnet18-bundled
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random SqueezeNet weights: enough to learn from."""
+    """A file of random SqueezeNet weights; a student can learn their features too."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         tensors = {name: t.contiguous() for name, t in build_trunk("squeezenet1_1").state_dict().items()}
@@ -31,8 +31,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def small_run(source: Path, out: Path, *, steps: int = 2, seed: int = 3) -> Distilled:
-    return make_teacher(source_weights=source, out=out, steps=steps, seed=seed, side=32, batch=4, canvases=4)
+def small_run(source: Path, out: Path, *, steps: int = 2, seed: int = 3) -> DistillationResult:
+    settings = DistillationSettings(steps=steps, seed=seed, side=32, batch=4, canvases=4)
+    return make_teacher(settings, source_weights=source, out=out)
 
 
 def weights_of(file: Path) -> dict[str, Tensor]:
@@ -59,10 +60,10 @@ def test_the_same_seed_draws_the_same_images() -> None:
 def test_images_are_varied() -> None:
     images = next(image_batches(seed=5, side=64, batch=64, pool=16, canvas_side=128)).astype(np.float64)
     means = images.mean((1, 2, 3))
-    assert means.std() > 20, "bright ones and dark ones"
+    assert means.std() > 20, "some are bright and some are dark"
     grey = np.abs(images[..., 0] - images[..., 1]).mean((1, 2)) < 8
-    assert 0.1 < grey.mean() < 0.95, "grey ones and coloured ones"
-    assert (images.std((1, 2)).max(1) > 10).mean() > 0.5, "most show something"
+    assert 0.1 < grey.mean() < 0.95, "some are grey and some are coloured"
+    assert (images.std((1, 2)).max(1) > 10).mean() > 0.5, "most have contrast"
     assert len({image.tobytes() for image in images}) == 64
 
 
@@ -104,24 +105,20 @@ def test_it_learns(source: Path, tmp_path: Path) -> None:
 
 
 def test_the_clock_ends_it_and_a_usable_file_is_there(source: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    done = make_teacher(
+    lines: list[str] = []
+    result = make_teacher(
+        DistillationSettings(steps=1_000_000, minutes=0.01, side=32, batch=4, canvases=2),
         source_weights=source,
         out=tmp_path / "deep" / "out.safetensors",
-        steps=1_000_000,
-        minutes=0.01,
-        side=32,
-        batch=4,
-        canvases=2,
-        say=told.append,
+        say=lines.append,
     )
-    assert done.steps < 1_000_000
-    assert told
+    assert result.steps < 1_000_000
+    assert lines
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["out.safetensors"]
     with safe_open(tmp_path / "deep" / "out.safetensors", "pt") as file:
         about = file.metadata()
     assert about["source"] == "squeezenet1_1"
-    assert about["steps"] == str(done.steps)
+    assert about["steps"] == str(result.steps)
     assert "seed 0" in about["settings"]
 
 
@@ -161,17 +158,19 @@ def test_weights_beyond_half_precision_are_refused() -> None:
 def test_impossible_arguments_are_refused(source: Path, tmp_path: Path, wrong: dict[str, int]) -> None:
     arguments = {"side": 32, "steps": 1, "batch": 4} | wrong
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        make_teacher(source_weights=source, out=tmp_path / "out", **arguments)
+        make_teacher(DistillationSettings(**arguments), source_weights=source, out=tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="no such file"):
-        make_teacher(source_weights=tmp_path / "none.safetensors", out=tmp_path / "out", steps=1)
+        make_teacher(
+            DistillationSettings(steps=1), source_weights=tmp_path / "none.safetensors", out=tmp_path / "out"
+        )
 
 
 def test_both_grids_lie_on_the_same_pixels() -> None:
-    """Where the trunk's and the source's cells look: the middle of what moves a cell, by its gradient."""
+    """A cell's gradient is largest around the pixel that `FIRST_CELLS` and the stride give."""
     torch.manual_seed(0)
     for source, side, first in (("squeezenet1_1", 191, (3, 7, 15)), ("resnet18", 192, (0, 0, 0))):
         trunk = build_trunk(source).eval()
@@ -179,10 +178,10 @@ def test_both_grids_lie_on_the_same_pixels() -> None:
         for features, stride, origin in zip(trunk(images), (4, 8, 16), first, strict=True):
             cell = features.shape[-1] // 2
             chosen = features[:, :, cell, cell]
-            (moved,) = torch.autograd.grad(
+            (gradient,) = torch.autograd.grad(
                 (chosen * torch.randn_like(chosen)).sum(), images, retain_graph=True
             )
-            weight = moved.square().sum((0, 1)).sum(0)
+            weight = gradient.square().sum((0, 1)).sum(0)
             middle = float((weight * torch.arange(side)).sum() / weight.sum())
             assert middle == pytest.approx(origin + cell * stride, abs=0.3 * stride)
 
@@ -200,7 +199,7 @@ def test_the_carried_teacher_works_at_any_size(size: tuple[int, int]) -> None:
     for level, channels, stride in zip(levels, (64, 128, 256), (4, 8, 16), strict=True):
         assert level.shape == (4, channels, size[0] // stride, size[1] // stride)
         assert bool(torch.isfinite(level).all())
-        assert float(level.abs().max()) < 1e4, "far from where half precision ends"
+        assert float(level.abs().max()) < 1e4, "far below the largest value of half precision"
 
 
 def test_the_carried_teacher_says_how_it_was_made() -> None:

@@ -19,7 +19,7 @@ from tests.real.parts import part
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Maps of a few cells: threads would wait for each other longer than they calculate."""
+    """One thread is faster: maps of a few cells are too small to share."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -27,7 +27,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def settled_teacher(architecture: str, pictures: list[Image]) -> nn.Module:
-    """Random weights whose batch statistics fit its features, as a trained network's do."""
+    """A network of random weights whose batch statistics match its features, as a trained network's do."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
         teacher = build_trunk(architecture)
@@ -61,7 +61,7 @@ def test_the_loss_falls_from_the_first_steps_on(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", ["squeezenet1_1", "mobilenet_v3_large", "efficientnet_b0"])
 def test_the_student_that_is_kept_has_learnt(architecture: str) -> None:
-    """Also where training is short: its eval mode has caught up with what it learnt."""
+    """Even after a short training, the running statistics of eval mode fit the trained weights."""
     fitted = learn(architecture, count=26, epochs=12)
     assert fitted.best_epoch > 6
     assert min(fitted.select_maps) < 0.3 * fitted.select_maps[0]

@@ -1,4 +1,4 @@
-"""The scorer takes the most urgent work first, starves nobody, and says why it leaves a frame unscored."""
+"""The most urgent frame is scored first, no camera is starved, and every refused frame has its reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.scoring.worker import Pace, Work, plan
+from monitor.scoring.schedule import TurnTime, Work, plan
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason
 
@@ -38,7 +38,7 @@ def test_the_earliest_deadline_comes_first_across_cameras() -> None:
     assert names(plan(waiting, 0, ALL, 2).batch) == [("top", 2), ("side", 9)]
 
 
-def test_a_slow_camera_is_served_though_a_fast_one_never_rests() -> None:
+def test_a_slow_camera_is_scored_beside_a_fast_one_that_always_waits() -> None:
     waiting = [work(TOP, n, 1000 + n) for n in range(2, 50)] + [work(SIDE, 1, 1001)]
     assert names(plan(waiting, 0, ALL, 1).batch) == [("side", 1)]
 
@@ -50,7 +50,7 @@ def test_a_batch_is_of_one_recipe() -> None:
     assert names(plan(waiting, 0, newer, 16).batch) == [("top", 1), ("top", 2)]
 
 
-def test_overdue_frames_are_let_go() -> None:
+def test_overdue_frames_are_not_scored() -> None:
     todo = plan([work(TOP, 1, 100), work(TOP, 2, 101)], 100, ALL, 16)
     assert names(todo.overdue) == [("top", 1)]
     assert names(todo.batch) == [("top", 2)]
@@ -65,18 +65,18 @@ def test_of_a_live_view_only_the_newest_frame_is_scored() -> None:
     }
 
 
-def test_a_camera_without_its_recipe_is_told_apart() -> None:
+def test_frames_of_a_camera_without_a_recipe_are_refused_as_no_recipe() -> None:
     todo = plan([work(TOP, 1, 100), work(SIDE, 1, 100)], 0, {"side": "a" * 64}, 16)
     assert [(one.camera.name, reason) for one, reason in todo.refused] == [("top", Reason.NO_RECIPE)]
     assert names(todo.batch) == [("side", 1)]
 
 
-def test_nothing_waits_nothing_is_done() -> None:
+def test_without_waiting_frames_the_plan_is_empty() -> None:
     todo = plan([], 0, ALL, 16)
     assert (todo.batch, todo.refused, todo.overdue) == ((), (), ())
 
 
-def test_a_frame_that_cant_be_done_in_time_is_not_begun() -> None:
+def test_a_frame_that_cant_be_scored_in_time_is_not_begun() -> None:
     waiting = [work(TOP, 1, 100), work(TOP, 2, 130)]
     todo = plan(waiting, 90, ALL, 16, estimate_ns=20)
     assert names(todo.overdue) == [("top", 1)]
@@ -84,14 +84,14 @@ def test_a_frame_that_cant_be_done_in_time_is_not_begun() -> None:
 
 
 def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
-    pace, now, judged = Pace(), 0, 0
+    turn_time, now, judged = TurnTime(), 0, 0
     cost, period, patience = 30, 10, 100
     waiting: list[Work] = []
     for number in range(1, 600):
         arrival = number * period
         waiting.append(work(TOP, number, arrival + patience))
         while now < arrival:
-            todo = plan(waiting, now, ALL, 1, pace.estimate_ns)
+            todo = plan(waiting, now, ALL, 1, turn_time.estimate_ns)
             waiting = [one for one in waiting if one not in todo.overdue]
             if not todo.batch:
                 now = arrival
@@ -99,7 +99,7 @@ def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
             (one,) = todo.batch
             waiting.remove(one)
             now += cost
-            pace.took(cost)
+            turn_time.add(cost)
             judged += now <= one.frame.decide_by_ns
     assert judged > 0.9 * 600 * period / cost
 
@@ -108,14 +108,16 @@ def shares(
     cameras: list[tuple[CameraSettings, int, int]],
     cost: int,
     until: int,
-    abreast: int = 0,
+    pair_cost: int = 0,
     *,
     batch: int = 1,
     recipe_each: bool = False,
 ) -> dict[str, float]:
-    """What share of each camera's frames a scorer judges in time, of those whose arrival it does not miss.
-    A camera comes with its period and how long its frames may take, and has a recipe of its own where
-    `recipe_each`; a turn of up to `batch` takes `cost`, two side by side take `abreast`."""
+    """Simulate a scorer. Return the share of each camera's frames that it judges in time.
+
+    Each camera comes with its period and the time that its frames may take. A turn of up to `batch` frames
+    takes `cost`, a pair takes `pair_cost`. `recipe_each` gives each camera a recipe of its own.
+    """
     arrivals = sorted(
         (turn * period, of.name, turn, patience, of)
         for of, period, patience in cameras
@@ -130,10 +132,10 @@ def shares(
         while coming and coming[0][0] <= now:
             at, _, number, patience, of = coming.popleft()
             waiting.append(work(of, number, at + patience))
-        todo = plan(waiting, now, in_force, batch, cost, Counter(lately), abreast)
+        todo = plan(waiting, now, in_force, batch, cost, Counter(lately), pair_cost)
         done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.refused))}
         waiting = [one for one in waiting if id(one) not in done]
-        now += abreast if abreast and len(todo.batch) > 1 else cost if todo.batch else 0
+        now += pair_cost if pair_cost and len(todo.batch) > 1 else cost if todo.batch else 0
         for one in todo.batch:
             lately.append(one.camera.name)
             judged[one.camera.name] += now <= one.frame.decide_by_ns
@@ -153,19 +155,19 @@ CROWDS: dict[str, st.SearchStrategy[Any]] = {
 
 
 @settings(max_examples=30, deadline=None)
-@given(**CROWDS, abreast=st.sampled_from([0, 54, 60]))
-def test_however_fast_others_are_a_slow_camera_is_judged(
-    fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, abreast: int
+@given(**CROWDS, pair_cost=st.sampled_from([0, 54, 60]))
+def test_a_slow_camera_is_judged_however_fast_the_others_are(
+    fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, pair_cost: int
 ) -> None:
     cost, period = 30, 300 + phase
     cameras = [(camera(f"fast{i}", mode=kind), every, may) for i, (kind, every, may) in enumerate(fast)]
-    share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000, abreast)
+    share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000, pair_cost)
     assert share["slow"] >= 0.85
 
 
 @settings(max_examples=30, deadline=None)
 @given(**CROWDS, batch=st.sampled_from([2, 16]))
-def test_however_fast_others_are_a_slow_camera_of_another_recipe_is_judged_in_batches_too(
+def test_a_slow_camera_with_its_own_recipe_is_judged_in_batches_too(
     fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, batch: int
 ) -> None:
     cost, period = 30, 300 + phase
@@ -174,32 +176,32 @@ def test_however_fast_others_are_a_slow_camera_of_another_recipe_is_judged_in_ba
     assert shares([*cameras, slow], cost, 6_000, batch=batch, recipe_each=True)["slow"] >= 0.85
 
 
-def test_an_urgent_camera_and_a_patient_one_share_what_is_too_little_for_both() -> None:
-    """Of two recipes, so that no turn is of both."""
+def test_an_overloaded_scorer_divides_its_time_between_short_and_long_deadlines() -> None:
+    """Each camera has its own recipe, so that no turn serves both."""
     both = [(camera("urgent"), 60, 80), (camera("patient"), 60, 160)]
     for batch in (1, 16):
         share = shares(both, 60, 12_000, batch=batch, recipe_each=True)
         assert min(share.values()) > 0.4, batch
 
 
-def test_a_turn_is_of_one_recipe_and_who_was_served_most_leaves_it_to_the_other() -> None:
+def test_a_turn_is_of_one_recipe_and_the_most_scored_camera_is_displaced_for_it() -> None:
     waiting = [work(TOP, 1, 100), work(TOP, 2, 110), work(SIDE, 1, 150)]
-    newer, served = {**ALL, "side": "b" * 64}, {"top": 9}
-    assert names(plan(waiting, 0, ALL, 16, 80, served).batch) == [("top", 1), ("top", 2), ("side", 1)]
-    assert names(plan(waiting, 0, newer, 16, 80, served).batch) == [("side", 1)]
+    newer, recent = {**ALL, "side": "b" * 64}, {"top": 9}
+    assert names(plan(waiting, 0, ALL, 16, 80, recent).batch) == [("top", 1), ("top", 2), ("side", 1)]
+    assert names(plan(waiting, 0, newer, 16, 80, recent).batch) == [("side", 1)]
     assert names(plan(waiting, 0, newer, 16, 80, {"side": 9}).batch) == [("top", 1), ("top", 2)]
-    assert names(plan(waiting, 0, newer, 16, 70, served).batch) == [("top", 1), ("top", 2)], "there is time"
+    assert names(plan(waiting, 0, newer, 16, 70, recent).batch) == [("top", 1), ("top", 2)], "there is time"
 
 
-def test_who_stands_back_in_vain_does_not() -> None:
-    """Without `top` a turn of its recipe is left, `third`'s; so it is `side` that does not fit."""
+def test_frames_displaced_in_vain_are_restored() -> None:
+    """`third` has the recipe of `top`: without `top` two turns remain, and `side` does not fit."""
     waiting = [work(TOP, 1, 100), work(camera("third"), 1, 101), work(SIDE, 1, 150)]
     recipes = {"top": "a" * 64, "third": "a" * 64, "side": "b" * 64}
-    served = {"top": 9, "side": 5}
-    assert names(plan(waiting, 0, recipes, 2, 80, served).batch) == [("top", 1), ("third", 1)]
+    recent = {"top": 9, "side": 5}
+    assert names(plan(waiting, 0, recipes, 2, 80, recent).batch) == [("top", 1), ("third", 1)]
 
 
-def test_who_is_alike_is_served_alike_though_not_all_can_be() -> None:
+def test_equal_cameras_get_equal_shares_of_an_overloaded_scorer() -> None:
     alike = [(camera(name, mode=mode), 20, 200) for name, mode in (("a", "latest"), ("b", "latest"))]
     share = shares(alike, 30, 10_000)
     assert abs(share["a"] - share["b"]) < 0.05
@@ -213,17 +215,17 @@ def test_who_is_alike_is_served_alike_though_not_all_can_be() -> None:
     dues=st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(1, 200)), min_size=1, max_size=14),
     batch=st.integers(1, 4),
 )
-def test_what_all_fits_is_all_judged_in_time_whatever_the_recipes(
+def test_all_frames_are_judged_in_time_where_that_is_possible_whatever_their_recipes(
     dues: list[tuple[str, int]], batch: int
 ) -> None:
-    """By the plain reckoning that the earliest-due frame's recipe has the next turn."""
+    """Possible means: by the simple rule that the recipe of the most urgent frame has the next turn."""
     cost, recipes = 20, {name: name for name in "abc"}
     waiting = [work(camera(name), number, due) for number, (name, due) in enumerate(dues, start=1)]
 
-    def late(asked: Callable[[list[Work], int], list[Work]]) -> int:
+    def late(next_turn: Callable[[list[Work], int], list[Work]]) -> int:
         left, now, missed = list(waiting), 0, 0
         while left:
-            turn = asked(left, now)
+            turn = next_turn(left, now)
             now += cost if turn else 0
             missed += sum(one.frame.decide_by_ns <= now for one in turn) if turn else len(left)
             left = [one for one in left if one not in turn] if turn else []
@@ -240,89 +242,89 @@ def test_what_all_fits_is_all_judged_in_time_whatever_the_recipes(
         assert late(planned) == 0
 
 
-def test_while_all_can_be_judged_in_time_all_are() -> None:
+def test_a_scorer_that_is_fast_enough_judges_every_part_in_time() -> None:
     cameras = [
         (camera("parts"), 100, 120),
         (camera("live", mode="latest"), 130, 1000),
         (camera("more"), 90, 300),
     ]
-    ways: list[dict[str, Any]] = [{}, {"abreast": 54}, {"batch": 16}, {"batch": 16, "recipe_each": True}]
+    ways: list[dict[str, Any]] = [{}, {"pair_cost": 54}, {"batch": 16}, {"batch": 16, "recipe_each": True}]
     for way in ways:
         share = shares(cameras, 30, 10_000, **way)
         assert share["parts"] == share["more"] == 1.0
         assert share["live"] > 0.95
 
 
-def test_side_by_side_more_is_judged_of_what_is_too_much() -> None:
+def test_an_overloaded_scorer_judges_more_frames_in_pairs() -> None:
     too_much = [(camera("a"), 40, 600), (camera("b"), 50, 600)]
-    one_by_one, in_pairs = (sum(shares(too_much, 30, 20_000, abreast).values()) for abreast in (0, 48))
+    one_by_one, in_pairs = (sum(shares(too_much, 30, 20_000, pair_cost).values()) for pair_cost in (0, 48))
     assert in_pairs > 1.2 * one_by_one
 
 
-def test_two_are_scored_side_by_side_where_many_wait_and_the_first_can_bear_it() -> None:
+def test_a_pair_is_scored_where_many_frames_wait_and_the_first_has_time_for_it() -> None:
     waiting = [work(TOP, number, 100 + number) for number in (1, 2, 3, 4)]
-    assert names(plan(waiting, 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 1), ("top", 2)]
-    assert names(plan(waiting, 0, ALL, 1, 20, abreast_ns=0).batch) == [("top", 1)]
-    assert names(plan(waiting[:3], 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 1)], "few wait"
+    assert names(plan(waiting, 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 1), ("top", 2)]
+    assert names(plan(waiting, 0, ALL, 1, 20, pair_ns=0).batch) == [("top", 1)]
+    assert names(plan(waiting[:3], 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 1)], "few frames wait"
     urgent = [work(TOP, 0, 35), *waiting]
-    assert names(plan(urgent, 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 0)], "it would be late"
+    assert names(plan(urgent, 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 0)], "a pair would make it late"
     live = [work(camera("live", mode="latest"), 1, 1000), *waiting]
     in_force = {**ALL, "live": "a" * 64}
-    assert names(plan(live, 0, in_force, 1, 20, abreast_ns=38).batch) == [("live", 1)], "it is due at once"
+    assert names(plan(live, 0, in_force, 1, 20, pair_ns=38).batch) == [("live", 1)], "it is due at once"
 
 
-def test_where_not_all_can_be_judged_the_most_urgent_are_given_up_for_pairs() -> None:
+def test_an_overloaded_scorer_gives_up_the_most_urgent_frames_for_pairs() -> None:
     too_many = [work(TOP, number, 30 + 10 * number) for number in range(12)]
-    pair = plan(too_many, 0, ALL, 1, 20, abreast_ns=38).batch
+    pair = plan(too_many, 0, ALL, 1, 20, pair_ns=38).batch
     assert len(pair) == 2
     assert all(one.frame.decide_by_ns > 38 for one in pair)
-    assert names(plan(too_many[:1] + too_many[-4:], 0, ALL, 1, 20, abreast_ns=38).batch) == [("top", 0)]
+    assert names(plan(too_many[:1] + too_many[-4:], 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 0)]
     of_a_slow_one = [work(SIDE, 1, 31), *too_many]
-    served = {"top": 90, "side": 10}
-    assert names(plan(of_a_slow_one, 0, ALL, 1, 20, served, abreast_ns=38).batch)[0] == ("side", 1)
+    recent = {"top": 90, "side": 10}
+    assert names(plan(of_a_slow_one, 0, ALL, 1, 20, recent, pair_ns=38).batch)[0] == ("side", 1)
 
 
-def test_a_pair_of_one_recipe_does_not_pass_a_part_of_another_that_is_due_before() -> None:
+def test_a_pair_does_not_overtake_a_more_urgent_part_of_another_recipe() -> None:
     waiting = [work(TOP, 1, 100), work(SIDE, 1, 101), work(TOP, 2, 300), work(TOP, 3, 301)]
     of_another = {"top": "a" * 64, "side": "b" * 64}
-    assert names(plan(waiting, 0, of_another, 1, 20, abreast_ns=38).batch) == [("top", 1)]
+    assert names(plan(waiting, 0, of_another, 1, 20, pair_ns=38).batch) == [("top", 1)]
 
 
-def test_a_scorer_that_becomes_slower_shows_it_in_pairs_too() -> None:
-    pace = Pace()
-    pace.took(20)
-    assert pace.abreast_ns == 40, "twice as long until it is known"
-    pace.took(38, abreast=True)
-    assert (pace.estimate_ns, pace.abreast_ns) == (20, 38)
+def test_a_slower_scorer_is_noticed_by_its_pairs_too() -> None:
+    turn_time = TurnTime()
+    turn_time.add(20)
+    assert turn_time.pair_ns == 40, "twice a single turn before the first pair"
+    turn_time.add(38, pair=True)
+    assert (turn_time.estimate_ns, turn_time.pair_ns) == (20, 38)
     for _ in range(5):
-        pace.took(200, abreast=True)
-    assert pace.estimate_ns == 100
-    assert pace.abreast_ns == 0, "until single ones show that these are as slow"
+        turn_time.add(200, pair=True)
+    assert turn_time.estimate_ns == 100
+    assert turn_time.pair_ns == 0, "until single turns are as slow"
 
 
-def test_pairs_that_take_longer_than_single_ones_are_left_alone_for_a_while() -> None:
-    pace = Pace()
-    pace.took(20)
-    pace.took(45, abreast=True)
-    assert pace.abreast_ns == 0
-    tries = [pace.abreast_ns for _ in range(600) if pace.took(20) is None]
+def test_pairs_slower_than_two_single_turns_are_not_made_for_a_while() -> None:
+    turn_time = TurnTime()
+    turn_time.add(20)
+    turn_time.add(45, pair=True)
+    assert turn_time.pair_ns == 0
+    tries = [turn_time.pair_ns for _ in range(600) if turn_time.add(20) is None]
     assert tries[0] == 0
-    assert tries[-1] == 40, "tried anew"
+    assert tries[-1] == 40, "a pair is tried again"
 
 
-def test_one_slow_turn_does_not_make_the_scorer_give_up() -> None:
-    pace = Pace()
+def test_one_slow_turn_does_not_change_the_estimate() -> None:
+    turn_time = TurnTime()
     for elapsed in (20, 21, 900, 20):
-        pace.took(elapsed)
-    assert pace.estimate_ns <= 21
+        turn_time.add(elapsed)
+    assert turn_time.estimate_ns <= 21
 
 
-def test_a_scorer_that_was_slow_for_long_tries_again() -> None:
-    pace = Pace()
+def test_an_estimate_that_is_too_long_falls_until_a_frame_is_tried() -> None:
+    turn_time = TurnTime()
     for _ in range(5):
-        pace.took(900)
+        turn_time.add(900)
     tries = 0
-    while pace.estimate_ns > 200:
-        pace.gave_up()
+    while turn_time.estimate_ns > 200:
+        turn_time.lower()
         tries += 1
     assert tries < 10

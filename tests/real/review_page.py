@@ -1,4 +1,4 @@
-"""A real review page on a free port of this machine, over snapshots as the line writes them."""
+"""A running review page on a free port of this machine, and snapshots as the line writes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from types import TracebackType
 
-from monitor.images.overlay import overlay
+from monitor.images.overlay import Caption, draw_overlay
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE
 from monitor.review.snapshot_files import Key
@@ -27,8 +27,11 @@ RECIPE = "plate"
 
 
 def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
-    """Rejects of a recipe `plate` by a camera `top`, a minute apart until now, every n-th of them a bad part;
-    oldest first. The recipe's student has learnt nothing: its scores serve, its eye doesn't."""
+    """Writes rejects of the camera `top` and the recipe `plate`, one a minute until now, oldest first.
+
+    Every `bad_every`-th part is bad. The recipe's student is not trained: its scores don't separate good
+    parts from bad ones.
+    """
     folder = SnapshotFolder(data / "snapshots", SnapshotSettings(min_free_gb=0))
     draft = random_recipe(data / "recipes" / RECIPE)
     scores = [
@@ -39,7 +42,7 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
     for n in range(count):
         image = bad(n) if n % bad_every == 0 else good(n)
         result = scorer.score([image])[0]
-        # A good part's score is lifted over the threshold, as if its light had been bad.
+        # The score of a good part is raised above the threshold, as bad light would raise it.
         utc_ns = int((datetime.now(UTC) - timedelta(minutes=count - n)).timestamp() * 1e9)
         score = max(result.score, 1.05 * scorer.threshold)
         path = snapshot_path(utc_ns, "top", n + 1, score)
@@ -54,9 +57,7 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
             "frame": n + 1,
             "captured_utc": rfc3339(utc_ns),
         }
-        drawn = overlay(
-            image,
-            result.anomaly_map,
+        caption = Caption(
             score=score,
             threshold=scorer.threshold,
             verdict="reject",
@@ -65,6 +66,7 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
             frame=n + 1,
             captured_utc=rfc3339(utc_ns),
         )
+        drawn = draw_overlay(image, result.anomaly_map, caption)
         folder.write(path, drawn, image, payload)
         day, camera, name = path.split("/")
         keys.append(Key.parse(day, camera, name.removesuffix(".jpg")))
@@ -78,10 +80,11 @@ def free_port() -> int:
     return port
 
 
-class Page:
-    """`with Page(data) as page:` serves a line's data by `line-monitor review`, with `more` in [review].
+class ReviewPage:
+    """`with ReviewPage(data) as page:` runs `line-monitor review` over a line's data folder.
 
-    It is asked at `host`, and served there where `more` names no other.
+    `more` are further lines of the settings' [review]. Requests go to `host`; the page is served there too,
+    unless `more` names another host.
     """
 
     def __init__(self, data: Path, more: str = "", host: str = "127.0.0.1") -> None:
@@ -95,7 +98,7 @@ class Page:
         )
         self.log = self.config.with_suffix(".log")
 
-    def __enter__(self) -> Page:
+    def __enter__(self) -> ReviewPage:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "monitor.cli", "--config", str(self.config), "review"],
@@ -127,13 +130,13 @@ class Page:
             return False
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[HTTPResponse, bytes]:
-        return self._ask("GET", path, None, headers or {})
+        return self._request("GET", path, None, headers or {})
 
     def post(self, path: str, form: str, headers: dict[str, str] | None = None) -> tuple[HTTPResponse, bytes]:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._ask("POST", path, form, {**kind, **(headers or {})})
+        return self._request("POST", path, form, {**kind, **(headers or {})})
 
-    def _ask(
+    def _request(
         self, method: str, path: str, body: str | None, headers: dict[str, str]
     ) -> tuple[HTTPResponse, bytes]:
         connection = HTTPConnection(self._host, self.port, timeout=10)

@@ -1,0 +1,148 @@
+"""One camera's frames from capture until they are counted: found in the ring, closed there, counted there.
+
+Knows nothing of MQTT or the journal. On a frame's way it stands between the score and the delivery of the
+verdict. It must never close a frame twice, and every frame is closed in the ring before anything of it is
+sent: an earlier publisher may have been killed between any two writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from monitor.line_state import verdict_rules
+from monitor.line_state.changeover import recipe_name
+from monitor.line_state.frame import Frame
+from monitor.line_state.ring import Closed, Ring, Stage
+from monitor.line_state.verdict_rules import Consequences, PublisherTurn
+from monitor.line_state.worker_process import Worker
+from monitor.publish.episodes import Episodes
+from monitor.settings import CameraSettings, Mode
+from monitor.verdict import Event, Reason, Verdict
+
+MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
+"""Stages in which the gate did not get a verdict in time, or did not confirm that it acts on it."""
+_EPISODE_LOOKBACK = 1000
+"""Frames that a new publisher reads back to find the episode that a live view is in."""
+
+
+class CameraFrames:
+    """The frames of one camera. `ring` and `camera` (its settings) are for reading by others."""
+
+    def __init__(self, camera: CameraSettings, worker: Worker) -> None:
+        self.camera = camera
+        self.ring = Ring(worker.folder, camera.name, worker.session)
+        self._settings, self._board = worker.settings, worker.board
+        self._prefix, self._session = worker.settings.prefix, str(worker.session)
+        self._episodes = Episodes()
+        self._tally = self.ring.tally()
+        self._open: dict[int, Frame] = {}
+        self._last_found = self._tally.cursor
+
+    @property
+    def has_open(self) -> bool:
+        """Whether a frame has no verdict yet."""
+        return bool(self._open)
+
+    def next_due_ns(self) -> int | None:
+        """When the first open frame must be closed; None while none is open."""
+        return min((frame.decide_by_ns for frame in self._open.values()), default=None)
+
+    def topic(self, kind: str) -> str:
+        """The camera's MQTT topic of that kind: `reject`, `verdict` or `ack`."""
+        return f"{self._prefix}/{self.camera.name}/{kind}"
+
+    def find_new(self) -> Iterator[tuple[Frame, Closed]]:
+        """Takes in the frames captured since the last call. Yields those that an earlier publisher closed
+        and whose verdicts it did not bring to an end."""
+        last = self.ring.last_frame()
+        while self._last_found < last:
+            self._last_found += 1
+            frame = self.ring.frame(self._last_found)
+            if frame is None:
+                raise RuntimeError(f"ring of {self.camera.name!r} lost frame {self._last_found} of {last}")
+            closed = self.ring.closed(frame.number)
+            if closed is None:
+                self._open[frame.number] = frame
+            elif not self.ring.stage(frame.number).is_final:
+                yield frame, closed
+
+    def close(self, turn: PublisherTurn) -> Iterator[tuple[Frame, Closed]]:
+        """Closes the frames that can be closed now. Each is closed in the ring before it is yielded."""
+        for frame in list(self._open.values()):
+            filled = self.ring.is_filled(frame.number)
+            closed = verdict_rules.decide(frame, filled, self.ring.scored(frame.number), turn)
+            if closed is not None:
+                self.ring.write_closed(frame.number, closed)
+                del self._open[frame.number]
+                yield frame, closed
+
+    def derive_consequences(self, closed: Closed) -> Consequences:
+        """All that follows from the verdict of the next closed frame. Called once a frame, in order: a live
+        view's frame that shows the same as the one before it is a repeat."""
+        is_repeat = self.camera.mode is not Mode.EVERY_PART and not self._episodes.is_event(closed)
+        return verdict_rules.derive_consequences(closed, self.camera, self._settings, is_repeat=is_repeat)
+
+    def is_for_gate(self, closed: Closed) -> bool:
+        """Whether the gate must remove the part. Unlike `derive_consequences`, for frames in any order."""
+        return verdict_rules.derive_consequences(closed, self.camera, self._settings).is_for_gate
+
+    def event(self, frame: Frame, closed: Closed) -> Event:
+        """The event that MQTT and the journal describe."""
+        scored = self.ring.scored(frame.number)
+        recipe = recipe_name(self._board, self.camera, scored.recipe_sha if scored else "")
+        return verdict_rules.event(self._prefix, self._session, self.camera, recipe, frame, closed, scored)
+
+    def count_final(self) -> None:
+        """Counts the frames whose verdicts need nothing more, in order, up to the first that needs more."""
+        tally = self._tally
+        while (number := tally.cursor + 1) <= self._last_found:
+            closed, stage = self.ring.closed(number), self.ring.stage(number)
+            if number in self._open or closed is None or not stage.is_final:
+                break
+            is_missed = stage in MISSED and self.is_for_gate(closed)
+            tally = verdict_rules.count(tally, number, closed, is_missed)
+        if tally is not self._tally:
+            self.ring.write_tally(tally)
+            self._tally = tally
+
+    def record_missed(self, number: int, sent_ns: int, answered_ns: int) -> None:
+        """Records that the gate failed to act on a reject whose delivery had ended well. The caller does so
+        once a reject. Nothing is recorded of a frame that has left the ring."""
+        if self.ring.frame(number) is None:
+            return
+        self.ring.write_stage(number, Stage.UNACKNOWLEDGED, sent_ns, answered_ns)
+        if number <= self._tally.cursor:
+            self._tally = replace(self._tally, missed_rejects=self._tally.missed_rejects + 1)
+            self.ring.write_tally(self._tally)
+
+    def resume_episode(self) -> None:
+        """Continues the episode that a live view was in under an earlier publisher, so that what it already
+        published is not published again."""
+        number, oldest = self._tally.cursor, max(0, self._tally.cursor - _EPISODE_LOOKBACK)
+        while number > oldest:
+            closed = self.ring.closed(number)
+            if closed is not None and closed.reason is not Reason.SUPERSEDED:
+                self._episodes.is_event(closed)
+                return
+            number -= 1
+
+    def last_judged(self, count: int, since_ns: int) -> list[Verdict]:
+        """The verdicts of the last judged parts, oldest first: at most `count`, closed after `since_ns`."""
+        found: list[Verdict] = []
+        for frame in self.newest_first():
+            if len(found) >= count:
+                break
+            closed = self.ring.closed(frame.number)
+            if closed is None or not closed.judged or closed.reason is Reason.NO_PART:
+                continue
+            if closed.closed_ns > since_ns:
+                found.append(closed.verdict)
+        return found[::-1]
+
+    def newest_first(self) -> Iterator[Frame]:
+        """Every frame that is still in the ring."""
+        number = self.ring.last_frame()
+        while number > 0 and (frame := self.ring.frame(number)) is not None:
+            yield frame
+            number -= 1

@@ -1,0 +1,95 @@
+"""The line's latch as the publisher sets and lifts it: on the board, on disk and in the journal alike.
+
+A latch keeps `ready` false until a reset of the line. Knows nothing of frames or MQTT: its callers decide why
+the line is latched. It must never lift a latch without a reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from monitor import paths
+from monitor.journal.recorder import Recorder
+from monitor.line_state.board import Word
+from monitor.line_state.latch import Latch, LatchFile, read_latch
+from monitor.line_state.worker_process import PUBLISH, Worker
+
+_SLOW_DISK_NS = 300_000_000
+"""After this long a latch is published although the disk has not stored it: the disk hangs."""
+
+
+class LineLatch:
+    """The latch of one line. `clock` is CLOCK_MONOTONIC, `utc_ns` UTC, both in nanoseconds."""
+
+    def __init__(
+        self, worker: Worker, recorder: Recorder, clock: Callable[[], int], utc_ns: Callable[[], int]
+    ) -> None:
+        self._worker, self._board, self._recorder, self._clock = worker, worker.board, recorder, clock
+        self._reset_topic = f"{worker.settings.prefix}/reset"
+        self._file = LatchFile(paths.latch(worker.settings), worker.log, utc_ns)
+        self._set_ns = 0
+        self._resume()
+
+    @property
+    def present(self) -> Latch:
+        return Latch(self._board.read(PUBLISH, Word.LATCH))
+
+    @property
+    def reset_ns(self) -> int:
+        """When the line was last reset; 0 before the first reset of this session."""
+        return self._board.read(PUBLISH, Word.RESET_NS)
+
+    def _resume(self) -> None:
+        """Takes over the latch of an earlier publisher from the board, or that of an earlier run of the
+        service from disk."""
+        if not self._board.read(PUBLISH, Word.EVER_RAN):
+            latch = read_latch(paths.latch(self._worker.settings))
+            if (carried := self.present).outranks(latch):
+                # The start of the service put it on the board: a killed service had missed a reject, and the
+                # disk refused to store that.
+                latch = carried
+            self._board.write(PUBLISH, Word.LATCH, latch)
+            if latch is not Latch.NONE:
+                self._worker.log.error(
+                    "the line is not ready until a message on %s: %s, from before the service was started",
+                    self._reset_topic,
+                    latch.word,
+                )
+        self._file.put(self.present)
+
+    def set(self, latch: Latch, camera: str) -> None:
+        """Latches the line for that camera, unless NONE is asked for or a latch of the same rank is set."""
+        if latch is Latch.NONE or not latch.outranks(self.present):
+            return
+        self._board.write(PUBLISH, Word.LATCH, latch)
+        self._file.put(latch)
+        self._set_ns = self._clock()
+        self._recorder.latched(latch)
+        self._worker.log.error(
+            "camera %s: the line is not ready until a message on %s: %s",
+            camera,
+            self._reset_topic,
+            latch.word,
+        )
+
+    def reset(self) -> None:
+        """Lifts the latch."""
+        latch = self.present
+        self._recorder.reset(latch, self._reset_topic)
+        # The time of the reset is written before the latch is lifted: a publisher that is killed between the
+        # two leaves the line latched.
+        self._board.write(PUBLISH, Word.RESET_NS, self._clock())
+        self._board.write(PUBLISH, Word.LATCH, Latch.NONE)
+        self._file.put(Latch.NONE)
+        self._worker.log.info(
+            "reset: %s", f"the latch {latch.word} is lifted" if latch.word else "no latch was set"
+        )
+
+    def may_be_published(self, now: int) -> bool:
+        """Whether `P/status` may give the latch as its reason: the disk has stored it, so that it outlives
+        the service, or the disk hangs."""
+        return self._file.is_written or now - self._set_ns > _SLOW_DISK_NS
+
+    def close(self, timeout_s: float) -> bool:
+        """Returns whether the disk has stored the latch as it is now."""
+        return self._file.close(timeout_s)

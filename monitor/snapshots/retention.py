@@ -1,0 +1,179 @@
+"""The rules for which snapshots are deleted, and when: age, total size and free disk space.
+
+It knows nothing of what a snapshot shows. Sets go oldest first. A set that a person has labelled outlives
+`snapshots.keep_days`; for space it goes too, after all sets without a label.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from monitor.settings import SnapshotSettings
+from monitor.snapshots.folder_scan import (
+    FolderScan,
+    SnapshotError,
+    SnapshotSet,
+    clock,
+    remove_if_empty,
+    snapshot_error,
+)
+from monitor.system.retention_clock import BelievedUtc
+
+_GB = 1_000_000_000
+_MOST_DELETED = 500
+"""The most sets that one call deletes: some tenths of a second of work."""
+
+
+class Retention:
+    """Deletes sets of the folder that `scan` knows, by the limits in `settings`."""
+
+    def __init__(self, scan: FolderScan, settings: SnapshotSettings, believed: BelievedUtc) -> None:
+        self._scan, self._settings, self._believed = scan, settings, believed
+        self._undeleted: SnapshotError | None = None
+
+    def apply(self) -> int:
+        """Delete what is too old or too much, `_MOST_DELETED` sets at most. Returns how many sets it deleted.
+
+        Raises SnapshotError after it has deleted all that could be deleted.
+        """
+        deleted = 0
+        for day, key in self._expired():
+            if deleted >= _MOST_DELETED:
+                break
+            deleted += self._delete(day, key)
+        deleted += self._free(self._scan.total_bytes - self._most_bytes(), _MOST_DELETED - deleted)
+        deleted += self._free_disk_for(0, _MOST_DELETED - deleted)
+        undeleted, self._undeleted = self._undeleted, None
+        if undeleted is not None:
+            raise undeleted
+        return deleted
+
+    def make_room(self, size: int) -> None:
+        """Delete sets until another one of `size` bytes keeps both limits. Raises SnapshotError."""
+        over = self._scan.total_bytes + size - self._most_bytes()
+        if over > 0:
+            # A set that alone is larger than the limit is still written; all others are deleted then.
+            self._free(over, _MOST_DELETED)
+        self._free_disk_for(size, _MOST_DELETED)
+        if self._lacking_disk(size) > 0:
+            raise SnapshotError(
+                f"snapshots: {self._scan.root}: {self._free_bytes() / _GB:.3g} GB free, but "
+                f"snapshots.min_free_gb is {self._settings.min_free_gb:g}, and deleting snapshots can't free "
+                "enough: free some disk space"
+            )
+
+    # Space
+
+    def _most_bytes(self) -> int:
+        return round(self._settings.max_gb * _GB)
+
+    def _lacking_disk(self, size: int) -> int:
+        """Bytes missing to `min_free_gb` once `size` more are written; 0 or less when none are missing."""
+        return round(self._settings.min_free_gb * _GB) + size - self._free_bytes()
+
+    def _free_disk_for(self, size: int, most: int) -> int:
+        """Delete sets for `min_free_gb`, but none where all sets together would not be enough.
+
+        In that case other files fill the disk, and deleting the snapshots would not help.
+        """
+        lacking = self._lacking_disk(size)
+        return 0 if lacking > self._scan.total_bytes else self._free(lacking, most)
+
+    def _free_bytes(self) -> int:
+        place = self._scan.root
+        try:
+            while not place.exists() and place != place.parent:
+                place = place.parent
+            stat = os.statvfs(place)
+        except OSError as error:
+            raise snapshot_error(self._scan.root, error) from None
+        return stat.f_bavail * stat.f_frsize
+
+    def _free(self, lacking: int, most: int) -> int:
+        """Delete sets until `lacking` bytes are freed, those without a label first. Returns how many."""
+        if lacking <= 0:
+            return 0
+        deleted = 0
+        for labelled in (False, True):
+            for day, key in self._scan.oldest_first():
+                if lacking <= 0 or deleted >= most:
+                    return deleted
+                known = self._scan.get(day, key)
+                if known is None or self._is_labelled(day, key, known) is not labelled:
+                    continue
+                lacking -= known.bytes
+                deleted += self._delete(day, key)
+        return deleted
+
+    # Age
+
+    def _expired(self) -> Iterator[tuple[str, str]]:
+        """Sets without a label that are older than `keep_days`, oldest first. The caller may delete them.
+
+        The newest day is never too old, so that a wrong clock can't empty the folder; and a clock that has
+        just jumped ahead is not believed (`BelievedUtc`).
+        """
+        newest = self._scan.newest_day
+        if not newest:
+            return
+        try:
+            limit = datetime.fromtimestamp(self._believed.now_ns() / 1e9, UTC) - timedelta(
+                days=self._settings.keep_days
+            )
+        except OverflowError:
+            return
+        last_day, last_clock = f"{limit:%Y-%m-%d}", f"{limit:%H%M%S}{limit.microsecond // 1000:03d}"
+        for day, key in self._scan.oldest_first():
+            if day > last_day or day == newest:
+                return
+            if day == last_day and clock(key) >= last_clock:
+                return
+            known = self._scan.get(day, key)
+            if known is not None and not self._is_labelled(day, key, known):
+                yield day, key
+
+    # Both
+
+    def _is_labelled(self, day: str, key: str, known: SnapshotSet) -> bool:
+        """Whether the set's `.json` holds a label; read again when the file has changed, since the review
+        page writes labels.
+
+        A label that was seen once is believed until the next scan: otherwise each call would open thousands
+        of labelled sets to find the few without a label.
+        """
+        if known.labelled:
+            return True
+        file = self._scan.root / day / f"{key}.json"
+        try:
+            mtime_ns = file.stat().st_mtime_ns
+            if known.labelled is None or known.json_mtime_ns != mtime_ns:
+                known.labelled = bool(json.loads(file.read_bytes()).get("labels"))
+                known.json_mtime_ns = mtime_ns
+        except (FileNotFoundError, ValueError, AttributeError, RecursionError):
+            # Without a readable `.json` the set has no label.
+            known.labelled = False
+        except OSError:
+            # The `.json` may hold a label, so the set is kept as long as possible.
+            return True
+        return known.labelled
+
+    def _delete(self, day: str, key: str) -> int:
+        """Delete a set. Returns 1, or 0 where it could not be deleted or was gone."""
+        known = self._scan.remove(day, key)
+        base = self._scan.root / day / key
+        try:
+            # The `.json` first: a set with a `.json` is whole.
+            for suffix in (".json", ".png", ".jpg"):
+                base.with_name(base.name + suffix).unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                raise snapshot_error(self._scan.root, error) from None
+            # The other sets are deleted all the same; the next scan finds this one again.
+            self._undeleted = snapshot_error(self._scan.root, error)
+            return 0
+        remove_if_empty(self._scan.root, day, key.split("/")[0])
+        return 1 if known is not None else 0

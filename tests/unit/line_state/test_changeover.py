@@ -1,0 +1,91 @@
+"""What a changeover writes to board and disk is read back, and a damaged file or payload is one line."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor.line_state import changeover
+from monitor.line_state.board import Board, Note
+from monitor.line_state.changeover import BadRequest, ChangeoverError, Judged, Kept, Standing, State
+from monitor.line_state.worker_process import capture_name, roll
+from monitor.settings import CameraSettings, Settings
+
+TOP = CameraSettings(name="top", source="simulated://plate", recipe="plate")
+PLATE, DISC = Judged("plate", "a" * 64), Judged("disc", "b" * 64)
+AT_START = Standing(0, None, State.IN_FORCE, "plate", None, PLATE, (PLATE,))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=60) | st.text(max_size=30).map(str.encode))
+def test_no_payload_breaks_the_parser(payload: bytes) -> None:
+    message = ""
+    try:
+        changeover.parse(payload)
+    except BadRequest as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+@given(reason=st.text(max_size=2000), name=st.text(max_size=64))
+def test_the_longest_answer_fits_on_the_board(reason: str, name: str) -> None:
+    judged = tuple(Judged("r" * 32, digit * 64) for digit in "abcd")
+    words = changeover.shortened(reason)
+    standing = Standing(2**63, name, State.REFUSED, "r" * 32, words, judged[0], judged)
+    assert len(msgspec.msgpack.encode(standing)) <= Note.STANDING.room
+    assert "\n" not in words
+
+
+def test_a_frame_on_its_way_is_named_after_the_recipe_that_judged_it(tmp_path: Path) -> None:
+    line = Settings(camera=(TOP,))
+    Board.create(tmp_path / "board", roll(line))
+    board = Board(tmp_path / "board", roll(line))
+    assert changeover.recipe_name(board, TOP, "") == "plate"
+    judged = changeover.succeeded(AT_START, DISC)
+    changeover.stand(board, "top", Standing(1, "a", State.IN_FORCE, "disc", None, DISC, judged))
+    assert changeover.recipe_name(board, TOP, PLATE.sha) == "plate"
+    assert changeover.recipe_name(board, TOP, DISC.sha) == "disc"
+    assert changeover.recipe_name(board, TOP, "") == "disc", (
+        "an unjudged part is named after the recipe in force"
+    )
+    board.write_note(capture_name("top"), Note.STANDING, b"")
+    assert changeover.stands(board, "top") is None
+
+
+def kept(recipe: str = "disc") -> Kept:
+    return Kept(
+        recipe=recipe,
+        instead_of="plate",
+        request_id="a",
+        session=str(uuid.uuid4()),
+        number=1,
+        utc="2026-11-24T00:00:00.000Z",
+    )
+
+
+def test_what_is_kept_counts_until_the_settings_name_another_recipe(tmp_path: Path) -> None:
+    assert changeover.to_load(tmp_path, TOP) == "plate"
+    changeover.keep(tmp_path, "top", kept())
+    assert changeover.to_load(tmp_path, TOP) == "disc"
+    edited = TOP.model_copy(update={"recipe": "ring"})
+    assert changeover.to_load(tmp_path, edited) == "ring"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"recipe": "disc"}'])
+def test_a_damaged_changeover_is_one_line_with_the_way_out(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "top.json").write_bytes(content)
+    with pytest.raises(ChangeoverError, match="set one over MQTT, or delete the file") as raised:
+        changeover.to_load(tmp_path, TOP)
+    assert "top.json" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_kept_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    changeover.keep(tmp_path, "top", kept("../../etc"))
+    with pytest.raises(ChangeoverError, match="can't be a recipe's name"):
+        changeover.to_load(tmp_path, TOP)

@@ -1,0 +1,35 @@
+"""The counts of a camera are the publisher's tally plus the verdicts that are not in it yet."""
+
+from __future__ import annotations
+
+from monitor.line_state.counts import counts
+from monitor.line_state.frame import Frame, PixelFormat
+from monitor.line_state.ring import Closed, Ring, Tally
+from monitor.verdict import Reason, Verdict
+
+
+def closed(verdict: Verdict, reason: Reason = Reason.NONE) -> Closed:
+    return Closed(verdict, reason, judged=True, snapshot=False, closed_ns=1, closed_utc_ns=1)
+
+
+def test_a_tally_counts_a_verdict_in_its_place() -> None:
+    tally = Tally(cursor=7)
+    tally = tally.add(closed(Verdict.PASS))
+    tally = tally.add(closed(Verdict.PASS, Reason.NO_PART))
+    tally = tally.add(closed(Verdict.REJECT), missed_reject=True)
+    tally = tally.add(closed(Verdict.UNINSPECTED, Reason.DEADLINE))
+    assert (tally.passed, tally.no_part, tally.rejected, tally.missed_rejects) == (2, 1, 1, 1)
+    assert {reason for reason in Reason if tally.uninspected[reason]} == {Reason.DEADLINE}
+    assert tally.frames == 4
+    assert tally.cursor == 7, "the caller moves it"
+
+
+def test_what_is_closed_beyond_the_tally_counts_and_the_rest_is_in_flight(ring: Ring) -> None:
+    for number in range(1, 6):
+        ring.record(Frame(number, 1, 1, 1, 1, 1, -1, -1, -1, PixelFormat.Mono8, 1, 1))
+    ring.write_tally(Tally(cursor=2, passed=1, rejected=1))
+    ring.write_closed(3, closed(Verdict.UNINSPECTED, Reason.DEADLINE))
+    ring.write_closed(5, closed(Verdict.PASS))
+    now = counts(ring)
+    assert (now.frames, now.passed, now.rejected, sum(now.uninspected)) == (5, 2, 1, 1)
+    assert now.in_flight == 1, "frame 4 is open"

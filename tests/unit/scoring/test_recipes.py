@@ -1,0 +1,35 @@
+"""A camera takes no recipe that was trained on another region of its image."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from monitor.scoring.recipes import objection
+from monitor.settings import CameraSettings
+
+ROI = (1, 2, 30, 40)
+
+
+@pytest.mark.parametrize(
+    ("trained", "set_on_camera", "words"),
+    [
+        (None, None, None),
+        (None, ROI, None),
+        (ROI, ROI, None),
+        (ROI, None, "camera 'top' has no roi, but recipe 'disc' was trained on roi [1, 2, 30, 40]"),
+        (ROI, (0, 2, 30, 40), "camera 'top' has roi [0, 2, 30, 40], but recipe 'disc' was trained on roi"),
+    ],
+)
+def test_a_recipe_of_another_region_is_refused_in_one_line(
+    trained: tuple[int, ...] | None, set_on_camera: tuple[int, ...] | None, words: str | None
+) -> None:
+    camera = CameraSettings(name="top", source="simulated://plate", recipe="disc", roi=set_on_camera)  # type: ignore[arg-type]
+    why = objection(camera, SimpleNamespace(roi=trained), "disc")  # type: ignore[arg-type]
+    if words is None:
+        assert why is None
+    else:
+        assert why is not None
+        assert why.startswith(words)
+        assert "\n" not in why

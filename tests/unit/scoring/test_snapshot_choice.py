@@ -1,0 +1,38 @@
+"""Every reject of a part gets a snapshot; of a defect that stays in a live view only the first frame does."""
+
+from __future__ import annotations
+
+from monitor.scoring.snapshot_choice import SnapshotChoice
+from monitor.settings import CameraSettings, Mode
+from monitor.verdict import Verdict
+
+PASS, REJECT, UNINSPECTED = Verdict.PASS, Verdict.REJECT, Verdict.UNINSPECTED
+
+
+def choices(choice: SnapshotChoice, camera: CameraSettings, *verdicts: Verdict) -> list[bool]:
+    return [choice.wants(camera, verdict) for verdict in verdicts]
+
+
+def camera(mode: Mode, name: str = "top") -> CameraSettings:
+    return CameraSettings(name=name, source="simulated://plate", recipe="plate", mode=mode)
+
+
+def test_every_rejected_part_gets_a_snapshot_and_an_uninspected_one_none() -> None:
+    verdicts = (REJECT, REJECT, UNINSPECTED, PASS, REJECT)
+    kept = choices(SnapshotChoice(0), camera(Mode.EVERY_PART), *verdicts)
+    assert kept == [True, True, False, False, True]
+
+
+def test_a_defect_in_a_live_view_gets_one_snapshot_until_it_has_left() -> None:
+    choice, live = SnapshotChoice(0), camera(Mode.LATEST)
+    assert choices(choice, live, REJECT, REJECT, UNINSPECTED, REJECT) == [True, False, False, False]
+    assert choices(choice, live, PASS, REJECT, REJECT) == [False, True, False]
+    choice.see_empty_place("top")
+    assert choices(choice, live, REJECT) == [True]
+
+
+def test_every_nth_passed_frame_of_each_camera_gets_a_snapshot() -> None:
+    choice = SnapshotChoice(2)
+    top, side = camera(Mode.EVERY_PART), camera(Mode.EVERY_PART, "side")
+    assert choices(choice, top, PASS, REJECT, PASS, PASS, PASS) == [False, True, True, False, True]
+    assert choices(choice, side, PASS, PASS) == [False, True]
