@@ -77,8 +77,7 @@ def draw_overlay(image: Image, anomaly_map: NDArray[np.float32] | None, caption:
 def panel(
     image: Image, anomaly_map: NDArray[np.float32] | None = None, threshold: float | None = None
 ) -> Image:
-    """One panel of the operator's picture, without text: the heatmap if there are a map and a threshold, else
-    the frame.
+    """One panel of the operator's picture: the heatmap if there are a map and a threshold, else the frame.
 
     Arguments and errors are those of `draw_overlay`. Returns uint8 (rows, columns, 3) BGR.
     """

@@ -119,10 +119,10 @@ def map_ceiling(architecture: str) -> float:
     return (2.0 if architecture in _RECTIFIED else 4.0) ** 3
 
 
-def build_trunk(architecture: str, exclusive: Alone | None = None) -> nn.Module:
+def build_trunk(architecture: str, network_lock: Alone | None = None) -> nn.Module:
     """The network up to its third level, randomly initialised: maps (N, 3, H, W) to three float tensors.
 
-    Its parameters have torchvision's names. `exclusive` is held while torch.fx traces the network: tracing
+    Its parameters have torchvision's names. `network_lock` is held while torch.fx traces the network: tracing
     replaces the method by which every network of this process is called, so none may run meanwhile. Raises
     TeacherError for an unknown architecture.
     """
@@ -137,7 +137,7 @@ def build_trunk(architecture: str, exclusive: Alone | None = None) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _MOMENTUM
-    with exclusive or nullcontext():
+    with network_lock or nullcontext():
         extractor = create_feature_extractor(network, list(LEVELS[architecture])).eval()
     # The output becomes a list of levels instead of a dict by name. The graph is the one for eval mode, also
     # for students: the one for training differs only in dropping whole layers, which does not help a student.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from monitor.teachers import architectures, files
+from monitor.teachers import architectures
 from monitor.teachers.architectures import LEVELS, TeacherError, build_trunk, find, names
 
 
@@ -99,28 +98,6 @@ def test_a_download_that_is_damaged_is_not_kept(tmp_path: Path) -> None:
     (cache / "resnet18-f37072fd.pth").write_bytes(b"half a file")
     with pytest.raises(TeacherError, match="is damaged: delete it"):
         find("resnet18", weights=None, folder=tmp_path, say=print, download=no_network)
-
-
-def test_a_machine_without_a_network_knows_it_within_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_NO_NETWORK_S", 0.2)
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(5))
-    began = time.monotonic()
-    with pytest.raises(TeacherError, match="did not answer"):
-        files.download_file("https://example.invalid/x.pth", tmp_path / "x.pth")
-    assert time.monotonic() - began < 2
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_download_comes_whole_or_not_at_all(tmp_path: Path) -> None:
-    source = tmp_path / "source.pth"
-    source.write_bytes(b"weights" * 1000)
-    files.download_file(source.as_uri(), tmp_path / "cache" / "file.pth")
-    assert (tmp_path / "cache" / "file.pth").read_bytes() == source.read_bytes()
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-    with pytest.raises(TeacherError, match="can't be downloaded"):
-        files.download_file((tmp_path / "nowhere").as_uri(), tmp_path / "cache" / "other.pth")
 
 
 class Bomb:
