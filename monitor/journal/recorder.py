@@ -73,9 +73,9 @@ def ended(
         if closed is None:
             lost = Reason.PUBLISHER_LOST
             closed = Closed(Verdict.UNINSPECTED, lost, False, False, frame.deadline_ns, frame.captured_utc_ns)
-        told = verdict_rules.derive_consequences(closed, camera, settings).is_sent
-        word = outcome(stage, told) if stage.is_final else UNKNOWN
-        sent_ns = ring.sent_ns(number) if told else None
+        to_send = verdict_rules.derive_consequences(closed, camera, settings).is_sent
+        word = outcome(stage, to_send) if stage.is_final else UNKNOWN
+        sent_ns = ring.sent_ns(number) if to_send else None
         yield Ended(event_of(camera, ring, frame, closed), word, latency_ms(frame.captured_ns, sent_ns))
 
 

@@ -183,9 +183,8 @@ class Journal:
         """Records the outcome of an event, one of `recorder.OUTCOMES`. Returns at once and never raises.
 
         A later outcome of the same event replaces an earlier one. An outcome that is put `again`, from the
-        ring, never replaces a final one. `latency_ms` is from capture to sending. Unless the settings ask for
-        all verdicts, passes are left out, and so are the superseded frames of a live view but for the first
-        one after a minute without.
+        ring, never replaces a final one. `latency_ms` is from capture to sending. Unless the settings require
+        all verdicts, passes and most superseded frames are left out.
         """
         if self._all or self._is_recorded(event):
             self._hand_over(_Outcome(event, outcome, self._utc_ns(), ack_result, latency_ms, again))
@@ -203,7 +202,8 @@ class Journal:
         self._hand_over(_InForce(self._utc_ns(), scope, dict(values), who))
 
     def _is_recorded(self, event: Event) -> bool:
-        """Whether the event has a row when passes are left out."""
+        """Whether the event has a row when passes are left out. Of superseded frames, only the first one
+        after a minute without has one."""
         if event.reason is not Reason.SUPERSEDED:
             return event.verdict is not Verdict.PASS
         now = time.monotonic_ns()
@@ -246,7 +246,7 @@ class Journal:
         finally:
             self._disconnect()
             if not self._closing.is_set():
-                self._report(f"{self._file}: its thread has ended")
+                self._report("its thread has ended")
 
     def _pause(self) -> None:
         if self._closing.is_set():

@@ -86,7 +86,7 @@ def test_a_latch_and_its_reset_name_who_and_a_reset_of_nothing_is_none(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("stage", "told", "word"),
+    ("stage", "to_send", "word"),
     [
         (Stage.SENT, True, "published"),
         (Stage.SENT, False, "not published"),
@@ -95,8 +95,8 @@ def test_a_latch_and_its_reset_name_who_and_a_reset_of_nothing_is_none(tmp_path:
         (Stage.UNACKNOWLEDGED, True, "unacknowledged"),
     ],
 )
-def test_every_end_has_its_word(stage: Stage, told: bool, word: str) -> None:
-    assert outcome(stage, told) == word
+def test_every_end_has_its_word(stage: Stage, to_send: bool, word: str) -> None:
+    assert outcome(stage, to_send) == word
 
 
 def test_latency_runs_from_capture_to_sending_and_is_none_of_what_was_not_sent() -> None:

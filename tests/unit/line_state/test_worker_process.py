@@ -13,10 +13,10 @@ from monitor.settings import Settings
 
 
 def worker_settings(folder: Path, settings: Settings, name: str) -> Settings:
-    """The settings of a worker that starts in `folder` with what the supervisor sends it."""
+    """The settings of a worker that starts in `folder` with the start data of the supervisor."""
     Board.create(folder / "board", roll(settings))
-    post = Post(name, str(folder), str(uuid.uuid4()), 0, settings_for(settings, name))
-    worker = Worker(post)
+    start = Post(name, str(folder), str(uuid.uuid4()), 0, settings_for(settings, name))
+    worker = Worker(start)
     worker.board.close()
     return worker.settings
 
