@@ -141,7 +141,7 @@ def fit(
         within = _EpochProgress(progress, run.epoch, settings.epochs, len(train) + len(judged), note)
         within.add(min(run.steps * settings.batch, len(train)))
         for batch in batches[run.steps :]:
-            run.step(_load_parts(features, batch, at_once, within.add), len(batch))
+            run.step(_load_micro_batches(features, batch, at_once, within.add), len(batch))
             if checkpoint is not None and checkpoint.due(epoch_ended=False):
                 checkpoint.save(run.position(), run.arrays())
         figures = _figures_after_epoch(
@@ -205,16 +205,16 @@ class _StudentRun:
         order: list[int] = self._rng.permutation(indices).tolist()
         return order
 
-    def step(self, parts: Iterable[tuple[Tensor, Sequence[Tensor]]], count: int) -> None:
+    def step(self, micro_batches: Iterable[tuple[Tensor, Sequence[Tensor]]], count: int) -> None:
         """One step of the optimiser on a batch of `count` images.
 
-        `parts` are the parts of the batch that fit into memory, mostly one: the images (N, 3, H, W) and the
-        teacher's levels of them.
+        The micro-batches fit into memory and make up the batch; mostly there is one. Each is the images
+        (N, 3, H, W) and the teacher's levels of them.
         """
         self._optimiser.zero_grad(set_to_none=True)
-        for images, levels in parts:
+        for images, levels in micro_batches:
             loss = matching_loss(levels, self.network(images))
-            # With these weights the gradients of the parts add up to the gradient of the batch's mean loss.
+            # With these weights the micro-batches' gradients add up to the gradient of the batch's mean loss.
             (loss * (len(images) / count)).backward()  # type: ignore[no-untyped-call]
             self._total += self._require_finite(loss.item()) * len(images)
         self._optimiser.step()
@@ -277,20 +277,20 @@ class _StudentRun:
 
     def resume(self, position: Position, arrays: Weights) -> None:
         """Continues from `position` and `arrays` of a run with the same architecture and optimiser."""
-        parts: dict[str, Weights] = {
-            part: {
-                name.removeprefix(f"{part}/"): array
+        groups: dict[str, Weights] = {
+            group: {
+                name.removeprefix(f"{group}/"): array
                 for name, array in arrays.items()
-                if name.startswith(part)
+                if name.startswith(group)
             }
-            for part in ("student", "optimiser", "best")
+            for group in ("student", "optimiser", "best")
         }
         with torch.no_grad():
             for name, tensor in self.student.state_dict().items():
-                tensor.copy_(torch.from_numpy(parts["student"][name].reshape(tensor.shape)))
+                tensor.copy_(torch.from_numpy(groups["student"][name].reshape(tensor.shape)))
         state: dict[int, dict[str, Tensor]] = {}
         parameters = list(self.student.parameters())
-        for name, array in parts["optimiser"].items():
+        for name, array in groups["optimiser"].items():
             number, key = name.split("/")
             like = parameters[int(number)]
             # The value gets the parameter's memory layout: another layout may be summed in another order, and
@@ -299,7 +299,7 @@ class _StudentRun:
             value.copy_(torch.from_numpy(array.reshape(value.shape)))
             state.setdefault(int(number), {})[key] = value
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": state})
-        self._best = parts["best"]
+        self._best = groups["best"]
         self.epoch, self.steps, self._total = position.epoch, position.steps, position.total
         self.losses, self.select_maps = list(position.losses), list(position.select_maps)
         self._told_apart = list(position.told_apart)
@@ -307,16 +307,16 @@ class _StudentRun:
         self._rng.bit_generator.state = json.loads(position.order)
 
 
-def _load_parts(
+def _load_micro_batches(
     features: TeacherFeatures, batch: Sequence[int], at_once: int, add_progress: Callable[[int], None]
 ) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
-    """The parts of a batch for `_StudentRun.step`.
+    """The micro-batches of a batch for `_StudentRun.step`.
 
-    The progress is reported after each part, because a step on large pictures may take minutes.
+    The progress is reported after each of them, because a step on large pictures may take minutes.
     """
-    for part in _chunks(batch, at_once):
-        yield features.of(part)
-        add_progress(len(part))
+    for micro_batch in _chunks(batch, at_once):
+        yield features.of(micro_batch)
+        add_progress(len(micro_batch))
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

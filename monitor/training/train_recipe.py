@@ -142,7 +142,7 @@ def train_recipe(
         draft = _with_int8(draft, inputs, request.seed, say_beside_bar)
     recipe = calibrate(
         draft,
-        [inputs.examples.files[i] for i in sorted(inputs.parts.calibrate)],
+        [inputs.examples.files[i] for i in sorted(inputs.by_use.calibrate)],
         overkill=request.overkill,
         device=str(inputs.device),
         say=say,
@@ -152,7 +152,7 @@ def train_recipe(
     checkpoint.remove()
     title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
     _save_curve(recipe.folder / CURVE, fitted, title, say)
-    _report(recipe, fitted, selecting=len(inputs.parts.select), say=say)
+    _report(recipe, fitted, selecting=len(inputs.by_use.select), say=say)
     return recipe
 
 
@@ -179,7 +179,7 @@ class _Inputs:
     teacher: Teacher
     examples: Examples
     gate: Presence | None
-    parts: Split
+    by_use: Split
     pictures: TilePictures
     """The tiles of the examples."""
     train: Sequence[int]
@@ -205,14 +205,14 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
         parts = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
         gate = presence_training.beside_parts(gate, parts, "train without --empty")
         say(explain_gate(gate))
-    use = split(len(examples), request.seed, as_paper=request.as_paper)
+    by_use = split(len(examples), request.seed, as_paper=request.as_paper)
     say(
-        f"{len(examples)} images: {len(use.train)} to train, {len(use.select)} to select, "
-        f"{len(use.calibrate)} to calibrate"
+        f"{len(examples)} images: {len(by_use.train)} to train, {len(by_use.select)} to select, "
+        f"{len(by_use.calibrate)} to calibrate"
         + (" (the same as select, as in the paper: the threshold is too low)" if request.as_paper else "")
     )
     pictures = TilePictures(examples, grid)
-    train, select = (pictures.indices(part, request.seed) for part in (use.train, use.select))
+    train, select = (pictures.indices(images, request.seed) for images in (by_use.train, by_use.select))
     if len(grid) > 1:
         say(f"each is cut into {len(grid)} tiles of {shown(grid.tile)}")
     return _Inputs(
@@ -220,7 +220,7 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
         teacher=teacher,
         examples=examples,
         gate=gate,
-        parts=use,
+        by_use=by_use,
         pictures=pictures,
         train=train,
         select=select,
@@ -353,13 +353,13 @@ def _draft(request: TrainingRequest, inputs: _Inputs, fitted: Fitted, seconds: f
 
 def _training_entry(request: TrainingRequest, inputs: _Inputs, fitted: Fitted, seconds: float) -> Training:
     """The record of the training in the recipe's document."""
-    examples, parts = inputs.examples, inputs.parts
+    examples, by_use = inputs.examples, inputs.by_use
     return Training(
         utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         images=len(examples),
-        train=len(parts.train),
-        select=len(parts.select),
-        calibrate=len(parts.calibrate),
+        train=len(by_use.train),
+        select=len(by_use.select),
+        calibrate=len(by_use.calibrate),
         skipped=examples.skipped,
         epochs=request.epochs,
         best_epoch=fitted.best_epoch,
@@ -373,7 +373,7 @@ def _training_entry(request: TrainingRequest, inputs: _Inputs, fitted: Fitted, s
         select_maps=fitted.select_maps,
         told_apart=fitted.told_apart,
         curve=CURVE,
-        seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
+        seen=tuple(sorted(examples.marks[i] for i in (*by_use.train, *by_use.select))),
     )
 
 

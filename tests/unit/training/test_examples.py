@@ -17,19 +17,19 @@ from tests.real.parts import good_parts, part
 
 @pytest.mark.parametrize("count", [3, 4, 5, 10, 99, 300])
 def test_no_image_is_for_two_things(count: int) -> None:
-    parts = split(count, 0, as_paper=False)
-    everything = [*parts.train, *parts.select, *parts.calibrate]
+    by_use = split(count, 0, as_paper=False)
+    everything = [*by_use.train, *by_use.select, *by_use.calibrate]
     assert sorted(everything) == list(range(count))
-    assert min(map(len, (parts.train, parts.select, parts.calibrate))) >= 1
+    assert min(map(len, (by_use.train, by_use.select, by_use.calibrate))) >= 1
     if count >= 10:
-        assert len(parts.train) == pytest.approx(0.7 * count, abs=1)
-        assert len(parts.calibrate) == pytest.approx(0.2 * count, abs=1)
+        assert len(by_use.train) == pytest.approx(0.7 * count, abs=1)
+        assert len(by_use.calibrate) == pytest.approx(0.2 * count, abs=1)
 
 
 def test_as_in_the_paper_it_is_80_to_20() -> None:
-    parts = split(200, 0, as_paper=True)
-    assert (len(parts.train), len(parts.select)) == (160, 40)
-    assert parts.select == parts.calibrate
+    by_use = split(200, 0, as_paper=True)
+    assert (len(by_use.train), len(by_use.select)) == (160, 40)
+    assert by_use.select == by_use.calibrate
     assert batch_size(160, as_paper=True) == 32
     assert len(split(206, 0, as_paper=True).select) == 42, "a fifth is rounded up"
 
@@ -52,6 +52,6 @@ def test_pictures_that_do_not_fit_are_read_again(tmp_path: Path) -> None:
 
 
 def test_the_official_split_is_a_fifth_to_select() -> None:
-    parts = split(209, 0, as_paper=True)
-    assert (len(parts.train), len(parts.select)) == (167, 42)
-    assert not set(parts.train) & set(parts.select)
+    by_use = split(209, 0, as_paper=True)
+    assert (len(by_use.train), len(by_use.select)) == (167, 42)
+    assert not set(by_use.train) & set(by_use.select)

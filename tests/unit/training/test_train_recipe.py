@@ -275,8 +275,8 @@ def test_a_recipe_that_is_there_is_not_replaced_without_a_word(tmp_path: Path) -
 def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 3)
     recipe = train(tmp_path, folder, epochs=1)
-    parts = split(3, 0, as_paper=False)
-    image_file.find(folder)[parts.calibrate[0]].unlink()
+    by_use = split(3, 0, as_paper=False)
+    image_file.find(folder)[by_use.calibrate[0]].unlink()
     with pytest.raises(CalibrationError, match="all of them trained this recipe"):
         calibrate_recipe(recipe=recipe.folder, images=folder, say=print)
 
