@@ -19,7 +19,7 @@ import drivers
 from drivers.camera import Camera, CameraError, CameraLost, Shot, SourceEnded
 from monitor.line_state import messages
 from monitor.line_state.board import CameraState, Word
-from monitor.line_state.frame import Frame, PixelFormat, crop
+from monitor.line_state.frame import Frame, PixelFormat, ShotError, crop_shot
 from monitor.line_state.ring import Ring, RingError
 from monitor.line_state.worker_process import Worker
 from monitor.settings import CameraSettings, Mode
@@ -87,13 +87,8 @@ class Intake:
             self._record(shot, Reason.BAD_FRAME)
             return trouble or "the camera is frozen: it sends the same frame again and again"
         try:
-            format = PixelFormat[shot.pixel_format]
-            pixels = crop(shot.pixels, format, self._camera.roi)
-        except KeyError:
-            self._record(shot, Reason.BAD_FRAME)
-            known = ", ".join(PixelFormat.__members__)
-            return f"pixel format {shot.pixel_format} is not supported: set the camera to one of {known}"
-        except ValueError as error:
+            pixels, format = crop_shot(shot, self._camera.roi)
+        except ShotError as error:
             self._record(shot, Reason.BAD_FRAME)
             return str(error)
         self._ring.reserve(pixels.nbytes)

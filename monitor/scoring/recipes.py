@@ -22,6 +22,7 @@ from monitor.inference.scorer import Scorer
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
 from monitor.line_state.changeover import Judged, Kept, Request, Standing, State
+from monitor.model.camera_region import objection, unchecked_region
 from monitor.model.recipe_document import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.scoring.recipe_loader import RecipeLoader
@@ -30,21 +31,6 @@ from monitor.system import out_of_memory
 from monitor.verdict import rfc3339
 
 _DIED = "the scoring worker died while it loaded this recipe: look at the log, then ask again"
-
-
-def objection(camera: CameraSettings, recipe: RecipeVersion, name: str) -> str | None:
-    """Return why the recipe can't judge the camera's parts, in one line with the fix; None when it can.
-
-    A recipe without a region of interest is accepted: its images may have been cropped before training.
-    """
-    trained = recipe.roi
-    if trained is None or tuple(trained) == camera.roi:
-        return None
-    has = f"roi {list(camera.roi)}" if camera.roi else "no roi"
-    return (
-        f"camera {camera.name!r} has {has}, but recipe {name!r} was trained on roi {list(trained)}: "
-        "set that roi, or train a recipe for this one"
-    )
 
 
 class RecipesInForce:
@@ -289,11 +275,11 @@ class RecipesInForce:
         changeover.stand(self._board, camera.name, standing)
 
     def _warn_of_missing_roi(self, camera: CameraSettings, recipe: RecipeVersion, name: str) -> None:
-        if camera.roi and not recipe.roi:
+        if roi := unchecked_region(camera, recipe):
             self._log.warning(
                 "camera %s has roi %s, but recipe %s holds no roi: make sure that it was trained on images "
                 "of that region",
                 camera.name,
-                list(camera.roi),
+                list(roi),
                 name,
             )

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from monitor.cli import main
-from monitor.commands.journal import since
+from monitor.commands.journal import parse_since
 from monitor.journal.reader import JournalReader
 from monitor.journal.schema import _STEPS, VERSION
 from monitor.journal.writer import KILLED, Journal
@@ -115,7 +115,7 @@ def test_a_camera_that_has_no_row_is_named(
     filled: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("--camera", "left") == 1
-    assert capsys.readouterr().err.endswith("no camera called 'left' in the journal; there are: side, top\n")
+    assert capsys.readouterr().err.endswith("the journal has no camera called 'left'; there are: side, top\n")
 
 
 def test_csv_has_verdicts_alone_on_stdout_and_the_rest_on_stderr(
@@ -285,13 +285,13 @@ def test_a_reader_that_has_seen_enough_is_no_failure(filled: Path) -> None:
 
 
 def test_since_takes_dates_times_and_ages() -> None:
-    assert since("2026-11-24", NOW_NS) == "2026-11-24T00:00:00.000Z"
-    assert since("2026-11-24T06:00", NOW_NS) == "2026-11-24T06:00:00.000Z"
-    assert since("2026-11-24T06:00:00.5+02:00", NOW_NS) == "2026-11-24T04:00:00.500Z"
-    assert since("90m", NOW_NS) == "2026-11-24T10:30:00.000Z"
-    assert since("8h", NOW_NS) == "2026-11-24T04:00:00.000Z"
-    assert since("7d", NOW_NS) == "2026-11-17T12:00:00.000Z"
-    assert since("99999999w", NOW_NS) == "1970-01-01T00:00:00.000Z"
+    assert parse_since("2026-11-24", NOW_NS) == "2026-11-24T00:00:00.000Z"
+    assert parse_since("2026-11-24T06:00", NOW_NS) == "2026-11-24T06:00:00.000Z"
+    assert parse_since("2026-11-24T06:00:00.5+02:00", NOW_NS) == "2026-11-24T04:00:00.500Z"
+    assert parse_since("90m", NOW_NS) == "2026-11-24T10:30:00.000Z"
+    assert parse_since("8h", NOW_NS) == "2026-11-24T04:00:00.000Z"
+    assert parse_since("7d", NOW_NS) == "2026-11-17T12:00:00.000Z"
+    assert parse_since("99999999w", NOW_NS) == "1970-01-01T00:00:00.000Z"
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "8", "-3h", "2026-13-01", "nan", "0001-01-01T00:00+02:00"])
@@ -300,7 +300,7 @@ def test_what_is_no_time_is_told_with_examples(
 ) -> None:
     assert command(f"--since={text}") == 1
     told = capsys.readouterr().err
-    assert "is no time: give one like 2026-11-24" in told
+    assert "is not a time: use one like 2026-11-24" in told
     assert told.count("\n") == 1
 
 
@@ -322,7 +322,7 @@ def test_parts_of_a_live_view_and_of_an_older_journal_are_shown_too(
     assert (verdict["frame"], verdict["part"], verdict["latency_ms"]) == (7, None, None)
     assert session["session"] is None
     assert command("--changes") == 0
-    assert capsys.readouterr().out == "no change noted\n"
+    assert capsys.readouterr().out == "no change recorded\n"
     made = Journal(file, JournalSettings())
     made.put(replace(event(8)), "published", latency_ms=9.0)
     assert made.close()
