@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import msgspec
@@ -170,15 +171,17 @@ def test_a_disk_that_refuses_leaves_the_old_model(
 ) -> None:
     file = exported(made.folder, tmp_path, form="openvino")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    whole, asked = atomic_file._temporary, []
+    temporary_file, folders = atomic_file._temporary_file, []
 
-    def full_at_the_second(folder: Path, content: bytes) -> Path:
-        asked.append(folder)
-        if len(asked) == 2:
+    def full_at_the_second(
+        folder: Path, mode: int | None
+    ) -> contextlib.AbstractContextManager[tuple[BinaryIO, Path]]:
+        folders.append(folder)
+        if len(folders) == 2:
             raise OSError(28, "No space left on device")
-        return whole(folder, content)
+        return temporary_file(folder, mode)
 
-    monkeypatch.setattr(atomic_file, "_temporary", full_at_the_second)
+    monkeypatch.setattr(atomic_file, "_temporary_file", full_at_the_second)
     with pytest.raises(ExportError, match=f"{file} can't be written: No space left on device"):
         exported(made.folder, tmp_path, form="openvino", precision="int8", force=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
