@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from monitor.journal.reader import JournalReader, NotedVerdict, Session
+from monitor.journal.reader import JournalReader, Session, VerdictRow
 from tests.real import parts_folder
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
@@ -33,7 +33,7 @@ def sent_to_gate(line: Line) -> dict[str, str]:
     }
 
 
-def recorded(line: Line) -> dict[str, NotedVerdict]:
+def recorded(line: Line) -> dict[str, VerdictRow]:
     with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
         return {row.event_id: row for row in reader.verdicts()}
 

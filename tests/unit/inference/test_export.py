@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from drivers.image_file import Image
 from monitor.cli import main
-from monitor.images.preprocessing import squashed
+from monitor.images.preprocessing import resize_image
 from monitor.inference import export as exporting
 from monitor.inference.export import ExportError, export, metadata
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import REFERENCE, RecipeError, tiles_of
+from monitor.model.recipe_document import REFERENCE, RecipeError, make_tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import atomic_file
 from monitor.teachers.architectures import BUNDLED
@@ -83,7 +83,7 @@ def test_it_judges_as_here(
             image = frame(seed, *shape)
             maps, scores = exported_model(image)
             # The line scores some int8 images again in float32; the exported model has only the int8 scores.
-            (map_here,) = here.maps([squashed(image, here.recipe.size)])
+            (map_here,) = here.maps([resize_image(image, here.recipe.size)])
             assert (maps.shape, maps.dtype) == ((1, SIZE, SIZE), np.float32)
             assert (scores.shape, scores.dtype) == ((1,), np.float32)
             assert scores[0] == maps.max()
@@ -288,6 +288,6 @@ def test_without_the_extra_it_is_one_line_with_the_fix(
 
 
 def test_a_recipe_in_tiles_is_refused(tmp_path: Path) -> None:
-    recipe = random_recipe(tmp_path / "r", size=128, tiles=tiles_of((64, 64)))
+    recipe = random_recipe(tmp_path / "r", size=128, tiles=make_tiles((64, 64)))
     with pytest.raises(ExportError, match="in tiles can't be one model"):
         exported(recipe.folder, tmp_path, form="onnx")

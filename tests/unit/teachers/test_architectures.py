@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from monitor.teachers import architectures
-from monitor.teachers.architectures import LEVELS, TeacherError, build_trunk, find, names
+from monitor.teachers.architectures import LEVELS, TeacherError, build_trunk, find_teacher, teacher_names
 
 
 def weights_of(architecture: str, seed: int = 0) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ def test_the_same_weights_have_the_same_fingerprint_in_any_file(tmp_path: Path) 
     safetensors.torch.save_file(half, tmp_path / "half.safetensors")
     torch.save({n: v.half().float() for n, v in trunk.items()}, tmp_path / "widened.pth")
     found = {
-        file.name: find("resnet18", weights=file, folder=tmp_path, say=print).sha256
+        file.name: find_teacher("resnet18", weights=file, folder=tmp_path, say=print).sha256
         for file in tmp_path.iterdir()
         if file.is_file()
     }
@@ -62,7 +62,7 @@ def test_the_same_weights_have_the_same_fingerprint_in_any_file(tmp_path: Path) 
 
 def test_a_teacher_is_frozen_and_whole_precision(tmp_path: Path) -> None:
     torch.save({n: v.half() for n, v in weights_of("resnet18").items()}, tmp_path / "resnet18.pth")
-    found = find("resnet18", weights=None, folder=tmp_path, say=print, download=no_network)
+    found = find_teacher("resnet18", weights=None, folder=tmp_path, say=print, download=no_network)
     assert not found.trunk.training
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in found.trunk.parameters())
 
@@ -71,7 +71,7 @@ def test_without_weights_or_network_the_carried_teacher_steps_in_and_says_so(tmp
     carried = tmp_path / "carried.safetensors"
     safetensors.torch.save_file({n: v.half() for n, v in weights_of("resnet18").items()}, carried)
     lines: list[str] = []
-    found = find(
+    found = find_teacher(
         None, weights=None, folder=tmp_path / "no", say=lines.append, bundled=carried, download=no_network
     )
     assert found.name == "resnet18-bundled"
@@ -82,7 +82,7 @@ def test_without_weights_or_network_the_carried_teacher_steps_in_and_says_so(tmp
 
 def test_a_teacher_asked_for_by_name_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=r"resnet34 has no weights.*--teacher-weights") as refusal:
-        find("resnet34", weights=None, folder=tmp_path, say=print, download=no_network)
+        find_teacher("resnet34", weights=None, folder=tmp_path, say=print, download=no_network)
     assert "\n" not in str(refusal.value)
 
 
@@ -92,12 +92,12 @@ def test_a_download_that_is_damaged_is_not_kept(tmp_path: Path) -> None:
         file.write_bytes(b"a proxy's page")
 
     with pytest.raises(TeacherError, match="is damaged or another file"):
-        find("resnet18", weights=None, folder=tmp_path, say=print, download=damaged)
+        find_teacher("resnet18", weights=None, folder=tmp_path, say=print, download=damaged)
     cache = tmp_path / "torch/hub/checkpoints"
     assert not list(cache.iterdir())
     (cache / "resnet18-f37072fd.pth").write_bytes(b"half a file")
     with pytest.raises(TeacherError, match="is damaged: delete it"):
-        find("resnet18", weights=None, folder=tmp_path, say=print, download=no_network)
+        find_teacher("resnet18", weights=None, folder=tmp_path, say=print, download=no_network)
 
 
 class Bomb:
@@ -121,7 +121,7 @@ def test_files_that_hold_no_weights_are_refused_in_one_line(tmp_path: Path) -> N
     torch.save({**weights_of("resnet18"), "bn1.bias": torch.full((64,), torch.nan)}, tmp_path / "nan.pth")
     for file in [*tmp_path.iterdir(), tmp_path / "missing.pth"]:
         with pytest.raises(TeacherError, match=file.name) as refusal:
-            find("resnet18", weights=file, folder=tmp_path, say=print)
+            find_teacher("resnet18", weights=file, folder=tmp_path, say=print)
         assert "\n" not in str(refusal.value)
         assert "weights_only" not in str(refusal.value), "torch advises to run the code in the file"
     assert not (tmp_path / "exploded").exists()
@@ -156,21 +156,24 @@ def test_damage_anywhere_in_a_file_is_one_line(tmp_path: Path) -> None:
 def test_weights_of_another_architecture_need_their_name(tmp_path: Path) -> None:
     torch.save(weights_of("squeezenet1_1"), tmp_path / "w.pth")
     with pytest.raises(TeacherError, match="name their architecture with --teacher"):
-        find(None, weights=tmp_path / "w.pth", folder=tmp_path, say=print)
-    assert find("squeezenet1_1", weights=tmp_path / "w.pth", folder=tmp_path, say=print).origin == "w.pth"
+        find_teacher(None, weights=tmp_path / "w.pth", folder=tmp_path, say=print)
+    assert (
+        find_teacher("squeezenet1_1", weights=tmp_path / "w.pth", folder=tmp_path, say=print).origin
+        == "w.pth"
+    )
 
 
 def test_a_deeper_network_does_not_pass_for_a_shallow_one(tmp_path: Path) -> None:
     torch.save(weights_of("resnet34"), tmp_path / "w.pth")
     with pytest.raises(TeacherError, match=r"it has layer1\.2\.\S+, which is another network's"):
-        find("resnet18", weights=tmp_path / "w.pth", folder=tmp_path, say=print)
+        find_teacher("resnet18", weights=tmp_path / "w.pth", folder=tmp_path, say=print)
     with_own_head = {**weights_of("resnet18"), "head.0.weight": torch.zeros(2)}
     torch.save(with_own_head, tmp_path / "h.pth")
-    find("resnet18", weights=tmp_path / "h.pth", folder=tmp_path, say=print)
+    find_teacher("resnet18", weights=tmp_path / "h.pth", folder=tmp_path, say=print)
 
 
 def test_unknown_teachers_are_answered_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(TeacherError, match=", ".join(names())):
-        find("vgg", weights=None, folder=tmp_path, say=print)
+    with pytest.raises(TeacherError, match=", ".join(teacher_names())):
+        find_teacher("vgg", weights=None, folder=tmp_path, say=print)
     with pytest.raises(TeacherError, match="has its own weights"):
-        find("resnet18-bundled", weights=tmp_path / "x.pth", folder=tmp_path, say=print)
+        find_teacher("resnet18-bundled", weights=tmp_path / "x.pth", folder=tmp_path, say=print)
