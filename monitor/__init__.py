@@ -1,1 +1,1 @@
-"""Line Monitor: from a frame of a part to one verdict, in time."""
+"""Line Monitor: visual inspection of parts on a production line, with one verdict for each part."""

@@ -1,7 +1,7 @@
-"""The `line-monitor` command: parses arguments, runs one command, prints an expected error as one line.
+"""The `line-monitor` command: parses the arguments, runs one command, prints expected errors as one line.
 
-It knows nothing of what a command does, and imports only the module of the command that was named: `--help`
-answers without torch.
+It knows nothing of what a command does. It imports only the module of the command in the arguments, so that
+`--help` needs no import that takes long.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from monitor.commands.arguments import FAILED, USAGE, add_config
 from monitor.errors import LineMonitorError
 
 COMMANDS = {
-    "demo": "the whole line on simulated cameras, nothing to set up",
-    "check": "is everything there that the line needs? with the fix",
-    "cameras": "list the GigE Vision cameras found",
-    "collect": "save frames of a camera for training",
+    "demo": "run a whole line on simulated cameras; needs no setup",
+    "check": "check everything that the line needs; prints the fix for each problem",
+    "cameras": "list the GigE Vision cameras on this machine's networks",
+    "collect": "save frames of a camera as training images",
     "train": "train a recipe from images of good parts",
-    "calibrate": "set a recipe's threshold anew from good images, or its presence gate",
-    "score": "score image files, one JSON line each",
-    "evaluate": "accuracy on a labelled set in MVTec AD's layout",
-    "export": "a recipe as an ONNX or OpenVINO model, to run it elsewhere",
-    "teacher": "list, fetch or make what students learn from",
-    "journal": "rejects and uninspected parts, and what became of them",
-    "bench": "how fast this machine scores, carries and publishes",
-    "run": "the service: cameras to verdicts, until stopped",
-    "review": "the operators' web page alone",
+    "calibrate": "set a recipe's threshold or presence gate again from other images",
+    "score": "score image files; prints one JSON line for each",
+    "evaluate": "measure a recipe's accuracy on labelled images",
+    "export": "write a recipe as an ONNX or OpenVINO model for other programs",
+    "teacher": "list, download or make teacher networks",
+    "journal": "show rejected and uninspected parts, and what became of them",
+    "bench": "measure how fast this machine scores, transports and publishes frames",
+    "run": "run the line: cameras, scoring, publishing, until it is stopped",
+    "review": "serve the operators' web page without the line",
 }
 _MODULES = {"bench": "monitor.commands.bench.command"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
-    # A thread of OpenMP that spins while it waits keeps the thread it waits for off its core. With short
-    # spins the slowest frame beside a busy program took 53 ms instead of 223 (2 cores, 256 px).
+    """Run one command. Returns 0 on success, 1 on a failure with a message on stderr, 2 on wrong usage."""
+    # An OpenMP thread that spins while it waits can occupy the core that the thread it waits for needs.
+    # Short spins cut the slowest frame beside a busy program from 223 ms to 53 ms (2 cores, 256 px).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # MKL's threads add in an order that depends on where the arrays lie in memory, so that two trainings with
-    # the same seed end with different students. AUTO fixes that order. MKL reads the variable once, when
+    # MKL's threads add numbers in an order that depends on the addresses of the arrays, so two trainings with
+    # the same seed would give different students. AUTO fixes that order. MKL reads the variable once, when
     # torch is loaded.
     os.environ.setdefault("MKL_CBWR", "AUTO")
     _accept_any_character()
@@ -60,30 +60,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LineMonitorError, CameraError) as error:
         return _fail(str(error))
     except (MemoryError, RuntimeError) as error:
-        from monitor.system.out_of_memory import advice
+        from monitor.system.out_of_memory import explain_memory_error
 
-        fix = advice(error, sized=hasattr(options, "size"))
+        fix = explain_memory_error(error, sized=hasattr(options, "size"))
         if fix is None:
             raise
         return _fail(fix)
     except KeyboardInterrupt:
         return _fail("interrupted")
     except BrokenPipeError:
-        # The reader of the output went away (`| head`).
+        # The program that reads the output has ended, as in `line-monitor score ... | head`.
         sys.stderr.close()
         return FAILED
 
 
 def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser with all commands, and the arguments of those commands that are named in `arguments`."""
+    """The parser of all commands. Only the commands that occur in `arguments` have their own arguments."""
     parser = argparse.ArgumentParser(
         prog="line-monitor",
-        description="One verdict for every part on a line, before its deadline: pass, reject, or uninspected "
-        "with a reason.",
-        epilog="The settings file is --config, else $LINE_MONITOR_CONFIG, else ./config/line.toml, "
+        description="Visual inspection of parts on a production line. Every part gets one verdict before its "
+        "deadline: pass, reject, or uninspected with a reason.",
+        epilog="The settings file is --config if given, else $LINE_MONITOR_CONFIG, else ./config/line.toml, "
         "else /etc/line-monitor/line.toml.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the line's settings (TOML)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file of the line (TOML)")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text)
@@ -96,14 +96,14 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _accept_any_character() -> None:
-    """Escape what the terminal's encoding lacks: a file's name must not end a command."""
+    """Print what the terminal's encoding lacks as escapes, so that a file's name can't end a command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> int:
     if sys.stderr.isatty():
-        # Overwrite an unfinished progress bar.
+        # Erase an unfinished progress bar.
         sys.stderr.write("\r\x1b[K")
     for line in message.splitlines():
         print(f"line-monitor: {line}", file=sys.stderr)

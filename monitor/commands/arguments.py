@@ -1,6 +1,7 @@
 """Arguments and settings that several commands share.
 
-It knows nothing of what a command does. It imports no torch, so that `--help` answers at once.
+It knows nothing of what a command does. It imports the settings only in functions: the library that checks
+them takes longer to import than `--help` takes to run.
 """
 
 from __future__ import annotations
@@ -8,76 +9,89 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.errors import LineMonitorError
-from monitor.settings import Settings, SettingsError, find_settings_file
-from monitor.settings import load_settings as load_file
+
+if TYPE_CHECKING:
+    from monitor.settings import Settings
 
 FAILED, USAGE = 1, 2
-"""Exit codes: a failure explained on stderr, wrong usage."""
-EMPTY_HELP = "images of the place without a part: such frames then pass unscored, as pass/no_part"
+"""Exit codes: a failure with a message on stderr, and wrong usage."""
+EMPTY_HELP = (
+    "images of the empty place without a part; frames that show it then pass without a score (pass, no_part)"
+)
 
 
 class CommandError(LineMonitorError):
-    """A command can't go on. The message is one line with the fix."""
+    """A command can't continue. The message is one line with the fix."""
 
 
 def positive_integer(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
     return value
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """Rows and columns of `256` or `1024x512` (width x height)."""
+    """Rows and columns from `256` or `1024x512` (width x height)."""
     width, x, height = text.lower().partition("x")
     if not (width.isdecimal() and (height.isdecimal() or not x)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: use 256 or 1024x512 (width x height)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: use 256 or 1024x512 (width x height)")
     return int(height or width), int(width)
 
 
 def random_seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 to {2**32 - 1}")
+        raise argparse.ArgumentTypeError(f"{text} must be from 0 to {2**32 - 1}")
     return value
 
 
 def minutes(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no number of minutes")
+        raise argparse.ArgumentTypeError(f"{text} must be more than 0 and less than 1000000 minutes")
     return value
 
 
 def rate(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text} must be between 0 and 1")
     return value
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Accept `--config` after the command too; where it is absent, the one before the command counts."""
+    """Accept `--config` after the command as well; if it is absent there, the one before counts."""
     parser.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
 
 
 def add_overkill(parser: argparse.ArgumentParser, default: float | None) -> None:
-    shown = f" ({default})" if default is not None else " (as before)"
+    shown = f"default: {default}" if default is not None else "default: the recipe's present share"
     parser.add_argument(
-        "--overkill", type=rate, default=default, metavar="R", help=f"share of good parts rejected{shown}"
+        "--overkill",
+        type=rate,
+        default=default,
+        metavar="R",
+        help=f"allowed share of good parts that are rejected, 0 to 1 ({shown})",
     )
 
 
 def load_settings(options: argparse.Namespace) -> Settings:
-    """The settings that the options name. Raises SettingsError."""
+    """The settings of the file in the options or of the default file. Raises SettingsError."""
+    from monitor.settings import find_settings_file
+    from monitor.settings import load_settings as load_file
+
     return load_file(find_settings_file(options.config))
 
 
 def teachers_folder(options: argparse.Namespace) -> Path | None:
-    """The data folder's `teachers/`; None without a settings file. Raises SettingsError."""
+    """The folder `teachers/` in the data folder; None without a settings file. Raises SettingsError."""
     from monitor import paths
+    from monitor.settings import SettingsError, find_settings_file
+    from monitor.settings import load_settings as load_file
 
     try:
         file = find_settings_file(options.config)

@@ -1,4 +1,4 @@
-"""`line-monitor cameras`: the GigE Vision cameras on this machine's networks."""
+"""`line-monitor cameras`: lists the GigE Vision cameras on this machine's networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command takes no arguments of its own."""
+    """The command has no arguments of its own."""
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
-"""The `check` command: everything a line needs, one line an item, with the fix. Changes nothing.
+"""`line-monitor check`: looks at everything that a line needs and prints a line for each item, with the fix.
 
-Must never print a secret, and never take a camera or a client id away from a running line.
+It changes nothing. It must never print a secret, and never use a running line's camera or MQTT client id.
 """
 
 from __future__ import annotations
@@ -16,15 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import drivers
 from drivers.camera import CameraError, SourceEnded
 from monitor import paths
-from monitor.images.tiling import shown
-from monitor.line_state import changeover
-from monitor.line_state.frame import PixelFormat, crop
-from monitor.publish import mqtt
 from monitor.settings import (
     CameraSettings,
     MqttSettings,
@@ -34,16 +30,19 @@ from monitor.settings import (
     load_settings,
 )
 
+if TYPE_CHECKING:
+    from monitor.inference.scorer import Scorer
+
 _TIME_ERROR = 5
-"""ntp_adjtime(3): the clock is not synchronised."""
+"""Result of ntp_adjtime(3) for a clock that is not synchronised."""
 _GB = 1e9
-_JUMBO = 8000
-_PROBE = "line-monitor-check"
-"""What the broker is asked about as if it were a camera."""
+_MIN_JUMBO_BYTES = 8000
+_PROBE_CAMERA = "line-monitor-check"
+"""Name of a camera that does not exist, for a test message to the broker."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command takes no arguments of its own."""
+    """The command has no arguments of its own."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,7 +63,7 @@ class Finding:
 
 
 def check(config: Path | None, out: TextIO) -> int:
-    """Prints all findings; the exit code is 1 when one of them is FAIL."""
+    """Print all findings. Returns the exit code: 1 if one of them is FAIL, else 0."""
     failed = False
     for finding in findings(config):
         failed |= finding.level is Level.FAIL
@@ -82,10 +81,10 @@ def findings(config: Path | None) -> Iterator[Finding]:
             yield Finding(Level.FAIL, "settings", line)
         return
     yield Finding(
-        Level.OK, "settings", f"{file}, {len(settings.camera)} cameras, topics {settings.prefix}/..."
+        Level.OK, "settings", f"{file}, {len(settings.camera)} cameras, MQTT topics {settings.prefix}/..."
     )
     yield from _review(settings)
-    running = _running(settings)
+    running = _is_running(settings)
     yield from _service(settings, running)
     yield _device(settings)
     yield from _recipes(settings)
@@ -93,7 +92,9 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield _camera(camera, running)
     yield from _jumbo_frames(settings)
     if not settings.camera:
-        yield Finding(Level.WARN, "cameras", "no [[camera]] in the settings: `run` has nothing to inspect")
+        yield Finding(
+            Level.WARN, "cameras", "no [[camera]] in the settings: `line-monitor run` has nothing to inspect"
+        )
     yield from _broker(settings, running)
     yield from _disk(settings, running)
     yield _clock()
@@ -105,49 +106,57 @@ def _review(settings: Settings) -> Iterator[Finding]:
     if settings.review.port == 0:
         return
     if (why := refusal(settings.review)) is not None:
-        # systemd hands credentials to the service alone: here it may only not be seen.
-        seen = settings.review.password_hash is not None
+        # A credential of systemd is visible to the service alone, so the password may be set all the same.
+        is_set = settings.review.password_hash is not None
         yield Finding(
-            Level.FAIL if seen else Level.WARN, "review", f"{why}; or the credential review_password"
+            Level.FAIL if is_set else Level.WARN,
+            "review",
+            f"{why}; or set the systemd credential review_password",
         )
         return
-    yield Finding(Level.OK, "review", f"the page is at {settings.review.host} port {settings.review.port}")
+    yield Finding(
+        Level.OK, "review", f"the page is served on {settings.review.host} port {settings.review.port}"
+    )
 
 
-def _running(settings: Settings) -> bool:
+def _is_running(settings: Settings) -> bool:
+    """Whether a line runs on this data folder, which is then locked."""
     if not (settings.line.data / ".lock").exists():
         return False
     try:
         with paths.DataLock(settings):
             return False
-    except paths.PlaceError:
+    except paths.PathError:
         return True
 
 
 def _service(settings: Settings, running: bool) -> Iterator[Finding]:
-    """Whether a line runs on this data folder; where none does, whether its ports are free."""
+    """Whether a line runs on this data folder. If none runs, whether the ports of the line are free."""
     if running:
         holder = (settings.line.data / ".lock").read_text(errors="replace").strip()
-        yield Finding(Level.OK, "service", f"a line runs here (pid {holder}): what it holds is not tried")
+        yield Finding(
+            Level.OK, "service", f"the line is running (pid {holder}): its ports and cameras are not tried"
+        )
         return
     for name, host, port in (
         ("metrics", "0.0.0.0", settings.metrics.port),
         ("review", settings.review.host, settings.review.port),
     ):
-        if port and (why := _not_free(host, port)):
+        if port and (why := _port_problem(host, port)):
             yield Finding(
                 Level.FAIL,
                 name,
-                f"{name}.port {port} can't be had: {why}; set another one, or 0, or end what has it "
-                f"(ss -ltnp 'sport = :{port}' shows it)",
+                f"{name}.port {port} can't be opened: {why}; set another port, or 0, or end the program "
+                f"that uses it (ss -ltnp 'sport = :{port}' shows it)",
             )
 
 
-def _not_free(host: str, port: int) -> str | None:
+def _port_problem(host: str, port: int) -> str | None:
+    """Why a server can't listen on the port, or None when it can."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As servers do: what lingers of an earlier connection is no obstacle.
+            # Servers set this too: a connection that was closed lately does not block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -156,7 +165,8 @@ def _not_free(host: str, port: int) -> str | None:
 
 
 def _jumbo_frames(settings: Settings, interfaces: Path = Path("/sys/class/net")) -> Iterator[Finding]:
-    """GigE Vision in packets of 1500 bytes works, but costs the processor six times the interrupts."""
+    """Whether the network has jumbo frames. Packets of 1500 bytes work, but cause six times the
+    interrupts."""
     if not any(camera.source.startswith("gige://") for camera in settings.camera):
         return
     sizes = {
@@ -164,13 +174,13 @@ def _jumbo_frames(settings: Settings, interfaces: Path = Path("/sys/class/net"))
         for place in sorted(interfaces.iterdir())
         if place.name != "lo" and (place / "device").exists()
     }
-    if sizes and max(sizes.values()) < _JUMBO:
+    if sizes and max(sizes.values()) < _MIN_JUMBO_BYTES:
         named = ", ".join(f"{name} has {size}" for name, size in sizes.items())
         yield Finding(
             Level.WARN,
             "network",
-            f"no interface takes jumbo frames ({named}): for GigE cameras, ip link set dev NAME mtu 9000, "
-            "where the switch does too",
+            f"no network interface has jumbo frames ({named}): for GigE cameras run "
+            "ip link set dev NAME mtu 9000, if the switch supports it too",
         )
 
 
@@ -182,27 +192,30 @@ def _device(settings: Settings) -> Finding:
         device = choose_device(settings.scoring.device)
     except RecipeError as error:
         return Finding(Level.FAIL, "device", str(error))
-    return Finding(Level.OK, "device", f"scoring.device {settings.scoring.device!r} is {device} here")
+    return Finding(
+        Level.OK, "device", f"scoring.device {settings.scoring.device!r} is {device} on this machine"
+    )
 
 
 def _recipes(settings: Settings) -> Iterator[Finding]:
-    from monitor.inference.presence import explain
+    """Each recipe that a camera uses: whether it loads, its threshold, its presence gate, its region."""
     from monitor.inference.scorer import Scorer
+    from monitor.line_state import changeover
     from monitor.model.recipe_document import RecipeError
     from monitor.model.recipe_version import RecipeVersion
-    from monitor.training.thresholds import needed
 
-    in_force: dict[str, str] = {}
+    cameras: dict[str, list[CameraSettings]] = {}
     for camera in settings.camera:
         try:
-            in_force[camera.name] = changeover.to_load(paths.changeovers(settings), camera)
+            name = changeover.find_recipe_to_load(paths.changeovers(settings), camera)
         except changeover.ChangeoverError as error:
             yield Finding(Level.FAIL, f"camera {camera.name}", str(error))
-    for name in dict.fromkeys(in_force.values()):
+        else:
+            cameras.setdefault(name, []).append(camera)
+    for name, its_cameras in cameras.items():
         try:
-            recipe = RecipeVersion.load(paths.recipes(settings) / name)
             scorer = Scorer(
-                recipe,
+                RecipeVersion.load(paths.recipes(settings) / name),
                 device=settings.scoring.device,
                 runtime=settings.scoring.runtime,
                 precision=settings.scoring.precision,
@@ -211,41 +224,60 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
         except RecipeError as error:
             yield Finding(Level.FAIL, f"recipe {name}", str(error))
             continue
+        yield from _recipe(name, scorer, threshold)
+        for camera in its_cameras:
+            yield from _region(camera, scorer, name)
+
+
+def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
+    from monitor.images.tiling import format_size
+    from monitor.inference.presence import describe_gate
+    from monitor.training.thresholds import images_needed
+
+    item, recipe, calibration = f"recipe {name}", scorer.recipe, scorer.calibration
+    presence = recipe.document.presence
+    yield Finding(
+        Level.OK,
+        item,
+        f"{format_size(recipe.size)} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
+        f"runs on {scorer.calibration_key}" + (f", {describe_gate(presence)}" if presence else ""),
+    )
+    if not calibration.guaranteed:
         yield Finding(
-            Level.OK,
-            f"recipe {name}",
-            f"{shown(recipe.size)} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
-            f"runs on {scorer.calibration_key}"
-            + (f", {explain(recipe.document.presence)}" if recipe.document.presence else ""),
+            Level.WARN,
+            item,
+            f"its threshold is an estimate from {len(calibration.scores)} good images: "
+            f"{images_needed(calibration.overkill)} are needed for an overkill (good parts rejected) of at "
+            f"most "
+            f"{calibration.overkill:.2%}; collect more and run: line-monitor calibrate {name} --images DIR",
         )
-        calibration = scorer.calibration
-        if not calibration.guaranteed:
-            yield Finding(
-                Level.WARN,
-                f"recipe {name}",
-                f"its threshold is an estimate from {len(calibration.scores)} good images: for at most "
-                f"{calibration.overkill:.2%} overkill {needed(calibration.overkill)} are needed; "
-                f"collect some and run: line-monitor calibrate {name} --images DIR",
-            )
-        if recipe.document.presence and not recipe.document.presence.parts:
-            yield Finding(
-                Level.WARN,
-                f"recipe {name}",
-                "nobody looked whether its presence gate takes parts for an empty place: "
-                f"run: line-monitor calibrate {name} --images DIR, with good images",
-            )
-        for camera in settings.camera:
-            trained = tuple(recipe.roi) if recipe.roi else None
-            if in_force.get(camera.name) == name and trained != camera.roi:
-                yield Finding(
-                    Level.FAIL if trained else Level.WARN,
-                    f"recipe {name}",
-                    f"trained on roi {list(trained) if trained else 'none'}, camera {camera.name} has "
-                    f"{list(camera.roi) if camera.roi else 'none'}: set that one, or train a recipe for this",
-                )
+    if presence and not presence.parts:
+        yield Finding(
+            Level.WARN,
+            item,
+            "its presence gate was not tried on good parts, so it may take a part for an empty place: "
+            f"run: line-monitor calibrate {name} --images DIR, with images of good parts",
+        )
+
+
+def _region(camera: CameraSettings, scorer: Scorer, name: str) -> Iterator[Finding]:
+    from monitor.model.camera_region import objection, unchecked_region
+
+    if why := objection(camera, scorer.recipe, name):
+        yield Finding(Level.FAIL, f"recipe {name}", why)
+    elif roi := unchecked_region(camera, scorer.recipe):
+        yield Finding(
+            Level.WARN,
+            f"recipe {name}",
+            f"it records no roi, but camera {camera.name!r} has roi {list(roi)}: make sure that "
+            "it was trained on images of this region",
+        )
 
 
 def _camera(camera: CameraSettings, running: bool) -> Finding:
+    """Whether the camera delivers a frame that can be inspected, within 10 s."""
+    from monitor.line_state.frame import ShotError, crop_shot
+
     item = f"camera {camera.name}"
     if running:
         return Finding(Level.OK, item, "in use by the running line; see its status")
@@ -262,11 +294,11 @@ def _camera(camera: CameraSettings, running: bool) -> Finding:
                 return Finding(Level.FAIL, item, f"its frames are unusable: {shot.fault}")
             height, width = shot.pixels.shape[:2]
             try:
-                crop(shot.pixels, PixelFormat[shot.pixel_format], camera.roi)
-            except (KeyError, ValueError) as error:
+                crop_shot(shot, camera.roi)
+            except ShotError as error:
                 return Finding(Level.FAIL, item, f"{error}; its frames can't be inspected")
             return Finding(Level.OK, item, f"{width}x{height} {shot.pixel_format}")
-        return Finding(Level.WARN, item, "there, but no frame came within 10 s: is it triggered?")
+        return Finding(Level.WARN, item, "it is connected, but sent no frame within 10 s: is it triggered?")
     except SourceEnded:
         return Finding(Level.FAIL, item, f"{drivers.redacted(camera.source)} has no frames")
     except CameraError as error:
@@ -276,38 +308,40 @@ def _camera(camera: CameraSettings, running: bool) -> Finding:
 
 
 def _broker(settings: Settings, running: bool) -> Iterator[Finding]:
+    from monitor.publish import mqtt
+
     where = f"{settings.mqtt.host}:{settings.mqtt.port}"
     yield from _tls_files(settings.mqtt)
-    # A topic that the ACL treats as a camera's, of a camera that no gateway knows; a running line has told
-    # already what it may not say.
+    # The broker's access rules treat this topic like that of a camera, but no gateway acts on it. A running
+    # line reports refused messages itself.
     known = {camera.name for camera in settings.camera}
-    topic = None if running or _PROBE in known else f"{settings.prefix}/{_PROBE}/verdict"
+    topic = None if running or _PROBE_CAMERA in known else f"{settings.prefix}/{_PROBE_CAMERA}/verdict"
     try:
         mqtt.probe(settings.mqtt, f"{settings.line.site}-{settings.line.name}-check-{os.getpid()}", topic)
     except mqtt.ConnectError as error:
         yield Finding(Level.FAIL, "broker", str(error))
     except mqtt.PublishRefused as error:
-        yield Finding(Level.FAIL, "broker", f"{where} {error}, config/mosquitto-acl-example shows one")
+        yield Finding(Level.FAIL, "broker", f"{where} {error}; config/mosquitto-acl-example is an example")
     else:
-        # MQTT 3.1.1 has no way to say that a message was refused.
-        lets = " and lets us publish" if topic and settings.mqtt.protocol == 5 else ""
-        yield Finding(Level.OK, "broker", f"{where} answers{lets}")
+        # A broker with MQTT 3.1.1 does not report that it refused a message.
+        publishes = " and lets us publish" if topic and settings.mqtt.protocol == 5 else ""
+        yield Finding(Level.OK, "broker", f"{where} answers{publishes}")
     if settings.mqtt.protocol == 4:
         yield Finding(
             Level.WARN,
             "broker",
-            "mqtt.protocol = 4 has no message expiry: a broker that was away could hand out old messages; "
-            "use a broker with MQTT 5 and set 5",
+            "mqtt.protocol = 4 has no message expiry: a broker could deliver old messages after an "
+            "interruption; use a broker with MQTT 5 and set mqtt.protocol = 5",
         )
     is_local = settings.mqtt.host in ("127.0.0.1", "localhost", "::1")
     if settings.mqtt.password is not None and settings.mqtt.ca_file is None and not is_local:
-        yield Finding(Level.WARN, "broker", "the password travels unencrypted: set mqtt.ca_file for TLS")
+        yield Finding(Level.WARN, "broker", "the password is sent unencrypted: set mqtt.ca_file for TLS")
     if settings.mqtt.username is not None and settings.mqtt.password is None:
         yield Finding(
             Level.WARN,
             "broker",
-            "mqtt.username has no password here: put it into /etc/line-monitor/mqtt_password, and run check "
-            "with CREDENTIALS_DIRECTORY=/etc/line-monitor",
+            "mqtt.username is set without a password: write it to /etc/line-monitor/mqtt_password, and run "
+            "check with CREDENTIALS_DIRECTORY=/etc/line-monitor",
         )
 
 
@@ -321,14 +355,16 @@ def _tls_files(settings: MqttSettings) -> Iterator[Finding]:
 
 def _disk(settings: Settings, running: bool) -> Iterator[Finding]:
     data = settings.line.data
-    # The service makes the folder at its first start; until then its nearest parent tells.
-    there = next(place for place in (paths.snapshots(settings), data, *data.parents) if place.exists())
+    # The service makes the folder at its first start. Until then its nearest parent is tried.
+    folder = next(place for place in (paths.snapshots(settings), data, *data.parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=folder):
             pass
-        free = shutil.disk_usage(there).free / _GB
+        free = shutil.disk_usage(folder).free / _GB
     except OSError as error:
-        yield Finding(Level.FAIL, "disk", f"can't write to {there}: {error.strerror}; give it to this user")
+        yield Finding(
+            Level.FAIL, "disk", f"can't write to {folder}: {error.strerror}; let this user write there"
+        )
         return
     least = settings.snapshots.min_free_gb
     if free < least:
@@ -339,41 +375,42 @@ def _disk(settings: Settings, running: bool) -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, "disk", f"{free:.1f} GB free at {data}")
-    if (strange := _of_another_user(data)) is not None:
+    if (foreign := _path_of_another_user(data)) is not None:
         yield Finding(
             Level.FAIL,
             "data",
-            f"{strange} does not belong to {data.owner()}, as {data} does: chown -R {data.owner()}: {data}",
+            f"{foreign} does not belong to {data.owner()}, as {data} does: chown -R {data.owner()}: {data}",
         )
     if not running:
         runtime = paths.runtime(settings)
         yield Finding(Level.OK, "runtime", f"rings and sockets in {runtime}")
 
 
-def _of_another_user(data: Path) -> Path | None:
-    """A recipe or folder that, say, `sudo line-monitor train` left where the service can't use it."""
+def _path_of_another_user(data: Path) -> Path | None:
+    """A file or folder that the service's user does not own, for example after `sudo line-monitor train`."""
     if not data.is_dir():
         return None
     owner = data.stat().st_uid
-    near = [*data.iterdir(), *(data / "recipes").glob("*"), *(data / "recipes").glob("*/*")]
-    return next((path for path in sorted(near) if path.lstat().st_uid != owner), None)
+    candidates = [*data.iterdir(), *(data / "recipes").glob("*"), *(data / "recipes").glob("*/*")]
+    return next((path for path in sorted(candidates) if path.lstat().st_uid != owner), None)
 
 
 def _clock(adjtime: Callable[[], int] | None = None) -> Finding:
-    """Whether the kernel counts the clock as synchronised: verdicts carry UTC for other machines."""
+    """Whether the clock is synchronised, by the kernel's state. Verdicts carry UTC times for other
+    machines."""
     state = (adjtime or _ntp_adjtime)()
     if state == _TIME_ERROR:
         return Finding(
             Level.WARN,
             "clock",
-            "not synchronised: times in verdicts may be off (decisions do not use them); run chrony or "
-            "systemd-timesyncd",
+            "not synchronised: the UTC times in verdicts may be wrong (deadlines do not depend on them); "
+            "run chrony or systemd-timesyncd",
         )
     if state < 0:
-        return Finding(Level.WARN, "clock", "whether it is synchronised can't be told here")
+        return Finding(Level.WARN, "clock", "this machine does not report whether it is synchronised")
     return Finding(Level.OK, "clock", "synchronised")
 
 
 def _ntp_adjtime() -> int:
-    # `modes = 0` in the zeroed structure reads only; 256 bytes hold any version of struct timex.
+    # The structure of zeros means `modes = 0`, which only reads. 256 bytes hold any version of struct timex.
     return int(ctypes.CDLL(None).ntp_adjtime(ctypes.create_string_buffer(256)))

@@ -1,6 +1,6 @@
-"""A small MQTT broker within this process, for the commands that need a whole line and nothing else set up.
+"""A small MQTT broker in this process, for `demo` and `bench`, which run a whole line without any setup.
 
-Never for a real line: it has no users, no TLS, and ends with its process.
+It is not for a real line: it has no users and no TLS, and it ends with its process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def embedded_broker() -> Iterator[int]:
-    """An MQTT broker on a free port of this machine alone, in a thread of its own."""
+    """Run an MQTT broker in a thread; yields its port, which only this machine can reach."""
     from amqtt.broker import Broker
 
     for name in ("amqtt", "transitions", "asyncio"):

@@ -1,4 +1,4 @@
-"""`line-monitor export`: a recipe as a model for other programs."""
+"""`line-monitor export`: writes a recipe as an ONNX or OpenVINO model for other programs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from monitor.commands.arguments import load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("--format", choices=("onnx", "openvino"), required=True, help="of the model")
+    parser.add_argument("recipe", metavar="RECIPE", help="name of the recipe")
     parser.add_argument(
-        "--precision", choices=("f32", "int8"), default="f32", help="int8: OpenVINO alone (f32)"
+        "--format", choices=("onnx", "openvino"), required=True, help="file format of the model"
     )
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: RECIPE.onnx or RECIPE.xml")
-    parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
+    parser.add_argument(
+        "--precision",
+        choices=("f32", "int8"),
+        default="f32",
+        help="number format of the model (default: f32); int8 needs --format openvino",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the file to write (default: RECIPE.onnx or RECIPE.xml)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
-"""The `journal` command: what stands in the journal, as a table for people, as JSON lines or as CSV.
+"""`line-monitor journal`: prints the journal as a table for people, as JSON lines or as CSV.
 
-It says where the record has gaps, so that nobody takes silence for "nothing happened".
+It writes nothing. It also prints the gaps of the record, since a time without entries can be a time in which
+nothing was recorded.
 """
 
 from __future__ import annotations
@@ -19,117 +20,130 @@ from typing import TextIO
 import msgspec
 
 from monitor.commands.arguments import CommandError, load_settings, print_to_stderr
-from monitor.journal.reader import Change, Gap, JournalReader, JournalUnreadable, NotedVerdict, Session
+from monitor.journal.reader import Change, Gap, JournalReader, JournalReadError, Session, VerdictRow
 from monitor.verdict import rfc3339
 
-_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _AGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHOWN_SHA = 12
-_WIDEST = 60
+_SHOWN_SHA_LENGTH = 12
+_MAX_COLUMN_WIDTH = 60
 
-Entry = NotedVerdict | Gap | Session
+Entry = VerdictRow | Gap | Session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--since", metavar="WHEN", help="2026-11-24, 2026-11-24T06:00Z (UTC), 90m, 8h, 7d")
-    parser.add_argument("--camera", metavar="NAME", help="this camera's alone")
-    parser.add_argument("--changes", action="store_true", help="who changed which setting, recipe, threshold")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object a line")
-    form.add_argument("--csv", action="store_true", help="with a header; gaps and sessions go to stderr")
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        help="first time to print: a date (2026-11-24), a UTC time (2026-11-24T06:00Z) or an age (90m, 8h)",
+    )
+    parser.add_argument("--camera", metavar="NAME", help="print only the parts of this camera")
+    parser.add_argument(
+        "--changes",
+        action="store_true",
+        help="print who changed which setting, recipe or threshold, instead of the parts",
+    )
+    output_format = parser.add_mutually_exclusive_group()
+    output_format.add_argument("--json", action="store_true", help="print one JSON object a line")
+    output_format.add_argument(
+        "--csv", action="store_true", help="print CSV with a header; gaps and sessions go to stderr"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
 
     if options.changes and options.camera:
-        raise CommandError("--camera does not go with --changes: leave one away")
-    form = Form.JSON if options.json else Form.CSV if options.csv else Form.TABLE
+        raise CommandError("--camera can't be used together with --changes: leave one out")
+    form = OutputFormat.JSON if options.json else OutputFormat.CSV if options.csv else OutputFormat.TABLE
     try:
-        start = since(options.since, time.time_ns()) if options.since is not None else ""
+        start = parse_since(options.since, time.time_ns()) if options.since is not None else ""
     except ValueError as error:
         raise CommandError(f"--since: {error}") from None
     try:
         with JournalReader(paths.journal(load_settings(options))) as reader:
             if options.changes:
-                show_changes(reader, form, since=start, out=sys.stdout)
+                print_changes(reader, form, since=start, out=sys.stdout)
             else:
-                show(reader, form, since=start, camera=options.camera, out=sys.stdout, say=print_to_stderr)
+                print_verdicts(
+                    reader, form, since=start, camera=options.camera, out=sys.stdout, say=print_to_stderr
+                )
         sys.stdout.flush()
     except BrokenPipeError:
-        # `| head` has what it wanted. What is left in the buffer has nowhere to go at exit either.
+        # The program that reads the output has ended, as in `| head`. At exit Python writes the rest of its
+        # buffer, which would fail again, so the output goes to /dev/null from here on.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-class Form(Enum):
+class OutputFormat(Enum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
 
 
-def since(text: str, now_ns: int) -> str:
-    """RFC 3339 of a date, a time (UTC where it names no zone) or an age such as 90m, 8h, 7d.
+def parse_since(text: str, now_ns: int) -> str:
+    """The RFC 3339 time of a date, a time (UTC if it has no zone) or an age such as 90m, 8h, 7d.
 
-    Raises ValueError with one line.
+    Raises ValueError with a message of one line.
     """
     if age := _AGE.fullmatch(text):
-        return rfc3339(max(0, now_ns - int(float(age[1]) * _AGES[age[2]] * 1e9)))
+        return rfc3339(max(0, now_ns - int(float(age[1]) * _SECONDS[age[2]] * 1e9)))
     try:
         moment = datetime.fromisoformat(text)
         moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{text!r} is no time: give one like 2026-11-24, 2026-11-24T06:00:00Z, 90m, 8h or 7d"
+            f"{text!r} is not a time: use one like 2026-11-24, 2026-11-24T06:00:00Z, 90m, 8h or 7d"
         ) from None
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
-def show(
+def print_verdicts(
     reader: JournalReader,
-    form: Form,
+    form: OutputFormat,
     *,
     since: str,
     camera: str | None,
     out: TextIO,
     say: Callable[[str], None],
 ) -> None:
-    """Writes verdicts, and where they have gaps. `say` takes what has no place in the form.
+    """Print the verdicts with the gaps and sessions between them; in CSV `say` gets the gaps and sessions.
 
-    Raises JournalUnreadable, also when there is no such camera.
+    Raises JournalReadError, also when the journal has no such camera.
     """
     if camera is not None and camera not in (known := reader.cameras()):
-        raise JournalUnreadable(
-            f"no camera called {camera!r} in the journal; there are: {', '.join(known) or 'none'}"
+        raise JournalReadError(
+            f"the journal has no camera called {camera!r}; there are: {', '.join(known) or 'none'}"
         )
     entries = _entries(reader, since, camera)
     match form:
-        case Form.JSON:
+        case OutputFormat.JSON:
             _write_json(entries, out)
-        case Form.CSV:
+        case OutputFormat.CSV:
             writer = csv.writer(out, lineterminator="\n")
-            writer.writerow(NotedVerdict.__struct_fields__)
+            writer.writerow(VerdictRow.__struct_fields__)
             for entry in entries:
-                if isinstance(entry, NotedVerdict):
+                if isinstance(entry, VerdictRow):
                     writer.writerow(msgspec.structs.astuple(entry))
                 else:
-                    say(_note(entry))
-        case Form.TABLE:
+                    say(_describe(entry))
+        case OutputFormat.TABLE:
             _write_table(entries, max((len(name) for name in reader.cameras()), default=0), out)
 
 
-def show_changes(reader: JournalReader, form: Form, *, since: str, out: TextIO) -> None:
-    """Writes the record of changes. Raises JournalUnreadable."""
+def print_changes(reader: JournalReader, form: OutputFormat, *, since: str, out: TextIO) -> None:
+    """Print the record of changes. Raises JournalReadError."""
     changes = reader.changes(since)
     match form:
-        case Form.JSON:
+        case OutputFormat.JSON:
             _write_json(changes, out)
-        case Form.CSV:
+        case OutputFormat.CSV:
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow(Change.__struct_fields__)
             writer.writerows(map(msgspec.structs.astuple, changes))
-        case Form.TABLE:
+        case OutputFormat.TABLE:
             rows = [("time", "who", "what", "old", "", "new")] if changes else []
             for change in changes:
                 rows.append(
@@ -142,16 +156,16 @@ def show_changes(reader: JournalReader, form: Form, *, since: str, out: TextIO) 
                         _value(change.new),
                     )
                 )
-            widths = [min(_WIDEST, max(map(len, column))) for column in zip(*rows, strict=True)]
+            widths = [min(_MAX_COLUMN_WIDTH, max(map(len, column))) for column in zip(*rows, strict=True)]
             for row in rows:
                 cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
                 print("  ".join(cells).rstrip(), file=out)
             if not changes:
-                print("no change noted", file=out)
+                print("no change recorded", file=out)
 
 
 def _entries(reader: JournalReader, since: str, camera: str | None) -> Iterator[Entry]:
-    """Verdicts in the order of their decision, each gap and session before the first that is younger."""
+    """Verdicts in the order of their decision; each gap or session comes before the first later verdict."""
     notes: list[Gap | Session] = [*reader.sessions(since), *reader.gaps(since)]
     notes.sort(key=lambda note: note.utc, reverse=True)
     for verdict in reader.verdicts(since, camera):
@@ -178,12 +192,12 @@ def _write_table(entries: Iterable[Entry], camera_width: int, out: TextIO) -> No
         "time", "camera", "frame", "verdict", "reason", "score", "threshold", "what became of it", "latency"
     )
     print(header, file=out)
-    noted = False
+    is_empty = True
     for entry in entries:
-        if not isinstance(entry, NotedVerdict):
-            print(_note(entry), file=out)
+        if not isinstance(entry, VerdictRow):
+            print(_describe(entry), file=out)
             continue
-        noted = True
+        is_empty = False
         outcome = entry.outcome + (f": {_printable(entry.ack_result)}" if entry.ack_result else "")
         print(
             line(
@@ -199,11 +213,11 @@ def _write_table(entries: Iterable[Entry], camera_width: int, out: TextIO) -> No
             ),
             file=out,
         )
-    if not noted:
-        print("no verdict noted", file=out)
+    if is_empty:
+        print("no verdict recorded", file=out)
 
 
-def _note(entry: Gap | Session) -> str:
+def _describe(entry: Gap | Session) -> str:
     if isinstance(entry, Gap):
         lost = f"{entry.lost} rows lost, " if entry.lost is not None else ""
         return f"{entry.from_utc}  -- gap until {entry.to_utc}: {lost}{entry.why}"
@@ -224,9 +238,9 @@ def _number(value: float | None) -> str:
 def _value(value: str | None) -> str:
     if value is None:
         return "(none)"
-    return value[:_SHOWN_SHA] if _SHA256.fullmatch(value) else _printable(value)
+    return value[:_SHOWN_SHA_LENGTH] if _SHA256.fullmatch(value) else _printable(value)
 
 
 def _printable(text: str) -> str:
-    """What others sent must not drive the reader's terminal."""
+    """Replace control characters in text from other programs, since they could control the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,4 +1,4 @@
-"""`line-monitor run`: the service, from cameras to verdicts, until it is stopped."""
+"""`line-monitor run`: runs the line as a service until it is stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from monitor.commands.arguments import CommandError, load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command takes no arguments of its own."""
+    """The command has no arguments of its own."""
 
 
 def run(options: argparse.Namespace) -> int:

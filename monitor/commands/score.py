@@ -1,6 +1,6 @@
-"""Scoring image files from the command line: one JSON line an image.
+"""`line-monitor score`: scores image files and prints one JSON line for each.
 
-The same scorer and the same judgement as on the line. One bad file never keeps the others from being scored.
+It uses the scorer and the threshold rule of the line. A file that can't be read does not stop the others.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
-
-from drivers.image_file import Image, ImageError, read
 from monitor.commands.arguments import FAILED, CommandError, load_settings
-from monitor.images.overlay import draw_heatmap
-from monitor.model.recipe_version import RecipeVersion
-from monitor.system.printable import legible
-from monitor.verdict import Reason, Verdict, judge
+
+if TYPE_CHECKING:
+    from drivers.image_file import Image
+    from monitor.inference.scorer import Scorer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="also draw the anomaly maps there")
+    parser.add_argument("recipe", metavar="RECIPE", help="name of the recipe")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "--heatmaps", type=Path, metavar="DIR", help="also save each image with its anomaly map in DIR"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,12 +33,12 @@ def run(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     try:
         recipe = paths.recipe(settings, options.recipe)
-        whole = score_files(
+        all_scored = score_files(
             recipe, options.images, options.heatmaps, out=print, device=settings.scoring.device
         )
     except OSError as error:
         raise CommandError(str(error)) from None
-    return 0 if whole else FAILED
+    return 0 if all_scored else FAILED
 
 
 def score_files(
@@ -49,55 +49,75 @@ def score_files(
     *,
     device: str = "auto",
 ) -> bool:
-    """Scores each image; `out` gets a line for it as soon as it is done.
+    """Score each image and pass its line to `out` at once. Returns False when an image could not be scored.
 
-    A line is `{"image", "score", "threshold", "verdict"}`, with `"heatmap"` when `heatmaps` names a folder to
-    draw them into, or `{"image", "error"}`; all in ASCII, what is no UTF-8 in a name as U+FFFD. Where the
-    recipe's presence gate sees no part, the score is null, there is no heatmap, and a `"reason"` says so.
-    False when there was an error. Raises RecipeError.
+    A line is `{"image", "score", "threshold", "verdict"}`, with `"heatmap"` when `heatmaps` is a folder, or
+    `{"image", "error"}`. It is ASCII; bytes of a file name that are not UTF-8 become U+FFFD. Where the
+    recipe's presence gate finds no part, the score is null, there is no heatmap, and `"reason"` is added.
+    Raises RecipeError.
     """
+    from drivers.image_file import ImageError
     from monitor.inference.scorer import Scorer
+    from monitor.model.recipe_version import RecipeVersion
+    from monitor.system.printable import clean_name
 
-    loaded = RecipeVersion.load(recipe)
-    scorer = Scorer(loaded, device=device)
+    scorer = Scorer(RecipeVersion.load(recipe), device=device)
     taken: set[str] = set()
-    whole = True
+    all_scored = True
     for file in images:
-        line: dict[str, object] = {"image": legible(str(file))}
         try:
-            image = read(file)
-            (result,) = scorer.inspect([image])
-            if result is None:
-                line["score"], line["threshold"] = None, scorer.threshold
-                line["verdict"], line["reason"] = Verdict.PASS.word, Reason.NO_PART.word
-                out(json.dumps(line))
-                continue
-            line["score"] = result.score if math.isfinite(result.score) else None
-            line["threshold"] = scorer.threshold
-            line["verdict"] = judge(result.score, scorer.threshold)[0].word
-            if heatmaps is not None:
-                target = heatmaps / _free_name(file.stem, taken)
-                _write(target, draw_heatmap(image, result.anomaly_map, scorer.threshold))
-                line["heatmap"] = legible(str(target))
+            line = _score_file(scorer, file, heatmaps, taken)
         except ImageError as error:
-            whole = False
-            line = {"image": legible(str(file)), "error": legible(str(error))}
-        out(json.dumps(line))
-    return whole
+            all_scored = False
+            line = {"error": clean_name(str(error))}
+        out(json.dumps({"image": clean_name(str(file)), **line}))
+    return all_scored
+
+
+def _score_file(scorer: Scorer, file: Path, heatmaps: Path | None, taken: set[str]) -> dict[str, object]:
+    """The result of one image. `taken` are the names of the heatmaps so far. Raises ImageError."""
+    from drivers.image_file import read
+    from monitor.images.overlay import draw_heatmap
+    from monitor.system.printable import clean_name
+    from monitor.verdict import Reason, Verdict, judge
+
+    image = read(file)
+    (result,) = scorer.inspect([image])
+    if result is None:
+        return {
+            "score": None,
+            "threshold": scorer.threshold,
+            "verdict": Verdict.PASS.word,
+            "reason": Reason.NO_PART.word,
+        }
+    line: dict[str, object] = {
+        "score": result.score if math.isfinite(result.score) else None,
+        "threshold": scorer.threshold,
+        "verdict": judge(result.score, scorer.threshold)[0].word,
+    }
+    if heatmaps is not None:
+        target = heatmaps / _free_name(file.stem, taken)
+        _write_png(target, draw_heatmap(image, result.anomaly_map, scorer.threshold))
+        line["heatmap"] = clean_name(str(target))
+    return line
 
 
 def _free_name(stem: str, taken: set[str]) -> str:
-    """A file name that no image before it in this run has; images in two folders may be called the same."""
-    name, again = f"{stem}.png", 1
+    """A file name that is not in `taken`, as images in two folders may have the same name."""
+    name, number = f"{stem}.png", 1
     while name in taken:
-        again += 1
-        name = f"{stem}-{again}.png"
+        number += 1
+        name = f"{stem}-{number}.png"
     taken.add(name)
     return name
 
 
-def _write(file: Path, image: Image) -> None:
-    """Raises ImageError."""
+def _write_png(file: Path, image: Image) -> None:
+    """Write the image as a PNG file. Raises ImageError."""
+    import cv2
+
+    from drivers.image_file import ImageError
+
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(cv2.imencode(".png", image)[1].tobytes())

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.camera import Shot
 from drivers.image_file import Image
+from monitor.errors import LineMonitorError
 from monitor.verdict import Reason
 
 
@@ -96,7 +98,7 @@ class Frame:
         return self.height * self.width * self.format.channels * self.format.bytes_per_channel
 
 
-def viewable(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat) -> Image:
+def to_image(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat) -> Image:
     """Converts raw pixels to uint8, (H, W, 3) BGR or (H, W) mono, for scorers, snapshots and `collect`.
 
     Formats above 8 bits are shifted by a fixed number of bits, so that the same light gives the same value in
@@ -126,3 +128,31 @@ def crop(
     if format.is_bayer and (x % 2 or y % 2):
         raise ValueError(f"roi {list(roi)} must start at even x and y for {format.name}")
     return pixels[y : y + height, x : x + width]
+
+
+class ShotError(LineMonitorError):
+    """A shot's pixels can't be inspected. The message is one line with the cause."""
+
+
+def crop_shot(
+    shot: Shot, roi: tuple[int, int, int, int] | None
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], PixelFormat]:
+    """The region `(x, y, width, height)` of a shot's raw pixels, as a view, and their format. The shot must
+    have pixels. Raises ShotError."""
+    assert shot.pixels is not None
+    format = PixelFormat.__members__.get(shot.pixel_format)
+    if format is None:
+        known = ", ".join(PixelFormat.__members__)
+        raise ShotError(
+            f"pixel format {shot.pixel_format} is not supported: set the camera to one of {known}"
+        )
+    try:
+        return crop(shot.pixels, format, roi), format
+    except ValueError as error:
+        raise ShotError(str(error)) from None
+
+
+def shot_to_image(shot: Shot, roi: tuple[int, int, int, int] | None) -> Image:
+    """The image that the scorer gets of a shot: the region of interest, as `to_image` converts it. Raises
+    ShotError."""
+    return to_image(*crop_shot(shot, roi))

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from drivers.image_file import Image
 from monitor.errors import LineMonitorError
-from monitor.images.preprocessing import Pictures
+from monitor.images.preprocessing import IndexedImages
 from monitor.model.weights import Weights
-from monitor.pyramid import Evened, Features, anomaly_map, matching_loss
-from monitor.system.memory import installed
+from monitor.pyramid import Features, ScaledTrunk, anomaly_map, matching_loss
+from monitor.system.memory import usable_memory
 from monitor.system.progress import Progress
 from monitor.teachers.architectures import build_trunk, trunk_weights
 from monitor.training.checkpoint import Checkpoint, Position
@@ -65,7 +65,7 @@ class FitSettings:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedStudent:
     """The student that was selected, and the course of its training."""
 
     student: Weights
@@ -82,7 +82,7 @@ class Fitted:
 
 
 EpochCallback = Callable[[Sequence[float], Sequence[float]], None]
-"""Called after each epoch with the losses and the select maps so far, as in `Fitted`."""
+"""Called after each epoch with the losses and the select maps so far, as in `TrainedStudent`."""
 
 
 def batch_size(count: int, *, as_paper: bool) -> int:
@@ -105,7 +105,7 @@ def pictures_at_once(picture: Image) -> int:
 
 def fit(
     teacher: nn.Module,
-    pictures: Pictures,
+    pictures: IndexedImages,
     train: Sequence[int],
     select: Sequence[int],
     settings: FitSettings,
@@ -113,7 +113,7 @@ def fit(
     progress: Progress,
     checkpoint: Checkpoint | None = None,
     on_epoch_end: EpochCallback | None = None,
-) -> Fitted:
+) -> TrainedStudent:
     """Trains a randomly initialised student of the teacher's architecture on the pictures `train`.
 
     The selected student is the one that best separates drawn defects from the pictures `select`; of equals
@@ -124,7 +124,7 @@ def fit(
     run = _StudentRun(settings)
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         run.resume(*saved)
-    network = teacher if settings.deviations is None else Evened(teacher, settings.deviations)
+    network = teacher if settings.deviations is None else ScaledTrunk(teacher, settings.deviations)
     selection = None if settings.as_paper else SelectionSet(pictures, train, select, settings.seed)
     judged = [*select, *(selection.indices if selection else ())]
     features = TeacherFeatures(
@@ -132,7 +132,7 @@ def fit(
         selection or pictures,
         [*train, *judged],
         settings.device,
-        memory_bytes=min(_FEATURE_BYTES, installed() // 8),
+        memory_bytes=min(_FEATURE_BYTES, usable_memory() // 8),
     )
     at_once = pictures_at_once(pictures[train[0]])
     note = ""
@@ -185,7 +185,9 @@ class _StudentRun:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(settings.seed)
             self.student = build_trunk(settings.architecture).to(device).to(memory_format=torch.channels_last)
-        self.network = self.student if deviations is None else Evened(self.student, deviations).to(device)
+        self.network = (
+            self.student if deviations is None else ScaledTrunk(self.student, deviations).to(device)
+        )
         self._optimiser, description = _optimiser(self.student, as_paper=settings.as_paper)
         self._description = f"{description}, batch {settings.batch}"
         self._rng = np.random.default_rng(settings.seed)
@@ -247,8 +249,8 @@ class _StudentRun:
             )
         return value
 
-    def result(self) -> Fitted:
-        return Fitted(
+    def result(self) -> TrainedStudent:
+        return TrainedStudent(
             self._best,
             self._best_epoch,
             tuple(self.losses),

@@ -43,7 +43,7 @@ def test_a_port_that_another_program_has_is_told(config: Path) -> None:
         config.write_text(config.read_text().replace("[metrics]\nport = 0", f"[metrics]\nport = {port}"))
         (found,) = of("metrics", config)
     assert found.level is Level.FAIL
-    assert f"metrics.port {port} can't be had: Address already in use" in found.text
+    assert f"metrics.port {port} can't be opened: Address already in use" in found.text
     assert f"ss -ltnp 'sport = :{port}'" in found.text
     assert not of("metrics", config), "free again"
 

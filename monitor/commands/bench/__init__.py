@@ -1,1 +1,1 @@
-"""The `bench` command: what this machine can do, measured by the very code that a line runs."""
+"""`line-monitor bench`: measures this machine with the same code that a line runs."""

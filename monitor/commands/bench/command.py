@@ -1,4 +1,7 @@
-"""`line-monitor bench`: the measurements one after the other, as a table and as JSON."""
+"""`line-monitor bench`: runs the measurements one after the other and prints them as tables.
+
+It knows nothing of how each figure is measured; that is in the other modules of this folder.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,52 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from monitor.commands.arguments import CommandError, positive_integer
-from monitor.system.atomic_file import check_place, write_whole
+
+if TYPE_CHECKING:
+    from monitor.commands.bench.line import LineRow
+    from monitor.commands.bench.scoring import DeviceRow, ScoringRow
+    from monitor.commands.bench.transport import TransportRow
 
 SCHEMA = 1
+Say = Callable[[str], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures for programs")
-    parser.add_argument("--teacher", default="resnet18", metavar="NAME", help="architecture (resnet18)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE as JSON")
     parser.add_argument(
-        "--size", type=positive_integer, default=256, metavar="PX", help="network input (256)"
-    )
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1 (auto)")
-    parser.add_argument(
-        "--fps", type=positive_integer, default=5, metavar="N", help="of the line's camera (5)"
+        "--teacher",
+        default="resnet18",
+        metavar="NAME",
+        help="architecture of the network (default: resnet18)",
     )
     parser.add_argument(
-        "--seconds", type=positive_integer, default=40, metavar="N", help="about, to measure (40)"
+        "--size",
+        type=positive_integer,
+        default=256,
+        metavar="PX",
+        help="width and height of the network's input in pixels (default: 256)",
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    parser.add_argument(
+        "--fps",
+        type=positive_integer,
+        default=5,
+        metavar="N",
+        help="frames a second of the line's camera (default: 5)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive_integer,
+        default=40,
+        metavar="N",
+        help="approximate time to measure, in seconds (default: 40)",
     )
 
 
@@ -39,12 +65,14 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         bench(
-            architecture=architecture_of(options.teacher),
-            size=options.size,
-            device=options.device,
-            fps=options.fps,
-            seconds=options.seconds,
-            file=options.json,
+            Bench(
+                architecture=architecture_of(options.teacher),
+                size=options.size,
+                device=options.device,
+                fps=options.fps,
+                seconds=options.seconds,
+            ),
+            options.json,
             say=functools.partial(print, flush=True),
         )
     except OSError as error:
@@ -52,77 +80,118 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def bench(
-    *,
-    architecture: str,
-    size: int,
-    device: str,
-    fps: int,
-    seconds: float,
-    file: Path | None,
-    say: Callable[[str], None],
-) -> None:
-    """Takes about `seconds`, and some twenty more to start and stop the line.
+@dataclass(frozen=True)
+class Bench:
+    """What is measured, and for about how long."""
 
-    Raises RecipeError, RingError, line.LineBenchError, and OSError when `file` can't be written, which is
-    tried first.
+    architecture: str
+    size: int
+    device: str
+    fps: int
+    seconds: float
+
+
+def bench(options: Bench, file: Path | None, *, say: Say) -> None:
+    """Measure, print and write to `file`. Starting and stopping the line takes about 20 s more.
+
+    Raises RecipeError, RingError, LineBenchError, and OSError when `file` can't be written, which is tried
+    before the measurements.
     """
+    import torch
 
-    from monitor.commands.bench import line, scoring, transport
-    from monitor.inference.backends import INT8, choose_device
+    from monitor.inference.backends import choose_device
+    from monitor.system.atomic_file import check_place, write_whole
 
     if file is not None:
         check_place(file)
     machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-    say(f"{architecture}, {size}x{size}, {device} on {machine}, torch {torch.__version__}")
+    say(
+        f"{options.architecture}, {options.size}x{options.size}, {options.device} on {machine}, "
+        f"torch {torch.__version__}"
+    )
+    scoring = _bench_scoring(options, say)
+    device = _bench_device(options, say) if choose_device(options.device).type == "cuda" else []
+    transport = _bench_transport(options, say)
+    line = _bench_line(options, scoring, say)
+    if file is not None:
+        figures = {
+            "schema": SCHEMA,
+            "architecture": options.architecture,
+            "size": options.size,
+            "device": options.device,
+            "machine": machine,
+            "torch": str(torch.__version__),
+            "scoring": [{**asdict(row), "ratio": row.ratio} for row in scoring],
+            "transport": [
+                {**asdict(row), "ratio": row.ratio, "core_share_at_30": row.core_share_at_30}
+                for row in transport
+            ],
+            "line": {**asdict(line), "fps": options.fps, "p50_ratio": line.p50_ms / _ms_to_score(scoring)},
+            **({"device_scoring": [asdict(row) for row in device]} if device else {}),
+        }
+        write_whole(file, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+def _bench_scoring(options: Bench, say: Say) -> list[ScoringRow]:
+    from monitor.commands.bench import scoring
+
     say("")
     say("scoring       batch   ms a frame   x arithmetic limit   preparing 1920x1080, ms")
     rows = []
-    for row in scoring.measure(architecture, size, device, 0.4 * seconds):
+    for row in scoring.measure(options.architecture, options.size, options.device, 0.4 * options.seconds):
         rows.append(row)
         name = f"{row.runtime}-{row.precision}"
         say(f"{name:<14}{row.batch:>5}{row.ms_per_frame:>13.2f}{row.ratio:>21.2f}{row.prepare_ms:>26.2f}")
-    beside = []
-    if choose_device(device).type == "cuda":
-        say("")
-        say(f"on the device   ms from 1920x1080 to its score   frames a second, {scoring.RESIDENT} resident")
-        for found in scoring.measure_device(architecture, size, device, 0.1 * seconds):
-            beside.append(found)
-            say(f"{'torch-' + found.precision:<14}{found.ms_to_score:>34.2f}{found.frames_a_second:>31.0f}")
+    return rows
+
+
+def _bench_device(options: Bench, say: Say) -> list[DeviceRow]:
+    from monitor.commands.bench import scoring
+
+    say("")
+    say(f"on the device   ms from 1920x1080 to its score   frames a second, {scoring.RESIDENT} resident")
+    rows = []
+    for row in scoring.measure_device(
+        options.architecture, options.size, options.device, 0.1 * options.seconds
+    ):
+        rows.append(row)
+        say(f"{'torch-' + row.precision:<14}{row.ms_to_score:>34.2f}{row.frames_a_second:>31.0f}")
+    return rows
+
+
+def _bench_transport(options: Bench, say: Say) -> list[TransportRow]:
+    from monitor.commands.bench import transport
+
     say("")
     say("transport     ms a frame   x plain copy   of one core at 30 a second")
-    carried = []
+    rows = []
     with tempfile.TemporaryDirectory(prefix="line-monitor-bench-") as folder:
         for height, width in transport.SIZES:
-            carry = transport.measure(height, width, Path(folder), 0.05 * seconds)
-            carried.append(carry)
+            row = transport.measure(height, width, Path(folder), 0.05 * options.seconds)
+            rows.append(row)
             frame = f"{width}x{height}"
-            say(f"{frame:<14}{carry.ms:>10.3f}{carry.ratio:>15.2f}{carry.core_share_at_30:>29.1%}")
+            say(f"{frame:<14}{row.ms:>10.3f}{row.ratio:>15.2f}{row.core_share_at_30:>29.1%}")
+    return rows
+
+
+def _bench_line(options: Bench, scoring: list[ScoringRow], say: Say) -> LineRow:
+    from monitor.commands.bench import line
+
     say("")
     with tempfile.TemporaryDirectory(prefix="line-monitor-bench-") as folder:
-        whole = line.measure(Path(folder), size, device, fps, 0.4 * seconds)
-    # As the line runs its recipe, which is made without 8-bit integers.
-    way = [row for row in rows if row.batch == 1 and row.precision != INT8][-1]
-    scored = way.ms_per_frame + way.prepare_ms
+        row = line.measure(Path(folder), options.size, options.device, options.fps, 0.4 * options.seconds)
     say(
-        f"whole line, one camera of {fps} a second: {whole.frames} frames, {whole.uninspected} uninspected; "
-        f"capture to publish p50 {whole.p50_ms:.1f} ms ({whole.p50_ms / scored:.2f} x scoring alone), "
-        f"p99 {whole.p99_ms:.1f} ms"
+        f"whole line, one camera, {options.fps} frames a second: {row.frames} frames, {row.uninspected} "
+        f"uninspected; capture to publish p50 {row.p50_ms:.1f} ms "
+        f"({row.p50_ms / _ms_to_score(scoring):.2f} x scoring alone), p99 {row.p99_ms:.1f} ms"
     )
-    if file is not None:
-        tree = {
-            "schema": SCHEMA,
-            "architecture": architecture,
-            "size": size,
-            "device": device,
-            "machine": machine,
-            "torch": str(torch.__version__),
-            "scoring": [{**asdict(row), "ratio": row.ratio} for row in rows],
-            "transport": [
-                {**asdict(row), "ratio": row.ratio, "core_share_at_30": row.core_share_at_30}
-                for row in carried
-            ],
-            "line": {**asdict(whole), "fps": fps, "p50_ratio": whole.p50_ms / scored},
-            **({"device_scoring": [asdict(found) for found in beside]} if beside else {}),
-        }
-        write_whole(file, (json.dumps(tree, indent=1) + "\n").encode())
+    return row
+
+
+def _ms_to_score(rows: list[ScoringRow]) -> float:
+    """Time to prepare and score one frame in the way that the line runs its recipe, which has no int8
+    model."""
+    from monitor.inference.backends import INT8
+
+    row = [row for row in rows if row.batch == 1 and row.precision != INT8][-1]
+    return row.ms_per_frame + row.prepare_ms

@@ -1,4 +1,8 @@
-"""Capture to published verdict on a whole line: the real service, a simulated camera, the embedded broker."""
+"""Measures the time from capture to published verdict on a whole line.
+
+The line is the real service with one simulated camera and the embedded broker. The recipe is trained for one
+epoch, since the time does not depend on its scores.
+"""
 
 from __future__ import annotations
 
@@ -24,26 +28,26 @@ from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 _SCENE, _CAMERA, _IMAGES = "bottle-top", "bench", 12
 _START_S = 60.0
-_LEAST_S = 3.0
+_MIN_S = 3.0
 
 
 class LineBenchError(LineMonitorError):
-    """The line did not run; one line says why."""
+    """The line did not run. The message is one line with the reason."""
 
 
 @dataclass(frozen=True)
 class LineRow:
-    """What became of the frames of one camera."""
+    """Frames and latencies of one camera."""
 
     frames: int
     uninspected: int
     p50_ms: float
-    """Capture to the verdict handed to the broker."""
+    """From the capture to the moment at which the verdict is sent to the broker."""
     p99_ms: float
 
 
 def measure(folder: Path, size: int, device: str, fps: int, seconds: float) -> LineRow:
-    """Trains a recipe for one epoch (what it finds does not matter) and runs it. Raises LineBenchError."""
+    """Train a recipe, run the line with it for about `seconds`, and measure. Raises LineBenchError."""
     images = folder / "good"
     images.mkdir(parents=True)
     for number in range(_IMAGES):
@@ -88,7 +92,7 @@ def _run(config: Path, seconds: float) -> LineRow:
         try:
             ring = _first_verdict(paths.runtime(settings), service, log)
             first = ring.tally().cursor + 1
-            time.sleep(max(seconds, _LEAST_S))
+            time.sleep(max(seconds, _MIN_S))
             last = ring.tally().cursor
             service.send_signal(signal.SIGTERM)
             service.wait(20)
@@ -98,11 +102,11 @@ def _run(config: Path, seconds: float) -> LineRow:
             if service.poll() is None:
                 service.kill()
                 service.wait()
-    return _judge(ring, first, last, log)
+    return _summarise(ring, first, last, log)
 
 
 def _first_verdict(folder: Path, service: subprocess.Popen[bytes], log: Path) -> Ring:
-    """The camera's ring, once a frame has been judged in it: before that everything warms up."""
+    """The camera's ring, after the first verdict: until then the scoring worker warms up."""
     ring: Ring | None = None
     until = time.monotonic() + _START_S
     while time.monotonic() < until and service.poll() is None:
@@ -116,7 +120,7 @@ def _first_verdict(folder: Path, service: subprocess.Popen[bytes], log: Path) ->
     raise LineBenchError(f"the line did not start: {_last_line(log)}")
 
 
-def _judge(ring: Ring, first: int, last: int, log: Path) -> LineRow:
+def _summarise(ring: Ring, first: int, last: int, log: Path) -> LineRow:
     latencies, uninspected = [], 0
     for number in range(first, last + 1):
         frame, sent_ns, scored = ring.frame(number), ring.sent_ns(number), ring.scored(number)
@@ -133,4 +137,4 @@ def _judge(ring: Ring, first: int, last: int, log: Path) -> LineRow:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "its log is empty"

@@ -1,6 +1,6 @@
-"""How fast a teacher and student pair scores frames here, beside what the arithmetic allows.
+"""Measures how fast a teacher and student pair scores frames, and compares it with the arithmetic limit.
 
-Measures only; chooses nothing. The pair is untrained: the time does not depend on what the weights are.
+It knows nothing of recipes: the pair is untrained, since the time does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import torch
 from torch import Tensor, nn
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import as_size, normalised, prepare, squashed
+from monitor.images.preprocessing import as_size, normalise_image, prepare, resize_image
 from monitor.images.tiling import Grid
 from monitor.inference.backends import (
-    AGREEMENT,
     F16,
     F32,
     INT8,
+    MAX_MAP_DIFFERENCE,
     OPENVINO,
     TORCH,
     can_quantise,
     choose_device,
     has_openvino,
-    precisions,
+    torch_precisions,
 )
-from monitor.inference.cuda_transfer import lane_for
-from monitor.inference.device_preprocessing import Preparation
-from monitor.inference.device_scoring import DeviceScoring, Lane, PlainLane, Run
-from monitor.inference.torch_network import Network, folded
+from monitor.inference.cuda_transfer import choose_transfer
+from monitor.inference.device_preprocessing import DevicePreprocessing
+from monitor.inference.device_scoring import DeviceScoring, DeviceTransfer, PlainTransfer, Run
+from monitor.inference.torch_network import TorchNetwork, fold_batch_norm
 from monitor.teachers.architectures import build_trunk
 
 BATCHES = (1, 2, 4, 8)
@@ -45,21 +45,22 @@ RESIDENT = 64
 
 @dataclass(frozen=True)
 class ScoringRow:
-    """One way of running; times in milliseconds, medians."""
+    """Median times of one runtime, precision and batch size, in milliseconds."""
 
     runtime: str
     precision: str
     batch: int
     ms_per_frame: float
-    """The network alone, from normalised images to anomaly maps."""
+    """The network without preprocessing: from normalised images to anomaly maps."""
     prepare_ms: float
-    """From a 1920x1080 frame to a normalised image, each frame on its own."""
+    """Preprocessing of one 1920x1080 frame to a normalised image."""
     limit_ms_per_frame: float
-    """The network's multiplications and additions at the rate of a large matrix product, taken in turns."""
+    """The time of the network's multiplications and additions at the rate of a large matrix product, which is
+    measured in turns with the network."""
 
     @property
     def ratio(self) -> float:
-        """How many times the arithmetic limit; 1 would be perfect."""
+        """The time as a multiple of the arithmetic limit."""
         return self.ms_per_frame / self.limit_ms_per_frame
 
 
@@ -70,35 +71,36 @@ def measure(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[ScoringRow]:
-    """A row for every precision and batch; about `seconds` in all. Raises RecipeError for the device."""
+    """Measure for about `seconds`; yields a row for every precision and batch size. Raises RecipeError if the
+    device can't be used."""
     where = choose_device(device)
     frame = np.random.default_rng(0).integers(0, 256, _FRAME, dtype=np.uint8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
-    networks = list(_networks(teacher, student, squashed(frame, as_size(size)), where))
-    share = seconds / (sum(len(way.batches) for way in networks) + 1)
+    networks = list(_networks(teacher, student, resize_image(frame, as_size(size)), where))
+    share = seconds / (sum(len(candidate.batches) for candidate in networks) + 1)
     prepare_ms = 1000 * float(np.median(_times((partial(prepare, frame, as_size(size)),), share, clock)[0]))
     work = operations(teacher, size) + operations(student, size)
-    for way in networks:
-        for batch in way.batches:
+    for candidate in networks:
+        for batch in candidate.batches:
             images = torch.from_numpy(np.stack([prepare(frame, as_size(size))] * batch)).to(where)
-            # In turns, so that what else the machine does meets both.
-            own, product = _times((partial(_score, way.run, images), way.product), share, clock)
+            # The two are measured in turns, so that other programs slow both down alike.
+            own, product = _times((partial(_score, candidate.run, images), candidate.product), share, clock)
             limit = float(np.median(product)) * work / (2 * _MATRIX**3)
             ms = 1000 * float(np.median(own)) / batch
-            yield ScoringRow(way.runtime, way.precision, batch, ms, prepare_ms, 1000 * limit)
+            yield ScoringRow(candidate.runtime, candidate.precision, batch, ms, prepare_ms, 1000 * limit)
 
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """One precision on a device that frames are brought to, as a line runs it; medians."""
+    """Median times of one precision on a device to which frames must be copied (a GPU)."""
 
     precision: str
     ms_to_score: float
-    """From a 1920x1080 frame in the CPU's memory to its score there, one frame at a time."""
+    """From a 1920x1080 frame in the CPU's memory to its score in the CPU's memory, one frame at a time."""
     frames_a_second: float
-    """Frames of the network's size that lie on the device, `RESIDENT` at once, to their scores there."""
+    """From `RESIDENT` frames of the network's size in the device's memory to their scores there."""
 
 
 def measure_device(
@@ -110,85 +112,91 @@ def measure_device(
     *,
     resident: int = RESIDENT,
 ) -> Iterator[DeviceRow]:
-    """A row for every precision; about `seconds` in all. Raises RecipeError for the device."""
+    """Measure for about `seconds`; yields a row for every precision. Raises RecipeError if the device can't
+    be used."""
     where, square = choose_device(device), as_size(size)
     frame = np.random.default_rng(0).integers(0, 256, _FRAME, dtype=np.uint8)
-    frames = torch.from_numpy(np.stack([squashed(frame, square)] * resident)).to(where)
+    frames = torch.from_numpy(np.stack([resize_image(frame, square)] * resident)).to(where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
-    share = seconds / (2 * len(precisions(where)))
-    for precision in precisions(where):
+    share = seconds / (2 * len(torch_precisions(where)))
+    for precision in torch_precisions(where):
         network = _network(teacher, student, where, precision)
-        lane = lane_for(where) if where.type == "cuda" else PlainLane(where)
+        lane = choose_transfer(where) if where.type == "cuda" else PlainTransfer(where)
         scoring = DeviceScoring(
-            network, Grid.whole(square), where, lane, most=1, agreement=AGREEMENT[precision]
+            network, Grid.whole(square), where, lane, max_batch=1, agreement=MAX_MAP_DIFFERENCE[precision]
         )
         scoring.warm_up()
         ms = 1000 * float(np.median(_times((partial(scoring.score, [frame]),), share, clock)[0]))
-        preparation = Preparation(square, square, where)
+        preparation = DevicePreprocessing(square, square, where)
         with torch.inference_mode():
             plain: Run = partial(_resident, network, preparation, frames)
-            run = lane.recorded(plain, nullcontext()) or plain
-            taken = float(np.median(_times((partial(_fetch, lane, run),), share, clock)[0]))
-        yield DeviceRow(precision, ms, resident / taken)
+            run = lane.record_run(plain, nullcontext()) or plain
+            seconds_taken = float(np.median(_times((partial(_fetch, lane, run),), share, clock)[0]))
+        yield DeviceRow(precision, ms, resident / seconds_taken)
 
 
-def _network(teacher: nn.Module, student: nn.Module, where: torch.device, precision: str) -> Network:
-    """With trunks of its own: half precision would stay in them."""
-    return Network(copy.deepcopy(teacher), copy.deepcopy(student), where, half=precision == F16)
+def _network(teacher: nn.Module, student: nn.Module, where: torch.device, precision: str) -> TorchNetwork:
+    """A network with copies of the trunks, because half precision changes the trunks."""
+    return TorchNetwork(copy.deepcopy(teacher), copy.deepcopy(student), where, half=precision == F16)
 
 
-def _resident(network: Network, preparation: Preparation, frames: Tensor) -> tuple[Tensor, Tensor]:
-    maps = network(preparation.prepared(frames))
+def _resident(
+    network: TorchNetwork, preparation: DevicePreprocessing, frames: Tensor
+) -> tuple[Tensor, Tensor]:
+    maps = network(preparation.prepare(frames))
     return maps, maps.flatten(1).amax(1)
 
 
-def _fetch(lane: Lane, run: Run) -> None:
-    lane.fetched(run()[1])
+def _fetch(lane: DeviceTransfer, run: Run) -> None:
+    lane.copy_to_cpu(run()[1])
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Candidate:
     runtime: str
     precision: str
     batches: tuple[int, ...]
     run: Callable[[Tensor], Tensor]
     product: Callable[[], object]
-    """Multiplies two square matrices of _MATRIX rows in the same precision."""
+    """Multiplies two square matrices of _MATRIX rows in this precision."""
 
 
-def _networks(teacher: nn.Module, student: nn.Module, picture: Image, where: torch.device) -> Iterator[_Way]:
-    for precision in precisions(where):
+def _networks(
+    teacher: nn.Module, student: nn.Module, picture: Image, where: torch.device
+) -> Iterator[_Candidate]:
+    for precision in torch_precisions(where):
         half = precision == F16
         matrix = torch.ones(_MATRIX, _MATRIX, device=where, dtype=torch.float16 if half else torch.float32)
         network = _network(teacher, student, where, precision)
-        yield _Way(TORCH, precision, BATCHES, network, partial(_square, matrix))
+        yield _Candidate(TORCH, precision, BATCHES, network, partial(_square, matrix))
     if where.type != "cpu" or not has_openvino():
         return
-    from monitor.inference.openvino_network import OpenVinoNetwork, converted, from_torch
+    from monitor.inference.openvino_network import OpenVinoNetwork, convert_module, convert_pair
 
-    # One image at a time, whatever waits: see there.
+    # `OpenVinoNetwork` scores one image at a time, so only a batch of 1 is measured.
     threads, alone = torch.get_num_threads(), BATCHES[:1]
-    model = converted(folded(teacher), folded(student), picture.shape[:2])
+    model = convert_pair(fold_batch_norm(teacher), fold_batch_norm(student), picture.shape[:2])
     matrix = torch.ones(_MATRIX, _MATRIX)
-    yield _Way(OPENVINO, F32, alone, OpenVinoNetwork(model, threads), partial(_square, matrix))
+    yield _Candidate(OPENVINO, F32, alone, OpenVinoNetwork(model, threads), partial(_square, matrix))
     if not can_quantise():
         return
-    from monitor.training.quantisation import in_eight_bits
+    from monitor.training.quantisation import quantise_model
 
-    eight = in_eight_bits(model, [0], lambda index: normalised(picture)[None])
-    # A convolution of one tap is a matrix product, and comes in 8 bits.
+    eight = quantise_model(model, [0], lambda index: normalise_image(picture)[None])
+    # A convolution with 1x1 taps is a matrix product, and OpenVINO has it in 8 bits.
     tap = nn.Conv2d(_MATRIX, _MATRIX, 1, bias=False).eval().requires_grad_(False)
     places = torch.rand(1, _MATRIX, _MATRIX // 64, 64)
     product = OpenVinoNetwork(
-        in_eight_bits(from_torch(tap, places), [0], lambda index: places.numpy()), threads
+        quantise_model(convert_module(tap, places), [0], lambda index: places.numpy()), threads
     )
-    yield _Way(OPENVINO, INT8, alone, OpenVinoNetwork(eight, threads), partial(product, places))
+    yield _Candidate(OPENVINO, INT8, alone, OpenVinoNetwork(eight, threads), partial(product, places))
 
 
 def operations(trunk: nn.Module, size: int) -> int:
-    """Floating-point operations of its convolutions for one image: a multiplication and an addition each."""
+    """Floating-point operations of the trunk's convolutions for one image; a multiplication and an addition
+    are two operations."""
     total = 0
 
     def count(module: nn.Module, entering: tuple[Tensor, ...], leaving: Tensor) -> None:
@@ -218,7 +226,7 @@ def _square(matrix: Tensor) -> None:
 
 
 def _finish(result: Tensor) -> None:
-    """A GPU works on after the call returned."""
+    """Wait for the result: a GPU still computes when the call returns."""
     if result.device.type == "cuda":
         torch.cuda.synchronize(result.device)
 
@@ -226,7 +234,8 @@ def _finish(result: Tensor) -> None:
 def _times(
     jobs: Sequence[Callable[[], object]], seconds: float, clock: Callable[[], float]
 ) -> list[list[float]]:
-    """Of each job, taking turns until the time is over, at least three times; the first turn is a warm-up."""
+    """Times in seconds of each job. The jobs run in turns until the time is over, at least three times each,
+    after one turn to warm up."""
     times: list[list[float]] = [[] for _ in jobs]
     for job in jobs:
         job()

@@ -1,4 +1,7 @@
-"""What it costs to bring a frame from a camera's buffer to the scorer: one copy and a message."""
+"""Measures the transport of a frame from the camera's buffer to the scorer: one copy and one message.
+
+It knows nothing of cameras or networks: the frames are random pixels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import zmq
 
 from monitor.line_state import messages
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.line_state.ring import Closed, Ring, Stage, Tally
+from monitor.line_state.ring import FinalVerdict, Ring, Stage, Tally
 from monitor.verdict import Reason, Verdict
 
 SIZES = ((480, 640), (1080, 1920), (2048, 2448))
@@ -22,14 +25,14 @@ _CAMERA = "bench"
 
 @dataclass(frozen=True)
 class TransportRow:
-    """One size of frame, Mono8; milliseconds, the median."""
+    """Median times for one size of frame (Mono8), in milliseconds."""
 
     height: int
     width: int
     ms: float
-    """Record, copy, message, look, release: all that a frame costs between the driver and the network."""
+    """The whole transport: write the record, copy the pixels, send and receive the message, read, release."""
     copy_ms: float
-    """A plain copy of as many bytes: the least that the ring could cost."""
+    """A plain copy of the same number of bytes, which is the lower limit."""
 
     @property
     def ratio(self) -> float:
@@ -37,20 +40,21 @@ class TransportRow:
 
     @property
     def core_share_at_30(self) -> float:
-        """Of one core, at 30 frames a second."""
+        """Share of one core's time at 30 frames a second."""
         return self.ms * 30 / 1000
 
 
 def measure(
     height: int, width: int, folder: Path, seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> TransportRow:
-    """Raises RingError when there is no room for the frames in `folder`."""
+    """Measure for about `seconds`, with a ring in `folder`. Raises RingError when the ring does not fit
+    there."""
     session = uuid.uuid4()
     Ring.create(folder, _CAMERA, session)
     ring = Ring(folder, _CAMERA, session)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    receiver = messages.pull(context, folder, messages.FRAMES)
-    sender = messages.push(context, folder, messages.FRAMES)
+    receiver = messages.open_receiver(context, folder, messages.FRAMES)
+    sender = messages.open_sender(context, folder, messages.FRAMES)
     try:
         ring.reserve(height * width)
         pixels = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
@@ -62,7 +66,7 @@ def measure(
         while number < 10 or clock() < until:
             number += 1
             began = clock()
-            _carry(ring, sender, receiver, number, pixels)
+            _transport(ring, sender, receiver, number, pixels)
             times.append(clock() - began)
             began = clock()
             np.copyto(plain, pixels)
@@ -75,7 +79,7 @@ def measure(
         ring.close()
 
 
-def _carry(
+def _transport(
     ring: Ring,
     sender: zmq.Socket[bytes],
     receiver: zmq.Socket[bytes],
@@ -88,12 +92,12 @@ def _carry(
     frame = Frame(number, 1, 1, 2, 2, 3, 0, number, slot, PixelFormat.Mono8, height, width)
     ring.record(frame)
     ring.fill(frame, pixels)
-    messages.wake(sender, _CAMERA, number)
+    messages.send_descriptor(sender, _CAMERA, number)
     receiver.poll(1000)
-    messages.drain(receiver)
-    waiting = ring.waiting()[0]
+    messages.receive_descriptors(receiver)
+    waiting = ring.frames_to_score()[0]
     ring.pixels(waiting)
     ring.release(waiting)
-    ring.write_closed(number, Closed(Verdict.PASS, Reason.NONE, True, False, 1, 1))
+    ring.write_closed(number, FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 1, 1))
     ring.write_stage(number, Stage.SENT, 1)
     ring.write_tally(Tally(cursor=number))

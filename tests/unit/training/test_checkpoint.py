@@ -16,16 +16,16 @@ import pytest
 import torch
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import squashed
+from monitor.images.preprocessing import resize_image
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
 from monitor.training.checkpoint import Checkpoint, Position
-from monitor.training.loop import FitSettings, Fitted, fit
+from monitor.training.loop import FitSettings, TrainedStudent, fit
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
 from tests.real.small_training import train
 
-PICTURES = [squashed(part(number), (32, 32)) for number in range(12)]
+PICTURES = [resize_image(part(number), (32, 32)) for number in range(12)]
 DRAWING = 16
 """How many times pictures are read to draw the defects."""
 POSITION = Position(
@@ -75,7 +75,7 @@ def checkpoint(folder: Path, lines: list[str], clock: Clock | None = None, **run
     return Checkpoint(folder, {"images": "these", **run}, say=lines.append, clock=clock or Clock(0.0))
 
 
-def learn(architecture: str, pictures: CutPictures, kept: Checkpoint | None) -> Fitted:
+def learn(architecture: str, pictures: CutPictures, kept: Checkpoint | None) -> TrainedStudent:
     teacher = build_trunk(architecture)
     arrays = random_weights(architecture, seed=7)
     fill(teacher, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})

@@ -1,0 +1,88 @@
+"""Saves a camera's frames as image files for training: the same images as the scorer gets.
+
+It knows nothing of recipes. It opens the camera itself, so it can't run while the line uses the camera.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+
+import drivers
+from drivers.camera import Camera, Shot, SourceEnded
+from monitor.errors import LineMonitorError
+from monitor.line_state.frame import ShotError, shot_to_image
+from monitor.settings import CameraSettings
+from monitor.system.atomic_file import write_whole
+from monitor.verdict import rfc3339
+
+_LONGEST_SILENCE_S = 10.0
+_FRAMES_A_REPORT = 50
+
+
+class CollectError(LineMonitorError):
+    """Frames can't be read or saved. The message is one line with the reason and the fix."""
+
+
+def collect(camera: CameraSettings, count: int, to: Path, say: Callable[[str], None]) -> None:
+    """Save `count` frames as lossless PNG files in the folder `to`, named by time and number.
+
+    Each image is cut to the camera's region of interest. Raises CameraError, CollectError; files that were
+    saved before an error stay.
+    """
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CollectError(f"can't make {to}: {error.strerror}") from error
+    driver = drivers.open(camera.source)
+    driver.open()
+    try:
+        unusable = _save_frames(driver, camera, count, to, say)
+    finally:
+        driver.close()
+    if unusable:
+        say(f"{unusable} unusable frames were left out")
+
+
+def _save_frames(
+    driver: Camera, camera: CameraSettings, count: int, to: Path, say: Callable[[str], None]
+) -> int:
+    """Save frames of the open camera. Returns the number of unusable ones, which are left out."""
+    saved = unusable = 0
+    started = rfc3339(time.time_ns()).replace(":", "").replace("-", "").replace(".", "")
+    last_usable = time.monotonic()
+    while saved < count:
+        try:
+            shot = driver.read(1.0)
+        except SourceEnded:
+            raise CollectError(
+                f"camera {camera.name!r}: the source ended after {saved} of {count} frames; "
+                f"these are saved in {to}"
+            ) from None
+        if shot is None or shot.pixels is None:
+            unusable += shot is not None
+            if time.monotonic() - last_usable > _LONGEST_SILENCE_S:
+                raise CollectError(
+                    f"camera {camera.name!r}: no usable frame for {_LONGEST_SILENCE_S:.0f} s "
+                    f"({saved} of {count} saved): is the camera triggered?"
+                )
+            continue
+        last_usable = time.monotonic()
+        saved += 1
+        _save_png(shot, camera, to / f"{started}_{camera.name}_{saved:06d}.png")
+        if saved % _FRAMES_A_REPORT == 0 or saved == count:
+            say(f"{saved} of {count} frames saved to {to}")
+    return unusable
+
+
+def _save_png(shot: Shot, camera: CameraSettings, file: Path) -> None:
+    try:
+        image = shot_to_image(shot, camera.roi)
+        write_whole(file, cv2.imencode(".png", image)[1].tobytes())
+    except ShotError as error:
+        raise CollectError(f"camera {camera.name!r}: {error}") from None
+    except OSError as error:
+        raise CollectError(f"can't write {file}: {error.strerror}") from error
