@@ -65,7 +65,7 @@ class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """A threshold, and the scores of good images that it was computed from
-    (`monitor.training.calibration`)."""
+    (`monitor.training.thresholds`)."""
 
     threshold: Annotated[float, msgspec.Meta(gt=0)]
     overkill: Annotated[float, msgspec.Meta(gt=0, lt=1)]

@@ -3,7 +3,7 @@
 It knows nothing of HTTP. The work runs in a thread while the page goes on. Nothing takes effect until a
 person has seen the result and accepts it. Images that trained the recipe must never be used for its
 threshold, and a threshold without a guarantee must never be called guaranteed (see
-`monitor.training.calibration.with_overkills`).
+`monitor.training.thresholds.add_overkills`).
 """
 
 from __future__ import annotations

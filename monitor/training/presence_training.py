@@ -52,8 +52,8 @@ def learn_gate(
     if len(found) < presence.MIN_EMPTY_IMAGES:
         raise PresenceError(
             f"{folder}: {len(found)} different images of the empty place: at least "
-            f"{presence.MIN_EMPTY_IMAGES} are "
-            "needed, better 50, with everything on them that moves or flickers without a part"
+            f"{presence.MIN_EMPTY_IMAGES} are needed, better 50, with everything on them that moves or "
+            "flickers without a part"
         )
     empties = np.stack([cells for _, cells in found.values()])
     departures = presence.leave_one_out_departures(empties)
@@ -74,8 +74,8 @@ def check_without_parts(gate: Presence) -> Presence:
     if presence.largest_tolerance(gate) > presence.MAX_TOLERANCE:
         raise PresenceError(
             f"the empty images differ so much that a difference of {presence.largest_tolerance(gate):.0f} "
-            f"grey levels "
-            "would pass for empty: look for parts in them, or give good images with --images to compare with"
+            "grey levels would pass for empty: look for parts in them, or give good images with --images to "
+            "compare with"
         )
     _require_light(gate, "have no presence gate")
     return gate
@@ -138,6 +138,5 @@ def _require_light(gate: Presence, otherwise: str) -> None:
             raise PresenceError(
                 f"the empty place is so near to an image all {why}, that such an image would pass for it (a "
                 f"difference of {presence.largest_tolerance(gate):.0f} grey levels passes): {fix}, keep the "
-                f"light steady, "
-                f"or {otherwise}"
+                f"light steady, or {otherwise}"
             )

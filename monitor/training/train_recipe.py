@@ -10,7 +10,7 @@ The paper selects the student with the lowest mean anomaly map; by default it is
 drawn defects from the images as they are.
 
 The same images, settings and seed give the same recipe on the same kind of machine, with the same number of
-threads, the same versions, and MKL_CBWR set before torch is loaded.
+threads and the same versions of the libraries, if MKL_CBWR is set before torch is loaded (`monitor.cli`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from monitor.images import preprocessing
 from monitor.images.preprocessing import RESIZE, TILED_RESIZE, Size, as_size
 from monitor.images.tiling import Grid, format_size
 from monitor.inference.backends import MIN_INT8_CORRELATION, can_quantise, choose_device
-from monitor.inference.presence import describe_gate as explain_gate
+from monitor.inference.presence import describe_gate
 from monitor.model.channel_scaling import add_deviations, channel_deviations
 from monitor.model.recipe_document import (
     Document,
@@ -211,7 +211,7 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
     if gate is not None:
         parts = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
         gate = presence_training.compare_with_parts(gate, parts, "train without --empty")
-        say(explain_gate(gate))
+        say(describe_gate(gate))
     by_use = split_images(len(examples), request.seed, as_paper=request.as_paper)
     say(
         f"{len(examples)} images: {len(by_use.train)} to train, {len(by_use.select)} to select, "
@@ -395,11 +395,9 @@ def _with_int8(draft: RecipeVersion, inputs: _Inputs, seed: int, say: Say) -> Re
     found = quantise_recipe(draft, inputs.pictures, inputs.train, inputs.select, seed)
     assert found.document.quantised is not None
     agreement = found.document.quantised.agreement
-    fix = (
-        ""
-        if agreement >= MIN_INT8_CORRELATION
-        else f' (below {MIN_INT8_CORRELATION}: better not set precision = "int8")'
-    )
+    fix = ""
+    if agreement < MIN_INT8_CORRELATION:
+        fix = f' (below {MIN_INT8_CORRELATION}: better not set precision = "int8")'
     say(f"int8: the rank correlation of its scores with float32's scores is {agreement:.3f}{fix}")
     return found
 

@@ -131,7 +131,7 @@ def test_parts_that_the_empty_place_in_another_light_looks_like_make_no_gate(
 ) -> None:
     """The part fills the frame, so nothing else shows the light; or the part hardly differs from the belt."""
     with pytest.raises(
-        PresenceError, match=rf"8 of 8 .* in another light: 0\.png at {light} of it, \.\.\.:"
+        PresenceError, match=rf"8 of 8 .* in another light: 0\.png at {light} of the light, \.\.\.:"
     ) as refusal:
         scene.gate()
     assert "\n" not in str(refusal.value)

@@ -122,7 +122,10 @@ def test_an_interrupted_run_ends_with_the_same_student(
 
 
 def test_training_again_in_one_process_gives_the_same_student() -> None:
-    """Arrays that stay in memory move those of the next training; without MKL_CBWR the sums then differ."""
+    """Arrays that stay in memory change where the next training's arrays lie.
+
+    Without MKL_CBWR the order of a sum depends on that place, and the student differs.
+    """
     first = learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), None)
     held = []
     for size in (777, 65_537, 1_000_003):
@@ -130,7 +133,9 @@ def test_training_again_in_one_process_gives_the_same_student() -> None:
         again = learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), None)
         assert again.losses == first.losses
         assert same(again.student, first.student)
-    assert all(array.all() and tensor.all() for array, tensor in held), "they were in memory all the time"
+    assert all(array.all() and tensor.all() for array, tensor in held), (
+        "the arrays stay in memory during the trainings"
+    )
 
 
 def test_a_long_epoch_is_resumed_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +227,8 @@ def test_it_is_saved_after_epochs_and_in_long_ones_but_a_slow_disk_less_often(tm
 def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
     """The command, killed in the middle and started again, makes the same recipe as without the kill.
 
-    The test starts the command without MKL_CBWR, which the command sets."""
+    The test starts the command without MKL_CBWR, because the command sets it.
+    """
     folder = good_parts(tmp_path / "good", 8)
     weights = teacher_file(tmp_path / "teachers")
     config = tmp_path / "line.toml"
