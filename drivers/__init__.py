@@ -1,6 +1,6 @@
-"""Camera drivers: `drivers.open(source)` picks the family by the source's scheme.
+"""Camera drivers: `drivers.open(source)` chooses the driver by the scheme of the source's URL.
 
-Knows nothing of what is done with the images. A family's own dependencies are imported only when it is
+The package knows nothing of the use of the images. A driver's own dependencies are imported only when it is
 used, so that a line without GigE cameras needs no GigE packages.
 """
 
@@ -16,9 +16,9 @@ __all__ = ["Camera", "CameraError", "CameraLost", "Shot", "SourceEnded", "open",
 
 
 def open(source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> Camera:
-    """The camera that the source names, checked but not yet opened. Raises CameraError.
+    """The camera of the source. Its URL is checked, but it is not yet connected. Raises CameraError.
 
-    `clock` gives CLOCK_MONOTONIC nanoseconds; both are arguments for the sake of tests.
+    `clock` returns CLOCK_MONOTONIC nanoseconds. Tests pass their own `clock` and `sleep`.
     """
     match scheme_of(source):
         case "simulated":
@@ -42,5 +42,5 @@ def open(source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.slee
 
             return GigeCamera(source, clock)
     raise CameraError(
-        f"source {redacted(source)}: no such kind of camera; use rtsp:// gige:// file:// folder:// or simulated://"
+        f"source {redacted(source)}: unknown kind of camera; use rtsp:// gige:// file:// folder:// or simulated://"
     )

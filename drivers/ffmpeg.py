@@ -1,8 +1,8 @@
-"""Opens a stream or a clip with OpenCV's FFmpeg, quietly and with bounded waits.
+"""Opens a stream or a clip with OpenCV's FFmpeg, without log output and with limited waits.
 
-FFmpeg's own log prints URLs with their passwords, so it is silenced; that works only in a process where
-nothing else used OpenCV's FFmpeg before. OpenCV takes some of its options only from the environment, which
-is put back afterwards.
+FFmpeg's own log prints URLs with their passwords, so it is turned off. That works only if no other code in
+the process used OpenCV's FFmpeg before. OpenCV reads some options only from environment variables, which are
+restored afterwards.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _ENVIRONMENT = threading.Lock()
 
 
 def open_capture(url: str, options: dict[str, str]) -> cv2.VideoCapture | None:
-    """A capture that is open, or None. `options` are FFmpeg's demuxer options.
+    """An open capture, or None. `options` are FFmpeg's demuxer options.
 
-    One decoder thread: each further one would hold a frame back, so that the newest never comes out.
+    It has one decoder thread, because each further thread delays the output by one image.
     """
     joined = "|".join(f"{name};{value}" for name, value in options.items())
     with _environment(OPENCV_FFMPEG_CAPTURE_OPTIONS=joined, OPENCV_FFMPEG_LOGLEVEL="-8"):
-        # OpenCV's own warning says nothing that the caller's message doesn't.
+        # OpenCV's warning is turned off, because the caller reports the failure.
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
             capture = cv2.VideoCapture(
@@ -43,7 +43,7 @@ def open_capture(url: str, options: dict[str, str]) -> cv2.VideoCapture | None:
                 ],
             )
         except cv2.error:
-            # Its text holds the URL.
+            # The text of the error holds the URL, so it is dropped.
             return None
         finally:
             cv2.utils.logging.setLogLevel(level)

@@ -1,7 +1,7 @@
-"""A video clip as a camera: `file:///clip.mp4[?loop=1&fps=25]`, at its own speed or the one given.
+"""A video clip as a camera: `file:///clip.mp4[?loop=1&fps=25]`, at the clip's frame rate or the given one.
 
-Every image of the clip is one part; a slow reader slows the clip down. It never reads ahead of its rhythm
-by more than one image.
+Every image of the clip is one part. A slow reader slows the clip down; no image is skipped. At most one image
+is decoded ahead of its time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drivers.source import Options
 
 
 class FileCamera:
-    """Implements `Camera`; `device_frame` is the index of the image and goes on counting over loops."""
+    """Implements `Camera`. `device_frame` is the index of the image; it continues over loops."""
 
     def __init__(self, source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> None:
         options = Options(source)
@@ -46,7 +46,7 @@ class FileCamera:
         assert self._capture is not None
         fps = self._fps or float(self._capture.get(cv2.CAP_PROP_FPS))
         if not (math.isfinite(fps) and 0.01 <= fps <= 1000):
-            raise self._error("the clip doesn't say how fast it plays: add ?fps=25")
+            raise self._error("the clip has no usable frame rate: add ?fps=25")
         self._pace = Pace(fps, self._clock, self._sleep)
         self._index = 0
 
@@ -54,7 +54,7 @@ class FileCamera:
         if self._capture is None or self._pace is None:
             raise CameraError("the clip is not open: call open() before read()")
         if not self._ahead:
-            # Decoded before the wait, in the time that the rhythm leaves.
+            # Decoding takes place before the wait, so that it does not delay the image.
             self._next()
         if not self._pace.wait(timeout_s):
             return None
@@ -84,17 +84,17 @@ class FileCamera:
         assert self._capture is not None
         if not self._capture.grab():
             if not self._loop:
-                raise SourceEnded(f"the clip {self._file} is over after {self._index} images")
-            # Opened anew instead of wound back: seeking misses images in clips with odd key frames.
+                raise SourceEnded(f"the clip {self._file} has ended after {self._index} images")
+            # The clip is opened again, because seeking back skips images in clips with irregular key frames.
             self._rewind()
         self._ahead = True
 
     def _rewind(self) -> None:
-        """Opens the clip and grabs its first image."""
+        """Open the clip and grab its first image."""
         kind = CameraLost if self._capture is not None else CameraError
         self.close()
         self._capture = open_capture(str(self._file), {})
         if self._capture is None or not self._capture.grab():
             self.close()
-            raise kind(f"{self._file} is not a clip that can be played: is it whole, is it a video?")
+            raise kind(f"{self._file} can't be played: is it a complete video file?")
         self._ahead = True

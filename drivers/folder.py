@@ -1,7 +1,7 @@
 """A folder of images as a camera: `folder:///dir[?fps=10&loop=1]`, in the order of their names.
 
-Every file is one part: an unreadable one is a shot without pixels, so that the n-th shot stays the n-th
-file. It never skips or reorders, and never looks below the folder.
+Every file is one part. An unreadable file is a shot without pixels, so that shot n always belongs to file n.
+Folders inside the folder are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class FolderCamera:
-    """Implements `Camera`; `device_frame` is the index of the image and goes on counting over loops."""
+    """Implements `Camera`. `device_frame` is the index of the image; it continues over loops."""
 
     def __init__(self, source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> None:
         options = Options(source)
@@ -64,7 +64,7 @@ class FolderCamera:
             raise SourceEnded(f"all {len(self._files)} images of {self._folder} were read")
         file = self._files[self._index % len(self._files)]
         if self._ahead is None:
-            # Decoded before the wait, in the time that the rhythm leaves.
+            # Decoding takes place before the wait, so that it does not delay the image.
             self._ahead = load(file)
         if not self._pace.wait(timeout_s):
             return None
@@ -88,9 +88,10 @@ class FolderCamera:
 
 
 def load(file: Path) -> tuple[Pixels | None, str]:
-    """Pixels and their PFNC name: `BGR8`, `Mono8` or `Mono16`; None when the file can't be decoded.
+    """The pixels of a file and the name of their format: `BGR8`, `Mono8` or `Mono16`. The pixels are None
+    when the file can't be decoded.
 
-    16-bit colour is shifted to 8 bits; alpha is dropped.
+    Colour with 16 bits is shifted to 8 bits. An alpha channel is dropped.
     """
     try:
         image = decode_any_depth(content_of(file))

@@ -1,11 +1,12 @@
 """GigE Vision cameras through Aravis: `gige://<id, serial number or address>[?exposure_us=&gain=&...]`.
 
-Options: `exposure_us`, `gain`, `fps`, `pixel_format` (a PFNC name), `packet_size` (bytes, default
-negotiated), `trigger` = `free-run`, `software` (this driver triggers, `fps` times a second) or
-`hardware[:Line1]`. What is not given stays as the camera is set.
+Options: `exposure_us`, `gain`, `fps`, `pixel_format` (a PFNC name), `packet_size` (bytes, negotiated by
+default), `trigger` = `free-run`, `software` (this driver triggers, `fps` times a second) or
+`hardware[:Line1]`. Without an option the camera's own setting stays.
 
-Images lie in memory that Aravis writes into and numpy reads: nothing is copied. It must give every buffer
-back, never hand out an incomplete image, and never take a silent triggered camera for a lost one.
+Aravis writes each image into memory that numpy reads, so nothing is copied. The driver must return every
+buffer to Aravis, must never deliver an incomplete image, and must never treat a triggered camera that sends
+nothing as lost.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from drivers.stream_clock import StreamClock
 
 _BUFFERS = 16
 _WINDOW_S = 600.0
-"""Both clocks are quartz: 20 ppm over ten idle minutes are 12 ms."""
+"""Both clocks are quartz clocks: a difference of 20 ppm adds up to 12 ms in ten minutes without images."""
 _POLL_NS = 400_000_000
 _SILENT_NS = 3_000_000_000
 _CONTROL_PRIVILEGE = 0x0A00
-"""The register that names who controls the camera (GigE Vision, bootstrap registers); 0 is nobody."""
+"""The GigE Vision register that holds which program controls the camera; 0 means none."""
 
 _INSTALL = (
     "GigE Vision needs the extra: pip install line-monitor[gige] and the Debian package gir1.2-aravis-0.8"
@@ -49,7 +50,7 @@ class _Format:
     channels: int = 1
 
 
-# By PFNC code, which is the same for all vendors; cameras differ in how they spell the names.
+# By PFNC code, which is the same for all vendors. The spelling of the names differs between cameras.
 _FORMATS = {
     0x01080001: _Format("Mono8", "u1"),
     0x01100003: _Format("Mono10", "<u2"),
@@ -65,8 +66,8 @@ _FORMATS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A camera that answered on one of this machine's networks."""
+class DiscoveredCamera:
+    """A camera that answered the discovery on one of this machine's networks."""
 
     id: str
     vendor: str
@@ -74,11 +75,12 @@ class Found:
     serial: str
     address: str
     source: str
-    """What to paste into the settings."""
+    """The camera's `source` for the settings."""
 
 
-def discover() -> list[Found]:
-    """All GigE Vision cameras in reach, by id; takes about a second. Raises CameraError without Aravis."""
+def discover() -> list[DiscoveredCamera]:
+    """All GigE Vision cameras that answer, sorted by id. It takes about 1 s. Raises CameraError without
+    Aravis."""
     aravis, _ = _aravis()
     aravis.update_device_list()
     found = []
@@ -86,7 +88,7 @@ def discover() -> list[Found]:
         if aravis.get_device_protocol(index) == "GigEVision":
             identity = aravis.get_device_id(index)
             found.append(
-                Found(
+                DiscoveredCamera(
                     identity,
                     aravis.get_device_vendor(index) or "",
                     aravis.get_device_model(index) or "",
@@ -95,15 +97,15 @@ def discover() -> list[Found]:
                     f"gige://{quote(identity, safe='')}",
                 )
             )
-    # A camera that two network interfaces reach answers twice.
+    # A camera that can be reached through two network interfaces answers twice.
     return sorted(dict.fromkeys(found), key=lambda camera: (camera.id, camera.address))
 
 
 class FrameCounter:
-    """Makes one steady count of a camera's frame ids.
+    """Converts a camera's frame ids to a count without wrap-around.
 
-    GigE Vision 1 counts in 16 bits and leaves 0 out; version 2 counts in 64 bits from 0 or 1. Nothing in
-    the stream says which, so a step back from below 65536 is taken for the 16-bit wrap.
+    GigE Vision 1 counts in 16 bits and skips 0; version 2 counts in 64 bits from 0 or 1. The stream does not
+    contain the version, so a step back from an id below 65536 counts as the 16-bit wrap-around.
     """
 
     def __init__(self) -> None:
@@ -112,7 +114,7 @@ class FrameCounter:
         self._count = 0
 
     def count(self, frame_id: int) -> tuple[int, int]:
-        """The index of the exposure from the first one on, and how many were lost before it."""
+        """The index of the exposure, 0 for the first one, and the number of exposures lost before it."""
         if self._last is None:
             self._last = frame_id
             return 0, 0
@@ -122,7 +124,8 @@ class FrameCounter:
                 self._cycle = 0x10000
             step += self._cycle
         if step < 0 or step > self._cycle // 2:
-            # No gap is that large: the camera began to count anew. What was lost meanwhile is unknown.
+            # A gap can't be that large: the camera has restarted its count. The number of lost exposures is
+            # unknown.
             step = 1
         self._last = frame_id
         self._count += step
@@ -130,7 +133,7 @@ class FrameCounter:
 
 
 class GigeCamera:
-    """Implements `Camera`. `read` takes up to a second longer than asked when the camera doesn't answer."""
+    """Implements `Camera`. `read` takes up to 1 s longer than `timeout_s` when the camera does not answer."""
 
     def __init__(self, source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> None:
         options = Options(source)
@@ -171,11 +174,12 @@ class GigeCamera:
                 raise self._error(
                     "the camera is controlled by another program: close it; after a crash wait 3 s"
                 )
-            # Not a method of ours: that would tie camera and self in a circle that is never freed.
+            # The callback is no method of this class: a reference from the camera to `self` would make a
+            # circle that is never freed.
             self._lost = lost = threading.Event()
             device.connect("control-lost", lambda *_: lost.set())
-            # A program that died left it sending to an address where nobody listens now; one that stands
-            # still already may refuse.
+            # After a crash of the previous program the camera still sends images, to an old address. A camera
+            # that is stopped already may refuse to stop.
             with contextlib.suppress(glib.Error):
                 self._camera.stop_acquisition()
             self._configure(aravis, glib)
@@ -212,7 +216,7 @@ class GigeCamera:
         pixels, name, fault = None, "Mono8", None
         if status != aravis.BufferStatus.SUCCESS:
             fault = f"incomplete buffer ({status.value_nick})"
-            # Its stamp may belong to the image before.
+            # The stamp of an incomplete buffer may belong to the previous image.
             stamp_ns = None
         else:
             pixels, name = self._view(buffer)
@@ -234,12 +238,13 @@ class GigeCamera:
             try:
                 self._camera.stop_acquisition()
             except glib.Error:
-                # It is gone, and nothing can be asked of it.
+                # The camera no longer answers, so it counts as lost.
                 self._lost.set()
         last_references = [self._held, self._stream, self._camera]
         self._held = self._stream = self._camera = None
         if self._lost.is_set():
-            # Aravis says goodbye to the camera when it frees these: seconds of retries with nobody there.
+            # When Aravis frees these objects, it sends a message to the camera. Without an answer it repeats
+            # it for seconds, so this runs in a thread.
             threading.Thread(target=last_references.clear, name="gige-release", daemon=True).start()
         last_references = []
 
@@ -249,7 +254,7 @@ class GigeCamera:
         self._alive_ns = self._image_ns = self._clock()
 
     def _resolve(self) -> str:
-        """The address of the one camera that is meant."""
+        """The address of the camera that the source names."""
         cameras = discover()
         wanted = self._wanted.casefold()
         matches = {
@@ -260,11 +265,11 @@ class GigeCamera:
         }
         if len(matches) > 1:
             addresses = " or ".join(sorted(matches))
-            raise self._error(f"{len(matches)} cameras answer to this name: use an address, {addresses}")
+            raise self._error(f"{len(matches)} cameras have this name: use an address, {addresses}")
         if matches:
             return matches.pop()
         if re.fullmatch(r"\d+\.\d+\.\d+\.\d+", self._wanted):
-            # Discovery is a broadcast, which routers don't pass on.
+            # Discovery is a broadcast, which routers do not forward, so the address is used without it.
             return self._wanted
         there = ", ".join(camera.id for camera in cameras) or "none"
         raise self._error(f"no such camera found; there are: {there}. Check cable, power and subnet")
@@ -309,7 +314,8 @@ class GigeCamera:
             camera.set_acquisition_mode(aravis.AcquisitionMode.CONTINUOUS)
 
     def _triggers_are_off(self, glib: Any) -> bool:
-        """Whether images come unasked. A camera that does not tell counts as triggered: belts stand still."""
+        """Whether images come without a trigger. A camera that does not report this counts as triggered,
+        since it may send nothing while the belt stands still."""
         device = self._camera.get_device()
         try:
             selected = device.get_string_feature_value("TriggerSelector")
@@ -331,7 +337,7 @@ class GigeCamera:
         for _ in range(_BUFFERS):
             array = np.zeros(size, np.uint8)
             buffer = aravis.Buffer.new(size, array.ctypes.data)
-            # PyGObject keeps this as long as Aravis has the buffer: its receiver writes into the array.
+            # The buffer holds a reference to the array, because Aravis writes into its memory.
             buffer.array = array
             self._stream.push_buffer(buffer)
         self._camera.start_acquisition()
@@ -343,7 +349,7 @@ class GigeCamera:
             self._stream.push_buffer(held)
 
     def _view(self, buffer: Any) -> tuple[NDArray[np.uint8] | NDArray[np.uint16] | None, str]:
-        """The buffer's image as an array on the buffer's own memory."""
+        """The buffer's image as an array in the buffer's memory, and the name of its pixel format."""
         layout = _FORMATS[buffer.get_image_pixel_format()]
         width, height = buffer.get_image_width(), buffer.get_image_height()
         row = width * layout.channels * np.dtype(layout.dtype).itemsize
@@ -352,7 +358,8 @@ class GigeCamera:
         return (lines.reshape(height, width, 3) if layout.channels == 3 else lines), layout.name
 
     def _check_alive(self, now_ns: int) -> None:
-        """Asks a silent camera, now and then, whether it is there and still ours."""
+        """Check every 0.4 s that a camera without images answers and that this program controls it. Raises
+        CameraLost."""
         if self._free_runs and now_ns - self._image_ns > max(_SILENT_NS, self._slow_ns()):
             raise CameraLost(
                 f"{self._wanted} answers but sends no images: check firewall, packet_size and bandwidth"
@@ -362,7 +369,7 @@ class GigeCamera:
         controlled = poll(self._address)
         if not controlled:
             self._lost.set()
-            reason = "does not answer" if controlled is None else "forgot that we control it: it restarted"
+            reason = "does not answer" if controlled is None else "has restarted: no program controls it"
             raise CameraLost(f"{self._wanted} {reason}")
         self._alive_ns = self._clock()
 
@@ -382,9 +389,10 @@ class GigeCamera:
 
 
 def poll(address: str, port: int = 3956) -> bool | None:
-    """Whether somebody controls the camera at `address`; None when it doesn't answer within 0.9 s.
+    """Whether a program controls the camera at `address`; None when it does not answer within 0.9 s.
 
-    Asked past Aravis, whose own retries take longer than a lost camera may go unnoticed.
+    The request does not go through Aravis, because its retries take longer than the loss of a camera may stay
+    undetected.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         link.settimeout(0.3)
@@ -397,24 +405,24 @@ def poll(address: str, port: int = 3956) -> bool | None:
             except TimeoutError:
                 continue
             except OSError:
-                # Nobody listens there at this moment.
+                # No program receives at that address at this moment.
                 time.sleep(0.3)
                 continue
             if len(answer) >= 8 and answer[2:4] == b"\x00\x81":
                 status = int.from_bytes(answer[:2])
-                # A refusal is an answer too: somebody has exclusive access, and that is us.
+                # A refusal means that a program has exclusive access, and that is this one.
                 return status != 0 or any(answer[8:12])
     return None
 
 
 def _aravis() -> tuple[Any, Any]:
-    """Aravis and GLib, imported when first used: most lines have no GigE camera."""
+    """Aravis and GLib, imported at the first use, since most lines have no GigE camera."""
     try:
         import gi
 
         gi.require_version("Aravis", "0.8")
         from gi.repository import Aravis, GLib
     except (ImportError, ValueError):
-        # gi raises ValueError for a library that it has no description of.
+        # gi raises ValueError for a library whose description is not installed.
         raise CameraError(_INSTALL) from None
     return Aravis, GLib

@@ -1,7 +1,7 @@
-"""The one decoder of image files: what is on disk becomes pixels or a named error.
+"""Decodes image files to pixels, or raises an error with the reason. All image files are read here.
 
-It knows nothing of recipes, networks or lines. The folder camera, training, scoring and the review page read
-every image file through it.
+It knows nothing of recipes, networks or lines. The folder camera, training, scoring and the review page use
+it.
 """
 
 from __future__ import annotations
@@ -34,23 +34,24 @@ _LIBJPEG = (
 )
 _LIBPNG = "libpng error: "
 _DECODERS = re.compile(rf"{_LIBJPEG}|{_LIBPNG}|libpng warning: |\[ *[A-Z]+:\d+@|OpenCV TIFF|>|\n")
-"""How the lines begin that libjpeg, libpng and OpenCV write to stderr, and those that go on with OpenCV's."""
+"""Beginnings of the lines that libjpeg, libpng and OpenCV write to stderr, and of OpenCV's continuation
+lines."""
 _DAMAGE = re.compile(
-    # A TIFF's directory holds tags that nobody needs here. libjpeg speaks through libtiff as well. Before
-    # OpenCV 4.11 errors and warnings looked alike.
+    # Problems with a TIFF's directory concern tags that are not used here. libtiff also passes on libjpeg's
+    # messages. Before OpenCV 4.11 errors and warnings of libtiff had the same prefix.
     r"(?:\[.* TIFF_Error |(?:\[.* TIFF_Warning |OpenCV TIFF: )(?!TIFFReadDir|TIFFFetch))(?P<tiff>.*)"
     rf"|(?P<jpeg>(?:{_LIBJPEG}).*)"
 )
 
 
 class ImageError(Exception):
-    """A file that is no usable image; the message is one line without the file's name."""
+    """The file is not a usable image. The message is one line without the file's name."""
 
 
 def find(folder: Path) -> list[Path]:
-    """Every file in `folder`, at any depth, that is named like an image, sorted by path.
+    """Every file in `folder`, at any depth, with the suffix of an image, sorted by path.
 
-    Hidden files and folders are left out. Raises ImageError when the folder can't be listed.
+    Hidden files and folders are skipped. Raises ImageError when the folder can't be listed.
     """
 
     def refuse(error: OSError) -> None:
@@ -60,7 +61,7 @@ def find(folder: Path) -> list[Path]:
     been: set[str] = set()
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        # A link may lead back to where the walk came from.
+        # A link may lead back to a parent folder, so each real folder is visited once.
         real = os.path.realpath(place)
         if real in been:
             folders[:] = []
@@ -75,16 +76,17 @@ def find(folder: Path) -> list[Path]:
 
 
 def read(file: Path) -> Image:
-    """A file's image: uint8 (H, W, 3) BGR or (H, W) mono, turned as its EXIF orientation says.
+    """The image of a file: uint8 (H, W, 3) BGR or (H, W) mono, rotated by its EXIF orientation.
 
-    16-bit values lose their low byte, whatever the image holds; alpha is dropped; CMYK JPEGs become BGR. Of
-    several pages the first counts. Raises ImageError.
+    16-bit values lose their low byte in every image. An alpha channel is dropped; CMYK JPEGs become BGR. Of
+    several pages the first is used. Raises ImageError.
     """
     return decode(content_of(file))
 
 
 def content_of(file: Path) -> bytes:
-    """A file's bytes. Raises ImageError when it can't be read; a pipe or a device might never end."""
+    """The bytes of a file. Raises ImageError when it can't be read, and for a pipe or device, which may have
+    no end."""
     try:
         kind = file.stat().st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
@@ -95,17 +97,18 @@ def content_of(file: Path) -> bytes:
 
 
 def decode(content: bytes) -> Image:
-    """The image in a file's bytes, in 8 bits, as `read` returns it. Raises ImageError."""
+    """The image of a file's bytes in 8 bits, as `read` returns it. Raises ImageError."""
     image = decode_any_depth(content)
     return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.astype(np.uint8, copy=False)
 
 
 def decode_any_depth(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The image in a file's bytes: uint8 or uint16, (H, W, 3) BGR or (H, W) mono, contiguous.
+    """The image of a file's bytes: uint8 or uint16, (H, W, 3) BGR or (H, W) mono, contiguous.
 
-    Raises ImageError for bytes that are no image, and for damage that the decoder would fill up: a PNG's
-    checksums show any damage; a JPEG or TIFF shows it where the stream stops making sense, so an image that
-    only got darker passes; BMP and WebP show it only where the file is cut short.
+    Raises ImageError for bytes that are not an image, and for damage that the decoder would fill with
+    invented pixels. In a PNG the checksums show any damage. In a JPEG or TIFF damage shows only where the
+    data can't be decoded, so damage that only makes the image darker is not found. In BMP and WebP it shows
+    only where the file is cut short.
     """
     if not content:
         raise ImageError("the file is empty")
@@ -113,7 +116,7 @@ def decode_any_depth(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
         raise ImageError("the file is cut short")
     if content.startswith(jpeg_damage.START) and (why := jpeg_damage.damage(content)):
         raise ImageError(why)
-    # For every format: a decoder's lines on stderr would otherwise stand between the program's own.
+    # stderr is captured for every format, so that a decoder's lines do not mix with the program's own.
     with _overheard() as said:
         image = _decoded(content)
     if content.startswith((jpeg_damage.START, *_TIFF)) and (damage := _damage(said)):
@@ -134,7 +137,7 @@ def _decoded(content: bytes) -> NDArray[Any] | None:
 
 @contextmanager
 def _overheard() -> Iterator[list[str]]:
-    """What decoders say in the block, in lines, once it has ended."""
+    """A list that holds the decoders' lines on stderr after the end of the block."""
     log = cv2.utils.logging
     with overheard(_DECODERS) as said:
         before = log.setLogLevel(log.LOG_LEVEL_DEBUG)
@@ -145,9 +148,9 @@ def _overheard() -> Iterator[list[str]]:
 
 
 def _damage(said: Iterable[str]) -> str:
-    """The first that libjpeg or libtiff said against its data; empty when there was nothing.
+    """The first message of libjpeg or libtiff about damaged data; empty if there is none.
 
-    They fill up what they can't decode and go on; OpenCV hands on no more than these lines.
+    These libraries fill the parts that they can't decode and continue. OpenCV reports it only in these lines.
     """
     for line in said:
         if found := _DAMAGE.match(line):

@@ -1,6 +1,7 @@
-"""What a JPEG's bytes tell of damage that its decoder passes over, filling the image up with what never was.
+"""Finds damage in a JPEG's bytes that the decoder accepts: the decoder would fill the image with invented
+pixels.
 
-Decodes nothing. A JPEG has no checksums: most flipped bits give another image that is as well-formed.
+It decodes nothing. A JPEG has no checksums, so most flipped bits give another valid image and can't be found.
 """
 
 from __future__ import annotations
@@ -11,26 +12,27 @@ _SCAN, _TABLES = 0xDA, 0xC4
 _BLOCK_END = 0
 """The symbol for "no more coefficients in this block"."""
 _ZEROS = bytes(64)
-"""Enough that a whole block of brightness lies within them, whatever the colours beside it."""
+"""So many zeros contain a whole block of brightness values, whatever the colour format."""
 
 
 def damage(content: bytes) -> str | None:
-    """What is wrong with a JPEG as far as its bytes tell; None when nothing is seen."""
+    """The damage that the bytes of a JPEG show, in words; None if they show none."""
     scan, shortest = _before_the_scan(content)
     end = content.find(_END, scan)
     if end < 0:
         return "the file is cut short"
-    # As a disk or a camera's memory leaves what it lost. Zeros are well-formed: where the code of zeros ends
-    # a block they are an even area, else 63 equal coefficients in a block, which no image has.
+    # Lost data of a disk or a camera's memory is often zeros, and a decoder accepts zeros. If the code of
+    # zero bits means "end of block", zeros are an area of one colour, which is possible. Otherwise they are
+    # 63 equal coefficients in a block, which no real image has.
     if any(symbol != _BLOCK_END for symbol in shortest) and content.find(_ZEROS, scan, end) >= 0:
         return "the file is damaged (zeros in the place of image data)"
     return None
 
 
 def _before_the_scan(content: bytes) -> tuple[int, list[int]]:
-    """Where the first scan begins, and what each table for its coefficients has for the code of zeros.
+    """The start of the first scan, and the symbol of the code of zero bits in each table for coefficients.
 
-    A preview inside a segment has an end of its own: the segments are stepped over.
+    Segments are skipped as a whole, because a preview image inside a segment has its own end marker.
     """
     place, shortest = len(START), list[int]()
     while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != bytes([_SCAN]):
@@ -42,7 +44,7 @@ def _before_the_scan(content: bytes) -> tuple[int, list[int]]:
 
 
 def _shortest(tables: bytes) -> list[int]:
-    """The first symbol of each Huffman table for coefficients in a segment: its code is all zeros."""
+    """The first symbol of each Huffman table for coefficients in a segment; its code is all zero bits."""
     found = []
     while len(tables) > 17:
         if tables[0] >> 4:

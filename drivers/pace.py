@@ -1,6 +1,6 @@
-"""Gives stored images the rhythm of a camera.
+"""Delivers stored images at the frame rate of a camera.
 
-Nothing stored is lost to a slow reader: the rhythm waits for it. It must never sleep longer than asked.
+It knows nothing of images, only of times. A slow reader delays the schedule, so no image is skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Sleep = Callable[[float], None]
 
 
 def wait_until(due_ns: int, timeout_s: float, clock: Clock, sleep: Sleep) -> bool:
-    """Sleeps until `due_ns` of the clock, at most `timeout_s`; True when it is due."""
+    """Sleep until the clock shows `due_ns`, at most `timeout_s`. Returns whether that time has come."""
     give_up_ns = clock() + round(timeout_s * 1e9)
     while (now := clock()) < due_ns:
         if now >= give_up_ns:
@@ -22,9 +22,9 @@ def wait_until(due_ns: int, timeout_s: float, clock: Clock, sleep: Sleep) -> boo
 
 
 class Pace:
-    """Due times one period apart on an absolute schedule, so that small delays don't add up.
+    """Due times at intervals of one period from a fixed start, so that small delays don't add up.
 
-    A reader that is late by a whole period or more moves the schedule: images on a disk wait for it.
+    A reader that is late by a whole period or more moves the schedule to its own time.
     """
 
     def __init__(self, fps: float, clock: Clock, sleep: Sleep) -> None:
@@ -34,11 +34,11 @@ class Pace:
         self._due_ns = clock()
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits for the next image's time; True when it has come."""
+        """Wait for the next due time, at most `timeout_s`. Returns whether it has come."""
         return wait_until(self._due_ns, timeout_s, self._clock, self._sleep)
 
     def advance(self) -> None:
-        """The image was handed out: the next is due one period later."""
+        """Set the next due time, one period later. Called after each delivered image."""
         self._due_ns += self.period_ns
         now = self._clock()
         if now - self._due_ns >= self.period_ns:

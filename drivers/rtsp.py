@@ -1,16 +1,16 @@
 """Network cameras: `rtsp://[user:password@]host[:port]/path[?query][&transport=tcp|udp]`, also `rtsps://`.
 
-`transport` is this driver's own option (default tcp) and is taken out; the rest of the query is the
-camera's and reaches it unchanged.
+`transport` is this driver's own option (default: tcp) and is removed from the URL. The rest of the query
+reaches the camera unchanged.
 
-Reads in the caller's thread: a reader that is busy for a moment finds the images in the socket, in order
-and dated by the stream's stamps, and catches up at the decoder's speed. A thread that throws images away
-to stay current would lose parts in silence. RTSP does not number its images, so what the network or the
-camera lost is not counted: `missed` stays 0. Use GigE Vision where every part counts.
+Images are read in the caller's thread. While the caller is busy, images wait in the socket; they are then
+read in order, with the times of the stream's stamps, at the decoder's speed. A separate thread that drops
+images to stay current would lose parts without a report. RTSP does not number its images, so images that the
+network or the camera lost are not counted: `missed` is always 0. Use GigE Vision where every part counts.
 
-FFmpeg knows that an H.264 or H.265 image is whole only when the next one begins, so it hands each out one
-frame period after its last byte came. Like exposure, encoding and the network, that lies before
-`captured_ns`, which is when this machine had the image in its hands; a gate's timing must allow for it.
+FFmpeg recognises the end of an H.264 or H.265 image only when the next image begins, so it delivers each
+image one frame period after its last byte. This delay comes before `captured_ns`, like exposure, encoding and
+network; the timing of the gate must allow for it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _SETTLE_S = 4.0
 
 
 class RtspCamera:
-    """Implements `Camera`; `device_ns` is the stream's presentation time.
+    """Implements `Camera`. `device_ns` is the stream's presentation time.
 
-    `read` waits for an image at most READ_TIMEOUT_S whatever `timeout_s` says, because FFmpeg can't be
-    interrupted in between, and never returns None: a live stream that is silent for so long is lost.
+    `read` ignores `timeout_s` and waits up to READ_TIMEOUT_S, because FFmpeg can't be interrupted. It never
+    returns None: a live stream without an image for that long is lost.
     """
 
     def __init__(self, source: str, clock: Clock = time.monotonic_ns) -> None:
@@ -50,9 +50,9 @@ class RtspCamera:
         self.close()
         options = {
             "rtsp_transport": self._transport,
-            # Stamps of a single medium come straight from the camera; FFmpeg shifts them to match audio.
+            # Without audio the time stamps are the camera's own; FFmpeg would shift them to match the audio.
             "allowed_media_types": "video",
-            # No guessing of the frame rate, which would hoard a second of images.
+            # FFmpeg must not measure the frame rate, since it would hold back one second of images for that.
             "probesize": "32",
             "analyzeduration": "0",
             "fflags": "discardcorrupt",
@@ -80,13 +80,13 @@ class RtspCamera:
                 f"no image from {self._name}: the stream ended or stalled for {READ_TIMEOUT_S:g} s"
             )
         arrival_ns = self._clock()
-        # At its timeout FFmpeg hands out the image that it held back; nothing will follow.
+        # After its timeout FFmpeg delivers the image that it held back. No further image follows.
         self._stalled = arrival_ns - began_ns > 0.95e9 * READ_TIMEOUT_S
         stamp_ns = _stamp(capture)
         captured_ns = self._stream.captured(stamp_ns, arrival_ns)
         if self._stream.stuck(arrival_ns):
             raise CameraLost(
-                f"images from {self._name} stay {self._stream.lag_s():.1f} s behind: connecting anew"
+                f"images from {self._name} stay {self._stream.lag_s():.1f} s late: connecting again"
             )
         got, pixels = capture.retrieve()
         usable = got and pixels is not None and pixels.dtype == np.uint8
@@ -104,12 +104,13 @@ class RtspCamera:
             capture.release()
 
     def _settle(self, capture: cv2.VideoCapture) -> None:
-        """Throws away what the server or FFmpeg had stored, until images come as fast as they are made."""
+        """Drop the images that the server or FFmpeg had stored, until images arrive at the stream's frame
+        rate."""
         give_up_ns = self._clock() + round(_SETTLE_S * 1e9)
         live = 0
         before: tuple[int, int] | None = None
         while live < 2:
-            # The first image may take a while: decoding starts at a key frame.
+            # The first image may come late, because decoding starts at a key frame.
             grabbed = capture.grab()
             arrival_ns = self._clock()
             if grabbed:
@@ -119,7 +120,9 @@ class RtspCamera:
                     live = live + 1 if 2 * waited >= played else 0
                 before = (arrival_ns, stamp_ns)
             elif before is not None:
-                raise CameraError(f"the stream from {self._name} broke off while it started")
+                raise CameraError(
+                    f"the stream from {self._name} ended while it started: check camera and network"
+                )
             if arrival_ns > give_up_ns and live == 0:
                 raise CameraError(f"{self._name} answers, but sends no live images: is it busy or starting?")
 
@@ -130,18 +133,18 @@ def _stamp(capture: cv2.VideoCapture) -> int | None:
 
 
 def _split(source: str) -> tuple[str, str]:
-    """The URL for the camera, byte for byte without our own option, and the transport."""
+    """The URL for the camera, unchanged but for the removed option, and the value of `transport`."""
     url, mark, query = source.partition("?")
-    theirs, transport = [], "tcp"
+    camera_options, transport = [], "tcp"
     for option in query.split("&"):
         name, _, value = option.partition("=")
         if name != "transport":
-            theirs.append(option)
+            camera_options.append(option)
         elif value in ("tcp", "udp"):
             transport = value
         else:
             raise CameraError(f"source {redacted(source)}: option transport={value!r} must be tcp or udp")
     if not url.partition("://")[2].strip("/"):
         raise CameraError(f"source {redacted(source)}: no address; use rtsp://user:password@host/path")
-    rest = "&".join(theirs)
+    rest = "&".join(camera_options)
     return (url + mark + rest if rest else url), transport

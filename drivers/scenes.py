@@ -1,6 +1,6 @@
-"""What the simulated cameras see: parts drawn once, large and clean, and the belt below them.
+"""Draws the scenes of the simulated cameras: perfect parts, and the conveyor belt below them.
 
-Pure drawing from a size and a random generator; it knows nothing of time, defects or cameras.
+It knows nothing of time, defects or cameras: a drawing depends only on the size and the random generator.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from numpy.typing import NDArray
 Field = NDArray[np.float32]
 
 PRINT_CONTRAST = 0.23
-"""How much darker printed ink is than the bare part, as a share of the part's brightness."""
+"""Share of the part's brightness by which printed ink is darker than the part."""
 
 _SUPERSAMPLE = 2
 _LIGHT = (-0.64, -0.77)
-"""Where the light comes from, in the image plane: upper left."""
+"""Direction of the light in the image plane: from the upper left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One perfect part, lying straight in the middle of its canvas; all (H, W[, 3]) float32."""
+    """One perfect part in the middle of its canvas, without rotation. Arrays are (H, W) or (H, W, 3),
+    float32."""
 
     colour: Field
     """BGR 0..255, without print."""
     alpha: Field
     """1 on the part, 0 on the belt."""
     ink: Field
-    """1 where print covers it."""
+    """1 where print covers the part."""
     face: Field
-    """1 where the surface is plain enough for a defect to be one: no edge, no hole."""
+    """1 where the surface is plain, without edge or hole, so that a defect can be seen."""
     texture: Callable[[np.random.Generator], Field]
-    """A factor around 1 for the surface that each part has to itself."""
+    """Draws a factor around 1 for the surface, different for each part."""
 
 
 def belt(height: int, width: int, unit: float, generator: np.random.Generator) -> Field:
-    """A matt grey conveyor belt, (H, W, 3) BGR 0..255; `unit` is pixels per 1/320 of the image's side."""
+    """A matt grey conveyor belt, (H, W, 3) BGR 0..255. `unit` is the number of pixels in 1/320 of the image's
+    shorter side."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) / max(unit, 0.25)
     weave = np.sin(rows * 1.3) * np.sin(columns * 1.3) * 1.0
     wear = _smooth_noise(height, width, 14 * unit, generator) * 0.8
@@ -65,9 +67,9 @@ def bottle_top(height: int, width: int, unit: float) -> Part:
     shade *= 1 + 0.16 * facing_light * _ridge(radius, 107, 4.5)
     shade *= 1 - 0.20 * _ridge(radius, 111.5, 1.6)
     shade *= 1 - 0.35 * _ridge(radius, outer - 0.5, 2.2)
-    # The embossed disc: its edge is lit on one side and dark on the other.
+    # The embossed disc has an edge that is bright on one side and dark on the other.
     shade *= 1 + 0.10 * facing_light * _ridge(radius, 44, 2.2)
-    # The gate mark that injection moulding leaves in the middle.
+    # Injection moulding leaves a gate mark in the middle.
     shade *= 1 - 0.14 * _ridge(radius, 3.6, 1.4)
 
     ink = np.maximum(_ridge(radius, 98, 2.0), _ridge(radius, 53.5, 1.2))
@@ -93,14 +95,14 @@ def plate(height: int, width: int, unit: float) -> Part:
     rectangle = (
         np.hypot(np.maximum(np.abs(x) - 130 + corner, 0), np.maximum(np.abs(y) - 100 + corner, 0)) - corner
     )
-    # Signed distance to the nearest edge in 1/320 of the side, positive on the metal.
+    # The signed distance to the nearest edge in 1/320 of the side is positive on the metal.
     inside = np.minimum(-rectangle, np.minimum.reduce([bore, *holes, *slots])).astype(np.float32)
 
     down, across = np.gradient(inside, 1 / (unit * scale))
     facing_light = -(across * _LIGHT[0] + down * _LIGHT[1])
     shade = 1.0 + 0.04 * (x * _LIGHT[0] + y * _LIGHT[1]) / 130
     shade *= 1 + 0.28 * facing_light * np.clip(1 - np.abs(inside - 1.6) / 2.2, 0, 1)
-    # A turned ring around the bore.
+    # A turned ring lies around the bore.
     shade *= 1 + 0.05 * np.sin(bore * 1.9) * _band(bore, 1.5, 12)
 
     ink = _straight_text(inside.shape, "LM-4107 B", (0, 74), 24, unit * scale)
@@ -148,7 +150,7 @@ def _axes(height: int, width: int, unit: float, scale: int) -> tuple[Field, Fiel
 
 
 def _band(field: Field, low: float, high: float) -> Field:
-    """1 between low and high, with edges one unit soft."""
+    """1 between low and high, with soft edges of one unit."""
     return np.asarray(np.clip(field - low + 0.5, 0, 1) * np.clip(high - field + 0.5, 0, 1), dtype=np.float32)
 
 
@@ -157,7 +159,7 @@ def _ridge(field: Field, middle: float, width: float) -> Field:
 
 
 def _drop(x: Field, y: Field) -> Field:
-    """A water drop in outline and fill, the emblem in the cap's middle, clear of the gate mark."""
+    """A water drop, the emblem in the middle of the cap; the gate mark stays free."""
     y = y - 2
     low = np.hypot(x, y - 8) - 15
     half = 15 * np.clip((y + 30) / 38, 0, 1)
@@ -168,7 +170,7 @@ def _drop(x: Field, y: Field) -> Field:
 
 
 def _glyphs(text: str, height: float) -> Field:
-    """Bold capitals of the given height in pixels, tightly cut; (rows, columns) 0..1."""
+    """Bold capitals of the given height in pixels, without margin; (rows, columns) 0..1."""
     drawn_at = 4.0
     (columns, rows), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, drawn_at, 22)
     tile = np.zeros((rows + base + 40, columns + 40), np.uint8)
@@ -183,7 +185,7 @@ def _glyphs(text: str, height: float) -> Field:
 
 
 def _stamp(ink: Field, tile: Field, centre: tuple[float, float], degrees: float) -> None:
-    """Draws a tile turned clockwise around its own middle, which comes to lie at `centre` (x, y)."""
+    """Draw a tile with its middle at `centre` (x, y), rotated clockwise around it."""
     matrix = cv2.getRotationMatrix2D((tile.shape[1] / 2, tile.shape[0] / 2), -degrees, 1.0)
     matrix[:, 2] += (centre[0] - tile.shape[1] / 2, centre[1] - tile.shape[0] / 2)
     drawn = cv2.warpAffine(tile, matrix, (ink.shape[1], ink.shape[0]), flags=cv2.INTER_LINEAR)
@@ -202,7 +204,7 @@ def _straight_text(
 def _ring_text(
     shape: tuple[int, ...], text: str, radius: float, height: float, pixels: float, middle: float, step: float
 ) -> Field:
-    """Letters standing on a circle, `step` degrees apart, the text's middle at angle `middle`."""
+    """Letters on a circle at intervals of `step` degrees. The middle of the text is at the angle `middle`."""
     ink = np.zeros(shape[:2], np.float32)
     upright = 1 if middle < 0 else -1
     for place, letter in enumerate(text):
@@ -219,7 +221,7 @@ def _ring_text(
 
 
 def _smooth_noise(height: int, width: int, blur: float, generator: np.random.Generator) -> Field:
-    """Noise blurred by `blur` pixels, standard deviation 1."""
+    """Noise that is blurred by `blur` pixels; its standard deviation is 1."""
     step = max(1.0, blur / 2)
     shape = (math.ceil(height / step) + 3, math.ceil(width / step) + 3)
     coarse = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), 1.5)
@@ -230,7 +232,7 @@ def _smooth_noise(height: int, width: int, blur: float, generator: np.random.Gen
 def _surface_grain(
     unit: float, blur: tuple[float, float], strength: float
 ) -> Callable[[int, int, np.random.Generator], Field]:
-    """A factor field: noise drawn out by `blur` (x, y) units, of the given standard deviation."""
+    """A field of factors: noise that is blurred by `blur` units (x, y), with the given standard deviation."""
 
     def grain(height: int, width: int, generator: np.random.Generator) -> Field:
         raw = generator.standard_normal((height, width)).astype(np.float32)

@@ -1,8 +1,8 @@
-"""A conveyor that isn't there: `simulated://<scene>[?fps=10&defects=0.1&seed=0&count=N&size=WxH]`.
+"""A simulated conveyor: `simulated://<scene>[?fps=10&defects=0.1&seed=0&count=N&size=WxH]`.
 
-Every exposure shows one part; a share `defects` of them has one small defect. Exposure k of a scene, seed
-and share is always the same image, and `truth` says what is in it. Parts go by whether or not anybody
-looks: what a late reader didn't fetch in time is reported as missed, never skipped in silence.
+Every exposure shows one part; the share `defects` of them has one small defect. Exposure k of a scene, seed
+and share is always the same image, and `truth` returns what it shows. The conveyor does not wait for its
+reader: a part that was not read in time is reported as missed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ LARGEST_CONTRAST = 0.25
 """No defect changes the brightness of its part by a larger share than this."""
 
 _BUFFERED = 8
-"""Exposures that wait for a late reader, as in a real camera's buffers."""
+"""Number of exposures that are kept for a late reader, like the buffers of a real camera."""
 _PARTS = 64
 _POOL_BYTES = 96 * 2**20
 _NOISE = 1.8
-"""The sensor's noise, standard deviation in grey levels."""
+"""Standard deviation of the sensor's noise in grey levels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What exposure `exposure` shows."""
+    """What the exposure with index `exposure` really shows."""
 
     exposure: int
     defect: str | None
@@ -61,7 +61,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """One part on the belt without defect and noise, with a margin to move it in."""
+    """One part on the belt, without defect and noise, with a margin for its displacement."""
 
     image: Image
     ink: Image
@@ -71,7 +71,7 @@ class _Base:
 
 @dataclass(frozen=True, slots=True)
 class _Exposure:
-    """What chance decided for one exposure."""
+    """The random values of one exposure."""
 
     part: int
     left: int
@@ -88,13 +88,13 @@ class _Defect:
     left: int
     top: int
     factor: Field
-    """(rows, columns), what the image is multiplied by there."""
+    """The factor by which the image is multiplied there, (rows, columns)."""
     mask: NDArray[np.bool_]
     contrast: float
 
 
 class Conveyor:
-    """The parts of one scene and seed. Pure: the same arguments give the same images, in any order."""
+    """The parts of one scene and seed. The same arguments always give the same images, in any order."""
 
     def __init__(self, scene: str, seed: int, defects: float, size: tuple[int, int] = DEFAULT_SIZE) -> None:
         self.size = size
@@ -108,7 +108,7 @@ class Conveyor:
         self._part = SCENES[scene](*self._shape, self._unit)
         self._area = float(self._part.alpha.sum())
         self._room = cv2.distanceTransform(self._part.face.astype(np.uint8), cv2.DIST_L2, 5)
-        # Light falls off to the lower right, always alike: the lamp does not move.
+        # The light gets weaker to the lower right, in every image alike, since the lamp does not move.
         rows, columns = np.mgrid[0 : self._shape[0], 0 : self._shape[1]].astype(np.float32)
         self._light = 1.03 - 0.07 * (0.6 * columns / self._shape[1] + 0.4 * rows / self._shape[0])
         shadow = cv2.GaussianBlur(self._part.alpha, (0, 0), 7 * self._unit)
@@ -122,7 +122,7 @@ class Conveyor:
         self._bases: dict[int, _Base] = {}
 
     def prepare(self) -> None:
-        """Draws all parts now, so that every later image costs a fraction of a millisecond."""
+        """Draw all parts now, so that each later image takes less than 1 ms."""
         for part in range(self.parts):
             self._base(part)
 
@@ -173,7 +173,7 @@ class Conveyor:
 
     def _chance(self, exposure: int) -> _Exposure:
         draw = self._generator(1, exposure)
-        # Always drawn in this order, so that another share of defects changes nothing else.
+        # The order of these draws must not change: another share of defects must change nothing else.
         defective = draw.random() < self._share
         left, top = (int(value) for value in draw.integers(0, 2 * self._margin + 1, 2))
         gain = float(draw.uniform(0.96, 1.03))
@@ -221,7 +221,7 @@ class Conveyor:
         shape = paint(self._area, contrast, draw)
         mask = np.abs(shape) > 0.5 * contrast
         reach = max(shape.shape) / 2
-        # As far from edges as the defect reaches, or as the part allows.
+        # The distance from edges is at least the defect's reach, or as large as the part allows.
         room = np.argwhere(self._room > min(reach, 0.5 * float(self._room.max())))
         y, x = room[int(draw.integers(len(room)))]
         x, y = self._base_matrix(chance.part) @ (x, y, 1.0)
@@ -235,12 +235,12 @@ class Conveyor:
         )
 
     def _worn_print(self, chance: _Exposure, draw: np.random.Generator) -> _Defect:
-        """Print that came off around one printed spot."""
+        """Missing print around one printed point."""
         base = self._base(chance.part)
         ink = base.ink.astype(np.float32) / 255
         wanted = round(self._area * draw.uniform(0.011, 0.015))
         window = 2 * round(24 * self._unit) + 1
-        # Only where enough print lies close together: a lone mark would make the bare spot too wide.
+        # The point has enough print around it. Around a single mark the bare spot would become too wide.
         nearby = cv2.boxFilter(ink, -1, (window, window), normalize=False)
         places = np.argwhere((ink > 0.5) & (nearby > min(wanted, 0.9 * float(nearby[ink > 0.5].max()))))
         middle = places[int(draw.integers(len(places)))]
@@ -251,7 +251,7 @@ class Conveyor:
         rows, columns = np.mgrid[top:bottom, left:right]
         bare = np.clip(radius - np.hypot(rows - middle[0], columns - middle[1]) + 0.5, 0, 1)
         here = ink[top:bottom, left:right]
-        # Worn so far that the bare spot is brighter by at most the largest contrast.
+        # So much print remains that the bare spot is brighter by at most the largest contrast.
         kept = 1 - draw.uniform(0.72, 0.8)
         factor = (1 - PRINT_CONTRAST * here * (1 - bare * (1 - kept))) / (1 - PRINT_CONTRAST * here)
         contrast = (1 - PRINT_CONTRAST * kept) / (1 - PRINT_CONTRAST) - 1
@@ -269,7 +269,7 @@ def _canvas(reach: float) -> tuple[Field, Field]:
 
 
 def _scratch(part_area: float, contrast: float, draw: np.random.Generator) -> Field:
-    """A long thin bright line, slightly bent, thinning out at its ends."""
+    """A long, thin, bright line that is slightly bent and gets thinner at its ends."""
     area = part_area * draw.uniform(0.013, 0.018)
     length = math.sqrt(area) * draw.uniform(3.8, 4.6)
     width = area / length
@@ -295,7 +295,7 @@ def _stain(part_area: float, contrast: float, draw: np.random.Generator) -> Fiel
 
 
 def _dent(part_area: float, contrast: float, draw: np.random.Generator) -> Field:
-    """A hollow: dark where it turns from the light, bright on the far side."""
+    """A hollow that is dark on the side of the light and bright on the opposite side."""
     area = part_area * draw.uniform(0.013, 0.018)
     ratio = draw.uniform(0.75, 1.0)
     radius = math.sqrt(area / math.pi / ratio)
@@ -310,7 +310,7 @@ def _dent(part_area: float, contrast: float, draw: np.random.Generator) -> Field
 
 @functools.lru_cache(maxsize=4)
 def conveyor(scene: str, seed: int, defects: float, size: tuple[int, int] = DEFAULT_SIZE) -> Conveyor:
-    """The conveyor of these arguments; drawn once, since its parts are expensive and always the same."""
+    """The conveyor of these arguments. It is cached, because drawing its parts takes long."""
     return Conveyor(scene, seed, defects, size)
 
 
@@ -322,7 +322,7 @@ def render(
 
 
 def truth(source: str) -> Callable[[int], Truth]:
-    """What a `simulated://` source shows: a function from the exposure's index to its Truth."""
+    """A function that returns the Truth of an exposure by its index, for a `simulated://` source."""
     settings = _settings(source)
     return conveyor(settings.scene, settings.seed, settings.defects, settings.size).truth
 
@@ -359,7 +359,7 @@ def _settings(source: str) -> _Settings:
 
 
 class SimulatedCamera:
-    """Implements `Camera`; `device_frame` is the exposure's index, `device_ns` its time in the stream."""
+    """Implements `Camera`. `device_frame` is the exposure's index, `device_ns` its time in the stream."""
 
     def __init__(self, source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> None:
         self._settings = _settings(source)
@@ -382,7 +382,7 @@ class SimulatedCamera:
             raise CameraError("the simulated camera is not open: call open() before read()")
         count = self._settings.count
         if count is not None and self._next >= count:
-            raise SourceEnded(f"all {count} parts went by")
+            raise SourceEnded(f"all {count} parts were shown")
         if not wait_until(self._due(self._next), timeout_s, self._clock, self._sleep):
             return None
         newest = (self._clock() - self._start_ns) // self._period_ns

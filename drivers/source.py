@@ -1,7 +1,7 @@
-"""A camera's source as one URL: what a driver may ask of it, and how others may print it.
+"""A camera's source, one URL: reads its options, and makes a form of it for messages.
 
-Refuses what it doesn't know by name, since a mistyped option that is ignored is found out too late. It must
-never put a user name or a password into a message.
+It knows nothing of single drivers. An unknown option is an error, since a mistyped option that is ignored
+would be noticed too late. A message must never hold a user name or a password.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SECRET = re.compile(
 def redacted(source: str) -> str:
     """The source without user name, password or tokens, for messages and logs.
 
-    Everything up to the last `@` goes, so that a password with an unescaped `/` or `@` doesn't survive in
-    part; a path with an `@` loses its host too, which is the smaller harm.
+    Everything before the last `@` is replaced, so that no part of a password with an unescaped `/` or `@`
+    remains. If the path has an `@`, the host is replaced too, which does less harm than a shown password.
     """
     scheme, separator, rest = source.partition("://")
     if not separator:
@@ -32,7 +32,7 @@ def redacted(source: str) -> str:
 
 
 def secrets(source: str) -> str:
-    """What `redacted` takes away, to tell whether it is still the same; empty when there is nothing."""
+    """The parts that `redacted` removes, for a comparison with an earlier source; empty if there are none."""
     _, separator, rest = source.partition("://")
     place = rest if separator else source
     credentials, _, address = place.rpartition("@")
@@ -40,15 +40,16 @@ def secrets(source: str) -> str:
 
 
 def scheme_of(source: str) -> str:
-    """`rtsp` of `rtsp://...`, in lower case; empty when there is none."""
+    """The scheme in lower case, as `rtsp` of `rtsp://...`; empty if there is none."""
     scheme, separator, _ = source.partition("://")
     return scheme.lower() if separator else ""
 
 
 class Options:
-    """A source's place and its options, read by name; `finish` refuses those that nobody read.
+    """A source's host, path and options. A driver reads its options by name and then calls `finish`.
 
-    Every getter raises CameraError with the option's name, what is wrong and what would be right.
+    A method that reads an option raises CameraError with the option's name, the problem and the allowed
+    values.
     """
 
     def __init__(self, source: str) -> None:
@@ -68,7 +69,7 @@ class Options:
             self._given[name] = value
 
     def error(self, problem: str) -> CameraError:
-        """An error that begins with the source, to be raised by the caller."""
+        """An error whose message begins with the source. The caller raises it."""
         return CameraError(f"source {redacted(self.source)}: {problem}")
 
     def text(self, name: str) -> str | None:
@@ -102,13 +103,13 @@ class Options:
         value = self.text(name)
         if value is None:
             return None
-        # isascii: int() would also take other scripts' digits.
+        # `isascii` is needed because `isdigit` and `int` accept digits of other scripts too.
         if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
             raise self.error(f"option {name}={value!r} must be a whole number from {low} to {high}")
         return int(value)
 
     def size(self, name: str, low: int, high: int) -> tuple[int, int] | None:
-        """`WxH` in pixels."""
+        """Width and height from `WxH`, in pixels."""
         value = self.text(name)
         if value is None:
             return None
@@ -118,7 +119,7 @@ class Options:
         return int(found[1]), int(found[2])
 
     def finish(self) -> None:
-        """Raises CameraError for the first option that no getter asked for."""
+        """Raises CameraError for the first option that the driver did not read."""
         for name in self._given:
             if name not in self._known:
                 close = difflib.get_close_matches(name, self._known, n=1)

@@ -1,7 +1,7 @@
-"""What C libraries write to stderr while they work: the only place where some of them tell of trouble.
+"""Captures the lines that C libraries write to stderr, because some libraries report problems only there.
 
-Must never lose what others write meanwhile: it goes on to stderr when the work is done. Descriptor 2 belongs
-to the whole process, so this is for work of milliseconds, in processes that start no others during it.
+It knows nothing of images. Lines of other writers are passed on to stderr after the block. File descriptor 2
+belongs to the whole process, so the block must last only milliseconds and must start no other process.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from contextlib import contextmanager, suppress
 
 _STDERR = 2
 _ONE_AT_A_TIME = threading.Lock()
-"""There is only one descriptor 2, and each is to hear its own library."""
+"""Only one block at a time may replace descriptor 2, so that each gets the lines of its own library."""
 _ROOM = 1 << 20
-"""Bytes that can be overheard; the rest is lost, since nobody must wait for us while we wait for him."""
+"""Output beyond 1 MiB is dropped; the pipe must not block its writer."""
 _PATIENCE_MS = 100
-"""With who was just writing. A program that was started meanwhile would hold its end of the pipe for long."""
+"""Longest wait for another thread that is still writing. A process that was started during the block would
+keep the pipe open for longer."""
 
 
 @contextmanager
 def overheard(theirs: re.Pattern[str]) -> Iterator[list[str]]:
-    """A list that holds, once the block has ended, what was written to stderr in it: lines that begin like
-    `theirs`, without their end.
+    """A list that holds, after the block, the lines that were written to stderr in it and match `theirs` at
+    their start, without line ends.
 
-    It costs some 30 microseconds. Raises OSError when the process has no descriptors left.
+    It takes about 30 microseconds. Raises OSError when the process has no file descriptors left.
     """
     heard: list[str] = []
     with _ONE_AT_A_TIME:
         _open_if_closed()
         kept = os.dup(_STDERR)
         try:
-            # Not a file: only a pipe says when the last one who began to write into it has done so.
+            # This is a pipe, not a file, because only a pipe shows when the last writer has closed it.
             ear, mouth = os.pipe()
             try:
                 _enlarge(mouth)
@@ -56,7 +57,7 @@ def overheard(theirs: re.Pattern[str]) -> Iterator[list[str]]:
 
 
 def _open_if_closed() -> None:
-    """Where nobody listens, the next file that is opened would be taken for stderr."""
+    """Open /dev/null as stderr if stderr is closed; otherwise the next opened file would become stderr."""
     try:
         os.fstat(_STDERR)
     except OSError:
@@ -67,7 +68,7 @@ def _open_if_closed() -> None:
 
 
 def _enlarge(pipe: int) -> None:
-    # A user's pipes have a limit; then this one stays at 64 KiB.
+    # Beyond the user's limit for pipes the pipe stays at 64 KiB.
     with suppress(OSError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ROOM)
 
@@ -82,7 +83,7 @@ def _all(ear: int) -> bytes:
 
 
 def _sort(written: bytes, theirs: re.Pattern[str], heard: list[str]) -> None:
-    """Theirs are heard, all else goes where it was meant to."""
+    """Append the lines that match `theirs` to `heard`, and write all other lines to stderr."""
     others = bytearray()
     for line in written.splitlines(keepends=True):
         text = line.decode(errors="replace")
@@ -90,7 +91,7 @@ def _sort(written: bytes, theirs: re.Pattern[str], heard: list[str]) -> None:
             heard.append(text.strip())
         else:
             others += line
-    # A reader that went away is no reason to fail here.
+    # If stderr's reader has ended, these lines are lost without an error.
     with suppress(OSError):
         while others:
             del others[: os.write(_STDERR, others)]

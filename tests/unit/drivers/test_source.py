@@ -32,8 +32,8 @@ def test_no_credentials_survive(source: str, shown: str | None) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("http://10.0.0.9/x", ["no such kind of camera", "rtsp://"]),
-        ("nothing", ["no such kind of camera"]),
+        ("http://10.0.0.9/x", ["unknown kind of camera", "rtsp://"]),
+        ("nothing", ["unknown kind of camera"]),
         ("simulated://bottle", ["'bottle'", "bottle-top", "plate"]),
         ("simulated://plate?fsp=3", ["'fsp'", "did you mean 'fps'"]),
         ("simulated://plate?zoom=3", ["'zoom'", "fps, defects, seed, count, size"]),
