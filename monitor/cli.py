@@ -60,9 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LineMonitorError, CameraError) as error:
         return _fail(str(error))
     except (MemoryError, RuntimeError) as error:
-        from monitor.system.out_of_memory import advice
+        from monitor.system.out_of_memory import explain_memory_error
 
-        fix = advice(error, sized=hasattr(options, "size"))
+        fix = explain_memory_error(error, sized=hasattr(options, "size"))
         if fix is None:
             raise
         return _fail(fix)

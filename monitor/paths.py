@@ -24,7 +24,7 @@ _LONGEST_SOCKET_PATH = 107
 _LONGEST_SOCKET_NAME = "snapshots.ipc"
 
 
-class PlaceError(LineMonitorError):
+class PathError(LineMonitorError):
     """A file or folder can't be used. The message is one line that names it and the fix."""
 
 
@@ -79,20 +79,20 @@ _OWN_FILES = ("board", "board.new", "*.ring", "*.ring.new", "*.pixels", "*.pixel
 def make_runtime(place: Path) -> None:
     """Makes an empty private directory. Deletes the files that a killed run left there, and no others.
 
-    Raises PlaceError.
+    Raises PathError.
     """
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.is_symlink() or (place.exists() and place.stat().st_uid != os.getuid()):
-            raise PlaceError(f"{place} belongs to another user: remove it, or set RUNTIME_DIRECTORY")
+            raise PathError(f"{place} belongs to another user: remove it, or set RUNTIME_DIRECTORY")
         remove_runtime(place)
         if place.exists():
-            raise PlaceError(
+            raise PathError(
                 f"{place} holds files of another program: move them away, or set RUNTIME_DIRECTORY"
             )
         place.mkdir(mode=0o700)
     except OSError as error:
-        raise PlaceError(
+        raise PathError(
             f"can't make the runtime directory {place}: {error.strerror}; set RUNTIME_DIRECTORY"
         ) from error
     if stat.S_IMODE(place.stat().st_mode) != 0o700:
@@ -111,11 +111,11 @@ def remove_runtime(place: Path) -> None:
 
 
 def make_data(settings: Settings) -> None:
-    """Makes the data folder if it is missing. Raises PlaceError."""
+    """Makes the data folder if it is missing. Raises PathError."""
     try:
         settings.line.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PlaceError(
+        raise PathError(
             f"can't make line.data {settings.line.data}: {error.strerror}; "
             "make it and give it to this user, or set line.data elsewhere"
         ) from error
@@ -132,13 +132,13 @@ class DataLock:
         try:
             handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise PlaceError(f"can't write to line.data {self._file.parent}: {error.strerror}") from error
+            raise PathError(f"can't write to line.data {self._file.parent}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
             os.close(handle)
-            raise PlaceError(
+            raise PathError(
                 f"another line-monitor{f' (pid {holder})' if holder else ''} already runs on "
                 f"{self._file.parent}: stop it first, or give this line a data folder of its own"
             ) from None

@@ -83,7 +83,7 @@ def _build_stage(in_channels: int, out_channels: int, blocks: int, stride: int) 
     return nn.Sequential(first, *(BasicBlock(out_channels, out_channels, 1) for _ in range(blocks - 1)))
 
 
-class Evened(nn.Module):
+class ScaledTrunk(nn.Module):
     """A trunk that divides each channel by the channel's standard deviation over good images.
 
     This is not in the paper. Without it, the few channels with the largest values dominate a pixel's vector

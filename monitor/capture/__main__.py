@@ -1,6 +1,6 @@
 """The supervisor starts this worker as `python -m monitor.capture`."""
 
 from monitor.capture.worker import work
-from monitor.line_state.worker_process import main
+from monitor.line_state.worker_process import run_worker
 
-main(work)
+run_worker(work)

@@ -18,7 +18,7 @@ import zmq
 import drivers
 from drivers.camera import Camera, CameraError, CameraLost, Shot, SourceEnded
 from monitor.line_state import messages
-from monitor.line_state.board import CameraState, Word
+from monitor.line_state.board import CameraState, Field
 from monitor.line_state.frame import Frame, PixelFormat, ShotError, crop_shot
 from monitor.line_state.ring import Ring, RingError
 from monitor.line_state.worker_process import Worker
@@ -37,7 +37,7 @@ def publishing_margin_ms(deadline_ms: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class Clocks:
     """The monotonic and the UTC clock, both in nanoseconds."""
 
     now_ns: Callable[[], int] = time.monotonic_ns
@@ -65,7 +65,7 @@ class Intake:
     """Gives a camera's shots their frame numbers and writes them into its ring."""
 
     def __init__(
-        self, camera: CameraSettings, ring: Ring, announce: Callable[[int], None], times: Times
+        self, camera: CameraSettings, ring: Ring, announce: Callable[[int], None], times: Clocks
     ) -> None:
         self._camera, self._ring, self._announce, self._times = camera, ring, announce, times
         self._next = ring.recover_capture() + 1
@@ -112,7 +112,7 @@ class Intake:
         height: int = 0,
         width: int = 0,
     ) -> Frame | None:
-        if not self._ring.has_room(self._next):
+        if not self._ring.has_free_record(self._next):
             self._ring.count_overrun()
             return None
         captured = shot.captured_ns
@@ -141,17 +141,17 @@ class Intake:
 class CaptureLoop:
     """The capture worker's loop: one camera."""
 
-    def __init__(self, worker: Worker, camera: CameraSettings, times: Times) -> None:
+    def __init__(self, worker: Worker, camera: CameraSettings, times: Clocks) -> None:
         self._worker, self._camera = worker, camera
         self._ring = Ring(worker.folder, camera.name, worker.session)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._frames = messages.push(self._context, worker.folder, messages.FRAMES)
+        self._frames = messages.open_sender(self._context, worker.folder, messages.FRAMES)
         self._intake = Intake(camera, self._ring, self._announce, times)
         self._state = CameraState.STARTING
-        if worker.board.read(worker.name, Word.CAMERA_STATE) != CameraState.STARTING:
+        if worker.board.read(worker.name, Field.CAMERA_STATE) != CameraState.STARTING:
             # A predecessor had the camera: it is lost until it is open again.
             self._set_state(CameraState.LOST, "the capture worker was restarted")
-        worker.running()
+        worker.mark_running()
 
     def run(self) -> None:
         """Keep the camera open until the worker is stopped; open it again after every failure."""
@@ -176,11 +176,11 @@ class CaptureLoop:
         """
         watch, seen = FreezeWatch(), False
         try:
-            self._worker.promise(15.0)
+            self._worker.report_alive(15.0)
             driver.open()
             while not self._worker.stopping:
                 # A driver may block for 3 s; after 4 s the supervisor ends this worker.
-                self._worker.promise(4.0)
+                self._worker.report_alive(4.0)
                 try:
                     shot = driver.read(_READ_S)
                 except CameraLost as error:
@@ -203,10 +203,10 @@ class CaptureLoop:
         return seen
 
     def _announce(self, frame: int) -> None:
-        messages.wake(self._frames, self._camera.name, frame)
+        messages.send_descriptor(self._frames, self._camera.name, frame)
 
     def _set_state(self, state: CameraState, why: str = "") -> None:
-        self._worker.board.say(self._worker.name, why)
+        self._worker.board.write_trouble(self._worker.name, why)
         if state is self._state:
             return
         if state is CameraState.UP:
@@ -214,9 +214,9 @@ class CaptureLoop:
         else:
             self._worker.log.warning("camera %s is %s: %s", self._camera.name, state.word, why)
         self._state = state
-        self._worker.board.write(self._worker.name, Word.CAMERA_STATE, state)
+        self._worker.board.write(self._worker.name, Field.CAMERA_STATE, state)
 
 
 def work(worker: Worker) -> None:
     camera = worker.settings.camera_named(worker.name.removeprefix("capture-"))
-    CaptureLoop(worker, camera, Times()).run()
+    CaptureLoop(worker, camera, Clocks()).run()

@@ -45,6 +45,6 @@ def run(options: argparse.Namespace) -> int:
         gated=not options.no_empty,
         device=settings.scoring.device,
         say=print_to_stderr,
-        progress=progress.on(sys.stderr),
+        progress=progress.choose_progress(sys.stderr),
     )
     return 0

@@ -126,7 +126,7 @@ def _is_running(settings: Settings) -> bool:
     try:
         with paths.DataLock(settings):
             return False
-    except paths.PlaceError:
+    except paths.PathError:
         return True
 
 
@@ -207,7 +207,7 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
     cameras: dict[str, list[CameraSettings]] = {}
     for camera in settings.camera:
         try:
-            name = changeover.to_load(paths.changeovers(settings), camera)
+            name = changeover.find_recipe_to_load(paths.changeovers(settings), camera)
         except changeover.ChangeoverError as error:
             yield Finding(Level.FAIL, f"camera {camera.name}", str(error))
         else:
@@ -230,24 +230,25 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
 
 
 def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
-    from monitor.images.tiling import shown
-    from monitor.inference.presence import explain
-    from monitor.training.thresholds import needed
+    from monitor.images.tiling import format_size
+    from monitor.inference.presence import describe_gate
+    from monitor.training.thresholds import images_needed
 
     item, recipe, calibration = f"recipe {name}", scorer.recipe, scorer.calibration
     presence = recipe.document.presence
     yield Finding(
         Level.OK,
         item,
-        f"{shown(recipe.size)} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
-        f"runs on {scorer.calibration_key}" + (f", {explain(presence)}" if presence else ""),
+        f"{format_size(recipe.size)} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
+        f"runs on {scorer.calibration_key}" + (f", {describe_gate(presence)}" if presence else ""),
     )
     if not calibration.guaranteed:
         yield Finding(
             Level.WARN,
             item,
             f"its threshold is an estimate from {len(calibration.scores)} good images: "
-            f"{needed(calibration.overkill)} are needed for an overkill (good parts rejected) of at most "
+            f"{images_needed(calibration.overkill)} are needed for an overkill (good parts rejected) of at "
+            f"most "
             f"{calibration.overkill:.2%}; collect more and run: line-monitor calibrate {name} --images DIR",
         )
     if presence and not presence.parts:

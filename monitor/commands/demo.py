@@ -138,12 +138,12 @@ def _train(settings: Settings, camera: CameraSettings) -> None:
         size=_SIZE,
         epochs=_EPOCHS,
     )
-    recipe = train_recipe(request, say=print, progress=progress.on(sys.stdout))
+    recipe = train_recipe(request, say=print, progress=progress.choose_progress(sys.stdout))
     calibrate_recipe(
         recipe=recipe.folder,
         images=good / "calibrate",
         say=print,
-        progress=progress.on(sys.stdout),
+        progress=progress.choose_progress(sys.stdout),
     )
 
 

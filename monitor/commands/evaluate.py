@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         device=settings.scoring.device,
         dataset=options.dataset,
         say=print_to_stderr,
-        progress=progress.on(sys.stderr),
+        progress=progress.choose_progress(sys.stderr),
     )
     single = results.single
     print(single.table() if single else paper_results.format_table(results))

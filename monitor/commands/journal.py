@@ -20,7 +20,7 @@ from typing import TextIO
 import msgspec
 
 from monitor.commands.arguments import CommandError, load_settings, print_to_stderr
-from monitor.journal.reader import Change, Gap, JournalReader, JournalUnreadable, NotedVerdict, Session
+from monitor.journal.reader import Change, Gap, JournalReader, JournalReadError, Session, VerdictRow
 from monitor.verdict import rfc3339
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -29,7 +29,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN_SHA_LENGTH = 12
 _MAX_COLUMN_WIDTH = 60
 
-Entry = NotedVerdict | Gap | Session
+Entry = VerdictRow | Gap | Session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,10 +111,10 @@ def print_verdicts(
 ) -> None:
     """Print the verdicts with the gaps and sessions between them; in CSV `say` gets the gaps and sessions.
 
-    Raises JournalUnreadable, also when the journal has no such camera.
+    Raises JournalReadError, also when the journal has no such camera.
     """
     if camera is not None and camera not in (known := reader.cameras()):
-        raise JournalUnreadable(
+        raise JournalReadError(
             f"the journal has no camera called {camera!r}; there are: {', '.join(known) or 'none'}"
         )
     entries = _entries(reader, since, camera)
@@ -123,9 +123,9 @@ def print_verdicts(
             _write_json(entries, out)
         case OutputFormat.CSV:
             writer = csv.writer(out, lineterminator="\n")
-            writer.writerow(NotedVerdict.__struct_fields__)
+            writer.writerow(VerdictRow.__struct_fields__)
             for entry in entries:
-                if isinstance(entry, NotedVerdict):
+                if isinstance(entry, VerdictRow):
                     writer.writerow(msgspec.structs.astuple(entry))
                 else:
                     say(_describe(entry))
@@ -134,7 +134,7 @@ def print_verdicts(
 
 
 def print_changes(reader: JournalReader, form: OutputFormat, *, since: str, out: TextIO) -> None:
-    """Print the record of changes. Raises JournalUnreadable."""
+    """Print the record of changes. Raises JournalReadError."""
     changes = reader.changes(since)
     match form:
         case OutputFormat.JSON:
@@ -194,7 +194,7 @@ def _write_table(entries: Iterable[Entry], camera_width: int, out: TextIO) -> No
     print(header, file=out)
     is_empty = True
     for entry in entries:
-        if not isinstance(entry, NotedVerdict):
+        if not isinstance(entry, VerdictRow):
             print(_describe(entry), file=out)
             continue
         is_empty = False

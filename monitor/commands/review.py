@@ -20,12 +20,12 @@ def run(options: argparse.Namespace) -> int:
     if options.hash_password:
         _hash_password()
         return 0
-    from monitor.review.server import alone
+    from monitor.review.server import serve_until_stopped
     from monitor.system import logs
 
     settings = load_settings(options)
     logs.configure()
-    alone(settings, say=print_to_stderr)
+    serve_until_stopped(settings, say=print_to_stderr)
     return 0
 
 

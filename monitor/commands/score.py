@@ -59,7 +59,7 @@ def score_files(
     from drivers.image_file import ImageError
     from monitor.inference.scorer import Scorer
     from monitor.model.recipe_version import RecipeVersion
-    from monitor.system.printable import legible
+    from monitor.system.printable import clean_name
 
     scorer = Scorer(RecipeVersion.load(recipe), device=device)
     taken: set[str] = set()
@@ -69,8 +69,8 @@ def score_files(
             line = _score_file(scorer, file, heatmaps, taken)
         except ImageError as error:
             all_scored = False
-            line = {"error": legible(str(error))}
-        out(json.dumps({"image": legible(str(file)), **line}))
+            line = {"error": clean_name(str(error))}
+        out(json.dumps({"image": clean_name(str(file)), **line}))
     return all_scored
 
 
@@ -78,7 +78,7 @@ def _score_file(scorer: Scorer, file: Path, heatmaps: Path | None, taken: set[st
     """The result of one image. `taken` are the names of the heatmaps so far. Raises ImageError."""
     from drivers.image_file import read
     from monitor.images.overlay import draw_heatmap
-    from monitor.system.printable import legible
+    from monitor.system.printable import clean_name
     from monitor.verdict import Reason, Verdict, judge
 
     image = read(file)
@@ -98,7 +98,7 @@ def _score_file(scorer: Scorer, file: Path, heatmaps: Path | None, taken: set[st
     if heatmaps is not None:
         target = heatmaps / _free_name(file.stem, taken)
         _write_png(target, draw_heatmap(image, result.anomaly_map, scorer.threshold))
-        line["heatmap"] = legible(str(target))
+        line["heatmap"] = clean_name(str(target))
     return line
 
 

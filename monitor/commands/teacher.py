@@ -109,5 +109,5 @@ def _make(options: argparse.Namespace) -> None:
         force=options.force,
         folder=teachers_folder(options),
         say=print_to_stderr,
-        progress=progress.on(sys.stderr),
+        progress=progress.choose_progress(sys.stderr),
     )

@@ -22,7 +22,7 @@ from monitor.teachers.architectures import (
     architecture_of,
     build_trunk,
     load_trunk,
-    names,
+    teacher_names,
     trunk_weights,
 )
 from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher
@@ -50,7 +50,7 @@ class ListedTeacher:
 def list_teachers(folder: Path | None) -> list[ListedTeacher]:
     """Every teacher that can be named, without using the network. `folder` is the data folder's
     `teachers/`."""
-    return [_listed(name, folder) for name in names()]
+    return [_listed(name, folder) for name in teacher_names()]
 
 
 def format_table(teachers: Sequence[ListedTeacher]) -> str:

@@ -108,7 +108,7 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
     from monitor.inference.backends import can_quantise
-    from monitor.model.recipe_document import tiles_of
+    from monitor.model.recipe_document import make_tiles
     from monitor.system import progress
     from monitor.training.train_recipe import TrainingRequest, train_recipe
 
@@ -132,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
             teacher_weights=options.teacher_weights,
             teachers=paths.teachers(settings),
             size=options.size,
-            tiles=tiles_of(options.tile, options.overlap) if options.tile else None,
+            tiles=make_tiles(options.tile, options.overlap) if options.tile else None,
             epochs=options.epochs,
             overkill=options.overkill,
             seed=options.seed,
@@ -142,7 +142,7 @@ def run(options: argparse.Namespace) -> int:
             roi=next(iter(regions), None),
         ),
         say=print_to_stderr,
-        progress=progress.on(sys.stderr),
+        progress=progress.choose_progress(sys.stderr),
     )
     print_to_stderr(f"recipe {options.recipe!r} is in {recipe.folder}")
     return 0

@@ -33,7 +33,7 @@ from monitor.images.preprocessing import Size
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import FILE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
-from monitor.system.printable import in_one_line, legible
+from monitor.system.printable import clean_line, clean_name
 from monitor.system.progress import SILENT, Progress
 from monitor.verdict import Verdict, judge
 
@@ -75,7 +75,7 @@ def evaluate(
             for entry in list_entries(dataset):
                 key = entry.path.category
                 if key not in categories:
-                    categories[key] = _Category(legible(category_name(key)))
+                    categories[key] = _Category(clean_name(category_name(key)))
                 category = categories[key]
                 if not category.failure:
                     _add_entry(entry, category, scorers, maps, remarks.append)
@@ -202,11 +202,11 @@ def _add_entry(
         image = image_file.decode(entry.content())
     except ImageError as error:
         consequence = "skipped" if path.kind is FileKind.IMAGE else "no mask"
-        say(f"{consequence}: {in_one_line(entry.shown_name)}: {error}")
+        say(f"{consequence}: {clean_line(entry.shown_name)}: {error}")
         return
     if path.kind is FileKind.MASK:
         if path.name.suffix.lower() == ".png":
-            packed = np.packbits(shrunk(image, scorer.recipe.size))
+            packed = np.packbits(resize_mask(image, scorer.recipe.size))
             mask = _MaskFile(packed, _shape(image), entry.shown_name)
             category.masks[path.name.with_suffix("")] = mask
         return
@@ -219,7 +219,7 @@ def _add_entry(
         category.failure = f"{entry.shown_name}: its score is not finite: train the recipe again"
         return
     category.images[path.name] = _ScoredImage(
-        legible(path.defect_type),
+        clean_name(path.defect_type),
         result.score,
         _shape(image),
         maps.put(result.anomaly_map),
@@ -230,7 +230,7 @@ def _add_entry(
         say(f"no part: {entry.shown_name}: the presence gate passes it unscored, with its defect")
 
 
-def shrunk(drawn: Image, size: Size) -> Mask:
+def resize_mask(drawn: Image, size: Size) -> Mask:
     """A mask's file, (H, W[, 3]) and 0 where there is no defect, at the network's size.
 
     It is resized bilinearly, and every pixel above 0 is defective, as in the official code. Bilinear sampling
@@ -256,12 +256,12 @@ def _results(
     names = [category.name for category in categories.values()]
     for key, category in sorted(categories.items()):
         # Categories of the same name are told apart by the folders above them.
-        name = category.name if names.count(category.name) == 1 else legible("/".join(key))
+        name = category.name if names.count(category.name) == 1 else clean_name("/".join(key))
         if category.failure:
             failed[name] = f"{name}: {category.failure}" if name else category.failure
         elif category.recipe is None or not category.images:
             failed[name] = (
-                f"{legible('/'.join((str(dataset), *key)))}: no usable images in test/good or test/<type>"
+                f"{clean_name('/'.join((str(dataset), *key)))}: no usable images in test/good or test/<type>"
             )
         else:
             evaluations[name] = _evaluation(category, category.recipe, maps, say)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from drivers.image_file import Image
 from monitor.images import preprocessing
 from monitor.images.heat_scale import TOP_RATIO, heat_colours
-from monitor.images.overlay_layout import Panels, panels
+from monitor.images.overlay_layout import PictureLayout, arrange_picture
 
 _Colour = tuple[int, int, int]  # blue, green, red
 _INK: _Colour = (245, 245, 245)
@@ -59,7 +59,7 @@ def draw_overlay(image: Image, anomaly_map: NDArray[np.float32] | None, caption:
     image or a map of another shape or dtype.
     """
     _check(image, anomaly_map)
-    layout = panels(image.shape[1], image.shape[0])
+    layout = arrange_picture(image.shape[1], image.shape[0])
     frame = _fit(image, layout.panel_size)
     ratio = _ratio(anomaly_map, caption.threshold)
     picture = np.full((layout.height, layout.width, 3), _GROUND, np.uint8)
@@ -74,16 +74,15 @@ def draw_overlay(image: Image, anomaly_map: NDArray[np.float32] | None, caption:
     return picture
 
 
-def panel(
+def draw_panel(
     image: Image, anomaly_map: NDArray[np.float32] | None = None, threshold: float | None = None
 ) -> Image:
-    """One panel of the operator's picture, without text: the heatmap if there are a map and a threshold, else
-    the frame.
+    """One panel of the operator's picture: the heatmap if there are a map and a threshold, else the frame.
 
     Arguments and errors are those of `draw_overlay`. Returns uint8 (rows, columns, 3) BGR.
     """
     _check(image, anomaly_map)
-    frame = _fit(image, panels(image.shape[1], image.shape[0]).panel_size)
+    frame = _fit(image, arrange_picture(image.shape[1], image.shape[0]).panel_size)
     ratio = _ratio(anomaly_map, threshold)
     return frame if ratio is None else _with_heat(frame, ratio)
 
@@ -101,7 +100,7 @@ def draw_heatmap(image: Image, anomaly_map: NDArray[np.float32], threshold: floa
 
 def _check(image: Image, anomaly_map: NDArray[np.float32] | None) -> None:
     """Raises ValueError."""
-    preprocessing.require(image)
+    preprocessing.check_image(image)
     if anomaly_map is not None and (anomaly_map.ndim != 2 or anomaly_map.size == 0):
         raise ValueError(f"anomaly map is {anomaly_map.shape}, not (h, w)")
 
@@ -173,7 +172,7 @@ def _without_heatmap(frame: Image, words: str, unit: int) -> Image:
     return dark
 
 
-def _header(layout: Panels, caption: Caption) -> Image:
+def _header(layout: PictureLayout, caption: Caption) -> Image:
     """A bar in the verdict's colour: the verdict, the score as a share of the threshold, and both numbers."""
     colour = _VERDICT_COLOURS.get(caption.verdict, _VERDICT_COLOURS["uninspected"])
     bar = np.full((layout.header, layout.width, 3), colour, np.uint8)
@@ -197,7 +196,7 @@ def _header(layout: Panels, caption: Caption) -> Image:
     return bar
 
 
-def _footer(layout: Panels, caption: Caption) -> Image:
+def _footer(layout: PictureLayout, caption: Caption) -> Image:
     strip = np.full((layout.footer, layout.width, 3), _GROUND, np.uint8)
     pad = layout.unit + layout.unit // 2
     height = round(1.15 * layout.unit)

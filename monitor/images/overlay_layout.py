@@ -36,7 +36,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Panels:
+class PictureLayout:
     """The picture's layout, in pixels; the frame and its heatmap have the same size."""
 
     width: int
@@ -65,7 +65,7 @@ class Panels:
         return self.frame.right - self.frame.left, self.frame.bottom - self.frame.top
 
 
-def panels(width: int, height: int) -> Panels:
+def arrange_picture(width: int, height: int) -> PictureLayout:
     """The layout of the picture of an image of that size."""
     stacked = width >= STACK_FROM * height
     room = MAX_WIDTH if stacked else (MAX_WIDTH - _LARGEST_UNIT) // 2
@@ -83,4 +83,4 @@ def panels(width: int, height: int) -> Panels:
         top += tall + gap
     else:
         left += wide + gap
-    return Panels(total, frame, Panel(top, left, top + tall, left + wide), unit)
+    return PictureLayout(total, frame, Panel(top, left, top + tall, left + wide), unit)

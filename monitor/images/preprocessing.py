@@ -41,7 +41,7 @@ Size = tuple[int, int]
 """Rows and columns."""
 
 
-class Pictures(Protocol):
+class IndexedImages(Protocol):
     """Resized images by index: uint8 (H, W, 3) or (H, W), all of one height and width."""
 
     def __getitem__(self, index: int, /) -> Image: ...
@@ -58,10 +58,10 @@ def prepare(image: Image, size: Size) -> NDArray[np.float32]:
     `image` is uint8 (H, W, 3) BGR or (H, W) mono, which becomes three equal channels. Raises ValueError for
     any other array.
     """
-    return normalised(squashed(image, size))
+    return normalise_image(resize_image(image, size))
 
 
-def require(image: Image) -> None:
+def check_image(image: Image) -> None:
     """Raises ValueError for an array that is not an image."""
     if (
         image.dtype != np.uint8
@@ -72,12 +72,12 @@ def require(image: Image) -> None:
         raise ValueError(f"an image is uint8 (H, W, 3) or (H, W), not {image.dtype} {tuple(image.shape)}")
 
 
-def squashed(image: Image, size: Size) -> Image:
+def resize_image(image: Image, size: Size) -> Image:
     """The first half of `prepare`: the image at `size`, uint8, BGR or mono. It may be `image` itself.
 
     Raises ValueError for an array that is not an image.
     """
-    require(image)
+    check_image(image)
     (rows, columns), (height, width) = image.shape[:2], size
     resized: Any = image
     least = HALVED_FROM * height, HALVED_FROM * width
@@ -93,7 +93,7 @@ def squashed(image: Image, size: Size) -> Image:
     return np.asarray(resized, np.uint8)
 
 
-def normalised(image: Image) -> NDArray[np.float32]:
+def normalise_image(image: Image) -> NDArray[np.float32]:
     """The second half of `prepare`: float32 (3, H, W), RGB, normalised."""
     prepared = np.empty((3, *image.shape[:2]), np.float32)
     for channel in range(3):

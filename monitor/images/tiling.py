@@ -49,12 +49,13 @@ class Grid:
         for length, tile in zip(self.size, self.tile, strict=True):
             if tile > length:
                 raise TilingError(
-                    f"tiles of {shown(self.tile)} are larger than the {shown(self.size)} they are to cover: "
+                    f"tiles of {format_size(self.tile)} are larger than the {format_size(self.size)} they "
+                    f"are to cover: "
                     "use smaller tiles, or none"
                 )
             if tile < length and not 0 <= self.overlap <= tile // 2:
                 raise TilingError(
-                    f"tiles of {shown(self.tile)} can't overlap by {self.overlap} pixels: "
+                    f"tiles of {format_size(self.tile)} can't overlap by {self.overlap} pixels: "
                     f"use 0 to {tile // 2}"
                 )
 
@@ -77,19 +78,19 @@ class Grid:
         row, column = self.places[number]
         return image[row : row + self.tile[0], column : column + self.tile[1]]
 
-    def stitched(self, maps: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def stitch_maps(self, maps: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
         """One map of `size` from the maps of all tiles, which are float32 of `tile`, in the tiles' order."""
         if len(self.places) == 1:
             (only,) = maps
             return only
         whole = np.zeros(self.size, np.float32)
         for number, tile_map in zip(range(len(self)), maps, strict=True):
-            (row, column), (by_row, by_column) = self.places[number], self.shares(number)
+            (row, column), (by_row, by_column) = self.places[number], self.tile_weights(number)
             target = whole[row : row + self.tile[0], column : column + self.tile[1]]
             target += tile_map * by_row[:, None] * by_column
         return whole
 
-    def shares(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def tile_weights(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The weights of a tile's rows and columns in the whole map: float32 (rows,) and (columns,).
 
         A pixel's weight is the product of the two.
@@ -106,7 +107,7 @@ class Grid:
         return tuple(_axis_weights(*axis, self.overlap) for axis in zip(self.size, self.tile, strict=True))
 
 
-def shown(size: Size) -> str:
+def format_size(size: Size) -> str:
     """The size as users write it: width x height."""
     return f"{size[1]}x{size[0]}"
 

@@ -17,10 +17,10 @@ OPENVINO = "openvino"
 F32 = "f32"
 F16 = "f16"
 INT8 = "int8"
-AGREES = 0.98
+MIN_INT8_CORRELATION = 0.98
 """int8 is recommended from this rank correlation with float32's scores on."""
 
-AGREEMENT = {F32: 1e-4, F16: 1e-2}
+MAX_MAP_DIFFERENCE = {F32: 1e-4, F16: 1e-2}
 """The largest difference of a map from the plain network's on the same input: max |a - b| / max |b|."""
 
 
@@ -96,18 +96,18 @@ def calibration_of(recipe: RecipeVersion, runtime: str, precision: str) -> Calib
     return found.get(key, found[REFERENCE])
 
 
-def ways(recipe: RecipeVersion, device: torch.device) -> tuple[tuple[str, str], ...]:
+def available_backends(recipe: RecipeVersion, device: torch.device) -> tuple[tuple[str, str], ...]:
     """Every runtime and precision that the recipe can run with here, the reference first.
 
     torch runs on `device`, OpenVINO on the CPU.
     """
-    found = [(TORCH, precision) for precision in precisions(device)]
+    found = [(TORCH, precision) for precision in torch_precisions(device)]
     if has_openvino():
         found += [(OPENVINO, F32)] + [(OPENVINO, INT8)] * (recipe.quantised is not None)
     return tuple(found)
 
 
-def precisions(device: torch.device) -> tuple[str, ...]:
+def torch_precisions(device: torch.device) -> tuple[str, ...]:
     """The precisions that torch supports on a device, float32 first."""
     return (F32, F16) if device.type == "cuda" else (F32,)
 

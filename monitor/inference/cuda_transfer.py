@@ -1,6 +1,7 @@
 """CUDA transfer: uploads from pinned memory concurrent with the network, and runs recorded as CUDA graphs.
 
-It is the faster `Lane` of `monitor.inference.device_scoring`. Where a step is not available (the system
+It is the faster `DeviceTransfer` of `monitor.inference.device_scoring`. Where a step is not available (the
+system
 refuses pinned memory, or a run can't be recorded), the plain step is used and logged. A CUDA error while a
 line runs is not caught, because the process can't be trusted after one. This module knows nothing of
 networks, recipes or scores.
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drivers.image_file import Image
-from monitor.inference.device_scoring import Lane, PlainLane, Run
+from monitor.inference.device_scoring import DeviceTransfer, PlainTransfer, Run
 
 _LOG = logging.getLogger(__name__)
 _MAX_SHAPES = 16
@@ -38,7 +39,7 @@ _WARM_UP_RUNS = 3
 """As in PyTorch's documentation: libraries select algorithms and allocate memory in the first runs."""
 
 
-def lane_for(device: torch.device) -> Lane:
+def choose_transfer(device: torch.device) -> DeviceTransfer:
     """`CudaTransfer` if a test image and test scores come back unchanged; otherwise the plain transfer, with
     a line in the log."""
     # PyTorch gives back the memory of deleted recordings only on this call.
@@ -48,12 +49,12 @@ def lane_for(device: torch.device) -> Lane:
         transfer.check()
     except RuntimeError as error:
         _LOG.warning("%s: frames are uploaded one after the other: %s", device, str(error).splitlines()[0])
-        return PlainLane(device)
+        return PlainTransfer(device)
     return transfer
 
 
 class CudaTransfer:
-    """A `Lane` that uploads and preprocesses frames on a CUDA stream of its own.
+    """A `DeviceTransfer` that uploads and preprocesses frames on a CUDA stream of its own.
 
     The network runs on the stream that is current at the call: the device's default stream.
     """
@@ -82,7 +83,7 @@ class CudaTransfer:
             if not np.array_equal(copied.cpu().numpy(), image):
                 raise RuntimeError("an image came back changed")
             first = copied[0, :_MAX_SCORES].clone()
-            if not np.array_equal(self.fetched(first), image[0, :_MAX_SCORES]):
+            if not np.array_equal(self.copy_to_cpu(first), image[0, :_MAX_SCORES]):
                 raise RuntimeError("scores came back changed")
         self._buffers.clear()
 
@@ -108,7 +109,7 @@ class CudaTransfer:
         network_input.copy_(prepared)
         self._upload_stream.wait_stream(network_stream)
 
-    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
+    def record_run(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         if _BROKEN_RECORDINGS:
             return None
         # On the current stream, whose memory other code can reuse. An error here is not about recording, so
@@ -127,7 +128,7 @@ class CudaTransfer:
             )
             return None
 
-    def fetched(self, scores: Tensor) -> NDArray[np.float32]:
+    def copy_to_cpu(self, scores: Tensor) -> NDArray[np.float32]:
         if len(scores) > len(self._scores):
             return scores.cpu().numpy()
         pinned = self._scores[: len(scores)]

@@ -22,7 +22,7 @@ _COEFFICIENT_BITS = 11
 """OpenCV's bilinear weights for 8-bit pixels are integers with this many bits."""
 
 
-class Preparation:
+class DevicePreprocessing:
     """The preprocessing of frames of one height and width. Its constants are computed once."""
 
     def __init__(self, shape: Size, size: Size, device: torch.device) -> None:
@@ -54,7 +54,7 @@ class Preparation:
             torch.from_numpy(array).to(device)[:, None, None] for array in (SCALE, SHIFT)
         )
 
-    def prepared(self, frames: Tensor) -> Tensor:
+    def prepare(self, frames: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) BGR or (N, H, W, 1) to float32 (N, 3, *size), normalised RGB."""
         return self.resize(frames).flip(1) * self._scale + self._shift
 

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from drivers.image_file import Image
 from monitor.images import preprocessing
-from monitor.images.tiling import Grid, shown
-from monitor.inference.device_preprocessing import Preparation, to_image
-from monitor.teachers.architectures import Alone
+from monitor.images.tiling import Grid, format_size
+from monitor.inference.device_preprocessing import DevicePreprocessing, to_image
+from monitor.teachers.architectures import NetworkLock
 
 Run = Callable[[], tuple[Tensor, Tensor]]
 """Scores the current content of the network's input: maps (N, H, W) and their maxima (N,), float32 on the
@@ -45,7 +45,7 @@ _MAX_MAP_PIXELS = 2**26
 """The most map pixels that one call leaves on the device (256 MiB); further maps are copied to the CPU."""
 
 
-class Lane(Protocol):
+class DeviceTransfer(Protocol):
     """How frames are copied to a device, and how its runs are recorded."""
 
     def preprocessing_context(self) -> AbstractContextManager[object]:
@@ -59,15 +59,15 @@ class Lane(Protocol):
         """Copy prepared images to the network's input. The next preprocessing may then overwrite
         `prepared`."""
 
-    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
+    def record_run(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         """The run with less overhead and with result tensors of its own; None where recording failed or is
         not supported. `network_lock` is held while no other network of this process may run."""
 
-    def fetched(self, scores: Tensor) -> NDArray[np.float32]:
+    def copy_to_cpu(self, scores: Tensor) -> NDArray[np.float32]:
         """The scores (N,) on the CPU."""
 
 
-class PlainLane:
+class PlainTransfer:
     """One step after the other: on a CPU, and on a device on which `CudaTransfer` does not work."""
 
     def __init__(self, device: torch.device) -> None:
@@ -82,10 +82,10 @@ class PlainLane:
     def copy_to_input(self, prepared: Tensor, network_input: Tensor) -> None:
         network_input.copy_(prepared)
 
-    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
+    def record_run(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         return None
 
-    def fetched(self, scores: Tensor) -> NDArray[np.float32]:
+    def copy_to_cpu(self, scores: Tensor) -> NDArray[np.float32]:
         return scores.cpu().numpy()
 
 
@@ -97,19 +97,19 @@ class DeviceScoring:
         network: Callable[[Tensor], Tensor],
         grid: Grid,
         device: torch.device,
-        transfer: Lane,
+        transfer: DeviceTransfer,
         *,
-        most: int,
+        max_batch: int,
         agreement: float,
     ) -> None:
         """`network` maps (N, 3, *grid.tile) float32, normalised, to (N, *grid.tile) on the device, with N up
-        to `most`. A recorded run is used only if its maps agree with the network's to `agreement`
+        to `max_batch`. A recorded run is used only if its maps agree with the network's to `agreement`
         (max |a - b| / max |b|)."""
         self._grid, self._device, self._transfer, self._agreement = grid, device, transfer, agreement
         self._log = logging.getLogger(__name__)
-        self._preprocessing: OrderedDict[tuple[int, ...], Preparation | None] = OrderedDict()
+        self._preprocessing: OrderedDict[tuple[int, ...], DevicePreprocessing | None] = OrderedDict()
         """By frame shape; None where the device differs from the CPU, which then resizes these frames."""
-        sizes = [size for size in _BATCH_SIZES if size <= most]
+        sizes = [size for size in _BATCH_SIZES if size <= max_batch]
         # Two buffers: the next batch is prepared in the first while the network reads the second.
         self._prepared, self._network_input = (
             torch.zeros(sizes[-1], 3, *grid.tile, device=device) for _ in range(2)
@@ -118,19 +118,19 @@ class DeviceScoring:
         self._runs = {size: partial(_run, network, self._network_input[:size]) for size in sizes}
         self._recorded: dict[int, Run] = {}
         self._shares = [
-            tuple(torch.from_numpy(share).to(device) for share in grid.shares(number))
+            tuple(torch.from_numpy(share).to(device) for share in grid.tile_weights(number))
             for number in range(len(grid))
             if len(grid) > 1
         ]
 
     @torch.inference_mode()
-    def warm_up(self, network_lock: Alone | None = None) -> None:
+    def warm_up(self, network_lock: NetworkLock | None = None) -> None:
         """Run every batch size once, and record it where the device can. It takes at most seconds."""
         noise = np.random.default_rng(0).standard_normal(self._network_input.shape, np.float32)
         # The largest size first, because the smaller ones then reuse its memory.
         for size, run in sorted(self._runs.items(), reverse=True):
             self._network_input.copy_(torch.from_numpy(noise))
-            recorded = self._transfer.recorded(run, network_lock or nullcontext())
+            recorded = self._transfer.record_run(run, network_lock or nullcontext())
             # The comparison uses another input than the recording, so that a stale result differs.
             self._network_input.neg_()
             expected = run()
@@ -154,7 +154,7 @@ class DeviceScoring:
         which is freed with it. Raises ValueError for an array that is not an image.
         """
         for image in images:
-            preprocessing.require(image)
+            preprocessing.check_image(image)
         if not images:
             return []
         scored = self._score_tiles(images)
@@ -166,7 +166,7 @@ class DeviceScoring:
             free_pixels -= own_map.numel()
             maps.append(own_map if free_pixels >= 0 else own_map.cpu())
             maxima.append(maximum)
-        scores = self._transfer.fetched(torch.stack(maxima))
+        scores = self._transfer.copy_to_cpu(torch.stack(maxima))
         return [(float(score), own_map) for score, own_map in zip(scores, maps, strict=True)]
 
     def _score_tiles(self, images: Sequence[Image]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -193,7 +193,7 @@ class DeviceScoring:
         return [(own_map.clone(), maximum) for own_map, maximum in copies]
 
     def _stitch(self, tiles: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """The map of a whole image, as `Grid.stitched` computes it, and its maximum."""
+        """The map of a whole image, as `Grid.stitch_maps` computes it, and its maximum."""
         if len(self._grid) == 1:
             (only,) = tiles
             return only
@@ -214,11 +214,11 @@ class DeviceScoring:
         """(3, *size) normalised, on the device."""
         preparation = self._preprocessing_for(image.shape)
         if preparation is None:
-            image = preprocessing.squashed(image, self._grid.size)
-            preparation = Preparation(self._grid.size, self._grid.size, self._device)
-        return preparation.prepared(self._upload(image))[0]
+            image = preprocessing.resize_image(image, self._grid.size)
+            preparation = DevicePreprocessing(self._grid.size, self._grid.size, self._device)
+        return preparation.prepare(self._upload(image))[0]
 
-    def _preprocessing_for(self, shape: tuple[int, ...]) -> Preparation | None:
+    def _preprocessing_for(self, shape: tuple[int, ...]) -> DevicePreprocessing | None:
         if shape not in self._preprocessing:
             self._preprocessing[shape] = self._compare_preprocessing(shape)
             if len(self._preprocessing) > _MAX_SHAPES:
@@ -226,18 +226,18 @@ class DeviceScoring:
         self._preprocessing.move_to_end(shape)
         return self._preprocessing[shape]
 
-    def _compare_preprocessing(self, shape: tuple[int, ...]) -> Preparation | None:
+    def _compare_preprocessing(self, shape: tuple[int, ...]) -> DevicePreprocessing | None:
         """The preprocessing for a new shape; None where the device's result differs from the CPU's."""
-        preparation = Preparation((shape[0], shape[1]), self._grid.size, self._device)
+        preparation = DevicePreprocessing((shape[0], shape[1]), self._grid.size, self._device)
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         found = to_image(preparation.resize(self._upload(noise)))
-        difference = np.abs(found.astype(np.int16) - preprocessing.squashed(noise, self._grid.size))
+        difference = np.abs(found.astype(np.int16) - preprocessing.resize_image(noise, self._grid.size))
         if difference.max() <= 1 and (difference > 0).mean() <= _MAX_DIFFERENT:
             return preparation
         self._log.warning(
             "frames of %s are resized by the CPU: on %s a share of %.2g of the pixels differs, by up to %d "
             "grey levels",
-            shown((shape[0], shape[1])),
+            format_size((shape[0], shape[1])),
             self._device,
             (difference > 0).mean(),
             difference.max(),

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from monitor.errors import LineMonitorError
-from monitor.images.tiling import shown
+from monitor.images.tiling import format_size
 from monitor.inference.backends import F32, INT8, OPENVINO, TORCH, calibration_of
-from monitor.inference.second_look import clearly_below
-from monitor.inference.torch_network import folded, trunks
+from monitor.inference.second_look import quick_pass_limit
+from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
 from monitor.model.recipe_document import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
 from monitor.pyramid import Features, anomaly_map, upsample
@@ -100,11 +100,13 @@ def metadata(recipe: RecipeVersion, runtime: str, precision: str) -> dict[str, s
         "threshold": repr(calibration.threshold),
         "threshold_of": key if key in recipe.document.calibration else REFERENCE,
         "teacher": recipe.document.teacher.name,
-        "size": shown(recipe.size),
+        "size": format_size(recipe.size),
         "line_monitor": version("line-monitor"),
     }
     if precision == INT8 and recipe.document.quantised is not None:
-        about["clearly_below"] = repr(clearly_below(recipe.document.quantised.pairs, calibration.threshold))
+        about["clearly_below"] = repr(
+            quick_pass_limit(recipe.document.quantised.pairs, calibration.threshold)
+        )
     if recipe.roi:
         about["roi"] = ",".join(map(str, recipe.roi))
     return about
@@ -128,11 +130,11 @@ def _build_onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
     import onnx.compose
     import onnx.helper
 
-    from monitor.inference.onnx_preprocessing import OPSET, PREPARED, preparation
+    from monitor.inference.onnx_preprocessing import OPSET, PREPARED, build_preprocessing
 
     rows, columns = recipe.size
-    teacher, student = trunks(recipe)
-    module = _ScoreModule(folded(teacher), folded(student)).eval().requires_grad_(False)
+    teacher, student = build_teacher_and_student(recipe)
+    module = _ScoreModule(fold_batch_norm(teacher), fold_batch_norm(student)).eval().requires_grad_(False)
     program = torch.onnx.export(
         module,
         (torch.zeros(1, 3, rows, columns),),
@@ -147,7 +149,7 @@ def _build_onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
     _remove_source_paths(network.graph)
     # A prefix keeps torch's names apart from the preprocessing's.
     network = onnx.compose.add_prefix(network, "pair/", rename_inputs=False, rename_outputs=False)
-    preprocessing = preparation(rows, columns)
+    preprocessing = build_preprocessing(rows, columns)
     preprocessing.ir_version = network.ir_version
     model = onnx.compose.merge_models(
         preprocessing, network, [(PREPARED, PREPARED)], name=recipe.name, producer_name="line-monitor"
@@ -171,11 +173,11 @@ def _build_openvino(recipe: RecipeVersion, precision: str, about: Mapping[str, s
     import openvino as ov
     from openvino import opset13 as ops
 
-    from monitor.inference.onnx_preprocessing import IMAGE, preparation
-    from monitor.inference.openvino_network import build_model, kept
+    from monitor.inference.onnx_preprocessing import IMAGE, build_preprocessing
+    from monitor.inference.openvino_network import build_model, to_arrays
 
     rows, columns = recipe.size
-    preprocessing = ov.Core().read_model(preparation(rows, columns).SerializeToString())
+    preprocessing = ov.Core().read_model(build_preprocessing(rows, columns).SerializeToString())
     network = build_model(recipe, precision)
     prepared = preprocessing.get_results()[0].input_value(0)
     for network_input in network.get_parameters()[0].output(0).get_target_inputs():
@@ -189,7 +191,7 @@ def _build_openvino(recipe: RecipeVersion, precision: str, about: Mapping[str, s
     model.validate_nodes_and_infer_types()
     for name, value in about.items():
         model.set_rt_info(value, ["line_monitor", name])
-    weights = kept(model)
+    weights = to_arrays(model)
     return weights["graph"].tobytes(), weights["constants"].tobytes()
 
 

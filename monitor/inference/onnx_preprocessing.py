@@ -210,7 +210,7 @@ preparation (uint8[1, height, width, 3] image) => (float[1, 3, {rows}, {columns}
 """
 
 
-def preparation(rows: int, columns: int) -> onnx.ModelProto:
+def build_preprocessing(rows: int, columns: int) -> onnx.ModelProto:
     """A model from `image`, uint8 (1, H, W, 3) BGR of any H and W, to `prepared`, float32 (1, 3, rows,
     columns), ImageNet-normalised RGB."""
     turns = _halvings(rows, columns)

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from monitor.images.preprocessing import Size
 from monitor.inference.backends import INT8
-from monitor.inference.torch_network import folded, trunks
+from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
 from monitor.model.recipe_document import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
 from monitor.pyramid import anomaly_map, upsample
-from monitor.teachers.architectures import Alone
+from monitor.teachers.architectures import NetworkLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class AnomalyMapModule(nn.Module):
         return upsample(product, self._size)
 
 
-def build_model(recipe: RecipeVersion, precision: str, network_lock: Alone | None = None) -> ov.Model:
+def build_model(recipe: RecipeVersion, precision: str, network_lock: NetworkLock | None = None) -> ov.Model:
     """A recipe's teacher and student as a model from normalised images of a tile's size to anomaly maps.
 
     For int8 it is the model that the recipe has, and a float32 model where it has none. `network_lock` is
@@ -66,20 +66,22 @@ def build_model(recipe: RecipeVersion, precision: str, network_lock: Alone | Non
                 f"{recipe.folder}: OpenVINO can't use its int8 model ({error}): "
                 "train the recipe again or use precision f32"
             ) from None
-    teacher, student = trunks(recipe, network_lock)
-    return converted(folded(teacher, network_lock), folded(student, network_lock), recipe.grid.tile)
+    teacher, student = build_teacher_and_student(recipe, network_lock)
+    return convert_pair(
+        fold_batch_norm(teacher, network_lock), fold_batch_norm(student, network_lock), recipe.grid.tile
+    )
 
 
-def converted(teacher: nn.Module, student: nn.Module, size: Size) -> ov.Model:
+def convert_pair(teacher: nn.Module, student: nn.Module, size: Size) -> ov.Model:
     """The two as one float32 model for OpenVINO, for one image of that size at a time.
 
     `teacher` and `student` are trunks in eval mode with their batch normalisation folded.
     """
     module = AnomalyMapModule(teacher, student, size).eval().requires_grad_(False)
-    return from_torch(module, torch.zeros(1, 3, *size))
+    return convert_module(module, torch.zeros(1, 3, *size))
 
 
-def from_torch(module: nn.Module, example: Tensor) -> ov.Model:
+def convert_module(module: nn.Module, example: Tensor) -> ov.Model:
     """A torch module in eval mode as a float32 model for OpenVINO, for inputs of the example's shape."""
     # torch.jit.script does not support every network, and torch.export takes ten times as long as tracing.
     with torch.inference_mode(), warnings.catch_warnings():
@@ -103,7 +105,7 @@ def _name_operations(model: ov.Model) -> None:
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
 
 
-def kept(model: ov.Model) -> dict[str, NDArray[np.uint8]]:
+def to_arrays(model: ov.Model) -> dict[str, NDArray[np.uint8]]:
     """The model as two arrays of bytes that a recipe stores: its graph (XML) and its constants."""
     _name_operations(model)
     with tempfile.TemporaryDirectory() as folder:

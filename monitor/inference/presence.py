@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 from drivers.image_file import Image
 from monitor.model.recipe_document import Presence
 
-FEWEST = 5
+MIN_EMPTY_IMAGES = 5
 """The fewest empty images that show how much they vary."""
-PARTS_APART = 2.0
+MIN_PART_DEPARTURE = 2.0
 """The smallest departure that a good part must have, in units of the limit."""
-LIGHT_APART = 1.25
+MIN_LIGHT_DEPARTURE = 1.25
 """The smallest departure that a good part must keep in any light, in units of the limit."""
-ODD = 20.0
+OUTLIER_DEVIATIONS = 20.0
 """In standard deviations: an empty image that departs further than this from all others shows something that
 the others don't."""
-MOST_ROOM = 64.0
+MAX_TOLERANCE = 64.0
 """The largest distance from the mean, in grey levels, that a gate without a comparison may allow a cell."""
 _GRID = 32
 _MIN_DEVIATION = 1.0
@@ -59,7 +59,7 @@ _MEAN_WEIGHT = 4
 Cells = NDArray[np.uint8]
 
 
-def cells(resized: Image, side: int = _GRID) -> Cells:
+def average_cells(resized: Image, side: int = _GRID) -> Cells:
     """An image averaged to (side, side) cells, or (side, side, 3), in whole grey levels.
 
     `resized` should have the recipe's size: 256x256 pixels take 0.04 ms, a 20-megapixel frame
@@ -68,7 +68,7 @@ def cells(resized: Image, side: int = _GRID) -> Cells:
     return np.asarray(cv2.resize(resized, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def left_out(empties: Cells) -> NDArray[np.float64]:
+def leave_one_out_departures(empties: Cells) -> NDArray[np.float64]:
     """The departure of each empty image from all the others, in standard deviations: (n,).
 
     `empties` has the cells of n > 2 images, (n, ...).
@@ -83,14 +83,14 @@ def left_out(empties: Cells) -> NDArray[np.float64]:
     return departures
 
 
-def learned(empties: Cells, frame: tuple[int, ...]) -> Presence:
+def learn_gate(empties: Cells, frame: tuple[int, ...]) -> Presence:
     """The gate from the cells of n empty images, (n, ...), not yet compared with parts.
 
     `frame` is the shape of these images: (H, W, 3) or (H, W). Raises ValueError for fewer than FEWEST.
     """
     count = len(empties)
-    if count < FEWEST:
-        raise ValueError(f"{count} empty images: at least {FEWEST} are needed")
+    if count < MIN_EMPTY_IMAGES:
+        raise ValueError(f"{count} empty images: at least {MIN_EMPTY_IMAGES} are needed")
     values = empties.reshape(count, -1).astype(np.float64)
     deviations = _deviations(values.var(axis=0, ddof=1), count)
     return Presence(
@@ -100,7 +100,7 @@ def learned(empties: Cells, frame: tuple[int, ...]) -> Presence:
         colour=len(frame) == 3,
         means=tuple(round(value, 2) for value in values.mean(axis=0).tolist()),
         deviations=tuple(round(value, 2) for value in deviations.tolist()),
-        limit=max(_MIN_LIMIT, _MARGIN * float(left_out(empties).max())),
+        limit=max(_MIN_LIMIT, _MARGIN * float(leave_one_out_departures(empties).max())),
     )
 
 
@@ -112,17 +112,17 @@ def _deviations(variances: NDArray[np.float64], count: int) -> NDArray[np.float6
     return np.asarray(np.maximum(np.sqrt(averaged), _MIN_DEVIATION), np.float64)
 
 
-def room(presence: Presence) -> float:
+def largest_tolerance(presence: Presence) -> float:
     """The largest distance of any cell from its mean in an empty frame, in grey levels."""
     return presence.limit * max(presence.deviations)
 
 
-def beside_parts(presence: Presence, departures: Sequence[float]) -> Presence:
+def record_parts(presence: Presence, departures: Sequence[float]) -> Presence:
     """The gate, with the departures of images of good parts recorded in it."""
     return msgspec.structs.replace(presence, parts=len(departures), nearest=min(departures, default=None))
 
 
-class Gate:
+class PresenceGate:
     """A recipe's presence gate, ready to judge images."""
 
     def __init__(self, presence: Presence) -> None:
@@ -149,12 +149,12 @@ class Gate:
         `resized` is an image at the recipe's size. Infinite when one of image and gate is mono and
         the other is not.
         """
-        found = cells(resized, self._side)
+        found = average_cells(resized, self._side)
         if found.shape != self._means.shape:
             return math.inf
         return float(np.max(np.abs(found - self._means) / self._tolerance))
 
-    def nearest_light(self, resized: Image, limits: float) -> float | None:
+    def nearest_light_factor(self, resized: Image, limits: float) -> float | None:
         """The factor on the light after which the image's departure is at most `limits`.
 
         Of all such factors it is the one nearest to 1; a factor of 0 is darkness. None when there is no such
@@ -164,7 +164,7 @@ class Gate:
         found, means, deviations, tolerance = (
             np.asarray(values, np.float64).ravel()
             for values in (
-                cells(resized, self._side),
+                average_cells(resized, self._side),
                 self._means,
                 self._deviations,
                 self._tolerance * limits,
@@ -194,7 +194,7 @@ def kind(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]} in {'colour' if len(shape) == 3 else 'mono'}"
 
 
-def explain(presence: Presence) -> str:
+def describe_gate(presence: Presence) -> str:
     """One line about the gate for the user."""
     origin = f"presence gate from {presence.images} empty pictures"
     if presence.nearest is None:

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from drivers.image_file import Image
 from monitor.images import preprocessing
-from monitor.images.preprocessing import Size, normalised
+from monitor.images.preprocessing import Size, normalise_image
 from monitor.inference.backends import (
-    AGREEMENT,
     F16,
     F32,
     INT8,
+    MAX_MAP_DIFFERENCE,
     OPENVINO,
     TORCH,
     calibration_of,
@@ -33,12 +33,12 @@ from monitor.inference.backends import (
     choose_runtime,
 )
 from monitor.inference.device_scoring import DeviceScoring
-from monitor.inference.presence import Gate
-from monitor.inference.second_look import clearly_below
-from monitor.inference.torch_network import Network, trunks
+from monitor.inference.presence import PresenceGate
+from monitor.inference.second_look import quick_pass_limit
+from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
 from monitor.model.recipe_document import REFERENCE, Calibration
 from monitor.model.recipe_version import RecipeVersion
-from monitor.teachers.architectures import Alone
+from monitor.teachers.architectures import NetworkLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class Scorer:
         device: str = "auto",
         runtime: str = "auto",
         precision: str = "auto",
-        network_lock: Alone | None = None,
+        network_lock: NetworkLock | None = None,
     ) -> None:
         """`network_lock` is held while no other network of this process may run, for up to some hundredths of
         a second at a time. Raises RecipeError when this machine has no such backend; the message names the
@@ -96,7 +96,7 @@ class Scorer:
         self.precision = choose_precision(precision, self.runtime, self.device, recipe)
         self._network_lock = network_lock
         presence = recipe.document.presence
-        self.gate = Gate(presence) if presence else None
+        self.gate = PresenceGate(presence) if presence else None
         """The recipe's presence gate, if it has one. `score` does not apply it."""
         self._network = self._build_network()
         self._int8_network = self._build_int8_network() if self.precision == INT8 else None
@@ -104,9 +104,9 @@ class Scorer:
 
     def _build_network(self) -> Callable[[Tensor], Tensor]:
         if self.runtime == TORCH:
-            teacher, student = trunks(self.recipe, self._network_lock)
+            teacher, student = build_teacher_and_student(self.recipe, self._network_lock)
             half = self.precision == F16
-            return Network(teacher, student, self.device, half=half, network_lock=self._network_lock)
+            return TorchNetwork(teacher, student, self.device, half=half, network_lock=self._network_lock)
         from monitor.inference.openvino_network import OpenVinoNetwork, build_model
 
         # With int8, float32 scores one image at a time; only tiles make several network inputs of it.
@@ -121,15 +121,15 @@ class Scorer:
         return OpenVinoNetwork(build_model(self.recipe, INT8), torch.get_num_threads())
 
     def _build_device_scoring(self) -> DeviceScoring:
-        from monitor.inference.cuda_transfer import lane_for
+        from monitor.inference.cuda_transfer import choose_transfer
 
         return DeviceScoring(
             self._network,
             self._grid,
             self.device,
-            lane_for(self.device),
-            most=_batch_size(self._grid.tile),
-            agreement=AGREEMENT[self.precision],
+            choose_transfer(self.device),
+            max_batch=_batch_size(self._grid.tile),
+            agreement=MAX_MAP_DIFFERENCE[self.precision],
         )
 
     @property
@@ -151,7 +151,7 @@ class Scorer:
         return f"{self.runtime}-{self.precision}"
 
     @property
-    def abreast(self) -> int:
+    def parallel_images(self) -> int:
         """The number of images that take less time together than one after the other; 1 where none do.
 
         It is 1 with tiles, because the tiles of one image are already computed concurrently. It is 1 on a
@@ -179,9 +179,9 @@ class Scorer:
         if self._int8_network is not None:
             # `score` may have used only one of the two networks.
             for network in (self._int8_network, self._network):
-                self._results(network, [preprocessing.squashed(blank, self.recipe.size)])
-        if self.abreast > 1:
-            self.score([blank] * self.abreast)
+                self._results(network, [preprocessing.resize_image(blank, self.recipe.size)])
+        if self.parallel_images > 1:
+            self.score([blank] * self.parallel_images)
 
     def inspect(self, images: Sequence[Image]) -> list[ScoreResult | None]:
         """Apply the presence gate, then score the images that show a part.
@@ -189,11 +189,11 @@ class Scorer:
         One entry for each image, in order; None where the gate finds no part. Each image is resized once.
         Raises ValueError as `score` does.
         """
-        parts = [self.part_in(image) for image in images]
+        parts = [self.find_part(image) for image in images]
         results = iter(self.score([part for part in parts if part is not None]))
         return [None if part is None else next(results) for part in parts]
 
-    def part_in(self, image: Image) -> Image | None:
+    def find_part(self, image: Image) -> Image | None:
         """The first step of `inspect`: the image for `score`, or None when the gate finds no part in it.
 
         With a gate the image is returned resized, because gate and network need the same size; its score is
@@ -201,7 +201,7 @@ class Scorer:
         """
         if self.gate is None:
             return image
-        resized = preprocessing.squashed(image, self.recipe.size)
+        resized = preprocessing.resize_image(image, self.recipe.size)
         return None if self.gate.is_empty(image, resized) else resized
 
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
@@ -213,7 +213,7 @@ class Scorer:
         """
         if self._device_scoring is not None:
             return [ScoreResult(score, own_map) for score, own_map in self._device_scoring.score(images)]
-        resized = [preprocessing.squashed(image, self.recipe.size) for image in images]
+        resized = [preprocessing.resize_image(image, self.recipe.size) for image in images]
         if self._int8_network is None:
             return self._results(self._network, resized)
         quick = self._results(self._int8_network, resized)
@@ -230,14 +230,14 @@ class Scorer:
         assert entry is not None
         # While int8 is being calibrated it has no threshold yet. Float32's is used, which int8 will also get.
         own = found.get(self.calibration_key) or found.get(f"{OPENVINO}-{F32}") or found[REFERENCE]
-        return clearly_below(entry.pairs, own.threshold)
+        return quick_pass_limit(entry.pairs, own.threshold)
 
     def _results(self, network: Callable[[Tensor], Tensor], resized: Sequence[Image]) -> list[ScoreResult]:
         count = len(self._grid)
         maps = self._maps(
             network, (self._grid.cut(image, tile) for image in resized for tile in range(count))
         )
-        stitched = [self._grid.stitched(islice(maps, count)) for _ in resized]
+        stitched = [self._grid.stitch_maps(islice(maps, count)) for _ in resized]
         return [ScoreResult(float(whole.max()), whole) for whole in stitched]
 
     def maps(self, tiles: Iterable[Image]) -> Iterator[NDArray[np.float32]]:
@@ -253,7 +253,7 @@ class Scorer:
     ) -> Iterator[NDArray[np.float32]]:
         waiting = iter(tiles)
         while batch := list(islice(waiting, _batch_size(self._grid.tile))):
-            prepared = np.stack([normalised(tile) for tile in batch])
+            prepared = np.stack([normalise_image(tile) for tile in batch])
             yield from network(torch.from_numpy(prepared)).cpu().numpy()
 
 

@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from monitor.model.recipe_document import Pair
+from monitor.model.recipe_document import ScorePair
 
 MIN_RATIO = 1.5
 """The limit is at most the threshold divided by this, however well the known pairs agree, because synthetic
@@ -31,7 +31,7 @@ both reject the part."""
 _MIN_PAIRS = 8
 
 
-def clearly_below(pairs: Sequence[Pair], threshold: float) -> float:
+def quick_pass_limit(pairs: Sequence[ScorePair], threshold: float) -> float:
     """The highest int8 score that passes a part without a second look; minus infinity with too few pairs."""
     usable = [(quick, exact) for quick, exact in pairs if 0 < exact < math.inf and 0 < quick < math.inf]
     if len(usable) < max(_MIN_PAIRS, len(pairs)):

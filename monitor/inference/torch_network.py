@@ -16,11 +16,11 @@ from monitor.model.channel_scaling import read_deviations
 from monitor.model.recipe_document import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
-from monitor.pyramid import Evened, anomaly_map, upsample
-from monitor.teachers.architectures import LEVELS, Alone, TeacherError, build_trunk, fill
+from monitor.pyramid import ScaledTrunk, anomaly_map, upsample
+from monitor.teachers.architectures import LEVELS, NetworkLock, TeacherError, build_trunk, fill
 
 
-class Network:
+class TorchNetwork:
     """Teacher and student as one function from normalised images to anomaly maps, on one device.
 
     Batch normalisation is folded into the convolutions and everything is channels-last: on two CPU cores a
@@ -34,14 +34,15 @@ class Network:
         device: torch.device,
         *,
         half: bool,
-        network_lock: Alone | None = None,
+        network_lock: NetworkLock | None = None,
     ) -> None:
         """`half` computes the trunks in float16. `network_lock` is held while the trunks are traced."""
         disable_tf32(device)
         self._device = device
         self._type = torch.float16 if half else torch.float32
         self._trunks: list[Callable[[Tensor], list[Tensor]]] = [
-            _move_to_device(folded(trunk, network_lock), device, self._type) for trunk in (teacher, student)
+            _move_to_device(fold_batch_norm(trunk, network_lock), device, self._type)
+            for trunk in (teacher, student)
         ]
 
     @torch.inference_mode()
@@ -65,7 +66,7 @@ def disable_tf32(device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def folded(trunk: nn.Module, network_lock: Alone | None = None) -> fx.GraphModule:
+def fold_batch_norm(trunk: nn.Module, network_lock: NetworkLock | None = None) -> fx.GraphModule:
     """The trunk in eval mode, each batch normalisation after a convolution folded into that convolution.
 
     The argument is not changed, but shares its other weights with the result. `network_lock` is held while
@@ -89,7 +90,9 @@ def folded(trunk: nn.Module, network_lock: Alone | None = None) -> fx.GraphModul
     return graph.eval()
 
 
-def trunks(recipe: RecipeVersion, network_lock: Alone | None = None) -> tuple[nn.Module, nn.Module]:
+def build_teacher_and_student(
+    recipe: RecipeVersion, network_lock: NetworkLock | None = None
+) -> tuple[nn.Module, nn.Module]:
     """A recipe's teacher and student in eval mode on the CPU, with its channel scaling if it has any.
 
     `network_lock` is held while a trunk is traced. Raises RecipeError.
@@ -110,10 +113,12 @@ def trunks(recipe: RecipeVersion, network_lock: Alone | None = None) -> tuple[nn
         )
     if deviations is None:
         return teacher, student
-    return Evened(teacher, deviations), Evened(student, deviations)
+    return ScaledTrunk(teacher, deviations), ScaledTrunk(student, deviations)
 
 
-def _build_trunk(recipe: RecipeVersion, architecture: str, weights: Weights, lock: Alone | None) -> nn.Module:
+def _build_trunk(
+    recipe: RecipeVersion, architecture: str, weights: Weights, lock: NetworkLock | None
+) -> nn.Module:
     # On the meta device no time is spent on initial values that the weights replace.
     with torch.device("meta"):
         trunk = build_trunk(architecture, lock)

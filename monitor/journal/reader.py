@@ -23,11 +23,11 @@ _PAGE = 1_000
 _PATIENCE_S = 5.0
 
 
-class JournalUnreadable(LineMonitorError):
+class JournalReadError(LineMonitorError):
     """The journal can't be read. The message is one line with the file, the cause and the fix."""
 
 
-class NotedVerdict(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind"):
+class VerdictRow(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind"):
     """One part's verdict and what became of it. Times are RFC 3339 in UTC."""
 
     captured_utc: str
@@ -99,10 +99,10 @@ class JournalReader:
     """One journal, open for reading. `since` is RFC 3339 with milliseconds, or empty for all rows."""
 
     def __init__(self, file: Path) -> None:
-        """Raises JournalUnreadable."""
+        """Raises JournalReadError."""
         self._file = file
         if not file.is_file():
-            raise JournalUnreadable(f"{file}: no journal yet: it begins when the service runs")
+            raise JournalReadError(f"{file}: no journal yet: it begins when the service runs")
         self._connection = self._open()
 
     def __enter__(self) -> JournalReader:
@@ -120,10 +120,10 @@ class JournalReader:
             for row in self._rows("verdicts", "SELECT DISTINCT camera FROM verdicts ORDER BY camera")
         ]
 
-    def verdicts(self, since: str = "", camera: str | None = None) -> Iterator[NotedVerdict]:
+    def verdicts(self, since: str = "", camera: str | None = None) -> Iterator[VerdictRow]:
         """The verdicts of parts captured since then, in the order in which they were decided."""
         known = self._columns("verdicts")
-        wanted = [field if field in known else "NULL" for field in NotedVerdict.__struct_fields__]
+        wanted = [field if field in known else "NULL" for field in VerdictRow.__struct_fields__]
         of_camera = "AND camera = :camera" if camera is not None else ""
         after = 0
         while True:
@@ -134,7 +134,7 @@ class JournalReader:
                 {"after": after, "since": since, "camera": camera},
             )
             for _, *row in page:
-                yield NotedVerdict(*row)
+                yield VerdictRow(*row)
             if len(page) < _PAGE:
                 return
             after = page[-1][0]
@@ -198,7 +198,7 @@ class JournalReader:
         except (sqlite3.Error, NewerJournalError) as error:
             connection.close()
             if isinstance(error, NewerJournalError):
-                raise JournalUnreadable(f"{self._file}: {error}") from None
+                raise JournalReadError(f"{self._file}: {error}") from None
             raise
         return connection
 
@@ -216,5 +216,5 @@ class JournalReader:
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
-    def _unreadable(self, error: sqlite3.Error) -> JournalUnreadable:
-        return JournalUnreadable(f"{self._file}: {explain_read_error(error)}")
+    def _unreadable(self, error: sqlite3.Error) -> JournalReadError:
+        return JournalReadError(f"{self._file}: {explain_read_error(error)}")

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from monitor.journal import settings_changes
-from monitor.journal.writer import Journal
+from monitor.journal.writer import JournalWriter
 from monitor.line_state import verdict_rules
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch import Latch
-from monitor.line_state.ring import RECORDS, Closed, Ring, Stage
+from monitor.line_state.ring import RECORDS, FinalVerdict, Ring, Stage
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict
 
@@ -33,11 +33,11 @@ OUTCOMES = (DECIDED, UNHEARD, NOT_PUBLISHED, UNKNOWN, *_OUTCOMES.values())
 """All words of the journal for the outcome of a verdict."""
 _FRAMES_PER_STEP = 20
 
-EventOf = Callable[[CameraSettings, Ring, Frame, Closed], Event]
+EventOf = Callable[[CameraSettings, Ring, Frame, FinalVerdict], Event]
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FrameOutcome:
     """A frame's verdict and its outcome in the journal's word. `latency_ms` is from capture to sending."""
 
     event: Event
@@ -45,21 +45,22 @@ class Ended:
     latency_ms: float | None
 
 
-def outcome(stage: Stage, told: bool, unheard: bool = False) -> str:
-    """The journal's word for a frame that needs nothing more. `told`: its verdict was to be sent. `unheard`:
+def choose_outcome(stage: Stage, to_send: bool, unheard: bool = False) -> str:
+    """The journal's word for a frame that needs nothing more. `to_send`: its verdict was to be sent.
+    `unheard`:
     the broker had no subscriber for the gate's message."""
     if stage is Stage.SENT and unheard:
         return UNHEARD
-    return _OUTCOMES[stage] if told else NOT_PUBLISHED
+    return _OUTCOMES[stage] if to_send else NOT_PUBLISHED
 
 
 def latency_ms(captured_ns: int, sent_ns: int | None) -> float | None:
     return (sent_ns - captured_ns) / 1e6 if sent_ns else None
 
 
-def ended(
+def read_outcomes(
     settings: Settings, camera: CameraSettings, ring: Ring, event_of: EventOf, *, for_good: bool
-) -> Iterator[Ended]:
+) -> Iterator[FrameOutcome]:
     """The outcomes of a ring's frames that need nothing more, the newest first.
 
     `for_good`: no publisher will use this ring again, so no frame needs anything more. Whether the open
@@ -72,11 +73,15 @@ def ended(
             continue
         if closed is None:
             lost = Reason.PUBLISHER_LOST
-            closed = Closed(Verdict.UNINSPECTED, lost, False, False, frame.deadline_ns, frame.captured_utc_ns)
-        told = verdict_rules.derive_consequences(closed, camera, settings).is_sent
-        word = outcome(stage, told) if stage.is_final else UNKNOWN
-        sent_ns = ring.sent_ns(number) if told else None
-        yield Ended(event_of(camera, ring, frame, closed), word, latency_ms(frame.captured_ns, sent_ns))
+            closed = FinalVerdict(
+                Verdict.UNINSPECTED, lost, False, False, frame.deadline_ns, frame.captured_utc_ns
+            )
+        to_send = verdict_rules.derive_consequences(closed, camera, settings).is_sent
+        word = choose_outcome(stage, to_send) if stage.is_final else UNKNOWN
+        sent_ns = ring.sent_ns(number) if to_send else None
+        yield FrameOutcome(
+            event_of(camera, ring, frame, closed), word, latency_ms(frame.captured_ns, sent_ns)
+        )
 
 
 class Recorder:
@@ -84,7 +89,7 @@ class Recorder:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: JournalWriter,
         settings: Settings,
         cameras: Sequence[tuple[CameraSettings, Ring]],
         event_of: EventOf,
@@ -96,16 +101,16 @@ class Recorder:
             found
             for camera, ring in cameras
             if ring.last_frame()
-            for found in ended(settings, camera, ring, event_of, for_good=False)
+            for found in read_outcomes(settings, camera, ring, event_of, for_good=False)
         )
-        journal.in_force("settings", settings_changes.flatten_settings(settings), self._who)
+        journal.record_values("settings", settings_changes.flatten_settings(settings), self._who)
 
     def step(self) -> None:
         """Records again a few of the frames that were finished before this publisher started."""
         for _, found in zip(range(_FRAMES_PER_STEP), self._earlier_outcomes, strict=False):
             self._journal.put(found.event, found.word, latency_ms=found.latency_ms, again=True)
 
-    def decided(self, event: Event) -> None:
+    def record_verdict(self, event: Event) -> None:
         """Records a verdict, and its recipe and threshold when they are used for the first time."""
         self._journal.put(event, DECIDED)
         if event.recipe_sha is None or event.threshold is None:
@@ -115,15 +120,15 @@ class Recorder:
             self._recipes[event.recipe] = judged_by
             path = f"recipe.{event.recipe}"
             values = {f"{path}.sha256": event.recipe_sha, f"{path}.threshold": repr(event.threshold)}
-            self._journal.in_force(path, values, self._who)
+            self._journal.record_values(path, values, self._who)
 
-    def latched(self, latch: Latch) -> None:
-        self._journal.changed("latch", None, latch.word, self._who)
+    def record_latch(self, latch: Latch) -> None:
+        self._journal.record_change("latch", None, latch.word, self._who)
 
     def reset(self, latch: Latch, topic: str) -> None:
         """Records the reset of a latch. A reset with nothing latched is not recorded."""
         if latch is not Latch.NONE:
-            self._journal.changed("latch", latch.word, None, topic)
+            self._journal.record_change("latch", latch.word, None, topic)
 
 
 def _user() -> str:

@@ -24,7 +24,7 @@ from monitor.journal.pruning import prune
 from monitor.journal.schema import NewerJournalError
 from monitor.journal.sqlite_errors import explain_write_error, is_damage
 from monitor.settings import JournalSettings, JournalVerdicts
-from monitor.system.retention_clock import BelievedUtc
+from monitor.system.retention_clock import RetentionClock
 from monitor.system.trouble_log import TroubleLog
 from monitor.verdict import Event, Reason, Verdict, rfc3339
 
@@ -108,7 +108,7 @@ class _InForce(NamedTuple):
 _Entry = _Outcome | _Change | _InForce
 
 
-class Journal:
+class JournalWriter:
     """The journal, open for writing. The file and its folder are made if they are missing.
 
     A second writer with the same `session` must put `again` all rows that the first one may have lost; then
@@ -142,7 +142,7 @@ class Journal:
             ended=f"journal: {file}: works again",
             log_changes=False,
         )
-        self._retention_clock = BelievedUtc(utc_ns, time.monotonic_ns)
+        self._retention_clock = RetentionClock(utc_ns, time.monotonic_ns)
         self._waiting: queue.Queue[_Entry] = queue.Queue(held)
         self._lost_lock = threading.Lock()
         self._lost = 0
@@ -183,27 +183,27 @@ class Journal:
         """Records the outcome of an event, one of `recorder.OUTCOMES`. Returns at once and never raises.
 
         A later outcome of the same event replaces an earlier one. An outcome that is put `again`, from the
-        ring, never replaces a final one. `latency_ms` is from capture to sending. Unless the settings ask for
-        all verdicts, passes are left out, and so are the superseded frames of a live view but for the first
-        one after a minute without.
+        ring, never replaces a final one. `latency_ms` is from capture to sending. Unless the settings require
+        all verdicts, passes and most superseded frames are left out.
         """
         if self._all or self._is_recorded(event):
             self._hand_over(_Outcome(event, outcome, self._utc_ns(), ack_result, latency_ms, again))
 
-    def changed(self, what: str, old: str | None, new: str | None, who: str) -> None:
+    def record_change(self, what: str, old: str | None, new: str | None, who: str) -> None:
         """Adds a row to the record of changes. Returns at once and never raises.
 
         `what` is a path such as `camera.top.recipe`, `who` the MQTT topic or "service"; None is no value.
         """
         self._hand_over(_Change(self._utc_ns(), what, old, new, who))
 
-    def in_force(self, scope: str, values: Mapping[str, str | SecretStr], who: str) -> None:
+    def record_values(self, scope: str, values: Mapping[str, str | SecretStr], who: str) -> None:
         """Adds to the record of changes what differs from the values that were last recorded for the scope,
         by this service or an earlier one. Returns at once and never raises."""
         self._hand_over(_InForce(self._utc_ns(), scope, dict(values), who))
 
     def _is_recorded(self, event: Event) -> bool:
-        """Whether the event has a row when passes are left out."""
+        """Whether the event has a row when passes are left out. Of superseded frames, only the first one
+        after a minute without has one."""
         if event.reason is not Reason.SUPERSEDED:
             return event.verdict is not Verdict.PASS
         now = time.monotonic_ns()
@@ -246,7 +246,7 @@ class Journal:
         finally:
             self._disconnect()
             if not self._closing.is_set():
-                self._report(f"{self._file}: its thread has ended")
+                self._report("its thread has ended")
 
     def _pause(self) -> None:
         if self._closing.is_set():

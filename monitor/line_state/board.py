@@ -29,7 +29,7 @@ class Note(IntEnum):
     REQUEST = 1024
     """The last recipe request, in a capture worker's record, written by the publisher
     (`monitor.line_state.changeover`)."""
-    STANDING = 2048
+    RECIPE_STATUS = 2048
     """The recipe in force and the answer to the last request, in a capture worker's record, written by the
     scoring worker."""
 
@@ -58,7 +58,7 @@ class CameraState(IntEnum):
         return self.name.lower()
 
 
-class Word(IntEnum):
+class Field(IntEnum):
     """The 8-byte fields of a record. Times are CLOCK_MONOTONIC nanoseconds.
 
     A camera's bit is `1 << place`, with its place in the settings; a worker's bit with its place on the
@@ -67,13 +67,13 @@ class Word(IntEnum):
 
     PID = 0
     STATE = 1
-    PROMISE_NS = 2
+    ALIVE_UNTIL_NS = 2
     """Until then the worker counts as alive. Later it counts as stuck, and the supervisor kills it."""
     SINCE_NS = 3
     """When the worker started."""
     CAMERA_STATE = 4
     """The state of a capture worker's camera."""
-    EVER_LINKED = 5
+    EVER_CONNECTED = 5
     """1 once a publisher of this session has been connected to the broker."""
     LATCH = 6
     """The latch that keeps the line from being ready, written by the publisher; it must outlive that
@@ -132,24 +132,24 @@ class Board:
         self._view.release()
         self._map.close()
 
-    def read(self, worker: str, word: Word) -> int:
+    def read(self, worker: str, word: Field) -> int:
         return self._words[self._places[worker] * _RECORD // 8 + word]
 
-    def write(self, worker: str, word: Word, value: int) -> None:
+    def write(self, worker: str, word: Field, value: int) -> None:
         self._words[self._places[worker] * _RECORD // 8 + word] = value
 
     def state(self, worker: str) -> WorkerState:
-        return WorkerState(self.read(worker, Word.STATE))
+        return WorkerState(self.read(worker, Field.STATE))
 
     def is_fresh(self, worker: str, now_ns: int) -> bool:
         """Whether the worker is running and has reported in time."""
-        return self.state(worker) is WorkerState.RUNNING and now_ns <= self.read(worker, Word.PROMISE_NS)
+        return self.state(worker) is WorkerState.RUNNING and now_ns <= self.read(worker, Field.ALIVE_UNTIL_NS)
 
-    def say(self, worker: str, text: str) -> None:
+    def write_trouble(self, worker: str, text: str) -> None:
         """Writes the worker's present trouble in one line; empty when there is none."""
         self.write_note(worker, Note.TROUBLE, text.encode()[: Note.TROUBLE.room])
 
-    def said(self, worker: str) -> str:
+    def read_trouble(self, worker: str) -> str:
         """The worker's present trouble; empty when there is none."""
         return self.read_note(worker, Note.TROUBLE).decode(errors="replace")
 

@@ -38,17 +38,17 @@ class ChangeoverError(LineMonitorError):
     """The recipe in force after a changeover is not known. The message is one line with the fix."""
 
 
-class BadRequest(LineMonitorError):
+class RequestError(LineMonitorError):
     """The message is not a valid request. The error's message is one line with the cause."""
 
 
-class State(StrEnum):
+class ChangeoverState(StrEnum):
     LOADING = "loading"
     IN_FORCE = "in_force"
     REFUSED = "refused"
 
 
-class Asked(msgspec.Struct, frozen=True):
+class RequestPayload(msgspec.Struct, frozen=True):
     """The payload of `P/{camera}/recipe/set`."""
 
     request_id: RequestId
@@ -64,27 +64,27 @@ class Request(msgspec.Struct, frozen=True):
     recipe: str
 
 
-class Judged(msgspec.Struct, frozen=True):
+class RecipeIdentity(msgspec.Struct, frozen=True):
     """A recipe that is or was in force: its name, and the sha256 of its `recipe.json`."""
 
     recipe: str
     sha: str
 
 
-class Standing(msgspec.Struct, frozen=True):
+class RecipeStatus(msgspec.Struct, frozen=True):
     """A camera's recipe in force and the answer to its last request, from the scoring worker. The field names
     are stored on the board."""
 
     number: int
     """The number of the last request that the scoring worker has begun; 0 before the first."""
     request_id: RequestId | None
-    state: State
+    state: ChangeoverState
     recipe: str
     """The recipe that `state` is about."""
     reason: str | None
-    in_force: Judged | None
+    in_force: RecipeIdentity | None
     """None while no part can be judged."""
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[RecipeIdentity, ...] = ()
     """The last recipes that were in force, newest first. Frames in flight were judged by one of them."""
 
     def find_name(self, sha: str) -> str | None:
@@ -93,17 +93,17 @@ class Standing(msgspec.Struct, frozen=True):
 
     def payload(self) -> dict[str, Any]:
         """The contract's payload of `P/{camera}/recipe`."""
-        sha = self.in_force.sha if self.state is State.IN_FORCE and self.in_force else None
-        return answer(self.request_id, self.state, self.recipe, sha, self.reason, self.in_force)
+        sha = self.in_force.sha if self.state is ChangeoverState.IN_FORCE and self.in_force else None
+        return make_answer(self.request_id, self.state, self.recipe, sha, self.reason, self.in_force)
 
 
-def answer(
+def make_answer(
     request_id: RequestId | None,
-    state: State,
+    state: ChangeoverState,
     recipe: str,
     sha: str | None,
     reason: str | None,
-    in_force: Judged | None,
+    in_force: RecipeIdentity | None,
 ) -> dict[str, Any]:
     """The contract's payload of `P/{camera}/recipe`. It always contains the recipe in force as well."""
     return {
@@ -117,21 +117,21 @@ def answer(
     }
 
 
-def parse(payload: bytes) -> Asked:
-    """Reads the payload of `P/{camera}/recipe/set`. Raises BadRequest."""
+def parse_request(payload: bytes) -> RequestPayload:
+    """Reads the payload of `P/{camera}/recipe/set`. Raises RequestError."""
     try:
-        return msgspec.json.decode(payload, type=Asked)
+        return msgspec.json.decode(payload, type=RequestPayload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"want {{request_id, recipe}}: {error}") from None
+        raise RequestError(f"want {{request_id, recipe}}: {error}") from None
 
 
-def succeeded(status: Standing | None, recipe: Judged) -> tuple[Judged, ...]:
+def add_recent_recipe(status: RecipeStatus | None, recipe: RecipeIdentity) -> tuple[RecipeIdentity, ...]:
     """The last recipes in force once that one has come into force, newest first."""
     before = status.judged if status else ()
     return (recipe, *(recent for recent in before if recent != recipe))[:_MOST_RECENT]
 
 
-def shortened(reason: str) -> str:
+def shorten_reason(reason: str) -> str:
     """The reason in one line, cut to the length that fits on the board."""
     return " ".join(reason.split()).encode()[:_LONGEST_REASON].decode(errors="ignore")
 
@@ -141,30 +141,30 @@ def shortened(reason: str) -> str:
 _T = TypeVar("_T")
 
 
-def ask(board: Board, camera: str, request: Request) -> None:
+def write_request(board: Board, camera: str, request: Request) -> None:
     """Writes a camera's request. Only the publisher calls it."""
     board.write_note(capture_name(camera), Note.REQUEST, msgspec.msgpack.encode(request))
 
 
-def asked(board: Board, camera: str) -> Request | None:
+def read_request(board: Board, camera: str) -> Request | None:
     """A camera's last request; None when there is none."""
     return _read(board, camera, Note.REQUEST, Request)
 
 
-def stand(board: Board, camera: str, status: Standing) -> None:
+def write_recipe_status(board: Board, camera: str, status: RecipeStatus) -> None:
     """Writes the status of a camera's recipe. Only the scoring worker calls it."""
-    board.write_note(capture_name(camera), Note.STANDING, msgspec.msgpack.encode(status))
+    board.write_note(capture_name(camera), Note.RECIPE_STATUS, msgspec.msgpack.encode(status))
 
 
-def stands(board: Board, camera: str) -> Standing | None:
+def read_recipe_status(board: Board, camera: str) -> RecipeStatus | None:
     """The status of a camera's recipe; None before the first one."""
-    return _read(board, camera, Note.STANDING, Standing)
+    return _read(board, camera, Note.RECIPE_STATUS, RecipeStatus)
 
 
-def recipe_name(board: Board, camera: CameraSettings, sha: str) -> str:
+def find_recipe_name(board: Board, camera: CameraSettings, sha: str) -> str:
     """The name of the recipe that judged a part, by its sha256. For a part that was not judged, `sha` is
     empty and the name is that of the recipe in force."""
-    status = stands(board, camera.name)
+    status = read_recipe_status(board, camera.name)
     if status is None:
         return camera.recipe
     in_force = status.in_force.recipe if status.in_force else status.recipe
@@ -179,7 +179,7 @@ def _read(board: Board, camera: str, note: Note, kind: type[_T]) -> _T | None:
 # On disk
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class ChangeoverDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The file of a camera with the recipe that was last put in force over MQTT."""
 
     schema: int = SCHEMA
@@ -193,20 +193,20 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     utc: str
 
 
-def keep(folder: Path, camera: str, document: Kept) -> None:
+def save_changeover(folder: Path, camera: str, document: ChangeoverDocument) -> None:
     """Writes the camera's file. It is on disk when the function returns. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{camera}.json", msgspec.json.encode(document) + b"\n")
 
 
-def kept(folder: Path, camera: CameraSettings) -> Kept | None:
+def load_changeover(folder: Path, camera: CameraSettings) -> ChangeoverDocument | None:
     """Reads the camera's file; None when there is none, or when the settings' recipe has changed since.
 
     Raises ChangeoverError when the file can't be read: the parts on the belt are then not known.
     """
     file = folder / f"{camera.name}.json"
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=Kept)
+        found = msgspec.json.decode(file.read_bytes(), type=ChangeoverDocument)
         check_name(found.recipe)
     except FileNotFoundError:
         return None
@@ -219,7 +219,7 @@ def kept(folder: Path, camera: CameraSettings) -> Kept | None:
     return found if found.instead_of == camera.recipe else None
 
 
-def forget(folder: Path, camera: str) -> bool:
+def delete_changeover(folder: Path, camera: str) -> bool:
     """Deletes the camera's file. Whether there was one. Raises OSError."""
     file = folder / f"{camera}.json"
     existed = file.exists()
@@ -227,7 +227,7 @@ def forget(folder: Path, camera: str) -> bool:
     return existed
 
 
-def to_load(folder: Path, camera: CameraSettings) -> str:
+def find_recipe_to_load(folder: Path, camera: CameraSettings) -> str:
     """The name of the recipe that is in force after a start of the line. Raises ChangeoverError."""
-    found = kept(folder, camera)
+    found = load_changeover(folder, camera)
     return found.recipe if found else camera.recipe

@@ -28,7 +28,7 @@ class Counts:
         return self.frames - self.passed - self.rejected - sum(self.uninspected)
 
 
-def counts(ring: Ring) -> Counts:
+def count_verdicts(ring: Ring) -> Counts:
     """The publisher's tally plus the verdicts that are not in it yet."""
     last = ring.last_frame()
     tally = ring.tally()

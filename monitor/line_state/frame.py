@@ -98,7 +98,7 @@ class Frame:
         return self.height * self.width * self.format.channels * self.format.bytes_per_channel
 
 
-def viewable(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat) -> Image:
+def to_image(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat) -> Image:
     """Converts raw pixels to uint8, (H, W, 3) BGR or (H, W) mono, for scorers, snapshots and `collect`.
 
     Formats above 8 bits are shifted by a fixed number of bits, so that the same light gives the same value in
@@ -153,6 +153,6 @@ def crop_shot(
 
 
 def shot_to_image(shot: Shot, roi: tuple[int, int, int, int] | None) -> Image:
-    """The image that the scorer gets of a shot: the region of interest, as `viewable` converts it. Raises
+    """The image that the scorer gets of a shot: the region of interest, as `to_image` converts it. Raises
     ShotError."""
-    return viewable(*crop_shot(shot, roi))
+    return to_image(*crop_shot(shot, roi))

@@ -24,7 +24,7 @@ _WAKES_HELD = 1000
 SNAPSHOTS_HELD = 8
 
 
-class BadMessage(LineMonitorError):
+class MessageError(LineMonitorError):
     """The message can't be read. The error's message is one line with the cause."""
 
 
@@ -59,7 +59,7 @@ class SnapshotParts:
     anomaly_map: NDArray[np.float32]
 
 
-def pull(
+def open_receiver(
     context: zmq.Context[zmq.Socket[bytes]], folder: Path, name: str, held: int = 0
 ) -> zmq.Socket[bytes]:
     """Opens the receiving end. Only one worker may receive on a name."""
@@ -70,7 +70,7 @@ def pull(
     return socket
 
 
-def push(
+def open_sender(
     context: zmq.Context[zmq.Socket[bytes]], folder: Path, name: str, held: int = 0
 ) -> zmq.Socket[bytes]:
     """Opens a sending end. It connects again after a restart of the receiver."""
@@ -82,14 +82,14 @@ def push(
     return socket
 
 
-def wake(socket: zmq.Socket[bytes], camera: str, frame: int) -> None:
+def send_descriptor(socket: zmq.Socket[bytes], camera: str, frame: int) -> None:
     """Sends a frame's descriptor if there is room in the queue. Otherwise the receiver finds the frame in the
     ring."""
     if socket.poll(0, zmq.POLLOUT):
         socket.send(msgspec.msgpack.encode(Descriptor(VERSION, camera, frame)), zmq.NOBLOCK)
 
 
-def drain(socket: zmq.Socket[bytes]) -> tuple[list[Descriptor], int]:
+def receive_descriptors(socket: zmq.Socket[bytes]) -> tuple[list[Descriptor], int]:
     """All waiting descriptors, and the number of messages that could not be read."""
     found, bad = [], 0
     for _ in range(_WAKES_HELD):
@@ -125,19 +125,19 @@ def send_snapshot(
 
 
 def receive_snapshot(socket: zmq.Socket[bytes]) -> SnapshotParts:
-    """The next snapshot message. Raises BadMessage."""
+    """The next snapshot message. Raises MessageError."""
     parts = socket.recv_multipart(zmq.NOBLOCK)
     if len(parts) != 3:
-        raise BadMessage(f"a snapshot has 3 parts, this has {len(parts)}")
+        raise MessageError(f"a snapshot has 3 parts, this has {len(parts)}")
     try:
         header = msgspec.msgpack.decode(parts[0], type=SnapshotHeader)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessage(f"not a snapshot: {error}") from error
+        raise MessageError(f"not a snapshot: {error}") from error
     if header.version != VERSION:
-        raise BadMessage(f"snapshot message of version {header.version}, this is version {VERSION}")
+        raise MessageError(f"snapshot message of version {header.version}, this is version {VERSION}")
     try:
         image = np.frombuffer(parts[1], np.uint8).reshape(header.shape)
         anomaly_map = np.frombuffer(parts[2], np.float32).reshape(header.map_shape)
     except ValueError as error:
-        raise BadMessage(f"snapshot of camera {header.camera!r}: {error}") from error
+        raise MessageError(f"snapshot of camera {header.camera!r}: {error}") from error
     return SnapshotParts(header.camera, header.frame, image, anomaly_map)

@@ -81,7 +81,7 @@ class Stage(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScorerVerdict:
     """The scoring worker's verdict on a frame. Times are CLOCK_MONOTONIC nanoseconds."""
 
     verdict: Verdict
@@ -96,7 +96,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class FinalVerdict:
     """A frame's one final verdict. `judged`: it is the scoring worker's, with its score."""
 
     verdict: Verdict
@@ -124,7 +124,7 @@ class Tally:
     def frames(self) -> int:
         return self.passed + self.rejected + sum(self.uninspected)
 
-    def add(self, closed: Closed, *, missed_reject: bool = False) -> Tally:
+    def add(self, closed: FinalVerdict, *, missed_reject: bool = False) -> Tally:
         """The same counts with one more verdict. `cursor` stays."""
         uninspected = self.uninspected
         if closed.verdict is Verdict.UNINSPECTED:
@@ -249,13 +249,13 @@ class Ring:
         """Whether all pixels of the frame are in its slot."""
         return self._words[(self._record(number) + _FILLED_AT) // 8] == number
 
-    def scored(self, number: int) -> Scored | None:
+    def scored(self, number: int) -> ScorerVerdict | None:
         """The scoring worker's verdict; None when there is none."""
         values = self._read(self._record(number) + _SCORED_AT, _SCORED)
         if values is None or values[0] != number:
             return None
         sha = values[9]
-        return Scored(
+        return ScorerVerdict(
             verdict=Verdict(values[5]),
             reason=Reason(values[6]),
             score=values[1],
@@ -266,12 +266,12 @@ class Ring:
             snapshot=bool(values[7]),
         )
 
-    def closed(self, number: int) -> Closed | None:
+    def closed(self, number: int) -> FinalVerdict | None:
         """The final verdict; None while the frame is open."""
         values = self._read(self._record(number) + _CLOSED_AT, _CLOSED)
         if values is None or values[0] != number:
             return None
-        return Closed(
+        return FinalVerdict(
             verdict=Verdict(values[3]),
             reason=Reason(values[4]),
             judged=bool(values[5]),
@@ -368,7 +368,7 @@ class Ring:
                 return slot
         return None
 
-    def has_room(self, number: int) -> bool:
+    def has_free_record(self, number: int) -> bool:
         """Whether the ledger's record for that frame is free: the frame that had it needs nothing more."""
         return number - RECORDS <= self.tally().cursor
 
@@ -409,7 +409,7 @@ class Ring:
 
     # The scoring worker's part
 
-    def waiting(self) -> list[Frame]:
+    def frames_to_score(self) -> list[Frame]:
         """The frames whose slots the scoring worker has not released, by number. They are its work list, also
         after its restart."""
         frames = []
@@ -419,7 +419,7 @@ class Ring:
                 frames.append(frame)
         return sorted(frames, key=lambda frame: frame.number)
 
-    def write_scored(self, number: int, scored: Scored) -> None:
+    def write_scored(self, number: int, scored: ScorerVerdict) -> None:
         self._write(
             self._record(number) + _SCORED_AT,
             _SCORED.pack(
@@ -442,7 +442,7 @@ class Ring:
 
     # The publisher's part
 
-    def write_closed(self, number: int, closed: Closed) -> None:
+    def write_closed(self, number: int, closed: FinalVerdict) -> None:
         self._write(
             self._record(number) + _CLOSED_AT,
             _CLOSED.pack(

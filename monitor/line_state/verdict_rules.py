@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch import Latch
-from monitor.line_state.ring import Closed, Scored, Tally
+from monitor.line_state.ring import FinalVerdict, ScorerVerdict, Tally
 from monitor.settings import CameraSettings, JournalVerdicts, Mode, OnUninspected, PublishVerdicts, Settings
 from monitor.verdict import Event, Reason, Verdict, snapshot_path
 
@@ -59,7 +59,7 @@ class Consequences:
 
 
 def derive_consequences(
-    closed: Closed, camera: CameraSettings, settings: Settings, *, is_repeat: bool = False
+    closed: FinalVerdict, camera: CameraSettings, settings: Settings, *, is_repeat: bool = False
 ) -> Consequences:
     """All that follows from a closed frame's verdict.
 
@@ -89,12 +89,14 @@ def _publishes(mode: Mode, publish: PublishVerdicts) -> bool:
     return publish is PublishVerdicts.ALL
 
 
-def _has_snapshot(closed: Closed) -> bool:
+def _has_snapshot(closed: FinalVerdict) -> bool:
     """A frame that was closed without its score gets no snapshot, whatever the scorer wanted."""
     return closed.judged and closed.snapshot
 
 
-def decide(frame: Frame, filled: bool, scored: Scored | None, turn: PublisherTurn) -> Closed | None:
+def decide(
+    frame: Frame, filled: bool, scored: ScorerVerdict | None, turn: PublisherTurn
+) -> FinalVerdict | None:
     """The frame's verdict, or None while there is still time to wait for a score. `filled`: the frame's
     pixels are complete in its slot."""
     if frame.refused is not Reason.NONE:
@@ -119,8 +121,8 @@ def _why_unjudged(filled: bool, turn: PublisherTurn) -> Reason:
     return Reason.DEADLINE if turn.is_scorer_fresh else Reason.SCORER_LOST
 
 
-def _judged(scored: Scored, turn: PublisherTurn) -> Closed:
-    return Closed(
+def _judged(scored: ScorerVerdict, turn: PublisherTurn) -> FinalVerdict:
+    return FinalVerdict(
         verdict=scored.verdict,
         reason=scored.reason,
         judged=True,
@@ -130,8 +132,8 @@ def _judged(scored: Scored, turn: PublisherTurn) -> Closed:
     )
 
 
-def _uninspected(reason: Reason, turn: PublisherTurn) -> Closed:
-    return Closed(
+def _uninspected(reason: Reason, turn: PublisherTurn) -> FinalVerdict:
+    return FinalVerdict(
         verdict=Verdict.UNINSPECTED,
         reason=reason,
         judged=False,
@@ -141,14 +143,14 @@ def _uninspected(reason: Reason, turn: PublisherTurn) -> Closed:
     )
 
 
-def event(
+def make_event(
     prefix: str,
     session: str,
     camera: CameraSettings,
     recipe: str,
     frame: Frame,
-    closed: Closed,
-    scored: Scored | None,
+    closed: FinalVerdict,
+    scored: ScorerVerdict | None,
 ) -> Event:
     """The event that MQTT, journal and snapshots describe. `recipe` names the recipe that judged the frame,
     or the one in force where none did."""
@@ -175,7 +177,7 @@ def event(
     )
 
 
-def count(tally: Tally, number: int, closed: Closed, missed: bool) -> Tally:
+def count(tally: Tally, number: int, closed: FinalVerdict, missed: bool) -> Tally:
     """The tally with the next closed frame added. `missed`: it was for the gate, and the gate did not get or
     did not obey it. Raises ValueError unless frames come in order, each once."""
     if number != tally.cursor + 1:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from monitor.line_state.board import Board, Word, WorkerState
+from monitor.line_state.board import Board, Field, WorkerState
 from monitor.settings import Settings
 from monitor.system import logs
 
@@ -30,7 +30,7 @@ SUPERVISOR = "supervisor"
 _PR_SET_PDEATHSIG = 1
 
 
-def roll(settings: Settings) -> tuple[str, ...]:
+def worker_names(settings: Settings) -> tuple[str, ...]:
     """The names of all workers, in the order of the board. A capture worker's name is `capture-<camera>`."""
     return (
         SUPERVISOR,
@@ -47,7 +47,7 @@ def capture_name(camera: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WorkerStart:
     """The start data of a worker, as JSON on its standard input.
 
     The keys must stay: after an update the old supervisor starts workers of the new version.
@@ -61,7 +61,7 @@ class Post:
     """Its process id."""
     settings: dict[str, Any]
 
-    def wire(self) -> bytes:
+    def to_json(self) -> bytes:
         """The JSON text."""
         return json.dumps(asdict(self)).encode()
 
@@ -82,29 +82,29 @@ def settings_for(settings: Settings, worker: str) -> dict[str, Any]:
 class Worker:
     """One worker process: its settings, the board, and whether it should stop."""
 
-    def __init__(self, start: Post, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, start: WorkerStart, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.name = start.name
         self.folder = Path(start.folder)
         self.session = uuid.UUID(start.session)
         self.settings = Settings.model_validate(start.settings)
-        self.board = Board(self.folder / "board", roll(self.settings))
+        self.board = Board(self.folder / "board", worker_names(self.settings))
         self.log = logging.getLogger(start.name)
         self.stopping = False
         self._clock = clock
-        self.board.write(self.name, Word.PID, os.getpid())
-        self.board.write(self.name, Word.SINCE_NS, clock())
-        self.promise(60.0)
-        self.board.write(self.name, Word.STATE, WorkerState.STARTING)
+        self.board.write(self.name, Field.PID, os.getpid())
+        self.board.write(self.name, Field.SINCE_NS, clock())
+        self.report_alive(60.0)
+        self.board.write(self.name, Field.STATE, WorkerState.STARTING)
 
-    def promise(self, within_s: float) -> None:
+    def report_alive(self, within_s: float) -> None:
         """Reports that this worker is alive. It must report again within that time, or the supervisor kills
         it."""
-        self.board.write(self.name, Word.PROMISE_NS, self._clock() + int(within_s * 1e9))
+        self.board.write(self.name, Field.ALIVE_UNTIL_NS, self._clock() + int(within_s * 1e9))
 
-    def running(self) -> None:
+    def mark_running(self) -> None:
         """Reports that the worker has started and does its work."""
-        self.board.write(self.name, Word.STATE, WorkerState.RUNNING)
-        self.board.write(self.name, Word.EVER_RAN, 1)
+        self.board.write(self.name, Field.STATE, WorkerState.RUNNING)
+        self.board.write(self.name, Field.EVER_RAN, 1)
 
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
         """Handles a signal to stop."""
@@ -114,14 +114,14 @@ class Worker:
         """Waits for that time, or until the worker should stop."""
         until = self._clock() + int(seconds * 1e9)
         while not self.stopping and (left := until - self._clock()) > 0:
-            self.promise(5.0)
+            self.report_alive(5.0)
             time.sleep(min(0.05, left / 1e9))
 
 
-def main(work: Callable[[Worker], None]) -> None:
+def run_worker(work: Callable[[Worker], None]) -> None:
     """Reads the start data from standard input and calls `work`, which returns once the worker should
     stop."""
-    start = Post(**json.loads(sys.stdin.buffer.read()))
+    start = WorkerStart(**json.loads(sys.stdin.buffer.read()))
     _die_with(start.supervisor)
     logs.configure()
     worker = Worker(start)
@@ -129,7 +129,7 @@ def main(work: Callable[[Worker], None]) -> None:
     # Ctrl-C in a terminal reaches the whole process group. Only the supervisor decides the order of stopping.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     work(worker)
-    worker.board.write(worker.name, Word.STATE, WorkerState.STOPPED)
+    worker.board.write(worker.name, Field.STATE, WorkerState.STOPPED)
 
 
 def _die_with(supervisor: int) -> None:

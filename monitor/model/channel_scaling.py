@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monitor.images.preprocessing import Pictures, normalised
+from monitor.images.preprocessing import IndexedImages, normalise_image
 from monitor.model.weights import Weights
 
 TENSOR_NAMES = ("even.1", "even.2", "even.3")
@@ -30,7 +30,7 @@ _BATCH = 8
 
 @torch.inference_mode()
 def channel_deviations(
-    teacher: nn.Module, pictures: Pictures, indices: Sequence[int], device: torch.device
+    teacher: nn.Module, pictures: IndexedImages, indices: Sequence[int], device: torch.device
 ) -> list[Tensor]:
     """The standard deviation of each channel over all places of the images: a float32 tensor (C_l,) on the
     CPU for each level. Of more than 100 `indices`, 100 at equal distances are taken."""
@@ -39,7 +39,7 @@ def channel_deviations(
     chosen = [indices[i] for i in spread]
     moments = []
     for start in range(0, len(chosen), _BATCH):
-        batch = np.stack([normalised(pictures[index]) for index in chosen[start : start + _BATCH]])
+        batch = np.stack([normalise_image(pictures[index]) for index in chosen[start : start + _BATCH]])
         images = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
         moments.append([_moments(level.double()) for level in network(images)])
     deviations = []
@@ -58,7 +58,7 @@ def _moments(level: Tensor) -> tuple[Tensor, Tensor, int]:
     return level.sum(dim=(0, 2, 3)), level.square().sum(dim=(0, 2, 3)), level.numel() // level.shape[1]
 
 
-def with_deviations(student: Weights, deviations: Sequence[Tensor]) -> Weights:
+def add_deviations(student: Weights, deviations: Sequence[Tensor]) -> Weights:
     """The student's weights and the deviations together, as a recipe stores them."""
     return {**student, **{n: d.numpy() for n, d in zip(TENSOR_NAMES, deviations, strict=True)}}
 

@@ -14,7 +14,7 @@ import msgspec
 
 from monitor.errors import LineMonitorError
 from monitor.images.preprocessing import COLOUR_ORDER, DEVIATION, MEAN, RESIZE, TILED_RESIZE, Size, as_size
-from monitor.images.tiling import Grid, TilingError, shown
+from monitor.images.tiling import Grid, TilingError, format_size
 from monitor.names import NAME_PATTERN
 
 SCHEMA: Literal[1] = 1
@@ -33,7 +33,7 @@ class RecipeError(LineMonitorError):
     """The recipe can't be used. The message is one line with the file and the fix."""
 
 
-Pair = tuple[float, float]
+ScorePair = tuple[float, float]
 """The int8 score and the float32 score of one image."""
 
 
@@ -65,7 +65,7 @@ class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """A threshold, and the scores of good images that it was computed from
-    (`monitor.training.calibration`)."""
+    (`monitor.training.thresholds`)."""
 
     threshold: Annotated[float, msgspec.Meta(gt=0)]
     overkill: Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -84,7 +84,7 @@ class Quantised(msgspec.Struct, frozen=True, kw_only=True):
     """OpenVINO's model as two arrays of bytes, `graph` and `constants`."""
     agreement: Annotated[float, msgspec.Meta(ge=-1, le=1)]
     """Rank correlation of the int8 and float32 scores of good images with and without synthetic defects."""
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[ScorePair, ...] = ()
     """The two scores of each of these images (used by `monitor.inference.second_look`)."""
     made_with: str = ""
 
@@ -180,28 +180,28 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """The presence gate; null: every frame is scored."""
 
 
-def unusable(size: Size, tiles: Tiles | None) -> str:
+def size_problem(size: Size, tiles: Tiles | None) -> str:
     """Why images can't be resized to `size` and cut into `tiles`; empty when they can."""
     tile = size if tiles is None else (tiles.rows, tiles.columns)
     if min(*size, *tile) < MIN_SIDE or max(size) > MAX_SIDE:
-        return f"size is {MIN_SIDE} to {MAX_SIDE} pixels, not {shown(size)}"
+        return f"size is {MIN_SIDE} to {MAX_SIDE} pixels, not {format_size(size)}"
     if tiles is not None and tiles.overlap < 0:
         return f"tiles can't overlap by {tiles.overlap} pixels: use 0 or more"
     if max(tile) > MAX_TILE_SIDE:
-        return f"{shown(tile)} at once is too large: use tiles of at most {MAX_TILE_SIDE} pixels"
+        return f"{format_size(tile)} at once is too large: use tiles of at most {MAX_TILE_SIDE} pixels"
     try:
-        grid_of(size, tiles)
+        make_grid(size, tiles)
     except TilingError as error:
         return str(error)
     return ""
 
 
-def tiles_of(tile: Size, overlap: int | None = None) -> Tiles:
+def make_tiles(tile: Size, overlap: int | None = None) -> Tiles:
     """Tiles of that size. Without `overlap`, neighbours share an eighth of the shorter side."""
     return Tiles(rows=tile[0], columns=tile[1], overlap=min(tile) // 8 if overlap is None else overlap)
 
 
-def grid_of(size: Size, tiles: Tiles | None) -> Grid:
+def make_grid(size: Size, tiles: Tiles | None) -> Grid:
     """The positions of the tiles on an image of `size`. Raises TilingError."""
     return Grid(size, (tiles.rows, tiles.columns), tiles.overlap) if tiles else Grid.whole(size)
 
@@ -217,7 +217,7 @@ def check_document(file: Path, document: Document) -> None:
             f"{file}: the recipe's preprocessing ({document.resize}) differs from this program's "
             f"({known_resize}): update the program or train the recipe again"
         )
-    problem = unusable(as_size(document.size), document.tiles)
+    problem = size_problem(as_size(document.size), document.tiles)
     if problem:
         raise RecipeError(f"{file}: {problem}: train the recipe again")
     if REFERENCE not in document.calibration:

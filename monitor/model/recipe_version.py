@@ -32,7 +32,7 @@ from monitor.model.recipe_document import (
     Roi,
     WeightsFile,
     check_document,
-    grid_of,
+    make_grid,
 )
 from monitor.model.weights import Weights, WeightsError, fingerprint, from_bytes, to_bytes
 from monitor.system.atomic_file import WRITING, write_whole
@@ -69,7 +69,7 @@ class RecipeVersion:
     @property
     def grid(self) -> Grid:
         """The tiles that an image of `size` is cut into; one tile in most recipes."""
-        return grid_of(self.size, self.document.tiles)
+        return make_grid(self.size, self.document.tiles)
 
     @property
     def roi(self) -> Roi | None:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from monitor.line_state import verdict_rules
-from monitor.line_state.changeover import recipe_name
+from monitor.line_state.changeover import find_recipe_name
 from monitor.line_state.frame import Frame
-from monitor.line_state.ring import Closed, Ring, Stage
+from monitor.line_state.ring import FinalVerdict, Ring, Stage
 from monitor.line_state.verdict_rules import Consequences, PublisherTurn
 from monitor.line_state.worker_process import Worker
 from monitor.publish.episodes import Episodes
@@ -52,7 +52,7 @@ class CameraFrames:
         """The camera's MQTT topic of that kind: `reject`, `verdict` or `ack`."""
         return f"{self._prefix}/{self.camera.name}/{kind}"
 
-    def find_new(self) -> Iterator[tuple[Frame, Closed]]:
+    def find_new(self) -> Iterator[tuple[Frame, FinalVerdict]]:
         """Takes in the frames captured since the last call. Yields those that an earlier publisher closed
         and whose verdicts it did not bring to an end."""
         last = self.ring.last_frame()
@@ -67,7 +67,7 @@ class CameraFrames:
             elif not self.ring.stage(frame.number).is_final:
                 yield frame, closed
 
-    def close(self, turn: PublisherTurn) -> Iterator[tuple[Frame, Closed]]:
+    def close(self, turn: PublisherTurn) -> Iterator[tuple[Frame, FinalVerdict]]:
         """Closes the frames that can be closed now. Each is closed in the ring before it is yielded."""
         for frame in list(self._open.values()):
             filled = self.ring.is_filled(frame.number)
@@ -77,21 +77,23 @@ class CameraFrames:
                 del self._open[frame.number]
                 yield frame, closed
 
-    def derive_consequences(self, closed: Closed) -> Consequences:
+    def derive_consequences(self, closed: FinalVerdict) -> Consequences:
         """All that follows from the verdict of the next closed frame. Called once a frame, in order: a live
         view's frame that shows the same as the one before it is a repeat."""
         is_repeat = self.camera.mode is not Mode.EVERY_PART and not self._episodes.is_event(closed)
         return verdict_rules.derive_consequences(closed, self.camera, self._settings, is_repeat=is_repeat)
 
-    def is_for_gate(self, closed: Closed) -> bool:
+    def is_for_gate(self, closed: FinalVerdict) -> bool:
         """Whether the gate must remove the part. Unlike `derive_consequences`, for frames in any order."""
         return verdict_rules.derive_consequences(closed, self.camera, self._settings).is_for_gate
 
-    def event(self, frame: Frame, closed: Closed) -> Event:
+    def event(self, frame: Frame, closed: FinalVerdict) -> Event:
         """The event that MQTT and the journal describe."""
         scored = self.ring.scored(frame.number)
-        recipe = recipe_name(self._board, self.camera, scored.recipe_sha if scored else "")
-        return verdict_rules.event(self._prefix, self._session, self.camera, recipe, frame, closed, scored)
+        recipe = find_recipe_name(self._board, self.camera, scored.recipe_sha if scored else "")
+        return verdict_rules.make_event(
+            self._prefix, self._session, self.camera, recipe, frame, closed, scored
+        )
 
     def count_final(self) -> None:
         """Counts the frames whose verdicts need nothing more, in order, up to the first that needs more."""

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from monitor.journal.writer import Journal
+from monitor.journal.writer import JournalWriter
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
-from monitor.line_state.changeover import Asked, BadRequest, Request, Standing, State
+from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request, RequestError, RequestPayload
 from monitor.names import InvalidNameError, check_name
 from monitor.publish.mqtt import LinkState
 from monitor.settings import CameraSettings, Settings
@@ -52,7 +52,7 @@ class _CameraAnswers:
         """The newest payload, sent or waiting."""
         self.generation = 0
         """The connection that the last answer went to."""
-        self.standing: Standing | None = None
+        self.standing: RecipeStatus | None = None
         """What the scoring worker last reported."""
 
     def queue(self, payload: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ class ChangeoverRequests:
         self,
         settings: Settings,
         board: Board,
-        journal: Journal,
+        journal: JournalWriter,
         log: logging.Logger,
         utc_ns: Callable[[], int],
     ) -> None:
@@ -91,14 +91,14 @@ class ChangeoverRequests:
             return
         try:
             if len(payload) > _LONGEST_PAYLOAD:
-                raise BadRequest(f"{len(payload)} bytes are more than {_LONGEST_PAYLOAD}")
-            request = changeover.parse(payload)
-        except BadRequest as error:
+                raise RequestError(f"{len(payload)} bytes are more than {_LONGEST_PAYLOAD}")
+            request = changeover.parse_request(payload)
+        except RequestError as error:
             self._log.warning("ignored a malformed message on %s: %s", topic, error)
             return
         self._handle(answers, request)
 
-    def _handle(self, answers: _CameraAnswers, request: Asked) -> None:
+    def _handle(self, answers: _CameraAnswers, request: RequestPayload) -> None:
         """Hands the request to the scoring worker, or refuses it."""
         name = answers.camera.name
         pending = self._find_pending(name)
@@ -118,34 +118,39 @@ class ChangeoverRequests:
             why = f"recipe {pending.recipe!r} is being loaded: send the request again after its answer"
         if why is not None:
             self._log.warning("camera %s: refused a changeover: %s", name, why)
-            self._queue_answer(answers, request, State.REFUSED, changeover.shortened(why))
+            self._queue_answer(answers, request, ChangeoverState.REFUSED, changeover.shorten_reason(why))
             return
-        last = changeover.asked(self._board, name)
-        standing = changeover.stands(self._board, name)
+        last = changeover.read_request(self._board, name)
+        standing = changeover.read_recipe_status(self._board, name)
         number = 1 + max(last.number if last else 0, standing.number if standing else 0)
-        self._queue_answer(answers, request, State.LOADING, None)
-        changeover.ask(self._board, name, Request(number, request.request_id, request.recipe))
+        self._queue_answer(answers, request, ChangeoverState.LOADING, None)
+        changeover.write_request(self._board, name, Request(number, request.request_id, request.recipe))
 
     def _find_pending(self, camera: str) -> Request | None:
         """The request that the scoring worker has not answered yet."""
-        request, standing = changeover.asked(self._board, camera), changeover.stands(self._board, camera)
+        request, standing = (
+            changeover.read_request(self._board, camera),
+            changeover.read_recipe_status(self._board, camera),
+        )
         if request is None:
             return None
         answered = standing is not None and (
-            standing.number >= request.number and standing.state is not State.LOADING
+            standing.number >= request.number and standing.state is not ChangeoverState.LOADING
         )
         return None if answered else request
 
-    def _queue_answer(self, answers: _CameraAnswers, request: Asked, state: State, why: str | None) -> None:
-        standing = changeover.stands(self._board, answers.camera.name)
+    def _queue_answer(
+        self, answers: _CameraAnswers, request: RequestPayload, state: ChangeoverState, why: str | None
+    ) -> None:
+        standing = changeover.read_recipe_status(self._board, answers.camera.name)
         in_force = standing.in_force if standing else None
-        answers.queue(changeover.answer(request.request_id, state, request.recipe, None, why, in_force))
+        answers.queue(changeover.make_answer(request.request_id, state, request.recipe, None, why, in_force))
 
     def send_answers(self, link: Outlet) -> None:
         """Sends the answers that wait, in order, as far as the broker has room. The newest is sent again on
         each new connection."""
         for answers in self._answers.values():
-            standing = changeover.stands(self._board, answers.camera.name)
+            standing = changeover.read_recipe_status(self._board, answers.camera.name)
             if standing is not None and standing != answers.standing:
                 answers.standing = standing
                 if standing.payload() != answers.last:
@@ -166,10 +171,10 @@ class ChangeoverRequests:
             answers.generation = link.generation
             answers.waiting.popleft()
 
-    def _record(self, camera: CameraSettings, standing: Standing) -> None:
+    def _record(self, camera: CameraSettings, standing: RecipeStatus) -> None:
         """Records a recipe that is now in force in the journal's record of changes."""
-        if standing.state is State.IN_FORCE and standing.in_force is not None:
+        if standing.state is ChangeoverState.IN_FORCE and standing.in_force is not None:
             who = "service" if standing.request_id is None else f"{self._prefix}/{camera.name}/recipe/set"
             path = f"camera.{camera.name}.recipe_in_force"
             values = {path: standing.in_force.recipe, f"{path}_sha": standing.in_force.sha}
-            self._journal.in_force(path, values, who)
+            self._journal.record_values(path, values, who)

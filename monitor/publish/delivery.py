@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from monitor.journal.recorder import PUBLISHED, UNHEARD, latency_ms, outcome
-from monitor.journal.writer import Journal
+from monitor.journal.recorder import PUBLISHED, UNHEARD, choose_outcome, latency_ms
+from monitor.journal.writer import JournalWriter
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Stage
@@ -118,7 +118,7 @@ class Deliveries:
         worker: Worker,
         cameras: list[CameraFrames],
         link: Link,
-        journal: Journal,
+        journal: JournalWriter,
         latch: LineLatch,
         clock: Callable[[], int],
     ) -> None:
@@ -312,7 +312,7 @@ class Deliveries:
         self._open.pop(delivery.event_id, None)
         if delivery.is_for_gate:
             self._ended[delivery.event_id] = delivery
-        word = outcome(stage, told=bool(delivery.topics), unheard=delivery.is_unheard)
+        word = choose_outcome(stage, to_send=bool(delivery.topics), unheard=delivery.is_unheard)
         self._journal_outcome(delivery, word, delivery.answer)
         if is_missed:
             self._log.error("camera %s: the gate missed a reject: %s", delivery.camera, word)
@@ -353,7 +353,7 @@ class Deliveries:
                 delivery.frames.record_missed(delivery.number, delivery.sent_ns, delivery.answered_ns)
         # A reject that was missed stays missed, whatever the gateway answers later.
         stage = delivery.stage if delivery.stage in MISSED else Stage.ACKNOWLEDGED
-        self._journal_outcome(delivery, outcome(stage, told=True), result)
+        self._journal_outcome(delivery, choose_outcome(stage, to_send=True), result)
 
     def forget_old(self, now: int) -> None:
         """Forgets the rejects that the gateway will not acknowledge any more."""

@@ -7,7 +7,7 @@ episode of their own and end no other. Knows nothing of parts: every part is pub
 
 from __future__ import annotations
 
-from monitor.line_state.ring import Closed
+from monitor.line_state.ring import FinalVerdict
 from monitor.verdict import Reason, Verdict
 
 SUPERSEDED_APART_NS = 60 * 1_000_000_000
@@ -21,7 +21,7 @@ class Episodes:
         self._present: tuple[Verdict, Reason] = (Verdict.PASS, Reason.NONE)
         self._superseded_ns: int | None = None
 
-    def is_event(self, closed: Closed) -> bool:
+    def is_event(self, closed: FinalVerdict) -> bool:
         """Takes in the next closed frame. Whether it is published: a pass, or the first of an episode."""
         if closed.reason is Reason.SUPERSEDED:
             last, self._superseded_ns = self._superseded_ns, closed.closed_ns

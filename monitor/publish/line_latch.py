@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from monitor import paths
 from monitor.journal.recorder import Recorder
-from monitor.line_state.board import Word
+from monitor.line_state.board import Field
 from monitor.line_state.latch import Latch, LatchFile, read_latch
 from monitor.line_state.worker_process import PUBLISH, Worker
 
@@ -32,23 +32,23 @@ class LineLatch:
 
     @property
     def present(self) -> Latch:
-        return Latch(self._board.read(PUBLISH, Word.LATCH))
+        return Latch(self._board.read(PUBLISH, Field.LATCH))
 
     @property
     def reset_ns(self) -> int:
         """When the line was last reset; 0 before the first reset of this session."""
-        return self._board.read(PUBLISH, Word.RESET_NS)
+        return self._board.read(PUBLISH, Field.RESET_NS)
 
     def _resume(self) -> None:
         """Takes over the latch of an earlier publisher from the board, or that of an earlier run of the
         service from disk."""
-        if not self._board.read(PUBLISH, Word.EVER_RAN):
+        if not self._board.read(PUBLISH, Field.EVER_RAN):
             latch = read_latch(paths.latch(self._worker.settings))
             if (carried := self.present).outranks(latch):
                 # The start of the service put it on the board: a killed service had missed a reject, and the
                 # disk refused to store that.
                 latch = carried
-            self._board.write(PUBLISH, Word.LATCH, latch)
+            self._board.write(PUBLISH, Field.LATCH, latch)
             if latch is not Latch.NONE:
                 self._worker.log.error(
                     "the line is not ready until a message on %s: %s, from before the service was started",
@@ -61,10 +61,10 @@ class LineLatch:
         """Latches the line for that camera, unless NONE is asked for or a latch of the same rank is set."""
         if latch is Latch.NONE or not latch.outranks(self.present):
             return
-        self._board.write(PUBLISH, Word.LATCH, latch)
+        self._board.write(PUBLISH, Field.LATCH, latch)
         self._file.put(latch)
         self._set_ns = self._clock()
-        self._recorder.latched(latch)
+        self._recorder.record_latch(latch)
         self._worker.log.error(
             "camera %s: the line is not ready until a message on %s: %s",
             camera,
@@ -78,8 +78,8 @@ class LineLatch:
         self._recorder.reset(latch, self._reset_topic)
         # The time of the reset is written before the latch is lifted: a publisher that is killed between the
         # two leaves the line latched.
-        self._board.write(PUBLISH, Word.RESET_NS, self._clock())
-        self._board.write(PUBLISH, Word.LATCH, Latch.NONE)
+        self._board.write(PUBLISH, Field.RESET_NS, self._clock())
+        self._board.write(PUBLISH, Field.LATCH, Latch.NONE)
         self._file.put(Latch.NONE)
         self._worker.log.info(
             "reset: %s", f"the latch {latch.word} is lifted" if latch.word else "no latch was set"

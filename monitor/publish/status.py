@@ -12,10 +12,10 @@ from enum import StrEnum
 
 import msgspec
 
-from monitor.journal.writer import Journal
-from monitor.line_state.board import CameraState, Word
+from monitor.journal.writer import JournalWriter
+from monitor.line_state.board import CameraState, Field
 from monitor.line_state.latch import Latch
-from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, roll
+from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, worker_names
 from monitor.publish.line_latch import LineLatch
 from monitor.publish.mqtt import Link, LinkState, Will
 from monitor.settings import CameraSettings, Mode, Settings
@@ -149,7 +149,7 @@ class StatusPublisher:
     """Publishes status and heartbeat, and keeps the publisher's words on the board. `utc_ns` is the clock."""
 
     def __init__(
-        self, worker: Worker, link: Link, journal: Journal, latch: LineLatch, utc_ns: Callable[[], int]
+        self, worker: Worker, link: Link, journal: JournalWriter, latch: LineLatch, utc_ns: Callable[[], int]
     ) -> None:
         self._worker, self._board, self._settings = worker, worker.board, worker.settings
         self._link, self._journal, self._latch, self._utc_ns = link, journal, latch, utc_ns
@@ -167,17 +167,17 @@ class StatusPublisher:
             return False
         self._status_due_ns = now + _STATUS_NS
         problem = self._journal.problem
-        self._board.write(PUBLISH, Word.JOURNAL_FAILING, problem is not None)
+        self._board.write(PUBLISH, Field.JOURNAL_FAILING, problem is not None)
         health = self._read_health(now, stopping, is_journal_failing=problem is not None)
         status = decide_status(self._settings.camera, health)
         if self._link.state is not LinkState.UP:
-            self._board.write(PUBLISH, Word.READY, 0)
+            self._board.write(PUBLISH, Field.READY, 0)
             return False
-        self._board.write(PUBLISH, Word.EVER_LINKED, 1)
+        self._board.write(PUBLISH, Field.EVER_CONNECTED, 1)
         report = _Report(status, health.cameras, health.drifting, problem or "ok")
         if stopping or self._latch.may_be_published(now):
             self._publish(report)
-        self._board.write(PUBLISH, Word.READY, status.ready and self._is_ready_published())
+        self._board.write(PUBLISH, Field.READY, status.ready and self._is_ready_published())
         if now >= self._heartbeat_due_ns:
             self._publish_heartbeat(now, status.ready)
         return True
@@ -187,7 +187,7 @@ class StatusPublisher:
         trouble = self._link.trouble or self._link.refusal()
         if trouble == self._trouble or not (trouble or self._link.state is LinkState.UP):
             return
-        self._worker.board.say(PUBLISH, trouble)
+        self._worker.board.write_trouble(PUBLISH, trouble)
         if trouble:
             self._worker.log.error("%s", trouble)
         else:
@@ -221,8 +221,8 @@ class StatusPublisher:
         self._heartbeat_due_ns += _HEARTBEAT_NS
         if self._heartbeat_due_ns <= now:
             self._heartbeat_due_ns = now + _HEARTBEAT_NS
-        beats = self._board.read(PUBLISH, Word.BEATS) + 1
-        self._board.write(PUBLISH, Word.BEATS, beats)
+        beats = self._board.read(PUBLISH, Field.BEATS) + 1
+        self._board.write(PUBLISH, Field.BEATS, beats)
         payload = {
             "schema": SCHEMA,
             "n": beats,
@@ -235,26 +235,28 @@ class StatusPublisher:
     def _read_health(self, now: int, stopping: bool, is_journal_failing: bool) -> LineHealth:
         board = self._board
         is_scorer_fresh = board.is_fresh(SCORING, now)
-        failing = board.read(SUPERVISOR, Word.FAILING)
-        drifting = board.read(SCORING, Word.DRIFT_HIGHER) | board.read(SCORING, Word.DRIFT_LOWER)
+        failing = board.read(SUPERVISOR, Field.FAILING)
+        drifting = board.read(SCORING, Field.DRIFT_HIGHER) | board.read(SCORING, Field.DRIFT_LOWER)
         return LineHealth(
             cameras={camera.name: self._read_camera(camera.name, now) for camera in self._settings.camera},
-            is_scorer_started=bool(board.read(SCORING, Word.EVER_RAN)),
+            is_scorer_started=bool(board.read(SCORING, Field.EVER_RAN)),
             is_scorer_fresh=is_scorer_fresh,
-            without_recipe=self._name_cameras(board.read(SCORING, Word.WITHOUT_RECIPE)),
+            without_recipe=self._name_cameras(board.read(SCORING, Field.WITHOUT_RECIPE)),
             latch=self._latch.present,
-            failing=frozenset(name for i, name in enumerate(roll(self._settings)) if failing >> i & 1),
+            failing=frozenset(
+                name for i, name in enumerate(worker_names(self._settings)) if failing >> i & 1
+            ),
             # What a dead scorer measured may not be so any more.
             drifting=self._name_cameras(drifting if is_scorer_fresh else 0),
             is_journal_failing=is_journal_failing,
-            is_stopping=stopping or bool(board.read(SUPERVISOR, Word.STOPPING)),
+            is_stopping=stopping or bool(board.read(SUPERVISOR, Field.STOPPING)),
         )
 
     def _read_camera(self, name: str, now: int) -> CameraState:
         worker = capture_name(name)
-        if self._board.read(worker, Word.EVER_RAN) and not self._board.is_fresh(worker, now):
+        if self._board.read(worker, Field.EVER_RAN) and not self._board.is_fresh(worker, now):
             return CameraState.LOST
-        return CameraState(self._board.read(worker, Word.CAMERA_STATE))
+        return CameraState(self._board.read(worker, Field.CAMERA_STATE))
 
     def _name_cameras(self, bits: int) -> frozenset[str]:
         """The cameras whose bits are set, by their place in the settings."""

@@ -18,10 +18,10 @@ import zmq
 
 from monitor import paths
 from monitor.journal.recorder import Recorder
-from monitor.journal.writer import LAST_TRY_S, Journal
+from monitor.journal.writer import LAST_TRY_S, JournalWriter
 from monitor.line_state import messages
 from monitor.line_state.frame import Frame
-from monitor.line_state.ring import Closed, Ring
+from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.verdict_rules import PublisherTurn
 from monitor.line_state.worker_process import SCORING, Worker
 from monitor.publish.camera_frames import CameraFrames
@@ -64,12 +64,12 @@ class Publisher:
         settings, session = worker.settings, str(worker.session)
         self._cameras = [CameraFrames(camera, worker) for camera in settings.camera]
         self._watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
-        self._journal = Journal(paths.journal(settings), settings.journal, session=session)
+        self._journal = JournalWriter(paths.journal(settings), settings.journal, session=session)
         self._recorder = Recorder(
             self._journal, settings, [(frames.camera, frames.ring) for frames in self._cameras], self._event
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._verdicts = messages.pull(context, worker.folder, messages.VERDICTS)
+        self._verdicts = messages.open_receiver(context, worker.folder, messages.VERDICTS)
         self._changeovers = ChangeoverRequests(settings, worker.board, self._journal, worker.log, utc_ns)
         self._reset_topic = f"{settings.prefix}/reset"
         self._link = link or Link(
@@ -97,7 +97,7 @@ class Publisher:
     def run(self) -> bool:
         """Publishes until told to stop, then closes and sends what is left and publishes the last status.
         Returns whether the latch is on disk; if not, the next start must find it on the board."""
-        self._worker.running()
+        self._worker.mark_running()
         while not self._worker.stopping:
             self.run_once()
             self._wait()
@@ -111,8 +111,8 @@ class Publisher:
         self._turned_ns = now
         # Nothing in a turn blocks: broker and disk have threads of their own. A publisher that hangs must be
         # replaced within seconds, since no part gets a pass meanwhile, and the gate trusts the last `ready`.
-        self._worker.promise(2.0)
-        _, bad = messages.drain(self._verdicts)
+        self._worker.report_alive(2.0)
+        _, bad = messages.receive_descriptors(self._verdicts)
         if bad:
             self._worker.log.warning("refused %d malformed messages on the verdict queue", bad)
         self._link.step()
@@ -137,7 +137,7 @@ class Publisher:
             frames.count_final()
         self._publish_status(now, stopping)
 
-    def _start_delivery(self, frames: CameraFrames, frame: Frame, closed: Closed) -> None:
+    def _start_delivery(self, frames: CameraFrames, frame: Frame, closed: FinalVerdict) -> None:
         """Does all that follows from a frame's verdict."""
         camera = frames.camera
         consequences = frames.derive_consequences(closed)
@@ -146,14 +146,14 @@ class Publisher:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
         self._latch.set(consequences.latch, camera.name)
         if consequences.is_journalled:
-            self._recorder.decided(event)
+            self._recorder.record_verdict(event)
         self._deliveries.start(frames, frame, event, consequences)
 
-    def _watch_rejects(self, frames: CameraFrames, closed: Closed) -> None:
+    def _watch_rejects(self, frames: CameraFrames, closed: FinalVerdict) -> None:
         name = frames.camera.name
         self._latch.set(self._watches[name].feed(closed.verdict, closed.reason), name)
 
-    def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: Closed) -> Event:
+    def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
         """The event of a frame, for the recorder, which gives the ring and not its `CameraFrames`."""
         frames = next(frames for frames in self._cameras if frames.ring is ring)
         return frames.event(frame, closed)

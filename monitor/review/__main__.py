@@ -1,6 +1,6 @@
 """The process of the review worker."""
 
-from monitor.line_state.worker_process import main
+from monitor.line_state.worker_process import run_worker
 from monitor.review.server import work
 
-main(work)
+run_worker(work)

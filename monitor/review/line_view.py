@@ -16,12 +16,12 @@ from pathlib import Path
 from drivers.image_file import Image
 from monitor import paths
 from monitor.line_state import changeover
-from monitor.line_state.board import Board, CameraState, Word
-from monitor.line_state.counts import Counts, counts
-from monitor.line_state.frame import Frame, viewable
+from monitor.line_state.board import Board, CameraState, Field
+from monitor.line_state.counts import Counts, count_verdicts
+from monitor.line_state.frame import Frame, to_image
 from monitor.line_state.latch import Latch
 from monitor.line_state.ring import SLOTS, Ring, RingError
-from monitor.line_state.worker_process import PUBLISH, capture_name, roll
+from monitor.line_state.worker_process import PUBLISH, capture_name, worker_names
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict
 
@@ -92,14 +92,14 @@ class LineView:
             captures = {capture_name(camera.name) for camera in self._settings.camera}
             problems = [
                 f"{name}: {problem}"
-                for name in roll(self._settings)
-                if name not in captures and (problem := board.said(name))
+                for name in worker_names(self._settings)
+                if name not in captures and (problem := board.read_trouble(name))
             ]
-            if (latch := Latch(board.read(PUBLISH, Word.LATCH))) is not Latch.NONE:
+            if (latch := Latch(board.read(PUBLISH, Field.LATCH))) is not Latch.NONE:
                 problems.insert(0, _LATCH_PROBLEMS[latch])
             return LineStatus(
                 running=True,
-                ready=publisher_is_fresh and bool(board.read(PUBLISH, Word.READY)),
+                ready=publisher_is_fresh and bool(board.read(PUBLISH, Field.READY)),
                 problems=tuple(problems),
                 cameras=cameras,
                 utc=utc,
@@ -108,7 +108,7 @@ class LineView:
     def recipe_name(self, camera: CameraSettings) -> str:
         """The recipe that judges the camera's parts now; where no line runs, the one in the settings."""
         with self._board() as board:
-            return camera.recipe if board is None else changeover.recipe_name(board, camera, sha="")
+            return camera.recipe if board is None else changeover.find_recipe_name(board, camera, sha="")
 
     def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
         """The camera's newest frame as the scorer gets it, uint8 (H, W, 3) BGR or (H, W); None without one.
@@ -126,7 +126,7 @@ class LineView:
                     continue
                 pixels = ring.pixels(frame).copy()
                 if ring.still_holds(frame):
-                    return frame, viewable(pixels, frame.format)
+                    return frame, to_image(pixels, frame.format)
         return None
 
     def passed_scores(self, camera: str) -> list[float]:
@@ -146,25 +146,25 @@ class LineView:
 
     def _camera(self, board: Board, camera: CameraSettings) -> CameraView:
         worker = capture_name(camera.name)
-        state = CameraState(board.read(worker, Word.CAMERA_STATE))
+        state = CameraState(board.read(worker, Field.CAMERA_STATE))
         if not board.is_fresh(worker, self._clock()):
-            ran_before = board.read(worker, Word.EVER_RAN)
+            ran_before = board.read(worker, Field.EVER_RAN)
             state = CameraState.LOST if ran_before else CameraState.STARTING
         with self._ring(camera.name) as ring:
             newest = ring.frame(ring.last_frame()) if ring is not None else None
             return CameraView(
                 camera.name,
-                changeover.recipe_name(board, camera, sha=""),
+                changeover.find_recipe_name(board, camera, sha=""),
                 state.word,
-                board.said(worker),
-                counts(ring) if ring is not None else None,
+                board.read_trouble(worker),
+                count_verdicts(ring) if ring is not None else None,
                 (self._clock() - newest.captured_ns) / 1e9 if newest is not None else None,
             )
 
     @contextmanager
     def _board(self) -> Iterator[Board | None]:
         try:
-            board = Board(self._folder / "board", roll(self._settings), writable=False)
+            board = Board(self._folder / "board", worker_names(self._settings), writable=False)
         except (OSError, ValueError):
             # No line runs, or its settings are other ones.
             yield None

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from drivers.image_file import Image
 from monitor.errors import LineMonitorError
-from monitor.images.overlay import panel
+from monitor.images.overlay import draw_panel
 from monitor.review.line_view import LineView
 from monitor.review.pictures import encode_jpeg
 from monitor.review.scorers import Scorers
@@ -78,12 +78,12 @@ class LivePages:
         if newest is None:
             abort(HTTPStatus.NOT_FOUND, "There is no picture of this camera at the moment.")
         _, image = newest
-        return encode_jpeg(self._heatmap(camera, image) if with_heatmap else panel(image), 80)
+        return encode_jpeg(self._heatmap(camera, image) if with_heatmap else draw_panel(image), 80)
 
     def _heatmap(self, camera: str, image: Image) -> Image:
         try:
             with self._scorers.scorer(self._view.recipe_name(self._cameras[camera])) as scorer:
                 result = scorer.score([image])[0]
-                return panel(image, result.anomaly_map, scorer.threshold)
+                return draw_panel(image, result.anomaly_map, scorer.threshold)
         except LineMonitorError as error:
             abort(HTTPStatus.CONFLICT, f"No heatmap: {error}")

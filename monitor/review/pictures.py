@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from drivers.image_file import Image
-from monitor.images.overlay import panel
-from monitor.images.overlay_layout import Panels, panels
+from monitor.images.overlay import draw_panel
+from monitor.images.overlay_layout import PictureLayout, arrange_picture
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 
 THUMBNAIL_PX = 360
@@ -100,7 +100,7 @@ class Pictures:
     def _frame(self, key: Key) -> bytes:
         content = self._files.read(key, ".png")
         _png_size(content)
-        return encode_jpeg(panel(_decode(content, cv2.IMREAD_COLOR)), 92)
+        return encode_jpeg(draw_panel(_decode(content, cv2.IMREAD_COLOR)), 92)
 
     def _heatmap(self, key: Key) -> bytes:
         layout = self._panels(key)
@@ -110,9 +110,9 @@ class Pictures:
         cut = layout.heatmap
         return encode_jpeg(picture[cut.top : cut.bottom, cut.left : cut.right], 90)
 
-    def _panels(self, key: Key) -> Panels:
+    def _panels(self, key: Key) -> PictureLayout:
         rows, columns = _png_size(self._files.read(key, ".png"))
-        return panels(columns, rows)
+        return arrange_picture(columns, rows)
 
 
 def _png_size(content: bytes) -> tuple[int, int]:

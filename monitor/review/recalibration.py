@@ -3,7 +3,7 @@
 It knows nothing of HTTP. The work runs in a thread while the page goes on. Nothing takes effect until a
 person has seen the result and accepts it. Images that trained the recipe must never be used for its
 threshold, and a threshold without a guarantee must never be called guaranteed (see
-`monitor.training.calibration.with_overkills`).
+`monitor.training.thresholds.add_overkills`).
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def propose(
     from monitor.model.recipe_version import RecipeVersion
     from monitor.names import check_name
     from monitor.teachers.architectures import map_ceiling
-    from monitor.training.thresholds import with_one_threshold, with_overkills
+    from monitor.training.thresholds import add_overkills, share_float32_threshold
 
     torch.set_num_threads(1)
     recipe = RecipeVersion.load(recipes / check_name(name))
@@ -225,12 +225,12 @@ def propose(
                 step()
             if label is Label.OVERKILL:
                 scores.append(score)
-        found[way] = with_overkills(before, scores, ceiling)
+        found[way] = add_overkills(before, scores, ceiling)
     return Proposal(
         before=recipe.document.calibration[REFERENCE],
         after=found[REFERENCE],
         parts=tuple(parts),
-        draft=recipe.with_calibration(with_one_threshold(found)),
+        draft=recipe.with_calibration(share_float32_threshold(found)),
         sha=recipe.sha,
         left_out=left_out,
     )

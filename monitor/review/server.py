@@ -138,7 +138,7 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if address.version == 4 else "::1"
 
 
-def alone(settings: Settings, say: Callable[[str], None]) -> None:
+def serve_until_stopped(settings: Settings, say: Callable[[str], None]) -> None:
     """Serves the page until SIGTERM or SIGINT, for the `review` command. Raises ReviewError."""
     if settings.review.port == 0:
         raise ReviewError("review.port = 0 turns the page off: set another port")
@@ -153,16 +153,16 @@ def alone(settings: Settings, say: Callable[[str], None]) -> None:
 def work(worker: Worker) -> None:
     """The review worker's loop: when the page can't be served it reports the reason and tries again."""
     os.nice(_NICENESS)
-    worker.running()
+    worker.mark_running()
     while not worker.stopping:
         try:
             server = Server(worker.settings, worker.folder)
         except ReviewError as error:
             worker.log.error("%s", error)
-            worker.board.say(worker.name, str(error))
+            worker.board.write_trouble(worker.name, str(error))
             worker.sleep(_RETRY_S)
             continue
-        worker.board.say(worker.name, "")
+        worker.board.write_trouble(worker.name, "")
         with server:
             worker.log.info("review page on %s", server.address)
             _watch(worker, server)
@@ -174,7 +174,7 @@ def _watch(worker: Worker, server: Server) -> None:
     while not worker.stopping:
         if server.is_answering(_CHECK_EVERY_S) or not has_answered:
             has_answered = True
-            worker.promise(_PROMISE_S)
+            worker.report_alive(_PROMISE_S)
         _sleep(worker, _CHECK_EVERY_S)
 
 

@@ -1,6 +1,6 @@
 """The supervisor starts this worker as `python -m monitor.scoring`."""
 
-from monitor.line_state.worker_process import main
+from monitor.line_state.worker_process import run_worker
 from monitor.scoring.worker import work
 
-main(work)
+run_worker(work)

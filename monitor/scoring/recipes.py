@@ -21,7 +21,13 @@ from monitor.errors import LineMonitorError
 from monitor.inference.scorer import Scorer
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
-from monitor.line_state.changeover import Judged, Kept, Request, Standing, State
+from monitor.line_state.changeover import (
+    ChangeoverDocument,
+    ChangeoverState,
+    RecipeIdentity,
+    RecipeStatus,
+    Request,
+)
 from monitor.model.camera_region import objection, unchecked_region
 from monitor.model.recipe_document import RecipeError
 from monitor.model.recipe_version import RecipeVersion
@@ -49,7 +55,7 @@ class RecipesInForce:
         self._log, self._utc_ns = log, utc_ns
         self._folder = paths.changeovers(settings)
         self._scorers: dict[str, Scorer] = {}
-        self._standings: dict[str, Standing] = {}
+        self._standings: dict[str, RecipeStatus] = {}
         self.alone = threading.Lock()
         """Held while a frame is scored. A network that is being built holds it for the steps during which no
         other network may run."""
@@ -109,13 +115,13 @@ class RecipesInForce:
             self._warn_of_missing_roi(camera, scorer.recipe, name)
         self._answer_at_start(camera, name, kept, trouble)
 
-    def _last_changeover(self, camera: CameraSettings) -> Kept | None:
+    def _last_changeover(self, camera: CameraSettings) -> ChangeoverDocument | None:
         """The recipe that was last put in force over MQTT. It is forgotten where the settings have been
         changed since. Raises LineMonitorError."""
-        kept = changeover.kept(self._folder, camera)
+        kept = changeover.load_changeover(self._folder, camera)
         if kept is None:
             try:
-                if changeover.forget(self._folder, camera.name):
+                if changeover.delete_changeover(self._folder, camera.name):
                     self._log.info(
                         "camera %s: the settings have been changed: recipe %s replaces the last changeover",
                         camera.name,
@@ -141,38 +147,40 @@ class RecipesInForce:
         return found
 
     def _answer_at_start(
-        self, camera: CameraSettings, name: str, kept: Kept | None, trouble: str | None
+        self, camera: CameraSettings, name: str, kept: ChangeoverDocument | None, trouble: str | None
     ) -> None:
         """Write to the board what is in force now, with the answer to a predecessor's last request.
 
         A request that a predecessor was loading when it died is refused, unless the recipe had already been
         written to disk as the one to start with.
         """
-        before = changeover.stands(self._board, camera.name)
+        before = changeover.read_recipe_status(self._board, camera.name)
         number = before.number if before else 0
         scorer = self._scorers.get(camera.name)
-        in_force = Judged(name, scorer.recipe.sha) if scorer else None
-        judged = changeover.succeeded(before, in_force) if in_force else before.judged if before else ()
+        in_force = RecipeIdentity(name, scorer.recipe.sha) if scorer else None
+        judged = (
+            changeover.add_recent_recipe(before, in_force) if in_force else before.judged if before else ()
+        )
         finished = kept is not None and (kept.session, kept.number) == (self._session, number)
-        answer: tuple[changeover.RequestId | None, State, str, str | None]
-        if before is not None and before.state is State.LOADING and not finished:
-            answer = before.request_id, State.REFUSED, before.recipe, _DIED
+        answer: tuple[changeover.RequestId | None, ChangeoverState, str, str | None]
+        if before is not None and before.state is ChangeoverState.LOADING and not finished:
+            answer = before.request_id, ChangeoverState.REFUSED, before.recipe, _DIED
             self._log.error("camera %s: recipe %s refused: %s", camera.name, before.recipe, _DIED)
-        elif before is not None and before.state is State.REFUSED and before.number:
+        elif before is not None and before.state is ChangeoverState.REFUSED and before.number:
             # The publisher may not have sent this answer yet.
-            answer = before.request_id, State.REFUSED, before.recipe, before.reason
+            answer = before.request_id, ChangeoverState.REFUSED, before.recipe, before.reason
         else:
             request_id = kept.request_id if kept else None
-            state = State.IN_FORCE if in_force else State.REFUSED
-            answer = request_id, state, name, changeover.shortened(trouble) if trouble else None
-        self._stand(camera, Standing(number, *answer, in_force, judged))
+            state = ChangeoverState.IN_FORCE if in_force else ChangeoverState.REFUSED
+            answer = request_id, state, name, changeover.shorten_reason(trouble) if trouble else None
+        self._stand(camera, RecipeStatus(number, *answer, in_force, judged))
 
     # A changeover
 
     def _begin_next(self) -> None:
         """Start to load the recipe of the first camera that has a new request."""
         for camera in self._settings.camera:
-            request = changeover.asked(self._board, camera.name)
+            request = changeover.read_request(self._board, camera.name)
             if request is not None and request.number > self._standings[camera.name].number:
                 self._begin(camera, request)
                 return
@@ -181,7 +189,7 @@ class RecipesInForce:
         before = self._standings[camera.name]
         self._loading = camera, request
         # First of all: if this process dies while it loads, its successor must know of the request.
-        self._answer(camera, request, State.LOADING, None, before.in_force, before.judged)
+        self._answer(camera, request, ChangeoverState.LOADING, None, before.in_force, before.judged)
         self._log.info("camera %s: loading recipe %s", camera.name, request.recipe)
         shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
         self._loader.begin(lambda: self._prepare(camera, request, shared))
@@ -191,7 +199,7 @@ class RecipesInForce:
         scorer = self._load(request.recipe, shared)
         if why := objection(camera, scorer.recipe, request.recipe):
             raise RecipeError(why)
-        kept = Kept(
+        kept = ChangeoverDocument(
             recipe=request.recipe,
             instead_of=camera.recipe,
             request_id=request.request_id,
@@ -200,7 +208,7 @@ class RecipesInForce:
             utc=rfc3339(self._utc_ns()),
         )
         try:
-            changeover.keep(self._folder, camera.name, kept)
+            changeover.save_changeover(self._folder, camera.name, kept)
         except OSError as error:
             raise RecipeError(
                 f"{self._folder}: can't write down that recipe {request.recipe!r} is in force: "
@@ -227,7 +235,7 @@ class RecipesInForce:
             )
             scorer.warm_up()
         except (MemoryError, RuntimeError) as error:
-            fix = out_of_memory.advice(error, sized=False)
+            fix = out_of_memory.explain_memory_error(error, sized=False)
             if fix is None:
                 raise
             raise RecipeError(f"recipe {name!r}: {fix}") from None
@@ -236,9 +244,9 @@ class RecipesInForce:
     def _put_in_force(self, camera: CameraSettings, request: Request, scorer: Scorer) -> None:
         self._scorers[camera.name] = scorer
         self.troubles.pop(camera.name, None)
-        in_force = Judged(request.recipe, scorer.recipe.sha)
-        judged = changeover.succeeded(self._standings[camera.name], in_force)
-        self._answer(camera, request, State.IN_FORCE, None, in_force, judged)
+        in_force = RecipeIdentity(request.recipe, scorer.recipe.sha)
+        judged = changeover.add_recent_recipe(self._standings[camera.name], in_force)
+        self._answer(camera, request, ChangeoverState.IN_FORCE, None, in_force, judged)
         self._log.info(
             "camera %s: recipe %s (%s) is in force on %s",
             camera.name,
@@ -250,29 +258,29 @@ class RecipesInForce:
 
     def _refuse(self, camera: CameraSettings, request: Request, why: str) -> None:
         before = self._standings[camera.name]
-        reason = changeover.shortened(why)
-        self._answer(camera, request, State.REFUSED, reason, before.in_force, before.judged)
+        reason = changeover.shorten_reason(why)
+        self._answer(camera, request, ChangeoverState.REFUSED, reason, before.in_force, before.judged)
         self._log.error("camera %s: recipe %s refused: %s", camera.name, request.recipe, why)
 
     def _answer(
         self,
         camera: CameraSettings,
         request: Request,
-        state: State,
+        state: ChangeoverState,
         reason: str | None,
-        in_force: Judged | None,
-        judged: tuple[Judged, ...],
+        in_force: RecipeIdentity | None,
+        judged: tuple[RecipeIdentity, ...],
     ) -> None:
         self._stand(
             camera,
-            Standing(request.number, request.request_id, state, request.recipe, reason, in_force, judged),
+            RecipeStatus(request.number, request.request_id, state, request.recipe, reason, in_force, judged),
         )
 
     # Both
 
-    def _stand(self, camera: CameraSettings, standing: Standing) -> None:
+    def _stand(self, camera: CameraSettings, standing: RecipeStatus) -> None:
         self._standings[camera.name] = standing
-        changeover.stand(self._board, camera.name, standing)
+        changeover.write_recipe_status(self._board, camera.name, standing)
 
     def _warn_of_missing_roi(self, camera: CameraSettings, recipe: RecipeVersion, name: str) -> None:
         if roi := unchecked_region(camera, recipe):

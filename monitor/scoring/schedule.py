@@ -27,7 +27,7 @@ _PAIR_RETRY = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class WaitingFrame:
     """A frame that waits for its score, with its camera."""
 
     camera: CameraSettings
@@ -38,11 +38,11 @@ class Work:
 class Plan:
     """What to do next with all frames that wait."""
 
-    batch: tuple[Work, ...] = ()
+    batch: tuple[WaitingFrame, ...] = ()
     """The frames of the next turn: of one recipe, earliest deadline first."""
-    refused: tuple[tuple[Work, Reason], ...] = ()
+    refused: tuple[tuple[WaitingFrame, Reason], ...] = ()
     """The frames that become uninspected without a score."""
-    overdue: tuple[Work, ...] = ()
+    overdue: tuple[WaitingFrame, ...] = ()
     """The frames that can't be scored in time any more. The publisher closes them at their deadline."""
 
 
@@ -99,7 +99,7 @@ class TurnTime:
 
 
 def plan(
-    waiting: Sequence[Work],
+    waiting: Sequence[WaitingFrame],
     now_ns: int,
     recipes: Mapping[str, str],
     batch: int,
@@ -142,7 +142,7 @@ def plan(
     return Plan(tuple(ready), tuple(refused), tuple(overdue))
 
 
-def _due_ns(work: Work, now_ns: int, estimate_ns: int) -> int:
+def _due_ns(work: WaitingFrame, now_ns: int, estimate_ns: int) -> int:
     """The time by which a frame should be scored: a part by its deadline, a live view in the next turn."""
     if work.camera.mode is Mode.LATEST:
         return now_ns + estimate_ns + 1
@@ -150,13 +150,13 @@ def _due_ns(work: Work, now_ns: int, estimate_ns: int) -> int:
 
 
 def _fitting(
-    ready: Sequence[Work],
+    ready: Sequence[WaitingFrame],
     now_ns: int,
     recipes: Mapping[str, str],
     batch: int,
     estimate_ns: int,
     recent: Mapping[str, int],
-) -> tuple[list[Work], list[Work]]:
+) -> tuple[list[WaitingFrame], list[WaitingFrame]]:
     """Return the frames that can all be scored in time, turn after turn, and the rest.
 
     `ready` is in the order of due times. This is Moore's algorithm (1968), except that it displaces a frame
@@ -165,12 +165,12 @@ def _fitting(
     need several frames of another recipe displaced before a whole turn is free; else it is displaced itself.
     A part behind a live view has one turn in reserve.
     """
-    fitting: list[Work] = []
-    rest: list[Work] = []
+    fitting: list[WaitingFrame] = []
+    rest: list[WaitingFrame] = []
     of_recipe = Counter[str]()
     """How many of the fitting frames are of each recipe."""
     for work in ready:
-        trial, displaced = [*fitting, work], list[Work]()
+        trial, displaced = [*fitting, work], list[WaitingFrame]()
         of_recipe[recipes[work.camera.name]] += 1
         while now_ns + _turns(trial, work, of_recipe, batch) * estimate_ns >= _due_ns(
             work, now_ns, estimate_ns
@@ -193,8 +193,8 @@ def _fitting(
 
 
 def _pair(
-    fitting: Sequence[Work], overloaded: bool, now_ns: int, pair_ns: int, recent: Mapping[str, int]
-) -> list[Work]:
+    fitting: Sequence[WaitingFrame], overloaded: bool, now_ns: int, pair_ns: int, recent: Mapping[str, int]
+) -> list[WaitingFrame]:
     """Return the two frames of the next turn; empty where a single frame is better.
 
     `fitting` is in the order of due times. Only the next two may form a pair: a third frame's deadline was
@@ -211,7 +211,9 @@ def _pair(
     return list(pair) if len(pair) == 2 else []
 
 
-def _turns(trial: Sequence[Work], last: Work, of_recipe: Mapping[str, int], batch: int) -> int:
+def _turns(
+    trial: Sequence[WaitingFrame], last: WaitingFrame, of_recipe: Mapping[str, int], batch: int
+) -> int:
     """Return after how many turns the last frame is scored; `of_recipe` counts the frames of each recipe."""
     turns = sum(-(-count // batch) for count in of_recipe.values())
     if last.camera.mode is Mode.EVERY_PART and trial[0].camera.mode is Mode.LATEST:

@@ -23,13 +23,13 @@ from drivers.image_file import Image
 from monitor.inference.presence import kind
 from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.line_state import messages
-from monitor.line_state.board import Word
-from monitor.line_state.frame import viewable
-from monitor.line_state.ring import Ring, Scored
+from monitor.line_state.board import Field
+from monitor.line_state.frame import to_image
+from monitor.line_state.ring import Ring, ScorerVerdict
 from monitor.line_state.worker_process import Worker
 from monitor.scoring.drift import Drift, DriftDetector, explain
 from monitor.scoring.recipes import RecipesInForce
-from monitor.scoring.schedule import TurnTime, Work, plan
+from monitor.scoring.schedule import TurnTime, WaitingFrame, plan
 from monitor.scoring.snapshot_choice import SnapshotChoice
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason, Verdict, judge
@@ -64,15 +64,17 @@ class ScoringLoop:
         for camera in self._cameras:
             self._adopt_recipe(camera)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._frames = messages.pull(context, worker.folder, messages.FRAMES)
-        self._verdicts = messages.push(context, worker.folder, messages.VERDICTS)
-        self._snapshots = messages.push(context, worker.folder, messages.SNAPSHOTS, messages.SNAPSHOTS_HELD)
+        self._frames = messages.open_receiver(context, worker.folder, messages.FRAMES)
+        self._verdicts = messages.open_sender(context, worker.folder, messages.VERDICTS)
+        self._snapshots = messages.open_sender(
+            context, worker.folder, messages.SNAPSHOTS, messages.SNAPSHOTS_HELD
+        )
 
     def run(self) -> None:
         """Score until the worker is stopped. A CUDA error ends it."""
-        self._worker.running()
+        self._worker.mark_running()
         while not self._worker.stopping:
-            self._worker.promise(1.5)
+            self._worker.report_alive(1.5)
             if not self.run_once():
                 self._frames.poll(_IDLE_MS, zmq.POLLIN)
 
@@ -80,7 +82,7 @@ class ScoringLoop:
         """Carry out one plan. Return whether there was a frame to score."""
         if changed := self._recipes.step():
             self._adopt_recipe(next(camera for camera in self._cameras if camera.name == changed))
-        _, bad = messages.drain(self._frames)
+        _, bad = messages.receive_descriptors(self._frames)
         if bad:
             self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
         waiting = self._waiting()
@@ -105,13 +107,13 @@ class ScoringLoop:
             self._score(todo.batch)
         return bool(todo.batch)
 
-    def _waiting(self) -> list[Work]:
+    def _waiting(self) -> list[WaitingFrame]:
         waiting = []
         for camera in self._cameras:
             ring = self._rings[camera.name]
-            for frame in ring.waiting():
+            for frame in ring.frames_to_score():
                 if ring.scored(frame.number) is None:
-                    waiting.append(Work(camera, frame))
+                    waiting.append(WaitingFrame(camera, frame))
                 else:
                     # A predecessor died after it wrote the score and before it released the slot.
                     ring.release(frame)
@@ -123,25 +125,25 @@ class ScoringLoop:
         self._in_force = {name: scorer.recipe.sha for name, scorer in scorers.items()}
         on_gpu = any(scorer.device.type == "cuda" for scorer in scorers.values())
         self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
-        self._makes_pairs = bool(scorers) and all(scorer.abreast > 1 for scorer in scorers.values())
+        self._makes_pairs = bool(scorers) and all(scorer.parallel_images > 1 for scorer in scorers.values())
         self._detectors.pop(camera.name, None)
         self._misfits.discard(camera.name)
         if camera.name in scorers and camera.mode is Mode.EVERY_PART:
             self._detectors[camera.name] = DriftDetector(scorers[camera.name].calibration)
         self._write_drift()
         without = [camera.name for camera in self._cameras if camera.name not in scorers]
-        self._write_cameras(Word.WITHOUT_RECIPE, without)
-        worker.board.say(worker.name, next(iter(self._recipes.troubles.values()), ""))
+        self._write_cameras(Field.WITHOUT_RECIPE, without)
+        worker.board.write_trouble(worker.name, next(iter(self._recipes.troubles.values()), ""))
 
-    def _score(self, batch: Sequence[Work]) -> None:
+    def _score(self, batch: Sequence[WaitingFrame]) -> None:
         started = self._clock()
         scorer = self._recipes.scorers[batch[0].camera.name]
-        good: list[tuple[Work, Image, Image]] = []
+        good: list[tuple[WaitingFrame, Image, Image]] = []
         for work in batch:
             try:
                 pixels = self._rings[work.camera.name].pixels(work.frame)
-                image = viewable(pixels, work.frame.format)
-                seen = scorer.part_in(image)
+                image = to_image(pixels, work.frame.format)
+                seen = scorer.find_part(image)
             except (ValueError, cv2.error) as error:
                 self._worker.log.warning("camera %s: unusable frame: %s", work.camera.name, error)
                 self._settle(work, self._unscored(Reason.BAD_FRAME))
@@ -163,7 +165,7 @@ class ScoringLoop:
             self._finish(work, image, result, scorer, started, now)
 
     def _finish(
-        self, work: Work, image: Image, result: ScoreResult, scorer: Scorer, started: int, now: int
+        self, work: WaitingFrame, image: Image, result: ScoreResult, scorer: Scorer, started: int, now: int
     ) -> None:
         """Write a frame's score, wake the publisher, send the snapshot, and then release the slot."""
         verdict, reason = judge(result.score, scorer.threshold)
@@ -172,9 +174,11 @@ class ScoringLoop:
         ring = self._rings[work.camera.name]
         ring.write_scored(
             work.frame.number,
-            Scored(verdict, reason, result.score, scorer.threshold, started, now, scorer.recipe.sha, keep),
+            ScorerVerdict(
+                verdict, reason, result.score, scorer.threshold, started, now, scorer.recipe.sha, keep
+            ),
         )
-        messages.wake(self._verdicts, work.camera.name, work.frame.number)
+        messages.send_descriptor(self._verdicts, work.camera.name, work.frame.number)
         if keep:
             # `image` may lie in the slot, so the slot is released after this.
             messages.send_snapshot(
@@ -183,10 +187,10 @@ class ScoringLoop:
         ring.release(work.frame)
         self._watch_drift(work.camera, result.score, verdict)
 
-    def _pass_empty(self, work: Work, scorer: Scorer, started: int) -> None:
+    def _pass_empty(self, work: WaitingFrame, scorer: Scorer, started: int) -> None:
         """A frame without a part passes, and does not count for anything that watches parts."""
         self._snapshot_choice.see_empty_place(work.camera.name)
-        scored = Scored(
+        scored = ScorerVerdict(
             Verdict.PASS,
             Reason.NO_PART,
             float("nan"),
@@ -224,25 +228,25 @@ class ScoringLoop:
             self._write_drift()
 
     def _write_drift(self) -> None:
-        for word, drift in ((Word.DRIFT_HIGHER, Drift.HIGHER), (Word.DRIFT_LOWER, Drift.LOWER)):
+        for word, drift in ((Field.DRIFT_HIGHER, Drift.HIGHER), (Field.DRIFT_LOWER, Drift.LOWER)):
             drifting = [name for name, detector in self._detectors.items() if detector.drift is drift]
             self._write_cameras(word, drifting)
 
-    def _write_cameras(self, word: Word, names: Collection[str]) -> None:
+    def _write_cameras(self, word: Field, names: Collection[str]) -> None:
         """Write cameras to the board: one bit for each, by its place in the settings."""
         bits = sum(1 << place for place, camera in enumerate(self._cameras) if camera.name in names)
         self._worker.board.write(self._worker.name, word, bits)
 
-    def _unscored(self, reason: Reason) -> Scored:
+    def _unscored(self, reason: Reason) -> ScorerVerdict:
         now = self._clock()
-        return Scored(Verdict.UNINSPECTED, reason, float("nan"), float("nan"), now, now, "", False)
+        return ScorerVerdict(Verdict.UNINSPECTED, reason, float("nan"), float("nan"), now, now, "", False)
 
-    def _settle(self, work: Work, scored: Scored) -> None:
+    def _settle(self, work: WaitingFrame, scored: ScorerVerdict) -> None:
         """Write the result of a frame that was not scored, and release its slot."""
         ring = self._rings[work.camera.name]
         ring.write_scored(work.frame.number, scored)
         ring.release(work.frame)
-        messages.wake(self._verdicts, work.camera.name, work.frame.number)
+        messages.send_descriptor(self._verdicts, work.camera.name, work.frame.number)
 
 
 def work(worker: Worker) -> None:

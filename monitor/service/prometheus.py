@@ -19,10 +19,10 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from monitor.line_state.board import Board, CameraState, Word
-from monitor.line_state.counts import counts
+from monitor.line_state.board import Board, CameraState, Field
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.ring import RECORDS, Ring
-from monitor.line_state.worker_process import PUBLISH, SCORING, SNAPSHOTS, capture_name, roll
+from monitor.line_state.worker_process import PUBLISH, SCORING, SNAPSHOTS, capture_name, worker_names
 from monitor.settings import Mode, Settings
 from monitor.verdict import Reason
 
@@ -143,7 +143,7 @@ class Metrics(Collector):
             "line_monitor_camera_up", "Whether the camera delivers frames", labels=["camera"]
         )
         for camera, ring in self._rings.items():
-            now = counts(ring)
+            now = count_verdicts(ring)
             frames.add_metric([camera], now.frames)
             verdicts.add_metric([camera, "pass", ""], now.passed - now.no_part)
             if now.no_part:
@@ -156,26 +156,26 @@ class Metrics(Collector):
             missed.add_metric([camera], now.missed_rejects)
             overruns.add_metric([camera], ring.overruns())
             worker = capture_name(camera)
-            state = self._board.read(worker, Word.CAMERA_STATE)
+            state = self._board.read(worker, Field.CAMERA_STATE)
             alive = self._board.is_fresh(worker, time.monotonic_ns())
             up.add_metric([camera], float(alive and state == CameraState.UP))
         yield from (frames, verdicts, misses, missed, overruns, up, self._drift())
         publishing = self._board.is_fresh(PUBLISH, time.monotonic_ns())
-        ready = self._board.read(PUBLISH, Word.READY) if publishing else 0
+        ready = self._board.read(PUBLISH, Field.READY) if publishing else 0
         yield GaugeMetricFamily("line_monitor_ready", "The run permission as last sent", value=ready)
-        recorded = publishing and not self._board.read(PUBLISH, Word.JOURNAL_FAILING)
+        recorded = publishing and not self._board.read(PUBLISH, Field.JOURNAL_FAILING)
         yield GaugeMetricFamily("line_monitor_journal_ok", "Whether the journal is written", value=recorded)
         yield GaugeMetricFamily(
             "line_monitor_snapshot_bytes",
             "Bytes in the snapshot folder",
-            value=self._board.read(SNAPSHOTS, Word.SNAPSHOT_BYTES),
+            value=self._board.read(SNAPSHOTS, Field.SNAPSHOT_BYTES),
         )
         yield from self._disk()
         restarts = CounterMetricFamily(
             "line_monitor_worker_restarts", "Restarts of the worker", labels=["worker"]
         )
-        for worker in roll(self._settings)[1:]:
-            restarts.add_metric([worker], self._board.read(worker, Word.RESTARTS))
+        for worker in worker_names(self._settings)[1:]:
+            restarts.add_metric([worker], self._board.read(worker, Field.RESTARTS))
         yield restarts
 
     def _disk(self) -> Iterator[GaugeMetricFamily]:
@@ -194,8 +194,8 @@ class Metrics(Collector):
             labels=["camera"],
         )
         if self._board.is_fresh(SCORING, time.monotonic_ns()):
-            higher = self._board.read(SCORING, Word.DRIFT_HIGHER)
-            lower = self._board.read(SCORING, Word.DRIFT_LOWER)
+            higher = self._board.read(SCORING, Field.DRIFT_HIGHER)
+            lower = self._board.read(SCORING, Field.DRIFT_LOWER)
             for i, camera in enumerate(self._settings.camera):
                 if camera.mode is Mode.EVERY_PART:
                     drift.add_metric([camera.name], (higher >> i & 1) - (lower >> i & 1))

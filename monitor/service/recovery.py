@@ -17,15 +17,15 @@ import msgspec
 from pydantic import ValidationError
 
 from monitor import paths
-from monitor.journal.recorder import ended
-from monitor.journal.writer import Journal
+from monitor.journal.recorder import read_outcomes
+from monitor.journal.writer import JournalWriter
 from monitor.line_state import verdict_rules
-from monitor.line_state.board import Board, Word
-from monitor.line_state.changeover import recipe_name
+from monitor.line_state.board import Board, Field
+from monitor.line_state.changeover import find_recipe_name
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch import Latch, read_latch, write_latch
-from monitor.line_state.ring import RECORDS, Closed, Ring, RingError
-from monitor.line_state.worker_process import PUBLISH, roll
+from monitor.line_state.ring import RECORDS, FinalVerdict, Ring, RingError
+from monitor.line_state.worker_process import PUBLISH, worker_names
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict
 
@@ -48,12 +48,14 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
     # Rings from before a power cut may lack the last moments. Without a session the journal marks a gap.
     session = str(newest.session) if newest.is_of_this_boot() else None
 
-    def event_of(camera: CameraSettings, ring: Ring, frame: Frame, closed: Closed) -> Event:
+    def event_of(camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
         scored = ring.scored(frame.number)
         recipe = _recipe(board, camera, scored.recipe_sha if scored else "")
-        return verdict_rules.event(settings.prefix, str(ring.session), camera, recipe, frame, closed, scored)
+        return verdict_rules.make_event(
+            settings.prefix, str(ring.session), camera, recipe, frame, closed, scored
+        )
 
-    journal = Journal(
+    journal = JournalWriter(
         paths.journal(settings),
         settings.journal,
         session=session,
@@ -64,7 +66,7 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
     latch = _latch_missed(settings, rings, board, journal, log)
     until = time.monotonic() + _LONGEST_READING_S
     for camera, ring in rings:
-        for found in ended(settings, camera, ring, event_of, for_good=True):
+        for found in read_outcomes(settings, camera, ring, event_of, for_good=True):
             journal.put(found.event, found.word, latency_ms=found.latency_ms, again=True)
             if time.monotonic() > until:
                 log.warning(
@@ -88,7 +90,7 @@ def _latch_missed(
     settings: Settings,
     rings: list[tuple[CameraSettings, Ring]],
     board: Board | None,
-    journal: Journal,
+    journal: JournalWriter,
     log: logging.Logger,
 ) -> Latch:
     """The latch of the next session. It is on disk before that session starts, unless the disk refuses it."""
@@ -119,7 +121,7 @@ def _latch_missed(
             latch = one
     if latch is before:
         return latch
-    journal.changed("latch", before.word, latch.word, "service")
+    journal.record_change("latch", before.word, latch.word, "service")
     try:
         write_latch(file, latch, time.time_ns())
     except OSError as error:
@@ -130,7 +132,7 @@ def _latch_missed(
 def _read_board_latch(board: Board | None) -> Latch:
     """The latch on the board; NONE when there is none, or when another version has written it."""
     try:
-        return Latch(board.read(PUBLISH, Word.LATCH)) if board is not None else Latch.NONE
+        return Latch(board.read(PUBLISH, Field.LATCH)) if board is not None else Latch.NONE
     except ValueError:
         return Latch.NONE
 
@@ -155,12 +157,12 @@ def _never_sent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple
     return missed, unjudged
 
 
-def _as_it_stands(ring: Ring, number: int) -> Closed:
+def _as_it_stands(ring: Ring, number: int) -> FinalVerdict:
     """The verdict of a frame that is not closed, as if it were closed now."""
     scored = ring.scored(number)
     if scored is None:
-        return Closed(Verdict.UNINSPECTED, Reason.PUBLISHER_LOST, False, False, 0, 0)
-    return Closed(scored.verdict, scored.reason, True, False, 0, 0)
+        return FinalVerdict(Verdict.UNINSPECTED, Reason.PUBLISHER_LOST, False, False, 0, 0)
+    return FinalVerdict(scored.verdict, scored.reason, True, False, 0, 0)
 
 
 def _frames(numbers: list[int]) -> str:
@@ -194,7 +196,7 @@ def _default_camera(name: str) -> CameraSettings:
 def _board(settings: Settings, folder: Path) -> Board | None:
     """The board; None when it is missing or of another version."""
     try:
-        return Board(folder / "board", roll(settings))
+        return Board(folder / "board", worker_names(settings))
     except (OSError, ValueError):
         return None
 
@@ -205,6 +207,6 @@ def _recipe(board: Board | None, camera: CameraSettings, sha: str) -> str:
     if board is None:
         return camera.recipe
     try:
-        return recipe_name(board, camera, sha)
+        return find_recipe_name(board, camera, sha)
     except (msgspec.MsgspecError, KeyError):
         return camera.recipe

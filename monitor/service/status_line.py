@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from monitor.line_state.board import Board, CameraState, Word
+from monitor.line_state.board import Board, CameraState, Field
 from monitor.line_state.latch import Latch
 from monitor.line_state.worker_process import CAPTURE, PUBLISH, SCORING, SUPERVISOR, capture_name
 from monitor.settings import Settings
@@ -17,17 +17,17 @@ from monitor.settings import Settings
 def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns: int) -> str:
     """`ready; 2 of 2 cameras up`, or the reasons why not. `workers` are the names of those that should
     run."""
-    if board.read(SUPERVISOR, Word.STOPPING):
+    if board.read(SUPERVISOR, Field.STOPPING):
         return "stopping"
-    if not board.read(SCORING, Word.EVER_RAN) and not board.read(SCORING, Word.RESTARTS):
+    if not board.read(SCORING, Field.EVER_RAN) and not board.read(SCORING, Field.RESTARTS):
         return "starting: recipes are loaded and warmed up"
-    parts = ["ready" if board.is_fresh(PUBLISH, now_ns) and board.read(PUBLISH, Word.READY) else "not ready"]
-    if latch := Latch(board.read(PUBLISH, Word.LATCH)).word:
+    parts = ["ready" if board.is_fresh(PUBLISH, now_ns) and board.read(PUBLISH, Field.READY) else "not ready"]
+    if latch := Latch(board.read(PUBLISH, Field.LATCH)).word:
         parts.append(f"{latch}, until it is reset")
-    if not board.read(PUBLISH, Word.EVER_LINKED):
+    if not board.read(PUBLISH, Field.EVER_CONNECTED):
         parts.append(f"no broker yet at {settings.mqtt.host}:{settings.mqtt.port}")
     parts.append(_cameras(settings, board, now_ns))
-    missing = board.read(SCORING, Word.WITHOUT_RECIPE)
+    missing = board.read(SCORING, Field.WITHOUT_RECIPE)
     without = [camera.name for i, camera in enumerate(settings.camera) if missing >> i & 1]
     if without:
         parts.append(f"without recipe: {', '.join(without)}")
@@ -43,7 +43,7 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
 
 def _cameras(settings: Settings, board: Board, now_ns: int) -> str:
     states = {
-        camera.name: CameraState(board.read(capture_name(camera.name), Word.CAMERA_STATE))
+        camera.name: CameraState(board.read(capture_name(camera.name), Field.CAMERA_STATE))
         if board.is_fresh(capture_name(camera.name), now_ns)
         else None
         for camera in settings.camera

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from monitor import paths
-from monitor.line_state.board import Board, Word, WorkerState
-from monitor.line_state.counts import counts
+from monitor.line_state.board import Board, Field, WorkerState
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Ring, RingError
 from monitor.line_state.worker_process import (
@@ -30,10 +30,10 @@ from monitor.line_state.worker_process import (
     SCORING,
     SNAPSHOTS,
     SUPERVISOR,
-    Post,
+    WorkerStart,
     capture_name,
-    roll,
     settings_for,
+    worker_names,
 )
 from monitor.service import status_line
 from monitor.service.prometheus import Metrics
@@ -123,7 +123,7 @@ class Supervisor:
         """Whether no verdict in the rings is left for the next start."""
 
     def run(self) -> int:
-        """Runs the line until SIGTERM or SIGINT. Raises PlaceError when the line can't be started."""
+        """Runs the line until SIGTERM or SIGINT. Raises PathError when the line can't be started."""
         paths.make_data(self._settings)
         with paths.DataLock(self._settings):
             latch = recover(self._settings, self.folder, self._log)
@@ -146,24 +146,24 @@ class Supervisor:
         self._stopping = True
 
     def _create_shared_memory(self, latch: Latch) -> tuple[Board, Metrics]:
-        workers = roll(self._settings)
+        workers = worker_names(self._settings)
         try:
             Board.create(self.folder / "board", workers)
             board = Board(self.folder / "board", workers)
             # Later only the publisher writes this field; it is not running yet.
-            board.write(PUBLISH, Word.LATCH, latch)
+            board.write(PUBLISH, Field.LATCH, latch)
             for camera in self._settings.camera:
                 Ring.create(self.folder, camera.name, self.session)
                 self._rings[camera.name] = Ring(self.folder, camera.name, self.session)
         except (OSError, RingError) as error:
-            raise paths.PlaceError(
+            raise paths.PathError(
                 f"can't make the rings in {self.folder}: {error}; free space there, or set RUNTIME_DIRECTORY"
             ) from error
         return board, Metrics(self._settings, self._rings, board, self._log)
 
     def _work(self, board: Board, metrics: Metrics) -> None:
         self._log.info("session %s on %s", self.session, self._settings.line.data)
-        board.write(SUPERVISOR, Word.PID, os.getpid())
+        board.write(SUPERVISOR, Field.PID, os.getpid())
         since = self._clock()
         while not self._stopping:
             if self._captures_to_start and self._may_capture(board, since):
@@ -189,7 +189,7 @@ class Supervisor:
         Feeds the watchdog while every worker is alive, or is to be killed or started within its time."""
         # When the scoring worker can't start, the line is degraded; the start of the service must not fail.
         scoring_keeps_dying = self._workers[SCORING].keeps_dying
-        if not self._reported_ready and (board.read(SCORING, Word.EVER_RAN) or scoring_keeps_dying):
+        if not self._reported_ready and (board.read(SCORING, Field.EVER_RAN) or scoring_keeps_dying):
             self._reported_ready = True
             self._systemd.report_ready()
         # A review page that hangs must not restart the line.
@@ -207,24 +207,24 @@ class Supervisor:
         elif worker.process is None:
             due = worker.start_at_ns
         else:
-            due = board.read(worker.name, Word.PROMISE_NS) + int(self._policy.grace_s * 1e9)
+            due = board.read(worker.name, Field.ALIVE_UNTIL_NS) + int(self._policy.grace_s * 1e9)
         return self._clock() <= due + int(self._policy.overdue_s * 1e9)
 
     def _may_capture(self, board: Board, since_ns: int) -> bool:
         """Cameras start once parts can be judged and rejects can be sent, so that the start loses no part. A
         missing broker delays them by 3 s only."""
-        if not board.read(SCORING, Word.EVER_RAN):
+        if not board.read(SCORING, Field.EVER_RAN):
             # When the scoring worker can't start, the cameras start all the same: their state is then shown.
             return self._workers[SCORING].keeps_dying
-        linked = board.read(PUBLISH, Word.EVER_LINKED)
-        waited = self._clock() - max(since_ns, board.read(SCORING, Word.SINCE_NS))
+        linked = board.read(PUBLISH, Field.EVER_CONNECTED)
+        waited = self._clock() - max(since_ns, board.read(SCORING, Field.SINCE_NS))
         return bool(linked) or waited > _BROKER_WAIT_NS
 
     def _start(self, board: Board, worker: SupervisedWorker) -> None:
         now = self._clock()
-        board.write(worker.name, Word.STATE, WorkerState.ABSENT)
-        board.write(worker.name, Word.PROMISE_NS, now + int(self._policy.starting_s * 1e9))
-        start = Post(
+        board.write(worker.name, Field.STATE, WorkerState.ABSENT)
+        board.write(worker.name, Field.ALIVE_UNTIL_NS, now + int(self._policy.starting_s * 1e9))
+        start = WorkerStart(
             name=worker.name,
             folder=str(self.folder),
             session=str(self.session),
@@ -249,7 +249,7 @@ class Supervisor:
         if worker.process.stdin is None:
             raise RuntimeError("a worker without standard input")
         try:
-            worker.process.stdin.write(start.wire())
+            worker.process.stdin.write(start.to_json())
             worker.process.stdin.close()
         except BrokenPipeError:
             self._log.warning("worker %s died before it had read its start data", worker.name)
@@ -270,7 +270,7 @@ class Supervisor:
         self, board: Board, worker: SupervisedWorker, now: int, *, from_outside: bool = False
     ) -> float:
         """Records a death and sets the time of the next start. Returns the wait until then in seconds."""
-        board.write(worker.name, Word.STATE, WorkerState.ABSENT)
+        board.write(worker.name, Field.STATE, WorkerState.ABSENT)
         since = now - int(self._policy.window_s * 1e9)
         if from_outside:
             worker.kills.append(now)
@@ -279,14 +279,14 @@ class Supervisor:
             worker.deaths.append(now)
             pause = self._policy.pause_s(worker.count_deaths(since))
         worker.start_at_ns = now + int(pause * 1e9)
-        board.write(worker.name, Word.RESTARTS, board.read(worker.name, Word.RESTARTS) + 1)
+        board.write(worker.name, Field.RESTARTS, board.read(worker.name, Field.RESTARTS) + 1)
         return pause
 
     def _kill_if_stuck(self, board: Board, worker: SupervisedWorker) -> None:
         grace = int(self._policy.grace_s * 1e9)
         if worker.process is None or worker.killed_at_ns:
             return
-        if self._clock() <= board.read(worker.name, Word.PROMISE_NS) + grace:
+        if self._clock() <= board.read(worker.name, Field.ALIVE_UNTIL_NS) + grace:
             return
         self._log.error("worker %s is stuck and is killed", worker.name)
         # One kill is enough. The board is left as it is: until the process is dead the worker must not count
@@ -299,11 +299,11 @@ class Supervisor:
         since = self._clock() - int(self._policy.window_s * 1e9)
         failing = sum(
             1 << place
-            for place, name in enumerate(roll(self._settings))
+            for place, name in enumerate(worker_names(self._settings))
             if (worker := self._workers.get(name))
             and max(worker.count_deaths(since), worker.count_kills(since)) >= self._policy.most_deaths
         )
-        board.write(SUPERVISOR, Word.FAILING, failing)
+        board.write(SUPERVISOR, Field.FAILING, failing)
 
     def _stop_all(self, board: Board, metrics: Metrics) -> None:
         """Stops the workers in a frame's order: capture, scoring, publisher, snapshot writer. So each can
@@ -311,12 +311,12 @@ class Supervisor:
         self._log.info("stopping")
         self._systemd.report_stopping()
         metrics.close()
-        board.write(SUPERVISOR, Word.STOPPING, 1)
+        board.write(SUPERVISOR, Field.STOPPING, 1)
         policy = self._stop_policy
         first = [name for name in self._workers if name.startswith(f"{CAPTURE}-") or name == REVIEW]
         self._end(first, policy.captures_s)
         drained_by = self._clock() + int(policy.drain_s * 1e9)
-        while self._clock() < drained_by and any(ring.waiting() for ring in self._rings.values()):
+        while self._clock() < drained_by and any(ring.frames_to_score() for ring in self._rings.values()):
             time.sleep(0.01)
         self._end([SCORING], policy.scorer_s)
         self._end([PUBLISH], policy.publisher_s)
@@ -326,7 +326,7 @@ class Supervisor:
         self._rings_are_finished = publisher is not None and publisher.returncode == 0
         self._end([SNAPSHOTS], policy.snapshots_s)
         for name, ring in self._rings.items():
-            now = counts(ring)
+            now = count_verdicts(ring)
             self._log.info(
                 "camera %s: %d frames: %d passed, %d rejected, %d uninspected",
                 name,

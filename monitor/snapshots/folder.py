@@ -30,7 +30,7 @@ from monitor.snapshots.folder_scan import (
 )
 from monitor.snapshots.retention import Retention
 from monitor.system.atomic_file import write_together
-from monitor.system.retention_clock import BelievedUtc
+from monitor.system.retention_clock import RetentionClock
 
 _SCAN_BUDGET_NS = 200_000_000
 """The time after which one `prune` reads no further slice of the folder."""
@@ -52,7 +52,7 @@ class SnapshotFolder:
     ) -> None:
         self._root = root
         self._monotonic_ns = monotonic_ns
-        believed = BelievedUtc(utc_ns, monotonic_ns)
+        believed = RetentionClock(utc_ns, monotonic_ns)
         self._scan = FolderScan(root, believed, monotonic_ns)
         self._retention = Retention(self._scan, settings, believed)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from monitor.errors import LineMonitorError
 from monitor.names import NAME
 from monitor.system.atomic_file import WRITING
-from monitor.system.retention_clock import BelievedUtc
+from monitor.system.retention_clock import RetentionClock
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 CAMERA = re.compile(NAME)
@@ -127,7 +127,7 @@ _Day = OrderedDict[str, SnapshotSet]
 class FolderScan:
     """The sets in the folder `root`, as far as they have been read. Not for several threads."""
 
-    def __init__(self, root: Path, believed: BelievedUtc, monotonic_ns: Callable[[], int]) -> None:
+    def __init__(self, root: Path, believed: RetentionClock, monotonic_ns: Callable[[], int]) -> None:
         self.root = root
         self._believed = believed
         self._monotonic_ns = monotonic_ns

@@ -21,7 +21,7 @@ from monitor.snapshots.folder_scan import (
     remove_if_empty,
     snapshot_error,
 )
-from monitor.system.retention_clock import BelievedUtc
+from monitor.system.retention_clock import RetentionClock
 
 _GB = 1_000_000_000
 _MOST_DELETED = 500
@@ -31,7 +31,7 @@ _MOST_DELETED = 500
 class Retention:
     """Deletes sets of the folder that `scan` knows, by the limits in `settings`."""
 
-    def __init__(self, scan: FolderScan, settings: SnapshotSettings, believed: BelievedUtc) -> None:
+    def __init__(self, scan: FolderScan, settings: SnapshotSettings, believed: RetentionClock) -> None:
         self._scan, self._settings, self._believed = scan, settings, believed
         self._undeleted: SnapshotError | None = None
 
@@ -115,7 +115,7 @@ class Retention:
         """Sets without a label that are older than `keep_days`, oldest first. The caller may delete them.
 
         The newest day is never too old, so that a wrong clock can't empty the folder; and a clock that has
-        just jumped ahead is not believed (`BelievedUtc`).
+        just jumped ahead is not believed (`RetentionClock`).
         """
         newest = self._scan.newest_day
         if not newest:

@@ -16,10 +16,10 @@ import zmq
 from monitor import paths
 from monitor.images.overlay import Caption, draw_overlay
 from monitor.line_state import messages, verdict_rules
-from monitor.line_state.board import Word
-from monitor.line_state.changeover import recipe_name
-from monitor.line_state.messages import BadMessage, SnapshotParts
-from monitor.line_state.ring import Closed, Ring
+from monitor.line_state.board import Field
+from monitor.line_state.changeover import find_recipe_name
+from monitor.line_state.messages import MessageError, SnapshotParts
+from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.worker_process import SNAPSHOTS, Worker
 from monitor.snapshots.folder import SnapshotFolder
 from monitor.snapshots.folder_scan import SnapshotError
@@ -43,7 +43,9 @@ class SnapshotWriter:
         self._rings = {name: Ring(worker.folder, name, worker.session) for name in self._cameras}
         self._folder = SnapshotFolder(paths.snapshots(self._settings), self._settings.snapshots)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = messages.pull(context, worker.folder, messages.SNAPSHOTS, messages.SNAPSHOTS_HELD)
+        self._socket = messages.open_receiver(
+            context, worker.folder, messages.SNAPSHOTS, messages.SNAPSHOTS_HELD
+        )
         self._prune_at_ns = 0
         self._trouble = TroubleLog(
             worker.log, began="snapshots are not kept: %s", ended="snapshots are kept again"
@@ -51,9 +53,9 @@ class SnapshotWriter:
 
     def run(self) -> None:
         """Write until the worker is stopped, and then the snapshots that still wait."""
-        self._worker.running()
+        self._worker.mark_running()
         while not self._worker.stopping:
-            self._worker.promise(20.0)
+            self._worker.report_alive(20.0)
             self._prune()
             if self._socket.poll(_IDLE_MS, zmq.POLLIN):
                 self.run_once()
@@ -65,7 +67,7 @@ class SnapshotWriter:
         try:
             parts = messages.receive_snapshot(self._socket)
             closed = self._closed(parts)
-        except BadMessage as error:
+        except MessageError as error:
             self._worker.log.warning("refused a malformed snapshot message: %s", error)
             return
         camera = self._cameras[parts.camera]
@@ -80,26 +82,26 @@ class SnapshotWriter:
         except SnapshotError as error:
             self._report(str(error))
         else:
-            self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
+            self._worker.board.write(SNAPSHOTS, Field.SNAPSHOT_BYTES, self._folder.total_bytes)
             self._report("")
 
-    def _closed(self, parts: SnapshotParts) -> Closed | None:
-        """The publisher's verdict; waits for it up to 2 s. Raises BadMessage for an unknown camera."""
+    def _closed(self, parts: SnapshotParts) -> FinalVerdict | None:
+        """The publisher's verdict; waits for it up to 2 s. Raises MessageError for an unknown camera."""
         ring = self._rings.get(parts.camera)
         if ring is None:
-            raise BadMessage(f"no camera is called {parts.camera!r}")
+            raise MessageError(f"no camera is called {parts.camera!r}")
         until = self._clock() + _CLOSED_WITHIN_NS
         while (closed := ring.closed(parts.frame)) is None and self._clock() < until:
             time.sleep(0.005)
         return closed
 
-    def _write(self, parts: SnapshotParts, closed: Closed) -> None:
+    def _write(self, parts: SnapshotParts, closed: FinalVerdict) -> None:
         camera, ring = self._cameras[parts.camera], self._rings[parts.camera]
         frame, scored = ring.frame(parts.frame), ring.scored(parts.frame)
         if frame is None or scored is None:
             raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} is no longer in the ring")
-        recipe = recipe_name(self._worker.board, camera, scored.recipe_sha)
-        event = verdict_rules.event(
+        recipe = find_recipe_name(self._worker.board, camera, scored.recipe_sha)
+        event = verdict_rules.make_event(
             self._settings.prefix, str(self._worker.session), camera, recipe, frame, closed, scored
         )
         if event.snapshot is None:
@@ -125,12 +127,12 @@ class SnapshotWriter:
             self._folder.prune()
         except SnapshotError as error:
             self._report(str(error))
-        self._worker.board.write(SNAPSHOTS, Word.SNAPSHOT_BYTES, self._folder.total_bytes)
+        self._worker.board.write(SNAPSHOTS, Field.SNAPSHOT_BYTES, self._folder.total_bytes)
 
     def _report(self, trouble: str) -> None:
         """Log and show the present trouble; empty for none."""
         if self._trouble.report(trouble):
-            self._worker.board.say(SNAPSHOTS, trouble)
+            self._worker.board.write_trouble(SNAPSHOTS, trouble)
 
 
 def work(worker: Worker) -> None:

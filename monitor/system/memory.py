@@ -8,7 +8,7 @@ from pathlib import Path
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def installed(limit: Path = _LIMIT) -> int:
+def usable_memory(limit: Path = _LIMIT) -> int:
     """Bytes. The file `limit` holds the control group's limit as seen from inside a container, or `max`."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 
-def advice(error: MemoryError | RuntimeError, *, sized: bool) -> str | None:
+def explain_memory_error(error: MemoryError | RuntimeError, *, sized: bool) -> str | None:
     """One line with the fix; None for an error that means something else.
 
     `sized`: the user can choose the network's input size and --device in this command.

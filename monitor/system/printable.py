@@ -9,14 +9,14 @@ from __future__ import annotations
 import unicodedata
 
 
-def legible(name: str) -> str:
+def clean_name(name: str) -> str:
     """The name with U+FFFD for each byte that is not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def in_one_line(name: str) -> str:
+def clean_line(name: str) -> str:
     """The same in one line: line breaks and terminal control characters are escaped as in Python (`\\n`)."""
     return "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
-        for char in legible(name)
+        for char in clean_name(name)
     )

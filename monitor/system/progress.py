@@ -97,7 +97,7 @@ class Lines:
         """Does nothing: each report is a separate line."""
 
 
-def on(stream: TextIO) -> Progress:
+def choose_progress(stream: TextIO) -> Progress:
     """A bar if `stream` is a terminal, otherwise plain lines."""
     return Bar(stream) if stream.isatty() else Lines(stream)
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 _HOUR_NS = 3600 * 1_000_000_000
 STEP_NS = _HOUR_NS
 """A gain of over one hour on the monotonic clock is a step of the system clock; less is slow drift."""
-BELIEVED_AFTER_NS = 24 * _HOUR_NS
+STEP_ACCEPTED_AFTER_NS = 24 * _HOUR_NS
 """A step that has lasted for one day is correct: a wrong one would have been noticed and undone."""
 
 
-class BelievedUtc:
+class RetentionClock:
     """UTC in nanoseconds that follows the system clock, except that a step forward counts only a day later.
 
     The system clock at the start is taken as correct. `utc_ns` and `monotonic_ns` are the clocks.
@@ -36,7 +36,7 @@ class BelievedUtc:
         elif self._stepped_at is None:
             self._stepped_at = monotonic
         stepped_at = self._stepped_at
-        if stepped_at is not None and monotonic - stepped_at < BELIEVED_AFTER_NS:
+        if stepped_at is not None and monotonic - stepped_at < STEP_ACCEPTED_AFTER_NS:
             return monotonic + self._offset
         self._stepped_at = None
         self._offset = utc - monotonic

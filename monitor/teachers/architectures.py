@@ -24,24 +24,24 @@ from monitor.model.weights import Weights, fingerprint
 from monitor.pyramid import ResNetTrunk
 from monitor.teachers.files import BUNDLED, BUNDLED_FILE, Download, TeacherError, obtain_weights
 
-Alone = AbstractContextManager[object]
+NetworkLock = AbstractContextManager[object]
 """A lock, for example, that is held while no other network of this process may run."""
 
 __all__ = [
     "BUNDLED",
     "BUNDLED_FILE",
     "LEVELS",
-    "Alone",
+    "NetworkLock",
     "Teacher",
     "TeacherError",
     "architecture_of",
     "build_trunk",
     "fill",
-    "find",
+    "find_teacher",
     "load_trunk",
     "map_ceiling",
-    "names",
     "read_tensors",
+    "teacher_names",
     "trunk_weights",
 ]
 
@@ -97,7 +97,7 @@ class Teacher:
     """The name of the file that the weights came from."""
 
 
-def names() -> list[str]:
+def teacher_names() -> list[str]:
     """The names of all teachers."""
     return [*LEVELS, BUNDLED]
 
@@ -106,7 +106,7 @@ def architecture_of(name: str) -> str:
     """The architecture of a teacher. Raises TeacherError for an unknown name."""
     architecture = DEFAULT if name == BUNDLED else name
     if architecture not in LEVELS:
-        raise TeacherError(f"no teacher is called {name!r}; there are: {', '.join(names())}")
+        raise TeacherError(f"no teacher is called {name!r}; there are: {', '.join(teacher_names())}")
     return architecture
 
 
@@ -119,10 +119,10 @@ def map_ceiling(architecture: str) -> float:
     return (2.0 if architecture in _RECTIFIED else 4.0) ** 3
 
 
-def build_trunk(architecture: str, exclusive: Alone | None = None) -> nn.Module:
+def build_trunk(architecture: str, network_lock: NetworkLock | None = None) -> nn.Module:
     """The network up to its third level, randomly initialised: maps (N, 3, H, W) to three float tensors.
 
-    Its parameters have torchvision's names. `exclusive` is held while torch.fx traces the network: tracing
+    Its parameters have torchvision's names. `network_lock` is held while torch.fx traces the network: tracing
     replaces the method by which every network of this process is called, so none may run meanwhile. Raises
     TeacherError for an unknown architecture.
     """
@@ -137,7 +137,7 @@ def build_trunk(architecture: str, exclusive: Alone | None = None) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = _MOMENTUM
-    with exclusive or nullcontext():
+    with network_lock or nullcontext():
         extractor = create_feature_extractor(network, list(LEVELS[architecture])).eval()
     # The output becomes a list of levels instead of a dict by name. The graph is the one for eval mode, also
     # for students: the one for training differs only in dropping whole layers, which does not help a student.
@@ -178,7 +178,7 @@ def trunk_weights(trunk: nn.Module) -> Weights:
     }
 
 
-def find(
+def find_teacher(
     name: str | None,
     *,
     weights: Path | None,

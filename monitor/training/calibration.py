@@ -14,7 +14,7 @@ import msgspec
 from drivers import image_file
 from monitor.images import preprocessing
 from monitor.inference import presence
-from monitor.inference.backends import OPENVINO, choose_device, ways
+from monitor.inference.backends import OPENVINO, available_backends, choose_device
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE, Calibration, Presence
 from monitor.model.recipe_version import RecipeVersion
@@ -24,17 +24,17 @@ from monitor.training import presence_training
 from monitor.training.readable_images import (
     file_mark,
     find_image_files,
+    read_images,
     read_with_progress,
-    readable,
     report_copies,
 )
 from monitor.training.thresholds import (
     NO_RATE,
     CalibrationError,
-    calibrated,
     explain_all,
     is_rate,
-    with_one_threshold,
+    make_calibration,
+    share_float32_threshold,
 )
 
 _BATCH = 8
@@ -42,7 +42,7 @@ _BATCH_BYTES = 64 << 20
 """A batch is scored as soon as its images take this much memory; one image of 6000x4500 pixels takes more."""
 
 
-def scores_of(
+def score_images(
     scorer: Scorer, files: Sequence[Path], say: Callable[[str], None], progress: Progress, task: str
 ) -> list[float]:
     """The scores of the readable files. `say` gets one line about each of the others."""
@@ -50,7 +50,7 @@ def scores_of(
     batch: list[image_file.Image] = []
     skipped: list[str] = []
     for done, file in enumerate(files, start=1):
-        batch += [image for _, _, image in readable([file], skipped.append)]
+        batch += [image for _, _, image in read_images([file], skipped.append)]
         full = len(batch) == _BATCH or sum(image.nbytes for image in batch) >= _BATCH_BYTES
         if full or done == len(files):
             scores += [result.score for result in scorer.score(batch)]
@@ -61,7 +61,7 @@ def scores_of(
     return scores
 
 
-def calibrate(
+def set_thresholds(
     recipe: RecipeVersion,
     files: Sequence[Path],
     *,
@@ -78,16 +78,16 @@ def calibrate(
     """
     found: dict[str, Calibration] = {}
     say_skipped = say
-    for runtime, precision in ways(recipe, choose_device(device)):
+    for runtime, precision in available_backends(recipe, choose_device(device)):
         so_far = recipe.with_calibration(found)
         where = "cpu" if runtime == OPENVINO else device
         scorer = Scorer(so_far, device=where, runtime=runtime, precision=precision)
-        scores = scores_of(scorer, files, say_skipped, progress, f"calibrate {scorer.calibration_key}")
+        scores = score_images(scorer, files, say_skipped, progress, f"calibrate {scorer.calibration_key}")
         say_skipped = _print_nothing  # The first runtime has printed which files are skipped.
-        calibration = calibrated(scores, overkill, map_ceiling(recipe.document.teacher.architecture))
+        calibration = make_calibration(scores, overkill, map_ceiling(recipe.document.teacher.architecture))
         guaranteed = calibration.guaranteed and not selected_student
         found[scorer.calibration_key] = msgspec.structs.replace(calibration, guaranteed=guaranteed)
-    return recipe.with_calibration({**recipe.document.calibration, **with_one_threshold(found)})
+    return recipe.with_calibration({**recipe.document.calibration, **share_float32_threshold(found)})
 
 
 def _print_nothing(line: str) -> None:
@@ -119,12 +119,12 @@ def calibrate_recipe(
         raise CalibrationError(NO_RATE.format(overkill))
     gate = loaded.document.presence if gated else None
     if empty is not None:
-        gate = presence_training.learned(
-            empty, lambda image: preprocessing.squashed(image, loaded.size), say=say, progress=progress
+        gate = presence_training.learn_gate(
+            empty, lambda image: preprocessing.resize_image(image, loaded.size), say=say, progress=progress
         )
     if images is None:
         if gate is not None:
-            gate = presence_training.without_parts(gate)
+            gate = presence_training.check_without_parts(gate)
         committed = loaded.with_presence(gate).commit()
     else:
         files = find_image_files(images, CalibrationError)
@@ -134,7 +134,7 @@ def calibrate_recipe(
         bare = loaded.with_calibration({}).with_presence(gate)
         try:
             fresh = _fresh_files(loaded, files, say)
-            found = calibrate(bare, fresh, overkill=overkill, device=device, say=say, progress=progress)
+            found = set_thresholds(bare, fresh, overkill=overkill, device=device, say=say, progress=progress)
         except CalibrationError as error:
             raise CalibrationError(f"{images}: {error}") from None
         committed = found.commit()
@@ -142,7 +142,7 @@ def calibrate_recipe(
         for line in explain_all(document.calibration, document.quantised.pairs if document.quantised else ()):
             say(line)
     if gate is not None:
-        say(presence.explain(gate))
+        say(presence.describe_gate(gate))
     elif loaded.document.presence is not None:
         say("no presence gate any more: every frame is scored")
     return committed
@@ -155,10 +155,10 @@ def _compare_gate(
 
     def parts() -> Iterator[tuple[Path, tuple[int, ...], image_file.Image]]:
         for file, _, image in read_with_progress(files, "presence", say=_print_nothing, progress=progress):
-            yield file, image.shape, preprocessing.squashed(image, recipe.size)
+            yield file, image.shape, preprocessing.resize_image(image, recipe.size)
 
     otherwise = "give other images to --empty, or have no gate with --no-empty"
-    return presence_training.beside_parts(gate, parts(), otherwise)
+    return presence_training.compare_with_parts(gate, parts(), otherwise)
 
 
 def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Callable[[str], None]) -> Sequence[Path]:

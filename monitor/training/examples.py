@@ -16,9 +16,9 @@ import numpy as np
 from drivers import image_file
 from drivers.image_file import Image, ImageError
 from monitor.images import preprocessing
-from monitor.images.preprocessing import Pictures, Size
+from monitor.images.preprocessing import IndexedImages, Size
 from monitor.images.tiling import Grid
-from monitor.system.memory import installed
+from monitor.system.memory import usable_memory
 from monitor.system.progress import Progress
 from monitor.training.loop import TrainingError
 from monitor.training.readable_images import (
@@ -65,7 +65,7 @@ class Examples:
 
     def add(self, file: Path, content: bytes, image: Image) -> None:
         """`image` is the decoded `content`, uint8 (H, W, 3) BGR or (H, W) mono."""
-        picture = preprocessing.squashed(image, self._size)
+        picture = preprocessing.resize_image(image, self._size)
         if self._kept_bytes + picture.nbytes <= self._memory_bytes:
             self._kept[len(self.files)] = picture
             self._kept_bytes += picture.nbytes
@@ -78,7 +78,7 @@ class Examples:
         if index in self._kept:
             return self._kept[index]
         try:
-            return preprocessing.squashed(image_file.read(self.files[index]), self._size)
+            return preprocessing.resize_image(image_file.read(self.files[index]), self._size)
         except ImageError as error:
             raise TrainingError(f"{self.files[index]}: {error}, during the training on it") from None
 
@@ -86,7 +86,7 @@ class Examples:
 class TilePictures:
     """Every tile of every picture by index. The tiles of one picture have consecutive indices."""
 
-    def __init__(self, pictures: Pictures, grid: Grid) -> None:
+    def __init__(self, pictures: IndexedImages, grid: Grid) -> None:
         self._pictures, self._grid = pictures, grid
 
     def __getitem__(self, index: int, /) -> Image:
@@ -106,7 +106,7 @@ class TilePictures:
         return tuple(int(i) for i in np.random.default_rng(seed).permutation(together))
 
 
-def split(count: int, seed: int, *, as_paper: bool) -> Split:
+def split_images(count: int, seed: int, *, as_paper: bool) -> Split:
     """Splits `count` images at random into 70 % train, 10 % select and 20 % calibrate, at least one each.
 
     The paper's split is 80 % train and 20 % select, and the 20 % calibrate too. Raises TrainingError for
@@ -140,7 +140,7 @@ def read_examples(
     """The usable images of `files`, which lie in `folder`. Raises TrainingError if there are none."""
     # With tiles the 2 GiB bound does not apply: reading a picture again for each tile would take longer than
     # the training on it.
-    memory_bytes = installed() // 4
+    memory_bytes = usable_memory() // 4
     examples = Examples(grid.size, memory_bytes if len(grid) > 1 else min(_PICTURE_BYTES, memory_bytes))
     marks, read = set[str](), 0
     for file, content, image in read_with_progress(files, "read", say=say, progress=progress):

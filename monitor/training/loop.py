@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from drivers.image_file import Image
 from monitor.errors import LineMonitorError
-from monitor.images.preprocessing import Pictures
+from monitor.images.preprocessing import IndexedImages
 from monitor.model.weights import Weights
-from monitor.pyramid import Evened, Features, anomaly_map, matching_loss
-from monitor.system.memory import installed
+from monitor.pyramid import Features, ScaledTrunk, anomaly_map, matching_loss
+from monitor.system.memory import usable_memory
 from monitor.system.progress import Progress
 from monitor.teachers.architectures import build_trunk, trunk_weights
 from monitor.training.checkpoint import Checkpoint, Position
@@ -65,7 +65,7 @@ class FitSettings:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedStudent:
     """The student that was selected, and the course of its training."""
 
     student: Weights
@@ -82,7 +82,7 @@ class Fitted:
 
 
 EpochCallback = Callable[[Sequence[float], Sequence[float]], None]
-"""Called after each epoch with the losses and the select maps so far, as in `Fitted`."""
+"""Called after each epoch with the losses and the select maps so far, as in `TrainedStudent`."""
 
 
 def batch_size(count: int, *, as_paper: bool) -> int:
@@ -105,7 +105,7 @@ def pictures_at_once(picture: Image) -> int:
 
 def fit(
     teacher: nn.Module,
-    pictures: Pictures,
+    pictures: IndexedImages,
     train: Sequence[int],
     select: Sequence[int],
     settings: FitSettings,
@@ -113,7 +113,7 @@ def fit(
     progress: Progress,
     checkpoint: Checkpoint | None = None,
     on_epoch_end: EpochCallback | None = None,
-) -> Fitted:
+) -> TrainedStudent:
     """Trains a randomly initialised student of the teacher's architecture on the pictures `train`.
 
     The selected student is the one that best separates drawn defects from the pictures `select`; of equals
@@ -124,7 +124,7 @@ def fit(
     run = _StudentRun(settings)
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         run.resume(*saved)
-    network = teacher if settings.deviations is None else Evened(teacher, settings.deviations)
+    network = teacher if settings.deviations is None else ScaledTrunk(teacher, settings.deviations)
     selection = None if settings.as_paper else SelectionSet(pictures, train, select, settings.seed)
     judged = [*select, *(selection.indices if selection else ())]
     features = TeacherFeatures(
@@ -132,7 +132,7 @@ def fit(
         selection or pictures,
         [*train, *judged],
         settings.device,
-        memory_bytes=min(_FEATURE_BYTES, installed() // 8),
+        memory_bytes=min(_FEATURE_BYTES, usable_memory() // 8),
     )
     at_once = pictures_at_once(pictures[train[0]])
     note = ""
@@ -141,7 +141,7 @@ def fit(
         within = _EpochProgress(progress, run.epoch, settings.epochs, len(train) + len(judged), note)
         within.add(min(run.steps * settings.batch, len(train)))
         for batch in batches[run.steps :]:
-            run.step(_load_parts(features, batch, at_once, within.add), len(batch))
+            run.step(_load_micro_batches(features, batch, at_once, within.add), len(batch))
             if checkpoint is not None and checkpoint.due(epoch_ended=False):
                 checkpoint.save(run.position(), run.arrays())
         figures = _figures_after_epoch(
@@ -185,7 +185,9 @@ class _StudentRun:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(settings.seed)
             self.student = build_trunk(settings.architecture).to(device).to(memory_format=torch.channels_last)
-        self.network = self.student if deviations is None else Evened(self.student, deviations).to(device)
+        self.network = (
+            self.student if deviations is None else ScaledTrunk(self.student, deviations).to(device)
+        )
         self._optimiser, description = _optimiser(self.student, as_paper=settings.as_paper)
         self._description = f"{description}, batch {settings.batch}"
         self._rng = np.random.default_rng(settings.seed)
@@ -205,16 +207,16 @@ class _StudentRun:
         order: list[int] = self._rng.permutation(indices).tolist()
         return order
 
-    def step(self, parts: Iterable[tuple[Tensor, Sequence[Tensor]]], count: int) -> None:
+    def step(self, micro_batches: Iterable[tuple[Tensor, Sequence[Tensor]]], count: int) -> None:
         """One step of the optimiser on a batch of `count` images.
 
-        `parts` are the parts of the batch that fit into memory, mostly one: the images (N, 3, H, W) and the
-        teacher's levels of them.
+        The micro-batches fit into memory and make up the batch; mostly there is one. Each is the images
+        (N, 3, H, W) and the teacher's levels of them.
         """
         self._optimiser.zero_grad(set_to_none=True)
-        for images, levels in parts:
+        for images, levels in micro_batches:
             loss = matching_loss(levels, self.network(images))
-            # With these weights the gradients of the parts add up to the gradient of the batch's mean loss.
+            # With these weights the micro-batches' gradients add up to the gradient of the batch's mean loss.
             (loss * (len(images) / count)).backward()  # type: ignore[no-untyped-call]
             self._total += self._require_finite(loss.item()) * len(images)
         self._optimiser.step()
@@ -247,8 +249,8 @@ class _StudentRun:
             )
         return value
 
-    def result(self) -> Fitted:
-        return Fitted(
+    def result(self) -> TrainedStudent:
+        return TrainedStudent(
             self._best,
             self._best_epoch,
             tuple(self.losses),
@@ -277,20 +279,20 @@ class _StudentRun:
 
     def resume(self, position: Position, arrays: Weights) -> None:
         """Continues from `position` and `arrays` of a run with the same architecture and optimiser."""
-        parts: dict[str, Weights] = {
-            part: {
-                name.removeprefix(f"{part}/"): array
+        groups: dict[str, Weights] = {
+            group: {
+                name.removeprefix(f"{group}/"): array
                 for name, array in arrays.items()
-                if name.startswith(part)
+                if name.startswith(group)
             }
-            for part in ("student", "optimiser", "best")
+            for group in ("student", "optimiser", "best")
         }
         with torch.no_grad():
             for name, tensor in self.student.state_dict().items():
-                tensor.copy_(torch.from_numpy(parts["student"][name].reshape(tensor.shape)))
+                tensor.copy_(torch.from_numpy(groups["student"][name].reshape(tensor.shape)))
         state: dict[int, dict[str, Tensor]] = {}
         parameters = list(self.student.parameters())
-        for name, array in parts["optimiser"].items():
+        for name, array in groups["optimiser"].items():
             number, key = name.split("/")
             like = parameters[int(number)]
             # The value gets the parameter's memory layout: another layout may be summed in another order, and
@@ -299,7 +301,7 @@ class _StudentRun:
             value.copy_(torch.from_numpy(array.reshape(value.shape)))
             state.setdefault(int(number), {})[key] = value
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": state})
-        self._best = parts["best"]
+        self._best = groups["best"]
         self.epoch, self.steps, self._total = position.epoch, position.steps, position.total
         self.losses, self.select_maps = list(position.losses), list(position.select_maps)
         self._told_apart = list(position.told_apart)
@@ -307,16 +309,16 @@ class _StudentRun:
         self._rng.bit_generator.state = json.loads(position.order)
 
 
-def _load_parts(
+def _load_micro_batches(
     features: TeacherFeatures, batch: Sequence[int], at_once: int, add_progress: Callable[[int], None]
 ) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
-    """The parts of a batch for `_StudentRun.step`.
+    """The micro-batches of a batch for `_StudentRun.step`.
 
-    The progress is reported after each part, because a step on large pictures may take minutes.
+    The progress is reported after each of them, because a step on large pictures may take minutes.
     """
-    for part in _chunks(batch, at_once):
-        yield features.of(part)
-        add_progress(len(part))
+    for micro_batch in _chunks(batch, at_once):
+        yield features.of(micro_batch)
+        add_progress(len(micro_batch))
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from drivers.image_file import Image
 from monitor.errors import LineMonitorError
 from monitor.inference import presence
-from monitor.inference.presence import Gate
+from monitor.inference.presence import PresenceGate
 from monitor.model.recipe_document import Presence
 from monitor.system.progress import SILENT, Progress
 from monitor.training.readable_images import content_mark, find_image_files, read_with_progress
@@ -26,7 +26,7 @@ class PresenceError(LineMonitorError):
     """These images give no presence gate. The message is one line with the fix."""
 
 
-def learned(
+def learn_gate(
     folder: Path,
     resize: Callable[[Image], Image],
     *,
@@ -48,38 +48,40 @@ def learned(
                 "a presence gate needs images of one size, as the camera delivers them"
             )
         # A copy counts once, because it does not show how much the empty place varies.
-        found.setdefault(content_mark(content), (file, presence.cells(resize(image))))
-    if len(found) < presence.FEWEST:
+        found.setdefault(content_mark(content), (file, presence.average_cells(resize(image))))
+    if len(found) < presence.MIN_EMPTY_IMAGES:
         raise PresenceError(
-            f"{folder}: {len(found)} different images of the empty place: at least {presence.FEWEST} are "
-            "needed, better 50, with everything on them that moves or flickers without a part"
+            f"{folder}: {len(found)} different images of the empty place: at least "
+            f"{presence.MIN_EMPTY_IMAGES} are needed, better 50, with everything on them that moves or "
+            "flickers without a part"
         )
     empties = np.stack([cells for _, cells in found.values()])
-    departures = presence.left_out(empties)
-    if departures.max() > presence.ODD:
+    departures = presence.leave_one_out_departures(empties)
+    if departures.max() > presence.OUTLIER_DEVIATIONS:
         odd, _ = list(found.values())[int(departures.argmax())]
         raise PresenceError(
             f"{odd}: unlike all other images of the empty place: if it shows a part, take it out; "
             "if it does not, add more images that are like it"
         )
-    return presence.learned(empties, frame)
+    return presence.learn_gate(empties, frame)
 
 
-def without_parts(gate: Presence) -> Presence:
+def check_without_parts(gate: Presence) -> Presence:
     """The gate, where no image of a good part is at hand to compare it with.
 
     Raises PresenceError if the empty images differ so much that a part might pass as empty.
     """
-    if presence.room(gate) > presence.MOST_ROOM:
+    if presence.largest_tolerance(gate) > presence.MAX_TOLERANCE:
         raise PresenceError(
-            f"the empty images differ so much that a difference of {presence.room(gate):.0f} grey levels "
-            "would pass for empty: look for parts in them, or give good images with --images to compare with"
+            f"the empty images differ so much that a difference of {presence.largest_tolerance(gate):.0f} "
+            "grey levels would pass for empty: look for parts in them, or give good images with --images to "
+            "compare with"
         )
     _require_light(gate, "have no presence gate")
     return gate
 
 
-def beside_parts(
+def compare_with_parts(
     gate: Presence, parts: Iterable[tuple[Path, tuple[int, ...], Image]], otherwise: str
 ) -> Presence:
     """The gate, compared with images of good parts: the file, the shape and the resized image of each.
@@ -88,7 +90,7 @@ def beside_parts(
     can't be compared. An image looks empty or nearly so, or would in another light. An image without light
     would look empty. The message of the last two ends with `otherwise`.
     """
-    compared = Gate(gate)
+    compared = PresenceGate(gate)
     departures: list[float] = []
     alike: list[Path] = []
     in_light: list[tuple[Path, float]] = []
@@ -100,9 +102,9 @@ def beside_parts(
             )
         departures.append(compared.departure(picture))
         # "not above" instead of "below or equal": a departure that is not a number counts as alike.
-        if not departures[-1] > presence.PARTS_APART:
+        if not departures[-1] > presence.MIN_PART_DEPARTURE:
             alike.append(file)
-        elif (light := compared.nearest_light(picture, presence.LIGHT_APART)) is not None:
+        elif (light := compared.nearest_light_factor(picture, presence.MIN_LIGHT_DEPARTURE)) is not None:
             in_light.append((file, light))
     if alike:
         raise PresenceError(
@@ -118,7 +120,7 @@ def beside_parts(
             "place around the part, or a place that differs more from it, keep the light steady, or "
             f"{otherwise}"
         )
-    return presence.beside_parts(gate, departures)
+    return presence.record_parts(gate, departures)
 
 
 def _require_light(gate: Presence, otherwise: str) -> None:
@@ -126,15 +128,15 @@ def _require_light(gate: Presence, otherwise: str) -> None:
 
     Such an image shows nothing, and every part would pass as empty while the lamp is off or far too bright.
     """
-    compared = Gate(gate)
+    compared = PresenceGate(gate)
     for grey, why, fix in (
         (0, "black, as when the lamp fails", "light it more"),
         (255, "white, as when far too much light falls on it", "expose it less"),
     ):
         picture = np.full((32, 32, 3) if gate.colour else (32, 32), grey, np.uint8)
-        if not compared.departure(picture) > presence.PARTS_APART:
+        if not compared.departure(picture) > presence.MIN_PART_DEPARTURE:
             raise PresenceError(
                 f"the empty place is so near to an image all {why}, that such an image would pass for it (a "
-                f"difference of {presence.room(gate):.0f} grey levels passes): {fix}, keep the light steady, "
-                f"or {otherwise}"
+                f"difference of {presence.largest_tolerance(gate):.0f} grey levels passes): {fix}, keep the "
+                f"light steady, or {otherwise}"
             )

@@ -25,11 +25,11 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from monitor.images.preprocessing import Pictures, normalised
+from monitor.images.preprocessing import IndexedImages, normalise_image
 from monitor.inference.backends import F32, INT8, OPENVINO
-from monitor.inference.openvino_network import converted, kept
+from monitor.inference.openvino_network import convert_pair, to_arrays
 from monitor.inference.scorer import Scorer
-from monitor.inference.torch_network import folded, trunks
+from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
 from monitor.model.recipe_document import Quantised
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.training.student_selection import SelectionSet
@@ -41,23 +41,23 @@ _IN_INT8 = frozenset(("Convolution", "Constant", "Parameter", "Result", "Relu", 
 rank correlation of the tiles' scores was 0.97 (ResNet-18) and 0.94 (SqueezeNet) instead of 0.99."""
 
 
-def quantised(
-    recipe: RecipeVersion, pictures: Pictures, train: Sequence[int], select: Sequence[int], seed: int
+def quantise_recipe(
+    recipe: RecipeVersion, pictures: IndexedImages, train: Sequence[int], select: Sequence[int], seed: int
 ) -> RecipeVersion:
     """The recipe with its int8 model, not yet calibrated for it and not yet committed.
 
     `pictures` are the network's input by index, uint8 (H, W, 3) BGR or (H, W). The pictures `train` determine
     the ranges. Defects are drawn on the pictures `select` to compare the int8 scores with float32's.
     """
-    teacher, student = trunks(recipe)
+    teacher, student = build_teacher_and_student(recipe)
     count = min(_RANGE_PICTURES, len(train))
     chosen = [train[i] for i in np.linspace(0, len(train) - 1, count).astype(int)]
-    model = in_eight_bits(
-        converted(folded(teacher), folded(student), recipe.grid.tile),
+    model = quantise_model(
+        convert_pair(fold_batch_norm(teacher), fold_batch_norm(student), recipe.grid.tile),
         chosen,
-        lambda index: normalised(pictures[index])[None],
+        lambda index: normalise_image(pictures[index])[None],
     )
-    weights = kept(model)
+    weights = to_arrays(model)
     entry = Quantised(
         weights=weights_file("quantised", weights),
         agreement=0,
@@ -102,7 +102,7 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((last - (counts - 1) / 2)[which], np.float64)
 
 
-def in_eight_bits(
+def quantise_model(
     model: ov.Model, chosen: Sequence[int], prepared: Callable[[int], NDArray[np.float32]]
 ) -> ov.Model:
     """A float32 model with its convolutions in int8.

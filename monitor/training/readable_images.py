@@ -12,7 +12,7 @@ from pathlib import Path
 from drivers import image_file
 from drivers.image_file import Image, ImageError, content_of, decode
 from monitor.errors import LineMonitorError
-from monitor.system.printable import in_one_line
+from monitor.system.printable import clean_line
 from monitor.system.progress import Progress
 
 
@@ -24,7 +24,7 @@ def find_image_files(folder: Path, failure: type[LineMonitorError]) -> list[Path
         raise failure(f"{folder}: {error}") from None
 
 
-def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tuple[Path, bytes, Image]]:
+def read_images(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tuple[Path, bytes, Image]]:
     """Each usable file with its content and its image.
 
     `say` gets one line about each of the others: `skipped: name: why`.
@@ -34,7 +34,7 @@ def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tupl
             content = content_of(file)
             image = decode(content)
         except ImageError as error:
-            say(f"skipped: {in_one_line(str(file))}: {error}")
+            say(f"skipped: {clean_line(str(file))}: {error}")
         else:
             yield file, content, image
 
@@ -42,13 +42,13 @@ def readable(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tupl
 def read_with_progress(
     files: Sequence[Path], task: str, *, say: Callable[[str], None], progress: Progress
 ) -> Iterator[tuple[Path, bytes, Image]]:
-    """As `readable`, and the progress of `task` is reported after each file.
+    """As `read_images`, and the progress of `task` is reported after each file.
 
     `say` gets its lines after the last file, because a line in between would break the progress bar.
     """
     skipped: list[str] = []
     for done, file in enumerate(files, start=1):
-        yield from readable([file], skipped.append)
+        yield from read_images([file], skipped.append)
         progress.update(task, done, len(files))
     for line in skipped:
         say(line)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drivers.image_file import Image
 from monitor.evaluation.auroc_pro import auroc
-from monitor.images.preprocessing import Pictures
+from monitor.images.preprocessing import IndexedImages
 from monitor.training.synthetic_defects import DefectKind, DefectPicture, draw_defect
 
 _MOST, _FEWEST = 16, 4
@@ -29,7 +29,9 @@ class SelectionSet:
     The defects are drawn on pictures of `select`. The displaced pieces are cut from pictures of `train`.
     """
 
-    def __init__(self, pictures: Pictures, train: Sequence[int], select: Sequence[int], seed: int) -> None:
+    def __init__(
+        self, pictures: IndexedImages, train: Sequence[int], select: Sequence[int], seed: int
+    ) -> None:
         self._pictures = pictures
         self._first = 1 + max(*train, *select)
         self._drawn: list[DefectPicture] = []

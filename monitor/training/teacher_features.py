@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monitor.images.preprocessing import Pictures, normalised
-from monitor.inference.torch_network import folded
+from monitor.images.preprocessing import IndexedImages, normalise_image
+from monitor.inference.torch_network import fold_batch_norm
 
 _BLOCK = 8
 """How many pictures whose features are kept go through the teacher together."""
@@ -35,12 +35,12 @@ class TeacherFeatures:
     def __init__(
         self,
         teacher: nn.Module,
-        pictures: Pictures,
+        pictures: IndexedImages,
         indices: Sequence[int],
         device: torch.device,
         memory_bytes: int,
     ) -> None:
-        self._teacher = folded(teacher).to(device).to(memory_format=torch.channels_last)
+        self._teacher = fold_batch_norm(teacher).to(device).to(memory_format=torch.channels_last)
         self._pictures = pictures
         self._device = device
         self._kept: dict[int, list[Tensor]] = {}
@@ -73,7 +73,7 @@ class TeacherFeatures:
         return self._kept[index]
 
     def _images(self, indices: Sequence[int]) -> Tensor:
-        prepared = np.stack([normalised(self._pictures[index]) for index in indices])
+        prepared = np.stack([normalise_image(self._pictures[index]) for index in indices])
         return torch.from_numpy(prepared).to(self._device, memory_format=torch.channels_last)
 
     def _compute(self, images: Tensor) -> list[Tensor]:

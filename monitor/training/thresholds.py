@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from monitor.errors import LineMonitorError
 from monitor.inference.backends import F32, INT8, OPENVINO
-from monitor.inference.second_look import clearly_below
-from monitor.model.recipe_document import Calibration, Pair
+from monitor.inference.second_look import quick_pass_limit
+from monitor.model.recipe_document import Calibration, ScorePair
 
 _USUAL_SPREAD = 0.4
 """The usual standard deviation of the logarithm of good parts' scores."""
@@ -65,12 +65,12 @@ def rank(count: int, overkill: float) -> int:
     return max(1, math.ceil(round((count + 1) * (1 - overkill), 9)))
 
 
-def needed(overkill: float) -> int:
+def images_needed(overkill: float) -> int:
     """The fewest scores that carry the guarantee for this rate: 99 for 0.01."""
     return math.ceil(round(1 / overkill, 9)) - 1
 
 
-def calibrated(scores: Sequence[float], overkill: float, ceiling: float = math.inf) -> Calibration:
+def make_calibration(scores: Sequence[float], overkill: float, ceiling: float = math.inf) -> Calibration:
     """The threshold from the scores of good images (n floats, any order). No score can exceed `ceiling`.
 
     Raises CalibrationError, ValueError.
@@ -103,10 +103,10 @@ def calibrated(scores: Sequence[float], overkill: float, ceiling: float = math.i
     )
 
 
-def with_overkills(before: Calibration, overkills: Sequence[float], ceiling: float = math.inf) -> Calibration:
+def add_overkills(before: Calibration, overkills: Sequence[float], ceiling: float = math.inf) -> Calibration:
     """The calibration with added scores of overkills, which are good parts that the line rejected.
 
-    `overkills` are m floats in any order. `ceiling` is as in `calibrated`. Raises CalibrationError.
+    `overkills` are m floats in any order. `ceiling` is as in `make_calibration`. Raises CalibrationError.
 
     Overkills were picked because their scores are high, so they are not exchangeable with future good parts,
     and no number of them carries the guarantee. But they can only raise the threshold: the rate of overkill
@@ -114,7 +114,7 @@ def with_overkills(before: Calibration, overkills: Sequence[float], ceiling: flo
     `scores`, which stay a fair sample. Another call adds to the overkills of earlier calls.
     """
     added = sorted({*before.added, *(float(score) for score in overkills)})
-    together = calibrated([*before.scores, *added], before.overkill, ceiling)
+    together = make_calibration([*before.scores, *added], before.overkill, ceiling)
     return Calibration(
         threshold=max(together.threshold, before.threshold),
         overkill=before.overkill,
@@ -124,7 +124,7 @@ def with_overkills(before: Calibration, overkills: Sequence[float], ceiling: flo
     )
 
 
-def with_one_threshold(found: Mapping[str, Calibration]) -> dict[str, Calibration]:
+def share_float32_threshold(found: Mapping[str, Calibration]) -> dict[str, Calibration]:
     """The calibrations by runtime and precision, with float32's threshold for int8 on the same runtime.
 
     float32 judges every image whose int8 score is near the threshold (`monitor.inference.second_look`).
@@ -165,7 +165,7 @@ def explain(calibration: Calibration) -> str:
             f"{threshold}: at most {percent:g} % of good parts are rejected (overkill), "
             "if they are like these images"
         )
-    more = needed(calibration.overkill) - count
+    more = images_needed(calibration.overkill) - count
     if more <= 0:
         return (
             f"{threshold}: an estimate, and too low, because these images selected the student; "
@@ -177,7 +177,7 @@ def explain(calibration: Calibration) -> str:
     )
 
 
-def explain_all(calibrations: Mapping[str, Calibration], pairs: Sequence[Pair] = ()) -> Iterator[str]:
+def explain_all(calibrations: Mapping[str, Calibration], pairs: Sequence[ScorePair] = ()) -> Iterator[str]:
     """Lines for a person: one for each runtime and precision, and warnings.
 
     A warning appears when hardly any defect can be rejected, and when int8, whose `pairs` of scores are the
@@ -194,7 +194,7 @@ def explain_all(calibrations: Mapping[str, Calibration], pairs: Sequence[Pair] =
         )
     eight = calibrations.get(f"{OPENVINO}-{INT8}")
     if eight is not None:
-        clear = clearly_below(pairs, eight.threshold)
+        clear = quick_pass_limit(pairs, eight.threshold)
         again = sum(score > clear for score in eight.scores) / len(eight.scores)
         if again > _TOO_OFTEN:
             yield (

@@ -10,7 +10,7 @@ The paper selects the student with the lowest mean anomaly map; by default it is
 drawn defects from the images as they are.
 
 The same images, settings and seed give the same recipe on the same kind of machine, with the same number of
-threads, the same versions, and MKL_CBWR set before torch is loaded.
+threads and the same versions of the libraries, if MKL_CBWR is set before torch is loaded (`monitor.cli`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ import torch
 
 from monitor.images import preprocessing
 from monitor.images.preprocessing import RESIZE, TILED_RESIZE, Size, as_size
-from monitor.images.tiling import Grid, shown
-from monitor.inference.backends import AGREES, can_quantise, choose_device
-from monitor.inference.presence import explain as explain_gate
-from monitor.model.channel_scaling import channel_deviations, with_deviations
+from monitor.images.tiling import Grid, format_size
+from monitor.inference.backends import MIN_INT8_CORRELATION, can_quantise, choose_device
+from monitor.inference.presence import describe_gate
+from monitor.model.channel_scaling import add_deviations, channel_deviations
 from monitor.model.recipe_document import (
     Document,
     Presence,
@@ -41,20 +41,27 @@ from monitor.model.recipe_document import (
     TeacherEntry,
     Tiles,
     Training,
-    grid_of,
-    unusable,
+    make_grid,
+    size_problem,
 )
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.names import check_name
 from monitor.pyramid import Features
 from monitor.system.atomic_file import write_whole
 from monitor.system.progress import SILENT, Progress
-from monitor.teachers.architectures import LEVELS, Teacher, find, trunk_weights
+from monitor.teachers.architectures import LEVELS, Teacher, find_teacher, trunk_weights
 from monitor.training import advice, plot, presence_training
-from monitor.training.calibration import calibrate
+from monitor.training.calibration import set_thresholds
 from monitor.training.checkpoint import Checkpoint
-from monitor.training.examples import Examples, Split, TilePictures, find_training_files, read_examples, split
-from monitor.training.loop import DivergedError, FitSettings, Fitted, TrainingError, batch_size, fit
+from monitor.training.examples import (
+    Examples,
+    Split,
+    TilePictures,
+    find_training_files,
+    read_examples,
+    split_images,
+)
+from monitor.training.loop import DivergedError, FitSettings, TrainedStudent, TrainingError, batch_size, fit
 from monitor.training.thresholds import NO_RATE, explain_all, is_rate
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
@@ -80,7 +87,7 @@ class TrainingRequest:
     empty: Path | None = None
     """A folder of images of the empty place, without a part, for a presence gate."""
     teacher: str | None
-    """The teacher's name, as in `monitor.teachers.architectures.find`."""
+    """The teacher's name, as in `monitor.teachers.architectures.find_teacher`."""
     teacher_weights: Path | None
     """A file with the teacher's weights."""
     teachers: Path
@@ -104,7 +111,7 @@ class TrainingRequest:
     @property
     def grid(self) -> Grid:
         """The tiles of a resized image; one tile is the whole image."""
-        return grid_of(as_size(self.size), self.tiles)
+        return make_grid(as_size(self.size), self.tiles)
 
 
 def train_recipe(
@@ -140,9 +147,9 @@ def train_recipe(
     draft = _draft(request, inputs, fitted, seconds=round(clock() - began, 1))
     if request.int8:
         draft = _with_int8(draft, inputs, request.seed, say_beside_bar)
-    recipe = calibrate(
+    recipe = set_thresholds(
         draft,
-        [inputs.examples.files[i] for i in sorted(inputs.parts.calibrate)],
+        [inputs.examples.files[i] for i in sorted(inputs.by_use.calibrate)],
         overkill=request.overkill,
         device=str(inputs.device),
         say=say,
@@ -152,14 +159,14 @@ def train_recipe(
     checkpoint.remove()
     title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
     _save_curve(recipe.folder / CURVE, fitted, title, say)
-    _report(recipe, fitted, selecting=len(inputs.parts.select), say=say)
+    _report(recipe, fitted, selecting=len(inputs.by_use.select), say=say)
     return recipe
 
 
 def _check(request: TrainingRequest) -> None:
     """Raises InvalidNameError or TrainingError for a request that can't be trained."""
     check_name(request.name)
-    if problem := unusable(as_size(request.size), request.tiles):
+    if problem := size_problem(as_size(request.size), request.tiles):
         raise TrainingError(problem)
     if request.epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {request.epochs}")
@@ -179,7 +186,7 @@ class _Inputs:
     teacher: Teacher
     examples: Examples
     gate: Presence | None
-    parts: Split
+    by_use: Split
     pictures: TilePictures
     """The tiles of the examples."""
     train: Sequence[int]
@@ -199,28 +206,28 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
     _check_writable(request.recipes)
     _report_replacement(request, say)
     gate = _learn_gate(request, say, progress)
-    teacher = find(request.teacher, weights=request.teacher_weights, folder=request.teachers, say=say)
+    teacher = find_teacher(request.teacher, weights=request.teacher_weights, folder=request.teachers, say=say)
     examples = read_examples(request.images, files, grid, say=say, progress=progress)
     if gate is not None:
         parts = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
-        gate = presence_training.beside_parts(gate, parts, "train without --empty")
-        say(explain_gate(gate))
-    use = split(len(examples), request.seed, as_paper=request.as_paper)
+        gate = presence_training.compare_with_parts(gate, parts, "train without --empty")
+        say(describe_gate(gate))
+    by_use = split_images(len(examples), request.seed, as_paper=request.as_paper)
     say(
-        f"{len(examples)} images: {len(use.train)} to train, {len(use.select)} to select, "
-        f"{len(use.calibrate)} to calibrate"
+        f"{len(examples)} images: {len(by_use.train)} to train, {len(by_use.select)} to select, "
+        f"{len(by_use.calibrate)} to calibrate"
         + (" (the same as select, as in the paper: the threshold is too low)" if request.as_paper else "")
     )
     pictures = TilePictures(examples, grid)
-    train, select = (pictures.indices(part, request.seed) for part in (use.train, use.select))
+    train, select = (pictures.indices(images, request.seed) for images in (by_use.train, by_use.select))
     if len(grid) > 1:
-        say(f"each is cut into {len(grid)} tiles of {shown(grid.tile)}")
+        say(f"each is cut into {len(grid)} tiles of {format_size(grid.tile)}")
     return _Inputs(
         device=device,
         teacher=teacher,
         examples=examples,
         gate=gate,
-        parts=use,
+        by_use=by_use,
         pictures=pictures,
         train=train,
         select=select,
@@ -260,8 +267,8 @@ def _learn_gate(request: TrainingRequest, say: Say, progress: Progress) -> Prese
     if request.empty is None:
         return None
     size = request.grid.size
-    return presence_training.learned(
-        request.empty, lambda image: preprocessing.squashed(image, size), say=say, progress=progress
+    return presence_training.learn_gate(
+        request.empty, lambda image: preprocessing.resize_image(image, size), say=say, progress=progress
     )
 
 
@@ -271,7 +278,7 @@ def _fingerprint(request: TrainingRequest, inputs: _Inputs) -> dict[str, str]:
     return {
         "images": hashlib.sha256(" ".join(inputs.examples.marks).encode()).hexdigest(),
         "teacher": f"{teacher.architecture} {teacher.sha256}",
-        "size": f"{shown(grid.size)} in tiles of {shown(grid.tile)} at {grid.places}, {RESIZE}",
+        "size": f"{format_size(grid.size)} in tiles of {format_size(grid.tile)} at {grid.places}, {RESIZE}",
         "epochs": str(request.epochs),
         "seed": str(request.seed),
         "mode": "as in the paper" if request.as_paper else "chosen by drawn defects",
@@ -290,7 +297,7 @@ def _machine(device: torch.device) -> str:
 
 def _fit(
     request: TrainingRequest, inputs: _Inputs, checkpoint: Checkpoint, say: Say, progress: Progress
-) -> Fitted:
+) -> TrainedStudent:
     """The training loop. A checkpoint of a loss that diverged is removed, since it would diverge again."""
 
     def advise_early(losses: Sequence[float], select_maps: Sequence[float]) -> None:
@@ -322,12 +329,14 @@ def _fit(
         raise
 
 
-def _draft(request: TrainingRequest, inputs: _Inputs, fitted: Fitted, seconds: float) -> RecipeVersion:
+def _draft(
+    request: TrainingRequest, inputs: _Inputs, fitted: TrainedStudent, seconds: float
+) -> RecipeVersion:
     """The recipe with its student, without a threshold, not yet committed."""
     teacher, deviations = inputs.teacher, inputs.deviations
     size = request.grid.size
     teacher_arrays = trunk_weights(teacher.trunk)
-    student_arrays = fitted.student if deviations is None else with_deviations(fitted.student, deviations)
+    student_arrays = fitted.student if deviations is None else add_deviations(fitted.student, deviations)
     document = Document(
         name=request.name,
         teacher=TeacherEntry(
@@ -351,15 +360,17 @@ def _draft(request: TrainingRequest, inputs: _Inputs, fitted: Fitted, seconds: f
     return RecipeVersion(folder, document, "", teacher_arrays, student_arrays)
 
 
-def _training_entry(request: TrainingRequest, inputs: _Inputs, fitted: Fitted, seconds: float) -> Training:
+def _training_entry(
+    request: TrainingRequest, inputs: _Inputs, fitted: TrainedStudent, seconds: float
+) -> Training:
     """The record of the training in the recipe's document."""
-    examples, parts = inputs.examples, inputs.parts
+    examples, by_use = inputs.examples, inputs.by_use
     return Training(
         utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         images=len(examples),
-        train=len(parts.train),
-        select=len(parts.select),
-        calibrate=len(parts.calibrate),
+        train=len(by_use.train),
+        select=len(by_use.select),
+        calibrate=len(by_use.calibrate),
         skipped=examples.skipped,
         epochs=request.epochs,
         best_epoch=fitted.best_epoch,
@@ -373,23 +384,25 @@ def _training_entry(request: TrainingRequest, inputs: _Inputs, fitted: Fitted, s
         select_maps=fitted.select_maps,
         told_apart=fitted.told_apart,
         curve=CURVE,
-        seen=tuple(sorted(examples.marks[i] for i in (*parts.train, *parts.select))),
+        seen=tuple(sorted(examples.marks[i] for i in (*by_use.train, *by_use.select))),
     )
 
 
 def _with_int8(draft: RecipeVersion, inputs: _Inputs, seed: int, say: Say) -> RecipeVersion:
     # Imported here, because OpenVINO and NNCF are optional.
-    from monitor.training.quantisation import quantised
+    from monitor.training.quantisation import quantise_recipe
 
-    found = quantised(draft, inputs.pictures, inputs.train, inputs.select, seed)
+    found = quantise_recipe(draft, inputs.pictures, inputs.train, inputs.select, seed)
     assert found.document.quantised is not None
     agreement = found.document.quantised.agreement
-    fix = "" if agreement >= AGREES else f' (below {AGREES}: better not set precision = "int8")'
+    fix = ""
+    if agreement < MIN_INT8_CORRELATION:
+        fix = f' (below {MIN_INT8_CORRELATION}: better not set precision = "int8")'
     say(f"int8: the rank correlation of its scores with float32's scores is {agreement:.3f}{fix}")
     return found
 
 
-def _save_curve(file: Path, fitted: Fitted, title: str, say: Say) -> None:
+def _save_curve(file: Path, fitted: TrainedStudent, title: str, say: Say) -> None:
     """The recipe is committed by now, so a picture that can't be written is a warning and not a failure."""
     picture = plot.draw_course(fitted.losses, fitted.select_maps, fitted.told_apart, fitted.best_epoch, title)
     try:
@@ -398,7 +411,7 @@ def _save_curve(file: Path, fitted: Fitted, title: str, say: Say) -> None:
         say(f"warning: {file}: can't be written ({error.strerror or error})")
 
 
-def _report(recipe: RecipeVersion, fitted: Fitted, *, selecting: int, say: Say) -> None:
+def _report(recipe: RecipeVersion, fitted: TrainedStudent, *, selecting: int, say: Say) -> None:
     if warning := advice.closing_advice(fitted.select_maps, fitted.best_epoch, selecting):
         say(warning)
     document = recipe.document

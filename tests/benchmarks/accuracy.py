@@ -17,8 +17,8 @@ from typing import Any
 
 from monitor.evaluation.evaluate import GOOD, EvaluationError
 from monitor.model.recipe_document import RecipeError
-from monitor.system.progress import on
-from monitor.teachers.architectures import TeacherError, names
+from monitor.system.progress import choose_progress
+from monitor.teachers.architectures import TeacherError, teacher_names
 from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError
 from tests.benchmarks.cells import RANDOM, Cell, CellError, Mode, Settings, measure, read
@@ -53,8 +53,8 @@ def _shown(value: float | None) -> str:
 
 def _cell(text: str) -> Cell:
     teacher, _, mode = text.partition(":")
-    if teacher not in (RANDOM, *names()):
-        raise argparse.ArgumentTypeError(f"no teacher {teacher!r}: {RANDOM}, {', '.join(names())}")
+    if teacher not in (RANDOM, *teacher_names()):
+        raise argparse.ArgumentTypeError(f"no teacher {teacher!r}: {RANDOM}, {', '.join(teacher_names())}")
     if mode not in list(Mode):
         raise argparse.ArgumentTypeError(f"{text!r} is not TEACHER:MODE, with mode {' or '.join(Mode)}")
     return Cell(teacher, Mode(mode))
@@ -71,7 +71,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="train/good, test, ...")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="keeps cells and recipes")
-    parser.add_argument("--teachers", nargs="+", choices=(RANDOM, *names()), default=TEACHERS, metavar="NAME")
+    parser.add_argument(
+        "--teachers", nargs="+", choices=(RANDOM, *teacher_names()), default=TEACHERS, metavar="NAME"
+    )
     parser.add_argument(
         "--teacher-weights",
         nargs="+",
@@ -113,7 +115,7 @@ def main() -> int:
                     out=options.out,
                     weights=weights.get(cell.teacher),
                     say=say,
-                    progress=on(sys.stderr),
+                    progress=choose_progress(sys.stderr),
                 )
             else:
                 say(f"{cell}: kept from before")

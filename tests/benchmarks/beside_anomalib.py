@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from drivers import image_file
 from drivers.image_file import ImageError
 from monitor.evaluation.auroc_pro import auroc, per_region_overlap, regions_of
-from monitor.evaluation.evaluate import GOOD, EvaluationError, shrunk
+from monitor.evaluation.evaluate import GOOD, EvaluationError, resize_mask
 from monitor.images import preprocessing
 from monitor.model.recipe_document import RecipeError
-from monitor.system.progress import on
-from monitor.teachers.architectures import TeacherError, find
+from monitor.system.progress import choose_progress
+from monitor.teachers.architectures import TeacherError, find_teacher
 from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError
 from tests.benchmarks.cells import Cell, CellError, Mode, Settings, measure, read, write
@@ -120,7 +120,7 @@ def _mask(dataset: Path, name: Path, size: int) -> NDArray[np.bool_]:
     for file in (folder / f"{name.stem}_mask.png", folder / f"{name.stem}.png"):
         if file.is_file():
             try:
-                return shrunk(image_file.read(file), preprocessing.as_size(size))
+                return resize_mask(image_file.read(file), preprocessing.as_size(size))
             except ImageError as error:
                 raise CellError(f"{file}: {error}") from None
     raise CellError(f"{dataset / name}: no mask in {folder}: Anomalib needs one for each defective image")
@@ -216,7 +216,7 @@ def _ours(
         out=options.out,
         weights=options.teacher_weights,
         say=say,
-        progress=on(sys.stderr),
+        progress=choose_progress(sys.stderr),
     )
 
 
@@ -249,7 +249,7 @@ def main() -> int:
         print(text, file=sys.stderr, flush=True)
 
     try:
-        teacher = find("resnet18", weights=options.teacher_weights, folder=options.out, say=say)
+        teacher = find_teacher("resnet18", weights=options.teacher_weights, folder=options.out, say=say)
         theirs = []
         for stopping in options.stopping:
             request = {

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from drivers import image_file
 from drivers.image_file import Image
 from monitor.images.preprocessing import SCALE, Size, prepare
-from monitor.images.tiling import shown
+from monitor.images.tiling import format_size
 from monitor.inference.export import ONNX, SUFFIXES, export
-from monitor.inference.onnx_preprocessing import IMAGE, preparation
+from monitor.inference.onnx_preprocessing import IMAGE, build_preprocessing
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from tests.benchmarks.markdown import markdown
@@ -78,7 +78,7 @@ def apart(
     file = folder / f"model{SUFFIXES[form]}"
     export(made.folder, form=form, precision="f32", out=file, force=False, say=lambda line: None)
     on, runtime = (on_onnxruntime, "torch") if form == ONNX else (on_openvino, "openvino")
-    resized, judged = on(preparation(*made.size).SerializeToString()), on(file)
+    resized, judged = on(build_preprocessing(*made.size).SerializeToString()), on(file)
     here = Scorer(made, device="cpu", runtime=runtime, precision="f32")
     for shape in _FRAMES:
         worst = np.zeros(4)
@@ -109,7 +109,7 @@ def main() -> int:
             for shape, worst in apart(made, form, Path(temporary), photographs):
                 failed |= bool((worst > (_PIXELS, _LEVELS, _MAPS, _SCORES)).any())
                 pixels, levels, maps, scores = worst
-                rows.append([shown(size), shown(shape), form, f"{pixels:.2%}", f"{levels:.0f}"])
+                rows.append([format_size(size), format_size(shape), form, f"{pixels:.2%}", f"{levels:.0f}"])
                 rows[-1] += [f"{maps:.1e}", f"{scores:.1e}"]
     print(markdown(rows))
     return int(failed)

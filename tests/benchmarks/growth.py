@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from monitor.images.preprocessing import as_size, prepare
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import tiles_of
+from monitor.model.recipe_document import make_tiles
 from tests.benchmarks.growth_plot import Series, plot
 from tests.benchmarks.markdown import markdown
 from tests.real import parts_folder
@@ -90,7 +90,7 @@ def tiled(folder: Path, runtime: str) -> dict[float, Scorer]:
     found = {}
     for count in _TILES:
         side = 256 + (round(count**0.5) - 1) * 224
-        recipe = draft_recipe(folder / f"tiles-{count}", "resnet18", side, tiles=tiles_of((256, 256), 32))
+        recipe = draft_recipe(folder / f"tiles-{count}", "resnet18", side, tiles=make_tiles((256, 256), 32))
         assert len(recipe.grid) == count
         found[float(count)] = Scorer(recipe, device="cpu", runtime=runtime)
     return found

@@ -78,7 +78,7 @@ def scores(recipe: Path, dataset: Path) -> list[Scored]:
 
     return [
         Scored(file.relative_to(test).parts[0], scorer.score([image])[0].score)
-        for file, _, image in readable_images.readable(image_file.find(test), say)
+        for file, _, image in readable_images.read_images(image_file.find(test), say)
     ]
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from monitor.line_state.counts import counts
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.ring import Ring
 from monitor.verdict import Reason, Verdict
 from tests.real import parts_folder
@@ -51,7 +51,7 @@ def conserved(line: Line, camera: str, ring: Ring) -> list[str]:
     """What is wrong with one camera's verdicts; nothing, if all is as promised."""
     wrong = []
     told, last = line.witness.verdicts(camera), ring.last_frame()
-    now = counts(ring)
+    now = count_verdicts(ring)
     if now.frames != now.passed + now.rejected + sum(now.uninspected):
         wrong.append(f"{camera}: counts do not add up: {now}")
     for number in range(1, last + 1):
@@ -63,7 +63,7 @@ def conserved(line: Line, camera: str, ring: Ring) -> list[str]:
 
 def report(line: Line, camera: str, ring: Ring, truth: dict[int, bool] | None, outage: bool) -> list[str]:
     wrong = conserved(line, camera, ring)
-    now, last = counts(ring), ring.last_frame()
+    now, last = count_verdicts(ring), ring.last_frame()
     reasons = {reason.word: now.uninspected[reason] for reason in Reason if now.uninspected[reason]}
     judged = (now.passed + now.rejected) / max(1, last)
     text = f"{camera:7} {last} frames, {100 * judged:.2f} % judged, uninspected {reasons or 0}"

@@ -24,9 +24,9 @@ from drivers import image_file, simulated
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import progress
-from monitor.training.calibration import scores_of
+from monitor.training.calibration import score_images
 from monitor.training.readable_images import file_mark
-from monitor.training.thresholds import calibrated, needed
+from monitor.training.thresholds import images_needed, make_calibration
 from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 RATES = (0.05, 0.01)
@@ -53,7 +53,7 @@ def experiment(scores: list[float], rate: float, splits: int, seed: int) -> Outc
     overkills = []
     for _ in range(splits):
         order = generator.permutation(len(values))
-        threshold = calibrated(values[order[:half]].tolist(), rate).threshold
+        threshold = make_calibration(values[order[:half]].tolist(), rate).threshold
         overkills.append(float((values[order[half:]] > threshold).mean()))
     error = float(np.std(overkills, ddof=1)) / math.sqrt(splits)
     return Outcome(rate, float(np.mean(overkills)), error, max(overkills))
@@ -85,7 +85,7 @@ def train(files: list[Path], folder: Path, options: argparse.Namespace) -> Recip
             seed=options.seed,
         ),
         say=print,
-        progress=progress.on(sys.stderr),
+        progress=progress.choose_progress(sys.stderr),
     )
 
 
@@ -125,12 +125,12 @@ def main() -> int:
             recipe = train(shuffled[:to_train], folder, options)
             shuffled = shuffled[to_train:]
         fresh = unseen(recipe, shuffled)
-        scores = scores_of(Scorer(recipe), fresh, print, progress.on(sys.stderr), "score")
+        scores = score_images(Scorer(recipe), fresh, print, progress.choose_progress(sys.stderr), "score")
     print(f"{len(scores)} good images that {recipe.name} never saw, split {options.splits} times")
     kept = True
     for rate in RATES:
-        if len(scores) // 2 < needed(rate):
-            print(f"rate {rate}: needs {2 * needed(rate)} images")
+        if len(scores) // 2 < images_needed(rate):
+            print(f"rate {rate}: needs {2 * images_needed(rate)} images")
             kept = False
             continue
         outcome = experiment(scores, rate, options.splits, options.seed)

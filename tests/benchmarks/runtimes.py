@@ -19,14 +19,14 @@ import numpy as np
 
 from drivers import image_file
 from monitor.evaluation.auroc_pro import auroc
-from monitor.images.preprocessing import squashed
-from monitor.inference.backends import F32, INT8, choose_device, ways
+from monitor.images.preprocessing import resize_image
+from monitor.inference.backends import F32, INT8, available_backends, choose_device
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT
-from monitor.training.calibration import calibrate
-from monitor.training.quantisation import quantised, rank_correlation
+from monitor.training.calibration import set_thresholds
+from monitor.training.quantisation import quantise_recipe, rank_correlation
 from monitor.training.readable_images import file_mark
 from tests.benchmarks.markdown import markdown
 
@@ -38,9 +38,11 @@ def with_int8(recipe: RecipeVersion, good: list[Path], overkill: float) -> Recip
     assert training is not None
     seen = [file for file in good if file_mark(file) in training.seen]
     fresh = [file for file in good if file_mark(file) not in training.seen]
-    pictures = [squashed(image_file.read(file), recipe.size) for file in seen]
-    made = quantised(recipe, pictures, range(training.train), range(training.train, len(pictures)), seed=0)
-    return calibrate(made, fresh, overkill=overkill, device="cpu", say=print, progress=SILENT)
+    pictures = [resize_image(image_file.read(file), recipe.size) for file in seen]
+    made = quantise_recipe(
+        recipe, pictures, range(training.train), range(training.train, len(pictures)), seed=0
+    )
+    return set_thresholds(made, fresh, overkill=overkill, device="cpu", say=print, progress=SILENT)
 
 
 def main() -> int:
@@ -71,7 +73,7 @@ def main() -> int:
     failed = False
     reference, verdicts, areas = np.array([]), np.array([]), 0.0
     maps = plain = np.array([])
-    for runtime, precision in ways(recipe, choose_device("cpu")):
+    for runtime, precision in available_backends(recipe, choose_device("cpu")):
         scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
         scorer.warm_up()
         results, took = [], []

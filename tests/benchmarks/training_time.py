@@ -24,8 +24,8 @@ from monitor.images import preprocessing
 from monitor.model.channel_scaling import channel_deviations
 from monitor.pyramid import anomaly_map, matching_loss
 from monitor.system.progress import SILENT
-from monitor.teachers.architectures import BUNDLED, build_trunk, find
-from monitor.training.examples import split
+from monitor.teachers.architectures import BUNDLED, build_trunk, find_teacher
+from monitor.training.examples import split_images
 from monitor.training.loop import FitSettings, batch_size, fit
 from tests.benchmarks.markdown import markdown
 from tests.benchmarks.memory_peak import peak_of
@@ -68,7 +68,7 @@ class PlainLoop:
 
     def _prepared(self, indices: Sequence[int]) -> torch.Tensor:
         return torch.from_numpy(
-            np.stack([preprocessing.normalised(self._pictures[index]) for index in indices])
+            np.stack([preprocessing.normalise_image(self._pictures[index]) for index in indices])
         )
 
 
@@ -86,7 +86,7 @@ class Pictures:
             found = (image_file.read(file) for file in image_file.find(self.folder)[: self.count])
         else:
             found = (simulated.render("plate", 1, index, 0.0) for index in range(self.count))
-        return [preprocessing.squashed(image, preprocessing.as_size(self.size)) for image in found]
+        return [preprocessing.resize_image(image, preprocessing.as_size(self.size)) for image in found]
 
 
 def our_loop(
@@ -97,7 +97,7 @@ def our_loop(
     watch: Callable[[Sequence[float], Sequence[float]], None],
 ) -> None:
     """As training does by default: the teacher's channels evened out, defects drawn to choose the student."""
-    parts, device = split(len(pictures), 0, as_paper=False), torch.device("cpu")
+    parts, device = split_images(len(pictures), 0, as_paper=False), torch.device("cpu")
     fit(
         teacher,
         pictures,
@@ -117,12 +117,12 @@ def our_loop(
 
 
 def plain_loop(teacher: nn.Module, pictures: Sequence[image_file.Image]) -> PlainLoop:
-    parts = split(len(pictures), 0, as_paper=False)
+    parts = split_images(len(pictures), 0, as_paper=False)
     return PlainLoop(teacher, pictures, parts.train, parts.select)
 
 
 def carried_teacher() -> nn.Module:
-    return find(BUNDLED, weights=None, folder=Path(), say=lambda line: None).trunk
+    return find_teacher(BUNDLED, weights=None, folder=Path(), say=lambda line: None).trunk
 
 
 def alone(ours: bool, which: Pictures, batch: int) -> None:
@@ -169,7 +169,7 @@ def main() -> None:
     options = parser.parse_args()
     which = Pictures(options.images, options.count, options.size)
     pictures = which.read()
-    parts = split(len(pictures), 0, as_paper=False)
+    parts = split_images(len(pictures), 0, as_paper=False)
     batch = options.batch or batch_size(len(parts.train), as_paper=False)
     ours, theirs = measured(pictures, options.epochs, batch)
     rows = [

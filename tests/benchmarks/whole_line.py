@@ -87,14 +87,14 @@ def alone(recipe: RecipeVersion, folder: Path, seconds: float) -> tuple[float, f
     scorer = Scorer(recipe)
     scorer.warm_up()
     pictures = [image_file.read(file) for file in image_file.find(folder)]
-    times: dict[int, list[float]] = {1: [], scorer.abreast: []}
+    times: dict[int, list[float]] = {1: [], scorer.parallel_images: []}
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         for count, took in times.items():
             began = time.perf_counter()
             scorer.score([pictures[(len(took) + i) % len(pictures)] for i in range(count)])
             took.append((time.perf_counter() - began) / count)
-    return 1 / float(np.median(times[1])), 1 / float(np.median(times[scorer.abreast]))
+    return 1 / float(np.median(times[1])), 1 / float(np.median(times[scorer.parallel_images]))
 
 
 @dataclass(frozen=True)

@@ -451,7 +451,7 @@ def queues_flooded(plant: Plant) -> Iterator[None]:
     def flood() -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         sockets = [
-            messages.push(context, plant.line.folder, name)
+            messages.open_sender(context, plant.line.folder, name)
             for name in (messages.FRAMES, messages.VERDICTS, messages.SNAPSHOTS)
         ]
         garbage = (

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from monitor.line_state.worker_process import REVIEW, roll
+from monitor.line_state.worker_process import REVIEW, worker_names
 from tests.faults.audit import Window, breaches, quiet, unseen_breaches
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import CAMERAS, Plant, Unavailable
@@ -68,7 +68,7 @@ class Sampler:
     def __init__(self, plant: Plant) -> None:
         self._plant = plant
         settings = plant.line.settings
-        self._workers = [name for name in roll(settings) if name != REVIEW or settings.review.port]
+        self._workers = [name for name in worker_names(settings) if name != REVIEW or settings.review.port]
         self._start = time.monotonic()
         self.samples: dict[str, list[Sample]] = {worker: [] for worker in self._workers}
         self._closing = threading.Event()

@@ -19,7 +19,7 @@ import pytest
 from monitor.commands.check import findings
 from monitor.line_state.board import Board
 from monitor.line_state.ring import Ring
-from monitor.line_state.worker_process import roll
+from monitor.line_state.worker_process import worker_names
 from monitor.service.prometheus import Metrics
 from monitor.settings import Settings, load_settings
 from tests.real import bundle, handbook, parts_folder
@@ -84,8 +84,8 @@ def exported(tmp_path: Path, ring: Ring) -> Iterator[dict[str, str]]:
         camera=({"name": "top", "source": "simulated://plate", "recipe": "plate"},),  # type: ignore[arg-type]
         metrics={"port": port},  # type: ignore[arg-type]
     )
-    Board.create(tmp_path / "board", roll(settings))
-    board = Board(tmp_path / "board", roll(settings))
+    Board.create(tmp_path / "board", worker_names(settings))
+    board = Board(tmp_path / "board", worker_names(settings))
     metrics = Metrics(settings, {"top": ring}, board, logging.getLogger("metrics"))
     metrics.step()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:

@@ -15,7 +15,7 @@ from drivers.image_file import Image
 from drivers.scenes import belt
 from drivers.simulated import DEFAULT_SIZE
 from monitor.cli import main
-from monitor.line_state.counts import counts
+from monitor.line_state.counts import count_verdicts
 from monitor.model.recipe_version import RecipeVersion
 from monitor.verdict import Reason
 from tests.real.line import Line
@@ -80,7 +80,7 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         ratios = metric(line, 'line_monitor_score_ratio_count{camera="top"}')
         assert line.witness.status()["ready"] is True
         line.stop()
-        now = counts(ring)
+        now = count_verdicts(ring)
         assert now.in_flight == 0
         assert sum(now.uninspected) <= 0.05 * now.frames
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from monitor.journal.reader import JournalReader, NotedVerdict, Session
+from monitor.journal.reader import JournalReader, Session, VerdictRow
 from tests.real import parts_folder
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
@@ -25,12 +25,15 @@ def camera(folder: Path, fps: int = 20) -> str:
     )
 
 
-def told_to_the_gate(line: Line) -> dict[str, str]:
+def sent_to_gate(line: Line) -> dict[str, str]:
     """The verdicts of all parts that the gate was to remove, by event."""
-    return {heard.payload["event_id"]: heard.payload["verdict"] for heard in line.witness.heard("top/reject")}
+    return {
+        message.payload["event_id"]: message.payload["verdict"]
+        for message in line.witness.heard("top/reject")
+    }
 
 
-def noted(line: Line) -> dict[str, NotedVerdict]:
+def recorded(line: Line) -> dict[str, VerdictRow]:
     with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
         return {row.event_id: row for row in reader.verdicts()}
 
@@ -53,17 +56,17 @@ def test_a_publisher_killed_again_and_again_leaves_no_reject_out_of_the_journal_
                 # The lock keeps the rejects of the next moments out of the journal until the publisher dies.
                 other.execute("BEGIN IMMEDIATE")
                 time.sleep(0.8)
-                unwritten = told_to_the_gate(line).keys() - noted(line).keys()
+                unwritten = sent_to_gate(line).keys() - recorded(line).keys()
                 assert len(unwritten) > 2
                 os.kill(killed, signal.SIGKILL)
             line.wait_for(lambda killed=killed: line.pid("publish") != killed, 10, "new publisher")  # type: ignore[misc]
             line.wait_for(lambda: line.witness.status().get("state") != "offline", 10, "status")
         time.sleep(1.0)
         line.stop()
-        told, rows = told_to_the_gate(line), noted(line)
-        assert len(told) > 10
-        assert {event: rows[event].verdict for event in told} == told
-        assert {rows[event].outcome for event in told} <= {"published", "expired"}
+        sent, rows = sent_to_gate(line), recorded(line)
+        assert len(sent) > 10
+        assert {event: rows[event].verdict for event in sent} == sent
+        assert {rows[event].outcome for event in sent} <= {"published", "expired"}
         with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
             assert reader.gaps() == []
             (session,) = reader.sessions()
@@ -92,8 +95,8 @@ def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(
             assert line.witness.status()["reason"] == "journal"
             line.process.kill()
             line.process.wait()
-            told = told_to_the_gate(line)
-            unwritten = told.keys() - noted(line).keys()
+            sent = sent_to_gate(line)
+            unwritten = sent.keys() - recorded(line).keys()
             assert len(unwritten) > 5
             other.rollback()
         before = line.witness.status()["session"]
@@ -108,9 +111,9 @@ def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(
         line.wait_for(ready_or_latched, 60, "ready or a latch")
         line.wait_for(lambda: line.witness.status()["journal"] == "ok", 5, "a journal that works")
         line.wait_for(lambda: len(sessions(line)) == 2, 5, "the new session in the journal")
-        rows = noted(line)
-        assert {event: rows[event].verdict for event in told} == told
-        assert {rows[event].outcome for event in told} <= {"published", "unknown"}
+        rows = recorded(line)
+        assert {event: rows[event].verdict for event in sent} == sent
+        assert {rows[event].outcome for event in sent} <= {"published", "unknown"}
         with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
             assert reader.gaps() == [], "nothing is missing"
         assert [session.properly for session in sessions(line)] == [False, None]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.line_state.counts import counts
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.ring import Ring
 from monitor.verdict import Verdict
 from tests.real import parts_folder
@@ -36,7 +36,7 @@ def assert_one_verdict_a_frame(line: Line, camera: str, ring: Ring) -> None:
     published = line.witness.verdicts(camera)
     last = ring.last_frame()
     assert last > 0
-    now = counts(ring)
+    now = count_verdicts(ring)
     assert now.in_flight == 0
     assert now.frames == last == now.passed + now.rejected + sum(now.uninspected)
     for number in range(1, last + 1):

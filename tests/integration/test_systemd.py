@@ -85,11 +85,11 @@ def test_a_stuck_scorer_is_replaced_and_the_service_stays(installed: Service) ->
 
 
 def test_what_it_logs_has_levels_and_is_one_line_an_event(installed: Service) -> None:
-    ours = [entry for entry in installed.journal() if entry.get("_TRANSPORT") == "stdout"]
-    assert not [entry for entry in ours if entry["MESSAGE"].startswith("<")], "journald has taken the levels"
+    own = [entry for entry in installed.journal() if entry.get("_TRANSPORT") == "stdout"]
+    assert not [entry for entry in own if entry["MESSAGE"].startswith("<")], "journald has taken the levels"
     levels = {"CRITICAL": "2", "ERROR": "3", "WARNING": "4", "INFO": "6"}
-    assert ours
-    for entry in ours:
+    assert own
+    for entry in own:
         assert entry["PRIORITY"] == levels[entry["MESSAGE"].split()[0]], entry["MESSAGE"]
         assert "Traceback" not in entry["MESSAGE"]
 

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from drivers.camera import Shot
-from monitor.capture.worker import Intake, Times
+from monitor.capture.worker import Clocks, Intake
 from monitor.line_state.board import Board
-from monitor.line_state.counts import counts
-from monitor.line_state.ring import Closed, Ring, Scored
+from monitor.line_state.counts import count_verdicts
+from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict
 from monitor.publish.mqtt import LinkState, Received
 from monitor.verdict import judge
 from tests.unit.publish.scene import MS, Scene, StandInLink
@@ -70,7 +70,7 @@ class EveryFrame(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.closed: dict[int, Closed] = {}
+        self.closed: dict[int, FinalVerdict] = {}
         self.published: dict[int, set[tuple[str, str]]] = {}
         self.seen = 0
         """The last frame that a whole turn of the publisher has found."""
@@ -133,20 +133,20 @@ class EveryFrame(RuleBasedStateMachine):
                 scene.settings.camera[0],
                 scene.ring,
                 lambda frame: None,
-                Times(lambda: scene.now, lambda: scene.now),
+                Clocks(lambda: scene.now, lambda: scene.now),
             )
 
     # The scorer. Its messages only wake the publisher, so that a lost message is the same as none
 
     @rule(which=st.integers(0, 100), score=st.sampled_from(sorted(SCORES)), releases=st.booleans())
     def score(self, which: int, score: str, releases: bool) -> None:
-        waiting = self.scene.ring.waiting()
+        waiting = self.scene.ring.frames_to_score()
         if not waiting:
             return
         frame, now = waiting[which % len(waiting)], self.scene.now
         if self.scene.ring.scored(frame.number) is None:
             verdict, reason = judge(SCORES[score], 1.0)
-            scored = Scored(verdict, reason, SCORES[score], 1.0, now, now, "", False)
+            scored = ScorerVerdict(verdict, reason, SCORES[score], 1.0, now, now, "", False)
             self.scene.ring.write_scored(frame.number, scored)
         if releases:
             self.scene.ring.release(frame)
@@ -231,7 +231,7 @@ class EveryFrame(RuleBasedStateMachine):
         if not hasattr(self, "scene"):
             return
         ring = self.scene.ring
-        now = counts(ring)
+        now = count_verdicts(ring)
         last = ring.last_frame()
         assert now.frames == last
         assert now.frames == now.passed + now.rejected + sum(now.uninspected) + now.in_flight
@@ -261,7 +261,7 @@ class EveryFrame(RuleBasedStateMachine):
             tally, last = scene.ring.tally(), scene.ring.last_frame()
             assert tally.cursor == tally.frames == last
             assert all(scene.ring.stage(number).is_final for number in range(1, last + 1))
-            assert counts(scene.ring).in_flight == 0
+            assert count_verdicts(scene.ring).in_flight == 0
             scene.end()
             scene.ring.close()
             scene.board.close()

@@ -20,9 +20,9 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from monitor import paths
-from monitor.line_state.board import Board, Word
+from monitor.line_state.board import Board, Field
 from monitor.line_state.ring import Ring
-from monitor.line_state.worker_process import roll
+from monitor.line_state.worker_process import worker_names
 from monitor.settings import Settings, load_settings
 
 
@@ -196,9 +196,9 @@ class Line:
         return Ring(self.folder, camera)
 
     def pid(self, worker: str) -> int:
-        board = Board(self.folder / "board", roll(self.settings))
+        board = Board(self.folder / "board", worker_names(self.settings))
         try:
-            return board.read(worker, Word.PID)
+            return board.read(worker, Field.PID)
         finally:
             board.close()
 

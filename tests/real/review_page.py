@@ -18,7 +18,7 @@ from monitor.model.recipe_document import REFERENCE
 from monitor.review.snapshot_files import Key
 from monitor.settings import SnapshotSettings
 from monitor.snapshots.folder import SnapshotFolder
-from monitor.training.thresholds import calibrated
+from monitor.training.thresholds import make_calibration
 from monitor.verdict import rfc3339, snapshot_path
 from tests.real.parts import random_recipe
 from tests.real.parts_folder import bad, good
@@ -37,7 +37,7 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
     scores = [
         result.score for result in Scorer(draft, device="cpu").score([good(900 + n) for n in range(12)])
     ]
-    scorer = Scorer(draft.with_calibration({REFERENCE: calibrated(scores, 0.1)}).commit(), device="cpu")
+    scorer = Scorer(draft.with_calibration({REFERENCE: make_calibration(scores, 0.1)}).commit(), device="cpu")
     keys = []
     for n in range(count):
         image = bad(n) if n % bad_every == 0 else good(n)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.paths import DataLock, PlaceError
+from monitor.paths import DataLock, PathError
 from monitor.settings import Settings
 
 
@@ -32,7 +32,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_does_not_keep_a_line_from_taking_its_lock(full_disk: Path) -> None:
     line = Settings(line={"data": full_disk})
-    refused = pytest.raises(PlaceError, match="another line-monitor already runs")
+    refused = pytest.raises(PathError, match="another line-monitor already runs")
     with DataLock(line), refused, DataLock(line):
         pass
     with DataLock(line):
@@ -41,5 +41,5 @@ def test_a_full_disk_does_not_keep_a_line_from_taking_its_lock(full_disk: Path) 
 
 def test_who_is_refused_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     line = Settings(line={"data": tmp_path})
-    with DataLock(line), pytest.raises(PlaceError, match=r"\(pid \d+\) already runs"), DataLock(line):
+    with DataLock(line), pytest.raises(PathError, match=r"\(pid \d+\) already runs"), DataLock(line):
         pass

@@ -17,24 +17,24 @@ import torch
 from torch import Tensor, nn
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import as_size, normalised, prepare, squashed
+from monitor.images.preprocessing import as_size, normalise_image, prepare, resize_image
 from monitor.images.tiling import Grid
 from monitor.inference.backends import (
-    AGREEMENT,
     F16,
     F32,
     INT8,
+    MAX_MAP_DIFFERENCE,
     OPENVINO,
     TORCH,
     can_quantise,
     choose_device,
     has_openvino,
-    precisions,
+    torch_precisions,
 )
-from monitor.inference.cuda_transfer import lane_for
-from monitor.inference.device_preprocessing import Preparation
-from monitor.inference.device_scoring import DeviceScoring, Lane, PlainLane, Run
-from monitor.inference.torch_network import Network, folded
+from monitor.inference.cuda_transfer import choose_transfer
+from monitor.inference.device_preprocessing import DevicePreprocessing
+from monitor.inference.device_scoring import DeviceScoring, DeviceTransfer, PlainTransfer, Run
+from monitor.inference.torch_network import TorchNetwork, fold_batch_norm
 from monitor.teachers.architectures import build_trunk
 
 BATCHES = (1, 2, 4, 8)
@@ -78,7 +78,7 @@ def measure(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
-    networks = list(_networks(teacher, student, squashed(frame, as_size(size)), where))
+    networks = list(_networks(teacher, student, resize_image(frame, as_size(size)), where))
     share = seconds / (sum(len(candidate.batches) for candidate in networks) + 1)
     prepare_ms = 1000 * float(np.median(_times((partial(prepare, frame, as_size(size)),), share, clock)[0]))
     work = operations(teacher, size) + operations(student, size)
@@ -116,39 +116,41 @@ def measure_device(
     be used."""
     where, square = choose_device(device), as_size(size)
     frame = np.random.default_rng(0).integers(0, 256, _FRAME, dtype=np.uint8)
-    frames = torch.from_numpy(np.stack([squashed(frame, square)] * resident)).to(where)
+    frames = torch.from_numpy(np.stack([resize_image(frame, square)] * resident)).to(where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher, student = build_trunk(architecture).eval(), build_trunk(architecture).eval()
-    share = seconds / (2 * len(precisions(where)))
-    for precision in precisions(where):
+    share = seconds / (2 * len(torch_precisions(where)))
+    for precision in torch_precisions(where):
         network = _network(teacher, student, where, precision)
-        lane = lane_for(where) if where.type == "cuda" else PlainLane(where)
+        lane = choose_transfer(where) if where.type == "cuda" else PlainTransfer(where)
         scoring = DeviceScoring(
-            network, Grid.whole(square), where, lane, most=1, agreement=AGREEMENT[precision]
+            network, Grid.whole(square), where, lane, max_batch=1, agreement=MAX_MAP_DIFFERENCE[precision]
         )
         scoring.warm_up()
         ms = 1000 * float(np.median(_times((partial(scoring.score, [frame]),), share, clock)[0]))
-        preparation = Preparation(square, square, where)
+        preparation = DevicePreprocessing(square, square, where)
         with torch.inference_mode():
             plain: Run = partial(_resident, network, preparation, frames)
-            run = lane.recorded(plain, nullcontext()) or plain
+            run = lane.record_run(plain, nullcontext()) or plain
             seconds_taken = float(np.median(_times((partial(_fetch, lane, run),), share, clock)[0]))
         yield DeviceRow(precision, ms, resident / seconds_taken)
 
 
-def _network(teacher: nn.Module, student: nn.Module, where: torch.device, precision: str) -> Network:
+def _network(teacher: nn.Module, student: nn.Module, where: torch.device, precision: str) -> TorchNetwork:
     """A network with copies of the trunks, because half precision changes the trunks."""
-    return Network(copy.deepcopy(teacher), copy.deepcopy(student), where, half=precision == F16)
+    return TorchNetwork(copy.deepcopy(teacher), copy.deepcopy(student), where, half=precision == F16)
 
 
-def _resident(network: Network, preparation: Preparation, frames: Tensor) -> tuple[Tensor, Tensor]:
-    maps = network(preparation.prepared(frames))
+def _resident(
+    network: TorchNetwork, preparation: DevicePreprocessing, frames: Tensor
+) -> tuple[Tensor, Tensor]:
+    maps = network(preparation.prepare(frames))
     return maps, maps.flatten(1).amax(1)
 
 
-def _fetch(lane: Lane, run: Run) -> None:
-    lane.fetched(run()[1])
+def _fetch(lane: DeviceTransfer, run: Run) -> None:
+    lane.copy_to_cpu(run()[1])
 
 
 @dataclass(frozen=True)
@@ -164,30 +166,30 @@ class _Candidate:
 def _networks(
     teacher: nn.Module, student: nn.Module, picture: Image, where: torch.device
 ) -> Iterator[_Candidate]:
-    for precision in precisions(where):
+    for precision in torch_precisions(where):
         half = precision == F16
         matrix = torch.ones(_MATRIX, _MATRIX, device=where, dtype=torch.float16 if half else torch.float32)
         network = _network(teacher, student, where, precision)
         yield _Candidate(TORCH, precision, BATCHES, network, partial(_square, matrix))
     if where.type != "cpu" or not has_openvino():
         return
-    from monitor.inference.openvino_network import OpenVinoNetwork, converted, from_torch
+    from monitor.inference.openvino_network import OpenVinoNetwork, convert_module, convert_pair
 
     # `OpenVinoNetwork` scores one image at a time, so only a batch of 1 is measured.
     threads, alone = torch.get_num_threads(), BATCHES[:1]
-    model = converted(folded(teacher), folded(student), picture.shape[:2])
+    model = convert_pair(fold_batch_norm(teacher), fold_batch_norm(student), picture.shape[:2])
     matrix = torch.ones(_MATRIX, _MATRIX)
     yield _Candidate(OPENVINO, F32, alone, OpenVinoNetwork(model, threads), partial(_square, matrix))
     if not can_quantise():
         return
-    from monitor.training.quantisation import in_eight_bits
+    from monitor.training.quantisation import quantise_model
 
-    eight = in_eight_bits(model, [0], lambda index: normalised(picture)[None])
+    eight = quantise_model(model, [0], lambda index: normalise_image(picture)[None])
     # A convolution with 1x1 taps is a matrix product, and OpenVINO has it in 8 bits.
     tap = nn.Conv2d(_MATRIX, _MATRIX, 1, bias=False).eval().requires_grad_(False)
     places = torch.rand(1, _MATRIX, _MATRIX // 64, 64)
     product = OpenVinoNetwork(
-        in_eight_bits(from_torch(tap, places), [0], lambda index: places.numpy()), threads
+        quantise_model(convert_module(tap, places), [0], lambda index: places.numpy()), threads
     )
     yield _Candidate(OPENVINO, INT8, alone, OpenVinoNetwork(eight, threads), partial(product, places))
 

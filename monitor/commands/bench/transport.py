@@ -16,7 +16,7 @@ import zmq
 
 from monitor.line_state import messages
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.line_state.ring import Closed, Ring, Stage, Tally
+from monitor.line_state.ring import FinalVerdict, Ring, Stage, Tally
 from monitor.verdict import Reason, Verdict
 
 SIZES = ((480, 640), (1080, 1920), (2048, 2448))
@@ -53,8 +53,8 @@ def measure(
     Ring.create(folder, _CAMERA, session)
     ring = Ring(folder, _CAMERA, session)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    receiver = messages.pull(context, folder, messages.FRAMES)
-    sender = messages.push(context, folder, messages.FRAMES)
+    receiver = messages.open_receiver(context, folder, messages.FRAMES)
+    sender = messages.open_sender(context, folder, messages.FRAMES)
     try:
         ring.reserve(height * width)
         pixels = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
@@ -92,12 +92,12 @@ def _transport(
     frame = Frame(number, 1, 1, 2, 2, 3, 0, number, slot, PixelFormat.Mono8, height, width)
     ring.record(frame)
     ring.fill(frame, pixels)
-    messages.wake(sender, _CAMERA, number)
+    messages.send_descriptor(sender, _CAMERA, number)
     receiver.poll(1000)
-    messages.drain(receiver)
-    waiting = ring.waiting()[0]
+    messages.receive_descriptors(receiver)
+    waiting = ring.frames_to_score()[0]
     ring.pixels(waiting)
     ring.release(waiting)
-    ring.write_closed(number, Closed(Verdict.PASS, Reason.NONE, True, False, 1, 1))
+    ring.write_closed(number, FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 1, 1))
     ring.write_stage(number, Stage.SENT, 1)
     ring.write_tally(Tally(cursor=number))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from drivers.camera import Shot
-from monitor.capture.worker import FreezeWatch, Intake, Times, publishing_margin_ms
+from monitor.capture.worker import Clocks, FreezeWatch, Intake, publishing_margin_ms
 from monitor.line_state.frame import PixelFormat
-from monitor.line_state.ring import Closed, Ring, Stage, Tally
+from monitor.line_state.ring import FinalVerdict, Ring, Stage, Tally
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason, Verdict
 
@@ -22,7 +22,7 @@ def camera(**more: object) -> CameraSettings:
 
 def intake(ring: Ring, **more: object) -> tuple[Intake, list[int]]:
     announced: list[int] = []
-    return Intake(camera(**more), ring, announced.append, Times(lambda: NOW, lambda: UTC)), announced
+    return Intake(camera(**more), ring, announced.append, Clocks(lambda: NOW, lambda: UTC)), announced
 
 
 def shot(**more: object) -> Shot:
@@ -130,7 +130,7 @@ def test_frames_that_the_publisher_has_not_closed_are_never_overwritten(
         assert took.admit(shot()) is None
     assert "publisher" in str(took.admit(shot()))
     assert (ring.last_frame(), ring.overruns()) == (4, 1)
-    ring.write_closed(1, Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0))
+    ring.write_closed(1, FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 0, 0))
     ring.write_stage(1, Stage.SENT)
     ring.write_tally(Tally(cursor=1, passed=1))
     assert took.admit(shot()) is None

@@ -24,7 +24,7 @@ from monitor.cli import main
 from monitor.commands.journal import parse_since
 from monitor.journal.reader import JournalReader
 from monitor.journal.schema import _STEPS, VERSION
-from monitor.journal.writer import KILLED, Journal
+from monitor.journal.writer import KILLED, JournalWriter
 from monitor.settings import JournalSettings
 from monitor.verdict import Event, Reason, Verdict
 
@@ -69,7 +69,7 @@ def command(file: Path) -> Command:
 
 @pytest.fixture
 def filled(file: Path) -> Path:
-    made = Journal(file, JournalSettings(), session="s1", utc_ns=lambda: NOW_NS)
+    made = JournalWriter(file, JournalSettings(), session="s1", utc_ns=lambda: NOW_NS)
     made.put(event(1, age_h=5), "published", latency_ms=31.44)
     made.put(event(2), "acknowledged", "actuated", latency_ms=28.0)
     made.put(event(3, camera="side", verdict=Verdict.UNINSPECTED), "expired")
@@ -135,7 +135,7 @@ def test_csv_has_verdicts_alone_on_stdout_and_the_rest_on_stderr(
 def test_more_rows_than_one_page_come_whole_and_in_order(
     file: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = Journal(file, JournalSettings())
+    made = JournalWriter(file, JournalSettings())
     for frame in range(1, 2501):
         made.put(event(frame), "published")
     assert made.close(timeout_s=10.0)
@@ -147,7 +147,7 @@ def test_more_rows_than_one_page_come_whole_and_in_order(
 def test_it_is_read_while_the_line_writes_and_keeps_nobody_from_writing(
     file: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = Journal(file, JournalSettings(), session="s1")
+    made = JournalWriter(file, JournalSettings(), session="s1")
     try:
         for frame in range(1, 20):
             made.put(event(frame), "published")
@@ -169,7 +169,7 @@ def test_a_killed_service_shows_with_its_gap(
 ) -> None:
     with closing(sqlite3.connect(filled)) as connection, connection:
         connection.execute("UPDATE runs SET closed_utc = NULL")
-    assert Journal(filled, JournalSettings(), session="s2", utc_ns=lambda: NOW_NS + HOUR_NS).close()
+    assert JournalWriter(filled, JournalSettings(), session="s2", utc_ns=lambda: NOW_NS + HOUR_NS).close()
     assert command() == 0
     told = capsys.readouterr().out
     assert "session s1: did not end properly, last seen 2026-11-24T12:00:00.000Z" in told
@@ -182,9 +182,9 @@ def test_a_killed_service_shows_with_its_gap(
 def test_changes_name_who_what_old_and_new_and_drive_no_terminal(
     file: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = Journal(file, JournalSettings(), utc_ns=lambda: NOW_NS)
-    made.changed("camera.top.recipe", "bottle-top", "can\x1b[2J", "plant1/line1/top/recipe/set")
-    made.in_force("recipe.can", {"recipe.can.sha256": "ab" * 32}, "service")
+    made = JournalWriter(file, JournalSettings(), utc_ns=lambda: NOW_NS)
+    made.record_change("camera.top.recipe", "bottle-top", "can\x1b[2J", "plant1/line1/top/recipe/set")
+    made.record_values("recipe.can", {"recipe.can.sha256": "ab" * 32}, "service")
     assert made.close()
     assert command("--changes") == 0
     _, first, second = capsys.readouterr().out.splitlines()
@@ -266,7 +266,7 @@ def test_who_may_only_read_can_read_a_journal_that_nobody_writes(filled: Path) -
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(filled: Path) -> None:
-    made = Journal(filled, JournalSettings())
+    made = JournalWriter(filled, JournalSettings())
     for frame in range(1, 4001):
         made.put(event(frame), "published")
     assert made.close(timeout_s=10.0)
@@ -323,7 +323,7 @@ def test_parts_of_a_live_view_and_of_an_older_journal_are_shown_too(
     assert session["session"] is None
     assert command("--changes") == 0
     assert capsys.readouterr().out == "no change recorded\n"
-    made = Journal(file, JournalSettings())
+    made = JournalWriter(file, JournalSettings())
     made.put(replace(event(8)), "published", latency_ms=9.0)
     assert made.close()
     assert command("--json") == 0

@@ -18,7 +18,14 @@ from monitor.cli import main
 from monitor.commands import teacher_files
 from monitor.model.weights import fingerprint
 from monitor.teachers import files
-from monitor.teachers.architectures import LEVELS, TeacherError, find, load_trunk, names, trunk_weights
+from monitor.teachers.architectures import (
+    LEVELS,
+    TeacherError,
+    find_teacher,
+    load_trunk,
+    teacher_names,
+    trunk_weights,
+)
 from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher
 from tests.real.parts import random_weights, teacher_file
 
@@ -75,7 +82,7 @@ def test_the_list_needs_no_settings_and_no_network(
     monkeypatch.setattr("urllib.request.urlopen", lambda *given, **_: requests.append(given))
     assert main(["teacher", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == names()
+    assert [line.split()[0] for line in lines[1:]] == teacher_names()
     assert "line-monitor teacher fetch resnet50" in next(line for line in lines if "resnet50 " in line)
     assert "carried" in lines[-1]
     assert "licence is in" in lines[-1]
@@ -116,13 +123,13 @@ def test_what_is_fetched_is_what_training_finds(
     assert f"{file}: squeezenet1_1, sha256 {sha256}" in output
     assert "--teacher-weights" in output
     next(served.iterdir()).unlink()  # From here on there is nothing to download.
-    found = find("squeezenet1_1", weights=None, folder=data / "teachers", say=print)
+    found = find_teacher("squeezenet1_1", weights=None, folder=data / "teachers", say=print)
     assert (found.sha256, found.origin) == (sha256, file.name)
     assert main(["teacher", "fetch", "squeezenet1_1"]) == 0, "it is there already"
     usb = data.parent / "usb"
     usb.mkdir()
     assert main(["teacher", "fetch", "squeezenet1_1", "-o", str(usb)]) == 0
-    assert find("squeezenet1_1", weights=usb / file.name, folder=usb, say=print).sha256 == sha256
+    assert find_teacher("squeezenet1_1", weights=usb / file.name, folder=usb, say=print).sha256 == sha256
     assert len(list(usb.iterdir())) == len(list(file.parent.iterdir())) == 1
 
 
@@ -147,8 +154,8 @@ def test_the_carried_teacher_can_be_fetched_too_and_no_file_is_replaced_unasked(
     file = tmp_path / "deep/carried.safetensors"
     command = ["teacher", "fetch", "resnet18-bundled", "-o", str(file)]
     assert main(command) == 0
-    carried = find("resnet18-bundled", weights=None, folder=tmp_path, say=print)
-    assert find("resnet18", weights=file, folder=tmp_path, say=print).sha256 == carried.sha256
+    carried = find_teacher("resnet18-bundled", weights=None, folder=tmp_path, say=print)
+    assert find_teacher("resnet18", weights=file, folder=tmp_path, say=print).sha256 == carried.sha256
     file.write_text("something precious")
     capsys.readouterr()
     assert main(command) == 1
@@ -176,7 +183,7 @@ def test_a_teacher_that_was_made_can_teach(
     teacher_file(data / "teachers")
     out = data.parent / "made.safetensors"
     assert main(["teacher", "make", "-o", str(out), "--steps", "2", "--student", student]) == 0
-    found = find(student, weights=out, folder=data, say=print)
+    found = find_teacher(student, weights=out, folder=data, say=print)
     output = capsys.readouterr().err
     assert found.sha256 in output
     assert f"--teacher {student} --teacher-weights {out}" in output

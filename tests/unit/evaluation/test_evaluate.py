@@ -16,7 +16,7 @@ import pytest
 
 from monitor.evaluation import paper_results
 from monitor.evaluation.auroc_pro import auroc
-from monitor.evaluation.evaluate import EvaluationError, evaluate, evaluate_recipe, shrunk
+from monitor.evaluation.evaluate import EvaluationError, evaluate, evaluate_recipe, resize_mask
 from monitor.evaluation.results import Results
 from monitor.inference.scorer import Scorer
 from tests.real.parts import part, random_recipe, save
@@ -157,11 +157,11 @@ def test_a_mask_at_another_scale_is_as_good(tmp_path: Path, dataset: Path) -> No
 def test_no_defect_is_too_small_for_its_mask() -> None:
     mask = np.zeros((2048, 2048), np.uint8)
     mask[1001, 1203] = 1
-    assert np.argwhere(shrunk(mask, (64, 64))).tolist() == [[31, 37]]
+    assert np.argwhere(resize_mask(mask, (64, 64))).tolist() == [[31, 37]]
     large = np.zeros((512, 512), np.uint8)
     large[100:200, 300:400] = 255
     official = cv2.resize(large, (64, 64)).astype(bool)
-    assert np.array_equal(shrunk(large, (64, 64)), official)
+    assert np.array_equal(resize_mask(large, (64, 64)), official)
 
 
 @pytest.fixture

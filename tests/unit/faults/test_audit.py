@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from drivers.camera import Shot
-from monitor.capture.worker import Intake, Times
+from monitor.capture.worker import Clocks, Intake
 from monitor.line_state import verdict_rules
-from monitor.line_state.ring import Closed, Ring, Stage, Tally
+from monitor.line_state.ring import FinalVerdict, Ring, Stage, Tally
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason, Verdict, rfc3339
 from tests.faults.audit import (
@@ -81,7 +81,7 @@ def tally_of(parts: list[Part]) -> Tally:
     tally = Tally()
     for one in parts:
         assert one.verdict is not None
-        closed = Closed(one.verdict, one.reason, True, False, 0, 0)
+        closed = FinalVerdict(one.verdict, one.reason, True, False, 0, 0)
         tally = verdict_rules.count(tally, one.id.frame, closed, missed=False)
     return tally
 
@@ -206,7 +206,7 @@ class OneCamera:
         self.ring = Ring(folder, "top", self.session)
         self.witness = Witness(port, "plant/line")
         settings = CameraSettings(name="top", source="simulated://plate", recipe="plate")
-        times = Times(time.monotonic_ns, time.time_ns)
+        times = Clocks(time.monotonic_ns, time.time_ns)
         self._intake = Intake(settings, self.ring, lambda frame: None, times)
         wait_for(self.witness.hears)
 
@@ -214,7 +214,7 @@ class OneCamera:
         """One that passes."""
         self._intake.admit(Shot(np.zeros((2, 2), np.uint8), "Mono8", time.monotonic_ns()))
         number = self.ring.last_frame()
-        closed = Closed(Verdict.PASS, Reason.NONE, True, False, time.monotonic_ns(), time.time_ns())
+        closed = FinalVerdict(Verdict.PASS, Reason.NONE, True, False, time.monotonic_ns(), time.time_ns())
         self.ring.write_closed(number, closed)
         self.ring.write_stage(number, stage, time.monotonic_ns())
         self.ring.write_tally(verdict_rules.count(self.ring.tally(), number, closed, missed=False))

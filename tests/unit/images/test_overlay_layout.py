@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitor.images.overlay import Caption, draw_overlay, panel
-from monitor.images.overlay_layout import panels
+from monitor.images.overlay import Caption, draw_overlay, draw_panel
+from monitor.images.overlay_layout import arrange_picture
 
 
 @pytest.mark.parametrize("size", [(256, 256), (1920, 1080), (48, 64), (2400, 300), (128, 1096)])
@@ -17,7 +17,7 @@ def test_frame_and_heatmap_lie_where_the_layout_puts_them(size: tuple[int, int])
     caption = Caption(
         verdict="reject", score=1.0, threshold=0.5, recipe="r", camera="c", frame=1, captured_utc=""
     )
-    picture, layout = draw_overlay(image, anomaly_map, caption), panels(width, height)
+    picture, layout = draw_overlay(image, anomaly_map, caption), arrange_picture(width, height)
     assert picture.shape == (layout.height, layout.width, 3)
-    assert np.array_equal(picture[layout.frame.slices], panel(image))
-    assert np.array_equal(picture[layout.heatmap.slices], panel(image, anomaly_map, 0.5))
+    assert np.array_equal(picture[layout.frame.slices], draw_panel(image))
+    assert np.array_equal(picture[layout.heatmap.slices], draw_panel(image, anomaly_map, 0.5))

@@ -30,7 +30,7 @@ def test_mono_is_the_same_as_three_equal_channels() -> None:
 )
 def test_every_shape_is_resized_to_the_square(shape: tuple[int, int]) -> None:
     image = np.full((*shape, 3), 77, np.uint8)
-    assert np.array_equal(preprocessing.squashed(image, (64, 64)), np.full((64, 64, 3), 77, np.uint8))
+    assert np.array_equal(preprocessing.resize_image(image, (64, 64)), np.full((64, 64, 3), 77, np.uint8))
 
 
 @pytest.mark.parametrize("shape", [(1080, 1920), (512, 512), (300, 400), (1024, 30)])
@@ -39,13 +39,13 @@ def test_shrinking_looks_at_every_pixel(shape: tuple[int, int]) -> None:
     for place in [(100, 10), (101, 11), (102, 12), (103, 13)]:
         image = np.zeros(shape, np.uint8)
         image[place[0] - 2 : place[0] + 3, place[1] - 2 : place[1] + 3] = 255
-        assert preprocessing.squashed(image, (64, 64)).max() > 0
+        assert preprocessing.resize_image(image, (64, 64)).max() > 0
 
 
 def test_shrinking_is_the_mean_of_what_falls_into_a_pixel() -> None:
     image = np.random.default_rng(0).integers(0, 256, (512, 512), np.uint8)
     blocks = image.reshape(64, 8, 64, 8).mean(axis=(1, 3))
-    assert np.abs(preprocessing.squashed(image, (64, 64)) - blocks).max() <= 2
+    assert np.abs(preprocessing.resize_image(image, (64, 64)) - blocks).max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from monitor.images.tiling import STEP, Grid, TilingError
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import Tiles, unusable
+from monitor.model.recipe_document import Tiles, size_problem
 from tests.real.parts import draft_recipe
 
 sides = st.integers(32, 700)
@@ -44,7 +44,7 @@ def test_every_pixel_is_in_a_tile_and_neighbours_overlap_as_asked(grid: Grid) ->
 def test_tiles_of_one_map_make_that_map_again(grid: Grid, seed: int) -> None:
     whole = np.random.default_rng(seed).random(grid.size, np.float32)
     cut = (grid.cut(whole, number) for number in range(len(grid)))  # type: ignore[arg-type]
-    assert np.allclose(grid.stitched(cut), whole, rtol=1e-5)
+    assert np.allclose(grid.stitch_maps(cut), whole, rtol=1e-5)
 
 
 @given(grids())
@@ -53,7 +53,7 @@ def test_from_one_tile_to_the_next_the_map_fades(grid: Grid) -> None:
     numbers = {place: number for number, place in enumerate(grid.places)}
     rows = sorted({row for row, _ in numbers})
     maps = [np.full(grid.tile, rows.index(row) % 2, np.float32) for row, _ in grid.places]
-    step = np.abs(np.diff(grid.stitched(maps), axis=0))
+    step = np.abs(np.diff(grid.stitch_maps(maps), axis=0))
     if grid.overlap >= 8 and len(rows) > 1:
         assert step.max() <= 3 / grid.overlap + 1e-5
 
@@ -62,7 +62,7 @@ def test_what_a_tile_sees_at_its_border_counts_for_nothing_where_another_sees_fu
     grid = Grid((256, 640), (256, 256), 64)
     border = np.zeros(grid.tile, np.float32)
     border[:, :12] = border[:, -12:] = 1
-    inner = grid.stitched([border] * len(grid))[:, 16:-16]
+    inner = grid.stitch_maps([border] * len(grid))[:, 16:-16]
     assert inner.max() < 1e-4
 
 
@@ -88,7 +88,7 @@ def test_tiles_that_cannot_be_are_named(
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
 def test_no_recipe_has_tiles_with_a_gap_between_them(size: tuple[int, int]) -> None:
-    assert "use 0 or more" in unusable(size, Tiles(rows=64, columns=64, overlap=-5))
+    assert "use 0 or more" in size_problem(size, Tiles(rows=64, columns=64, overlap=-5))
 
 
 def test_seams_leave_no_trace_in_a_real_network_s_map(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from drivers.image_file import Image
-from monitor.inference.backends import AGREEMENT
-from monitor.inference.cuda_transfer import CudaTransfer, lane_for
-from monitor.inference.device_scoring import DeviceScoring, PlainLane
+from monitor.inference.backends import MAX_MAP_DIFFERENCE
+from monitor.inference.cuda_transfer import CudaTransfer, choose_transfer
+from monitor.inference.device_scoring import DeviceScoring, PlainTransfer
 from monitor.inference.scorer import Scorer
-from monitor.inference.torch_network import Network, trunks
+from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
 from monitor.model.recipe_document import Tiles
 from tests.real.parts import part, random_recipe
 
@@ -41,7 +41,7 @@ def test_the_lane_is_cuda_s_and_nothing_had_to_be_done_the_plain_way(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert isinstance(lane_for(device()), CudaTransfer)
+        assert isinstance(choose_transfer(device()), CudaTransfer)
         scorer = Scorer(random_recipe(tmp_path / "r", "resnet18", size=256), device="cuda")
         scorer.warm_up()
         scorer.score(mixed())
@@ -57,20 +57,20 @@ def test_recorded_runs_of_mixed_frames_agree_with_the_plain_lane_and_the_cpu(
     scorer = Scorer(recipe, device="cuda", precision=precision)
     scorer.warm_up()
     plain = DeviceScoring(
-        Network(*trunks(recipe), device(), half=precision == "f16"),
+        TorchNetwork(*build_teacher_and_student(recipe), device(), half=precision == "f16"),
         recipe.grid,
         device(),
-        PlainLane(device()),
-        most=16,
-        agreement=AGREEMENT[precision],
+        PlainTransfer(device()),
+        max_batch=16,
+        agreement=MAX_MAP_DIFFERENCE[precision],
     )
     on_cpu = Scorer(recipe, device="cpu", runtime="torch").score(mixed())
     for _ in range(3):
         found = scorer.score(mixed())
         for result, (score, own), before in zip(found, plain.score(mixed()), on_cpu, strict=True):
             assert result.score == float(result.anomaly_map.max())
-            assert result.score == pytest.approx(score, rel=AGREEMENT[precision])
-            assert apart(result.anomaly_map, own.cpu().numpy()) <= AGREEMENT[precision]
+            assert result.score == pytest.approx(score, rel=MAX_MAP_DIFFERENCE[precision])
+            assert apart(result.anomaly_map, own.cpu().numpy()) <= MAX_MAP_DIFFERENCE[precision]
             assert apart(result.anomaly_map, before.anomaly_map) <= 1e-2
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drivers.image_file import Image
 from monitor.images import preprocessing
 from monitor.images.preprocessing import Size
-from monitor.inference.device_preprocessing import Preparation, to_image
+from monitor.inference.device_preprocessing import DevicePreprocessing, to_image
 
 CPU = torch.device("cpu")
 
@@ -31,7 +31,7 @@ def frames_of(image: Image) -> torch.Tensor:
 
 
 def on_device(image: Image, size: Size) -> Image:
-    return to_image(Preparation(image.shape[:2], size, CPU).resize(frames_of(image)))
+    return to_image(DevicePreprocessing(image.shape[:2], size, CPU).resize(frames_of(image)))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def on_device(image: Image, size: Size) -> Image:
 )
 def test_a_device_squashes_a_frame_as_opencv_does(shape: tuple[int, ...], size: Size) -> None:
     image = textured(shape)
-    expected = preprocessing.squashed(image, size)
+    expected = preprocessing.resize_image(image, size)
     found = on_device(image, size)
     assert found.shape == expected.shape
     apart = np.abs(found.astype(int) - expected)
@@ -77,7 +77,7 @@ def test_no_shape_is_further_off_than_one_grey_level(
     shape: Size, size: Size, channels: tuple[int, ...]
 ) -> None:
     image = textured((*shape, *channels), seed=shape[0])
-    apart = np.abs(on_device(image, size).astype(int) - preprocessing.squashed(image, size))
+    apart = np.abs(on_device(image, size).astype(int) - preprocessing.resize_image(image, size))
     assert apart.max() <= 1
     assert (apart > 0).mean() <= 1e-2, "one pixel is a large share of such a small image"
 
@@ -85,13 +85,13 @@ def test_no_shape_is_further_off_than_one_grey_level(
 @pytest.mark.parametrize("shape", [(64, 64, 3), (64, 64)])
 def test_grey_levels_are_normalised_to_the_same_numbers(shape: tuple[int, ...]) -> None:
     image = textured(shape)
-    found = Preparation((64, 64), (64, 64), CPU).prepared(frames_of(image))
+    found = DevicePreprocessing((64, 64), (64, 64), CPU).prepare(frames_of(image))
     assert found.shape == (1, 3, 64, 64)
-    assert np.allclose(found[0].numpy(), preprocessing.normalised(image), rtol=1e-6, atol=1e-6)
+    assert np.allclose(found[0].numpy(), preprocessing.normalise_image(image), rtol=1e-6, atol=1e-6)
 
 
 def test_frames_of_one_shape_are_squashed_together_as_each_alone() -> None:
     frames = np.stack([textured((120, 200, 3), seed) for seed in range(3)])
-    together = Preparation((120, 200), (64, 64), CPU).resize(torch.from_numpy(frames))
+    together = DevicePreprocessing((120, 200), (64, 64), CPU).resize(torch.from_numpy(frames))
     for picture, frame in zip(together, frames, strict=True):
         assert np.array_equal(to_image(picture[None]), on_device(frame, (64, 64)))

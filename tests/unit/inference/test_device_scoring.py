@@ -14,26 +14,26 @@ from torch import Tensor
 
 from drivers.image_file import Image
 from monitor.commands.bench.scoring import measure_device
-from monitor.inference.device_scoring import DeviceScoring, PlainLane, Run
+from monitor.inference.device_scoring import DeviceScoring, PlainTransfer, Run
 from monitor.inference.scorer import Scorer, ScoreResult
-from monitor.inference.torch_network import Network, trunks
+from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
 from monitor.model.recipe_document import Tiles
 from monitor.model.recipe_version import RecipeVersion
-from monitor.pyramid import Evened
+from monitor.pyramid import ScaledTrunk
 from monitor.teachers.architectures import build_trunk
 from tests.real.parts import part, random_recipe
 
 CPU = torch.device("cpu")
 
 
-class Replaying(PlainLane):
+class Replaying(PlainTransfer):
     """Its runs write to the same result tensors each time, as recorded runs do."""
 
     def __init__(self) -> None:
         super().__init__(CPU)
         self.replays = 0
 
-    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
+    def record_run(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         with network_lock:
             results = tuple(torch.empty_like(result) for result in run())
 
@@ -46,15 +46,15 @@ class Replaying(PlainLane):
         return replay
 
 
-class Stale(PlainLane):
+class Stale(PlainTransfer):
     """Its recorded runs return the results of the recording, whatever the input is."""
 
-    def recorded(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
+    def record_run(self, run: Run, network_lock: AbstractContextManager[object]) -> Run | None:
         maps, tops = run()
         return lambda: (maps, tops)
 
 
-class Counting(PlainLane):
+class Counting(PlainTransfer):
     """It counts the uploaded frames."""
 
     uploads = 0
@@ -64,7 +64,7 @@ class Counting(PlainLane):
         return super().upload(image)
 
 
-class Lossy(PlainLane):
+class Lossy(PlainTransfer):
     """It loses the lower half of large frames."""
 
     def upload(self, image: Image) -> Tensor:
@@ -75,10 +75,12 @@ class Lossy(PlainLane):
 
 
 def scoring_of(
-    recipe: RecipeVersion, transfer: PlainLane | None = None, *, most: int = 4, half: bool = False
+    recipe: RecipeVersion, transfer: PlainTransfer | None = None, *, max_batch: int = 4, half: bool = False
 ) -> DeviceScoring:
-    network = Network(*trunks(recipe), CPU, half=half)
-    return DeviceScoring(network, recipe.grid, CPU, transfer or PlainLane(CPU), most=most, agreement=1e-4)
+    network = TorchNetwork(*build_teacher_and_student(recipe), CPU, half=half)
+    return DeviceScoring(
+        network, recipe.grid, CPU, transfer or PlainTransfer(CPU), max_batch=max_batch, agreement=1e-4
+    )
 
 
 def varied() -> list[Image]:
@@ -113,7 +115,9 @@ def test_scores_and_maps_are_those_of_the_cpu_s_way(
 def test_half_precision_agrees_on_the_same_input_and_stays_in_the_trunks(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r", "resnet18", size=96)
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    plain, half = (Network(*trunks(recipe), CPU, half=half)(images) for half in (False, True))
+    plain, half = (
+        TorchNetwork(*build_teacher_and_student(recipe), CPU, half=half)(images) for half in (False, True)
+    )
     assert half.dtype == torch.float32
     assert apart(half.numpy(), plain.numpy()) <= 1e-2
 
@@ -125,7 +129,9 @@ def test_channels_that_hardly_vary_do_not_leave_half_precision_s_range() -> None
     deviations = [torch.full((channels,), 1e-5) for channels in (64, 128, 256)]
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     plain, half = (
-        Network(*(Evened(copy.deepcopy(trunk), deviations) for trunk in pair), CPU, half=half)(images)
+        TorchNetwork(*(ScaledTrunk(copy.deepcopy(trunk), deviations) for trunk in pair), CPU, half=half)(
+            images
+        )
         for half in (False, True)
     )
     assert apart(half.numpy(), plain.numpy()) <= 1e-2
@@ -158,7 +164,7 @@ def test_a_map_outlives_the_next_run_and_keeps_no_other_map_alive(tmp_path: Path
 
 
 def test_a_batch_that_is_filled_up_scores_its_images_as_each_alone(tmp_path: Path) -> None:
-    scoring = scoring_of(random_recipe(tmp_path / "r"), most=16)
+    scoring = scoring_of(random_recipe(tmp_path / "r"), max_batch=16)
     images = varied()
     alone = [scoring.score([image])[0][0] for image in images]
     for count in range(len(images) + 1):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import msgspec
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 
 from drivers.image_file import Image
 from monitor.cli import main
-from monitor.images.preprocessing import squashed
+from monitor.images.preprocessing import resize_image
 from monitor.inference import export as exporting
 from monitor.inference.export import ExportError, export, metadata
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import REFERENCE, RecipeError, tiles_of
+from monitor.model.recipe_document import REFERENCE, RecipeError, make_tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import atomic_file
 from monitor.teachers.architectures import BUNDLED
@@ -82,7 +83,7 @@ def test_it_judges_as_here(
             image = frame(seed, *shape)
             maps, scores = exported_model(image)
             # The line scores some int8 images again in float32; the exported model has only the int8 scores.
-            (map_here,) = here.maps([squashed(image, here.recipe.size)])
+            (map_here,) = here.maps([resize_image(image, here.recipe.size)])
             assert (maps.shape, maps.dtype) == ((1, SIZE, SIZE), np.float32)
             assert (scores.shape, scores.dtype) == ((1,), np.float32)
             assert scores[0] == maps.max()
@@ -170,15 +171,17 @@ def test_a_disk_that_refuses_leaves_the_old_model(
 ) -> None:
     file = exported(made.folder, tmp_path, form="openvino")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    whole, asked = atomic_file._temporary, []
+    temporary_file, folders = atomic_file._temporary_file, []
 
-    def full_at_the_second(folder: Path, content: bytes) -> Path:
-        asked.append(folder)
-        if len(asked) == 2:
+    def full_at_the_second(
+        folder: Path, mode: int | None
+    ) -> contextlib.AbstractContextManager[tuple[BinaryIO, Path]]:
+        folders.append(folder)
+        if len(folders) == 2:
             raise OSError(28, "No space left on device")
-        return whole(folder, content)
+        return temporary_file(folder, mode)
 
-    monkeypatch.setattr(atomic_file, "_temporary", full_at_the_second)
+    monkeypatch.setattr(atomic_file, "_temporary_file", full_at_the_second)
     with pytest.raises(ExportError, match=f"{file} can't be written: No space left on device"):
         exported(made.folder, tmp_path, form="openvino", precision="int8", force=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -285,6 +288,6 @@ def test_without_the_extra_it_is_one_line_with_the_fix(
 
 
 def test_a_recipe_in_tiles_is_refused(tmp_path: Path) -> None:
-    recipe = random_recipe(tmp_path / "r", size=128, tiles=tiles_of((64, 64)))
+    recipe = random_recipe(tmp_path / "r", size=128, tiles=make_tiles((64, 64)))
     with pytest.raises(ExportError, match="in tiles can't be one model"):
         exported(recipe.folder, tmp_path, form="onnx")

@@ -12,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import DEVIATION, normalised, prepare
+from monitor.images.preprocessing import DEVIATION, normalise_image, prepare
 from monitor.model.recipe_document import MIN_SIDE
 from tests.real.parts import part
 
 onnx = pytest.importorskip("onnx", reason="exporting is an extra")
 onnxruntime = pytest.importorskip("onnxruntime", reason="only the tests of exported models need it")
 
-from monitor.inference.onnx_preprocessing import IMAGE, PREPARED, preparation  # noqa: E402
+from monitor.inference.onnx_preprocessing import IMAGE, PREPARED, build_preprocessing  # noqa: E402
 
 SIZE = 64
 LEVEL = 1 / (255 * min(DEVIATION))
@@ -41,7 +41,7 @@ def on_openvino(model: bytes) -> Prepared:
 
 @pytest.fixture(scope="module", params=[on_onnxruntime, on_openvino])
 def prepared(request: pytest.FixtureRequest) -> Prepared:
-    made: Prepared = request.param(preparation(SIZE, SIZE).SerializeToString())
+    made: Prepared = request.param(build_preprocessing(SIZE, SIZE).SerializeToString())
     return made
 
 
@@ -98,7 +98,7 @@ def test_a_mean_between_two_levels_is_rounded_as_here(
     runtime: Callable[[bytes], Prepared], size: tuple[int, int]
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1024, 1280, 3), np.uint8)
-    apart = np.abs(runtime(preparation(*size).SerializeToString())(image) - prepare(image, size))
+    apart = np.abs(runtime(build_preprocessing(*size).SerializeToString())(image) - prepare(image, size))
     assert apart.max() <= 1.01 * LEVEL
     # One mean in 25 is halfway between two levels. Where OpenCV's sum is wrong in its last bit, OpenCV
     # rounds to the other level.
@@ -108,7 +108,7 @@ def test_a_mean_between_two_levels_is_rounded_as_here(
 def test_a_frame_of_twenty_megapixels_is_halved_seven_times_for_the_smallest_network() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (36 << 4, 40 << 4, 3), np.uint8)
     image = np.tile(noise, (8, 8, 1))
-    run = on_onnxruntime(preparation(MIN_SIDE, MIN_SIDE).SerializeToString())
+    run = on_onnxruntime(build_preprocessing(MIN_SIDE, MIN_SIDE).SerializeToString())
     apart = np.abs(run(image) - prepare(image, (MIN_SIDE, MIN_SIDE)))
     assert apart.max() <= 1.01 * LEVEL
     assert (apart > 1e-5).mean() <= 4e-3
@@ -120,10 +120,10 @@ def test_colours_are_not_exchanged(prepared: Prepared) -> None:
 
 
 def test_the_network_s_input_need_not_be_square() -> None:
-    model = preparation(32, 96)
+    model = build_preprocessing(32, 96)
     onnx.checker.check_model(model, full_check=True)
     run = on_onnxruntime(model.SerializeToString())
     same, twice = frame(32, 96), frame(64, 192)
-    assert np.allclose(run(same), normalised(same), atol=1e-5)
+    assert np.allclose(run(same), normalise_image(same), atol=1e-5)
     smaller = cv2.resize(twice, (96, 32), interpolation=cv2.INTER_AREA)
-    assert np.allclose(run(twice), normalised(np.asarray(smaller, np.uint8)), atol=1e-5)
+    assert np.allclose(run(twice), normalise_image(np.asarray(smaller, np.uint8)), atol=1e-5)

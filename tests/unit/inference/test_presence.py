@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import squashed
+from monitor.images.preprocessing import resize_image
 from monitor.inference.presence import (
-    FEWEST,
-    ODD,
+    MIN_EMPTY_IMAGES,
+    OUTLIER_DEVIATIONS,
     Cells,
-    Gate,
-    beside_parts,
-    cells,
-    explain,
-    learned,
-    left_out,
-    room,
+    PresenceGate,
+    average_cells,
+    describe_gate,
+    largest_tolerance,
+    learn_gate,
+    leave_one_out_departures,
+    record_parts,
 )
 from monitor.model.recipe_document import Presence
 from tests.real.parts import empty_place, part
@@ -32,15 +32,15 @@ FRAME = (80, 80, 3)
 
 
 def resized(image: Image) -> Image:
-    return squashed(image, (SIZE, SIZE))
+    return resize_image(image, (SIZE, SIZE))
 
 
 def stack(count: int, first: int = 0) -> Cells:
-    return np.stack([cells(resized(empty_place(first + number))) for number in range(count)])
+    return np.stack([average_cells(resized(empty_place(first + number))) for number in range(count)])
 
 
-PRESENCE = learned(stack(30), FRAME)
-GATE = Gate(PRESENCE)
+PRESENCE = learn_gate(stack(30), FRAME)
+GATE = PresenceGate(PRESENCE)
 
 
 def is_empty(image: Image) -> bool:
@@ -92,20 +92,20 @@ def test_a_gate_with_a_value_that_is_none_calls_nothing_empty(place: int, wrong:
     what, value = wrong
     values = list(getattr(PRESENCE, what))
     values[place] = value
-    gate = Gate(msgspec.structs.replace(PRESENCE, **{what: tuple(values)}))
+    gate = PresenceGate(msgspec.structs.replace(PRESENCE, **{what: tuple(values)}))
     image = empty_place(5)
     assert is_empty(image)
     assert not gate.is_empty(image, resized(image))
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(FEWEST, 40), st.floats(0, 12), st.booleans())
+@given(st.integers(0, 2**32 - 1), st.integers(MIN_EMPTY_IMAGES, 40), st.floats(0, 12), st.booleans())
 def test_whatever_made_the_gate_is_empty_to_it(seed: int, count: int, noise: float, mono: bool) -> None:
     rng = np.random.default_rng(seed)
     frame = (50, 70) if mono else (50, 70, 3)
     images = np.clip(rng.normal(90, noise, (count, *frame)), 0, 255).astype(np.uint8)
-    pictures = [squashed(image, (32, 32)) for image in images]
-    gate = Gate(learned(np.stack([cells(picture) for picture in pictures]), frame))
+    pictures = [resize_image(image, (32, 32)) for image in images]
+    gate = PresenceGate(learn_gate(np.stack([average_cells(picture) for picture in pictures]), frame))
     assert all(gate.is_empty(image, picture) for image, picture in zip(images, pictures, strict=True))
 
 
@@ -124,7 +124,7 @@ def test_a_new_empty_frame_is_hardly_ever_missed(count: int, kind: str) -> None:
             belt = rng.normal(0, 8, (400, 32))
             values += np.stack([belt[at : at + 32] for at in rng.integers(0, 368, len(values))])
         found = np.clip(np.round(values), 0, 255).astype(np.uint8)
-        gate = Gate(learned(found[:count], (32, 32)))
+        gate = PresenceGate(learn_gate(found[:count], (32, 32)))
         shares.append(np.mean([not gate.is_empty(one, one) for one in found[count:]]))
     assert np.mean(shares) <= 1 / (count + 1)
 
@@ -132,38 +132,38 @@ def test_a_new_empty_frame_is_hardly_ever_missed(count: int, kind: str) -> None:
 def test_leaving_one_out_is_done_as_if_it_had_not_been_there() -> None:
     rng = np.random.default_rng(0)
     empties = rng.integers(0, 256, (7, 32, 32), np.uint8)
-    for place, departure in enumerate(left_out(empties)):
-        others = Gate(learned(np.delete(empties, place, axis=0), (32, 32)))
-        limit = learned(np.delete(empties, place, axis=0), (32, 32)).limit
+    for place, departure in enumerate(leave_one_out_departures(empties)):
+        others = PresenceGate(learn_gate(np.delete(empties, place, axis=0), (32, 32)))
+        limit = learn_gate(np.delete(empties, place, axis=0), (32, 32)).limit
         assert departure == pytest.approx(others.departure(empties[place]) * limit, rel=1e-2)
 
 
 def test_a_part_among_the_empty_pictures_stands_out() -> None:
     empties = stack(20)
-    assert left_out(empties).max() < ODD / 2
-    empties[7] = cells(resized(part(1)))
-    assert left_out(empties).argmax() == 7
-    assert left_out(empties).max() > ODD
+    assert leave_one_out_departures(empties).max() < OUTLIER_DEVIATIONS / 2
+    empties[7] = average_cells(resized(part(1)))
+    assert leave_one_out_departures(empties).argmax() == 7
+    assert leave_one_out_departures(empties).max() > OUTLIER_DEVIATIONS
 
 
 def test_too_few_pictures_make_no_gate() -> None:
     with pytest.raises(ValueError, match="at least 5"):
-        learned(stack(4), FRAME)
+        learn_gate(stack(4), FRAME)
 
 
 def test_a_still_place_may_change_a_little() -> None:
     """The light always varies a little, also if a few seconds of images show no variation."""
     still = np.full((5, 32, 32), 128, np.uint8)
-    assert room(learned(still, (32, 32))) == 4.0
+    assert largest_tolerance(learn_gate(still, (32, 32))) == 4.0
 
 
 def test_what_the_gate_is_from_is_said() -> None:
-    assert explain(PRESENCE) == "presence gate from 30 empty pictures, never compared with parts"
-    compared = beside_parts(PRESENCE, [7.5, 12.0])
-    assert explain(compared).endswith("the nearest of 2 good parts at 7.5 times its limit")
+    assert describe_gate(PRESENCE) == "presence gate from 30 empty pictures, never compared with parts"
+    compared = record_parts(PRESENCE, [7.5, 12.0])
+    assert describe_gate(compared).endswith("the nearest of 2 good parts at 7.5 times its limit")
 
 
 def test_a_gate_goes_through_json_unchanged() -> None:
     again = msgspec.json.decode(msgspec.json.encode(PRESENCE), type=Presence)
     assert again == PRESENCE
-    assert Gate(again).departure(resized(part(3))) == GATE.departure(resized(part(3)))
+    assert PresenceGate(again).departure(resized(part(3))) == GATE.departure(resized(part(3)))

@@ -12,11 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import squashed
-from monitor.inference.presence import Gate, cells, learned
+from monitor.images.preprocessing import resize_image
+from monitor.inference.presence import PresenceGate, average_cells, learn_gate
 from monitor.model.recipe_document import Presence
 from monitor.training.calibration import calibrate_recipe
-from monitor.training.presence_training import PresenceError, beside_parts, without_parts
+from monitor.training.presence_training import PresenceError, check_without_parts, compare_with_parts
 from tests.real.parts import random_recipe, save
 from tests.real.small_training import train
 
@@ -50,21 +50,21 @@ class Scene:
 
     def empties(self, count: int = 20) -> Presence:
         images = [self.image(number, part=False) for number in range(count)]
-        return learned(np.stack([cells(resized(image)) for image in images]), images[0].shape)
+        return learn_gate(np.stack([average_cells(resized(image)) for image in images]), images[0].shape)
 
     def gate(self) -> Presence:
         """The gate, compared with good parts. Raises PresenceError."""
         shown = [(number, self.image(number, part=True)) for number in range(8)]
-        return beside_parts(
+        return compare_with_parts(
             self.empties(), [(Path(f"{n}.png"), one.shape, resized(one)) for n, one in shown], NO_GATE
         )
 
 
 def resized(image: Image) -> Image:
-    return squashed(image, (64, 64))
+    return resize_image(image, (64, 64))
 
 
-def is_empty(gate: Gate, image: Image) -> bool:
+def is_empty(gate: PresenceGate, image: Image) -> bool:
     return gate.is_empty(image, resized(image))
 
 
@@ -85,7 +85,7 @@ def test_no_good_part_is_empty_to_an_accepted_gate_in_whatever_light(
 ) -> None:
     scene = Scene(belt, min(max(belt + contrast, 0), 255), reach, noise, flicker, colour)
     try:
-        gate = Gate(scene.gate())
+        gate = PresenceGate(scene.gate())
     except PresenceError:
         assume(False)
     steady = replace(scene, flicker=0.0)
@@ -114,7 +114,7 @@ def test_a_place_that_looks_like_no_light_or_too_much_makes_no_gate(scene: Scene
     assert str(refusal.value).endswith(f"keep the light steady, or {NO_GATE}")
     if scene.flicker == 0:
         with pytest.raises(PresenceError, match=why):
-            without_parts(scene.empties())
+            check_without_parts(scene.empties())
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_parts_that_the_empty_place_in_another_light_looks_like_make_no_gate(
 ) -> None:
     """The part fills the frame, so nothing else shows the light; or the part hardly differs from the belt."""
     with pytest.raises(
-        PresenceError, match=rf"8 of 8 .* in another light: 0\.png at {light} of it, \.\.\.:"
+        PresenceError, match=rf"8 of 8 .* in another light: 0\.png at {light} of the light, \.\.\.:"
     ) as refusal:
         scene.gate()
     assert "\n" not in str(refusal.value)
@@ -150,14 +150,14 @@ def test_an_ordinary_belt_makes_a_gate(belt: int, noise: float, flicker: float, 
             if 0 <= part <= 255:
                 gate = Scene(belt, part, reach, noise, flicker, colour).gate()
                 assert gate.parts == 8
-    assert without_parts(Scene(belt, belt, 8, noise, flicker, colour).empties()).parts == 0
+    assert check_without_parts(Scene(belt, belt, 8, noise, flicker, colour).empties()).parts == 0
 
 
 def test_a_clipped_part_that_fills_the_frame_is_not_thought_to_be_as_bright_as_white() -> None:
     """Dimmed to 40 %, the part may be brighter than 100 grey levels, because only its image was clipped at
     255."""
-    gate = Gate(Scene(belt=100, part=255, reach=90).empties())
-    lamp = gate.nearest_light(resized(np.full((HIGH, WIDE, 3), 255, np.uint8)), 1.25)
+    gate = PresenceGate(Scene(belt=100, part=255, reach=90).empties())
+    lamp = gate.nearest_light_factor(resized(np.full((HIGH, WIDE, 3), 255, np.uint8)), 1.25)
     assert lamp is not None
     scene = Scene(belt=100, part=400, reach=90)
     assert is_empty(gate, scene.image(1, part=True, light=0.25))
@@ -185,7 +185,7 @@ def test_parts_on_a_black_belt_train_no_gate_for_a_lamp_that_may_fail(tmp_path: 
 
 
 def test_a_dead_lamp_is_scored_by_an_ordinary_gate() -> None:
-    gate = Gate(ORDINARY.gate())
+    gate = PresenceGate(ORDINARY.gate())
     assert is_empty(gate, ORDINARY.image(500, part=False))
     for defect in (False, True):
         assert not is_empty(gate, ORDINARY.image(500, part=True, light=0.0, defect=defect))

@@ -15,10 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import prepare, squashed
-from monitor.inference.presence import cells, learned
+from monitor.images.preprocessing import prepare, resize_image
+from monitor.inference.presence import average_cells, learn_gate
 from monitor.inference.scorer import Scorer, ScoreResult
-from monitor.inference.torch_network import Network, disable_tf32, folded, trunks
+from monitor.inference.torch_network import (
+    TorchNetwork,
+    build_teacher_and_student,
+    disable_tf32,
+    fold_batch_norm,
+)
 from monitor.model.recipe_document import REFERENCE, RecipeError, Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
@@ -78,8 +83,8 @@ def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs
 ) -> None:
     """A switch that is set back would change the results of another thread's network."""
     while_running: list[bool] = []
-    teacher, student = trunks(random_recipe(tmp_path / "r"))
-    network = Network(teacher, student, torch.device("cpu"), half=False)
+    teacher, student = build_teacher_and_student(random_recipe(tmp_path / "r"))
+    network = TorchNetwork(teacher, student, torch.device("cpu"), half=False)
     trunk: Any = network._trunks[0]
     layer = next(one for one in trunk.modules() if isinstance(one, torch.nn.Conv2d))
     layer.register_forward_pre_hook(lambda *_: while_running.append(switches[0].allow_tf32))
@@ -94,7 +99,7 @@ def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs
 
 def test_batch_normalisation_is_gone_from_the_running_trunk() -> None:
     for architecture in ("resnet18", "efficientnet_b0", "mobilenet_v3_large"):
-        modules = folded(build_trunk(architecture)).modules()
+        modules = fold_batch_norm(build_trunk(architecture)).modules()
         assert not [module for module in modules if isinstance(module, torch.nn.BatchNorm2d)]
 
 
@@ -103,7 +108,7 @@ def test_folding_leaves_the_trunk_as_it_was() -> None:
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         before = trunk(image)
-        folded(trunk)
+        fold_batch_norm(trunk)
         assert all(torch.equal(a, b) for a, b in zip(before, trunk(image), strict=True))
 
 
@@ -166,8 +171,10 @@ def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path:
 
 def gated(recipe: RecipeVersion) -> RecipeVersion:
     """The recipe with a presence gate for frames of 80x80 pixels in colour."""
-    resized = [squashed(empty_place(number), recipe.size) for number in range(12)]
-    return recipe.with_presence(learned(np.stack([cells(image) for image in resized]), (80, 80, 3)))
+    resized = [resize_image(empty_place(number), recipe.size) for number in range(12)]
+    return recipe.with_presence(
+        learn_gate(np.stack([average_cells(image) for image in resized]), (80, 80, 3))
+    )
 
 
 def test_inspect_scores_the_images_that_show_a_part_and_no_other(tmp_path: Path) -> None:

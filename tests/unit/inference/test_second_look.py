@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.inference.second_look import MIN_RATIO, clearly_below
+from monitor.inference.second_look import MIN_RATIO, quick_pass_limit
 
 scores = st.floats(1e-6, 10)
 
@@ -17,7 +17,7 @@ scores = st.floats(1e-6, 10)
 def test_no_known_image_that_is_a_reject_passes_by_its_quick_score(
     pairs: list[tuple[float, float]], threshold: float
 ) -> None:
-    clear = clearly_below(pairs, threshold)
+    clear = quick_pass_limit(pairs, threshold)
     assert clear <= threshold / MIN_RATIO
     near = [pair for pair in pairs if pair[0] <= 2 * threshold]
     for quick, exact in near if len(near) >= 8 else pairs:
@@ -27,11 +27,11 @@ def test_no_known_image_that_is_a_reject_passes_by_its_quick_score(
 def test_what_lies_apart_only_where_a_defect_is_plain_costs_no_second_looks() -> None:
     good = [(0.010 + n / 1000, 0.010 + n / 1000) for n in range(10)]
     plain = [(1.0, 1.4)] * 10
-    assert clearly_below([*good, *plain], 0.03) == pytest.approx(0.03 / MIN_RATIO)
+    assert quick_pass_limit([*good, *plain], 0.03) == pytest.approx(0.03 / MIN_RATIO)
 
 
 @pytest.mark.parametrize(
     "pairs", [[], [(0.1, 0.1)] * 7, [(0.1, 0.1)] * 20 + [(0.0, 0.1)], [(0.1, 0.1)] * 20 + [(0.1, math.nan)]]
 )
 def test_where_too_little_is_known_nothing_passes_by_it(pairs: list[tuple[float, float]]) -> None:
-    assert clearly_below(pairs, 0.2) == -math.inf
+    assert quick_pass_limit(pairs, 0.2) == -math.inf

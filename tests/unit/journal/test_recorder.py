@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from monitor.journal.reader import JournalReader, NotedVerdict
-from monitor.journal.recorder import OUTCOMES, Recorder, latency_ms, outcome
-from monitor.journal.writer import Journal
+from monitor.journal.reader import JournalReader, VerdictRow
+from monitor.journal.recorder import OUTCOMES, Recorder, choose_outcome, latency_ms
+from monitor.journal.writer import JournalWriter
 from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Stage
 from monitor.settings import JournalSettings, Settings
@@ -39,10 +39,10 @@ EVENT = Event(
 
 def service(file: Path, *events: Event) -> None:
     """One run of a service that judges these parts."""
-    journal = Journal(file, JournalSettings())
+    journal = JournalWriter(file, JournalSettings())
     recorder = Recorder(journal, Settings(), [], lambda *_: EVENT)
     for event in events:
-        recorder.decided(event)
+        recorder.record_verdict(event)
     assert journal.close()
 
 
@@ -69,10 +69,10 @@ def test_a_recipe_is_recorded_once_and_again_when_it_was_calibrated_or_trained_a
 
 
 def test_a_latch_and_its_reset_name_who_and_a_reset_of_nothing_is_none(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.sqlite", JournalSettings())
+    journal = JournalWriter(tmp_path / "journal.sqlite", JournalSettings())
     recorder = Recorder(journal, Settings(), [], lambda *_: EVENT)
     recorder.reset(Latch.NONE, "plant1/line1/reset")
-    recorder.latched(Latch.MISSED_REJECT)
+    recorder.record_latch(Latch.MISSED_REJECT)
     recorder.reset(Latch.MISSED_REJECT, "plant1/line1/reset")
     assert journal.close()
     with JournalReader(tmp_path / "journal.sqlite") as reader:
@@ -86,7 +86,7 @@ def test_a_latch_and_its_reset_name_who_and_a_reset_of_nothing_is_none(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("stage", "told", "word"),
+    ("stage", "to_send", "word"),
     [
         (Stage.SENT, True, "published"),
         (Stage.SENT, False, "not published"),
@@ -95,8 +95,8 @@ def test_a_latch_and_its_reset_name_who_and_a_reset_of_nothing_is_none(tmp_path:
         (Stage.UNACKNOWLEDGED, True, "unacknowledged"),
     ],
 )
-def test_every_end_has_its_word(stage: Stage, told: bool, word: str) -> None:
-    assert outcome(stage, told) == word
+def test_every_end_has_its_word(stage: Stage, to_send: bool, word: str) -> None:
+    assert choose_outcome(stage, to_send) == word
 
 
 def test_latency_runs_from_capture_to_sending_and_is_none_of_what_was_not_sent() -> None:
@@ -106,6 +106,6 @@ def test_latency_runs_from_capture_to_sending_and_is_none_of_what_was_not_sent()
 
 
 def test_what_is_written_about_outcomes_names_those_that_the_code_writes_and_no_others() -> None:
-    (listed,) = re.findall(r'    outcome: str\n    """(.*?)\."""', inspect.getsource(NotedVerdict), re.S)
+    (listed,) = re.findall(r'    outcome: str\n    """(.*?)\."""', inspect.getsource(VerdictRow), re.S)
     named = [re.sub(r"\(.*?\)", "", one, flags=re.S).strip() for one in re.split(r",\s+", listed)]
     assert sorted(named) == sorted(OUTCOMES)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from drivers.source import redacted, secrets
 from monitor.journal.settings_changes import flatten_settings
-from monitor.journal.writer import Journal
+from monitor.journal.writer import JournalWriter
 from monitor.settings import JournalSettings, Settings
 
 
@@ -28,8 +28,8 @@ def settings(password: str = "first", **camera: Any) -> Settings:
 def changes(file: Path, *steps: Settings) -> list[tuple[str, str | None, str | None]]:
     """The record after services with these settings have run one after another."""
     for step in steps:
-        journal = Journal(file, JournalSettings())
-        journal.in_force("settings", flatten_settings(step), "service")
+        journal = JournalWriter(file, JournalSettings())
+        journal.record_values("settings", flatten_settings(step), "service")
         assert journal.close()
     with closing(sqlite3.connect(file)) as connection:
         return list(connection.execute("SELECT what, old, new FROM changes ORDER BY rowid"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.journal.writer import KILLED, Journal
+from monitor.journal.writer import KILLED, JournalWriter
 from monitor.settings import JournalSettings, JournalVerdicts
 from monitor.verdict import Event, Reason, Verdict
 
@@ -70,8 +70,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 @contextmanager
-def journal(file: Path, settings: JournalSettings = DEFAULTS, **options: object) -> Iterator[Journal]:
-    made = Journal(file, settings, **options)  # type: ignore[arg-type]
+def journal(file: Path, settings: JournalSettings = DEFAULTS, **options: object) -> Iterator[JournalWriter]:
+    made = JournalWriter(file, settings, **options)  # type: ignore[arg-type]
     try:
         yield made
     finally:

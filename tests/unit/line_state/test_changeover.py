@@ -12,13 +12,20 @@ from hypothesis import strategies as st
 
 from monitor.line_state import changeover
 from monitor.line_state.board import Board, Note
-from monitor.line_state.changeover import BadRequest, ChangeoverError, Judged, Kept, Standing, State
-from monitor.line_state.worker_process import capture_name, roll
+from monitor.line_state.changeover import (
+    ChangeoverDocument,
+    ChangeoverError,
+    ChangeoverState,
+    RecipeIdentity,
+    RecipeStatus,
+    RequestError,
+)
+from monitor.line_state.worker_process import capture_name, worker_names
 from monitor.settings import CameraSettings, Settings
 
 TOP = CameraSettings(name="top", source="simulated://plate", recipe="plate")
-PLATE, DISC = Judged("plate", "a" * 64), Judged("disc", "b" * 64)
-AT_START = Standing(0, None, State.IN_FORCE, "plate", None, PLATE, (PLATE,))
+PLATE, DISC = RecipeIdentity("plate", "a" * 64), RecipeIdentity("disc", "b" * 64)
+AT_START = RecipeStatus(0, None, ChangeoverState.IN_FORCE, "plate", None, PLATE, (PLATE,))
 
 
 @settings(max_examples=50, deadline=None)
@@ -26,39 +33,41 @@ AT_START = Standing(0, None, State.IN_FORCE, "plate", None, PLATE, (PLATE,))
 def test_no_payload_breaks_the_parser(payload: bytes) -> None:
     message = ""
     try:
-        changeover.parse(payload)
-    except BadRequest as error:
+        changeover.parse_request(payload)
+    except RequestError as error:
         message = str(error)
     assert "\n" not in message
 
 
 @given(reason=st.text(max_size=2000), name=st.text(max_size=64))
 def test_the_longest_answer_fits_on_the_board(reason: str, name: str) -> None:
-    judged = tuple(Judged("r" * 32, digit * 64) for digit in "abcd")
-    words = changeover.shortened(reason)
-    standing = Standing(2**63, name, State.REFUSED, "r" * 32, words, judged[0], judged)
-    assert len(msgspec.msgpack.encode(standing)) <= Note.STANDING.room
+    judged = tuple(RecipeIdentity("r" * 32, digit * 64) for digit in "abcd")
+    words = changeover.shorten_reason(reason)
+    standing = RecipeStatus(2**63, name, ChangeoverState.REFUSED, "r" * 32, words, judged[0], judged)
+    assert len(msgspec.msgpack.encode(standing)) <= Note.RECIPE_STATUS.room
     assert "\n" not in words
 
 
 def test_a_frame_on_its_way_is_named_after_the_recipe_that_judged_it(tmp_path: Path) -> None:
     line = Settings(camera=(TOP,))
-    Board.create(tmp_path / "board", roll(line))
-    board = Board(tmp_path / "board", roll(line))
-    assert changeover.recipe_name(board, TOP, "") == "plate"
-    judged = changeover.succeeded(AT_START, DISC)
-    changeover.stand(board, "top", Standing(1, "a", State.IN_FORCE, "disc", None, DISC, judged))
-    assert changeover.recipe_name(board, TOP, PLATE.sha) == "plate"
-    assert changeover.recipe_name(board, TOP, DISC.sha) == "disc"
-    assert changeover.recipe_name(board, TOP, "") == "disc", (
+    Board.create(tmp_path / "board", worker_names(line))
+    board = Board(tmp_path / "board", worker_names(line))
+    assert changeover.find_recipe_name(board, TOP, "") == "plate"
+    judged = changeover.add_recent_recipe(AT_START, DISC)
+    changeover.write_recipe_status(
+        board, "top", RecipeStatus(1, "a", ChangeoverState.IN_FORCE, "disc", None, DISC, judged)
+    )
+    assert changeover.find_recipe_name(board, TOP, PLATE.sha) == "plate"
+    assert changeover.find_recipe_name(board, TOP, DISC.sha) == "disc"
+    assert changeover.find_recipe_name(board, TOP, "") == "disc", (
         "an unjudged part is named after the recipe in force"
     )
-    board.write_note(capture_name("top"), Note.STANDING, b"")
-    assert changeover.stands(board, "top") is None
+    board.write_note(capture_name("top"), Note.RECIPE_STATUS, b"")
+    assert changeover.read_recipe_status(board, "top") is None
 
 
-def kept(recipe: str = "disc") -> Kept:
-    return Kept(
+def kept(recipe: str = "disc") -> ChangeoverDocument:
+    return ChangeoverDocument(
         recipe=recipe,
         instead_of="plate",
         request_id="a",
@@ -69,23 +78,23 @@ def kept(recipe: str = "disc") -> Kept:
 
 
 def test_what_is_kept_counts_until_the_settings_name_another_recipe(tmp_path: Path) -> None:
-    assert changeover.to_load(tmp_path, TOP) == "plate"
-    changeover.keep(tmp_path, "top", kept())
-    assert changeover.to_load(tmp_path, TOP) == "disc"
+    assert changeover.find_recipe_to_load(tmp_path, TOP) == "plate"
+    changeover.save_changeover(tmp_path, "top", kept())
+    assert changeover.find_recipe_to_load(tmp_path, TOP) == "disc"
     edited = TOP.model_copy(update={"recipe": "ring"})
-    assert changeover.to_load(tmp_path, edited) == "ring"
+    assert changeover.find_recipe_to_load(tmp_path, edited) == "ring"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"recipe": "disc"}'])
 def test_a_damaged_changeover_is_one_line_with_the_way_out(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "top.json").write_bytes(content)
     with pytest.raises(ChangeoverError, match="set one over MQTT, or delete the file") as raised:
-        changeover.to_load(tmp_path, TOP)
+        changeover.find_recipe_to_load(tmp_path, TOP)
     assert "top.json" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_a_kept_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
-    changeover.keep(tmp_path, "top", kept("../../etc"))
+    changeover.save_changeover(tmp_path, "top", kept("../../etc"))
     with pytest.raises(ChangeoverError, match="can't be a recipe's name"):
-        changeover.to_load(tmp_path, TOP)
+        changeover.find_recipe_to_load(tmp_path, TOP)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from monitor.line_state.counts import counts
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.line_state.ring import Closed, Ring, Tally
+from monitor.line_state.ring import FinalVerdict, Ring, Tally
 from monitor.verdict import Reason, Verdict
 
 
-def closed(verdict: Verdict, reason: Reason = Reason.NONE) -> Closed:
-    return Closed(verdict, reason, judged=True, snapshot=False, closed_ns=1, closed_utc_ns=1)
+def closed(verdict: Verdict, reason: Reason = Reason.NONE) -> FinalVerdict:
+    return FinalVerdict(verdict, reason, judged=True, snapshot=False, closed_ns=1, closed_utc_ns=1)
 
 
 def test_a_tally_counts_a_verdict_in_its_place() -> None:
@@ -30,6 +30,6 @@ def test_what_is_closed_beyond_the_tally_counts_and_the_rest_is_in_flight(ring: 
     ring.write_tally(Tally(cursor=2, passed=1, rejected=1))
     ring.write_closed(3, closed(Verdict.UNINSPECTED, Reason.DEADLINE))
     ring.write_closed(5, closed(Verdict.PASS))
-    now = counts(ring)
+    now = count_verdicts(ring)
     assert (now.frames, now.passed, now.rejected, sum(now.uninspected)) == (5, 2, 1, 1)
     assert now.in_flight == 1, "frame 4 is open"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.line_state.ring import RECORDS, SLOTS, Closed, Ring, RingError, Scored, Stage, Tally
+from monitor.line_state.ring import RECORDS, SLOTS, FinalVerdict, Ring, RingError, ScorerVerdict, Stage, Tally
 from monitor.verdict import Reason, Verdict
 
 SHA = "ab" * 32
@@ -27,8 +27,8 @@ def frame(number: int, slot: int = 0, height: int = 4, width: int = 6) -> Frame:
     )
 
 
-def scored(score: float = 1.5) -> Scored:
-    return Scored(Verdict.REJECT, Reason.NONE, score, 1.0, 11, 12, SHA, True)
+def scored(score: float = 1.5) -> ScorerVerdict:
+    return ScorerVerdict(Verdict.REJECT, Reason.NONE, score, 1.0, 11, 12, SHA, True)
 
 
 def test_a_frame_reads_back_as_it_was_written(ring: Ring) -> None:
@@ -39,7 +39,7 @@ def test_a_frame_reads_back_as_it_was_written(ring: Ring) -> None:
     assert not ring.is_filled(1)
     ring.fill(frame(1), pixels)
     ring.write_scored(1, scored())
-    ring.write_closed(1, Closed(Verdict.REJECT, Reason.NONE, True, True, 13, 14))
+    ring.write_closed(1, FinalVerdict(Verdict.REJECT, Reason.NONE, True, True, 13, 14))
     ring.write_stage(1, Stage.SENT, 15)
 
     assert ring.last_frame() == 1
@@ -47,7 +47,7 @@ def test_a_frame_reads_back_as_it_was_written(ring: Ring) -> None:
     assert ring.is_filled(1)
     assert np.array_equal(ring.pixels(frame(1)), pixels)
     assert ring.scored(1) == scored()
-    assert ring.closed(1) == Closed(Verdict.REJECT, Reason.NONE, True, True, 13, 14)
+    assert ring.closed(1) == FinalVerdict(Verdict.REJECT, Reason.NONE, True, True, 13, 14)
     assert (ring.stage(1), ring.sent_ns(1)) == (Stage.SENT, 15)
 
 
@@ -71,7 +71,7 @@ def test_what_is_not_written_is_none(ring: Ring) -> None:
 def test_the_last_lap_is_not_mistaken_for_this_one(ring: Ring) -> None:
     ring.record(frame(1))
     ring.write_scored(1, scored())
-    ring.write_closed(1, Closed(Verdict.PASS, Reason.NONE, True, False, 1, 2))
+    ring.write_closed(1, FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 1, 2))
     ring.write_stage(1, Stage.EXPIRED)
     again = 1 + RECORDS
     assert ring.frame(again) is None
@@ -83,10 +83,10 @@ def test_the_last_lap_is_not_mistaken_for_this_one(ring: Ring) -> None:
 
 
 def test_a_frame_still_in_the_books_is_never_overwritten(ring: Ring) -> None:
-    assert ring.has_room(RECORDS)
-    assert not ring.has_room(RECORDS + 1)
+    assert ring.has_free_record(RECORDS)
+    assert not ring.has_free_record(RECORDS + 1)
     ring.write_tally(Tally(cursor=1))
-    assert ring.has_room(RECORDS + 1)
+    assert ring.has_free_record(RECORDS + 1)
 
 
 def test_slots_are_held_until_the_scorer_releases_them(ring: Ring) -> None:
@@ -97,11 +97,11 @@ def test_slots_are_held_until_the_scorer_releases_them(ring: Ring) -> None:
         ring.record(frame(number, slot))
         ring.fill(frame(number, slot), np.zeros((4, 6, 3), np.uint8))
     assert ring.free_slot() is None
-    waiting = ring.waiting()
+    waiting = ring.frames_to_score()
     assert [one.number for one in waiting] == list(range(1, usable + 1))
     ring.release(waiting[5])
     assert ring.free_slot() == waiting[5].slot
-    assert waiting[5].number not in [one.number for one in ring.waiting()]
+    assert waiting[5].number not in [one.number for one in ring.frames_to_score()]
 
 
 def test_large_frames_get_fewer_slots_and_too_large_ones_one_line(ring: Ring) -> None:
@@ -117,7 +117,7 @@ def test_capture_takes_up_where_a_dead_one_left(ring: Ring) -> None:
     ring.fill(frame(1, 0), np.zeros((4, 6, 3), np.uint8))
     ring.record(frame(2, 1))  # the capture worker dies before it has written the pixels
     assert ring.recover_capture() == 2
-    assert [one.number for one in ring.waiting()] == [1]
+    assert [one.number for one in ring.frames_to_score()] == [1]
     assert ring.free_slot() == 1
 
 
@@ -145,10 +145,10 @@ ring.reserve(72)
 tally = ring.tally()
 for done in range(tally.cursor + 1, number + 1):
     if ring.closed(done) is None:
-        ring.write_closed(done, Closed(Verdict.PASS, Reason.NONE, False, False, done, done))
+        ring.write_closed(done, FinalVerdict(Verdict.PASS, Reason.NONE, False, False, done, done))
     ring.write_stage(done, Stage.SENT, done)
     ring.write_tally(Tally(done, done, 0, 0))
-for frame in ring.waiting():
+for frame in ring.frames_to_score():
     ring.release(frame)
 while True:
     number += 1
@@ -156,9 +156,10 @@ while True:
                   ring.free_slot(), PixelFormat.BGR8, 4, 6)
     ring.record(frame)
     ring.fill(frame, np.full((4, 6, 3), number % 256, np.uint8))
-    ring.write_scored(number, Scored(Verdict.PASS, Reason.NONE, number, number, number, number, "", False))
+    scored = ScorerVerdict(Verdict.PASS, Reason.NONE, number, number, number, number, "", False)
+    ring.write_scored(number, scored)
     ring.release(frame)
-    ring.write_closed(number, Closed(Verdict.PASS, Reason.NONE, True, False, number, number))
+    ring.write_closed(number, FinalVerdict(Verdict.PASS, Reason.NONE, True, False, number, number))
     ring.write_stage(number, Stage.SENT, number)
     ring.write_tally(Tally(number, number, 0, 0))
 """

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
 from monitor.line_state.latch import Latch
-from monitor.line_state.ring import Closed, Scored, Tally
+from monitor.line_state.ring import FinalVerdict, ScorerVerdict, Tally
 from monitor.line_state.verdict_rules import (
     Consequences,
     PublisherTurn,
     count,
     decide,
     derive_consequences,
-    event,
+    make_event,
 )
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict, judge
@@ -32,16 +32,16 @@ def frame(refused: Reason = Reason.NONE) -> Frame:
     )
 
 
-def scored(score: float, at: int = 1100) -> Scored:
+def scored(score: float, at: int = 1100) -> ScorerVerdict:
     verdict, reason = judge(score, 1.0)
-    return Scored(verdict, reason, score, 1.0, at - 10, at, "cd" * 32, verdict is Verdict.REJECT)
+    return ScorerVerdict(verdict, reason, score, 1.0, at - 10, at, "cd" * 32, verdict is Verdict.REJECT)
 
 
 def turn(now: int, *, fresh: bool = True, since: int = 0, stopping: bool = False) -> PublisherTurn:
     return PublisherTurn(now, 99, since, fresh, stopping)
 
 
-def outcome(closed: Closed | None) -> tuple[Verdict, Reason] | None:
+def outcome(closed: FinalVerdict | None) -> tuple[Verdict, Reason] | None:
     return (closed.verdict, closed.reason) if closed else None
 
 
@@ -128,7 +128,7 @@ def consequences(
     """Of a judged pass or reject, or an uninspected part; `camera` are further settings of its camera."""
     reason = Reason.DEADLINE if verdict is Verdict.UNINSPECTED else Reason.NONE
     is_judged = reason is Reason.NONE
-    closed = Closed(verdict, reason, is_judged, verdict is Verdict.REJECT, 0, 0)
+    closed = FinalVerdict(verdict, reason, is_judged, verdict is Verdict.REJECT, 0, 0)
     top = CameraSettings(name="top", source="simulated://plate", recipe="plate", **camera)  # type: ignore[arg-type]
     settings = Settings(mqtt={"publish_verdicts": publish}, journal={"verdicts": journal})  # type: ignore[arg-type]
     return derive_consequences(closed, top, settings, is_repeat=is_repeat)
@@ -193,30 +193,30 @@ def test_a_frame_closed_without_its_score_gets_no_snapshot() -> None:
     assert consequences(Verdict.REJECT).has_snapshot
     assert not consequences(Verdict.PASS).has_snapshot
     settings = Settings()
-    without_score = Closed(Verdict.UNINSPECTED, Reason.DEADLINE, False, True, 0, 0)
+    without_score = FinalVerdict(Verdict.UNINSPECTED, Reason.DEADLINE, False, True, 0, 0)
     assert not derive_consequences(without_score, CAMERA, settings).has_snapshot
 
 
 def test_the_event_carries_the_score_only_when_the_verdict_is_the_scorers() -> None:
     judged = decide(frame(), True, scored(2.0), turn(1101))
     assert judged is not None
-    payload = event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
+    payload = make_event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
     assert (payload["verdict"], payload["score"], payload["threshold"]) == ("reject", 2.0, 1.0)
     assert payload["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
     assert payload["recipe_sha"] == "cd" * 32
 
     late = decide(frame(), True, None, turn(DECIDE_BY))
     assert late is not None
-    payload = event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
+    payload = make_event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
     assert (payload["verdict"], payload["reason"]) == ("uninspected", "deadline")
     assert [payload[key] for key in ("score", "threshold", "snapshot", "recipe_sha")] == [None] * 4
 
 
 def test_a_repeat_of_an_event_has_the_same_id_and_other_frames_have_others() -> None:
-    closed = Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0)
-    one = event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5))
-    assert one.event_id == event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
-    assert one.event_id != event("p/l", "t", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
+    closed = FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 0, 0)
+    one = make_event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5))
+    assert one.event_id == make_event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
+    assert one.event_id != make_event("p/l", "t", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
 
 
 @given(st.lists(st.sampled_from(list(Verdict)), max_size=50))
@@ -224,12 +224,12 @@ def test_counts_add_up_to_the_frames(verdicts: list[Verdict]) -> None:
     tally = Tally()
     for number, verdict in enumerate(verdicts, start=1):
         reason = Reason.DEADLINE if verdict is Verdict.UNINSPECTED else Reason.NONE
-        tally = count(tally, number, Closed(verdict, reason, True, False, 0, 0), missed=False)
+        tally = count(tally, number, FinalVerdict(verdict, reason, True, False, 0, 0), missed=False)
     assert tally.frames == tally.cursor == len(verdicts)
 
 
 def test_frames_are_counted_in_order_and_once() -> None:
-    closed = Closed(Verdict.PASS, Reason.NONE, True, False, 0, 0)
+    closed = FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 0, 0)
     tally = count(Tally(), 1, closed, missed=False)
     for wrong in (1, 3):
         with pytest.raises(ValueError, match="can't be counted"):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from monitor.inference.torch_network import Network
-from monitor.model.channel_scaling import TENSOR_NAMES, channel_deviations, read_deviations, with_deviations
-from monitor.pyramid import Evened, anomaly_map
+from monitor.inference.torch_network import TorchNetwork
+from monitor.model.channel_scaling import TENSOR_NAMES, add_deviations, channel_deviations, read_deviations
+from monitor.pyramid import ScaledTrunk, anomaly_map
 from monitor.teachers.architectures import build_trunk
 
 SIZE = 32
@@ -57,7 +57,7 @@ def test_a_teacher_that_sees_the_same_everywhere_is_left_as_it_is() -> None:
 
 def test_evened_levels_vary_alike_in_every_channel(trunk: nn.Module) -> None:
     shown = pictures(4)
-    evened = Evened(trunk, channel_deviations(trunk, shown, range(4), CPU))
+    evened = ScaledTrunk(trunk, channel_deviations(trunk, shown, range(4), CPU))
     for deviation in channel_deviations(evened, shown, range(4), CPU):
         assert deviation.max() <= 1.001
         assert float(deviation.median()) == pytest.approx(1, abs=1e-3)
@@ -77,7 +77,9 @@ def test_what_runs_is_what_the_paper_s_map_gives_on_evened_levels(trunk: nn.Modu
     student = build_trunk("resnet18").eval().requires_grad_(False)
     deviations = channel_deviations(trunk, pictures(3), range(3), CPU)
     images = torch.randn(2, 3, SIZE, SIZE)
-    found = Network(Evened(trunk, deviations), Evened(student, deviations), CPU, half=False)(images)
+    found = TorchNetwork(ScaledTrunk(trunk, deviations), ScaledTrunk(student, deviations), CPU, half=False)(
+        images
+    )
     scales = [deviation[:, None, None] for deviation in deviations]
     plain = anomaly_map(
         [level / scale for level, scale in zip(trunk(images), scales, strict=True)],
@@ -91,7 +93,7 @@ def test_what_runs_is_what_the_paper_s_map_gives_on_evened_levels(trunk: nn.Modu
 
 def test_deviations_travel_with_the_student_s_weights() -> None:
     deviations = [torch.rand(3), torch.rand(4), torch.rand(5)]
-    weights = with_deviations({"conv1.weight": np.zeros(2, np.float32)}, deviations)
+    weights = add_deviations({"conv1.weight": np.zeros(2, np.float32)}, deviations)
     found = read_deviations(weights)
     assert found is not None
     assert all(torch.equal(a, b) for a, b in zip(found, deviations, strict=True))

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from drivers.camera import Shot
-from monitor.capture.worker import Intake, Times
+from monitor.capture.worker import Clocks, Intake
 from monitor.journal.reader import JournalReader
-from monitor.line_state.board import Board, Word
+from monitor.line_state.board import Board, Field
 from monitor.line_state.latch import Latch
-from monitor.line_state.ring import Ring, Scored
-from monitor.line_state.worker_process import PUBLISH, Post, Worker, roll, settings_for
+from monitor.line_state.ring import Ring, ScorerVerdict
+from monitor.line_state.worker_process import PUBLISH, Worker, WorkerStart, settings_for, worker_names
 from monitor.publish.mqtt import LinkState, Received
 from monitor.publish.worker import Publisher
 from monitor.settings import Settings
@@ -120,15 +120,15 @@ class Scene:
         """As the start of the service: of the last session only the data folder is left, and the latch that
         was found in its rings."""
         folder, session = self.folder, uuid.uuid4()
-        Board.create(folder / "board", roll(self.settings))
+        Board.create(folder / "board", worker_names(self.settings))
         Ring.create(folder, "top", session)
         self.ring = Ring(folder, "top", session)
         tree = settings_for(self.settings, PUBLISH)
-        self.post = Post(PUBLISH, str(folder), str(session), os.getpid(), tree)
-        self.board = Board(folder / "board", roll(self.settings))
-        self.board.write(PUBLISH, Word.LATCH, latch)
+        self.post = WorkerStart(PUBLISH, str(folder), str(session), os.getpid(), tree)
+        self.board = Board(folder / "board", worker_names(self.settings))
+        self.board.write(PUBLISH, Field.LATCH, latch)
         self.intake = Intake(
-            self.settings.camera[0], self.ring, lambda frame: None, Times(lambda: self.now, lambda: self.now)
+            self.settings.camera[0], self.ring, lambda frame: None, Clocks(lambda: self.now, lambda: self.now)
         )
         self.publisher, self.link = self.start()
 
@@ -149,7 +149,9 @@ class Scene:
         self.intake.admit(Shot(np.zeros((2, 2), np.uint8), "Mono8", self.now))
         number = self.ring.last_frame()
         verdict, reason = (Verdict.PASS, Reason.NO_PART) if empty else judge(score, 1.0)
-        self.ring.write_scored(number, Scored(verdict, reason, score, 1.0, self.now, self.now, "", False))
+        self.ring.write_scored(
+            number, ScorerVerdict(verdict, reason, score, 1.0, self.now, self.now, "", False)
+        )
         return number
 
     def turn(self, later_ms: int = 1) -> None:
@@ -173,7 +175,7 @@ class Scene:
         return number
 
     def latch(self) -> int:
-        return self.board.read(PUBLISH, Word.LATCH)
+        return self.board.read(PUBLISH, Field.LATCH)
 
     def reset(self) -> None:
         self.link.received.append(Received("plant1/line1/reset", b"", False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monitor.line_state.counts import counts
+from monitor.line_state.counts import count_verdicts
 from tests.unit.publish.scene import Scene
 
 
@@ -23,6 +23,6 @@ def test_a_live_views_episode_is_published_once_and_never_for_the_gate(tmp_path:
     scene.end()
     scene.publisher, scene.link = scene.start()
     assert published("rruuupprr") == [(8, "uninspected"), (11, "pass"), (12, "pass"), (13, "reject")]
-    assert counts(scene.ring).frames == 14
-    assert counts(scene.ring).in_flight == 0
+    assert count_verdicts(scene.ring).frames == 14
+    assert count_verdicts(scene.ring).in_flight == 0
     scene.end()

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from monitor.journal.writer import Journal
+from monitor.journal.writer import JournalWriter
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
-from monitor.line_state.changeover import Judged, Request, Standing, State
-from monitor.line_state.worker_process import roll
+from monitor.line_state.changeover import ChangeoverState, RecipeIdentity, RecipeStatus, Request
+from monitor.line_state.worker_process import worker_names
 from monitor.publish.changeover_requests import ChangeoverRequests
 from monitor.publish.mqtt import LinkState
 from monitor.settings import CameraSettings, Settings
 
 TOP = CameraSettings(name="top", source="simulated://plate", recipe="plate")
-PLATE, DISC = Judged("plate", "a" * 64), Judged("disc", "b" * 64)
-AT_START = Standing(0, None, State.IN_FORCE, "plate", None, PLATE, (PLATE,))
+PLATE, DISC = RecipeIdentity("plate", "a" * 64), RecipeIdentity("disc", "b" * 64)
+AT_START = RecipeStatus(0, None, ChangeoverState.IN_FORCE, "plate", None, PLATE, (PLATE,))
 TOPIC = "plant1/line1/top/recipe/set"
 
 
@@ -53,9 +53,9 @@ class Scene:
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(line={"data": folder}, camera=(TOP,))  # type: ignore[arg-type]
-        Board.create(folder / "board", roll(self.settings))
-        self.board = Board(folder / "board", roll(self.settings))
-        self.journal = Journal(folder / "journal.sqlite", self.settings.journal)
+        Board.create(folder / "board", worker_names(self.settings))
+        self.board = Board(folder / "board", worker_names(self.settings))
+        self.journal = JournalWriter(folder / "journal.sqlite", self.settings.journal)
         self.link = StandInLink()
         self.requests = self.start()
 
@@ -68,9 +68,9 @@ class Scene:
         self.requests.take_request(TOPIC, json.dumps({"request_id": request_id, "recipe": recipe}).encode())
         self.requests.send_answers(self.link)
 
-    def stand(self, standing: Standing) -> None:
+    def stand(self, standing: RecipeStatus) -> None:
         """The scoring worker reports what is in force."""
-        changeover.stand(self.board, "top", standing)
+        changeover.write_recipe_status(self.board, "top", standing)
         self.requests.send_answers(self.link)
 
 
@@ -82,8 +82,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     made.board.close()
 
 
-def in_force(number: int, request_id: str, judged: Judged) -> Standing:
-    return Standing(number, request_id, State.IN_FORCE, judged.recipe, None, judged, (judged,))
+def in_force(number: int, request_id: str, judged: RecipeIdentity) -> RecipeStatus:
+    return RecipeStatus(number, request_id, ChangeoverState.IN_FORCE, judged.recipe, None, judged, (judged,))
 
 
 def test_the_recipe_in_force_is_published_at_the_start_and_on_each_connection(scene: Scene) -> None:
@@ -100,9 +100,9 @@ def test_the_recipe_in_force_is_published_at_the_start_and_on_each_connection(sc
 def test_a_request_is_answered_with_loading_and_then_with_its_result(scene: Scene) -> None:
     scene.stand(AT_START)
     scene.ask("a", "disc")
-    request = changeover.asked(scene.board, "top")
+    request = changeover.read_request(scene.board, "top")
     assert request == Request(1, "a", "disc")
-    scene.stand(Standing(1, "a", State.LOADING, "disc", None, PLATE, (PLATE,)))
+    scene.stand(RecipeStatus(1, "a", ChangeoverState.LOADING, "disc", None, PLATE, (PLATE,)))
     scene.stand(in_force(1, "a", DISC))
     assert scene.link.states() == [(None, "in_force"), ("a", "loading"), ("a", "in_force")]
     assert [payload["recipe_sha"] for payload in scene.link.sent] == [PLATE.sha, None, DISC.sha]
@@ -118,7 +118,7 @@ def test_while_a_recipe_is_loading_another_request_is_refused_and_a_repeat_is_ig
     scene.stand(in_force(1, "a", DISC))
     assert scene.link.states()[-1] == ("a", "in_force")
     scene.ask("b", "ring")
-    assert changeover.asked(scene.board, "top") == Request(2, "b", "ring")
+    assert changeover.read_request(scene.board, "top") == Request(2, "b", "ring")
 
 
 def test_the_same_bad_request_is_answered_each_time(scene: Scene) -> None:
@@ -126,7 +126,7 @@ def test_the_same_bad_request_is_answered_each_time(scene: Scene) -> None:
     for _ in range(2):
         scene.ask(7, "../plate")
     assert scene.link.states()[1:] == [(7, "refused")] * 2
-    assert changeover.asked(scene.board, "top") is None
+    assert changeover.read_request(scene.board, "top") is None
 
 
 def test_a_publisher_that_follows_a_killed_one_gives_the_answer(scene: Scene) -> None:
@@ -171,4 +171,4 @@ def test_a_message_that_is_no_request_is_ignored(scene: Scene, payload: bytes) -
     scene.requests.take_request("plant1/line1/no-such/recipe/set", b'{"request_id": "a", "recipe": "plate"}')
     scene.requests.send_answers(scene.link)
     assert scene.link.sent == []
-    assert changeover.asked(scene.board, "top") is None
+    assert changeover.read_request(scene.board, "top") is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitor.journal.reader import JournalReader
-from monitor.line_state.counts import counts
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Stage
 from monitor.publish.mqtt import LinkState
@@ -23,7 +23,7 @@ def test_a_reject_goes_to_the_gate_first_and_is_sent_once_the_broker_has_it(scen
     scene.link.acknowledge_all()
     scene.turn()
     assert scene.ring.stage(number) is Stage.SENT
-    now = counts(scene.ring)
+    now = count_verdicts(scene.ring)
     assert (now.frames, now.passed, now.rejected, now.in_flight) == (2, 1, 1, 0)
 
 
@@ -49,7 +49,7 @@ def test_what_expired_unsent_is_never_sent_and_latches(scene: Scene) -> None:
     assert scene.link.sent == []
     assert scene.ring.stage(number) is Stage.EXPIRED
     assert scene.latch() == Latch.MISSED_REJECT
-    assert counts(scene.ring).missed_rejects == 1
+    assert count_verdicts(scene.ring).missed_rejects == 1
 
 
 def test_a_broker_that_does_not_acknowledge_a_reject_loses_the_connection(scene: Scene) -> None:
@@ -112,8 +112,8 @@ def test_a_gate_that_fails_late_is_counted_among_the_missed_rejects_once(scene: 
     for result in ("actuated", "failed", "late"):
         scene.answer(event_id, result)
     scene.turn()
-    assert counts(scene.ring).missed_rejects == 1
-    assert counts(scene.ring).rejected == 2
+    assert count_verdicts(scene.ring).missed_rejects == 1
+    assert count_verdicts(scene.ring).rejected == 2
     assert scene.ring.stage(numbers[0]) is Stage.UNACKNOWLEDGED
     assert scene.latch() == Latch.MISSED_REJECT
 
@@ -134,7 +134,7 @@ def test_a_gate_that_fails_after_the_publishers_death_stops_the_line_all_the_sam
     scene.answer(event_id, "failed")
     scene.turn()
     assert scene.latch() == Latch.MISSED_REJECT
-    assert (counts(scene.ring).missed_rejects, scene.ring.tally().cursor) == (1, passed)
+    assert (count_verdicts(scene.ring).missed_rejects, scene.ring.tally().cursor) == (1, passed)
     scene.end()
     scene.now += 20_000 * MS
     scene.publisher, scene.link = scene.start()
@@ -175,7 +175,7 @@ def test_a_missed_reject_stays_missed_in_ring_and_journal_whatever_the_gate_answ
     scene.answer(event_id, "actuated")
     scene.turn()
     assert scene.ring.stage(number) is Stage.UNACKNOWLEDGED
-    assert counts(scene.ring).missed_rejects == 1
+    assert count_verdicts(scene.ring).missed_rejects == 1
     scene.end()
     with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
         rows = [(row.outcome, row.ack_result) for row in reader.verdicts()]
@@ -230,7 +230,7 @@ def test_an_answered_reject_whose_other_topic_finds_no_room_ends_at_its_expiry(t
     scene.turn(later_ms=800)
     assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
     assert scene.latch() == Latch.NONE
-    assert counts(scene.ring).in_flight == 0
+    assert count_verdicts(scene.ring).in_flight == 0
     scene.end()
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from monitor.line_state.ring import Closed
+from monitor.line_state.ring import FinalVerdict
 from monitor.publish.episodes import SUPERSEDED_APART_NS, Episodes
 from monitor.verdict import Reason, Verdict
 
 
-def closed(letter: str, at_ns: int = 0) -> Closed:
+def closed(letter: str, at_ns: int = 0) -> FinalVerdict:
     verdict, reason = {
         "p": (Verdict.PASS, Reason.NONE),
         "r": (Verdict.REJECT, Reason.NONE),
         "d": (Verdict.UNINSPECTED, Reason.DEADLINE),
         "s": (Verdict.UNINSPECTED, Reason.SUPERSEDED),
     }[letter]
-    return Closed(verdict, reason, True, False, at_ns, 0)
+    return FinalVerdict(verdict, reason, True, False, at_ns, 0)
 
 
 def events(letters: str) -> str:

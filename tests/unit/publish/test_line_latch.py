@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.line_state.board import Word
+from monitor.line_state.board import Field
 from monitor.line_state.latch import Latch
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt import LinkState
@@ -53,7 +53,7 @@ def test_a_latch_is_on_disk_before_it_is_published(scene: Scene, monkeypatch: py
     scene.link.state = LinkState.UP
     scene.turn(later_ms=60)
     assert len(scene.link.statuses) == before
-    assert not scene.board.read(PUBLISH, Word.READY)
+    assert not scene.board.read(PUBLISH, Field.READY)
     disk_goes_on.set()
     assert scene.status() == (False, "missed_reject")
 

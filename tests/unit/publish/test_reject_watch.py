@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monitor.line_state.board import Word
+from monitor.line_state.board import Field
 from monitor.line_state.latch import Latch
 from monitor.line_state.worker_process import PUBLISH
 from tests.unit.publish.scene import Scene
@@ -38,7 +38,7 @@ def test_rejects_in_a_row_are_counted_over_the_publishers_death(tmp_path: Path) 
     scene.judge_parts("rrrr")
     scene.reset()
     scene.judge_parts("rreere")
-    scene.board.write(PUBLISH, Word.EVER_RAN, 1)
+    scene.board.write(PUBLISH, Field.EVER_RAN, 1)
     scene.end()
     scene.publisher, scene.link = scene.start()
     assert scene.latch() == Latch.NONE

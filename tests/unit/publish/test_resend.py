@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.line_state.counts import counts
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Stage
 from tests.unit.publish.scene import MS, Scene
@@ -42,7 +42,7 @@ def test_without_a_subscriber_nothing_latches_and_no_reject_is_sent_for_ever(tmp
     assert 1 <= len(last) <= 4
     assert scene.run_for(2000, subscribed=False) == []
     assert scene.latch() == Latch.NONE
-    assert counts(scene.ring).missed_rejects == 0
+    assert count_verdicts(scene.ring).missed_rejects == 0
     assert scene.outcomes() == dict.fromkeys(range(1, 41, 2), "unheard")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from monitor.line_state.board import CameraState, Word, WorkerState
+from monitor.line_state.board import CameraState, Field, WorkerState
 from monitor.line_state.latch import Latch
 from monitor.line_state.worker_process import PUBLISH, SCORING
 from monitor.publish.mqtt import LinkState
@@ -78,10 +78,10 @@ def test_other_trouble_is_published_but_leaves_the_run_permission(
 
 def test_drift_is_published_once_while_the_scorer_runs_and_not_after_its_death(scene: Scene) -> None:
     def published(state: WorkerState, higher: int, lower: int) -> list[object]:
-        scene.board.write(SCORING, Word.STATE, state)
-        scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
-        scene.board.write(SCORING, Word.DRIFT_HIGHER, higher)
-        scene.board.write(SCORING, Word.DRIFT_LOWER, lower)
+        scene.board.write(SCORING, Field.STATE, state)
+        scene.board.write(SCORING, Field.ALIVE_UNTIL_NS, scene.now + 10_000 * MS)
+        scene.board.write(SCORING, Field.DRIFT_HIGHER, higher)
+        scene.board.write(SCORING, Field.DRIFT_LOWER, lower)
         before = len(scene.link.statuses)
         for _ in range(3):
             scene.turn(later_ms=60)
@@ -108,15 +108,15 @@ def test_heartbeats_come_once_a_second_and_none_makes_up_for_a_stall(scene: Scen
 
 def test_the_run_permission_is_on_the_board_only_once_this_connection_has_published_it(scene: Scene) -> None:
     def ready() -> bool:
-        scene.board.write(SCORING, Word.PROMISE_NS, scene.now + 10_000 * MS)
-        scene.board.write("capture-top", Word.PROMISE_NS, scene.now + 10_000 * MS)
+        scene.board.write(SCORING, Field.ALIVE_UNTIL_NS, scene.now + 10_000 * MS)
+        scene.board.write("capture-top", Field.ALIVE_UNTIL_NS, scene.now + 10_000 * MS)
         scene.turn(later_ms=60)
-        return bool(scene.board.read(PUBLISH, Word.READY))
+        return bool(scene.board.read(PUBLISH, Field.READY))
 
     for worker in (SCORING, "capture-top"):
-        scene.board.write(worker, Word.STATE, WorkerState.RUNNING)
-        scene.board.write(worker, Word.EVER_RAN, 1)
-    scene.board.write("capture-top", Word.CAMERA_STATE, CameraState.UP)
+        scene.board.write(worker, Field.STATE, WorkerState.RUNNING)
+        scene.board.write(worker, Field.EVER_RAN, 1)
+    scene.board.write("capture-top", Field.CAMERA_STATE, CameraState.UP)
     assert ready()
     assert scene.link.statuses[-1]["ready"] is True
     scene.link.state = LinkState.DOWN

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from monitor.journal.reader import JournalReader
-from monitor.line_state.board import Word
+from monitor.line_state.board import Field
 from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Stage
 from monitor.line_state.worker_process import PUBLISH
@@ -44,10 +44,10 @@ def test_a_publisher_whose_latch_is_not_on_disk_ends_with_an_error(
         (tmp_path / "data/latch.json/in-the-way").mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-m", "monitor.publish"], stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
-        process.stdin.write(scene.post.wire())
+        process.stdin.write(scene.post.to_json())
         process.stdin.close()
         until = time.monotonic() + 20
-        while not scene.board.read(PUBLISH, Word.EVER_RAN) and time.monotonic() < until:
+        while not scene.board.read(PUBLISH, Field.EVER_RAN) and time.monotonic() < until:
             time.sleep(0.01)
         process.terminate()
         assert process.wait(10) == (0 if can_be_written else 1)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from monitor.line_state.board import Board, CameraState, Word, WorkerState
+from monitor.line_state.board import Board, CameraState, Field, WorkerState
 from monitor.line_state.latch import Latch
 from monitor.line_state.ring import Ring
-from monitor.line_state.worker_process import PUBLISH, capture_name, roll
+from monitor.line_state.worker_process import PUBLISH, capture_name, worker_names
 from monitor.review.line_view import LineView
 from monitor.settings import Settings
 
@@ -30,7 +30,7 @@ def test_the_newest_frame_is_shown_also_after_its_slot_was_released(
     assert found is not None
     assert found[0].number == 3
     assert (found[1] == 30).all()
-    assert ring.waiting() == []
+    assert ring.frames_to_score() == []
 
 
 def test_a_picture_is_never_half_of_two_frames(
@@ -83,24 +83,24 @@ def test_the_status_is_what_the_board_says_and_stopped_without_one(
     off = view.status()
     assert not off.running
     assert [camera.state for camera in off.cameras] == ["stopped"]
-    workers = roll(settings)
+    workers = worker_names(settings)
     Board.create(tmp_path / "board", workers)
     board = Board(tmp_path / "board", workers)
     later = time.monotonic_ns() + 10**11
     for name in (PUBLISH, capture_name("top")):
-        board.write(name, Word.STATE, WorkerState.RUNNING)
-        board.write(name, Word.PROMISE_NS, later)
-        board.write(name, Word.EVER_RAN, 1)
-    board.write(PUBLISH, Word.READY, 1)
-    board.write(capture_name("top"), Word.CAMERA_STATE, CameraState.UP)
-    board.say(PUBLISH, "the broker is away")
+        board.write(name, Field.STATE, WorkerState.RUNNING)
+        board.write(name, Field.ALIVE_UNTIL_NS, later)
+        board.write(name, Field.EVER_RAN, 1)
+    board.write(PUBLISH, Field.READY, 1)
+    board.write(capture_name("top"), Field.CAMERA_STATE, CameraState.UP)
+    board.write_trouble(PUBLISH, "the broker is away")
     status = view.status()
     assert status.running
     assert status.ready
     assert status.cameras[0].state == "up"
     assert status.problems == (f"{PUBLISH}: the broker is away",)
-    board.write(capture_name("top"), Word.PROMISE_NS, 0)
-    board.write(PUBLISH, Word.PROMISE_NS, 0)
+    board.write(capture_name("top"), Field.ALIVE_UNTIL_NS, 0)
+    board.write(PUBLISH, Field.ALIVE_UNTIL_NS, 0)
     status = view.status()
     assert not status.ready
     assert status.cameras[0].state == "lost"
@@ -111,12 +111,12 @@ def test_the_status_is_what_the_board_says_and_stopped_without_one(
 def test_who_looks_at_a_line_that_waits_for_a_reset_reads_what_to_look_for(
     tmp_path: Path, settings: Settings, latch: Latch
 ) -> None:
-    Board.create(tmp_path / "board", roll(settings))
-    board = Board(tmp_path / "board", roll(settings))
-    board.write(PUBLISH, Word.LATCH, latch)
+    Board.create(tmp_path / "board", worker_names(settings))
+    board = Board(tmp_path / "board", worker_names(settings))
+    board.write(PUBLISH, Field.LATCH, latch)
     (problem,) = LineView(settings, tmp_path).status().problems
     assert re.search("look (for|at) .*, then reset the line", problem)
-    board.write(PUBLISH, Word.LATCH, Latch.NONE)
+    board.write(PUBLISH, Field.LATCH, Latch.NONE)
     assert LineView(settings, tmp_path).status().problems == ()
     board.close()
 

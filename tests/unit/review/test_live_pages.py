@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from monitor.line_state.board import Board
-from monitor.line_state.worker_process import roll
+from monitor.line_state.worker_process import worker_names
 from monitor.review.application import build
 from monitor.settings import Settings
 
@@ -15,7 +15,7 @@ from monitor.settings import Settings
 def test_what_is_counted_since_the_start_is_not_called_the_days(
     tmp_path: Path, put_frame: Callable[[int, int], None], settings: Settings
 ) -> None:
-    Board.create(tmp_path / "board", roll(settings))
+    Board.create(tmp_path / "board", worker_names(settings))
     for number in range(1, 4):
         put_frame(number, 7)
     page = build(settings, tmp_path).wsgi.test_client()

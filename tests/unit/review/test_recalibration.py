@@ -26,7 +26,7 @@ from monitor.review.recalibration import (
 )
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from monitor.training.readable_images import content_mark
-from monitor.training.thresholds import calibrated, explain, with_overkills
+from monitor.training.thresholds import add_overkills, explain, make_calibration
 from tests.real.parts import part, random_recipe, save
 
 KEY = Key("2026-11-24", "top", "010000000_top_1_0.02")
@@ -56,7 +56,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
     draft = random_recipe(tmp_path_factory.mktemp("recipes") / "disc")
     scores = [result.score for result in Scorer(draft, device="cpu").score([part(n) for n in range(20)])]
     low = [score * 0.5 for score in scores]
-    return draft.with_calibration({REFERENCE: calibrated(low, 0.1)})
+    return draft.with_calibration({REFERENCE: make_calibration(low, 0.1)})
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def trained_on(mark: str) -> Training:
 def test_overkills_only_raise_the_threshold_and_never_make_a_promise() -> None:
     rng = np.random.default_rng(0)
     for count in (5, 40, 99, 200):
-        before = calibrated(np.exp(rng.normal(0, 0.4, count)).tolist(), 0.01)
+        before = make_calibration(np.exp(rng.normal(0, 0.4, count)).tolist(), 0.01)
         for added in (1, 10, 100):
             more = (before.threshold * (1 + rng.random(added))).tolist()
-            after = with_overkills(before, more)
+            after = add_overkills(before, more)
             assert after.threshold >= before.threshold
             assert after.guaranteed == before.guaranteed == (count >= 99)
             assert after.scores == before.scores
@@ -105,18 +105,18 @@ def test_the_promise_that_was_made_is_kept_after_overkills_were_added() -> None:
     rng = np.random.default_rng(1)
     rates = []
     for _ in range(400):
-        before = calibrated(rng.exponential(1, 99).tolist(), 0.01)
+        before = make_calibration(rng.exponential(1, 99).tolist(), 0.01)
         later = rng.exponential(1, 500)
-        after = with_overkills(before, later[later > before.threshold].tolist())
+        after = add_overkills(before, later[later > before.threshold].tolist())
         rates.append(np.exp(-after.threshold))
     assert np.mean(rates) <= 0.01 + 3 * np.std(rates) / len(rates) ** 0.5
 
 
 def test_the_same_overkills_taken_twice_count_once() -> None:
-    before = calibrated([0.1 * n for n in range(1, 100)], 0.01)
-    once = with_overkills(before, [20.0, 30.0])
-    assert with_overkills(once, [30.0, 20.0]) == once
-    assert with_overkills(once, [40.0]).added == (20.0, 30.0, 40.0)
+    before = make_calibration([0.1 * n for n in range(1, 100)], 0.01)
+    once = add_overkills(before, [20.0, 30.0])
+    assert add_overkills(once, [30.0, 20.0]) == once
+    assert add_overkills(once, [40.0]).added == (20.0, 30.0, 40.0)
     assert "99 calibration images and 2 overkills" in explain(once)
 
 

@@ -22,7 +22,7 @@ from monitor.scoring.drift import (
     most_rejects,
     rank_sum,
 )
-from monitor.training.thresholds import calibrated
+from monitor.training.thresholds import make_calibration
 from monitor.verdict import Reason, Verdict, judge
 
 SPREAD = 0.4
@@ -34,7 +34,7 @@ def good(rng: np.random.Generator, count: int, shift: float = 0.0) -> NDArray[np
 
 
 def calibration(rng: np.random.Generator, count: int = 99, overkill: float = 0.01) -> Calibration:
-    return calibrated(good(rng, count).tolist(), overkill)
+    return make_calibration(good(rng, count).tolist(), overkill)
 
 
 def changes(detector: DriftDetector, by: Calibration, scores: Iterable[float]) -> list[tuple[int, Drift]]:

@@ -14,15 +14,15 @@ import pytest
 
 from drivers.camera import Shot
 from drivers.image_file import Image
-from monitor.capture.worker import Intake, Times
-from monitor.images.preprocessing import squashed
+from monitor.capture.worker import Clocks, Intake
+from monitor.images.preprocessing import resize_image
 from monitor.inference.scorer import Scorer
 from monitor.line_state.board import Board
-from monitor.line_state.counts import counts
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.latch import Latch
-from monitor.line_state.ring import Closed, Ring, Scored, Stage, Tally
-from monitor.line_state.verdict_rules import count, event
-from monitor.line_state.worker_process import SCORING, Post, Worker, roll, settings_for
+from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict, Stage, Tally
+from monitor.line_state.verdict_rules import count, make_event
+from monitor.line_state.worker_process import SCORING, Worker, WorkerStart, settings_for, worker_names
 from monitor.model.recipe_version import RecipeVersion
 from monitor.publish.reject_watch import RejectWatch
 from monitor.review.line_view import LineView
@@ -34,7 +34,7 @@ from monitor.verdict import Reason, Verdict
 from tests.real import parts
 from tests.real.parts import draft_recipe, empty_place, part
 
-EMPTY = Closed(Verdict.PASS, Reason.NO_PART, True, False, 1, 2)
+EMPTY = FinalVerdict(Verdict.PASS, Reason.NO_PART, True, False, 1, 2)
 
 
 class Scene:
@@ -55,30 +55,30 @@ class Scene:
                 },
             ),  # type: ignore[arg-type]
         )
-        presence = presence_training.learned(
-            parts.empty_pictures(folder / "empty", 12), lambda image: squashed(image, (64, 64)), say=print
+        presence = presence_training.learn_gate(
+            parts.empty_pictures(folder / "empty", 12), lambda image: resize_image(image, (64, 64)), say=print
         )
         self.recipe: RecipeVersion = (
             draft_recipe(folder / "data/recipes/disc").with_presence(presence).commit()
         )
         session = uuid.uuid4()
-        Board.create(folder / "board", roll(self.settings))
+        Board.create(folder / "board", worker_names(self.settings))
         Ring.create(folder, "top", session)
         self.ring = Ring(folder, "top", session)
         tree = settings_for(self.settings, SCORING)
-        self.scoring = ScoringLoop(Worker(Post(SCORING, str(folder), str(session), os.getpid(), tree)))
-        times = Times(time.monotonic_ns, time.time_ns)
+        self.scoring = ScoringLoop(Worker(WorkerStart(SCORING, str(folder), str(session), os.getpid(), tree)))
+        times = Clocks(time.monotonic_ns, time.time_ns)
         self.intake = Intake(self.settings.camera[0], self.ring, lambda frame: None, times)
 
-    def show(self, image: Image) -> Scored:
+    def show(self, image: Image) -> ScorerVerdict:
         self.intake.admit(Shot(image, "BGR8", time.monotonic_ns()))
         self.scoring.run_once()
         number = self.ring.last_frame()
         scored = self.ring.scored(number)
         assert scored is not None
-        assert not self.ring.waiting(), "the slot is free again"
+        assert not self.ring.frames_to_score(), "the slot is free again"
         # What the publisher does next.
-        closed = Closed(
+        closed = FinalVerdict(
             scored.verdict, scored.reason, True, scored.snapshot, time.monotonic_ns(), time.time_ns()
         )
         self.ring.write_closed(number, closed)
@@ -110,7 +110,7 @@ def test_the_payload_of_an_empty_frame_has_no_score_and_the_recipes_threshold(sc
     scored = scene.show(empty_place(100))
     frame = scene.ring.frame(1)
     assert frame is not None
-    told = event("p/l", "s", scene.settings.camera[0], "disc", frame, EMPTY, scored).payload(100)
+    told = make_event("p/l", "s", scene.settings.camera[0], "disc", frame, EMPTY, scored).payload(100)
     assert (told["verdict"], told["reason"], told["score"], told["threshold"]) == (
         "pass",
         "no_part",
@@ -160,11 +160,11 @@ def test_drift_and_every_nth_passed_part_count_parts_alone(scene: Scene) -> None
 def test_metrics_count_empty_frames_by_their_reason_and_without_a_score_ratio(scene: Scene) -> None:
     for image in (empty_place(1), part(1), empty_place(2), part(2), empty_place(3)):
         scene.show(image)
-    now = counts(scene.ring)
+    now = count_verdicts(scene.ring)
     assert now.no_part == 3
     assert now.passed + now.rejected == now.frames == 5
     assert now.in_flight == 0
-    board = Board(scene.scoring._worker.folder / "board", roll(scene.settings))
+    board = Board(scene.scoring._worker.folder / "board", worker_names(scene.settings))
     metrics = Metrics(scene.settings, {"top": scene.ring}, board, logging.getLogger("metrics"))
     metrics.follow()
     families = {family.name: family for family in metrics._registry.collect()}
@@ -221,7 +221,10 @@ def test_an_empty_frame_neither_ends_a_run_of_rejects_nor_lengthens_it() -> None
 
 def test_an_empty_frame_is_counted_as_passed_and_as_no_part(ring: Ring) -> None:
     tally = count(
-        count(Tally(), 1, EMPTY, missed=False), 2, Closed(Verdict.PASS, Reason.NONE, True, False, 1, 2), False
+        count(Tally(), 1, EMPTY, missed=False),
+        2,
+        FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 1, 2),
+        False,
     )
     assert (tally.passed, tally.no_part, tally.frames) == (2, 1, 2)
     ring.write_tally(tally)

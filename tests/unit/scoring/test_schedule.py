@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.scoring.schedule import TurnTime, Work, plan
+from monitor.scoring.schedule import TurnTime, WaitingFrame, plan
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason
 
@@ -25,11 +25,13 @@ def camera(name: str, **more: object) -> CameraSettings:
 TOP, SIDE, LIVE = camera("top"), camera("side"), camera("live", mode="latest")
 
 
-def work(of: CameraSettings, number: int, decide_by: int) -> Work:
-    return Work(of, Frame(number, 0, 0, decide_by, decide_by, decide_by, -1, -1, 0, PixelFormat.Mono8, 1, 1))
+def work(of: CameraSettings, number: int, decide_by: int) -> WaitingFrame:
+    return WaitingFrame(
+        of, Frame(number, 0, 0, decide_by, decide_by, decide_by, -1, -1, 0, PixelFormat.Mono8, 1, 1)
+    )
 
 
-def names(works: tuple[Work, ...]) -> list[tuple[str, int]]:
+def names(works: tuple[WaitingFrame, ...]) -> list[tuple[str, int]]:
     return [(one.camera.name, one.frame.number) for one in works]
 
 
@@ -86,7 +88,7 @@ def test_a_frame_that_cant_be_scored_in_time_is_not_begun() -> None:
 def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
     turn_time, now, judged = TurnTime(), 0, 0
     cost, period, patience = 30, 10, 100
-    waiting: list[Work] = []
+    waiting: list[WaitingFrame] = []
     for number in range(1, 600):
         arrival = number * period
         waiting.append(work(TOP, number, arrival + patience))
@@ -125,7 +127,7 @@ def shares(
     )
     in_force = {of.name: of.name if recipe_each else "a" * 64 for of, _, _ in cameras}
     total, judged = Counter(name for _, name, *_ in arrivals), Counter[str]()
-    waiting: list[Work] = []
+    waiting: list[WaitingFrame] = []
     lately: deque[str] = deque(maxlen=100)
     now, coming = 0, deque(arrivals)
     while coming or waiting:
@@ -222,7 +224,7 @@ def test_all_frames_are_judged_in_time_where_that_is_possible_whatever_their_rec
     cost, recipes = 20, {name: name for name in "abc"}
     waiting = [work(camera(name), number, due) for number, (name, due) in enumerate(dues, start=1)]
 
-    def late(next_turn: Callable[[list[Work], int], list[Work]]) -> int:
+    def late(next_turn: Callable[[list[WaitingFrame], int], list[WaitingFrame]]) -> int:
         left, now, missed = list(waiting), 0, 0
         while left:
             turn = next_turn(left, now)
@@ -231,11 +233,11 @@ def test_all_frames_are_judged_in_time_where_that_is_possible_whatever_their_rec
             left = [one for one in left if one not in turn] if turn else []
         return missed
 
-    def plain(left: list[Work], _: int) -> list[Work]:
+    def plain(left: list[WaitingFrame], _: int) -> list[WaitingFrame]:
         left = sorted(left, key=lambda one: one.frame.decide_by_ns)
         return [one for one in left if one.camera.name == left[0].camera.name][:batch]
 
-    def planned(left: list[Work], now: int) -> list[Work]:
+    def planned(left: list[WaitingFrame], now: int) -> list[WaitingFrame]:
         return list(plan(left, now, recipes, batch, cost).batch)
 
     if late(plain) == 0:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from monitor.line_state.board import Board, Word, WorkerState
+from monitor.line_state.board import Board, Field, WorkerState
 from monitor.line_state.ring import Ring
-from monitor.line_state.worker_process import PUBLISH, SCORING, roll
+from monitor.line_state.worker_process import PUBLISH, SCORING, worker_names
 from monitor.service.prometheus import Metrics
 from monitor.settings import Settings
 
@@ -27,10 +27,10 @@ SETTINGS = Settings(
 
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[Board]:
-    Board.create(tmp_path / "board", roll(SETTINGS))
-    opened = Board(tmp_path / "board", roll(SETTINGS))
-    opened.write(SCORING, Word.STATE, WorkerState.RUNNING)
-    opened.write(SCORING, Word.PROMISE_NS, time.monotonic_ns() + 60_000_000_000)
+    Board.create(tmp_path / "board", worker_names(SETTINGS))
+    opened = Board(tmp_path / "board", worker_names(SETTINGS))
+    opened.write(SCORING, Field.STATE, WorkerState.RUNNING)
+    opened.write(SCORING, Field.ALIVE_UNTIL_NS, time.monotonic_ns() + 60_000_000_000)
     yield opened
     opened.close()
 
@@ -43,14 +43,14 @@ def drift(board: Board) -> dict[str, float]:
 
 def test_drift_is_told_of_every_camera_whose_frames_are_parts_by_its_direction(board: Board) -> None:
     assert drift(board) == {"top": 0, "side": 0}
-    board.write(SCORING, Word.DRIFT_HIGHER, 0b001)
-    board.write(SCORING, Word.DRIFT_LOWER, 0b100)
+    board.write(SCORING, Field.DRIFT_HIGHER, 0b001)
+    board.write(SCORING, Field.DRIFT_LOWER, 0b100)
     assert drift(board) == {"top": 1, "side": -1}
 
 
 def test_of_a_scorer_that_is_gone_no_drift_is_told(board: Board) -> None:
-    board.write(SCORING, Word.DRIFT_HIGHER, 0b001)
-    board.write(SCORING, Word.STATE, WorkerState.STOPPED)
+    board.write(SCORING, Field.DRIFT_HIGHER, 0b001)
+    board.write(SCORING, Field.STATE, WorkerState.STOPPED)
     assert drift(board) == {}
 
 
@@ -61,10 +61,10 @@ def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board:
         return float(family.samples[0].value)
 
     assert journal_ok() == 0
-    board.write(PUBLISH, Word.STATE, WorkerState.RUNNING)
-    board.write(PUBLISH, Word.PROMISE_NS, time.monotonic_ns() + 60_000_000_000)
+    board.write(PUBLISH, Field.STATE, WorkerState.RUNNING)
+    board.write(PUBLISH, Field.ALIVE_UNTIL_NS, time.monotonic_ns() + 60_000_000_000)
     assert journal_ok() == 1
-    board.write(PUBLISH, Word.JOURNAL_FAILING, 1)
+    board.write(PUBLISH, Field.JOURNAL_FAILING, 1)
     assert journal_ok() == 0
 
 

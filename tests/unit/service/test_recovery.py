@@ -12,7 +12,7 @@ import pytest
 from drivers.camera import Shot
 from monitor import paths
 from monitor.journal.reader import JournalReader
-from monitor.line_state.board import Word
+from monitor.line_state.board import Field
 from monitor.line_state.latch import Latch, read_latch, write_latch
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt import LinkState
@@ -139,7 +139,7 @@ def test_a_live_views_reject_was_for_nobody(tmp_path: Path) -> None:
 def test_what_was_latched_and_not_yet_written_down_is_latched_at_the_next_start(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.turn()
-    scene.board.write(PUBLISH, Word.LATCH, Latch.REJECT_RUN)
+    scene.board.write(PUBLISH, Field.LATCH, Latch.REJECT_RUN)
     assert killed_and_started_anew(scene) is Latch.REJECT_RUN
     assert scene.status() == (False, "reject_run")
     closed_and_unsent(2.0)(scene)
@@ -182,6 +182,6 @@ def test_the_supervisor_lays_down_a_board_with_the_latch_that_was_found(tmp_path
     paths.make_data(line)
     paths.make_runtime(supervisor.folder)
     board, metrics = supervisor._create_shared_memory(Latch.MISSED_REJECT)
-    assert board.read(PUBLISH, Word.LATCH) == Latch.MISSED_REJECT
+    assert board.read(PUBLISH, Field.LATCH) == Latch.MISSED_REJECT
     metrics.close()
     board.close()

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monitor.line_state.board import Board, CameraState, Word, WorkerState
+from monitor.line_state.board import Board, CameraState, Field, WorkerState
 from monitor.line_state.latch import Latch
-from monitor.line_state.worker_process import PUBLISH, SCORING, SNAPSHOTS, SUPERVISOR, capture_name, roll
+from monitor.line_state.worker_process import (
+    PUBLISH,
+    SCORING,
+    SNAPSHOTS,
+    SUPERVISOR,
+    capture_name,
+    worker_names,
+)
 from monitor.service.status_line import make_text
 from monitor.settings import Settings
 
@@ -25,15 +32,15 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def run(board: Board, worker: str) -> None:
-    board.write(worker, Word.STATE, WorkerState.RUNNING)
-    board.write(worker, Word.EVER_RAN, 1)
-    board.write(worker, Word.PROMISE_NS, NOW_NS + 1_000_000_000)
+    board.write(worker, Field.STATE, WorkerState.RUNNING)
+    board.write(worker, Field.EVER_RAN, 1)
+    board.write(worker, Field.ALIVE_UNTIL_NS, NOW_NS + 1_000_000_000)
 
 
 def test_the_words_tell_what_is_in_the_way(tmp_path: Path) -> None:
     line = settings(tmp_path)
-    Board.create(tmp_path / "board", roll(line))
-    board = Board(tmp_path / "board", roll(line))
+    Board.create(tmp_path / "board", worker_names(line))
+    board = Board(tmp_path / "board", worker_names(line))
     expected = (SCORING, PUBLISH, SNAPSHOTS)
 
     def text() -> str:
@@ -43,20 +50,20 @@ def test_the_words_tell_what_is_in_the_way(tmp_path: Path) -> None:
     for worker in (*expected, capture_name("top"), capture_name("side")):
         run(board, worker)
     assert text().startswith("not ready; no broker yet at 127.0.0.1:1883; 0 of 2 cameras up")
-    board.write(PUBLISH, Word.EVER_LINKED, 1)
-    board.write(PUBLISH, Word.READY, 1)
+    board.write(PUBLISH, Field.EVER_CONNECTED, 1)
+    board.write(PUBLISH, Field.READY, 1)
     for camera in ("top", "side"):
-        board.write(capture_name(camera), Word.CAMERA_STATE, CameraState.UP)
+        board.write(capture_name(camera), Field.CAMERA_STATE, CameraState.UP)
     assert text() == "ready; 2 of 2 cameras up"
-    board.write(capture_name("side"), Word.CAMERA_STATE, CameraState.FROZEN)
-    board.write(PUBLISH, Word.READY, 0)
-    board.write(PUBLISH, Word.LATCH, Latch.MISSED_REJECT)
-    board.write(SCORING, Word.WITHOUT_RECIPE, 0b10)
-    board.write(SNAPSHOTS, Word.STATE, WorkerState.ABSENT)
+    board.write(capture_name("side"), Field.CAMERA_STATE, CameraState.FROZEN)
+    board.write(PUBLISH, Field.READY, 0)
+    board.write(PUBLISH, Field.LATCH, Latch.MISSED_REJECT)
+    board.write(SCORING, Field.WITHOUT_RECIPE, 0b10)
+    board.write(SNAPSHOTS, Field.STATE, WorkerState.ABSENT)
     assert text() == (
         "not ready; missed_reject, until it is reset; 1 of 2 cameras up (side frozen); "
         "without recipe: side; being restarted: snapshots"
     )
-    board.write(SUPERVISOR, Word.STOPPING, 1)
+    board.write(SUPERVISOR, Field.STOPPING, 1)
     assert text() == "stopping"
     board.close()

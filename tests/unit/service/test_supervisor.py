@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.line_state.board import Board, Word
-from monitor.line_state.worker_process import PUBLISH, SUPERVISOR, roll
+from monitor.line_state.board import Board, Field
+from monitor.line_state.worker_process import PUBLISH, SUPERVISOR, worker_names
 from monitor.paths import make_data, make_runtime
 from monitor.publish.worker import LONGEST_STOP_S
 from monitor.service.supervisor import RestartPolicy, StopPolicy, SupervisedWorker, Supervisor
@@ -35,8 +35,8 @@ class Watched:
         self.policy = RestartPolicy()
         self.supervisor = Supervisor(line, self.policy, clock=lambda: self.now, manager=Notifier({}))
         make_runtime(self.supervisor.folder)
-        Board.create(self.supervisor.folder / "board", roll(line))
-        self.board = Board(self.supervisor.folder / "board", roll(line))
+        Board.create(self.supervisor.folder / "board", worker_names(line))
+        self.board = Board(self.supervisor.folder / "board", worker_names(line))
         self.worker = SupervisedWorker(PUBLISH, f"monitor.{PUBLISH}")
 
     def dies(self, how: int, after_s: float = 0.0) -> float:
@@ -54,7 +54,7 @@ class Watched:
         """Whether the board shows that the worker keeps dying."""
         self.supervisor._workers = {PUBLISH: self.worker}
         self.supervisor._write_failing(self.board)
-        return self.board.read(SUPERVISOR, Word.FAILING) == PUBLISHER_FAILS
+        return self.board.read(SUPERVISOR, Field.FAILING) == PUBLISHER_FAILS
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_worker_that_others_kill_is_never_kept_away_for_long(watched: Watched,
     assert not watched.fails()
     assert [watched.dies(how, after_s=2) for _ in range(3)] == [4.0, 5.0, 5.0]
     assert watched.fails(), "a person should look at it, since it goes on"
-    assert watched.board.read(PUBLISH, Word.RESTARTS) == 7
+    assert watched.board.read(PUBLISH, Field.RESTARTS) == 7
     assert watched.dies(how, after_s=61) == 0.0
     assert not watched.fails()
 
@@ -105,14 +105,14 @@ def test_a_worker_that_has_to_be_killed_for_being_stuck_dies_of_its_own_fault(wa
 def test_the_watchdog_starves_only_when_the_supervisor_can_not_help_itself(watched: Watched) -> None:
     """A process that sleeps stands for the worker: it lives and never reports."""
     supervisor, board, worker, policy = watched.supervisor, watched.board, watched.worker, watched.policy
-    board.write(PUBLISH, Word.PROMISE_NS, watched.now + S)
+    board.write(PUBLISH, Field.ALIVE_UNTIL_NS, watched.now + S)
     with subprocess.Popen(["/bin/sleep", "60"]) as process:
         worker.process = process
         assert supervisor.within_budget(board, worker)
         watched.now += int((1 + policy.grace_s) * S) + S
         assert supervisor.within_budget(board, worker), "overdue, but the next look kills it"
         worker.killed_at_ns = watched.now
-        board.write(PUBLISH, Word.PROMISE_NS, watched.now + 100 * S)
+        board.write(PUBLISH, Field.ALIVE_UNTIL_NS, watched.now + 100 * S)
         watched.now += int(policy.overdue_s * S) - 1
         assert supervisor.within_budget(board, worker), "it may take a moment to die"
         watched.now += 2

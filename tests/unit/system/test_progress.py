@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from monitor.system.progress import Bar, Lines, on
+from monitor.system.progress import Bar, Lines, choose_progress
 
 
 class Clock:
@@ -86,7 +86,7 @@ def test_a_log_does_not_grow_by_what_is_told_within_steps() -> None:
 
 
 def test_what_is_no_terminal_gets_lines() -> None:
-    assert isinstance(on(io.StringIO()), Lines)
+    assert isinstance(choose_progress(io.StringIO()), Lines)
 
 
 def test_a_line_said_meanwhile_stands_on_its_own_and_the_bar_goes_on_below() -> None:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import normalised, squashed
+from monitor.images.preprocessing import normalise_image, resize_image
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import LEVELS, build_trunk
-from monitor.training.loop import FitSettings, Fitted, fit
+from monitor.training.loop import FitSettings, TrainedStudent, fit
 from tests.real.parts import part
 
 
@@ -35,12 +35,12 @@ def settled_teacher(architecture: str, pictures: list[Image]) -> nn.Module:
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = None
         with torch.no_grad():
-            teacher.train()(torch.from_numpy(np.stack([normalised(picture) for picture in pictures])))
+            teacher.train()(torch.from_numpy(np.stack([normalise_image(picture) for picture in pictures])))
     return teacher.eval().requires_grad_(False)
 
 
-def learn(architecture: str, count: int, epochs: int) -> Fitted:
-    pictures = [squashed(part(number), (64, 64)) for number in range(count)]
+def learn(architecture: str, count: int, epochs: int) -> TrainedStudent:
+    pictures = [resize_image(part(number), (64, 64)) for number in range(count)]
     return fit(
         settled_teacher(architecture, pictures),
         pictures,

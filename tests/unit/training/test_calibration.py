@@ -19,7 +19,7 @@ from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import LEVELS, build_trunk, fill
-from monitor.training.calibration import calibrate_recipe, scores_of
+from monitor.training.calibration import calibrate_recipe, score_images
 from monitor.training.thresholds import CalibrationError, rank
 from tests.real.parts import good_parts, part, random_recipe, save
 
@@ -91,9 +91,9 @@ def test_large_images_do_not_wait_for_each_other_in_memory(tmp_path: Path) -> No
         (tmp_path / f"{number}.png").hardlink_to(first)
     scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
     files = sorted(tmp_path.glob("*.png"))
-    scores_of(scorer, files[:1], print, SILENT, "warm up")
+    score_images(scorer, files[:1], print, SILENT, "warm up")
     tracemalloc.start()
-    scores = scores_of(scorer, files, print, SILENT, "calibrate")
+    scores = score_images(scorer, files, print, SILENT, "calibrate")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(scores) == 4
@@ -110,5 +110,5 @@ def test_small_images_are_scored_together(tmp_path: Path) -> None:
 
     scorer = Counted(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
     files = sorted(good_parts(tmp_path / "good", 10).iterdir())
-    assert len(scores_of(scorer, files, print, SILENT, "calibrate")) == 10
+    assert len(score_images(scorer, files, print, SILENT, "calibrate")) == 10
     assert batches == [8, 2]

@@ -16,16 +16,16 @@ import pytest
 import torch
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import squashed
+from monitor.images.preprocessing import resize_image
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
 from monitor.training.checkpoint import Checkpoint, Position
-from monitor.training.loop import FitSettings, Fitted, fit
+from monitor.training.loop import FitSettings, TrainedStudent, fit
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
 from tests.real.small_training import train
 
-PICTURES = [squashed(part(number), (32, 32)) for number in range(12)]
+PICTURES = [resize_image(part(number), (32, 32)) for number in range(12)]
 DRAWING = 16
 """How many times pictures are read to draw the defects."""
 POSITION = Position(
@@ -75,7 +75,7 @@ def checkpoint(folder: Path, lines: list[str], clock: Clock | None = None, **run
     return Checkpoint(folder, {"images": "these", **run}, say=lines.append, clock=clock or Clock(0.0))
 
 
-def learn(architecture: str, pictures: CutPictures, kept: Checkpoint | None) -> Fitted:
+def learn(architecture: str, pictures: CutPictures, kept: Checkpoint | None) -> TrainedStudent:
     teacher = build_trunk(architecture)
     arrays = random_weights(architecture, seed=7)
     fill(teacher, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
@@ -122,7 +122,10 @@ def test_an_interrupted_run_ends_with_the_same_student(
 
 
 def test_training_again_in_one_process_gives_the_same_student() -> None:
-    """Arrays that stay in memory move those of the next training; without MKL_CBWR the sums then differ."""
+    """Arrays that stay in memory change where the next training's arrays lie.
+
+    Without MKL_CBWR the order of a sum depends on that place, and the student differs.
+    """
     first = learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), None)
     held = []
     for size in (777, 65_537, 1_000_003):
@@ -130,7 +133,9 @@ def test_training_again_in_one_process_gives_the_same_student() -> None:
         again = learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), None)
         assert again.losses == first.losses
         assert same(again.student, first.student)
-    assert all(array.all() and tensor.all() for array, tensor in held), "they were in memory all the time"
+    assert all(array.all() and tensor.all() for array, tensor in held), (
+        "the arrays stay in memory during the trainings"
+    )
 
 
 def test_a_long_epoch_is_resumed_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +227,8 @@ def test_it_is_saved_after_epochs_and_in_long_ones_but_a_slow_disk_less_often(tm
 def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
     """The command, killed in the middle and started again, makes the same recipe as without the kill.
 
-    The test starts the command without MKL_CBWR, which the command sets."""
+    The test starts the command without MKL_CBWR, because the command sets it.
+    """
     folder = good_parts(tmp_path / "good", 8)
     weights = teacher_file(tmp_path / "teachers")
     config = tmp_path / "line.toml"

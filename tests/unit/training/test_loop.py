@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monitor.images.preprocessing import normalised, squashed
+from monitor.images.preprocessing import normalise_image, resize_image
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
 from monitor.training.loop import FitSettings, batch_size, fit, pictures_at_once
@@ -82,7 +82,8 @@ def double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     differ by 1 % after three epochs. In double precision they agree, and a different step shows.
     """
     monkeypatch.setattr(
-        "monitor.training.teacher_features.normalised", lambda picture: normalised(picture).astype(np.float64)
+        "monitor.training.teacher_features.normalise_image",
+        lambda picture: normalise_image(picture).astype(np.float64),
     )
     torch.set_default_dtype(torch.float64)
     yield
@@ -95,7 +96,7 @@ def test_the_course_of_a_training_is_a_plain_loop_s(
     monkeypatch: pytest.MonkeyPatch, feature_bytes: int
 ) -> None:
     monkeypatch.setattr("monitor.training.loop._FEATURE_BYTES", feature_bytes)
-    pictures = [squashed(part(number), (SIZE, SIZE)) for number in range(9)]
+    pictures = [resize_image(part(number), (SIZE, SIZE)) for number in range(9)]
     train, select = range(7), range(7, 9)
     teacher = trunk("resnet18")
     fitted = fit(
@@ -116,7 +117,7 @@ def test_the_course_of_a_training_is_a_plain_loop_s(
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         student = build_trunk("resnet18")
-    images = torch.from_numpy(np.stack([normalised(picture) for picture in pictures])).double()
+    images = torch.from_numpy(np.stack([normalise_image(picture) for picture in pictures])).double()
     losses, maps, best = plain_loop(teacher, student, images, train, select, batch=3)
     assert fitted.losses == pytest.approx(losses, rel=1e-8)
     assert fitted.select_maps == pytest.approx(maps, rel=1e-5)
@@ -161,7 +162,7 @@ def test_as_in_the_paper_every_teacher_has_the_official_optimiser(
 
 
 def test_without_batch_normalisation_the_default_is_another_optimiser() -> None:
-    pictures = [squashed(part(number), (32, 32)) for number in range(5)]
+    pictures = [resize_image(part(number), (32, 32)) for number in range(5)]
     fitted = fit(
         trunk("squeezenet1_1"),
         pictures,
@@ -181,7 +182,7 @@ def test_batches_make_at_least_eight_steps_where_there_are_images_for_them(count
 
 def test_what_does_not_fit_at_once_is_learnt_from_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without batch normalisation a step in parts gives the same losses, except for rounding."""
-    pictures = [squashed(part(number), (32, 32)) for number in range(10)]
+    pictures = [resize_image(part(number), (32, 32)) for number in range(10)]
 
     def losses() -> tuple[float, ...]:
         return fit(
@@ -222,7 +223,7 @@ def progress_of_two_epochs(train: int, *, as_paper: bool) -> list[float]:
     recorded = RecordedProgress()
     fit(
         trunk("squeezenet1_1"),
-        [squashed(part(number), (32, 32)) for number in range(train + 2)],
+        [resize_image(part(number), (32, 32)) for number in range(train + 2)],
         range(train),
         [train, train + 1],
         FitSettings(

@@ -13,13 +13,13 @@ from drivers.image_file import Image
 from monitor.cli import main
 from monitor.commands.score import score_files
 from monitor.evaluation.evaluate import evaluate_recipe
-from monitor.images.preprocessing import squashed
-from monitor.inference.presence import Gate
+from monitor.images.preprocessing import resize_image
+from monitor.inference.presence import PresenceGate
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import FILE, Presence, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.calibration import calibrate_recipe
-from monitor.training.presence_training import PresenceError, beside_parts, learned
+from monitor.training.presence_training import PresenceError, compare_with_parts, learn_gate
 from tests.real.parts import (
     draft_recipe,
     empty_pictures,
@@ -35,11 +35,11 @@ SIZE = 64
 
 
 def small(image: Image) -> Image:
-    return squashed(image, (SIZE, SIZE))
+    return resize_image(image, (SIZE, SIZE))
 
 
 def gate(tmp_path: Path) -> Presence:
-    return learned(empty_pictures(tmp_path / "gate", 12), small, say=print)
+    return learn_gate(empty_pictures(tmp_path / "gate", 12), small, say=print)
 
 
 def gated_recipe(folder: Path, tmp_path: Path) -> RecipeVersion:
@@ -76,7 +76,7 @@ def test_without_empty_pictures_there_is_no_gate(tmp_path: Path) -> None:
     assert recipe.document.presence is None
     scorer = Scorer(recipe, device="cpu")
     image = empty_place(1)
-    assert scorer.part_in(image) is image
+    assert scorer.find_part(image) is image
 
 
 def test_a_good_part_that_looks_empty_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_a_part_that_is_hardly_to_be_seen_is_refused_too(tmp_path: Path) -> None
     faint[20:60, 20:60] += int(presence.limit * np.mean(presence.deviations))
     images = {"a.png": part(1), "b.png": faint.astype(np.uint8)}
     pictures = [(tmp_path / name, image.shape, small(image)) for name, image in images.items()]
-    assert 1 < Gate(presence).departure(pictures[1][2]) < 2
+    assert 1 < PresenceGate(presence).departure(pictures[1][2]) < 2
     with pytest.raises(PresenceError, match="1 of 2 images of good parts look empty"):
-        beside_parts(presence, pictures, "look")
+        compare_with_parts(presence, pictures, "look")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_part_that_is_hardly_to_be_seen_is_refused_too(tmp_path: Path) -> None
 def test_an_empty_picture_that_does_not_belong_is_named(tmp_path: Path, odd: Image, why: str) -> None:
     file = save(empty_pictures(tmp_path / "empty", 12) / "strange.png", odd)
     with pytest.raises(PresenceError, match=why) as refusal:
-        learned(file.parent, small, say=print)
+        learn_gate(file.parent, small, say=print)
     assert str(refusal.value).startswith(str(file))
 
 
@@ -124,7 +124,7 @@ def test_copies_of_one_picture_are_one(tmp_path: Path) -> None:
     for number in range(10):
         save(folder / f"copy{number}.png", empty_place(0))
     with pytest.raises(PresenceError, match="4 different images of the empty place: at least 5"):
-        learned(folder, small, say=print)
+        learn_gate(folder, small, say=print)
 
 
 @pytest.mark.parametrize("image", [part(1)[:, :, 0].copy(), part(1, side=90), part(1)[30:50, 30:50]])
@@ -136,7 +136,7 @@ def test_parts_that_the_gate_will_never_be_asked_about_vouch_for_nothing(
     with pytest.raises(
         PresenceError, match=r"b\.png: .* can't be compared; collect both from the same camera"
     ):
-        beside_parts(gate(tmp_path), both, "look")
+        compare_with_parts(gate(tmp_path), both, "look")
 
 
 def test_parts_among_the_empty_pictures_are_found_when_no_good_image_is_given(tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_a_part_s_score_does_not_depend_on_the_gate(tmp_path: Path) -> None:
     gated = Scorer(gated_recipe(tmp_path / "r", tmp_path), device="cpu", runtime="torch")
     free = Scorer(random_recipe(tmp_path / "free"), device="cpu", runtime="torch")
     for number in range(3):
-        seen = gated.part_in(part(number, defect=True))
+        seen = gated.find_part(part(number, defect=True))
         assert seen is not None
         assert gated.score([seen])[0].score == free.score([part(number, defect=True)])[0].score
-    assert gated.part_in(empty_place(99)) is None
+    assert gated.find_part(empty_place(99)) is None
 
 
 def test_score_says_which_images_show_no_part(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ import torch
 from scipy.stats import spearmanr
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import squashed
-from monitor.inference.backends import ways
+from monitor.images.preprocessing import resize_image
+from monitor.inference.backends import available_backends
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_document import REFERENCE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
-from monitor.training.quantisation import quantised, rank_correlation
+from monitor.training.quantisation import quantise_recipe, rank_correlation
 from monitor.training.train_recipe import TrainingError, TrainingRequest, train_recipe
 from tests.real.parts import draft_recipe, part
 
@@ -27,7 +27,7 @@ TRAIN, SELECT = range(12), range(12, 16)
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image]:
-    return [squashed(part(n), (SIZE, SIZE)) for n in range(16)]
+    return [resize_image(part(n), (SIZE, SIZE)) for n in range(16)]
 
 
 def test_a_clearly_good_part_is_judged_in_eight_bits_and_a_reject_in_float32(made: RecipeVersion) -> None:
@@ -75,7 +75,7 @@ def test_where_nothing_is_known_of_the_two_float32_judges_everything(made: Recip
 
 def test_the_same_pictures_make_the_same_model(tmp_path: Path, pictures: list[Image]) -> None:
     once, again = (
-        quantised(draft_recipe(tmp_path / name), pictures, TRAIN, SELECT, seed=0) for name in ("a", "b")
+        quantise_recipe(draft_recipe(tmp_path / name), pictures, TRAIN, SELECT, seed=0) for name in ("a", "b")
     )
     assert once.document.quantised == again.document.quantised
 
@@ -117,8 +117,8 @@ def test_training_says_when_it_can_not_be_made(tmp_path: Path, monkeypatch: pyte
 
 def test_a_recipe_without_one_is_calibrated_without_it(made: RecipeVersion) -> None:
     cpu = torch.device("cpu")
-    assert ("openvino", "int8") in ways(made, cpu)
-    assert ("openvino", "int8") not in ways(replace(made, quantised=None), cpu)
+    assert ("openvino", "int8") in available_backends(made, cpu)
+    assert ("openvino", "int8") not in available_backends(replace(made, quantised=None), cpu)
 
 
 def test_a_model_of_another_size_is_refused(made: RecipeVersion) -> None:

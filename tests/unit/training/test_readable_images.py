@@ -29,7 +29,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     lines: list[str] = []
     files = [*image_file.find(tmp_path), tmp_path / "folder.png"]
-    usable = [file.name for file, _, _ in readable_images.readable(files, lines.append)]
+    usable = [file.name for file, _, _ in readable_images.read_images(files, lines.append)]
     assert usable == ["good.png"]
     assert len(lines) == len(wrong) + 1
     assert all(line.startswith("skipped: ") and "\n" not in line for line in lines)
@@ -42,7 +42,9 @@ def test_a_pipe_or_device_is_named_and_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "c.png").write_bytes(encoded("PNG"))
     (tmp_path / "d.png").symlink_to(tmp_path / "c.png")
     lines: list[str] = []
-    usable = [file.name for file, _, _ in readable_images.readable(image_file.find(tmp_path), lines.append)]
+    usable = [
+        file.name for file, _, _ in readable_images.read_images(image_file.find(tmp_path), lines.append)
+    ]
     assert usable == ["c.png", "d.png"]
     assert lines == [
         f"skipped: {tmp_path / n}: a pipe, socket or device, not a file" for n in ("a.png", "b.png")
@@ -58,7 +60,7 @@ def test_files_that_only_seem_whole_are_named(tmp_path: Path) -> None:
     (tmp_path / "c.jpg").write_bytes(jpeg)
     lines: list[str] = []
     assert [
-        file.name for file, _, _ in readable_images.readable(image_file.find(tmp_path), lines.append)
+        file.name for file, _, _ in readable_images.read_images(image_file.find(tmp_path), lines.append)
     ] == ["c.jpg"]
     assert [line.partition(": the file is damaged (")[0] for line in lines] == [
         f"skipped: {tmp_path / 'a.jpg'}",
@@ -80,7 +82,9 @@ def test_decoders_write_nothing_between_the_lines_of_whoever_reads_files(
     profile = png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"no profile"))
     (tmp_path / "e.png").write_bytes(png[:33] + profile + png[33:])
     lines: list[str] = []
-    usable = [file.name for file, _, _ in readable_images.readable(image_file.find(tmp_path), lines.append)]
+    usable = [
+        file.name for file, _, _ in readable_images.read_images(image_file.find(tmp_path), lines.append)
+    ]
     assert usable == ["e.png"]
     assert lines[0].endswith("a.png: not a readable image (libpng error: Invalid IHDR data)")
     assert len(lines) == 4
@@ -100,5 +104,5 @@ def test_decoders_write_nothing_between_the_lines_of_whoever_reads_files(
 def test_a_skipped_file_is_one_line_whatever_its_name(tmp_path: Path, name: bytes, shown: str) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"hello")
     lines: list[str] = []
-    assert not list(readable_images.readable(image_file.find(tmp_path), lines.append))
+    assert not list(readable_images.read_images(image_file.find(tmp_path), lines.append))
     assert lines == [f"skipped: {tmp_path}/{shown}: not a readable image"]

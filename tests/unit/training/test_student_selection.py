@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drivers.image_file import Image
-from monitor.images.preprocessing import squashed
+from monitor.images.preprocessing import resize_image
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk
 from monitor.training.loop import FitSettings, fit
@@ -47,7 +47,7 @@ def test_a_drawn_defect_can_be_seen_where_it_is_said_to_be_and_nowhere_else(
 
 
 def pictures(count: int) -> list[Image]:
-    return [squashed(part(number), (64, 64)) for number in range(count)]
+    return [resize_image(part(number), (64, 64)) for number in range(count)]
 
 
 def test_the_same_seed_draws_the_same_defects() -> None:

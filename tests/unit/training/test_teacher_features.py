@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from monitor.images.preprocessing import squashed
-from monitor.system.memory import installed
+from monitor.images.preprocessing import resize_image
+from monitor.system.memory import usable_memory
 from monitor.teachers.architectures import build_trunk, fill
 from monitor.training.teacher_features import TeacherFeatures
 from tests.real.parts import part, random_weights
 
-PICTURES = [squashed(part(number), (32, 32)) for number in range(20)]
+PICTURES = [resize_image(part(number), (32, 32)) for number in range(20)]
 
 
 def features(memory_bytes: int) -> TeacherFeatures:
@@ -72,9 +72,9 @@ def test_kept_features_are_those_of_their_pictures() -> None:
 
 
 def test_a_control_group_s_limit_counts(tmp_path: Path) -> None:
-    machine = installed(tmp_path / "missing")
+    machine = usable_memory(tmp_path / "missing")
     assert machine > 1 << 28
     (tmp_path / "limit").write_text("max\n")
-    assert installed(tmp_path / "limit") == machine
+    assert usable_memory(tmp_path / "limit") == machine
     (tmp_path / "limit").write_text("1048576\n")
-    assert installed(tmp_path / "limit") == 1 << 20
+    assert usable_memory(tmp_path / "limit") == 1 << 20

@@ -12,12 +12,12 @@ from monitor.pyramid import anomaly_map
 from monitor.teachers.architectures import LEVELS, build_trunk, map_ceiling
 from monitor.training.thresholds import (
     CalibrationError,
-    calibrated,
+    add_overkills,
     explain,
     explain_all,
-    needed,
+    images_needed,
+    make_calibration,
     rank,
-    with_overkills,
 )
 
 
@@ -39,7 +39,7 @@ def test_the_rank_is_the_conformal_one(count: int, overkill: float, expected: in
 
 @pytest.mark.parametrize("overkill", [0.001, 0.01, 0.02, 0.05, 0.1, 1 / 3, 0.5])
 def test_the_guarantee_begins_where_it_says(overkill: float) -> None:
-    enough = needed(overkill)
+    enough = images_needed(overkill)
     assert rank(enough, overkill) <= enough
     assert rank(enough - 1, overkill) > enough - 1
 
@@ -52,7 +52,7 @@ def test_good_parts_are_rejected_at_the_promised_rate_whatever_their_scores(
     rng = np.random.default_rng(0)
     rates = []
     for _ in range(3000):
-        threshold = calibrated((rng.pareto(2, count) + 0.1).tolist(), overkill).threshold
+        threshold = make_calibration((rng.pareto(2, count) + 0.1).tolist(), overkill).threshold
         rates.append((threshold - 0.1 + 1) ** -2.0)  # The probability that another score is larger.
     error = np.std(rates) / math.sqrt(len(rates))
     assert np.mean(rates) <= overkill + 3 * error
@@ -61,12 +61,12 @@ def test_good_parts_are_rejected_at_the_promised_rate_whatever_their_scores(
 
 @pytest.mark.parametrize("overkill", [0.9, 0.999999, 1 - 1e-12, math.nextafter(1, 0)])
 def test_whoever_bears_any_overkill_gets_the_lowest_score(overkill: float) -> None:
-    assert calibrated([3.0, 1.0, 2.0, 4.0], overkill).threshold == 1.0
+    assert make_calibration([3.0, 1.0, 2.0, 4.0], overkill).threshold == 1.0
 
 
 def test_a_score_equal_to_the_threshold_is_a_calibration_score_and_passes() -> None:
     scores = [0.1 * i for i in range(1, 100)]
-    found = calibrated(scores, 0.01)
+    found = make_calibration(scores, 0.01)
     assert found.guaranteed
     assert found.threshold == max(scores)
 
@@ -79,7 +79,7 @@ def test_with_few_images_the_estimate_is_near_what_was_asked_for(count: int, spr
     rates, over_best = [], []
     best = math.exp(2.326 * spread)  # One good part in a hundred exceeds this.
     for _ in range(300):
-        found = calibrated(np.exp(rng.normal(0, spread, count)).tolist(), 0.01)
+        found = make_calibration(np.exp(rng.normal(0, spread, count)).tolist(), 0.01)
         assert not found.guaranteed
         rates.append(0.5 * math.erfc(math.log(found.threshold) / spread / math.sqrt(2)))
         over_best.append(found.threshold / best)
@@ -89,7 +89,7 @@ def test_with_few_images_the_estimate_is_near_what_was_asked_for(count: int, spr
 
 def test_the_margin_is_gone_where_the_guarantee_begins() -> None:
     scores = np.exp(np.random.default_rng(2).normal(0, 0.4, 98))
-    assert calibrated(scores.tolist(), 0.01).threshold == pytest.approx(scores.max(), rel=0.02)
+    assert make_calibration(scores.tolist(), 0.01).threshold == pytest.approx(scores.max(), rel=0.02)
 
 
 @pytest.mark.parametrize("architecture", LEVELS)
@@ -111,20 +111,20 @@ def test_no_anomaly_map_is_above_its_ceiling(architecture: str) -> None:
     "scores", [[1, 2, 2.5, 3, 3, 4, 5, 6.2], [7.9], [8.0, 8.0], [7.0] * 30, [0.0, 7.99], [4.0, 8.000001]]
 )
 def test_an_estimate_is_never_above_what_a_map_can_reach(scores: list[float], ceiling: float) -> None:
-    threshold = calibrated(scores, 0.01, ceiling).threshold
+    threshold = make_calibration(scores, 0.01, ceiling).threshold
     assert max(scores) <= threshold <= max(ceiling, *scores)
-    before = calibrated(scores[:1], 0.01, ceiling)
-    assert with_overkills(before, scores[1:], ceiling).threshold <= max(ceiling, *scores)
+    before = make_calibration(scores[:1], 0.01, ceiling)
+    assert add_overkills(before, scores[1:], ceiling).threshold <= max(ceiling, *scores)
 
 
 def test_an_estimate_below_the_ceiling_leaves_room_for_rejects() -> None:
-    assert 6.2 < calibrated([1, 2, 2.5, 3, 3, 4, 5, 6.2], 0.01, 8.0).threshold < 7.5
+    assert 6.2 < make_calibration([1, 2, 2.5, 3, 3, 4, 5, 6.2], 0.01, 8.0).threshold < 7.5
 
 
 def test_far_below_the_ceiling_it_changes_nothing() -> None:
     scores = np.exp(np.random.default_rng(4).normal(-5, 0.4, 20)).tolist()
-    free = calibrated(scores, 0.01).threshold
-    assert calibrated(scores, 0.01, 8.0).threshold == pytest.approx(free, rel=0.01)
+    free = make_calibration(scores, 0.01).threshold
+    assert make_calibration(scores, 0.01, 8.0).threshold == pytest.approx(free, rel=0.01)
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (5, 2), (2, 6)])
@@ -136,14 +136,14 @@ def test_under_a_ceiling_the_estimate_is_near_what_was_asked_for_too(
     rng = np.random.default_rng(5)
     many = 8 * rng.beta(*shape, 100_000)
     rates = [
-        np.mean(many > calibrated((8 * rng.beta(*shape, count)).tolist(), 0.01, 8.0).threshold)
+        np.mean(many > make_calibration((8 * rng.beta(*shape, count)).tolist(), 0.01, 8.0).threshold)
         for _ in range(200)
     ]
     assert 0.005 < np.mean(rates) < 0.06
 
 
 def test_a_threshold_that_hardly_any_defect_reaches_is_said_once() -> None:
-    high, low = calibrated([1, 2, 5, 6.2], 0.01, 8.0), calibrated([0.1, 0.2], 0.01, 8.0)
+    high, low = make_calibration([1, 2, 5, 6.2], 0.01, 8.0), make_calibration([0.1, 0.2], 0.01, 8.0)
     printed = list(explain_all({"torch-f32": high, "openvino-f32": high}))
     assert len(printed) == 3
     assert printed[2].startswith(f"warning: the threshold {high.threshold:.4g} is so high")
@@ -155,7 +155,7 @@ def test_eight_bits_that_would_take_longer_than_they_save_are_advised_against(
     quick: float, warned: bool
 ) -> None:
     scores = [0.2 + 0.01 * n for n in range(60)]
-    found = dict.fromkeys(("torch-f32", "openvino-f32", "openvino-int8"), calibrated(scores, 0.05))
+    found = dict.fromkeys(("torch-f32", "openvino-f32", "openvino-int8"), make_calibration(scores, 0.05))
     # In every other pair the int8 score is `quick` times the float32 score.
     pairs = [(score * (quick if n % 2 else 1.0), score) for n, score in enumerate(scores)]
     printed = [line for line in explain_all(found, pairs) if line.startswith("int8: ")]
@@ -164,13 +164,13 @@ def test_eight_bits_that_would_take_longer_than_they_save_are_advised_against(
 
 
 def test_how_many_more_images_are_needed_is_said() -> None:
-    assert "83 more good images" in explain(calibrated([1.0] * 16, 0.01))
-    assert "at most 1 %" in explain(calibrated([1.0] * 99, 0.01))
+    assert "83 more good images" in explain(make_calibration([1.0] * 16, 0.01))
+    assert "at most 1 %" in explain(make_calibration([1.0] * 99, 0.01))
 
 
 def test_scores_that_are_no_numbers_are_no_calibration() -> None:
     with pytest.raises(CalibrationError, match="not finite"):
-        calibrated([1.0, math.nan], 0.01)
+        make_calibration([1.0, math.nan], 0.01)
     with pytest.raises(CalibrationError, match="no good images"):
-        calibrated([], 0.01)
-    assert calibrated([0.0, 0.0], 0.01).threshold > 0
+        make_calibration([], 0.01)
+    assert make_calibration([0.0, 0.0], 0.01).threshold > 0

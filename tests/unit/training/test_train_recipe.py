@@ -17,13 +17,13 @@ from drivers import image_file
 from drivers.image_file import Image
 from monitor.images.preprocessing import Size
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import RecipeError, Tiles, tiles_of
+from monitor.model.recipe_document import RecipeError, Tiles, make_tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.names import InvalidNameError
 from monitor.teachers.architectures import BUNDLED, TeacherError
 from monitor.training import loop
 from monitor.training.calibration import calibrate_recipe
-from monitor.training.examples import split
+from monitor.training.examples import split_images
 from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError
 from tests.real.parts import good_parts, part, save, teacher_file
@@ -275,8 +275,8 @@ def test_a_recipe_that_is_there_is_not_replaced_without_a_word(tmp_path: Path) -
 def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 3)
     recipe = train(tmp_path, folder, epochs=1)
-    parts = split(3, 0, as_paper=False)
-    image_file.find(folder)[parts.calibrate[0]].unlink()
+    by_use = split_images(3, 0, as_paper=False)
+    image_file.find(folder)[by_use.calibrate[0]].unlink()
     with pytest.raises(CalibrationError, match="all of them trained this recipe"):
         calibrate_recipe(recipe=recipe.folder, images=folder, say=print)
 
@@ -290,7 +290,7 @@ def test_a_recipe_in_tiles_finds_a_small_defect_on_a_wide_frame_where_it_is(tmp_
     for number in range(6):
         save(tmp_path / "good" / f"{number}.png", frame(10 * number))
     lines: list[str] = []
-    tiles = tiles_of((96, 96))
+    tiles = make_tiles((96, 96))
     recipe = train(
         tmp_path,
         tmp_path / "good",
@@ -331,4 +331,4 @@ def test_a_size_that_cannot_be_is_named(
 ) -> None:
     folder = good_parts(tmp_path / "good", 4)
     with pytest.raises(TrainingError, match=why):
-        train(tmp_path, folder, size=size, tiles=tiles_of(tile) if tile else None)
+        train(tmp_path, folder, size=size, tiles=make_tiles(tile) if tile else None)

@@ -8,15 +8,22 @@ from pathlib import Path
 import pytest
 
 from monitor.line_state.board import Board
-from monitor.line_state.worker_process import PUBLISH, SCORING, Post, Worker, roll, settings_for
+from monitor.line_state.worker_process import (
+    PUBLISH,
+    SCORING,
+    Worker,
+    WorkerStart,
+    settings_for,
+    worker_names,
+)
 from monitor.settings import Settings
 
 
 def worker_settings(folder: Path, settings: Settings, name: str) -> Settings:
-    """The settings of a worker that starts in `folder` with what the supervisor sends it."""
-    Board.create(folder / "board", roll(settings))
-    post = Post(name, str(folder), str(uuid.uuid4()), 0, settings_for(settings, name))
-    worker = Worker(post)
+    """The settings of a worker that starts in `folder` with the start data of the supervisor."""
+    Board.create(folder / "board", worker_names(settings))
+    start = WorkerStart(name, str(folder), str(uuid.uuid4()), 0, settings_for(settings, name))
+    worker = Worker(start)
     worker.board.close()
     return worker.settings
 
