@@ -1,5 +1,4 @@
-"""Finds damage in a JPEG's bytes that the decoder accepts: the decoder would fill the image with invented
-pixels.
+"""Finds damage in a JPEG's bytes that the decoder would fill with invented pixels.
 
 It decodes nothing. A JPEG has no checksums, so most flipped bits give another valid image and can't be found.
 """

@@ -1,10 +1,11 @@
-"""Teachers and modes side by side: `python -m tests.benchmarks.accuracy --dataset DIR --out DIR`.
+"""Compares teachers and modes: `python -m tests.benchmarks.accuracy --dataset DIR --out DIR`.
 
-For each teacher, in default mode and as in the paper, a recipe is trained on DIR/train/good and evaluated on
-DIR/test (MVTec AD's layout); prints one table. Each finished cell is kept in --out, and the same command goes
-on with what is missing. Cells are not made anew when the program changes: that takes another --out.
+For each teacher it trains one recipe in the default mode and one as in the paper, on DIR/train/good,
+evaluates them on DIR/test (MVTec AD's layout), and prints one table. Each finished cell is kept in --out, and
+the same command continues with the missing cells. After a change of the program use another --out, since
+finished cells are not made again.
 
-The teacher `random` is a ResNet-18 as it is initialised, its batch normalisation with mean 0 and variance 1.
+The teacher `random` is an untrained ResNet-18, with mean 0 and variance 1 in its batch normalisation.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FIGURES = {
 
 
 def table(cells: Sequence[dict[str, Any]]) -> str:
-    """Finished cells as a Markdown table; `-` where nothing can be said."""
+    """Finished cells as a Markdown table, with `-` for a missing value."""
     kinds = sorted({kind for cell in cells for kind in cell["evaluation"]["per_type"]} - {GOOD})
     rows = [["teacher", "mode", *FIGURES.values(), *kinds, "epoch kept", "minutes"]]
     for cell in cells:
@@ -54,7 +55,9 @@ def _shown(value: float | None) -> str:
 def _cell(text: str) -> Cell:
     teacher, _, mode = text.partition(":")
     if teacher not in (RANDOM, *teacher_names()):
-        raise argparse.ArgumentTypeError(f"no teacher {teacher!r}: {RANDOM}, {', '.join(teacher_names())}")
+        raise argparse.ArgumentTypeError(
+            f"unknown teacher {teacher!r}: {RANDOM}, {', '.join(teacher_names())}"
+        )
     if mode not in list(Mode):
         raise argparse.ArgumentTypeError(f"{text!r} is not TEACHER:MODE, with mode {' or '.join(Mode)}")
     return Cell(teacher, Mode(mode))
@@ -69,8 +72,10 @@ def _weights(text: str) -> tuple[str, Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="train/good, test, ...")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="keeps cells and recipes")
+    parser.add_argument(
+        "--dataset", type=Path, required=True, metavar="DIR", help="the data set with train/good, test, ..."
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for cells and recipes")
     parser.add_argument(
         "--teachers", nargs="+", choices=(RANDOM, *teacher_names()), default=TEACHERS, metavar="NAME"
     )
@@ -83,9 +88,7 @@ def main() -> int:
         help="of these teachers",
     )
     parser.add_argument("--modes", nargs="+", type=Mode, choices=list(Mode), default=list(Mode))
-    parser.add_argument(
-        "--only", nargs="+", type=_cell, metavar="TEACHER:MODE", help="make these cells alone"
-    )
+    parser.add_argument("--only", nargs="+", type=_cell, metavar="TEACHER:MODE", help="make only these cells")
     parser.add_argument("--epochs", type=int, default=100, metavar="N", help="(100)")
     parser.add_argument("--size", type=int, default=256, metavar="PX")
     parser.add_argument("--seed", type=int, default=0, metavar="N")

@@ -1,8 +1,8 @@
-"""Anomalib's STFPM on a data set, run by an environment of its own: `beside_anomalib` starts it.
+"""Trains and tests Anomalib's STFPM on a data set. `beside_anomalib` runs it in Anomalib's own environment.
 
-Imports nothing of Line Monitor, and is imported by nothing of it. Changes nothing of Anomalib but the weights
-of the teacher: the model, its pre-processing, data module, loss, optimiser, map and image score are its own.
-Its scores are taken before its min-max normalisation, which orders them in the same way.
+It imports nothing of Line Monitor. It changes only the teacher's weights of Anomalib: the model,
+preprocessing, data module, loss, optimiser, map and image score are Anomalib's. The scores are from before
+its min-max normalisation, which does not change their order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from safetensors.torch import load_file
 
 PATIENCE = 5
-"""Of the early stopping on the pixel AUROC in Anomalib's examples/configs/model/stfpm.yaml."""
+"""Patience of the early stopping on the pixel AUROC in Anomalib's examples/configs/model/stfpm.yaml."""
 
 
 class Trace(Callback):  # type: ignore[misc]
@@ -66,16 +66,16 @@ class Trace(Callback):  # type: ignore[misc]
 
 
 def image_scores(batch: Any, dataset: Path) -> dict[str, float]:
-    """By the image's path in the data set, in the batch's order."""
+    """Values by the image's path in the data set, in the order of the batch."""
     names = [Path(path).relative_to(dataset).as_posix() for path in batch.image_path]
     return dict(zip(names, batch.pred_score.flatten().tolist(), strict=True))
 
 
 def model(size: int | None) -> Stfpm:
-    """Anomalib's, by its defaults, with a random teacher for the moment: its own would be downloaded.
+    """Anomalib's model with its defaults and a random teacher, because its own teacher would be downloaded.
 
-    The pixel AUROC on validation images, which its example's early stopping watches, is added: its default
-    evaluator has it for test images alone.
+    The pixel AUROC on validation images is added, because the early stopping of its example needs it; the
+    default evaluator has it only for test images.
     """
     create = timm.create_model
 
@@ -94,8 +94,8 @@ def model(size: int | None) -> Stfpm:
 
 
 def images(dataset: Path) -> Folder:
-    """MVTec AD's layout, with the split of Anomalib's MVTecAD module, which itself reads .png alone: the test
-    images, defective ones too, are its validation images."""
+    """A data set in MVTec AD's layout, split like Anomalib's MVTecAD module, which reads only .png: the test
+    images, including defective ones, are the validation images."""
     kinds = sorted(path.name for path in (dataset / "test").iterdir() if path.name != "good")
     return Folder(
         name=dataset.name,
@@ -110,7 +110,7 @@ def images(dataset: Path) -> Folder:
 
 
 def teach(stfpm: Stfpm, file: Path) -> int:
-    """Puts the weights into the teacher alone; the number of tensors, each of which it now holds."""
+    """Put the weights into the teacher only. Returns the number of tensors, after a check of each."""
     tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
     teacher = stfpm.model.teacher_model.feature_extractor
     wanted = {name for name in teacher.state_dict() if not name.endswith("num_batches_tracked")}
@@ -120,7 +120,7 @@ def teach(stfpm: Stfpm, file: Path) -> int:
     check_teacher(stfpm, {name: tensors[name] for name in wanted})
     student = stfpm.model.student_model.feature_extractor.state_dict()
     if any(torch.equal(student[name], tensors[name]) for name in wanted if tensors[name].ndim == 4):
-        raise SystemExit("the student has weights of the teacher: it must begin at random")
+        raise SystemExit("the student has weights of the teacher: it must start with random weights")
     return len(wanted)
 
 
@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--size", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--early-stopping", action="store_true")
-    parser.add_argument("--maps", type=Path, required=True, help=".npz: maps by image")
+    parser.add_argument("--maps", type=Path, required=True, help="the .npz file for the maps by image")
     parser.add_argument("--answer", type=Path, required=True, help="JSON")
     options = parser.parse_args()
 

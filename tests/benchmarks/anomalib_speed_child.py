@@ -1,9 +1,9 @@
-"""Anomalib's inferencers on frames, run by an environment of their own: `speed_beside_anomalib` starts it.
+"""Measures Anomalib's inferencers on frames. `speed_beside_anomalib` runs it in Anomalib's own environment.
 
-Says "ready" when both are warm; then answers each line `torch N`, `openvino N` (float32) or
-`bf16 N` (OpenVINO as it comes: bfloat16 where the processor has it) on stdin with the milliseconds that
-`predict` took for frame N. Its networks are untrained: the time does not depend on what the
-weights are. Imports nothing of Line Monitor, and is imported by nothing of it.
+It prints "ready" when both are warmed up. For each line `torch N`, `openvino N` (float32) or `bf16 N`
+(OpenVINO's default: bfloat16 if the processor has it) on stdin it prints the milliseconds that `predict` took
+for frame N. The networks are untrained, because the time does not depend on the weights. It imports nothing
+of Line Monitor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIZE = 256
 
 def main() -> int:
     frames = np.load(sys.argv[1], mmap_mode="r")
-    os.environ["TRUST_REMOTE_CODE"] = "1"  # the file is the one that is written here
+    os.environ["TRUST_REMOTE_CODE"] = "1"  # the file is written by this script
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         stfpm = model(SIZE).eval()
         at_torch = stfpm.to_torch(Path(folder))

@@ -1,11 +1,12 @@
-"""Anomalib's STFPM beside ours: `python -m tests.benchmarks.beside_anomalib --dataset DIR --out DIR ...`.
+"""Anomalib's STFPM compared: `python -m tests.benchmarks.beside_anomalib --dataset DIR --out DIR ...`.
 
-The same images, the same ResNet-18 teacher, each program's own defaults, the same arithmetic for the figures.
-Anomalib runs in an environment of its own, whose python is --anomalib-python; it is no dependency of this
-project. Its 2.7 has no number of epochs by itself: its example's are taken, up to 100 with early stopping
-on the pixel AUROC of its validation images, which by its default are the test images; or all, without that.
+Both use the same images, the same ResNet-18 teacher, their own defaults, and the same calculation of the
+figures. Anomalib runs in its own environment, whose Python is --anomalib-python; it is no dependency of this
+project. Anomalib 2.7 has no default number of epochs. The values of its example are used: up to 100 with
+early stopping on the pixel AUROC of the validation images, which by default are the test images, or all
+without early stopping.
 
-Each finished side is kept in --out, and the same command goes on with what is missing.
+The result of each program is kept in --out, and the same command continues with the missing one.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ CHILD = Path(__file__).with_name("anomalib_child.py")
 
 
 class Stopping(StrEnum):
-    """When Anomalib's training ends."""
+    """The rule by which Anomalib's training ends."""
 
     EARLY = "early"
-    """As its example has it."""
+    """With the early stopping of Anomalib's example."""
     FULL = "full"
     """After all epochs."""
 
@@ -52,7 +53,7 @@ class Stopping(StrEnum):
 def anomalib_side(
     python: Path, request: Mapping[str, Any], weights: Path, out: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Anomalib's answer to `request`, kept in `out`, or made now by its own environment. Raises CellError."""
+    """Anomalib's result for `request`, from `out` or made now in its own environment. Raises CellError."""
     file = out / f"anomalib-{request['stopping']}.json"
     if file.is_file():
         kept: dict[str, Any] = json.loads(file.read_text())
@@ -161,7 +162,7 @@ def our_row(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """In Markdown; the last columns are each type's image AUROC."""
+    """A Markdown table; the last columns are the image AUROC of each type."""
     kinds = sorted({kind for row in rows for kind in row["per_type"]})
     cells = [["", "image AUROC", "pixel AUROC", "PRO", *kinds, "epochs", "training, s"]]
     for row in rows:
@@ -222,9 +223,17 @@ def _ours(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="train/good, test, ...")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="keeps each finished side")
-    parser.add_argument("--anomalib-python", type=Path, required=True, metavar="PATH", help="its own python")
+    parser.add_argument(
+        "--dataset", type=Path, required=True, metavar="DIR", help="the data set with train/good, test, ..."
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--anomalib-python",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="the Python of Anomalib's environment",
+    )
     parser.add_argument(
         "--teacher-weights", type=Path, required=True, metavar="FILE", help="of a ResNet-18 (.safetensors)"
     )
@@ -237,7 +246,7 @@ def main() -> int:
     ours = parser.add_mutually_exclusive_group()
     ours.add_argument("--skip-ours", type=Path, metavar="RESULT.json", help="a cell of the accuracy table")
     ours.add_argument("--only-anomalib", action="store_true")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args()
     if not (options.dataset / "train" / "good").is_dir():
         parser.error(f"{options.dataset}: no train/good there: --dataset is a category in MVTec AD's layout")

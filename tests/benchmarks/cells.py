@@ -1,7 +1,7 @@
-"""One cell of an accuracy table: a recipe trained with one teacher in one mode, and what it is worth.
+"""One cell of an accuracy table: a recipe trained with one teacher in one mode, and its accuracy.
 
-A finished cell is a JSON file, so that an interrupted table goes on with what is missing. Must never take a
-cell for another's: one that was made with other settings is refused, not overwritten.
+A finished cell is a JSON file, so that an interrupted table continues with the missing cells. A cell that was
+made with other settings is refused and not overwritten.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from monitor.teachers.architectures import build_trunk
 from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 RANDOM = "random"
-"""A ResNet-18 that has learnt nothing: what the method is worth without a teacher."""
+"""An untrained ResNet-18: it shows the accuracy of the method without a teacher."""
 _RANDOM_SEED = 20210304
-"""Not a training seed: a student of the same architecture and seed would begin as its teacher's twin."""
+"""This must not be a training seed: a student of the same architecture and seed would start equal to its
+teacher."""
 
 
 class Mode(StrEnum):
@@ -35,32 +36,32 @@ class Mode(StrEnum):
 
 
 class CellError(Exception):
-    """The cell can't be used or made; the message is one line with the fix."""
+    """The cell can't be used or made. The message is one line with the fix."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a cell's figures depend on, besides the program and the machine."""
+    """The settings that a cell's figures depend on, apart from the program and the machine."""
 
     dataset: str
-    """Its folder's absolute path."""
+    """The absolute path of its folder."""
     epochs: int
     size: int
     """Pixels."""
     seed: int
     overkill: float
-    """The rate that the threshold is calibrated for."""
+    """The overkill rate (good parts rejected) of the threshold."""
 
 
 @dataclass(frozen=True)
 class Cell:
     teacher: str
-    """A name that `train` knows, or `random`."""
+    """A teacher's name for `train`, or `random`."""
     mode: Mode
 
     @property
     def name(self) -> str:
-        """Of its recipe and its file."""
+        """The name of its recipe and its file."""
         return f"{self.teacher}-{self.mode}".replace("_", "-")
 
     def __str__(self) -> str:
@@ -68,7 +69,7 @@ class Cell:
 
 
 def read(file: Path, settings: Settings | None = None) -> dict[str, Any] | None:
-    """A finished cell, or None when there is none yet. Raises CellError if it was made otherwise."""
+    """A finished cell, or None if it is missing. Raises CellError if it was made with other settings."""
     try:
         content: dict[str, Any] = json.loads(file.read_text())
         made = Settings(**content["settings"])
@@ -79,20 +80,20 @@ def read(file: Path, settings: Settings | None = None) -> dict[str, Any] | None:
     if settings is not None and made != settings:
         ours = asdict(settings)
         other = ", ".join(f"{key} {value}" for key, value in asdict(made).items() if value != ours[key])
-        raise CellError(f"{file}: made with {other}: name another --out, or delete it")
+        raise CellError(f"{file}: made with {other}: use another --out, or delete it")
     return content
 
 
 def write(file: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write the cell as one whole file."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     temporary.rename(file)
 
 
 def random_teacher(folder: Path) -> Path:
-    """Weights of a ResNet-18 trunk as it is initialised, the same every time; its batch normalisation keeps
-    the statistics that it begins with (mean 0, variance 1), since nothing was ever looked at."""
+    """The initial weights of a ResNet-18 trunk, always the same. Its batch normalisation keeps its initial
+    statistics (mean 0, variance 1)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_RANDOM_SEED)
         weights = {name: tensor.contiguous() for name, tensor in build_trunk("resnet18").state_dict().items()}
@@ -117,7 +118,7 @@ def measure(
     architecture = "resnet18" if cell.teacher == RANDOM else cell.teacher
     if cell.teacher == RANDOM:
         if settings.seed == _RANDOM_SEED:
-            raise CellError(f"--seed {_RANDOM_SEED} is the random teacher's own: take another")
+            raise CellError(f"--seed {_RANDOM_SEED} belongs to the random teacher: use another one")
         weights = random_teacher(out)
     began = time.monotonic()
     recipe = train_recipe(

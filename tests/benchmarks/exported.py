@@ -1,10 +1,10 @@
-"""How far an exported model is from this program: resized pixels, anomaly maps, scores.
+"""Measures the difference between an exported model and this program: resized pixels, anomaly maps, scores.
 
     .venv/bin/python -m tests.benchmarks.exported --recipe DIR --images DIR
 
-The recipe's networks are exported at several sizes, for ONNX Runtime and for OpenVINO in float32; each model
-gets every frame size in turn, of noise and of `--photographs` of the images, enlarged. Writes in a temporary
-folder alone. Exits 1 when a model is further off than is promised.
+It exports the recipe's networks at several sizes, for ONNX Runtime and for OpenVINO in float32. Each model
+gets frames of all sizes, with noise and with `--photographs` enlarged images. It writes only to a temporary
+folder. The exit code is 1 if a difference is larger than promised.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def frames(shape: Size, photographs: list[Path]) -> Iterator[Image]:
 
 
 def sized(recipe: RecipeVersion, size: Size, folder: Path) -> RecipeVersion:
-    """The recipe as one of that size, committed in `folder`. Its threshold means nothing there."""
+    """The recipe with another size, committed in `folder`. Its threshold is not valid there."""
     document = msgspec.structs.replace(recipe.document, name=folder.name, size=size, quantised=None)
     return replace(recipe, folder=folder, document=document, quantised=None).commit()
 
@@ -73,8 +73,8 @@ def sized(recipe: RecipeVersion, size: Size, folder: Path) -> RecipeVersion:
 def apart(
     made: RecipeVersion, form: str, folder: Path, photographs: list[Path]
 ) -> Iterator[tuple[Size, Apart]]:
-    """For each size of frame the share of pixels that differ, by how many levels at most, and how far maps
-    and scores are off, relative to the map's maximum: the worst of all images."""
+    """For each frame size: the share of pixels that differ, their largest difference in levels, and the
+    largest difference of maps and scores relative to the map's maximum. Each is the largest of all images."""
     file = folder / f"model{SUFFIXES[form]}"
     export(made.folder, form=form, precision="f32", out=file, force=False, say=lambda line: None)
     on, runtime = (on_onnxruntime, "torch") if form == ONNX else (on_openvino, "openvino")

@@ -1,12 +1,12 @@
-"""What scoring costs as the work grows: larger inputs, more tiles, larger frames, more cameras.
+"""Measures the time of scoring for more work: larger inputs, more tiles, larger frames, more cameras.
 
     .venv/bin/python -m tests.benchmarks.growth [--plot FILE.svg]
 
-Each row of work is measured in turns with all others of its kind, so that what else the machine does meets
-them all; a line is fitted through each kind's medians. The pair is untrained: the time does not depend on
-what the weights are. Cameras share one real service, and what counts is the processors' time per frame, of
-all its processes but the sources. Exits 1 when a kind does not grow as its work does: when a straight line
-leaves a measurement more than a quarter off.
+All amounts of one kind of work are measured in turns, so that other programs slow them down alike. A straight
+line is fitted to the medians of each kind. The networks are untrained, because the time does not depend on
+the weights. For cameras, one real service runs, and the value is the processor time per frame of all its
+processes except the sources. The exit code is 1 if the time does not grow like the work: if a measurement is
+more than a quarter off the line.
 """
 
 from __future__ import annotations
@@ -44,30 +44,30 @@ _OFF = 0.25
 
 @dataclass(frozen=True)
 class Kind:
-    """One way for work to grow."""
+    """One kind of growing work."""
 
     title: str
     unit: str
-    """Of the work."""
+    """Unit of the work."""
     cost: str
     points: Mapping[float, float]
-    """By the amount of work: what it cost, the median."""
+    """The median time by the amount of work."""
 
     def line(self) -> tuple[float, float]:
-        """What nothing costs, and what one more costs: each point's share of itself off is what is small."""
+        """Offset and slope of the line. The fit minimises the relative differences."""
         work, cost = (np.array(list(values), float) for values in (self.points.keys(), self.points.values()))
         design = np.stack([np.ones_like(work), work], axis=1) / cost[:, None]
         start, slope = np.linalg.lstsq(design, np.ones_like(work), rcond=None)[0]
         return float(start), float(slope)
 
     def off(self) -> float:
-        """The largest share by which a measurement misses the line."""
+        """The largest relative difference between a measurement and the line."""
         start, slope = self.line()
         return max(abs((start + slope * work) / cost - 1) for work, cost in self.points.items())
 
 
 def in_turns(jobs: Mapping[float, Callable[[], object]], rounds: int) -> dict[float, float]:
-    """Milliseconds, the median of `rounds`; a first round warms up."""
+    """Median times of `rounds` in milliseconds, after one round to warm up."""
     times: dict[float, list[float]] = {work: [] for work in jobs}
     for turn in range(rounds + 1):
         for work, job in jobs.items():
@@ -101,7 +101,7 @@ def frame(shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def scoring(scorers_by_work: Mapping[float, Scorer], rounds: int) -> dict[float, float]:
-    """Each on a frame of the size that it sees: nothing is shrunk."""
+    """Each scorer gets a frame of its own input size, so nothing is resized."""
     jobs = {
         work: partial(scorer.score, [frame(scorer.recipe.size)]) for work, scorer in scorers_by_work.items()
     }
@@ -109,7 +109,7 @@ def scoring(scorers_by_work: Mapping[float, Scorer], rounds: int) -> dict[float,
 
 
 def cameras(folder: Path, seconds: float) -> dict[float, float]:
-    """Processor time that the line takes in a second, in ms, by its cameras; without the sources."""
+    """Processor time of the line in ms a second by the number of cameras, without the sources."""
     recipe = parts_folder.train(folder / "data/recipes", folder / "good")
     parts_folder.write_parts(folder / "parts", 20, bad_every=0)
     found = {}
@@ -141,7 +141,7 @@ def cameras(folder: Path, seconds: float) -> dict[float, float]:
 
 
 def processor_seconds(pid: int) -> float:
-    """Of all its threads, since it began."""
+    """Processor time of all threads of a process since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

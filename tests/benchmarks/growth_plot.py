@@ -1,4 +1,4 @@
-"""The picture of `tests.benchmarks.growth`: a panel for each kind of work, both axes logarithmic. Pure."""
+"""Draws the picture of `tests.benchmarks.growth`: a panel for each kind of work, with logarithmic axes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Series:
     cost: str
     points: Mapping[float, float]
     line: tuple[float, float]
-    """What nothing costs, and what one more costs."""
+    """Offset and slope of the line."""
 
 
 def plot(series: Sequence[Series]) -> str:
-    """An SVG."""
+    """The picture as SVG text."""
     rows = -(-len(series) // _ROWS_OF)
     width, height = _ROWS_OF * (_WIDTH + _GAP), rows * (_HEIGHT + _GAP)
     panels = "".join(
@@ -70,7 +70,7 @@ def _between(low: float, high: float) -> list[float]:
 
 
 def _share(value: float, low: float, high: float) -> float:
-    """Where it stands between them, 0 to 1, by its logarithm."""
+    """The position of the value between the limits, 0 to 1, on a logarithmic scale."""
     return math.log(value / low) / math.log(high / low) if high > low else 0.5
 
 

@@ -1,10 +1,11 @@
-"""What chose the settings, and what chose nothing: `python -m tests.benchmarks.halves --out DIR`.
+"""Images that chose the settings, and the others: `python -m tests.benchmarks.halves --out DIR`.
 
-The default's settings were chosen on the defects of one type and every other good test image. For each
-finished cell of `tests.benchmarks.accuracy` in --out this prints its image AUROC on those and on the
-rest: the other types and the other good images, on which a tuned default and the paper's can be compared.
-The good images take turns in the order of their paths, beginning with what chose. The carried teacher
-itself was picked by all of them: compare modes, not teachers. It scores; it trains nothing.
+The default settings were chosen on the defects of one type and on every second good test image. For each
+finished cell of `tests.benchmarks.accuracy` in --out this prints the image AUROC on these images and on the
+rest: the other types and the other good images. On the rest the default settings and the paper's can be
+compared fairly. The good images alternate in the order of their paths; the first one belongs to the images
+that chose. The carried teacher was chosen on all images, so compare modes, not teachers. It only scores; it
+does not train.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Half:
-    """Some of the test images; good and defective ones."""
+    """The image AUROC of some test images, with the numbers of good and defective ones."""
 
     good: tuple[float, ...]
     bad: tuple[float, ...]
 
     @property
     def image_auroc(self) -> float | None:
-        """None where there is nothing to tell apart."""
+        """It is None if all images are good or all are defective."""
         return auroc(np.array(self.good), np.array(self.bad)) if self.good and self.bad else None
 
     def cell(self) -> str:
@@ -58,7 +59,7 @@ class Half:
 
 
 def halves(scored: Sequence[Scored], chosen_on: Sequence[str]) -> tuple[Half, Half]:
-    """What chose the settings, and the rest; `scored` is in the order of the files' paths."""
+    """The images that chose the settings, and the rest. `scored` is in the order of the files' paths."""
     good = [one.score for one in scored if one.kind == GOOD]
     bad = [one for one in scored if one.kind != GOOD]
     return (
@@ -83,7 +84,7 @@ def scores(recipe: Path, dataset: Path) -> list[Scored]:
 
 
 def table(cells: Sequence[tuple[dict[str, Any], Sequence[Scored]]], chosen_on: Sequence[str]) -> str:
-    """A row for each cell: image AUROC, and in brackets how many good and defective images it is of."""
+    """A row for each cell: the image AUROC, and in brackets the numbers of good and defective images."""
     rows = [["teacher", "mode", f"chosen on ({', '.join(chosen_on)})", "the rest", "all"]]
     for cell, scored in cells:
         chose, rest = halves(scored, chosen_on)
@@ -101,7 +102,7 @@ def main() -> int:
     for file in sorted(options.out.glob("*.json")):
         try:
             cell = read(file)
-            assert cell is not None  # it was there just now
+            assert cell is not None  # the file was there a moment ago
             dataset = Path(cell["settings"]["dataset"])
             found.append((cell, scores(options.out / "recipes" / file.stem, dataset)))
         except (CellError, RecipeError, image_file.ImageError) as error:

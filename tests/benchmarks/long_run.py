@@ -1,8 +1,8 @@
-"""Three camera protocols at once for minutes: `python -m tests.benchmarks.long_run --minutes 10`.
+"""Runs three kinds of cameras at once for minutes: `python -m tests.benchmarks.long_run --minutes 10`.
 
-An RTSP camera, a GigE Vision camera and a folder of known good and bad parts, at once, against Mosquitto.
-Prints whether every frame had one verdict, how many were judged and right, and how memory went; exits 1
-where that is not as promised. With `--outage`, the RTSP server and the GigE camera are away for 20 s each.
+An RTSP camera, a GigE Vision camera and a folder of known good and bad parts run at once, with Mosquitto. It
+prints whether every frame had one verdict, how many were judged and right, and the use of memory. The exit
+code is 1 if a promise was broken. With `--outage`, the RTSP server and the GigE camera are off for 20 s each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def settings(folder: Path, parts: Path, rtsp: str, gige: str, port: int, fps: fl
 
 
 def memory_mb(pid: int) -> float:
-    """Private memory: the rings are shared and bounded by themselves."""
+    """Private memory only: the rings are shared and have a fixed size."""
     rows = dict(
         row.split(":", 1) for row in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in row
     )
@@ -48,7 +48,7 @@ def memory_mb(pid: int) -> float:
 
 
 def conserved(line: Line, camera: str, ring: Ring) -> list[str]:
-    """What is wrong with one camera's verdicts; nothing, if all is as promised."""
+    """What is wrong with one camera's verdicts; empty if nothing is wrong."""
     wrong = []
     told, last = line.witness.verdicts(camera), ring.last_frame()
     now = count_verdicts(ring)
@@ -129,7 +129,8 @@ def main() -> int:
                     early = sum(sample[worker] for sample in settled[:third]) / third
                     late = sum(sample[worker] for sample in settled[-third:]) / third
                     print(f"memory  {worker:15} {early:8.1f} MB early, {late:8.1f} MB late")
-                    # The snapshot writer knows each set in the folder, which `snapshots.max_gb` bounds.
+                    # The snapshot writer's memory grows with the sets in the folder, which `snapshots.max_gb`
+                    # limits.
                     index = 0.001 * kept if worker == "snapshots" else 0
                     if late > 1.03 * early + 1 + index:
                         wrong.append(f"{worker}: memory grew from {early:.1f} to {late:.1f} MB")
@@ -139,7 +140,7 @@ def main() -> int:
 
 
 def outages(line: Line, parts: dict[str, tuple[RtspServer | GigeCamera, float]]) -> list[str]:
-    """Takes each camera away for 20 s; returns what did not go as promised."""
+    """Stop each camera for 20 s. Returns the broken promises."""
     wrong = []
     for name, (part, lost_within) in parts.items():
 

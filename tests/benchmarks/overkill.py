@@ -1,11 +1,11 @@
-"""Is the requested overkill rate kept? `python -m tests.benchmarks.overkill [--images DIR] [--recipe DIR]`.
+"""Is the overkill rate kept? `python -m tests.benchmarks.overkill [--images DIR] [--recipe DIR]`.
 
-One student scores good images that it never saw, once. These scores are split at random, 200 times: one half
-sets the threshold, the other half is judged by it. Exits 1 where the mean overkill is more than the requested
-rate and two standard errors.
+One student scores good images that it never saw. The scores are split at random, 200 times: one half sets the
+threshold, the other half is judged with it. The exit code is 1 if the mean overkill exceeds the requested
+rate by more than two standard errors.
 
-Without a recipe one is trained on half of the images; without images, on a simulated scene. Given the scores,
-every split is as likely as any other, so that splits are independent draws and their spread is the error.
+Without a recipe, one is trained on half of the images; without images, on a simulated scene. For given scores
+all splits have the same probability, so the splits are independent and their spread gives the standard error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RATES = (0.05, 0.01)
 
 @dataclass(frozen=True)
 class Outcome:
-    """Overkill over random halves, as shares of 1."""
+    """Overkill in random halves, as shares from 0 to 1."""
 
     rate: float
     mean: float
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def experiment(scores: list[float], rate: float, splits: int, seed: int) -> Outcome:
-    """Thresholds from one half of the scores, overkill on the other."""
+    """Set the threshold on one half of the scores and measure the overkill on the other."""
     generator, values, half = np.random.default_rng(seed), np.asarray(scores), len(scores) // 2
     overkills = []
     for _ in range(splits):

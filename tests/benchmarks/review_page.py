@@ -1,8 +1,8 @@
-"""How long the review page takes over many snapshots, and the snapshot folder's own work among them.
+"""Measures the review page and the snapshot folder with many snapshots.
 
     .venv/bin/python -m tests.benchmarks.review_page [--sets 100000] [--at DIR]
 
-DIR is filled once (three small files a set, one in ten labelled) and used again.
+DIR is filled once (three small files in each set, one set in ten has a label) and used again.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def fill(root: Path, sets: int) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         labels = [{"label": "overkill", "by": "", "utc": ""}] if n % 10 == 0 else []
         payload = {"verdict": "reject", "recipe": "disc", "score": 0.02, "threshold": 0.01, "labels": labels}
-        # A newest page of real pictures; the others are only counted.
+        # The newest page has real pictures; the other sets are only counted.
         for picture, content in ((file, jpg), (file.with_suffix(".png"), png)):
             picture.write_bytes(content if n < 500 else b"")
-            # As large as real ones for who counts, without taking the disk.
+            # Sparse files have the size of real ones but take no disk space.
             os.truncate(picture, max(len(content), 100_000))
         file.with_suffix(".json").write_text(json.dumps(payload))
 
@@ -117,7 +117,7 @@ def in_folder(data: Path) -> list[list[str]]:
         ]
     )
     rows.append(["a prune with nothing to do", f"{ms(folder.prune):.1f} ms"])
-    # At its limit every write deletes what is oldest.
+    # The folder is at its limit, so every write deletes the oldest set.
     full = SnapshotFolder(
         root, SnapshotSettings(min_free_gb=0, keep_days=DAYS + 1, max_gb=folder.total_bytes / 1e9)
     )

@@ -1,11 +1,11 @@
-"""Every way of running a recipe on this machine, against torch in float32: scores, verdicts, time.
+"""Compares every runtime and precision on this machine with torch in float32: scores, verdicts, time.
 
     .venv/bin/python -m tests.benchmarks.runtimes --recipe DIR --dataset DIR
 
 The recipe was trained on the data set's train/good (as `tests.benchmarks.accuracy` leaves them in its --out).
-Its 8-bit model is made here as `train` makes it, from the images that trained, and each way's threshold comes
-from the images that did not. A second look is one in float32, at what 8-bit integers don't find to be clearly
-good. Nothing is written. Exits 1 when a way agrees less than is promised.
+Its 8-bit model is made here as in `train`, from the training images; each threshold comes from the other
+images. A second look is a float32 score of an image that the 8-bit model does not find clearly good. Nothing
+is written. The exit code is 1 if the agreement is less than promised.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""One frame to one score, beside Anomalib's inferencers, in turns on the same frames.
+"""Compares the time from one frame to one score with Anomalib's inferencers, in turns on the same frames.
 
     .venv/bin/python -m tests.benchmarks.speed_beside_anomalib --images DIR --anomalib-python PYTHON
 
-`--images` are real ones of good parts: frames of 1920x1080 are made of them, and a recipe is trained on them
-for one epoch. How well it finds defects does not change how long it takes, but in 8 bits: there a clearly
-good part is one row, and one that float32 looks at as well another. Anomalib runs in an environment of
-its own with openvino and onnx; it is no dependency of this project. Exits 1 when a limit is missed.
+`--images` are real images of good parts. Frames of 1920x1080 are made of them, and a recipe is trained on
+them for one epoch, because its accuracy does not change the time. In 8 bits the time depends on the score: a
+clearly good part is one row, a part that float32 scores again is another row. Anomalib runs in its own
+environment with openvino and onnx; it is no dependency of this project. The exit code is 1 if a limit is
+missed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _LIMITS = (
 
 
 def frames_of(folder: Path) -> NDArray[np.uint8]:
-    """Full-size frames (N, 1080, 1920, 3), each of the real image after the one before it."""
+    """Full-size frames (N, 1080, 1920, 3), one for each real image."""
     files = image_file.find(folder)
     picked = [files[i] for i in np.linspace(0, len(files) - 1, _FRAMES).astype(int)]
     frames = []
@@ -59,7 +60,7 @@ def frames_of(folder: Path) -> NDArray[np.uint8]:
 
 
 def our_way(recipe: RecipeVersion, name: str) -> Callable[[NDArray[np.uint8]], object]:
-    """With a threshold far above every frame's score; what is looked at twice has one far below."""
+    """A scorer with a threshold far above every score; for second looks the threshold is far below."""
     runtime, _, precision = name.partition(",")[0].partition("-")
     threshold = 1e-6 if name == _TWICE else 1e6
     found = recipe.document.calibration

@@ -1,10 +1,10 @@
-"""Seconds an epoch of training takes, beside a plain loop: `python -m tests.benchmarks.training_time`.
+"""Compares the time of a training epoch with a plain loop: `python -m tests.benchmarks.training_time`.
 
-The plain loop is eager torch with the teacher recomputed for each batch. Both train ResNet-18 students of the
-carried teacher on the same pictures in the same batches, and take turns epoch by epoch, so that what else the
-machine does falls on both. Pictures are decoded beforehand for both. The memory of each is measured
-afterwards, in a process of its own, over two epochs. On a machine with other work set GOMP_SPINCOUNT=1000, as
-`line-monitor` does for itself: else threads that wait for each other drown the rest.
+The plain loop is eager torch, with the teacher computed again for each batch. Both train ResNet-18 students
+of the carried teacher on the same images in the same batches. Their epochs alternate, so that other programs
+slow both down alike. The images are decoded before for both. The memory of each is measured afterwards, in
+its own process, over two epochs. On a busy machine set GOMP_SPINCOUNT=1000, as `line-monitor` does: otherwise
+threads that spin while they wait slow down all others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.benchmarks.memory_peak import peak_of
 
 
 class PlainLoop:
-    """The textbook's way."""
+    """The plain loop."""
 
     def __init__(
         self,
@@ -74,10 +74,10 @@ class PlainLoop:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Which pictures to learn from; a process of its own has to read them itself."""
+    """The images to learn from. A separate process reads them itself."""
 
     folder: Path | None
-    """None for simulated plates."""
+    """It is None for simulated plates."""
     count: int
     size: int
 
@@ -96,7 +96,7 @@ def our_loop(
     batch: int,
     watch: Callable[[Sequence[float], Sequence[float]], None],
 ) -> None:
-    """As training does by default: the teacher's channels evened out, defects drawn to choose the student."""
+    """The default training: scaled teacher channels, and drawn defects that select the student."""
     parts, device = split_images(len(pictures), 0, as_paper=False), torch.device("cpu")
     fit(
         teacher,
@@ -126,7 +126,7 @@ def carried_teacher() -> nn.Module:
 
 
 def alone(ours: bool, which: Pictures, batch: int) -> None:
-    """Two epochs of one loop, for its memory: the second has all that stays."""
+    """Two epochs of one loop, for its memory: after the first epoch the memory is complete."""
     pictures, teacher = which.read(), carried_teacher()
     if ours:
         our_loop(teacher, pictures, 2, batch, lambda losses, select_maps: None)
@@ -139,7 +139,7 @@ def alone(ours: bool, which: Pictures, batch: int) -> None:
 def measured(
     pictures: Sequence[image_file.Image], epochs: int, batch: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each epoch of ours and of the plain loop."""
+    """Seconds of each epoch of this program and of the plain loop."""
     teacher = carried_teacher()
     plain = plain_loop(teacher, pictures)
     ours: list[float] = []

@@ -1,13 +1,12 @@
-"""What a whole line adds to scoring: capture to sent beside the scoring stage, and how much of a scorer's
-rate a line can sustain.
+"""Measures what a whole line adds to scoring: time from capture to sent, and sustained rate.
 
     .venv/bin/python -m tests.benchmarks.whole_line [--seconds N]
 
-The real service, a real Mosquitto, a folder of pictures of 640x480 as the camera, a ResNet-18 at 256 pixels
-(trained for one epoch: what it finds does not change how long it takes). First 20 frames a second; then rates
-near the scorer's own, of which the highest counts at which every part is judged within the usual 250 ms; last
-more than the scorer can do, for what is left of it then. The camera is not part of the line: the processor
-time of its capture worker is taken off the time that the line had. Exits 1 when a limit is missed.
+It uses the real service, a real Mosquitto, a folder of 640x480 images as the camera, and a ResNet-18 at 256
+pixels, trained for one epoch, because its accuracy does not change the time. It first runs 20 frames a
+second. Then it runs rates near the scorer's own rate; the result is the highest rate at which every part is
+judged within 250 ms. Last it runs a rate above the scorer's. The camera is not part of the line, so the
+processor time of its capture worker is subtracted. The exit code is 1 if a limit is missed.
 """
 
 from __future__ import annotations
@@ -38,18 +37,19 @@ from tests.real.mosquitto import Mosquitto
 _CAMERA, _FPS, _WARM_S = "top", 20, 3
 _P50, _P99, _RATE = 1.3, 2.0, 0.85
 _PARTS = (0.76, 0.78, 0.8, 0.82, 0.84, 0.86, 1.15)
-"""Frames a second asked of the line, as parts of the scorer's own rate; the last is too much."""
+"""Frame rates of the line as shares of the scorer's own rate; the last is more than it can do."""
 _ALL = 0.999
-"""Of the parts: at the seams of a measurement one may be counted on one side alone."""
+"""Smallest share of judged parts: at the start and end of a measurement a part may be counted on one side
+only."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Of the frames that were judged, in ms."""
+    """Latencies of the judged frames in ms."""
 
     scoring_p50: float
     sent_p50: float
-    """Capture to sent."""
+    """From capture to sent."""
     sent_p99: float
 
 
@@ -82,8 +82,8 @@ def stages(ring: Ring, first: int, last: int) -> Stages:
 
 
 def alone(recipe: RecipeVersion, folder: Path, seconds: float) -> tuple[float, float]:
-    """Frames a second of the scorer in a process of its own: one by one, and so many at once as it computes
-    side by side."""
+    """Frames a second of the scorer in its own process: one at a time, and as many at once as it computes in
+    parallel."""
     scorer = Scorer(recipe)
     scorer.warm_up()
     pictures = [image_file.read(file) for file in image_file.find(folder)]
@@ -99,12 +99,12 @@ def alone(recipe: RecipeVersion, folder: Path, seconds: float) -> tuple[float, f
 
 @dataclass(frozen=True)
 class Load:
-    """What a line did with so many frames a second."""
+    """The result of a line at one frame rate."""
 
     judged_per_s: float
-    """In each second that the capture worker left to the line."""
+    """Judged frames in each second of processor time that the capture worker left to the line."""
     share: float
-    """Of all parts, those that were judged."""
+    """Share of the parts that were judged."""
 
 
 def under_load(folder: Path, fps: float, seconds: float) -> Load:

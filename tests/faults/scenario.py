@@ -1,5 +1,4 @@
-"""Runs one fault, from a normal time before it to a normal time after it, and evaluates the audit of that
-time.
+"""Runs one fault with a normal time before and after it, and evaluates the audit of that time.
 
 It breaks a plant in one way, measures when the line reports it and when the line works again, sends an
 operator's reset if needed, and checks every part. It must never help the line in any other way.

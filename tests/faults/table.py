@@ -1,5 +1,4 @@
-"""Runs every fault once and prints a table: `python -m tests.faults.table`. The exit code is 1 if a promise
-was broken."""
+"""Runs every fault once: `python -m tests.faults.table`. The exit code is 1 if a promise was broken."""
 
 from __future__ import annotations
 

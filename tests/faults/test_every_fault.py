@@ -1,5 +1,4 @@
-"""With every fault of a running plant, each part gets one verdict in time, and the line works again
-afterwards.
+"""With every fault of a plant each part gets one verdict in time, and the line works again afterwards.
 
 This takes minutes: `bash deploy/test.sh tests/faults`. `python -m tests.faults.table` gives the same as a
 table. Each run draws new times of the faults. A failed test prints its seed, and `FAULTS_SEED` repeats it.

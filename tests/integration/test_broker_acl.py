@@ -1,5 +1,4 @@
-"""The shipped example of a broker's settings, on a real broker: only TLS, no anonymous users, and each user
-may publish only its own topics."""
+"""The shipped broker settings: only TLS, no anonymous users, each user may publish only its own topics."""
 
 from __future__ import annotations
 

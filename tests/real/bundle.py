@@ -1,5 +1,4 @@
-"""The folder that an engineer carries to a line PC, made by the project's script, and one of a later
-version."""
+"""The folder that an engineer carries to a line PC, made by the project's script, and a later version."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A real RTSP server for tests. It runs with the system's Python: `/usr/bin/python3 rtsp_server.py --port
-8554`.
+"""A real RTSP server for tests, run with the system's Python: `rtsp_server.py --port 8554`.
 
 It serves one live H.264 stream at /live: a test pattern, or a folder of PNG or JPEG images in a loop.
 """

@@ -1,5 +1,4 @@
-"""Times of images from their stamps: an old image never gets a new time, and a new one gets no old time for
-long."""
+"""Times of images from their stamps: an old image never gets a new time, a new one no old time for long."""
 
 from __future__ import annotations
 
