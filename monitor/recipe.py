@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 
 if TYPE_CHECKING:

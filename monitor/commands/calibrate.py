@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
     from monitor.system import progress
-    from monitor.training.calibration import calibrate_recipe
+    from monitor.training.calibrate_recipe import calibrate_recipe
 
     if options.images is None and (options.overkill is not None or not (options.empty or options.no_empty)):
         options.refuse("the following arguments are required: --images (or --empty or --no-empty alone)")

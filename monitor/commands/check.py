@@ -186,7 +186,7 @@ def _jumbo_frames(settings: Settings, interfaces: Path = Path("/sys/class/net"))
 
 def _device(settings: Settings) -> Finding:
     from monitor.inference.backends import choose_device
-    from monitor.model.recipe_document import RecipeError
+    from monitor.model.recipe_json import RecipeError
 
     try:
         device = choose_device(settings.scoring.device)
@@ -201,7 +201,7 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
     """Each recipe that a camera uses: whether it loads, its threshold, its presence gate, its region."""
     from monitor.inference.scorer import Scorer
     from monitor.line_state import changeover
-    from monitor.model.recipe_document import RecipeError
+    from monitor.model.recipe_json import RecipeError
     from monitor.model.recipe_version import RecipeVersion
 
     cameras: dict[str, list[CameraSettings]] = {}
@@ -308,7 +308,7 @@ def _camera(camera: CameraSettings, running: bool) -> Finding:
 
 
 def _broker(settings: Settings, running: bool) -> Iterator[Finding]:
-    from monitor.publish import mqtt
+    from monitor.publish import mqtt_connection
 
     where = f"{settings.mqtt.host}:{settings.mqtt.port}"
     yield from _tls_files(settings.mqtt)
@@ -317,10 +317,12 @@ def _broker(settings: Settings, running: bool) -> Iterator[Finding]:
     known = {camera.name for camera in settings.camera}
     topic = None if running or _PROBE_CAMERA in known else f"{settings.prefix}/{_PROBE_CAMERA}/verdict"
     try:
-        mqtt.probe(settings.mqtt, f"{settings.line.site}-{settings.line.name}-check-{os.getpid()}", topic)
-    except mqtt.ConnectError as error:
+        mqtt_connection.probe(
+            settings.mqtt, f"{settings.line.site}-{settings.line.name}-check-{os.getpid()}", topic
+        )
+    except mqtt_connection.ConnectError as error:
         yield Finding(Level.FAIL, "broker", str(error))
-    except mqtt.PublishRefused as error:
+    except mqtt_connection.PublishRefused as error:
         yield Finding(Level.FAIL, "broker", f"{where} {error}; config/mosquitto-acl-example is an example")
     else:
         # A broker with MQTT 3.1.1 does not report that it refused a message.

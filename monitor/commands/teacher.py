@@ -1,6 +1,6 @@
 """`line-monitor teacher`: list, fetch or make the teachers that students learn from.
 
-The arguments of the three actions; `monitor.commands.teacher_files` does the work.
+The arguments of the three actions; `monitor.teachers.catalogue` does the work.
 """
 
 from __future__ import annotations
@@ -76,21 +76,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from monitor.commands.teacher_files import format_table, list_teachers
+    from monitor.teachers.catalogue import format_table, list_teachers
 
     print(format_table(list_teachers(teachers_folder(options))))
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from monitor.commands.teacher_files import fetch_teacher
+    from monitor.teachers.catalogue import fetch_teacher
 
     folder = teachers_folder(options)
     fetch_teacher(options.name, folder=folder, out=options.out, force=options.force, say=print)
 
 
 def _make(options: argparse.Namespace) -> None:
-    from monitor.commands.teacher_files import make_teacher_file
     from monitor.system import progress
+    from monitor.teachers.catalogue import make_teacher_file
     from monitor.teachers.distillation import DistillationSettings
 
     settings = DistillationSettings(

@@ -108,7 +108,7 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
     from monitor.inference.backends import can_quantise
-    from monitor.model.recipe_document import make_tiles
+    from monitor.model.recipe_json import make_tiles
     from monitor.system import progress
     from monitor.training.train_recipe import TrainingRequest, train_recipe
 

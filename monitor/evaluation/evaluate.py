@@ -31,7 +31,7 @@ from monitor.evaluation.map_store import MapStore, MapStoreError, open_map_store
 from monitor.evaluation.results import Evaluation, Figures, Results
 from monitor.images.preprocessing import Size
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import FILE, RecipeError
+from monitor.model.recipe_json import FILE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.printable import clean_line, clean_name
 from monitor.system.progress import SILENT, Progress

@@ -9,7 +9,7 @@ import importlib.util
 
 import torch
 
-from monitor.model.recipe_document import REFERENCE, Calibration, RecipeError
+from monitor.model.recipe_json import REFERENCE, Calibration, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 
 TORCH = "torch"

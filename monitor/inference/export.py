@@ -22,7 +22,7 @@ from monitor.images.tiling import format_size
 from monitor.inference.backends import F32, INT8, OPENVINO, TORCH, calibration_of
 from monitor.inference.second_look import quick_pass_limit
 from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
-from monitor.model.recipe_document import REFERENCE
+from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
 from monitor.pyramid import Features, anomaly_map, upsample
 from monitor.system.atomic_file import write_together

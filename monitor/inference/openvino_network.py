@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from monitor.images.preprocessing import Size
 from monitor.inference.backends import INT8
 from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
-from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
 from monitor.pyramid import anomaly_map, upsample

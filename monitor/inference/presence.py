@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.image_file import Image
-from monitor.model.recipe_document import Presence
+from monitor.model.recipe_json import Presence
 
 MIN_EMPTY_IMAGES = 5
 """The fewest empty images that show how much they vary."""

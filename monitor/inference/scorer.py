@@ -36,7 +36,7 @@ from monitor.inference.device_scoring import DeviceScoring
 from monitor.inference.presence import PresenceGate
 from monitor.inference.second_look import quick_pass_limit
 from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
-from monitor.model.recipe_document import REFERENCE, Calibration
+from monitor.model.recipe_json import REFERENCE, Calibration
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import NetworkLock
 

@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from monitor.model.recipe_document import ScorePair
+from monitor.model.recipe_json import ScorePair
 
 MIN_RATIO = 1.5
 """The limit is at most the threshold divided by this, however well the known pairs agree, because synthetic

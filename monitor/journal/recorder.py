@@ -16,7 +16,7 @@ from monitor.journal import settings_changes
 from monitor.journal.writer import JournalWriter
 from monitor.line_state import verdict_rules
 from monitor.line_state.frame import Frame
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import RECORDS, FinalVerdict, Ring, Stage
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Event, Reason, Verdict

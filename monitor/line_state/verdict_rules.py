@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from monitor.line_state.frame import Frame
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import FinalVerdict, ScorerVerdict, Tally
 from monitor.settings import CameraSettings, JournalVerdicts, Mode, OnUninspected, PublishVerdicts, Settings
 from monitor.verdict import Event, Reason, Verdict, snapshot_path

@@ -6,7 +6,7 @@ it.
 
 from __future__ import annotations
 
-from monitor.model.recipe_document import Roi
+from monitor.model.recipe_json import Roi
 from monitor.model.recipe_version import RecipeVersion
 from monitor.settings import CameraSettings
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from monitor.images.preprocessing import Size, as_size
 from monitor.images.tiling import Grid
-from monitor.model.recipe_document import (
+from monitor.model.recipe_json import (
     FILE,
     Calibration,
     Document,

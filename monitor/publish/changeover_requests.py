@@ -19,7 +19,7 @@ from monitor.line_state import changeover
 from monitor.line_state.board import Board
 from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request, RequestError, RequestPayload
 from monitor.names import InvalidNameError, check_name
-from monitor.publish.mqtt import LinkState
+from monitor.publish.mqtt_connection import LinkState
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import rfc3339
 
@@ -31,7 +31,7 @@ _MOST_WAITING = 20
 
 
 class Outlet(Protocol):
-    """What this module needs of `monitor.publish.mqtt.Link`."""
+    """What this module needs of `monitor.publish.mqtt_connection.Link`."""
 
     state: LinkState
     generation: int

@@ -15,13 +15,13 @@ import msgspec
 from monitor.journal.recorder import PUBLISHED, UNHEARD, choose_outcome, latency_ms
 from monitor.journal.writer import JournalWriter
 from monitor.line_state.frame import Frame
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Stage
 from monitor.line_state.verdict_rules import Consequences
 from monitor.line_state.worker_process import Worker
 from monitor.publish.camera_frames import MISSED, CameraFrames
-from monitor.publish.line_latch import LineLatch
-from monitor.publish.mqtt import Link, Received
+from monitor.publish.latch import LineLatch
+from monitor.publish.mqtt_connection import Link, Received
 from monitor.publish.resend import UnheardRejects
 from monitor.verdict import Event
 

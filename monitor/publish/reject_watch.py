@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason, Verdict
 

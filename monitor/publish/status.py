@@ -14,10 +14,10 @@ import msgspec
 
 from monitor.journal.writer import JournalWriter
 from monitor.line_state.board import CameraState, Field
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, worker_names
-from monitor.publish.line_latch import LineLatch
-from monitor.publish.mqtt import Link, LinkState, Will
+from monitor.publish.latch import LineLatch
+from monitor.publish.mqtt_connection import Link, LinkState, Will
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import SCHEMA, rfc3339
 

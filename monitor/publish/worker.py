@@ -27,8 +27,8 @@ from monitor.line_state.worker_process import SCORING, Worker
 from monitor.publish.camera_frames import CameraFrames
 from monitor.publish.changeover_requests import ChangeoverRequests
 from monitor.publish.delivery import Deliveries
-from monitor.publish.line_latch import LineLatch
-from monitor.publish.mqtt import Link, LinkState
+from monitor.publish.latch import LineLatch
+from monitor.publish.mqtt_connection import Link, LinkState
 from monitor.publish.reject_watch import RejectWatch
 from monitor.publish.status import StatusPublisher, make_will
 from monitor.settings import CameraSettings, Mode

@@ -19,7 +19,7 @@ from monitor.line_state import changeover
 from monitor.line_state.board import Board, CameraState, Field
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import SLOTS, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, capture_name, worker_names
 from monitor.settings import CameraSettings, Settings

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drivers.image_file import Image
-    from monitor.model.recipe_document import Calibration
+    from monitor.model.recipe_json import Calibration
     from monitor.model.recipe_version import RecipeVersion
 
 MAX_PARTS_PER_LABEL = 500
@@ -139,7 +139,7 @@ class Recalibration:
 
         `labelled` holds the present labels: if they differ from the job's, the proposal is out of date.
         """
-        from monitor.model.recipe_document import RecipeError
+        from monitor.model.recipe_json import RecipeError
         from monitor.model.recipe_version import RecipeVersion
 
         with self._lock:
@@ -191,7 +191,7 @@ def propose(
     import torch
 
     from monitor.inference.scorer import Scorer
-    from monitor.model.recipe_document import REFERENCE, RecipeError
+    from monitor.model.recipe_json import REFERENCE, RecipeError
     from monitor.model.recipe_version import RecipeVersion
     from monitor.names import check_name
     from monitor.teachers.architectures import map_ceiling

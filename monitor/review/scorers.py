@@ -54,7 +54,7 @@ class Scorers:
         import torch
 
         from monitor.inference.scorer import Scorer
-        from monitor.model.recipe_document import FILE
+        from monitor.model.recipe_json import FILE
         from monitor.model.recipe_version import RecipeVersion
         from monitor.names import check_name
 

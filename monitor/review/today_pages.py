@@ -16,7 +16,7 @@ import msgspec
 from flask import Flask, abort, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from monitor.model.recipe_document import FILE, REFERENCE, Calibration, Document
+from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document
 from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, Filters
 from monitor.review.histogram import Plot, plot
 from monitor.review.labels import Label

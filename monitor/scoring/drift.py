@@ -30,7 +30,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.model.recipe_document import Calibration
+from monitor.model.recipe_json import Calibration
 from monitor.verdict import Verdict
 
 WINDOW = 100

@@ -29,7 +29,7 @@ from monitor.line_state.changeover import (
     Request,
 )
 from monitor.model.camera_region import objection, unchecked_region
-from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.scoring.recipe_loader import RecipeLoader
 from monitor.settings import CameraSettings, Settings

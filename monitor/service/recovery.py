@@ -23,7 +23,7 @@ from monitor.line_state import verdict_rules
 from monitor.line_state.board import Board, Field
 from monitor.line_state.changeover import find_recipe_name
 from monitor.line_state.frame import Frame
-from monitor.line_state.latch import Latch, read_latch, write_latch
+from monitor.line_state.latch_file import Latch, read_latch, write_latch
 from monitor.line_state.ring import RECORDS, FinalVerdict, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, worker_names
 from monitor.settings import CameraSettings, Settings

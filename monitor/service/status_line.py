@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from monitor.line_state.board import Board, CameraState, Field
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.worker_process import CAPTURE, PUBLISH, SCORING, SUPERVISOR, capture_name
 from monitor.settings import Settings
 

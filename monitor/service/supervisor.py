@@ -21,7 +21,7 @@ from types import FrameType
 from monitor import paths
 from monitor.line_state.board import Board, Field, WorkerState
 from monitor.line_state.counts import count_verdicts
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Ring, RingError
 from monitor.line_state.worker_process import (
     CAPTURE,

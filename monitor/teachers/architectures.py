@@ -2,7 +2,7 @@
 
 Files of weights are read as plain tensors only; nothing else in them is ever unpickled. torchvision is
 imported only where it is needed, so that a process that scores with a ResNet-18 does without it. This module
-knows nothing of where the files lie (`monitor.teachers.files`).
+knows nothing of where the files lie (`monitor.teachers.weight_files`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 
 from monitor.model.weights import Weights, fingerprint
 from monitor.pyramid import ResNetTrunk
-from monitor.teachers.files import BUNDLED, BUNDLED_FILE, Download, TeacherError, obtain_weights
+from monitor.teachers.weight_files import BUNDLED, BUNDLED_FILE, Download, TeacherError, obtain_weights
 
 NetworkLock = AbstractContextManager[object]
 """A lock, for example, that is held while no other network of this process may run."""

@@ -5,7 +5,7 @@ gives a plant without a network, and the demo, a trained teacher to start from.
 
 This module must never read a photograph (see `monitor.teachers.procedural_images`): the made teacher's
 licence and lineage rest on that. It never downloads, and writes one file, whole. It knows nothing of how
-teachers are found and used (`monitor.teachers.files`, `monitor.teachers.architectures`).
+teachers are found and used (`monitor.teachers.weight_files`, `monitor.teachers.architectures`).
 """
 
 from __future__ import annotations

@@ -21,12 +21,7 @@ from monitor.images.tiling import Grid
 from monitor.system.memory import usable_memory
 from monitor.system.progress import Progress
 from monitor.training.loop import TrainingError
-from monitor.training.readable_images import (
-    content_mark,
-    find_image_files,
-    read_with_progress,
-    report_copies,
-)
+from monitor.training.readable_images import content_mark, find_image_files, read_with_progress, report_copies
 
 FEWEST_IMAGES = 3
 """The split needs one image for each of its three uses."""

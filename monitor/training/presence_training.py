@@ -17,7 +17,7 @@ from drivers.image_file import Image
 from monitor.errors import LineMonitorError
 from monitor.inference import presence
 from monitor.inference.presence import PresenceGate
-from monitor.model.recipe_document import Presence
+from monitor.model.recipe_json import Presence
 from monitor.system.progress import SILENT, Progress
 from monitor.training.readable_images import content_mark, find_image_files, read_with_progress
 

@@ -30,7 +30,7 @@ from monitor.inference.backends import F32, INT8, OPENVINO
 from monitor.inference.openvino_network import convert_pair, to_arrays
 from monitor.inference.scorer import Scorer
 from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
-from monitor.model.recipe_document import Quantised
+from monitor.model.recipe_json import Quantised
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.training.student_selection import SelectionSet
 

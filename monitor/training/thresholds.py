@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from monitor.errors import LineMonitorError
 from monitor.inference.backends import F32, INT8, OPENVINO
 from monitor.inference.second_look import quick_pass_limit
-from monitor.model.recipe_document import Calibration, ScorePair
+from monitor.model.recipe_json import Calibration, ScorePair
 
 _USUAL_SPREAD = 0.4
 """The usual standard deviation of the logarithm of good parts' scores."""

@@ -33,7 +33,7 @@ from monitor.images.tiling import Grid, format_size
 from monitor.inference.backends import MIN_INT8_CORRELATION, can_quantise, choose_device
 from monitor.inference.presence import describe_gate
 from monitor.model.channel_scaling import add_deviations, channel_deviations
-from monitor.model.recipe_document import (
+from monitor.model.recipe_json import (
     Document,
     Presence,
     RecipeError,
@@ -51,7 +51,7 @@ from monitor.system.atomic_file import write_whole
 from monitor.system.progress import SILENT, Progress
 from monitor.teachers.architectures import LEVELS, Teacher, find_teacher, trunk_weights
 from monitor.training import advice, plot, presence_training
-from monitor.training.calibration import set_thresholds
+from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.examples import (
     Examples,

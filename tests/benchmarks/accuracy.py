@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.evaluation.evaluate import GOOD, EvaluationError
-from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_json import RecipeError
 from monitor.system.progress import choose_progress
 from monitor.teachers.architectures import TeacherError, teacher_names
 from monitor.training.thresholds import CalibrationError

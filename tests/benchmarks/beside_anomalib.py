@@ -30,7 +30,7 @@ from drivers.image_file import ImageError
 from monitor.evaluation.auroc_pro import auroc, per_region_overlap, regions_of
 from monitor.evaluation.evaluate import GOOD, EvaluationError, resize_mask
 from monitor.images import preprocessing
-from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_json import RecipeError
 from monitor.system.progress import choose_progress
 from monitor.teachers.architectures import TeacherError, find_teacher
 from monitor.training.thresholds import CalibrationError

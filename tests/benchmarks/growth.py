@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from monitor.images.preprocessing import as_size, prepare
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import make_tiles
+from monitor.model.recipe_json import make_tiles
 from tests.benchmarks.growth_plot import Series, plot
 from tests.benchmarks.markdown import markdown
 from tests.real import parts_folder

@@ -23,7 +23,7 @@ from drivers import image_file
 from monitor.evaluation.auroc_pro import auroc
 from monitor.evaluation.evaluate import GOOD
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training import readable_images
 from tests.benchmarks.cells import CellError, read

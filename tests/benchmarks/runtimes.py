@@ -22,10 +22,10 @@ from monitor.evaluation.auroc_pro import auroc
 from monitor.images.preprocessing import resize_image
 from monitor.inference.backends import F32, INT8, available_backends, choose_device
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import REFERENCE
+from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT
-from monitor.training.calibration import set_thresholds
+from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.quantisation import quantise_recipe, rank_correlation
 from monitor.training.readable_images import file_mark
 from tests.benchmarks.markdown import markdown

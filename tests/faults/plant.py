@@ -18,7 +18,7 @@ import cv2
 
 from drivers import image_file
 from monitor.line_state.frame import Frame
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from tests.faults.audit import Audit, Window
 from tests.faults.clock import SteppedClock
 from tests.faults.relay import Relay

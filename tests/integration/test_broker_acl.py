@@ -16,7 +16,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from monitor.commands.check import Level, findings
-from monitor.publish.mqtt import ConnectError, probe
+from monitor.publish.mqtt_connection import ConnectError, probe
 from monitor.settings import MqttSettings
 from tests.real.bundle import ROOT
 from tests.real.mosquitto import free_port

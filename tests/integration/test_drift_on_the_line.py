@@ -15,7 +15,7 @@ from drivers.image_file import Image
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.scoring.drift import Drift, DriftDetector
-from monitor.training.calibration import calibrate_recipe
+from monitor.training.calibrate_recipe import calibrate_recipe
 from monitor.verdict import Verdict, judge
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto, free_port

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.publish.mqtt import ConnectError, Link, LinkState, Will, probe
+from monitor.publish.mqtt_connection import ConnectError, Link, LinkState, Will, probe
 from monitor.settings import MqttSettings
 from tests.real.line import Witness
 from tests.real.mosquitto import Mosquitto, free_port

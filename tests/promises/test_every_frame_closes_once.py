@@ -26,7 +26,7 @@ from monitor.capture.worker import Clocks, Intake
 from monitor.line_state.board import Board
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict
-from monitor.publish.mqtt import LinkState, Received
+from monitor.publish.mqtt_connection import LinkState, Received
 from monitor.verdict import judge
 from tests.unit.publish.scene import MS, Scene, StandInLink
 

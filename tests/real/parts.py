@@ -12,7 +12,7 @@ import torch
 
 from drivers.image_file import Image
 from monitor.images.preprocessing import RESIZE, TILED_RESIZE, Size
-from monitor.model.recipe_document import Calibration, Document, TeacherEntry, Tiles
+from monitor.model.recipe_json import Calibration, Document, TeacherEntry, Tiles
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.model.weights import Weights, fingerprint
 from monitor.teachers.architectures import LEVELS, build_trunk, trunk_weights

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from monitor.images.overlay import Caption, draw_overlay
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import REFERENCE
+from monitor.model.recipe_json import REFERENCE
 from monitor.review.snapshot_files import Key
 from monitor.settings import SnapshotSettings
 from monitor.snapshots.folder import SnapshotFolder

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from monitor.images.tiling import STEP, Grid, TilingError
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import Tiles, size_problem
+from monitor.model.recipe_json import Tiles, size_problem
 from tests.real.parts import draft_recipe
 
 sides = st.integers(32, 700)

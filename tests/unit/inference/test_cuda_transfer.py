@@ -16,7 +16,7 @@ from monitor.inference.cuda_transfer import CudaTransfer, choose_transfer
 from monitor.inference.device_scoring import DeviceScoring, PlainTransfer
 from monitor.inference.scorer import Scorer
 from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
-from monitor.model.recipe_document import Tiles
+from monitor.model.recipe_json import Tiles
 from tests.real.parts import part, random_recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

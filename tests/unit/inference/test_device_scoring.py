@@ -17,7 +17,7 @@ from monitor.commands.bench.scoring import measure_device
 from monitor.inference.device_scoring import DeviceScoring, PlainTransfer, Run
 from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
-from monitor.model.recipe_document import Tiles
+from monitor.model.recipe_json import Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.pyramid import ScaledTrunk
 from monitor.teachers.architectures import build_trunk

@@ -23,7 +23,7 @@ from monitor.images.preprocessing import resize_image
 from monitor.inference import export as exporting
 from monitor.inference.export import ExportError, export, metadata
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import REFERENCE, RecipeError, make_tiles
+from monitor.model.recipe_json import REFERENCE, RecipeError, make_tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import atomic_file
 from monitor.teachers.architectures import BUNDLED

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from drivers.image_file import Image
 from monitor.images.preprocessing import DEVIATION, normalise_image, prepare
-from monitor.model.recipe_document import MIN_SIDE
+from monitor.model.recipe_json import MIN_SIDE
 from tests.real.parts import part
 
 onnx = pytest.importorskip("onnx", reason="exporting is an extra")

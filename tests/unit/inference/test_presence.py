@@ -24,7 +24,7 @@ from monitor.inference.presence import (
     leave_one_out_departures,
     record_parts,
 )
-from monitor.model.recipe_document import Presence
+from monitor.model.recipe_json import Presence
 from tests.real.parts import empty_place, part
 
 SIZE = 64

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from drivers.image_file import Image
 from monitor.images.preprocessing import resize_image
 from monitor.inference.presence import PresenceGate, average_cells, learn_gate
-from monitor.model.recipe_document import Presence
-from monitor.training.calibration import calibrate_recipe
+from monitor.model.recipe_json import Presence
+from monitor.training.calibrate_recipe import calibrate_recipe
 from monitor.training.presence_training import PresenceError, check_without_parts, compare_with_parts
 from tests.real.parts import random_recipe, save
 from tests.real.small_training import train

@@ -24,7 +24,7 @@ from monitor.inference.torch_network import (
     disable_tf32,
     fold_batch_norm,
 )
-from monitor.model.recipe_document import REFERENCE, RecipeError, Tiles
+from monitor.model.recipe_json import REFERENCE, RecipeError, Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
 from monitor.pyramid import anomaly_map, upsample

@@ -13,7 +13,7 @@ import pytest
 from monitor.journal.reader import JournalReader, VerdictRow
 from monitor.journal.recorder import OUTCOMES, Recorder, choose_outcome, latency_ms
 from monitor.journal.writer import JournalWriter
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Stage
 from monitor.settings import JournalSettings, Settings
 from monitor.verdict import Event, Reason, Verdict

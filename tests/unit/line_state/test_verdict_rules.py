@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import FinalVerdict, ScorerVerdict, Tally
 from monitor.line_state.verdict_rules import (
     Consequences,

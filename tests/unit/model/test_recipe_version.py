@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import RecipeError
+from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.names import InvalidNameError, check_name
 from tests.real.parts import draft_recipe, random_recipe

@@ -18,10 +18,10 @@ from drivers.camera import Shot
 from monitor.capture.worker import Clocks, Intake
 from monitor.journal.reader import JournalReader
 from monitor.line_state.board import Board, Field
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Ring, ScorerVerdict
 from monitor.line_state.worker_process import PUBLISH, Worker, WorkerStart, settings_for, worker_names
-from monitor.publish.mqtt import LinkState, Received
+from monitor.publish.mqtt_connection import LinkState, Received
 from monitor.publish.worker import Publisher
 from monitor.settings import Settings
 from monitor.verdict import Reason, Verdict, judge
@@ -30,7 +30,7 @@ MS = 1_000_000
 
 
 class StandInLink:
-    """In place of `monitor.publish.mqtt.Link`: keeps what is sent, acknowledges only what the test tells."""
+    """In place of `mqtt_connection.Link`: keeps what is sent, acknowledges only what the test tells."""
 
     def __init__(self) -> None:
         self.state, self.generation, self.trouble, self.places = LinkState.UP, 1, "", 100

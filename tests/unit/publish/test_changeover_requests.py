@@ -17,7 +17,7 @@ from monitor.line_state.board import Board
 from monitor.line_state.changeover import ChangeoverState, RecipeIdentity, RecipeStatus, Request
 from monitor.line_state.worker_process import worker_names
 from monitor.publish.changeover_requests import ChangeoverRequests
-from monitor.publish.mqtt import LinkState
+from monitor.publish.mqtt_connection import LinkState
 from monitor.settings import CameraSettings, Settings
 
 TOP = CameraSettings(name="top", source="simulated://plate", recipe="plate")
@@ -27,7 +27,7 @@ TOPIC = "plant1/line1/top/recipe/set"
 
 
 class StandInLink:
-    """In place of `monitor.publish.mqtt.Link`: keeps the answers that are sent."""
+    """In place of `monitor.publish.mqtt_connection.Link`: keeps the answers that are sent."""
 
     def __init__(self) -> None:
         self.state, self.generation, self.places = LinkState.UP, 1, 100

@@ -8,9 +8,9 @@ import pytest
 
 from monitor.journal.reader import JournalReader
 from monitor.line_state.counts import count_verdicts
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Stage
-from monitor.publish.mqtt import LinkState
+from monitor.publish.mqtt_connection import LinkState
 from tests.unit.publish.scene import MS, Scene
 
 

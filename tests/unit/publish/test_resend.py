@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monitor.line_state.counts import count_verdicts
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Stage
 from tests.unit.publish.scene import MS, Scene
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from monitor.line_state.board import CameraState, Field, WorkerState
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.worker_process import PUBLISH, SCORING
-from monitor.publish.mqtt import LinkState
+from monitor.publish.mqtt_connection import LinkState
 from monitor.publish.status import LineHealth, OperatingState, decide_status
 from monitor.settings import CameraSettings
 from tests.unit.publish.scene import MS, Scene

@@ -12,10 +12,10 @@ import pytest
 
 from monitor.journal.reader import JournalReader
 from monitor.line_state.board import Field
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Stage
 from monitor.line_state.worker_process import PUBLISH
-from monitor.publish.mqtt import LinkState
+from monitor.publish.mqtt_connection import LinkState
 from monitor.verdict import Reason, Verdict
 from tests.unit.publish.scene import MS, Scene
 

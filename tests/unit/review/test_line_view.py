@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from monitor.line_state.board import Board, CameraState, Field, WorkerState
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Ring
 from monitor.line_state.worker_process import PUBLISH, capture_name, worker_names
 from monitor.review.line_view import LineView

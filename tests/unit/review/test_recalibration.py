@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import REFERENCE, Calibration, Training
+from monitor.model.recipe_json import REFERENCE, Calibration, Training
 from monitor.model.recipe_version import RecipeVersion
 from monitor.review.labels import Label
 from monitor.review.recalibration import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monitor.model.recipe_document import Calibration
+from monitor.model.recipe_json import Calibration
 from monitor.scoring.drift import (
     GOOD_PARTS_A_FALSE_ALARM,
     LEVEL,

@@ -19,7 +19,7 @@ from monitor.images.preprocessing import resize_image
 from monitor.inference.scorer import Scorer
 from monitor.line_state.board import Board
 from monitor.line_state.counts import count_verdicts
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict, Stage, Tally
 from monitor.line_state.verdict_rules import count, make_event
 from monitor.line_state.worker_process import SCORING, Worker, WorkerStart, settings_for, worker_names

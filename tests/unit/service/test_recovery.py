@@ -13,9 +13,9 @@ from drivers.camera import Shot
 from monitor import paths
 from monitor.journal.reader import JournalReader
 from monitor.line_state.board import Field
-from monitor.line_state.latch import Latch, read_latch, write_latch
+from monitor.line_state.latch_file import Latch, read_latch, write_latch
 from monitor.line_state.worker_process import PUBLISH
-from monitor.publish.mqtt import LinkState
+from monitor.publish.mqtt_connection import LinkState
 from monitor.service.recovery import recover
 from monitor.service.supervisor import Supervisor
 from monitor.settings import Settings
@@ -155,7 +155,7 @@ def test_a_latch_that_the_disk_has_no_room_for_is_one_that_cant_be_read(
 
     scene = Scene(tmp_path)
     closed_and_unsent(2.0)(scene)
-    monkeypatch.setattr("monitor.line_state.latch.write_whole", full)
+    monkeypatch.setattr("monitor.line_state.latch_file.write_whole", full)
     assert killed_and_started_anew(scene) is Latch.MISSED_REJECT
     assert any("No space left on device" in row.getMessage() for row in caplog.records)
     scene.end()
@@ -170,7 +170,7 @@ def test_a_latch_that_the_disk_refuses_holds_all_the_same(
     scene = Scene(tmp_path)
     write_latch(paths.latch(scene.settings), Latch.REJECT_RUN, 0)
     closed_and_unsent(2.0)(scene)
-    monkeypatch.setattr("monitor.line_state.latch.write_whole", refused)
+    monkeypatch.setattr("monitor.line_state.latch_file.write_whole", refused)
     assert killed_and_started_anew(scene) is Latch.REJECT_RUN, "the file of before"
     assert scene.status() == (False, "missed_reject")
     scene.end()

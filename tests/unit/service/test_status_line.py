@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from monitor.line_state.board import Board, CameraState, Field, WorkerState
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.worker_process import (
     PUBLISH,
     SCORING,

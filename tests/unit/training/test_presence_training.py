@@ -16,9 +16,9 @@ from monitor.evaluation.evaluate import evaluate_recipe
 from monitor.images.preprocessing import resize_image
 from monitor.inference.presence import PresenceGate
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import FILE, Presence, RecipeError
+from monitor.model.recipe_json import FILE, Presence, RecipeError
 from monitor.model.recipe_version import RecipeVersion
-from monitor.training.calibration import calibrate_recipe
+from monitor.training.calibrate_recipe import calibrate_recipe
 from monitor.training.presence_training import PresenceError, compare_with_parts, learn_gate
 from tests.real.parts import (
     draft_recipe,

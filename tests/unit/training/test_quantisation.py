@@ -15,7 +15,7 @@ from drivers.image_file import Image
 from monitor.images.preprocessing import resize_image
 from monitor.inference.backends import available_backends
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import REFERENCE, RecipeError
+from monitor.model.recipe_json import REFERENCE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.quantisation import quantise_recipe, rank_correlation
 from monitor.training.train_recipe import TrainingError, TrainingRequest, train_recipe

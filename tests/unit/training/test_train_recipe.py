@@ -17,12 +17,12 @@ from drivers import image_file
 from drivers.image_file import Image
 from monitor.images.preprocessing import Size
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import RecipeError, Tiles, make_tiles
+from monitor.model.recipe_json import RecipeError, Tiles, make_tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.names import InvalidNameError
 from monitor.teachers.architectures import BUNDLED, TeacherError
 from monitor.training import loop
-from monitor.training.calibration import calibrate_recipe
+from monitor.training.calibrate_recipe import calibrate_recipe
 from monitor.training.examples import split_images
 from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError

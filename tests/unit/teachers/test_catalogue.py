@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from monitor.cli import main
-from monitor.commands import teacher_files
 from monitor.model.weights import fingerprint
-from monitor.teachers import files
+from monitor.teachers import catalogue
 from monitor.teachers.architectures import (
     LEVELS,
     TeacherError,
@@ -64,7 +63,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}/{file.name}"
-        monkeypatch.setattr(files, "_address", lambda architecture: address)
+        monkeypatch.setattr(weight_files, "_address", lambda architecture: address)
         yield folder
         server.shutdown()
         thread.join()
@@ -172,7 +171,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(settings: DistillationSettings, **more: Any) -> DistillationResult:
         return make_teacher(dataclasses.replace(settings, side=32, batch=4, canvases=2), **more)
 
-    monkeypatch.setattr(teacher_files, "make_teacher", make)
+    monkeypatch.setattr(catalogue, "make_teacher", make)
 
 
 @pytest.mark.usefixtures("small")
@@ -208,7 +207,7 @@ class _Interrupting:
 def test_ctrl_c_leaves_the_last_saved_state_and_says_so(tmp_path: Path, step: int, message: str) -> None:
     out = tmp_path / "out" / "made.safetensors"
     with pytest.raises(TeacherError, match=f"^interrupted; .*{message}"):
-        teacher_files.make_teacher_file(
+        catalogue.make_teacher_file(
             DistillationSettings(steps=100, save_every_s=0.0),
             source_weights=teacher_file(tmp_path),
             out=out,

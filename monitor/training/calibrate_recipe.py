@@ -16,7 +16,7 @@ from monitor.images import preprocessing
 from monitor.inference import presence
 from monitor.inference.backends import OPENVINO, available_backends, choose_device
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_document import REFERENCE, Calibration, Presence
+from monitor.model.recipe_json import REFERENCE, Calibration, Presence
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT, Progress
 from monitor.teachers.architectures import map_ceiling

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from monitor.line_state.board import Field
-from monitor.line_state.latch import Latch
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.worker_process import PUBLISH
-from monitor.publish.mqtt import LinkState
+from monitor.publish.mqtt_connection import LinkState
 from monitor.system.atomic_file import write_whole
 from tests.unit.publish.scene import Scene
 
@@ -46,7 +46,7 @@ def test_a_latch_is_on_disk_before_it_is_published(scene: Scene, monkeypatch: py
         disk_goes_on.wait(5)
         write_whole(file, content)
 
-    monkeypatch.setattr("monitor.line_state.latch.write_whole", slow)
+    monkeypatch.setattr("monitor.line_state.latch_file.write_whole", slow)
     scene.status()
     before = len(scene.link.statuses)
     scene.miss_reject()
@@ -62,7 +62,9 @@ def test_a_latch_is_published_after_a_while_though_the_disk_hangs(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk_goes_on = threading.Event()
-    monkeypatch.setattr("monitor.line_state.latch.write_whole", lambda file, content: disk_goes_on.wait(10))
+    monkeypatch.setattr(
+        "monitor.line_state.latch_file.write_whole", lambda file, content: disk_goes_on.wait(10)
+    )
     scene.miss_reject()
     scene.link.reconnect()
     scene.part(2.0)

@@ -26,7 +26,7 @@ from monitor.teachers.architectures import (
     trunk_weights,
 )
 from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher
-from monitor.teachers.files import BUNDLED, TeacherError, WeightsLocation, find_weights, obtain_weights
+from monitor.teachers.weight_files import BUNDLED, TeacherError, WeightsLocation, find_weights, obtain_weights
 
 _PUBLISHED = "torchvision's ImageNet weights, version 1"
 

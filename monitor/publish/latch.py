@@ -11,7 +11,7 @@ from collections.abc import Callable
 from monitor import paths
 from monitor.journal.recorder import Recorder
 from monitor.line_state.board import Field
-from monitor.line_state.latch import Latch, LatchFile, read_latch
+from monitor.line_state.latch_file import Latch, LatchFile, read_latch
 from monitor.line_state.worker_process import PUBLISH, Worker
 
 _SLOW_DISK_NS = 300_000_000

@@ -19,7 +19,7 @@ from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import LEVELS, build_trunk, fill
-from monitor.training.calibration import calibrate_recipe, score_images
+from monitor.training.calibrate_recipe import calibrate_recipe, score_images
 from monitor.training.thresholds import CalibrationError, rank
 from tests.real.parts import good_parts, part, random_recipe, save
 
