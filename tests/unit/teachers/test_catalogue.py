@@ -16,7 +16,7 @@ import torch
 
 from monitor.cli import main
 from monitor.model.weights import fingerprint
-from monitor.teachers import catalogue
+from monitor.teachers import catalogue, weight_files
 from monitor.teachers.architectures import (
     LEVELS,
     TeacherError,
