@@ -261,9 +261,9 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
 
 
 def _region(camera: CameraSettings, scorer: Scorer, name: str) -> Iterator[Finding]:
-    from monitor.model.camera_region import objection, unchecked_region
+    from monitor.model.camera_region import find_region_conflict, unchecked_region
 
-    if why := objection(camera, scorer.recipe, name):
+    if why := find_region_conflict(camera, scorer.recipe, name):
         yield Finding(Level.FAIL, f"recipe {name}", why)
     elif roi := unchecked_region(camera, scorer.recipe):
         yield Finding(
