@@ -106,7 +106,8 @@ def _review(settings: Settings) -> Iterator[Finding]:
     if settings.review.port == 0:
         return
     if (why := refusal(settings.review)) is not None:
-        # A credential of systemd is visible to the service alone, so the password may be set all the same.
+        # A credential of systemd is visible only to the service, so the password may be set although `check`
+        # does not see it.
         is_set = settings.review.password_hash is not None
         yield Finding(
             Level.FAIL if is_set else Level.WARN,

@@ -72,7 +72,7 @@ def kept_from(folder: Path, in_tmp: Path) -> dict[str, bool]:
         "ProtectSystem": _read_only("/usr") and _read_only("/etc"),
         "PrivateUsers": Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(2**32 - 1)],
         "PrivateTmp": not in_tmp.exists(),
-        # This comes last: if the call is allowed, it changes the program's root folder.
+        # This comes last: if the call is allowed, the program is in another user namespace afterwards.
         "RestrictNamespaces": _filtered(lambda: int(_LIBC.unshare(_NEW_USER_NAMESPACE))),
     }
 
