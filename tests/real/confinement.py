@@ -56,7 +56,7 @@ def _control_groups() -> str:
     return next(place for _, place, kind, *_ in mounts if kind == "cgroup2")
 
 
-def kept_from(folder: Path, in_tmp: Path) -> dict[str, bool]:
+def list_restrictions(folder: Path, in_tmp: Path) -> dict[str, bool]:
     """By directive of the unit, whether it works. `folder` is the service's own; `in_tmp` is in the host's
     /tmp."""
     return {
@@ -78,4 +78,4 @@ def kept_from(folder: Path, in_tmp: Path) -> dict[str, bool]:
 
 
 if __name__ == "__main__":
-    json.dump(kept_from(Path(sys.argv[1]), Path(sys.argv[2])), sys.stdout)
+    json.dump(list_restrictions(Path(sys.argv[1]), Path(sys.argv[2])), sys.stdout)
