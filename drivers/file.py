@@ -26,7 +26,7 @@ class FileCamera:
         options = Options(source)
         self._fps = options.number("fps", 0.01, 1000)
         self._loop = options.flag("loop", False)
-        options.finish()
+        options.refuse_unknown()
         if options.host or not options.path.strip("/"):
             raise options.error("a clip is named by its absolute path: file:///path/to/clip.mp4")
         self._file = Path(options.path)

@@ -27,7 +27,7 @@ class FolderCamera:
         options = Options(source)
         self._fps = options.number("fps", 0.01, 1000) or 10.0
         self._loop = options.flag("loop", False)
-        options.finish()
+        options.refuse_unknown()
         if options.host or not options.path.strip("/"):
             raise options.error("a folder is named by its absolute path: folder:///path/to/images")
         self._folder = Path(options.path)

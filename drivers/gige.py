@@ -141,9 +141,9 @@ class GigeCamera:
         self._gain = options.number("gain", -100, 1000)
         self._fps = options.number("fps", 0.01, 10_000)
         self._pixel_format = options.text("pixel_format")
-        self._packet_size = options.whole("packet_size", 220, 65_000)
+        self._packet_size = options.integer("packet_size", 220, 65_000)
         self._trigger = options.text("trigger")
-        options.finish()
+        options.refuse_unknown()
         self._wanted = options.host
         self._error = options.error
         if not self._wanted or options.path.strip("/"):

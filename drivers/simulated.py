@@ -341,10 +341,10 @@ def _settings(source: str) -> _Settings:
     options = Options(source)
     fps = options.number("fps", 0.01, 1000)
     defects = options.number("defects", 0, 1)
-    seed = options.whole("seed", 0, 2**32 - 1)
-    count = options.whole("count", 1, 2**53)
+    seed = options.integer("seed", 0, 2**32 - 1)
+    count = options.integer("count", 1, 2**53)
     size = options.size("size", 96, 2048)
-    options.finish()
+    options.refuse_unknown()
     if options.host not in SCENES or options.path.strip("/"):
         scene = options.host + options.path
         raise options.error(f"no scene called {scene!r}: use one of {', '.join(sorted(SCENES))}")

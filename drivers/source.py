@@ -46,7 +46,7 @@ def scheme_of(source: str) -> str:
 
 
 class Options:
-    """A source's host, path and options. A driver reads its options by name and then calls `finish`.
+    """A source's host, path and options. A driver reads its options by name and then calls `refuse_unknown`.
 
     A method that reads an option raises CameraError with the option's name, the problem and the allowed
     values.
@@ -99,7 +99,7 @@ class Options:
             raise self.error(f"option {name}={value!r} must be a number from {low:g} to {high:g}")
         return number
 
-    def whole(self, name: str, low: int, high: int) -> int | None:
+    def integer(self, name: str, low: int, high: int) -> int | None:
         value = self.text(name)
         if value is None:
             return None
@@ -118,7 +118,7 @@ class Options:
             raise self.error(f"option {name}={value!r} must be WIDTHxHEIGHT, each from {low} to {high}")
         return int(found[1]), int(found[2])
 
-    def finish(self) -> None:
+    def refuse_unknown(self) -> None:
         """Raises CameraError for the first option that the driver did not read."""
         for name in self._given:
             if name not in self._known:

@@ -106,7 +106,8 @@ def _review(settings: Settings) -> Iterator[Finding]:
     if settings.review.port == 0:
         return
     if (why := refusal(settings.review)) is not None:
-        # A credential of systemd is visible to the service alone, so the password may be set all the same.
+        # A credential of systemd is visible only to the service, so the password may be set although `check`
+        # does not see it.
         is_set = settings.review.password_hash is not None
         yield Finding(
             Level.FAIL if is_set else Level.WARN,
@@ -261,9 +262,9 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
 
 
 def _region(camera: CameraSettings, scorer: Scorer, name: str) -> Iterator[Finding]:
-    from monitor.model.camera_region import objection, unchecked_region
+    from monitor.model.camera_region import find_region_conflict, unchecked_region
 
-    if why := objection(camera, scorer.recipe, name):
+    if why := find_region_conflict(camera, scorer.recipe, name):
         yield Finding(Level.FAIL, f"recipe {name}", why)
     elif roi := unchecked_region(camera, scorer.recipe):
         yield Finding(

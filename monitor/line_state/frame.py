@@ -113,23 +113,6 @@ def to_image(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat
     return pixels.astype(np.uint8, copy=False)
 
 
-def crop(
-    pixels: NDArray[np.uint8] | NDArray[np.uint16],
-    format: PixelFormat,
-    roi: tuple[int, int, int, int] | None,
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The region `(x, y, width, height)` of raw pixels, as a view. Raises ValueError with the cause."""
-    if roi is None:
-        return pixels
-    x, y, width, height = roi
-    rows, columns = pixels.shape[:2]
-    if x + width > columns or y + height > rows:
-        raise ValueError(f"roi {list(roi)} reaches outside the {columns}x{rows} image")
-    if format.is_bayer and (x % 2 or y % 2):
-        raise ValueError(f"roi {list(roi)} must start at even x and y for {format.name}")
-    return pixels[y : y + height, x : x + width]
-
-
 class ShotError(LineMonitorError):
     """A shot's pixels can't be inspected. The message is one line with the cause."""
 
@@ -137,19 +120,27 @@ class ShotError(LineMonitorError):
 def crop_shot(
     shot: Shot, roi: tuple[int, int, int, int] | None
 ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], PixelFormat]:
-    """The region `(x, y, width, height)` of a shot's raw pixels, as a view, and their format. The shot must
-    have pixels. Raises ShotError."""
-    assert shot.pixels is not None
+    """The region `(x, y, width, height)` of a shot's raw pixels, as a view, and their format.
+
+    The shot must have pixels. Raises ShotError.
+    """
+    pixels = shot.pixels
+    assert pixels is not None
     format = PixelFormat.__members__.get(shot.pixel_format)
     if format is None:
         known = ", ".join(PixelFormat.__members__)
         raise ShotError(
             f"pixel format {shot.pixel_format} is not supported: set the camera to one of {known}"
         )
-    try:
-        return crop(shot.pixels, format, roi), format
-    except ValueError as error:
-        raise ShotError(str(error)) from None
+    if roi is None:
+        return pixels, format
+    x, y, width, height = roi
+    rows, columns = pixels.shape[:2]
+    if x + width > columns or y + height > rows:
+        raise ShotError(f"roi {list(roi)} reaches outside the {columns}x{rows} image")
+    if format.is_bayer and (x % 2 or y % 2):
+        raise ShotError(f"roi {list(roi)} must start at even x and y for {format.name}")
+    return pixels[y : y + height, x : x + width], format
 
 
 def shot_to_image(shot: Shot, roi: tuple[int, int, int, int] | None) -> Image:

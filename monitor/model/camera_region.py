@@ -11,7 +11,7 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.settings import CameraSettings
 
 
-def objection(camera: CameraSettings, recipe: RecipeVersion, name: str) -> str | None:
+def find_region_conflict(camera: CameraSettings, recipe: RecipeVersion, name: str) -> str | None:
     """Why the recipe can't judge the camera's parts, in one line with the fix; None when it can.
 
     A recipe that records no region is accepted: its images may have been cut before training.

@@ -28,7 +28,7 @@ from monitor.line_state.changeover import (
     RecipeStatus,
     Request,
 )
-from monitor.model.camera_region import objection, unchecked_region
+from monitor.model.camera_region import find_region_conflict, unchecked_region
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.scoring.recipe_loader import RecipeLoader
@@ -103,7 +103,7 @@ class RecipesInForce:
             kept = self._last_changeover(camera)
             name = kept.recipe if kept else camera.recipe
             scorer = self._load_once(name, loaded)
-            trouble = objection(camera, scorer.recipe, name)
+            trouble = find_region_conflict(camera, scorer.recipe, name)
         except LineMonitorError as error:
             trouble = str(error)
         if trouble is not None:
@@ -197,7 +197,7 @@ class RecipesInForce:
     def _prepare(self, camera: CameraSettings, request: Request, shared: Mapping[str, Scorer]) -> Scorer:
         """All steps that can fail, on the loader's thread. Raises RecipeError."""
         scorer = self._load(request.recipe, shared)
-        if why := objection(camera, scorer.recipe, request.recipe):
+        if why := find_region_conflict(camera, scorer.recipe, request.recipe):
             raise RecipeError(why)
         kept = ChangeoverDocument(
             recipe=request.recipe,

@@ -74,7 +74,7 @@ def anomalib_side(
             *("--maps", str(file.with_suffix(".npz").absolute())),
             *("--answer", str(answer)),
         ]
-        # Its environment is its own: nothing of ours may be imported there.
+        # Anomalib's environment must not import anything of this project.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         try:
             code = subprocess.run(command, cwd=folder, env=environment, check=False).returncode

@@ -48,7 +48,7 @@ class PartId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Message:
     """One message about a part as the witness received it; `at` is time.monotonic()."""
 
     event_id: str
@@ -182,11 +182,11 @@ def breaches(
     times in which the witness may have missed a message that the broker received."""
     wrong = []
     for part in parts:
-        wrong += [f"{part.name} {what}" for what in _wrong_with(part, held_back, deaf)]
+        wrong += [f"{part.name} {what}" for what in _part_breaches(part, held_back, deaf)]
     return wrong
 
 
-def _wrong_with(part: Part, held_back: Sequence[Window], deaf: Sequence[Window]) -> Iterator[str]:
+def _part_breaches(part: Part, held_back: Sequence[Window], deaf: Sequence[Window]) -> Iterator[str]:
     if part.verdict is None and not part.abandoned:
         yield "has no verdict"
     if len(part.told) > 1:
@@ -201,7 +201,7 @@ def _wrong_with(part: Part, held_back: Sequence[Window], deaf: Sequence[Window])
             yield f"was heard of {at - expired:.2f} s after its expiry"
     if "reject" in part.told_on and any(word == Verdict.PASS.word for _, word in part.told):
         yield "has a pass, and was told to the gate as one to remove"
-    if unheard := _unheard(part, deaf):
+    if unheard := _missing_topics(part, deaf):
         yield f"is {part.stage.name} in the ring, and was not heard of on {', '.join(unheard)}"
     if part.removed is None:
         yield "never came to a decision of the gateway"
@@ -211,7 +211,7 @@ def _wrong_with(part: Part, held_back: Sequence[Window], deaf: Sequence[Window])
         yield f"was let through, and is {part.verdict and part.verdict.word} in the ring"
 
 
-def _unheard(part: Part, deaf: Sequence[Window]) -> list[str]:
+def _missing_topics(part: Part, deaf: Sequence[Window]) -> list[str]:
     """The topics on which a message of the part is missing although the ring records that it was sent. Every
     camera of the plant judges every part, and every verdict but `pass` must reach the gate. A reject without
     a subscriber is sent again, so its verdict was sent long before, at some time after its capture."""
@@ -225,7 +225,7 @@ def _unheard(part: Part, deaf: Sequence[Window]) -> list[str]:
     return sorted(due - part.told_on)
 
 
-def recount(parts: Iterable[Part], tally: Tally, overruns: int) -> list[str]:
+def compare_counts(parts: Iterable[Part], tally: Tally, overruns: int) -> list[str]:
     """Differences between a ring's counts and the audit's own counts of all its parts."""
     wrong = [f"capture refused {overruns} exposures"] if overruns else []
     done = [part for part in parts if part.id.frame <= tally.cursor]
@@ -249,7 +249,7 @@ def recount(parts: Iterable[Part], tally: Tally, overruns: int) -> list[str]:
     return wrong
 
 
-def strays(early: Mapping[PartId, Sequence[Said]], now: float) -> list[str]:
+def find_strays(early: Mapping[PartId, Sequence[Message]], now: float) -> list[str]:
     """Parts that have messages but are in no ring. `now` is time.monotonic()."""
     return [
         f"{id.camera} {id.frame} of {id.session[:8]} was told of, and is in no ring"
@@ -279,7 +279,7 @@ class Audit:
         self._seen: dict[str, int] = dict.fromkeys(truths, 0)
         self._settled: dict[str, int] = dict.fromkeys(truths, 0)
         self._heard: dict[str, float] = {}
-        self._early: dict[PartId, list[Said]] = {}
+        self._early: dict[PartId, list[Message]] = {}
         """Messages about parts whose frames were not read yet."""
         self._trouble: list[str] = []
         self._lock, self._closing = threading.RLock(), False
@@ -329,14 +329,14 @@ class Audit:
                 tally = ring.tally()
                 self._read(camera)
                 self._recount(camera, ring, tally)
-            wrong = [*self._trouble, *strays(self._early, time.monotonic())]
+            wrong = [*self._trouble, *find_strays(self._early, time.monotonic())]
         return [*wrong, "the audit's thread has ended"] if ended else wrong
 
     def deaf(self) -> list[Window]:
         """The times in which the witness may have missed messages that the broker received."""
         return [Window(start - _UNDELIVERED_S, end) for start, end in self._line.witness.deaf()]
 
-    def last_look(self) -> None:
+    def read_final_frames(self) -> None:
         """Read what the line closed at its end. Called after the line was stopped."""
         with self._lock:
             for camera in self._truths:
@@ -382,7 +382,7 @@ class Audit:
     def _recount(self, camera: str, ring: Ring, tally: Tally) -> None:
         session = str(ring.session)
         parts = [part for id, part in self._parts.items() if (id.camera, id.session) == (camera, session)]
-        for one in recount(parts, tally, ring.overruns()):
+        for one in compare_counts(parts, tally, ring.overruns()):
             if (what := f"{camera} of {session[:8]}: {one}") not in self._trouble:
                 self._trouble.append(what)
 
@@ -452,14 +452,16 @@ class Audit:
                         # verdict is reported as missing.
                         continue
                     id = PartId(payload["camera"], payload["session"], payload["frame"])
-                    said = Said(payload["event_id"], payload["verdict"], topic.rpartition("/")[2], message.at)
+                    said = Message(
+                        payload["event_id"], payload["verdict"], topic.rpartition("/")[2], message.at
+                    )
                     if id in self._parts:
                         self._note(self._parts[id], said)
                     else:
                         self._early.setdefault(id, []).append(said)
 
     @staticmethod
-    def _note(part: Part, said: Said) -> None:
+    def _note(part: Part, said: Message) -> None:
         part.told.add((said.event_id, said.verdict))
         part.told_on.add(said.topic)
         if part.heard_at is None or said.at < part.heard_at:

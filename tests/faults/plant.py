@@ -68,7 +68,7 @@ class Plant:
         self._open.close()
 
     def _make(self, opened: contextlib.ExitStack) -> None:
-        self._hurry(opened)
+        self._raise_priority(opened)
         if self._recipe:
             shutil.copytree(self._recipe, self.data / "recipes/plate")
         else:
@@ -102,7 +102,7 @@ class Plant:
         self.line.wait_for(self.is_whole, 20, "verdicts of every camera")
 
     @staticmethod
-    def _hurry(opened: contextlib.ExitStack) -> None:
+    def _raise_priority(opened: contextlib.ExitStack) -> None:
         """The service's unit gives it CPUWeight=500; this is the same priority over other programs."""
         usual = os.getpriority(os.PRIO_PROCESS, 0)
         with contextlib.suppress(PermissionError):  # then all programs have the same priority

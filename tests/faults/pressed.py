@@ -29,8 +29,8 @@ _A_SECOND, _CLIENTS = 210, 16
 _MOST_RATIO, _MOST_MS = 1.5, 5.0
 
 
-class Visitors:
-    """`with Visitors(port, path) as visitors:` requests a page many times a second."""
+class PageRequests:
+    """`with PageRequests(port, path) as visitors:` requests a page many times a second."""
 
     def __init__(self, port: int, path: str) -> None:
         self._port, self._path = port, path
@@ -41,7 +41,7 @@ class Visitors:
         self.refused = 0
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(_CLIENTS)]
 
-    def __enter__(self) -> Visitors:
+    def __enter__(self) -> PageRequests:
         self._began = time.monotonic()
         for thread in self._threads:
             thread.start()
@@ -76,11 +76,11 @@ class Visitors:
 
 
 @contextmanager
-def _pressure(plant: Plant, port: int, path: str) -> Iterator[Visitors | None]:
+def _pressure(plant: Plant, port: int, path: str) -> Iterator[PageRequests | None]:
     if not port:
         yield None
         return
-    with disk_full(plant), Visitors(port, path) as visitors:
+    with disk_full(plant), PageRequests(port, path) as visitors:
         yield visitors
 
 

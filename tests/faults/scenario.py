@@ -69,7 +69,7 @@ def moment(seed: int, fault: Fault) -> float:
     return random.Random(f"{seed} {fault.name}").uniform(3.0, 5.0)
 
 
-def of_the_fault(noticed_s: float | None, lasted_s: float, recovered_s: float | None) -> float | None:
+def time_of_report(noticed_s: float | None, lasted_s: float, recovered_s: float | None) -> float | None:
     """The time at which the fault was reported, or None if the line had worked again long before and so
     reported something else. All times are in seconds; `recovered_s` counts from the fault's end."""
     if noticed_s is None or recovered_s is None or noticed_s <= lasted_s + recovered_s + _AFTERWORDS_S:
@@ -77,13 +77,13 @@ def of_the_fault(noticed_s: float | None, lasted_s: float, recovered_s: float | 
     return None
 
 
-def endure(plant: Plant, fault: Fault, before_s: float = 3.0, after_s: float = 5.0) -> Outcome:
+def run_fault(plant: Plant, fault: Fault, before_s: float = 3.0, after_s: float = 5.0) -> Outcome:
     """Break the plant, repair it, and wait for the normal time after it. Raises Unavailable if the machine
     does not permit the fault."""
     start = time.monotonic()
     time.sleep(before_s)
     usual, log_start, at = _words(plant.line.witness.status()), plant.log_size(), time.monotonic()
-    with _Attention(plant, usual, at) as attention:
+    with _ReportWatch(plant, usual, at) as attention:
         with fault.way(plant):
             time.sleep(max(0.0, at + fault.lasts_s - time.monotonic()))
         ended = time.monotonic()
@@ -102,7 +102,7 @@ def endure(plant: Plant, fault: Fault, before_s: float = 3.0, after_s: float = 5
         fault=fault.name,
         broken=Window(at - 1.0, calm_from),
         did=_did(plant, usual, at, log_start, parts),
-        noticed_s=of_the_fault(attention.noticed_s, ended - at, recovered),
+        noticed_s=time_of_report(attention.noticed_s, ended - at, recovered),
         recovered_s=recovered,
         parts=len(parts),
         unseen=len(unseen),
@@ -128,7 +128,7 @@ def _words(status: dict[str, Any]) -> str:
     return str(words)
 
 
-class _Attention:
+class _ReportWatch:
     """Watches in its own thread for the line's first report of the fault."""
 
     def __init__(self, plant: Plant, usual: str, at: float) -> None:
@@ -138,7 +138,7 @@ class _Attention:
         self._closing = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> _Attention:
+    def __enter__(self) -> _ReportWatch:
         self._thread.start()
         return self
 

@@ -25,7 +25,7 @@ from monitor.line_state.worker_process import REVIEW, worker_names
 from tests.faults.audit import Window, breaches, quiet, unseen_breaches
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import CAMERAS, Plant, Unavailable
-from tests.faults.scenario import Fault, Outcome, endure
+from tests.faults.scenario import Fault, Outcome, run_fault
 
 _SAMPLE_S = 10.0
 _MOST_GROWTH = 1.02
@@ -177,7 +177,7 @@ def main() -> int:
                 last = [outcome.fault for outcome in outcomes[-8:]]
                 fault = draw(chance, options.spare, early, [*last, *untried])
                 try:
-                    outcomes.append(endure(plant, fault, after_s=3.0))
+                    outcomes.append(run_fault(plant, fault, after_s=3.0))
                 except Unavailable as why:
                     untried.append(fault.name)
                     print(f"{fault.name}: not tried: {why}", flush=True)
@@ -190,7 +190,7 @@ def main() -> int:
         report = _report(plant, sampler, outcomes, options.minutes) | {"untried": untried}
         plant.line.stop()
         time.sleep(2)
-        plant.audit.last_look()
+        plant.audit.read_final_frames()
         parts = plant.audit.parts()
         unseen = plant.audit.unseen(Window(0.0, time.monotonic() - 2.0))
         report["unseen"] = len(unseen)

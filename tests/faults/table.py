@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.benchmarks.markdown import markdown
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import Plant, Unavailable
-from tests.faults.scenario import Outcome, endure, moment
+from tests.faults.scenario import Outcome, moment, run_fault
 
 HEAD = ("fault", "what the line did", "noticed", "whole again", "parts", "uninspected")
 
@@ -48,7 +48,7 @@ def main() -> int:
             if not re.search(options.only, fault.name):
                 continue
             try:
-                outcome = endure(plant, fault, before_s=moment(options.seed, fault))
+                outcome = run_fault(plant, fault, before_s=moment(options.seed, fault))
             except Unavailable as why:
                 untried.append(f"{fault.name}: {why}")
                 rows.append((fault.name, f"not tried: {why}", "", "", "", ""))

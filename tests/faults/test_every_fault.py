@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.catalogue import FAULTS
 from tests.faults.plant import Plant, Unavailable
-from tests.faults.scenario import Fault, endure, moment
+from tests.faults.scenario import Fault, moment, run_fault
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def seed() -> int:
 def test_every_part_gets_its_one_verdict_in_time(plant: Plant, fault: Fault, seed: int) -> None:
     print(f"FAULTS_SEED={seed}")
     try:
-        outcome = endure(plant, fault, before_s=moment(seed, fault))
+        outcome = run_fault(plant, fault, before_s=moment(seed, fault))
     except Unavailable as why:
         pytest.skip(f"{fault.name}: {why}")
     assert outcome.wrong == []

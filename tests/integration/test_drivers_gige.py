@@ -132,7 +132,7 @@ def test_a_camera_that_its_program_died_on_sends_to_the_next_one(device: GigeCam
 def test_a_camera_that_answers_but_sends_nothing_is_lost_and_started_anew(device: GigeCamera) -> None:
     camera = opened(device.source)
     shot_of(camera)
-    device.fall_silent()
+    device.withhold_images()
     assert lost_after(camera) < 5
     camera.close()
     camera.open()

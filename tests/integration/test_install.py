@@ -112,7 +112,7 @@ def test_a_machine_without_a_network_installs_from_the_folder_that_was_carried_t
         pytest.skip("no network namespace to be had here: that takes root")
     folder = tmp_path / "carried"
     shutil.copytree(carried, folder)
-    bundle.wheel_of("paho-mqtt", folder / "wheels")
+    bundle.make_wheel("paho-mqtt", folder / "wheels")
     lent = bundle.without("paho-mqtt", tmp_path / "lent")
     root = tmp_path / "root"
     # Only the loopback device exists, and it is down.

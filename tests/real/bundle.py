@@ -34,7 +34,7 @@ def without(name: str, place: Path) -> Path:
     return place
 
 
-def wheel_of(name: str, place: Path) -> Path:
+def make_wheel(name: str, place: Path) -> Path:
     """Make a wheel of an installed pure-Python package in the folder `place`."""
     found = distribution(name)
     wheel = place / f"{name.replace('-', '_')}-{found.version}-py3-none-any.whl"

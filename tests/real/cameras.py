@@ -21,7 +21,7 @@ _PYTHON = "/usr/bin/python3"
 _HERE = Path(__file__).parent
 
 
-class _Part:
+class _ServerProcess:
     """A server process with `start`, `stop`, `kill`, `pause` and `resume`. `start` returns when the server
     answers."""
 
@@ -103,7 +103,7 @@ class _Part:
         self.kill()
 
 
-class RtspServer(_Part):
+class RtspServer(_ServerProcess):
     """`with RtspServer() as server:` serves H.264 at `server.url`; a folder's images must be all of one size.
 
     It can be stopped and started again on the same port.
@@ -154,7 +154,7 @@ class RtspServer(_Part):
             return False
 
 
-class GigeCamera(_Part):
+class GigeCamera(_ServerProcess):
     """`with GigeCamera("SN01") as camera:` is found as `camera.source`: 512x512 Mono8, 25 images a second.
 
     All such cameras use the same GigE Vision port of 127.0.0.1, so only one can run at a time.
@@ -182,7 +182,7 @@ class GigeCamera(_Part):
         """Halve the width of the images during the stream; a second call restores it."""
         self._tell(signal.SIGUSR2)
 
-    def fall_silent(self) -> None:
+    def withhold_images(self) -> None:
         """Send no more images until the next start; the camera still answers requests."""
         self._tell(signal.SIGHUP)
 

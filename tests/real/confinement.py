@@ -56,7 +56,7 @@ def _control_groups() -> str:
     return next(place for _, place, kind, *_ in mounts if kind == "cgroup2")
 
 
-def kept_from(folder: Path, in_tmp: Path) -> dict[str, bool]:
+def list_restrictions(folder: Path, in_tmp: Path) -> dict[str, bool]:
     """By directive of the unit, whether it works. `folder` is the service's own; `in_tmp` is in the host's
     /tmp."""
     return {
@@ -72,10 +72,10 @@ def kept_from(folder: Path, in_tmp: Path) -> dict[str, bool]:
         "ProtectSystem": _read_only("/usr") and _read_only("/etc"),
         "PrivateUsers": Path("/proc/self/uid_map").read_text().split() != ["0", "0", str(2**32 - 1)],
         "PrivateTmp": not in_tmp.exists(),
-        # This comes last: if the call is allowed, it changes the program's root folder.
+        # This comes last: if the call is allowed, the program is in another user namespace afterwards.
         "RestrictNamespaces": _filtered(lambda: int(_LIBC.unshare(_NEW_USER_NAMESPACE))),
     }
 
 
 if __name__ == "__main__":
-    json.dump(kept_from(Path(sys.argv[1]), Path(sys.argv[2])), sys.stdout)
+    json.dump(list_restrictions(Path(sys.argv[1]), Path(sys.argv[2])), sys.stdout)

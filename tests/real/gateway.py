@@ -50,7 +50,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Told:
+class PartMessage:
     """One message about a part."""
 
     captured_utc: float
@@ -90,7 +90,7 @@ class _Due:
     part: Part = field(compare=False)
 
 
-def lets_through(told: Iterable[Told], gate_at: float) -> bool:
+def may_pass(told: Iterable[PartMessage], gate_at: float) -> bool:
     """The rule: a part may pass only if all its verdicts are `pass` and arrived before it reached the
     gate."""
     in_time = [one.passes for one in told if one.at <= gate_at]
@@ -129,7 +129,7 @@ class Gateway:
         self._clocks_s, self._doubted_until = clocks_s, float("-inf")
         self._parts: dict[str, deque[Part]] = {}
         """Parts by camera; parts stay for a while after they have passed the gate."""
-        self._told: dict[str, deque[Told]] = {}
+        self._told: dict[str, deque[PartMessage]] = {}
         self._due: list[_Due] = []
         self._counts = Counts()
         self._ready, self._beat_at = False, float("-inf")
@@ -192,8 +192,8 @@ class Gateway:
             told = [one for one in self._told.get(part.camera, ()) if self._belongs(one, part)]
             for one in told:
                 one.matched = True
-            crowded = self._is_crowded(part)
-            part.removed = removed = crowded or not lets_through(told, part.gate_at)
+            crowded = self._is_ambiguous(part)
+            part.removed = removed = crowded or not may_pass(told, part.gate_at)
             self._counts.passed += not removed
             self._counts.removed += removed
             self._counts.crowded += crowded
@@ -202,10 +202,10 @@ class Gateway:
         for event_id in {one.event_id for one in told if one.rejects}:
             self._answer(part.camera, event_id, "actuated" if removed else "failed")
 
-    def _belongs(self, told: Told, part: Part) -> bool:
+    def _belongs(self, told: PartMessage, part: Part) -> bool:
         return abs(told.captured_utc - part.seen_utc) <= self._tolerance_s
 
-    def _is_crowded(self, part: Part) -> bool:
+    def _is_ambiguous(self, part: Part) -> bool:
         """Whether a verdict could belong to this part and to another one."""
         return any(
             other is not part and abs(other.seen_utc - part.seen_utc) <= 2 * self._tolerance_s
@@ -247,12 +247,12 @@ class Gateway:
     def _hear(self, topic: str, payload: dict[str, Any], at: float, utc: float) -> None:
         camera, _, kind = topic.partition("/")
         ttl_s = int(payload["ttl_ms"]) / 1000
-        took_s = utc - (_utc_of(payload["expires_utc"]) - ttl_s)
+        took_s = utc - (_parse_utc(payload["expires_utc"]) - ttl_s)
         if took_s < -self._clocks_s:
             self._doubted_until = at + _DOUBTED_S
         clocks_agree = took_s <= self._arrives_s and at >= self._doubted_until
-        told = Told(
-            captured_utc=_utc_of(payload["captured_utc"]) - self._lags_s.get(camera, 0.0),
+        told = PartMessage(
+            captured_utc=_parse_utc(payload["captured_utc"]) - self._lags_s.get(camera, 0.0),
             at=at,
             until=at + min(ttl_s, _REMEMBERED_S),
             passes=kind == "verdict" and payload["verdict"] == "pass" and clocks_agree,
@@ -279,7 +279,7 @@ class Gateway:
             self._client.publish(f"{self._prefix}/{camera}/ack", json.dumps(answer), qos=1)
 
 
-def _utc_of(stamp: str) -> float:
+def _parse_utc(stamp: str) -> float:
     """Seconds since 1970 of an RFC 3339 time. Raises ValueError for a time without a zone."""
     moment = datetime.fromisoformat(stamp)
     if moment.tzinfo is None:

@@ -20,7 +20,7 @@ def good(index: int) -> NDArray[np.uint8]:
 
 
 def bad(index: int) -> NDArray[np.uint8]:
-    """A part with a defect that nobody could overlook: tests of the line must not be tests of the eye."""
+    """A part with a large defect, so that tests of the line do not depend on the accuracy of the recipe."""
     image = good(index).copy()
     height, width = image.shape[:2]
     cv2.circle(image, (width // 2, height // 2), width // 6, (20, 20, 220), -1)

@@ -22,16 +22,16 @@ from monitor.settings import CameraSettings
 from monitor.verdict import Reason, Verdict, rfc3339
 from tests.faults.audit import (
     Audit,
+    Message,
     Part,
     PartId,
     Quiet,
-    Said,
     Unseen,
     Window,
     breaches,
+    compare_counts,
+    find_strays,
     quiet,
-    recount,
-    strays,
     unseen_between,
     unseen_breaches,
 )
@@ -88,7 +88,7 @@ def tally_of(parts: list[Part]) -> Tally:
 
 def test_a_clean_book_has_no_breach() -> None:
     assert breaches(book()) == []
-    assert recount(book(), tally_of(book()[:19]), overruns=0) == []
+    assert compare_counts(book(), tally_of(book()[:19]), overruns=0) == []
     calm = quiet(book()[:19], [Window(6.5, 7.5)])
     assert (calm, calm.breaches()) == (Quiet(18, 18, 18, 15, 15), [])
 
@@ -180,18 +180,20 @@ def test_a_part_without_a_frame_must_be_removed() -> None:
 def test_a_rings_counts_that_differ_from_the_parts_are_found() -> None:
     parts = book()[:19]
     tally = tally_of(parts)
-    assert recount(parts, tally, overruns=2) == ["capture refused 2 exposures"]
-    assert recount(parts[:-1], tally, overruns=0)[0] == "19 frames are done with, 18 parts were seen"
-    assert recount(parts, replace(tally, passed=tally.passed + 1), 0) == ["16 passed by the ring, 15 parts"]
-    assert recount(parts, replace(tally, rejected=0), 0) == ["0 rejected by the ring, 3 parts"]
+    assert compare_counts(parts, tally, overruns=2) == ["capture refused 2 exposures"]
+    assert compare_counts(parts[:-1], tally, overruns=0)[0] == "19 frames are done with, 18 parts were seen"
+    assert compare_counts(parts, replace(tally, passed=tally.passed + 1), 0) == [
+        "16 passed by the ring, 15 parts"
+    ]
+    assert compare_counts(parts, replace(tally, rejected=0), 0) == ["0 rejected by the ring, 3 parts"]
     other = [replace(one, reason=Reason.DEADLINE) if one.reason else one for one in parts]
-    assert len(recount(other, tally, 0)) == 2
+    assert len(compare_counts(other, tally, 0)) == 2
 
 
 def test_a_message_about_a_part_that_never_was_is_found_once_it_can_be_no_early_one() -> None:
-    early = {PartId("top", SESSION, 99): [Said("event 99", "pass", "verdict", 50.0)]}
-    assert strays(early, now=50.5) == []
-    assert strays(early, now=51.5) == ["top 99 of 01234567 was told of, and is in no ring"]
+    early = {PartId("top", SESSION, 99): [Message("event 99", "pass", "verdict", 50.0)]}
+    assert find_strays(early, now=50.5) == []
+    assert find_strays(early, now=51.5) == ["top 99 of 01234567 was told of, and is in no ring"]
 
 
 PERIOD_S = 0.2

@@ -1,11 +1,12 @@
-"""The same light gives the same value, whatever the sensor's format."""
+"""The conversion of a shot's pixels: the same light gives the same value in every sensor format."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from monitor.line_state.frame import PixelFormat, crop, to_image
+from drivers.camera import Shot
+from monitor.line_state.frame import PixelFormat, ShotError, crop_shot, shot_to_image, to_image
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,28 @@ def test_rgb_becomes_bgr_and_bgr_and_mono_stay_in_place() -> None:
     assert to_image(rgb, PixelFormat.BGR8) is rgb
 
 
+def shot(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], pixel_format: str = "Mono8") -> Shot:
+    return Shot(pixels, pixel_format, 0)
+
+
+def test_a_shot_becomes_the_image_of_its_region() -> None:
+    rgb = np.arange(96, dtype=np.uint8).reshape(4, 8, 3)
+    image = shot_to_image(shot(rgb, "RGB8"), (2, 1, 3, 2))
+    assert np.array_equal(image, rgb[1:3, 2:5, ::-1])
+
+
+def test_raw_pixels_are_cropped_without_a_copy() -> None:
+    mono = np.zeros((4, 8), np.uint8)
+    pixels, format = crop_shot(shot(mono), (2, 1, 3, 2))
+    assert (pixels.shape, format) == ((2, 3), PixelFormat.Mono8)
+    assert np.shares_memory(pixels, mono)
+
+
 def test_a_region_outside_the_image_is_refused_with_its_numbers() -> None:
-    with pytest.raises(ValueError, match=r"\[0, 0, 9, 2\] reaches outside the 8x4 image"):
-        crop(np.zeros((4, 8), np.uint8), PixelFormat.Mono8, (0, 0, 9, 2))
+    with pytest.raises(ShotError, match=r"\[0, 0, 9, 2\] reaches outside the 8x4 image"):
+        crop_shot(shot(np.zeros((4, 8), np.uint8)), (0, 0, 9, 2))
+
+
+def test_an_unknown_pixel_format_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ShotError, match=r"YUV422 is not supported: set the camera to one of BGR8, .*Mono16"):
+        crop_shot(shot(np.zeros((4, 8), np.uint8), "YUV422"), None)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from monitor.scoring.recipes import objection
+from monitor.model.camera_region import find_region_conflict, unchecked_region
 from monitor.settings import CameraSettings
 
 ROI = (1, 2, 30, 40)
@@ -26,10 +26,21 @@ def test_a_recipe_of_another_region_is_refused_in_one_line(
     trained: tuple[int, ...] | None, set_on_camera: tuple[int, ...] | None, words: str | None
 ) -> None:
     camera = CameraSettings(name="top", source="simulated://plate", recipe="disc", roi=set_on_camera)  # type: ignore[arg-type]
-    why = objection(camera, SimpleNamespace(roi=trained), "disc")  # type: ignore[arg-type]
+    why = find_region_conflict(camera, SimpleNamespace(roi=trained), "disc")  # type: ignore[arg-type]
     if words is None:
         assert why is None
     else:
         assert why is not None
         assert why.startswith(words)
         assert "\n" not in why
+
+
+@pytest.mark.parametrize(
+    ("trained", "set_on_camera", "unchecked"),
+    [(None, None, None), (None, ROI, ROI), (ROI, ROI, None), (ROI, None, None)],
+)
+def test_a_region_without_a_recorded_one_is_unchecked(
+    trained: tuple[int, ...] | None, set_on_camera: tuple[int, ...] | None, unchecked: tuple[int, ...] | None
+) -> None:
+    camera = CameraSettings(name="top", source="simulated://plate", recipe="disc", roi=set_on_camera)  # type: ignore[arg-type]
+    assert unchecked_region(camera, SimpleNamespace(roi=trained)) == unchecked  # type: ignore[arg-type]
