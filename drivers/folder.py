@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.camera import CameraError, Shot, SourceEnded
-from drivers.image_file import SUFFIXES, ImageError, content_of, decode_any_depth
+from drivers.image_file import SUFFIXES, ImageError, decode_any_depth, read_bytes
 from drivers.pace import Clock, Pace, Sleep
 from drivers.source import Options
 
@@ -94,7 +94,7 @@ def load(file: Path) -> tuple[Pixels | None, str]:
     Colour with 16 bits is shifted to 8 bits. An alpha channel is dropped.
     """
     try:
-        image = decode_any_depth(content_of(file))
+        image = decode_any_depth(read_bytes(file))
     except ImageError:
         return None, "BGR8"
     if image.ndim == 2:

@@ -81,10 +81,10 @@ def read(file: Path) -> Image:
     16-bit values lose their low byte in every image. An alpha channel is dropped; CMYK JPEGs become BGR. Of
     several pages the first is used. Raises ImageError.
     """
-    return decode(content_of(file))
+    return decode(read_bytes(file))
 
 
-def content_of(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
     """The bytes of a file. Raises ImageError when it can't be read, and for a pipe or device, which may have
     no end."""
     try:

@@ -31,7 +31,7 @@ def redacted(source: str) -> str:
     return scheme + separator + _SECRET.sub(r"\1=***", rest)
 
 
-def secrets(source: str) -> str:
+def find_secrets(source: str) -> str:
     """The parts that `redacted` removes, for a comparison with an earlier source; empty if there are none."""
     _, separator, rest = source.partition("://")
     place = rest if separator else source

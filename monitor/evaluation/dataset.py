@@ -162,7 +162,7 @@ def _read_file(file: Path) -> bytes:
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
     _check_size(size)
-    return image_file.content_of(file)
+    return image_file.read_bytes(file)
 
 
 class _Member(tarfile.TarInfo):

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from drivers.source import redacted, secrets
+from drivers.source import find_secrets, redacted
 from monitor.settings import Settings
 
 
@@ -24,7 +24,7 @@ def flatten_settings(settings: Settings) -> dict[str, str | SecretStr]:
         source = camera.pop("source")
         path = f"camera.{camera.pop('name')}"
         found[f"{path}.source"] = redacted(source)
-        if hidden := secrets(source):
+        if hidden := find_secrets(source):
             found[f"{path}.source.secrets"] = SecretStr(hidden)
         found.update({f"{path}.{key}": _value(value) for key, value in camera.items()})
     for table, keys in tree.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from drivers import image_file
-from drivers.image_file import Image, ImageError, content_of, decode
+from drivers.image_file import Image, ImageError, decode, read_bytes
 from monitor.errors import LineMonitorError
 from monitor.system.printable import clean_line
 from monitor.system.progress import Progress
@@ -31,7 +31,7 @@ def read_images(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[t
     """
     for file in files:
         try:
-            content = content_of(file)
+            content = read_bytes(file)
             image = decode(content)
         except ImageError as error:
             say(f"skipped: {clean_line(str(file))}: {error}")
@@ -62,7 +62,7 @@ def content_mark(content: bytes) -> str:
 def file_mark(file: Path) -> str:
     """The `content_mark` of a file; empty if the file can't be read."""
     try:
-        return content_mark(content_of(file))
+        return content_mark(read_bytes(file))
     except ImageError:
         # No line is printed here: the next reader of the file reports why it can't be used.
         return ""

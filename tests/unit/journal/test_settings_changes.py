@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from drivers.source import redacted, secrets
+from drivers.source import find_secrets, redacted
 from monitor.journal.settings_changes import flatten_settings
 from monitor.journal.writer import JournalWriter
 from monitor.settings import JournalSettings, Settings
@@ -101,5 +101,5 @@ def test_the_record_can_only_grow(tmp_path: Path, statement: str) -> None:
     ],
 )
 def test_secrets_of_a_source_are_what_is_redacted(source: str, hidden: str) -> None:
-    assert secrets(source) == hidden
+    assert find_secrets(source) == hidden
     assert (redacted(source) == source) == (hidden == "")
