@@ -95,7 +95,8 @@ def load(file: Path) -> tuple[Pixels | None, str]:
     """
     try:
         image = decode_any_depth(read_bytes(file))
-    except ImageError:
+    except (ImageError, OSError):
+        # OSError: the process has no descriptor left to read the decoder's messages.
         return None, "BGR8"
     if image.ndim == 2:
         return image, "Mono16" if image.dtype == np.uint16 else "Mono8"

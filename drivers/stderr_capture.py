@@ -91,7 +91,9 @@ def _sort(written: bytes, theirs: re.Pattern[str], heard: list[str]) -> None:
             heard.append(text.strip())
         else:
             others += line
-    # If stderr's reader has ended, these lines are lost without an error.
+    # If stderr's reader has ended or does not read, these lines are lost: no program may wait for its log.
+    room = select.poll()
+    room.register(_STDERR, select.POLLOUT)
     with suppress(OSError):
-        while others:
-            del others[: os.write(_STDERR, others)]
+        while others and room.poll(_PATIENCE_MS):
+            del others[: os.write(_STDERR, others[: select.PIPE_BUF])]

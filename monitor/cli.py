@@ -34,6 +34,7 @@ COMMANDS = {
     "run": "run the line: cameras, scoring, publishing, until it is stopped",
     "review": "serve the operators' web page without the line",
 }
+_TRAINING_COMMANDS = frozenset({"train", "demo", "teacher"})
 _MODULES = {"bench": "monitor.commands.bench.command"}
 
 
@@ -42,10 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # An OpenMP thread that spins while it waits can occupy the core that the thread it waits for needs.
     # Short spins cut the slowest frame beside a busy program from 223 ms to 53 ms (2 cores, 256 px).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # MKL's threads add numbers in an order that depends on the addresses of the arrays, so two trainings with
-    # the same seed would give different students. AUTO fixes that order. MKL reads the variable once, when
-    # torch is loaded.
-    os.environ.setdefault("MKL_CBWR", "AUTO")
     _accept_any_character()
     if arguments is None:
         arguments = sys.argv[1:]
@@ -54,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help(sys.stderr)
         return USAGE
+    if options.command in _TRAINING_COMMANDS:
+        # MKL's threads add in an order that depends on where the arrays lie in memory, so that two trainings
+        # with the same seed end with different students. AUTO fixes that order. MKL reads the variable once,
+        # when torch is loaded.
+        os.environ.setdefault("MKL_CBWR", "AUTO")
     try:
         code: int = options.run(options)
         return code

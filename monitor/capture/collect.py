@@ -81,7 +81,7 @@ def _save_frames(
 def _save_png(shot: Shot, camera: CameraSettings, file: Path) -> None:
     try:
         image = shot_to_image(shot, camera.roi)
-        write_whole(file, cv2.imencode(".png", image)[1].tobytes())
+        write_whole(file, cv2.imencode(".png", image)[1].tobytes(), mode=None)
     except ShotError as error:
         raise CollectError(f"camera {camera.name!r}: {error}") from None
     except OSError as error:

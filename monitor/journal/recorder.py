@@ -46,9 +46,10 @@ class FrameOutcome:
 
 
 def choose_outcome(stage: Stage, to_send: bool, unheard: bool = False) -> str:
-    """The journal's word for a frame that needs nothing more. `to_send`: its verdict was to be sent.
-    `unheard`:
-    the broker had no subscriber for the gate's message."""
+    """The journal's word for a frame whose delivery has ended.
+
+    `to_send`: its verdict was to be sent. `unheard`: the broker had no subscriber for the gate's message.
+    """
     if stage is Stage.SENT and unheard:
         return UNHEARD
     return _OUTCOMES[stage] if to_send else NOT_PUBLISHED

@@ -21,6 +21,7 @@ import cv2
 from drivers.image_file import Image
 from monitor.settings import SnapshotSettings
 from monitor.snapshots.folder_scan import (
+    SET_WRITING,
     FolderScan,
     SnapshotError,
     SnapshotSet,
@@ -88,7 +89,7 @@ class SnapshotFolder:
         files = {base.with_name(base.name + suffix): content for suffix, content in contents.items()}
         try:
             base.parent.mkdir(parents=True, exist_ok=True)
-            write_together(files, mode=None)
+            write_together(files, mode=None, prefix=SET_WRITING)
             mtime_ns = base.with_name(f"{base.name}.json").stat().st_mtime_ns
         except OSError as error:
             for file in files:

@@ -30,6 +30,8 @@ STEM = re.compile(
 )
 """The names that `monitor.verdict.snapshot_path` gives, without day, camera and suffix."""
 FILE = re.compile(rf"(?P<stem>{STEM.pattern})(?P<suffix>\.jpg|\.png|\.json)", re.ASCII)
+SET_WRITING = ".snapshot-"
+"""The prefix of temporary names in which the snapshot writer writes a set."""
 _OLD_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """The temporary files of earlier versions."""
 
@@ -258,7 +260,8 @@ class FolderScan:
 
     def _is_left_over(self, entry: os.DirEntry[str]) -> bool:
         """Whether a killed process left this temporary file; a file that is being written is younger."""
-        if _OLD_TEMPORARY.fullmatch(entry.name):
+        if entry.name.startswith(SET_WRITING) or _OLD_TEMPORARY.fullmatch(entry.name):
+            # The one snapshot writer scans and writes in turns, so no set is being written now.
             return True
         if not entry.name.startswith(WRITING):
             return False

@@ -30,8 +30,10 @@ def check_place(file: Path) -> None:
             raise OSError(error.errno, error.strerror, str(file)) from None
 
 
-def write_whole(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes, *, mode: int | None = 0o644) -> None:
     """Writes or replaces `file`. The content is on disk when the function returns. Raises OSError.
+
+    `mode` is the file's permissions; None takes those of the process's umask.
 
     A pipe or a device such as /dev/stdout is written to directly: a rename would replace it by a file.
     """
@@ -39,34 +41,37 @@ def write_whole(file: Path, content: bytes) -> None:
         with file.open("wb") as out:
             out.write(content)
         return
-    with open_whole(file) as out:
+    with open_whole(file, mode=mode) as out:
         out.write(content)
 
 
 @contextlib.contextmanager
-def open_whole(file: Path) -> Iterator[BinaryIO]:
+def open_whole(file: Path, *, mode: int | None = 0o644) -> Iterator[BinaryIO]:
     """Opens a temporary file that takes the name `file` at the end of the block.
 
     The content is then on disk. When the block raises, `file` stays as it was. Raises OSError.
     """
-    with _temporary_file(file.parent, 0o644) as (out, temporary):
+    with _temporary_file(file.parent, mode) as (out, temporary):
         yield out
     _rename({file: temporary})
     sync_folder(file.parent)
 
 
-def write_together(contents: Mapping[Path, bytes], *, mode: int | None = 0o644) -> None:
+def write_together(
+    contents: Mapping[Path, bytes], *, mode: int | None = 0o644, prefix: str = WRITING
+) -> None:
     """Writes or replaces files of one folder that belong together. They are on disk when it returns.
 
     The last file must be the one that names the others. It is deleted before the others are replaced, so that
     it never stands beside files of another version. `mode` is the files' permissions; None takes those of the
-    process's umask. Raises OSError.
+    process's umask. `prefix` begins the temporary names, for a writer that removes its own leftovers.
+    Raises OSError.
     """
     folder = next(iter(contents)).parent
     written: dict[Path, Path] = {}
     try:
         for file, content in contents.items():
-            with _temporary_file(folder, mode) as (out, temporary):
+            with _temporary_file(folder, mode, prefix) as (out, temporary):
                 out.write(content)
             written[file] = temporary
         if len(contents) > 1:
@@ -96,9 +101,9 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_file(folder: Path, mode: int | None) -> Iterator[tuple[BinaryIO, Path]]:
+def _temporary_file(folder: Path, mode: int | None, prefix: str = WRITING) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file with a temporary name. It is on disk after the block, and deleted when the block raises."""
-    temporary = folder / f"{WRITING}{secrets.token_hex(8)}"
+    temporary = folder / f"{prefix}{secrets.token_hex(8)}"
     try:
         with temporary.open("xb") as out:
             yield out, temporary

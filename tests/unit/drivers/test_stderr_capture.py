@@ -99,3 +99,30 @@ print(heard, end="")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "['libfoo: bad']"
+
+
+def test_a_full_stderr_that_nobody_reads_blocks_nobody() -> None:
+    """A worker's log goes to a pipe: if its reader hangs, frames must still be captured."""
+    program = """
+import os, re
+os.set_blocking(2, False)
+try:
+    while True:
+        os.write(2, b"x" * 4096)
+except BlockingIOError:
+    pass
+os.set_blocking(2, True)
+from drivers.stderr_capture import overheard
+with overheard(re.compile("libfoo")):
+    os.write(2, b"ours: lost\\n")
+os.write(1, b"went on")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as done:
+        assert done.stdout is not None
+        try:
+            done.wait(30)
+            assert done.stdout.read() == b"went on"
+        finally:
+            done.kill()

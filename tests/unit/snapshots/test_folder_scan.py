@@ -62,15 +62,16 @@ def test_files_with_other_names_are_not_counted(tmp_path: Path, name: str) -> No
 
 def test_what_a_killed_writer_left_is_removed_and_foreign_files_stay(tmp_path: Path) -> None:
     jpg = put_set(tmp_path, NOW)
-    left = jpg.with_name(f".{jpg.name}.0123abcd.tmp")
-    left.write_bytes(b"half")
+    left = [jpg.with_name(f".{jpg.name}.0123abcd.tmp"), jpg.with_name(".snapshot-0123456789abcdef")]
+    for file in left:
+        file.write_bytes(b"half")
     foreign = [tmp_path / "README", tmp_path / "2020-01-01" / "notes.txt", jpg.with_name("holiday.jpg")]
     for file in foreign:
         file.parent.mkdir(exist_ok=True)
         file.write_text("mine")
     folder, _ = folder_at(tmp_path, SnapshotSettings(min_free_gb=0, keep_days=0.001, max_gb=1e-9))
     folder.prune()
-    assert not left.exists()
+    assert not any(file.exists() for file in left)
     assert all(file.exists() for file in foreign)
     assert folder.count == 0
 
@@ -124,3 +125,23 @@ def test_a_hundred_thousand_files_do_not_stall_the_writer(tmp_path: Path) -> Non
         slowest = max(slowest, time.monotonic() - started)
     assert folder.count == 34_001
     assert slowest < 1.0
+
+
+def test_a_writer_killed_within_a_set_leaves_only_what_the_next_pass_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up where each of many killed writers leaves a set that no limit counts."""
+    folder, clock = folder_at(tmp_path)
+
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("monitor.system.atomic_file._delete", lambda files: None)
+    monkeypatch.setattr("monitor.system.atomic_file._rename", killed)
+    with pytest.raises(SystemExit):
+        folder.write(path_at(clock.moment, 1), OVERLAY, FRAME, PAYLOAD)
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 3
+    monkeypatch.undo()
+    successor, _ = folder_at(tmp_path)
+    successor.prune()
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
