@@ -89,13 +89,13 @@ class Metrics(Collector):
             )
 
     def close(self) -> None:
-        """Closes the port, without a wait for the thread that serves it."""
+        """Closes the port. It does not wait for the thread that serves the port."""
         if self._server is not None:
             threading.Thread(target=self._server.shutdown, daemon=True).start()
             self._server = None
 
     def follow(self) -> None:
-        """Reads the latencies of finished frames from the rings before new frames take their records."""
+        """Reads the latencies of counted frames from the rings, before later frames replace their records."""
         for camera, ring in self._rings.items():
             start, cursor = self._followed[camera], ring.tally().cursor
             start = max(start, cursor - RECORDS // 2)
@@ -105,7 +105,7 @@ class Metrics(Collector):
             self._followed[camera] = end
 
     def _observe(self, camera: str, ring: Ring, number: int) -> None:
-        frame, scored, sent_ns = ring.frame(number), ring.scored(number), ring.sent_ns(number)
+        frame, scored, sent_ns = ring.frame(number), ring.scorer_verdict(number), ring.sent_ns(number)
         if frame is None:
             return
         if scored is not None:
@@ -179,7 +179,8 @@ class Metrics(Collector):
         yield restarts
 
     def _disk(self) -> Iterator[GaugeMetricFamily]:
-        """The free space. There is no sample while the disk does not answer: its absence shows that."""
+        """The free space on the disk. There is no sample while it can't be read, so a missing sample shows a
+        trouble with the disk."""
         free = GaugeMetricFamily("line_monitor_disk_free_bytes", "Free bytes on the disk of line.data")
         with contextlib.suppress(OSError):
             free.add_metric([], shutil.disk_usage(self._settings.line.data).free)

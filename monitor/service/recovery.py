@@ -4,7 +4,7 @@ It knows nothing of the running line. The verdicts in the rings that the journal
 reject that was not sent, or may not have been sent, is never sent later, so the line is latched for it. The
 same holds for a part without a verdict where `on_uninspected` is `reject` or `stop`. A busy line is therefore
 latched after every such kill, because it is not known which parts passed. Recovery must never prevent a
-start: what can't be read or written is one log line and a gap in the journal.
+start: where something can't be read or written, it logs one line, and the journal has a gap.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
         return read_latch(paths.latch(settings))
     board = _board(settings, folder)
     newest = rings[0][1]
-    # Rings from before a power cut may lack the last moments. Without a session the journal marks a gap.
+    # Rings from before a power cut may lack the last frames. Without a session the journal records a gap.
     session = str(newest.session) if newest.is_of_this_boot() else None
 
     def event_of(camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
-        scored = ring.scored(frame.number)
+        scored = ring.scorer_verdict(frame.number)
         recipe = _recipe(board, camera, scored.recipe_sha if scored else "")
         return verdict_rules.make_event(
             settings.prefix, str(ring.session), camera, recipe, frame, closed, scored
@@ -96,7 +96,7 @@ def _latch_missed(
     """The latch of the next session. It is on disk before that session starts, unless the disk refuses it."""
     file = paths.latch(settings)
     before = latch = read_latch(file)
-    # The killed service may have latched the line without having written the file.
+    # The killed service may have latched the line on the board and not yet written the file.
     found = [_read_board_latch(board)]
     for camera, ring in rings:
         missed, unjudged = _never_sent(settings, camera, ring)
@@ -148,7 +148,7 @@ def _never_sent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple
     for number in range(ring.tally().cursor + 1, ring.last_frame() + 1):
         if ring.stage(number).is_final:
             continue
-        closed = ring.closed(number) or _as_it_stands(ring, number)
+        closed = ring.final_verdict(number) or _as_it_stands(ring, number)
         follows = verdict_rules.derive_consequences(closed, camera, settings)
         if follows.is_for_gate:
             missed.append(number)
@@ -159,7 +159,7 @@ def _never_sent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple
 
 def _as_it_stands(ring: Ring, number: int) -> FinalVerdict:
     """The verdict of a frame that is not closed, as if it were closed now."""
-    scored = ring.scored(number)
+    scored = ring.scorer_verdict(number)
     if scored is None:
         return FinalVerdict(Verdict.UNINSPECTED, Reason.PUBLISHER_LOST, False, False, 0, 0)
     return FinalVerdict(scored.verdict, scored.reason, True, False, 0, 0)

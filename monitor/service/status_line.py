@@ -1,6 +1,6 @@
-"""The service's state in one line of words for `systemctl status`, from the board alone.
+"""The service's state as one line of text for `systemctl status`, from the board alone.
 
-It decides nothing: for the gate only `P/status` counts, which the publisher sends. This line is for the
+It decides nothing: only `P/status`, which the publisher sends, counts for the gate. This line is for the
 engineer at the machine.
 """
 
@@ -15,8 +15,8 @@ from monitor.settings import Settings
 
 
 def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns: int) -> str:
-    """`ready; 2 of 2 cameras up`, or the reasons why not. `workers` are the names of those that should
-    run."""
+    """`ready; 2 of 2 cameras up`, or the reasons why the line is not ready. `workers` are the names of the
+    workers that should run."""
     if board.read(SUPERVISOR, Field.STOPPING):
         return "stopping"
     if not board.read(SCORING, Field.EVER_RAN) and not board.read(SCORING, Field.RESTARTS):

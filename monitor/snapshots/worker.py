@@ -18,7 +18,7 @@ from monitor.images.overlay import Caption, draw_overlay
 from monitor.line_state import messages, verdict_rules
 from monitor.line_state.board import Field
 from monitor.line_state.changeover import find_recipe_name
-from monitor.line_state.messages import MessageError, SnapshotParts
+from monitor.line_state.messages import MessageError, SnapshotMessage
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.worker_process import SNAPSHOTS, Worker
 from monitor.snapshots.folder import SnapshotFolder
@@ -52,7 +52,7 @@ class SnapshotWriter:
         )
 
     def run(self) -> None:
-        """Write until the worker is stopped, and then the snapshots that still wait."""
+        """Write snapshots until the worker is stopped, and then those that still wait."""
         self._worker.mark_running()
         while not self._worker.stopping:
             self._worker.report_alive(20.0)
@@ -85,19 +85,20 @@ class SnapshotWriter:
             self._worker.board.write(SNAPSHOTS, Field.SNAPSHOT_BYTES, self._folder.total_bytes)
             self._report("")
 
-    def _closed(self, parts: SnapshotParts) -> FinalVerdict | None:
-        """The publisher's verdict; waits for it up to 2 s. Raises MessageError for an unknown camera."""
+    def _closed(self, parts: SnapshotMessage) -> FinalVerdict | None:
+        """The publisher's verdict on the frame, or None if there is none within 2 s. Raises MessageError for
+        an unknown camera."""
         ring = self._rings.get(parts.camera)
         if ring is None:
             raise MessageError(f"no camera is called {parts.camera!r}")
         until = self._clock() + _CLOSED_WITHIN_NS
-        while (closed := ring.closed(parts.frame)) is None and self._clock() < until:
+        while (closed := ring.final_verdict(parts.frame)) is None and self._clock() < until:
             time.sleep(0.005)
         return closed
 
-    def _write(self, parts: SnapshotParts, closed: FinalVerdict) -> None:
+    def _write(self, parts: SnapshotMessage, closed: FinalVerdict) -> None:
         camera, ring = self._cameras[parts.camera], self._rings[parts.camera]
-        frame, scored = ring.frame(parts.frame), ring.scored(parts.frame)
+        frame, scored = ring.frame(parts.frame), ring.scorer_verdict(parts.frame)
         if frame is None or scored is None:
             raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} is no longer in the ring")
         recipe = find_recipe_name(self._worker.board, camera, scored.recipe_sha)
@@ -130,12 +131,12 @@ class SnapshotWriter:
         self._worker.board.write(SNAPSHOTS, Field.SNAPSHOT_BYTES, self._folder.total_bytes)
 
     def _report(self, trouble: str) -> None:
-        """Log and show the present trouble; empty for none."""
+        """Log the present trouble and write it to the board; it is empty for none."""
         if self._trouble.report(trouble):
             self._worker.board.write_trouble(SNAPSHOTS, trouble)
 
 
 def work(worker: Worker) -> None:
-    # Rejects come first: on a busy machine the scoring worker and the publisher get the processor.
+    # Rejects come first: on a busy machine the scoring worker and the publisher have priority.
     os.nice(_NICENESS)
     SnapshotWriter(worker).run()
