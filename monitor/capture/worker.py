@@ -75,7 +75,7 @@ class Intake:
     def admit(self, shot: Shot, frozen: bool = False) -> str | None:
         """Write a frame for the shot and for each exposure missed before it.
 
-        Returns what is wrong with the shot in one line, or None. Raises RingError when the ring can't hold
+        Returns the trouble with the shot in one line, or None. Raises RingError when the ring can't hold
         frames of this size.
         """
         trouble = shot.fault

@@ -1,5 +1,4 @@
-"""The deliveries of verdicts to the gateway: sending, expiry, acknowledgement, and the rule for missed
-rejects.
+"""The deliveries of verdicts to the gateway: sending, expiry, acknowledgement and missed rejects.
 
 It knows nothing of how a frame got its verdict. On a frame's way it stands between the closed frame and the
 broker; when a delivery ends, its stage is written into the ring. It must never send a verdict after its time
@@ -66,7 +65,7 @@ class Delivery:
     """The time by which the gateway must answer. 0 until the broker has acknowledged all messages, and where
     the gateway does not acknowledge (`mqtt.ack_timeout_ms = 0`)."""
     answer: str | None = None
-    """The gateway's acknowledgement."""
+    """The gateway's answer: the `result` of its acknowledgement; None before it."""
     answered_ns: int = 0
     stage: Stage = Stage.CLOSED
     """How the delivery ended; CLOSED until then."""
@@ -258,7 +257,7 @@ class Deliveries:
         ended already; if no subscriber appears, the journal keeps `unheard`."""
         now = self._clock()
         due = rejects.take_due(now, self._link.generation)
-        if rejects.take_withheld(now):
+        if rejects.take_unacknowledged(now):
             self._link.drop("the broker did not acknowledge a reject within its time to live")
         for number, delivery in due:
             ttl_ms = (delivery.frame.expires_ns - now) // _MS

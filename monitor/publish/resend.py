@@ -79,13 +79,13 @@ class UnheardRejects(Generic[T]):
             if self._sent.pop(message, None) is not None:
                 self._due_ns = now_ns + AGAIN_NS
 
-    def take_withheld(self, now_ns: int) -> bool:
+    def take_unacknowledged(self, now_ns: int) -> bool:
         """Returns whether a reject was not acknowledged by the broker within its time to live. Such rejects
         are removed, so that each is reported once."""
-        withheld = [message for message, (*_, expires_ns) in self._sent.items() if expires_ns <= now_ns]
-        for message in withheld:
+        expired = [message for message, (*_, expires_ns) in self._sent.items() if expires_ns <= now_ns]
+        for message in expired:
             del self._sent[message]
-        return bool(withheld)
+        return bool(expired)
 
     def take_received(self, acknowledged: Iterable[int], unheard: set[int]) -> list[tuple[T, int]]:
         """The rejects that a client has received, with the time of sending of each. `acknowledged` are the

@@ -1,5 +1,4 @@
-"""The content of `P/status` and of the heartbeat: the rules for the run permission `ready`, and the
-publishing.
+"""`P/status` and the heartbeat: the rules for the run permission `ready`, and the publishing.
 
 It knows nothing of single frames. The rules are a pure function of what the board and the journal report. A
 status is sent when it changes and on each new connection, the heartbeat every second.

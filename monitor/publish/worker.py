@@ -1,5 +1,4 @@
-"""The publisher's loop: closes every frame with its one verdict, and sends it to the gateway in time, or not
-at all.
+"""The publisher's loop: closes every frame with one verdict and sends it in time, or not at all.
 
 It knows nothing of images and scoring. On a frame's way it stands between the scoring worker and the gateway.
 A verdict is written to the ring before it is sent, and its stage is written when its delivery has ended. So

@@ -1,4 +1,4 @@
-"""A thread that loads one recipe while the scoring loop goes on.
+"""A thread that loads one recipe while the scoring loop scores frames.
 
 It knows nothing of cameras or requests. The thread has a low priority, so that the recipe in force still
 judges parts within their deadlines. Every error on the thread is handed to the scoring loop.
@@ -38,7 +38,8 @@ class RecipeLoader:
         self._thread.start()
 
     def take(self) -> Scorer | LineMonitorError | None:
-        """Return the outcome of the load, once; None while it goes on. Raises an unexpected error itself."""
+        """Return the outcome of the load, once; None while it has not ended. Raises an unexpected error
+        itself."""
         if self._thread is None or self._thread.is_alive():
             return None
         self._thread = None

@@ -6,7 +6,7 @@ A changeover runs beside the scoring loop. The requested recipe is loaded and wa
 disk as the one to start with, then put in force between two frames. A recipe that can't judge the camera's
 parts is refused with the reason, and the old one stays in force; so a camera never has a recipe that was
 trained on another region of its image. If the scoring worker dies while it loads a recipe, its successor
-refuses the request, since a second try could end that one too.
+refuses the request, since a second attempt could end the successor too.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
         parts.append(f"{latch}, until it is reset")
     if not board.read(PUBLISH, Field.EVER_CONNECTED):
         parts.append(f"no broker yet at {settings.mqtt.host}:{settings.mqtt.port}")
-    parts.append(_cameras(settings, board, now_ns))
+    parts.append(_describe_cameras(settings, board, now_ns))
     missing = board.read(SCORING, Field.WITHOUT_RECIPE)
     without = [camera.name for i, camera in enumerate(settings.camera) if missing >> i & 1]
     if without:
@@ -41,7 +41,7 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
     return "; ".join(parts)
 
 
-def _cameras(settings: Settings, board: Board, now_ns: int) -> str:
+def _describe_cameras(settings: Settings, board: Board, now_ns: int) -> str:
     states = {
         camera.name: CameraState(board.read(capture_name(camera.name), Field.CAMERA_STATE))
         if board.is_fresh(capture_name(camera.name), now_ns)

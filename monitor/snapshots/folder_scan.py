@@ -211,7 +211,7 @@ class FolderScan:
         return False
 
     def _read(self) -> Iterator[None]:
-        """Read the folder a day at a time, oldest first, and replace what is known of that day."""
+        """Read the folder a day at a time, oldest first, and replace the stored sets of that day."""
         on_disk = sorted(folders(self.root, DAY))
         for gone in set(self._days) - set(on_disk):
             self._replace(gone, OrderedDict())

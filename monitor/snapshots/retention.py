@@ -30,7 +30,7 @@ _MOST_DELETED = 500
 
 
 class Retention:
-    """Deletes sets of the folder that `scan` knows, by the limits in `settings`."""
+    """Deletes sets of the folder that `scan` has read, by the limits in `settings`."""
 
     def __init__(self, scan: FolderScan, settings: SnapshotSettings, retention_clock: RetentionClock) -> None:
         self._scan, self._settings, self._retention_clock = scan, settings, retention_clock
