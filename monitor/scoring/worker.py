@@ -37,7 +37,7 @@ from monitor.verdict import Reason, Verdict, judge
 _IDLE_MS = 200
 _SWITCH_S = 0.0005
 """Python's thread switch interval. The scoring thread takes Python's global lock again at every layer of a
-network. While another thread loads a recipe, each of these takes up to this interval, whose default is 5
+network, and each time it waits up to this interval while another thread loads a recipe. The default is 5
 ms."""
 _RECENT = 100
 """The schedule counts the scores of each camera among this many last scored frames."""

@@ -16,7 +16,8 @@ class RestartPolicy:
     first_s: float = 0.0
     """The wait after the first death within the window."""
     then_s: float = 0.5
-    """The wait after further deaths, below `most_deaths`."""
+    """The wait after the next deaths, below `most_deaths`, and after the second kill from outside. Each
+    further kill doubles it, up to `longest_killed_s`."""
     most_deaths: int = 5
     """The number of deaths within the window from which a worker counts as failing."""
     window_s: float = 60.0
