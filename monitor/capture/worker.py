@@ -1,10 +1,11 @@
 """The capture worker: it reads one camera's driver and writes each exposure into the camera's ring.
 
-It knows nothing of scores or verdicts, publishes nothing, and waits for nothing but its camera. On a frame's
-way it comes first; the scoring worker is next.
+It knows nothing of scores or verdicts, publishes nothing, and waits only for its camera. On a frame's way it
+comes first; the scoring worker is next.
 
-Every exposure that the camera is known to have made gets a frame number, also an exposure without a usable
-image. `CaptureLoop.run` recovers from a lost camera; `CaptureLoop.run_once` raises.
+Every exposure that the camera is known to have made gets a frame number, also one without a usable image. The
+exceptions: the ring has no free record; more than 1000 exposures were missed before one shot; exposures of a
+live view that were missed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from monitor.verdict import Reason
 _MS = 1_000_000
 _READ_S = 0.5
 _MOST_MISSED = 1000
-"""A camera that reports more missed exposures than this has lost count, so only this many get a frame."""
+"""The most missed exposures before a shot that get a frame: a camera that reports more has lost count."""
 
 
 def publishing_margin_ms(deadline_ms: int) -> float:
@@ -45,7 +46,7 @@ class Clocks:
 
 
 class FreezeWatch:
-    """Finds a camera that goes on to send images while its own time stamps and frame numbers stand still."""
+    """Detects a frozen camera: it sends images, but its own time stamps and frame numbers do not change."""
 
     def __init__(self, after_ns: int = 1_000_000_000, after_shots: int = 3) -> None:
         self._after_ns, self._after_shots = after_ns, after_shots
@@ -74,7 +75,7 @@ class Intake:
     def admit(self, shot: Shot, frozen: bool = False) -> str | None:
         """Write a frame for the shot and for each exposure missed before it.
 
-        Returns what is wrong with the shot in one line, or None. Raises RingError when the ring can't hold
+        Returns the trouble with the shot in one line, or None. Raises RingError when the ring can't hold
         frames of this size.
         """
         trouble = shot.fault
@@ -133,7 +134,7 @@ class Intake:
             width=width,
             refused=refused,
         )
-        self._ring.record(frame)
+        self._ring.write_captured(frame)
         self._next += 1
         return frame
 
@@ -149,7 +150,7 @@ class CaptureLoop:
         self._intake = Intake(camera, self._ring, self._announce, times)
         self._state = CameraState.STARTING
         if worker.board.read(worker.name, Field.CAMERA_STATE) != CameraState.STARTING:
-            # A predecessor had the camera: it is lost until it is open again.
+            # An earlier capture worker had the camera open: the camera is lost until it is open again.
             self._set_state(CameraState.LOST, "the capture worker was restarted")
         worker.mark_running()
 
@@ -172,7 +173,7 @@ class CaptureLoop:
     def run_once(self, driver: Camera) -> bool:
         """Open the camera and read it until it is lost or the worker is stopped.
 
-        Returns whether there was any shot. Raises CameraError, SourceEnded and RingError.
+        Returns whether the camera gave any shot. Raises CameraError, SourceEnded and RingError.
         """
         watch, seen = FreezeWatch(), False
         try:

@@ -295,7 +295,7 @@ def _compare_with_truth(ring: Ring, truth: Callable[[int], Truth], rejected: set
     frames = defects = caught = escapes = overkills = uninspected = 0
     latencies_ms = []
     for number in range(1, ring.last_frame() + 1):
-        frame, closed, sent_ns = ring.frame(number), ring.closed(number), ring.sent_ns(number)
+        frame, closed, sent_ns = ring.frame(number), ring.final_verdict(number), ring.sent_ns(number)
         if frame is None or closed is None:
             continue
         frames += 1

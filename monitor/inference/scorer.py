@@ -96,7 +96,7 @@ class Scorer:
         self.precision = choose_precision(precision, self.runtime, self.device, recipe)
         self._network_lock = network_lock
         presence = recipe.document.presence
-        self.gate = PresenceGate(presence) if presence else None
+        self.presence_gate = PresenceGate(presence) if presence else None
         """The recipe's presence gate, if it has one. `score` does not apply it."""
         self._network = self._build_network()
         self._int8_network = self._build_int8_network() if self.precision == INT8 else None
@@ -199,10 +199,10 @@ class Scorer:
         With a gate the image is returned resized, because gate and network need the same size; its score is
         that of the original. Without a gate it is returned unchanged. Raises ValueError as `score` does.
         """
-        if self.gate is None:
+        if self.presence_gate is None:
             return image
         resized = preprocessing.resize_image(image, self.recipe.size)
-        return None if self.gate.is_empty(image, resized) else resized
+        return None if self.presence_gate.is_empty(image, resized) else resized
 
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
         """One result for each image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.

@@ -1,8 +1,9 @@
 """The record of changes: who changed which setting, recipe or threshold, with the old and the new value.
 
-Rows are only added. The table `in_force` holds the values that were recorded last, so that a service finds at
-its start what changed while it was stopped. A secret must never be in the file: a slow, salted hash of it
-shows only whether it has changed.
+It knows nothing of threads or files: its caller gives the connection. Rows are only added. The table
+`in_force` holds the values that were recorded last, so that the changes made while the service was stopped
+are found at its next start. A secret must never be in the file: a slow, salted hash of it shows only whether
+it has changed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def add(
 def compare(
     connection: sqlite3.Connection, utc: str, scope: str, values: Mapping[str, str | SecretStr], who: str
 ) -> None:
-    """Adds a change for every value of the scope that differs from the one recorded last, and records it."""
+    """Adds a change for every value of the scope that differs from the value recorded last, and stores the
+    new value in `in_force`."""
     recorded: dict[str, str] = dict(
         connection.execute("SELECT what, value FROM in_force WHERE scope = ?", (scope,))
     )

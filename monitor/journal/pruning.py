@@ -1,6 +1,6 @@
-"""Deletes the oldest rows of the journal: those above the settings' age, then those above its size.
+"""Deletes the oldest rows of the journal: those above the limit of age, then those above the limit of size.
 
-It knows nothing of clocks and threads. It works in slices, so that no commit waits long for it.
+It knows nothing of clocks and threads. One call deletes one slice, so that no commit waits long for it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ _RUNS_KEPT = 100_000
 
 
 def prune(connection: sqlite3.Connection, limit_utc: str, most_bytes: int) -> bool:
-    """Deletes one slice of verdicts, or else old gaps, sessions and changes. True once nothing is left.
+    """Deletes one slice of verdicts; where no more of these exceed a limit, the old gaps, sessions and
+    changes. Returns False while another call is needed.
 
-    `limit_utc` is RFC 3339: verdicts whose outcome is older go. Above `most_bytes` passes and superseded
-    frames go first, because no action followed from them.
+    `limit_utc` is RFC 3339: verdicts with an older outcome are deleted. Above `most_bytes` passes and
+    superseded frames are deleted before other verdicts, because no action followed from them.
     """
     if _delete_verdicts(connection, "outcome_utc < ? ORDER BY outcome_utc", limit_utc) == _SLICE:
         return False
@@ -44,7 +45,7 @@ def _used_bytes(connection: sqlite3.Connection) -> int:
 
 
 def _delete_verdicts(connection: sqlite3.Connection, condition: str, *values: str) -> int:
-    """Deletes one slice of verdicts; returns how many it deleted."""
+    """Deletes one slice of verdicts. Returns how many it deleted."""
     return connection.execute(
         f"DELETE FROM verdicts WHERE rowid IN (SELECT rowid FROM verdicts WHERE {condition} LIMIT {_SLICE})",
         values,

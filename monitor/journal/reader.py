@@ -40,7 +40,8 @@ class VerdictRow(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind"):
     threshold: float | None
     outcome: str
     """decided (not sent yet), published, unheard (sent without a subscriber), acknowledged, unacknowledged,
-    expired, not published (the settings ask for no message), unknown (the service was killed before)."""
+    expired, not published (the settings require no message), unknown (the service was killed before its
+    delivery ended)."""
     ack_result: str | None
     """The gateway's answer."""
     latency_ms: float | None
@@ -59,7 +60,8 @@ class VerdictRow(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind"):
 
 
 class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
-    """A period whose rows are or may be missing. `lost` is their number, null when it is not known."""
+    """A period whose rows are missing or may be missing. `lost` is their number, null when it is not
+    known."""
 
     from_utc: str
     to_utc: str
@@ -182,7 +184,8 @@ class JournalReader:
         except sqlite3.OperationalError as error:
             if self._file.with_name(f"{self._file.name}-wal").exists():
                 raise self._unreadable(error) from error
-            # No program writes, and this user may not make the files that a shared read needs.
+            # No program has the journal open for writing, and this user may not create the files that SQLite
+            # needs for a shared read.
             try:
                 connection = self._connect(f"{uri}?mode=ro&immutable=1")
             except sqlite3.Error as again:

@@ -1,8 +1,8 @@
 """Records verdicts, recipes and latches in the journal: from the publisher, and again from the rings.
 
 It knows nothing of how the journal is written, and never waits for it. On a frame's way it comes after the
-decision and after the sending. The rings hold the outcome of every frame before the journal does and outlive
-any process, so rows that a killed publisher had not yet written are read from there.
+decision and after the sending. The rings get the outcome of every frame before the journal does, and outlive
+any process. So the rows that a killed publisher had not written yet are read from the rings.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def latency_ms(captured_ns: int, sent_ns: int | None) -> float | None:
 def read_outcomes(
     settings: Settings, camera: CameraSettings, ring: Ring, event_of: EventOf, *, for_good: bool
 ) -> Iterator[FrameOutcome]:
-    """The outcomes of a ring's frames that need nothing more, the newest first.
+    """The outcomes of a ring's frames whose delivery has ended, the newest first.
 
-    `for_good`: no publisher will use this ring again, so no frame needs anything more. Whether the open
-    ones were sent is then unknown, and a frame without a verdict is uninspected.
+    `for_good`: no publisher will use this ring again, so all its frames are read. The outcome of a frame
+    whose delivery had not ended is then `unknown`, and a frame without a verdict is uninspected.
     """
     last = ring.last_frame()
     for number in range(last, max(0, last - RECORDS), -1):
-        frame, closed, stage = ring.frame(number), ring.closed(number), ring.stage(number)
+        frame, closed, stage = ring.frame(number), ring.final_verdict(number), ring.stage(number)
         if frame is None or not (for_good or (closed is not None and stage.is_final)):
             continue
         if closed is None:

@@ -1,7 +1,7 @@
 """The journal's tables, and the steps that bring an older journal up to date.
 
-A writer calls `bring_up_to_date` first, a reader `check`. A journal of a newer version must never be changed:
-the meaning of its columns is not known here.
+It knows nothing of the rows. A writer calls `bring_up_to_date` first, a reader `check`. A journal of a newer
+version must never be changed, because the meaning of its columns is not known here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from monitor.errors import LineMonitorError
 
 VERSION = 2
 CHANGES_KEPT = 100_000
-"""Rows in the record of changes, about 20 MB. Newer ones can't be deleted, and none can be altered."""
+"""The number of newest rows in the record of changes that can't be deleted, about 20 MB. No row can be
+altered."""
 
 _STEPS: tuple[tuple[str, ...], ...] = (
     (

@@ -1,6 +1,7 @@
 """The settings as flat values for the record of changes: one value per path, without defaults.
 
-A pure function. A secret must never leave this module as plain text: it is returned as a SecretStr.
+It knows nothing of the journal. A secret must never leave this module as plain text: it is returned as a
+SecretStr.
 """
 
 from __future__ import annotations

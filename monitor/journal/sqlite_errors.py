@@ -1,6 +1,6 @@
-"""SQLite's errors in words: one line with the cause and the fix.
+"""The texts for SQLite's errors: one line with the cause and the fix.
 
-It knows nothing of what is in the journal.
+It knows nothing of the journal's content.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _WRITING = {
 
 
 def explain_read_error(error: sqlite3.Error) -> str:
-    """For a person or program that reads the journal."""
+    """The text for a person or program that reads the journal."""
     return _READING.get(_primary_code(error), str(error))
 
 
 def explain_write_error(error: sqlite3.Error) -> str:
-    """For the service, which writes the journal."""
+    """The text for the service, which writes the journal."""
     return _WRITING.get(_primary_code(error), str(error))
 
 

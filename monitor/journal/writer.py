@@ -1,8 +1,9 @@
 """Writes the journal in SQLite: rejects and uninspected verdicts with their outcomes, and who changed what.
 
-It never delays or stops its caller: calls put rows into a queue, and a thread commits them within half a
-second. While the journal is locked, full or gone, `problem` states why, and the rows that are lost meanwhile
-are recorded as a gap later. The journal is a record only: no decision on the line depends on it.
+It knows nothing of the line: no decision depends on the journal. It never delays or stops its caller: calls
+put rows into a queue, and a thread commits them within half a second. While the journal can't be written,
+`problem` holds the cause. Rows wait in the queue; those that find it full are lost and are recorded as a gap
+later.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from monitor.system.trouble_log import TroubleLog
 from monitor.verdict import Event, Reason, Verdict, rfc3339
 
 HELD = 10_000
-"""Rows that may wait while the journal can't be written; later rows are lost, and counted."""
+"""The most rows that wait while the journal can't be written. Further rows are lost and counted."""
 KILLED = "the service did not end properly: up to one second before its end may be missing"
 
 LAST_TRY_S = 0.5
@@ -111,9 +112,10 @@ _Entry = _Outcome | _Change | _InForce
 class JournalWriter:
     """The journal, open for writing. The file and its folder are made if they are missing.
 
-    A second writer with the same `session` must put `again` all rows that the first one may have lost; then
-    the end of the first one is no gap. `killed`: the session was killed earlier, and this writer only adds
-    its last rows. `utc_ns` is the clock, in nanoseconds.
+    `session`: the session of the service. A second writer of the same session, after the publisher was
+    killed, continues the run of the first one without a gap, so its caller must put again all rows that the
+    first one may have lost. `killed`: the whole session was killed, and this writer only adds its last rows.
+    `held`: the most rows that wait. `utc_ns` is the clock, in nanoseconds.
     """
 
     def __init__(
@@ -151,7 +153,7 @@ class JournalWriter:
         self._inode = 0
         self._batch: list[_Entry] = []
         self._why_new: str | None = None
-        """Why a new file is begun in place of the one before, for the gap that marks it."""
+        """Why a new file replaces the one before. It becomes the cause of a gap in the new file."""
         self._seen_due_s = 0.0
         self._prune_due_s = 0.0
         self._closing = threading.Event()
@@ -163,12 +165,12 @@ class JournalWriter:
 
     @property
     def problem(self) -> str | None:
-        """Why the journal can't be written at the moment, in one line; None while it can."""
+        """Why the journal can't be written at present, in one line; None while it can be written."""
         return self._trouble.trouble or None
 
     @property
     def lost(self) -> int:
-        """Rows lost since the last gap in the journal."""
+        """The number of rows lost since the last recorded gap."""
         return self._lost
 
     def put(
@@ -197,13 +199,14 @@ class JournalWriter:
         self._hand_over(_Change(self._utc_ns(), what, old, new, who))
 
     def record_values(self, scope: str, values: Mapping[str, str | SecretStr], who: str) -> None:
-        """Adds to the record of changes what differs from the values that were last recorded for the scope,
-        by this service or an earlier one. Returns at once and never raises."""
+        """Adds to the record of changes the values that differ from those recorded last for the scope, by
+        this service or an earlier one. Returns at once and never raises."""
         self._hand_over(_InForce(self._utc_ns(), scope, dict(values), who))
 
     def _is_recorded(self, event: Event) -> bool:
-        """Whether the event has a row when passes are left out. Of superseded frames, only the first one
-        after a minute without has one."""
+        """Whether the journal records the event where the settings do not require all verdicts. Passes are
+        left out. A superseded frame is recorded only if its camera had no other one within the last
+        minute."""
         if event.reason is not Reason.SUPERSEDED:
             return event.verdict is not Verdict.PASS
         now = time.monotonic_ns()
@@ -221,14 +224,14 @@ class JournalWriter:
                 self._lost += 1
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Writes the waiting rows and closes the file, within `timeout_s` plus `LAST_TRY_S`. True when all
-        rows are on disk."""
+        """Writes the waiting rows and closes the file, within `timeout_s` plus `LAST_TRY_S`. Returns whether
+        all rows are on disk."""
         self._give_up_at = time.monotonic() + timeout_s
         self._closing.set()
         self._thread.join(timeout_s + LAST_TRY_S)
         return self._all_written
 
-    # The journal's thread
+    # Called on the journal's thread only
 
     def _run(self) -> None:
         try:
@@ -265,7 +268,7 @@ class JournalWriter:
                 self._batch.append(self._waiting.get(timeout=left))
 
     def _write_out(self) -> bool:
-        """Commits the batch and the gap, and deletes old rows. False when that failed."""
+        """Commits the batch and the gap, and deletes old rows. Returns whether that worked."""
         try:
             connection = self._connect()
             if self._batch or self._lost or time.monotonic() >= self._seen_due_s:
@@ -322,8 +325,8 @@ class JournalWriter:
         )
 
     def _connect(self) -> sqlite3.Connection:
-        """The open journal. A file that was deleted or replaced by hand is opened anew: rows in a deleted
-        file would be lost."""
+        """The open journal. When its file has been deleted or replaced, the file at its path is opened again
+        or made: rows in a deleted file would be lost."""
         if self._connection is not None:
             try:
                 same = self._file.stat().st_ino == self._inode
@@ -337,7 +340,8 @@ class JournalWriter:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self._file, timeout=_BUSY_MS / 1000, isolation_level=None)
         try:
-            # FULL: a commit is on disk when it returns. In WAL mode the default would not ensure that.
+            # With FULL a commit is on disk when it returns. It is set because an SQLite build may have
+            # another default.
             connection.executescript(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 4000000;"
             )
@@ -354,8 +358,12 @@ class JournalWriter:
         return connection
 
     def _open_run(self, connection: sqlite3.Connection) -> None:
-        """Opens this run. Marks the end of an earlier run that was not closed as a gap: its last rows may be
-        missing."""
+        """Adds this run's row to the table `runs`, unless an earlier writer of this session has added it or
+        the session was killed.
+
+        A run of another session that is not closed was killed: it is closed with the last time that the
+        journal holds of it, and a gap is recorded, since its last rows may be missing.
+        """
         if self._why_new is not None:
             self._add_gap(connection, rfc3339(self._utc_ns()), None, self._why_new)
         unclosed = list(
@@ -377,7 +385,7 @@ class JournalWriter:
             )
 
     def _close_run(self) -> bool:
-        """Records the end of this run. Whether that worked."""
+        """Records the end of this run. Returns whether that worked."""
         if self._connection is None:
             return False
         try:

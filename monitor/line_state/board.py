@@ -1,9 +1,9 @@
 """The board: each worker's state in a memory-mapped file, with one record per worker.
 
 It knows nothing of frames. A worker writes its own record while it runs, the supervisor writes the record of
-a dead worker; the supervisor, the publisher and the page read them. Each worker states until when it counts
-as alive, because a camera driver may block for 5 s while the publisher's loop takes 10 ms. The record of a
-dead worker stays readable. The record of a capture worker also holds the recipe request for its camera and
+a dead worker; the supervisor, the publisher and the page read them. Each worker writes until when it counts
+as alive, because a camera driver may block for seconds while the publisher's loop takes 10 ms. The record of
+a dead worker stays readable. The record of a capture worker also holds the recipe request for its camera and
 the scoring worker's answer: both must outlive the process that wrote them.
 """
 
@@ -22,10 +22,10 @@ _NOTE = struct.Struct("<II")
 
 
 class Note(IntEnum):
-    """The parts of a record that hold bytes, by their offset. Each note has one writer."""
+    """The sections of a record that hold bytes, by their offset. Each note has one writer."""
 
     TROUBLE = _WORDS * 8
-    """The worker's present trouble in words, written by the worker."""
+    """The worker's present trouble as text, written by the worker."""
     REQUEST = 1024
     """The last recipe request, in a capture worker's record, written by the publisher
     (`monitor.line_state.changeover`)."""
@@ -68,7 +68,7 @@ class Field(IntEnum):
     PID = 0
     STATE = 1
     ALIVE_UNTIL_NS = 2
-    """Until then the worker counts as alive. Later it counts as stuck, and the supervisor kills it."""
+    """The worker counts as alive until this time. Later it counts as stuck, and the supervisor kills it."""
     SINCE_NS = 3
     """When the worker started."""
     CAMERA_STATE = 4
@@ -76,19 +76,20 @@ class Field(IntEnum):
     EVER_CONNECTED = 5
     """1 once a publisher of this session has been connected to the broker."""
     LATCH = 6
-    """The latch that keeps the line from being ready, written by the publisher; it must outlive that
-    process."""
+    """The latch that keeps the line from being ready, written by the publisher. It must outlive the
+    publisher's process."""
     WITHOUT_RECIPE = 7
     """A bit for each camera whose recipe can't be used, written by the scoring worker."""
     EVER_RAN = 8
     """1 once this worker, or one before it with the same name, was running."""
     SNAPSHOT_BYTES = 9
+    """The bytes in the snapshot folder, written by the snapshot writer."""
     FAILING = 10
-    """A bit for each worker that keeps dying, written by the supervisor."""
+    """A bit for each worker that has died too often within the last minute, written by the supervisor."""
     STOPPING = 11
     """1 once the line is being stopped in order, written by the supervisor."""
     READY = 12
-    """The run permission as the publisher sent it last; 0 without a connection to the broker."""
+    """The run permission that the publisher sent last; 0 without a connection to the broker."""
     RESTARTS = 13
     """How often the worker was started again. The supervisor writes it into a dead worker's record."""
     DRIFT_HIGHER = 14
@@ -107,8 +108,8 @@ class Board:
     """The records of all workers, in a fixed order of their names."""
 
     def __init__(self, file: Path, workers: tuple[str, ...], *, writable: bool = True) -> None:
-        """Maps an existing board, for reading alone unless `writable`. Raises OSError when it is missing,
-        ValueError when it is too small."""
+        """Maps an existing board, read-only unless `writable`. Raises OSError when it is missing, ValueError
+        when it is too small."""
         self._places = {name: place for place, name in enumerate(workers)}
         handle = os.open(file, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
@@ -121,7 +122,7 @@ class Board:
 
     @staticmethod
     def create(file: Path, workers: tuple[str, ...]) -> None:
-        """Makes an empty board. It replaces an existing one."""
+        """Makes an empty board. An existing board is replaced."""
         fresh = file.with_suffix(".new")
         fresh.write_bytes(bytes(len(workers) * _RECORD))
         fresh.chmod(0o600)
@@ -163,8 +164,7 @@ class Board:
         )
 
     def read_note(self, worker: str, note: Note) -> bytes:
-        """The content of a note. Empty when there is none, or when its writer is writing or died in
-        between."""
+        """The content of a note. Empty when there is none, and while the note is only partly written."""
         at = self._places[worker] * _RECORD + note
         length, crc = _NOTE.unpack_from(self._view, at)
         content = bytes(self._view[at + _NOTE.size : at + _NOTE.size + min(length, note.room)])

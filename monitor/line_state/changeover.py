@@ -1,8 +1,8 @@
 """Changeover: the change of a camera's recipe by a request over MQTT, on the board and on disk.
 
-It loads no recipe and sends no message. The publisher writes the request to the board, the scoring worker
-writes its answer there; the new recipe is loaded beside the one in force and is then in force or refused.
-When one of the two processes dies, its successor finds the request and still answers it.
+It loads no recipe and sends no message. The publisher writes the request to the board, and the scoring worker
+writes its answer there. The new recipe is loaded while the old one is in force; then it is put in force or
+refused. When one of the two processes dies, its successor finds the request on the board and answers it.
 
 Before the first part is judged by a new recipe, the recipe is also written to
 `line.data/changeovers/<camera>.json`. After a restart of a worker, the service or the machine the line goes
@@ -80,12 +80,12 @@ class RecipeStatus(msgspec.Struct, frozen=True):
     request_id: RequestId | None
     state: ChangeoverState
     recipe: str
-    """The recipe that `state` is about."""
+    """The recipe to which `state` applies."""
     reason: str | None
     in_force: RecipeIdentity | None
     """None while no part can be judged."""
     judged: tuple[RecipeIdentity, ...] = ()
-    """The last recipes that were in force, newest first. Frames in flight were judged by one of them."""
+    """The last recipes in force, newest first. One of them judged each frame that is still in flight."""
 
     def find_name(self, sha: str) -> str | None:
         """The name of one of the last recipes, by its sha256."""
@@ -126,7 +126,7 @@ def parse_request(payload: bytes) -> RequestPayload:
 
 
 def add_recent_recipe(status: RecipeStatus | None, recipe: RecipeIdentity) -> tuple[RecipeIdentity, ...]:
-    """The last recipes in force once that one has come into force, newest first."""
+    """The last recipes in force, newest first, after `recipe` has been put in force."""
     before = status.judged if status else ()
     return (recipe, *(recent for recent in before if recent != recipe))[:_MOST_RECENT]
 
@@ -220,7 +220,7 @@ def load_changeover(folder: Path, camera: CameraSettings) -> ChangeoverDocument 
 
 
 def delete_changeover(folder: Path, camera: str) -> bool:
-    """Deletes the camera's file. Whether there was one. Raises OSError."""
+    """Deletes the camera's file. Returns whether there was one. Raises OSError."""
     file = folder / f"{camera}.json"
     existed = file.exists()
     file.unlink(missing_ok=True)

@@ -29,12 +29,12 @@ class Counts:
 
 
 def count_verdicts(ring: Ring) -> Counts:
-    """The publisher's tally plus the verdicts that are not in it yet."""
+    """The publisher's tally plus the verdicts of the closed frames that are not in the tally yet."""
     last = ring.last_frame()
     tally = ring.tally()
     last = max(last, tally.cursor)
     for number in range(tally.cursor + 1, last + 1):
-        if (closed := ring.closed(number)) is not None:
+        if (closed := ring.final_verdict(number)) is not None:
             tally = tally.add(closed)
     return Counts(
         frames=last,

@@ -72,8 +72,9 @@ class Frame:
     captured_ns: int
     captured_utc_ns: int
     decide_by_ns: int
-    """The publisher closes the frame at this time, so that it can still publish before the deadline."""
+    """The publisher waits for a score until this time, so that it can still publish before the deadline."""
     deadline_ns: int
+    """The time by which the verdict must be published."""
     expires_ns: int
     """The last moment at which the gate can act. Nothing is sent after it."""
     device_ns: int
@@ -102,7 +103,7 @@ def to_image(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat
     """Converts raw pixels to uint8, (H, W, 3) BGR or (H, W) mono, for scorers, snapshots and `collect`.
 
     Formats above 8 bits are shifted by a fixed number of bits, so that the same light gives the same value in
-    every image. It may return its argument.
+    every image. The result may be `pixels` itself.
     """
     if format in _DEMOSAIC:
         return np.asarray(cv2.cvtColor(pixels, _DEMOSAIC[format]), dtype=np.uint8)
@@ -144,6 +145,6 @@ def crop_shot(
 
 
 def shot_to_image(shot: Shot, roi: tuple[int, int, int, int] | None) -> Image:
-    """The image that the scorer gets of a shot: the region of interest, as `to_image` converts it. Raises
+    """The image that the scorer gets for a shot: its region of interest, converted by `to_image`. Raises
     ShotError."""
     return to_image(*crop_shot(shot, roi))

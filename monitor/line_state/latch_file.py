@@ -1,9 +1,9 @@
-"""The latch: what keeps the line from being ready until a person resets it, also after a restart.
+"""The latch: the reason that keeps the line from being ready until a person resets it, also after a restart.
 
 It knows nothing of the causes. A thread writes `line.data/latch.json`, because the publisher must not wait
 for a disk while rejects are to be sent. The publisher sends the latch in `P/status` once `is_written` is
-true, or when that takes too long. A latch must never be lost: a file that can't be read counts as the gravest
-one.
+true, or when that takes too long. A latch must never be lost: a file that can't be read counts as a missed
+reject, the gravest latch.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def write_latch(file: Path, latch: Latch, utc_ns: int) -> None:
 
 
 class LatchFile:
-    """Writes the latch on a thread, and again until the disk takes it. `utc_ns` is the clock."""
+    """Writes the latch on a thread, and tries again every second until that works. `utc_ns` is the clock."""
 
     def __init__(self, file: Path, log: logging.Logger, utc_ns: Callable[[], int] = time.time_ns) -> None:
         self._file, self._utc_ns = file, utc_ns
@@ -91,7 +91,7 @@ class LatchFile:
         self._thread.start()
 
     def put(self, latch: Latch) -> None:
-        """Sets the latch that the file shall hold; NONE deletes the file. Returns at once."""
+        """Sets the latch that the thread writes to the file; NONE deletes the file. Returns at once."""
         with self._changed:
             self._wanted = latch
             self._changed.notify_all()
@@ -103,7 +103,7 @@ class LatchFile:
             return self._wanted is self._written
 
     def close(self, timeout_s: float) -> bool:
-        """Waits for the last write. Whether the file holds the latch that was put last."""
+        """Waits for the last write. Returns whether the file holds the latch that was put last."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

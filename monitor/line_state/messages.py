@@ -1,8 +1,8 @@
 """The ZeroMQ sockets between workers, and their messages.
 
-They know nothing of verdicts. A message only wakes a worker and names a frame; the frame's state is in the
-ring. So every send returns at once, and a message without room in the queue is dropped: no verdict is lost.
-A message that can't be read is refused.
+They know nothing of verdicts. A descriptor only wakes a worker and names a frame; the frame's state is in the
+ring. So every send returns at once, and a descriptor that finds the queue full is dropped: no verdict is
+lost. A message that can't be read is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
-    """The part of a snapshot message before the pixels and the anomaly map."""
+    """The header of a snapshot message. The pixels and the anomaly map follow it."""
 
     version: int
     camera: str
@@ -49,7 +49,7 @@ class SnapshotHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotParts:
+class SnapshotMessage:
     """A frame with its anomaly map, for the snapshot writer."""
 
     camera: str
@@ -62,7 +62,7 @@ class SnapshotParts:
 def open_receiver(
     context: zmq.Context[zmq.Socket[bytes]], folder: Path, name: str, held: int = 0
 ) -> zmq.Socket[bytes]:
-    """Opens the receiving end. Only one worker may receive on a name."""
+    """Opens the receiving end of socket `name`, for one worker only. `held`: the most messages that wait."""
     socket = context.socket(zmq.PULL)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, held or _WAKES_HELD)
@@ -73,7 +73,8 @@ def open_receiver(
 def open_sender(
     context: zmq.Context[zmq.Socket[bytes]], folder: Path, name: str, held: int = 0
 ) -> zmq.Socket[bytes]:
-    """Opens a sending end. It connects again after a restart of the receiver."""
+    """Opens a sending end of socket `name`, which connects again after a restart of the receiver. `held`: the
+    most messages that wait."""
     socket = context.socket(zmq.PUSH)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, held or _WAKES_HELD)
@@ -124,7 +125,7 @@ def send_snapshot(
     )
 
 
-def receive_snapshot(socket: zmq.Socket[bytes]) -> SnapshotParts:
+def receive_snapshot(socket: zmq.Socket[bytes]) -> SnapshotMessage:
     """The next snapshot message. Raises MessageError."""
     parts = socket.recv_multipart(zmq.NOBLOCK)
     if len(parts) != 3:
@@ -140,4 +141,4 @@ def receive_snapshot(socket: zmq.Socket[bytes]) -> SnapshotParts:
         anomaly_map = np.frombuffer(parts[2], np.float32).reshape(header.map_shape)
     except ValueError as error:
         raise MessageError(f"snapshot of camera {header.camera!r}: {error}") from error
-    return SnapshotParts(header.camera, header.frame, image, anomaly_map)
+    return SnapshotMessage(header.camera, header.frame, image, anomaly_map)

@@ -1,15 +1,19 @@
 """A camera's ring: the state of every frame, in memory-mapped files that outlive all workers.
 
 It decides nothing: the rules for verdicts are in `monitor.line_state.verdict_rules`. Every frame passes
-through its camera's ring, from the capture worker over the scoring worker to the publisher.
+through its camera's ring, from the capture worker through the scoring worker to the publisher.
 
 There are two files in the runtime directory. `<camera>.ring` holds a header, a table of pixel slots and a
 circular ledger of fixed-size records; `<camera>.pixels` holds the pixels. Every field has one writer: the
-capture worker for the captured frame, the scoring worker for its score, the publisher for the verdict and its
-sending. A part of several fields ends with a CRC. When its writer is killed in between, or a reader on a
-machine with weak memory ordering sees only some of the fields, the part counts as not written. A single word
-is stored by one machine instruction. Each part and word holds its frame number, which tells it from the stale
-value of the ledger's previous lap.
+capture worker for the captured frame, the scoring worker for its score, the publisher for the final verdict
+and its delivery.
+
+A record consists of sections of several fields and of single words of 8 bytes. A section ends with a CRC.
+When its writer is killed while it writes, or a reader on a machine with weak memory ordering sees only some
+of the fields, the section counts as not written. A word is stored by one machine instruction. Each section,
+the filled word and the stage word hold their frame number, which tells them from the values of the frame that
+had the same record before. The two time words (sent, answered) hold no number and are valid only together
+with the stage word.
 """
 
 from __future__ import annotations
@@ -32,8 +36,8 @@ from monitor.line_state.frame import Frame, PixelFormat
 from monitor.verdict import Reason, Verdict
 
 RECORDS = 16_384
-"""Frames in the ledger: 11 minutes at 25 frames a second. A publisher may be stopped for so long; then the
-capture worker refuses frames."""
+"""Frames in the ledger: 11 minutes at 25 frames a second. When the publisher is stopped for longer, new
+exposures get no frame."""
 SLOTS = 64
 SLOT_STRIDE = 64 * 1024 * 1024
 """Address space of one slot. The pixel file is sparse: only the bytes of a camera's frames take memory."""
@@ -63,17 +67,19 @@ class RingError(LineMonitorError):
 
 
 class Stage(IntEnum):
-    """What became of a closed frame's verdict."""
+    """How the delivery of a closed frame's verdict ended."""
 
     CLOSED = 0
-    """Decided; not sent yet."""
+    """The verdict is decided; its delivery has not ended."""
     SENT = 1
-    """Received by the broker, or not meant to be sent."""
+    """The broker has acknowledged the verdict, or the verdict has no topic to be sent to."""
     ACKNOWLEDGED = 2
+    """The gateway has answered that the gate acts, or has acted."""
     EXPIRED = 3
-    """Not sent before the last moment at which the gate can act."""
+    """The verdict was not sent, or the broker did not acknowledge it, before the last moment at which the
+    gate can act or before the publisher ended."""
     UNACKNOWLEDGED = 4
-    """Sent; the gateway did not answer in time, or it answered that the gate did not act."""
+    """The verdict was sent; the gateway did not answer in time, or it answered that the gate did not act."""
 
     @property
     def is_final(self) -> bool:
@@ -97,11 +103,12 @@ class ScorerVerdict:
 
 @dataclass(frozen=True, slots=True)
 class FinalVerdict:
-    """A frame's one final verdict. `judged`: it is the scoring worker's, with its score."""
+    """A frame's one final verdict. `from_scorer`: it is the scoring worker's verdict, whose score may be NaN
+    (no part, or a frame that could not be scored)."""
 
     verdict: Verdict
     reason: Reason
-    judged: bool
+    from_scorer: bool
     snapshot: bool
     closed_ns: int
     closed_utc_ns: int
@@ -109,7 +116,8 @@ class FinalVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The publisher's counts of all frames up to `cursor`. The verdicts of these frames need nothing more."""
+    """The publisher's counts of all frames up to the frame number `cursor`. The deliveries of all these
+    frames have ended."""
 
     cursor: int = 0
     passed: int = 0
@@ -142,13 +150,13 @@ class Tally:
 
 
 class Ring:
-    """One camera's ring. Any process may read it; each part is written only by the worker that owns it."""
+    """One camera's ring. Any process may read it; each section and word has one worker that writes it."""
 
     def __init__(
         self, folder: Path, camera: str, session: uuid.UUID | None = None, *, writable: bool = True
     ) -> None:
-        """Maps an existing ring, for reading alone unless `writable`. Raises RingError when it is missing, of
-        another version, or of another session."""
+        """Maps an existing ring, read-only unless `writable`. Raises RingError when it is missing, of another
+        version, or of another session."""
         self.camera = camera
         self._writable = writable
         self._files: list[int] = []
@@ -170,7 +178,7 @@ class Ring:
 
     @staticmethod
     def create(folder: Path, camera: str, session: uuid.UUID) -> None:
-        """Makes an empty ring for a new session. It replaces an existing one."""
+        """Makes an empty ring for a new session. An existing ring is replaced."""
         boot = _boot()
         for name, size in ((f"{camera}.pixels", SLOTS * SLOT_STRIDE), (f"{camera}.ring", _SIZE)):
             fresh = folder / f"{name}.new"
@@ -187,12 +195,12 @@ class Ring:
             fresh.rename(folder / name)
 
     def close(self) -> None:
-        """Unmaps the files. They stay for the other workers."""
-        for part in ("_words", "_view"):
-            if view := getattr(self, part, None):
+        """Unmaps the files, but does not delete them: other workers use them."""
+        for name in ("_words", "_view"):
+            if view := getattr(self, name, None):
                 view.release()
-        for part in ("_map", "_pixels"):
-            if mapped := getattr(self, part, None):
+        for name in ("_map", "_pixels"):
+            if mapped := getattr(self, name, None):
                 try:
                     mapped.close()
                 except BufferError:
@@ -209,7 +217,8 @@ class Ring:
     # Reading, for every process
 
     def is_of_this_boot(self) -> bool:
-        """Whether the machine has not been restarted since the ring was made: all writes are then in it."""
+        """Whether the machine has not been restarted since the ring was made. If it has, the ring may lack
+        its last writes."""
         return bool(_HEADER.unpack_from(self._map, 0)[2] == _boot().bytes)
 
     def last_frame(self) -> int:
@@ -220,12 +229,12 @@ class Ring:
         return last
 
     def overruns(self) -> int:
-        """The number of exposures that the capture worker refused because the ledger had no free record."""
+        """The number of exposures that got no frame because the ledger had no free record."""
         return self._cursor()[2]
 
     def frame(self, number: int) -> Frame | None:
-        """The captured frame of that number; None when it is not, or no longer, in the ledger."""
-        at = self._record(number)
+        """The captured frame of that number; None when it is not yet, or no longer, in the ledger."""
+        at = self._record_at(number)
         values = self._read(at + _CAPTURED_AT, _CAPTURED)
         if values is None or values[0] != number or number == 0:
             return None
@@ -246,12 +255,12 @@ class Ring:
         )
 
     def is_filled(self, number: int) -> bool:
-        """Whether all pixels of the frame are in its slot."""
-        return self._words[(self._record(number) + _FILLED_AT) // 8] == number
+        """Whether all pixels of the frame have been written to its slot."""
+        return self._words[(self._record_at(number) + _FILLED_AT) // 8] == number
 
-    def scored(self, number: int) -> ScorerVerdict | None:
-        """The scoring worker's verdict; None when there is none."""
-        values = self._read(self._record(number) + _SCORED_AT, _SCORED)
+    def scorer_verdict(self, number: int) -> ScorerVerdict | None:
+        """The scoring worker's verdict on the frame; None while it has none."""
+        values = self._read(self._record_at(number) + _SCORED_AT, _SCORED)
         if values is None or values[0] != number:
             return None
         sha = values[9]
@@ -266,36 +275,38 @@ class Ring:
             snapshot=bool(values[7]),
         )
 
-    def closed(self, number: int) -> FinalVerdict | None:
+    def final_verdict(self, number: int) -> FinalVerdict | None:
         """The final verdict; None while the frame is open."""
-        values = self._read(self._record(number) + _CLOSED_AT, _CLOSED)
+        values = self._read(self._record_at(number) + _CLOSED_AT, _CLOSED)
         if values is None or values[0] != number:
             return None
         return FinalVerdict(
             verdict=Verdict(values[3]),
             reason=Reason(values[4]),
-            judged=bool(values[5]),
+            from_scorer=bool(values[5]),
             snapshot=bool(values[6]),
             closed_ns=values[1],
             closed_utc_ns=values[2],
         )
 
     def stage(self, number: int) -> Stage:
-        """What became of a closed frame's verdict; CLOSED until the publisher has written more."""
-        owner, stage = divmod(self._words[(self._record(number) + _STAGE_AT) // 8], 8)
+        """How the delivery of the frame's verdict ended; CLOSED until it has ended."""
+        owner, stage = divmod(self._words[(self._record_at(number) + _STAGE_AT) // 8], 8)
         return Stage(stage) if owner == number else Stage.CLOSED
 
     def sent_ns(self, number: int) -> int | None:
-        """When the verdict was sent to the broker; None when it was not, or not yet."""
+        """When the verdict was sent to the broker: known once its delivery has ended. None before that, for
+        an expired verdict, and for a verdict without a topic."""
         if self.stage(number) in (Stage.CLOSED, Stage.EXPIRED):
             return None
-        return self._words[(self._record(number) + _SENT_AT) // 8] or None
+        return self._words[(self._record_at(number) + _SENT_AT) // 8] or None
 
     def answered_ns(self, number: int) -> int | None:
-        """When the gateway answered; None when it did not."""
+        """When the gateway answered: known once the delivery has ended. None before that and without an
+        answer."""
         if self.stage(number) not in (Stage.ACKNOWLEDGED, Stage.UNACKNOWLEDGED):
             return None
-        return self._words[(self._record(number) + _ANSWERED_AT) // 8] or None
+        return self._words[(self._record_at(number) + _ANSWERED_AT) // 8] or None
 
     def tally(self) -> Tally:
         """The publisher's counts; zero before the first frame."""
@@ -312,22 +323,23 @@ class Ring:
         )
 
     def pixels(self, frame: Frame) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """The frame's pixels in the slot, (H, W) or (H, W, 3). A caller that keeps them must copy them."""
+        """The frame's pixels in its slot, (H, W) or (H, W, 3). They are overwritten after `release`: a caller
+        that needs them longer must copy them."""
         raw = np.frombuffer(self._pixels, np.uint8, frame.nbytes, frame.slot * SLOT_STRIDE)
         if frame.format.bytes_per_channel == 2:
             return raw.view(np.uint16).reshape(frame.shape)
         return raw.reshape(frame.shape)
 
     def still_holds(self, frame: Frame) -> bool:
-        """Whether no later frame has taken the frame's slot. Then pixels that were copied before are
-        whole."""
+        """Whether no later frame has taken the frame's slot. A caller that copies the pixels and then gets
+        True has the pixels of this frame only."""
         return frame.slot >= 0 and self._slot(frame.slot)[0] == frame.number
 
-    # The capture worker's part
+    # Called by the capture worker only
 
     def recover_capture(self) -> int:
-        """Continues after a dead capture worker and frees the slots that it left half filled. Returns the
-        number of the last frame; the next frame has that number plus one."""
+        """Takes over from a dead capture worker: frees the slots that it left without all their pixels.
+        Returns the number of the last frame; the next frame has that number plus one."""
         last = self.last_frame()
         self._write_cursor(last, self.overruns())
         for slot in range(SLOTS):
@@ -337,8 +349,11 @@ class Ring:
         return last
 
     def reserve(self, frame_bytes: int) -> int:
-        """Reserves the memory of the slots for frames of that size, so that no later write can fail. Returns
-        the number of slots. Raises RingError when a frame is too large or memory is short."""
+        """Reserves the memory of the slots for frames of that size, so that no later write can fail.
+
+        Returns the number of slots, which is lower when memory is short. Raises RingError when a frame is too
+        large or memory is short of four slots.
+        """
         if frame_bytes > SLOT_STRIDE:
             raise RingError(
                 f"a frame of {frame_bytes} bytes is larger than a slot ({SLOT_STRIDE}): set roi, or Mono8"
@@ -361,7 +376,8 @@ class Ring:
         return self._usable
 
     def free_slot(self) -> int | None:
-        """The lowest free slot; None when all are taken. The lowest was used last: it is in the caches."""
+        """The lowest free slot; None when all are taken. Low slots are reused most often, so their memory is
+        likely in the processor's caches."""
         for slot in range(self._usable):
             taken, released = self._slot(slot)
             if taken == released:
@@ -369,14 +385,15 @@ class Ring:
         return None
 
     def has_free_record(self, number: int) -> bool:
-        """Whether the ledger's record for that frame is free: the frame that had it needs nothing more."""
+        """Whether the frame of that number may take its record in the ledger: the frame that had the record
+        before is counted in the tally, so its delivery has ended."""
         return number - RECORDS <= self.tally().cursor
 
-    def record(self, frame: Frame) -> None:
-        """Writes the next frame into the ledger and takes its slot. From here on the frame gets a verdict.
-        `fill` then makes it visible to the scoring worker."""
+    def write_captured(self, frame: Frame) -> None:
+        """Writes the next frame into the ledger and takes its slot. Every frame that is written gets a
+        verdict. `fill` then makes it visible to the scoring worker."""
         self._write(
-            self._record(frame.number) + _CAPTURED_AT,
+            self._record_at(frame.number) + _CAPTURED_AT,
             _CAPTURED.pack(
                 frame.number,
                 frame.captured_ns,
@@ -402,16 +419,16 @@ class Ring:
     def fill(self, frame: Frame, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
         """Copies the pixels into the frame's slot and makes the frame visible to the scoring worker."""
         np.copyto(self.pixels(frame), pixels)
-        self._set_word(self._record(frame.number) + _FILLED_AT, frame.number)
+        self._set_word(self._record_at(frame.number) + _FILLED_AT, frame.number)
 
     def count_overrun(self) -> None:
         self._write_cursor(self._cursor()[1], self.overruns() + 1)
 
-    # The scoring worker's part
+    # Called by the scoring worker only, except `unreleased_frames`
 
-    def frames_to_score(self) -> list[Frame]:
-        """The frames whose slots the scoring worker has not released, by number. They are its work list, also
-        after its restart."""
+    def unreleased_frames(self) -> list[Frame]:
+        """The frames with all their pixels whose slots the scoring worker has not released, by number. They
+        are the scoring worker's work list, also after its restart."""
         frames = []
         for slot in range(SLOTS):
             taken, released = self._slot(slot)
@@ -421,7 +438,7 @@ class Ring:
 
     def write_scored(self, number: int, scored: ScorerVerdict) -> None:
         self._write(
-            self._record(number) + _SCORED_AT,
+            self._record_at(number) + _SCORED_AT,
             _SCORED.pack(
                 number,
                 scored.score,
@@ -440,25 +457,25 @@ class Ring:
         """Frees the frame's slot for the capture worker."""
         self._set_word(_SLOTS_AT + frame.slot * _SLOT_ENTRY + 8, frame.number)
 
-    # The publisher's part
+    # Called by the publisher only
 
     def write_closed(self, number: int, closed: FinalVerdict) -> None:
         self._write(
-            self._record(number) + _CLOSED_AT,
+            self._record_at(number) + _CLOSED_AT,
             _CLOSED.pack(
                 number,
                 closed.closed_ns,
                 closed.closed_utc_ns,
                 closed.verdict,
                 closed.reason,
-                closed.judged,
+                closed.from_scorer,
                 closed.snapshot,
             ),
         )
 
     def write_stage(self, number: int, stage: Stage, sent_ns: int = 0, answered_ns: int = 0) -> None:
-        """Writes the stage last: it makes the two times before it valid."""
-        at = self._record(number)
+        """Writes how a delivery ended. The stage is written last, because it makes the two times valid."""
+        at = self._record_at(number)
         self._set_word(at + _ANSWERED_AT, answered_ns)
         self._set_word(at + _SENT_AT, sent_ns)
         self._set_word(at + _STAGE_AT, number * 8 + stage)
@@ -479,7 +496,7 @@ class Ring:
 
     # Bytes
 
-    def _record(self, number: int) -> int:
+    def _record_at(self, number: int) -> int:
         return _LEDGER_AT + (number % RECORDS) * _RECORD
 
     def _slot(self, slot: int) -> tuple[int, int]:
@@ -496,18 +513,19 @@ class Ring:
     def _write_cursor(self, last: int, overruns: int) -> None:
         self._write_copy(_CURSOR_AT, _CURSOR, (last, overruns))
 
-    def _write(self, at: int, part: bytes) -> None:
-        self._view[at : at + len(part) + _CRC.size] = part + _CRC.pack(zlib.crc32(part))
+    def _write(self, at: int, section: bytes) -> None:
+        self._view[at : at + len(section) + _CRC.size] = section + _CRC.pack(zlib.crc32(section))
 
     def _read(self, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
-        part = bytes(self._view[at : at + layout.size + _CRC.size])
-        (crc,) = _CRC.unpack_from(part, layout.size)
-        if zlib.crc32(part[: layout.size]) != crc:
+        section = bytes(self._view[at : at + layout.size + _CRC.size])
+        (crc,) = _CRC.unpack_from(section, layout.size)
+        if zlib.crc32(section[: layout.size]) != crc:
             return None
-        return layout.unpack_from(part)
+        return layout.unpack_from(section)
 
     def _newest(self, at: int, layout: struct.Struct) -> tuple[Any, ...] | None:
-        """The newer of a part's two valid copies. Its writer may have died while it wrote the other one."""
+        """The newest valid copy of a section that has two copies; None when both are empty or invalid. One
+        copy is invalid when the section's writer died while it wrote that copy."""
         copies = [values for copy in (0, _COPY) if (values := self._read(at + copy, layout)) and values[0]]
         return max(copies, key=lambda values: values[0], default=None)
 

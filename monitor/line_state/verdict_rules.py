@@ -1,16 +1,18 @@
-"""The rules that give every frame its one verdict, and all that follows from it: pure functions.
+"""The rules that give every frame its one verdict, and the consequences of that verdict: pure functions.
 
-Knows nothing of clocks, MQTT, or where a ring lies: its caller passes in the time and the frame's record.
+It knows nothing of clocks, MQTT, or where a ring lies: its caller passes in the time and the frame's record.
 On a frame's way it stands after the score and before anything is sent.
 
 The rules, in the order in which a frame meets them:
 
 1. A frame that the capture worker could not offer for scoring is uninspected at once.
-2. Before `decide_by`, the scorer's verdict is taken as soon as it is there.
-3. At `decide_by`, a frame without a score is uninspected, so that its verdict is published by its deadline.
-4. A frame that is still open after its deadline (the publisher was away) keeps a reject that was scored in
-   time, since the gate may still be able to act. A pass at that time comes too late to count as a pass: the
-   frame is uninspected with the reason `publisher_lost`.
+2. Until `deadline_ns` the scorer's verdict is taken as soon as it is in the ring.
+3. `decide_by_ns` ends only the wait: a frame that has no score then is uninspected at once, so that its
+   verdict is published by its deadline.
+4. A frame that is still open at its deadline (the publisher was away) stays a reject if it was scored as one
+   in time, since the gate may still be able to act. A pass comes too late: the frame is uninspected with the
+   reason `publisher_lost`. Without a score in time the frame is uninspected, with the same reason if the
+   publisher was away at `decide_by_ns`.
 """
 
 from __future__ import annotations
@@ -26,27 +28,29 @@ from monitor.verdict import Event, Reason, Verdict, snapshot_path
 
 @dataclass(frozen=True, slots=True)
 class PublisherTurn:
-    """One turn of the publisher: what it knows besides the frame. Times are CLOCK_MONOTONIC nanoseconds."""
+    """One turn of the publisher's loop: what the rules need besides the frame. Times are CLOCK_MONOTONIC
+    nanoseconds, except for `now_utc_ns`, which is UTC."""
 
     now_ns: int
     now_utc_ns: int
     watching_since_ns: int
-    """The publisher has turned without a gap since this time."""
+    """Since this time no two turns of the publisher's loop were more than 500 ms apart."""
     is_scorer_fresh: bool
+    """The scoring worker is running and has reported in time."""
     is_stopping: bool = False
-    """The line is being stopped in order: the publisher waits for no score any more."""
+    """The line is being stopped in order: the publisher no longer waits for scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Consequences:
-    """All that follows from the verdict of one closed frame."""
+    """The consequences of one closed frame's verdict."""
 
     is_for_gate: bool
     """The gate must remove the part: the verdict goes to `P/{camera}/reject`."""
     is_published: bool
     """The verdict goes to `P/{camera}/verdict`."""
     is_journalled: bool
-    """The journal is given the verdict. It keeps passes only where `journal.verdicts` is `all`."""
+    """The verdict goes to the journal, which keeps passes only where `journal.verdicts` is `all`."""
     has_snapshot: bool
     """The snapshot writer keeps the frame, and the payload names the file."""
     latch: Latch
@@ -61,7 +65,7 @@ class Consequences:
 def derive_consequences(
     closed: FinalVerdict, camera: CameraSettings, settings: Settings, *, is_repeat: bool = False
 ) -> Consequences:
-    """All that follows from a closed frame's verdict.
+    """The consequences of a closed frame's verdict.
 
     `is_repeat`: a live view has already published the same verdict and reason. A repeat is not published, and
     is journalled only where the journal keeps all verdicts.
@@ -90,53 +94,54 @@ def _publishes(mode: Mode, publish: PublishVerdicts) -> bool:
 
 
 def _has_snapshot(closed: FinalVerdict) -> bool:
-    """A frame that was closed without its score gets no snapshot, whatever the scorer wanted."""
-    return closed.judged and closed.snapshot
+    """Whether the frame gets its snapshot: not when it was closed without the scorer's verdict, even if the
+    scorer chose it for a snapshot."""
+    return closed.from_scorer and closed.snapshot
 
 
 def decide(
     frame: Frame, filled: bool, scored: ScorerVerdict | None, turn: PublisherTurn
 ) -> FinalVerdict | None:
-    """The frame's verdict, or None while there is still time to wait for a score. `filled`: the frame's
-    pixels are complete in its slot."""
+    """The frame's verdict, or None while there is still time to wait for a score. `filled`: all pixels of the
+    frame are in its slot."""
     if frame.refused is not Reason.NONE:
-        return _uninspected(frame.refused, turn)
+        return _close_as_uninspected(frame.refused, turn)
     if turn.now_ns < frame.deadline_ns:
         if scored is not None:
-            return _judged(scored, turn)
+            return _close_as_scored(scored, turn)
         if turn.now_ns < frame.decide_by_ns and not turn.is_stopping:
             return None
-        return _uninspected(_why_unjudged(filled, turn), turn)
+        return _close_as_uninspected(_find_reason(filled, turn), turn)
     in_time = scored is not None and scored.scored_ns <= frame.deadline_ns
     if in_time and scored is not None and scored.verdict is Verdict.REJECT:
-        return _judged(scored, turn)
+        return _close_as_scored(scored, turn)
     if in_time or turn.watching_since_ns > frame.decide_by_ns:
-        return _uninspected(Reason.PUBLISHER_LOST, turn)
-    return _uninspected(_why_unjudged(filled, turn), turn)
+        return _close_as_uninspected(Reason.PUBLISHER_LOST, turn)
+    return _close_as_uninspected(_find_reason(filled, turn), turn)
 
 
-def _why_unjudged(filled: bool, turn: PublisherTurn) -> Reason:
+def _find_reason(filled: bool, turn: PublisherTurn) -> Reason:
     if not filled:
         return Reason.CAPTURE_LOST
     return Reason.DEADLINE if turn.is_scorer_fresh else Reason.SCORER_LOST
 
 
-def _judged(scored: ScorerVerdict, turn: PublisherTurn) -> FinalVerdict:
+def _close_as_scored(scored: ScorerVerdict, turn: PublisherTurn) -> FinalVerdict:
     return FinalVerdict(
         verdict=scored.verdict,
         reason=scored.reason,
-        judged=True,
+        from_scorer=True,
         snapshot=scored.snapshot,
         closed_ns=turn.now_ns,
         closed_utc_ns=turn.now_utc_ns,
     )
 
 
-def _uninspected(reason: Reason, turn: PublisherTurn) -> FinalVerdict:
+def _close_as_uninspected(reason: Reason, turn: PublisherTurn) -> FinalVerdict:
     return FinalVerdict(
         verdict=Verdict.UNINSPECTED,
         reason=reason,
-        judged=False,
+        from_scorer=False,
         snapshot=False,
         closed_ns=turn.now_ns,
         closed_utc_ns=turn.now_utc_ns,
@@ -152,9 +157,9 @@ def make_event(
     closed: FinalVerdict,
     scored: ScorerVerdict | None,
 ) -> Event:
-    """The event that MQTT, journal and snapshots describe. `recipe` names the recipe that judged the frame,
-    or the one in force where none did."""
-    judged = scored if closed.judged else None
+    """The event that MQTT, journal and snapshots describe. `recipe` is the name of the recipe that judged the
+    frame, or of the recipe in force for a frame that none judged."""
+    judged = scored if closed.from_scorer else None
     snapshot = None
     if _has_snapshot(closed) and judged is not None:
         snapshot = snapshot_path(frame.captured_utc_ns, camera.name, frame.number, judged.score)
@@ -178,8 +183,8 @@ def make_event(
 
 
 def count(tally: Tally, number: int, closed: FinalVerdict, missed: bool) -> Tally:
-    """The tally with the next closed frame added. `missed`: it was for the gate, and the gate did not get or
-    did not obey it. Raises ValueError unless frames come in order, each once."""
+    """The tally with the next closed frame added. `missed`: the verdict was for the gate, and the gate did
+    not get it or did not act on it. Raises ValueError unless frames come in order, each once."""
     if number != tally.cursor + 1:
         raise ValueError(f"frame {number} can't be counted after frame {tally.cursor}")
     return replace(tally.add(closed, missed_reject=missed), cursor=number)

@@ -2,7 +2,7 @@
 
 It knows nothing of what the workers do. The supervisor starts a worker as `python -m monitor.<worker>` and
 writes its start data to the worker's standard input. A worker dies with its supervisor, stops on SIGTERM, and
-states on the board until when it counts as alive.
+writes to the board until when it counts as alive.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def capture_name(camera: str) -> str:
 class WorkerStart:
     """The start data of a worker, as JSON on its standard input.
 
-    The keys must stay: after an update the old supervisor starts workers of the new version.
+    The keys must stay: after an update of the files, the old supervisor starts workers of the new version.
     """
 
     name: str
@@ -58,7 +58,7 @@ class WorkerStart:
     """The runtime directory."""
     session: str
     supervisor: int
-    """Its process id."""
+    """The supervisor's process id."""
     settings: dict[str, Any]
 
     def to_json(self) -> bytes:
@@ -80,7 +80,7 @@ def settings_for(settings: Settings, worker: str) -> dict[str, Any]:
 
 
 class Worker:
-    """One worker process: its settings, the board, and whether it should stop."""
+    """One worker process: its settings, the board, and whether it is to stop."""
 
     def __init__(self, start: WorkerStart, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.name = start.name
@@ -97,8 +97,8 @@ class Worker:
         self.board.write(self.name, Field.STATE, WorkerState.STARTING)
 
     def report_alive(self, within_s: float) -> None:
-        """Reports that this worker is alive. It must report again within that time, or the supervisor kills
-        it."""
+        """Reports that this worker is alive. If it does not report again within `within_s` seconds, the
+        supervisor kills it."""
         self.board.write(self.name, Field.ALIVE_UNTIL_NS, self._clock() + int(within_s * 1e9))
 
     def mark_running(self) -> None:
@@ -111,7 +111,7 @@ class Worker:
         self.stopping = True
 
     def sleep(self, seconds: float) -> None:
-        """Waits for that time, or until the worker should stop."""
+        """Waits for `seconds`, or until the worker is to stop."""
         until = self._clock() + int(seconds * 1e9)
         while not self.stopping and (left := until - self._clock()) > 0:
             self.report_alive(5.0)
@@ -119,14 +119,13 @@ class Worker:
 
 
 def run_worker(work: Callable[[Worker], None]) -> None:
-    """Reads the start data from standard input and calls `work`, which returns once the worker should
-    stop."""
+    """Reads the start data from standard input and calls `work`, which returns once the worker is to stop."""
     start = WorkerStart(**json.loads(sys.stdin.buffer.read()))
     _die_with(start.supervisor)
     logs.configure()
     worker = Worker(start)
     signal.signal(signal.SIGTERM, worker.stop)
-    # Ctrl-C in a terminal reaches the whole process group. Only the supervisor decides the order of stopping.
+    # Ctrl-C in a terminal may reach all processes, but only the supervisor stops the workers, in their order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     work(worker)
     worker.board.write(worker.name, Field.STATE, WorkerState.STOPPED)

@@ -1,8 +1,8 @@
-"""One camera's frames from capture until they are counted: found in the ring, closed there, counted there.
+"""One camera's frames as the publisher handles them: found in the ring, closed there, counted there.
 
-Knows nothing of MQTT or the journal. On a frame's way it stands between the score and the delivery of the
-verdict. It must never close a frame twice, and every frame is closed in the ring before anything of it is
-sent: an earlier publisher may have been killed between any two writes.
+It knows nothing of MQTT or the journal. On a frame's way it stands between the score and the delivery of the
+verdict. It must never close a frame twice, and every frame is closed in the ring before its verdict is sent:
+the publisher may be killed between any two writes, and the next one must find the same verdict.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from monitor.verdict import Event, Reason, Verdict
 MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
 """Stages in which the gate did not get a verdict in time, or did not confirm that it acts on it."""
 _EPISODE_LOOKBACK = 1000
-"""Frames that a new publisher reads back to find the episode that a live view is in."""
+"""The most frames that a new publisher reads back to find the present episode of a live view."""
 
 
 class CameraFrames:
-    """The frames of one camera. `ring` and `camera` (its settings) are for reading by others."""
+    """The frames of one camera. Other modules may read `ring` and `camera`, which are its settings."""
 
     def __init__(self, camera: CameraSettings, worker: Worker) -> None:
         self.camera = camera
@@ -45,7 +45,7 @@ class CameraFrames:
         return bool(self._open)
 
     def next_due_ns(self) -> int | None:
-        """When the first open frame must be closed; None while none is open."""
+        """The earliest `decide_by_ns` of the open frames; None while none is open."""
         return min((frame.decide_by_ns for frame in self._open.values()), default=None)
 
     def topic(self, kind: str) -> str:
@@ -53,15 +53,15 @@ class CameraFrames:
         return f"{self._prefix}/{self.camera.name}/{kind}"
 
     def find_new(self) -> Iterator[tuple[Frame, FinalVerdict]]:
-        """Takes in the frames captured since the last call. Yields those that an earlier publisher closed
-        and whose verdicts it did not bring to an end."""
+        """Adds the frames captured since the last call. Yields those that an earlier publisher closed and
+        whose delivery has not ended."""
         last = self.ring.last_frame()
         while self._last_found < last:
             self._last_found += 1
             frame = self.ring.frame(self._last_found)
             if frame is None:
                 raise RuntimeError(f"ring of {self.camera.name!r} lost frame {self._last_found} of {last}")
-            closed = self.ring.closed(frame.number)
+            closed = self.ring.final_verdict(frame.number)
             if closed is None:
                 self._open[frame.number] = frame
             elif not self.ring.stage(frame.number).is_final:
@@ -71,35 +71,36 @@ class CameraFrames:
         """Closes the frames that can be closed now. Each is closed in the ring before it is yielded."""
         for frame in list(self._open.values()):
             filled = self.ring.is_filled(frame.number)
-            closed = verdict_rules.decide(frame, filled, self.ring.scored(frame.number), turn)
+            closed = verdict_rules.decide(frame, filled, self.ring.scorer_verdict(frame.number), turn)
             if closed is not None:
                 self.ring.write_closed(frame.number, closed)
                 del self._open[frame.number]
                 yield frame, closed
 
     def derive_consequences(self, closed: FinalVerdict) -> Consequences:
-        """All that follows from the verdict of the next closed frame. Called once a frame, in order: a live
-        view's frame that shows the same as the one before it is a repeat."""
+        """The consequences of the next closed frame's verdict. Call it once for every frame, in order: a live
+        view's frame with the same verdict and reason as the one before is a repeat."""
         is_repeat = self.camera.mode is not Mode.EVERY_PART and not self._episodes.is_event(closed)
         return verdict_rules.derive_consequences(closed, self.camera, self._settings, is_repeat=is_repeat)
 
     def is_for_gate(self, closed: FinalVerdict) -> bool:
-        """Whether the gate must remove the part. Unlike `derive_consequences`, for frames in any order."""
+        """Whether the gate must remove the part. Unlike `derive_consequences`, it may be called for frames in
+        any order."""
         return verdict_rules.derive_consequences(closed, self.camera, self._settings).is_for_gate
 
     def event(self, frame: Frame, closed: FinalVerdict) -> Event:
-        """The event that MQTT and the journal describe."""
-        scored = self.ring.scored(frame.number)
+        """The event of a closed frame, for MQTT and the journal."""
+        scored = self.ring.scorer_verdict(frame.number)
         recipe = find_recipe_name(self._board, self.camera, scored.recipe_sha if scored else "")
         return verdict_rules.make_event(
             self._prefix, self._session, self.camera, recipe, frame, closed, scored
         )
 
     def count_final(self) -> None:
-        """Counts the frames whose verdicts need nothing more, in order, up to the first that needs more."""
+        """Counts the frames whose delivery has ended, in order, up to the first whose delivery has not."""
         tally = self._tally
         while (number := tally.cursor + 1) <= self._last_found:
-            closed, stage = self.ring.closed(number), self.ring.stage(number)
+            closed, stage = self.ring.final_verdict(number), self.ring.stage(number)
             if number in self._open or closed is None or not stage.is_final:
                 break
             is_missed = stage in MISSED and self.is_for_gate(closed)
@@ -109,8 +110,8 @@ class CameraFrames:
             self._tally = tally
 
     def record_missed(self, number: int, sent_ns: int, answered_ns: int) -> None:
-        """Records that the gate failed to act on a reject whose delivery had ended well. The caller does so
-        once a reject. Nothing is recorded of a frame that has left the ring."""
+        """Records that the gate failed to act on a reject whose delivery had ended as sent or acknowledged.
+        Call it once for each such reject. A frame that is no longer in the ring is ignored."""
         if self.ring.frame(number) is None:
             return
         self.ring.write_stage(number, Stage.UNACKNOWLEDGED, sent_ns, answered_ns)
@@ -119,11 +120,11 @@ class CameraFrames:
             self.ring.write_tally(self._tally)
 
     def resume_episode(self) -> None:
-        """Continues the episode that a live view was in under an earlier publisher, so that what it already
-        published is not published again."""
+        """Continues a live view's episode from an earlier publisher, so that a verdict which that publisher
+        has sent is not sent again."""
         number, oldest = self._tally.cursor, max(0, self._tally.cursor - _EPISODE_LOOKBACK)
         while number > oldest:
-            closed = self.ring.closed(number)
+            closed = self.ring.final_verdict(number)
             if closed is not None and closed.reason is not Reason.SUPERSEDED:
                 self._episodes.is_event(closed)
                 return
@@ -135,15 +136,15 @@ class CameraFrames:
         for frame in self.newest_first():
             if len(found) >= count:
                 break
-            closed = self.ring.closed(frame.number)
-            if closed is None or not closed.judged or closed.reason is Reason.NO_PART:
+            closed = self.ring.final_verdict(frame.number)
+            if closed is None or not closed.from_scorer or closed.reason is Reason.NO_PART:
                 continue
             if closed.closed_ns > since_ns:
                 found.append(closed.verdict)
         return found[::-1]
 
     def newest_first(self) -> Iterator[Frame]:
-        """Every frame that is still in the ring."""
+        """Every frame that is still in the ring, the newest first."""
         number = self.ring.last_frame()
         while number > 0 and (frame := self.ring.frame(number)) is not None:
             yield frame

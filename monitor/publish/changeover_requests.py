@@ -1,8 +1,8 @@
-"""Changeover requests from the gateway: takes them in, hands them to the scoring worker, sends the answers.
+"""Changeover requests from the gateway: receives them, hands them to the scoring worker, sends the answers.
 
-Knows nothing of loading a recipe: requests and answers cross to the scoring worker and back by the board. A
-message that can't be a request is logged and ignored; a request gets its answer, also after the death of
-either worker. An answer must never be sent before a verdict that waits.
+It knows nothing of loading a recipe: the publisher and the scoring worker exchange requests and answers over
+the board. A message that is not a valid request is logged and ignored; a request gets its answer, also after
+the death of either worker. An answer must never be sent before a verdict that waits.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from monitor.verdict import rfc3339
 
 _LONGEST_PAYLOAD = 4096
 _LONGEST_SHOWN = 40
-"""Characters of a requested name that an answer repeats; a recipe's name has at most 32."""
+"""The most characters of a requested name that an answer repeats; a recipe's name has at most 32."""
 _MOST_WAITING = 20
-"""Answers that wait for one camera while the broker is slow or away; of more, the oldest are dropped."""
+"""The most answers of one camera that wait while the broker is slow or away; above it the oldest are
+dropped."""
 
 
 class Outlet(Protocol):
@@ -51,9 +52,9 @@ class _CameraAnswers:
         self.last: dict[str, Any] | None = None
         """The newest payload, sent or waiting."""
         self.generation = 0
-        """The connection that the last answer went to."""
-        self.standing: RecipeStatus | None = None
-        """What the scoring worker last reported."""
+        """The number of the connection over which the last answer was sent."""
+        self.status: RecipeStatus | None = None
+        """The status that the scoring worker reported last."""
 
     def queue(self, payload: dict[str, Any]) -> None:
         self.waiting.append(payload)
@@ -84,7 +85,7 @@ class ChangeoverRequests:
         return topic.startswith(f"{self._prefix}/") and topic.endswith("/recipe/set")
 
     def take_request(self, topic: str, payload: bytes) -> None:
-        """Takes a message on `P/{camera}/recipe/set`. The caller has ignored retained ones."""
+        """Handles a message on `P/{camera}/recipe/set`. The caller ignores retained messages."""
         answers = self._answers.get(topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set"))
         if answers is None:
             self._log.warning("ignored a message on %s: the settings have no such camera", topic)
@@ -121,41 +122,41 @@ class ChangeoverRequests:
             self._queue_answer(answers, request, ChangeoverState.REFUSED, changeover.shorten_reason(why))
             return
         last = changeover.read_request(self._board, name)
-        standing = changeover.read_recipe_status(self._board, name)
-        number = 1 + max(last.number if last else 0, standing.number if standing else 0)
+        status = changeover.read_recipe_status(self._board, name)
+        number = 1 + max(last.number if last else 0, status.number if status else 0)
         self._queue_answer(answers, request, ChangeoverState.LOADING, None)
         changeover.write_request(self._board, name, Request(number, request.request_id, request.recipe))
 
     def _find_pending(self, camera: str) -> Request | None:
-        """The request that the scoring worker has not answered yet."""
-        request, standing = (
+        """The request that the scoring worker has not answered yet; None when there is none."""
+        request, status = (
             changeover.read_request(self._board, camera),
             changeover.read_recipe_status(self._board, camera),
         )
         if request is None:
             return None
-        answered = standing is not None and (
-            standing.number >= request.number and standing.state is not ChangeoverState.LOADING
+        answered = status is not None and (
+            status.number >= request.number and status.state is not ChangeoverState.LOADING
         )
         return None if answered else request
 
     def _queue_answer(
         self, answers: _CameraAnswers, request: RequestPayload, state: ChangeoverState, why: str | None
     ) -> None:
-        standing = changeover.read_recipe_status(self._board, answers.camera.name)
-        in_force = standing.in_force if standing else None
+        status = changeover.read_recipe_status(self._board, answers.camera.name)
+        in_force = status.in_force if status else None
         answers.queue(changeover.make_answer(request.request_id, state, request.recipe, None, why, in_force))
 
     def send_answers(self, link: Outlet) -> None:
         """Sends the answers that wait, in order, as far as the broker has room. The newest is sent again on
         each new connection."""
         for answers in self._answers.values():
-            standing = changeover.read_recipe_status(self._board, answers.camera.name)
-            if standing is not None and standing != answers.standing:
-                answers.standing = standing
-                if standing.payload() != answers.last:
-                    answers.queue(standing.payload())
-                self._record(answers.camera, standing)
+            status = changeover.read_recipe_status(self._board, answers.camera.name)
+            if status is not None and status != answers.status:
+                answers.status = status
+                if status.payload() != answers.last:
+                    answers.queue(status.payload())
+                self._record(answers.camera, status)
             self._send(answers, link)
 
     def _send(self, answers: _CameraAnswers, link: Outlet) -> None:
@@ -171,10 +172,10 @@ class ChangeoverRequests:
             answers.generation = link.generation
             answers.waiting.popleft()
 
-    def _record(self, camera: CameraSettings, standing: RecipeStatus) -> None:
-        """Records a recipe that is now in force in the journal's record of changes."""
-        if standing.state is ChangeoverState.IN_FORCE and standing.in_force is not None:
-            who = "service" if standing.request_id is None else f"{self._prefix}/{camera.name}/recipe/set"
+    def _record(self, camera: CameraSettings, status: RecipeStatus) -> None:
+        """Adds the recipe in force to the journal's record of changes."""
+        if status.state is ChangeoverState.IN_FORCE and status.in_force is not None:
+            who = "service" if status.request_id is None else f"{self._prefix}/{camera.name}/recipe/set"
             path = f"camera.{camera.name}.recipe_in_force"
-            values = {path: standing.in_force.recipe, f"{path}_sha": standing.in_force.sha}
+            values = {path: status.in_force.recipe, f"{path}_sha": status.in_force.sha}
             self._journal.record_values(path, values, who)

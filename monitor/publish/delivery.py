@@ -1,8 +1,8 @@
-"""Verdicts on their way to the gateway: sending, expiry, acknowledgement, and what counts as a missed reject.
+"""The deliveries of verdicts to the gateway: sending, expiry, acknowledgement and missed rejects.
 
-Knows nothing of how a frame got its verdict. On a frame's way it stands last, between the closed frame and
-the broker; when a delivery ends, its stage is written into the ring. It must never send a verdict after its
-time to live, and must never wait for the broker.
+It knows nothing of how a frame got its verdict. On a frame's way it stands between the closed frame and the
+broker; when a delivery ends, its stage is written into the ring. It must never send a verdict after its time
+to live, and must never wait for the broker.
 """
 
 from __future__ import annotations
@@ -27,49 +27,51 @@ from monitor.verdict import Event
 
 _MS = 1_000_000
 _MOST_ENDED = 10_000
-"""Ended rejects that are kept in memory for late acknowledgements; of more, the oldest are forgotten."""
+"""The most rejects that are kept in memory for late answers after their delivery has ended."""
 _LATE_ANSWER_MS = 10_000
-"""So long after a reject's last possible answer a gateway may still report that the gate failed."""
+"""A gateway's answer is accepted until this time after the reject has expired and `mqtt.ack_timeout_ms` has
+passed: the gateway may report late that the gate failed."""
 
 
 @dataclass(slots=True)
 class Delivery:
-    """The verdict of one closed frame on its way out. Times are CLOCK_MONOTONIC nanoseconds."""
+    """The delivery of one closed frame's verdict. Times are CLOCK_MONOTONIC nanoseconds."""
 
-    frames: CameraFrames
-    """Of the frame's camera."""
+    camera_frames: CameraFrames
+    """The frames of the frame's camera."""
     frame: Frame
     event: Event
     is_for_gate: bool
     is_journalled: bool
     topics: tuple[str, ...]
-    """All that the verdict is sent to, the gate's topic first."""
+    """The topics to which the verdict is sent, the gate's topic first."""
     event_id: str = field(init=False)
     generation: int = 0
-    """The connection to which `unsent` and `waiting_for` belong."""
+    """The number of the connection for which `unsent` and `waiting_for` hold."""
     unsent: list[str] = field(default_factory=list)
-    """Topics to which this connection has not been given the verdict yet."""
+    """The topics to which the verdict has not been sent over this connection yet."""
     waiting_for: set[int] = field(default_factory=set)
-    """Message ids that the broker has not acknowledged yet."""
+    """The ids of this connection's messages that the broker has not acknowledged yet."""
     gate_message: int = 0
     """The id of the message to the gate."""
     is_unheard: bool = False
     """The broker took the gate's message while no client was subscribed to the topic."""
     sent_ns: int = 0
-    """When the first message was handed to the last connection that was given any; 0 before."""
+    """When the first message of this delivery was sent over the connection `sent_generation`, or when an
+    unheard reject was sent again and received; 0 before the first message."""
     sent_generation: int = 0
-    """The number of that connection."""
+    """The number of the last connection over which a message of this delivery was sent; 0 before."""
     answer_by_ns: int = 0
-    """The gateway must acknowledge by then; 0 until the broker has everything, or where acknowledgements are
-    off."""
+    """The time by which the gateway must answer. 0 until the broker has acknowledged all messages, and where
+    the gateway does not acknowledge (`mqtt.ack_timeout_ms = 0`)."""
     answer: str | None = None
-    """The gateway's acknowledgement."""
+    """The gateway's answer: the `result` of its acknowledgement; None before it."""
     answered_ns: int = 0
     stage: Stage = Stage.CLOSED
     """How the delivery ended; CLOSED until then."""
 
     def __post_init__(self) -> None:
-        # Computing it hashes, and it is needed several times a delivery.
+        # Computed once, because `Event.event_id` computes a hash each time.
         self.event_id = self.event.event_id
 
     @property
@@ -78,11 +80,14 @@ class Delivery:
 
     @property
     def camera(self) -> str:
-        return self.frames.camera.name
+        return self.camera_frames.camera.name
 
-    def start_over(self, generation: int) -> None:
-        """Sends all topics again on another connection, which has nothing of what an earlier one was given.
-        A delivery that the broker has had as a whole, or the gate's topic once answered, is not repeated."""
+    def reset_for_connection(self, generation: int) -> None:
+        """On a new connection, marks all topics as unsent: messages of an earlier connection may be lost.
+
+        Nothing is marked once the broker has acknowledged all messages and the gateway's answer is awaited.
+        The gate's topic is not marked once the gateway has answered.
+        """
         if self.generation == generation or self.answer_by_ns:
             return
         self.generation, self.unsent, self.waiting_for = generation, list(self.topics), set()
@@ -91,9 +96,9 @@ class Delivery:
             self.unsent = [topic for topic in self.unsent if not _is_gate_topic(topic)]
 
     def note_answer(self, answer: str, now: int) -> None:
-        """Keeps the gateway's answer. After a failure of the gate no later answer is kept in its place."""
+        """Stores the gateway's answer. The report of a failure is never replaced by a later answer."""
         self.answered_ns = self.answered_ns or now
-        if self.answer is None or has_acted(self.answer):
+        if self.answer is None or is_success(self.answer):
             self.answer = answer
 
 
@@ -105,13 +110,14 @@ class Acknowledgement(msgspec.Struct):
     utc: str | None = None
 
 
-def has_acted(answer: str) -> bool:
-    """Whether the gate has removed the part, or will."""
+def is_success(answer: str) -> bool:
+    """Whether the gateway's answer reports that the gate has removed the part, or will remove it."""
     return answer in ("accepted", "actuated")
 
 
 class Deliveries:
-    """All cameras' deliveries, and the rejects whose delivery has ended but whose gate may still fail."""
+    """The deliveries of all cameras, and the ended deliveries of rejects for which an answer may still
+    come."""
 
     def __init__(
         self,
@@ -126,10 +132,11 @@ class Deliveries:
         self._cameras, self._link, self._journal, self._latch = cameras, link, journal, latch
         self._ack_timeout_ns = worker.settings.mqtt.ack_timeout_ms * _MS
         self._open: dict[str, Delivery] = {}
-        """By event id, as `_ended`."""
+        """The deliveries that have not ended, by event id."""
         self._ended: dict[str, Delivery] = {}
+        """The rejects whose delivery has ended, by event id."""
         self._unheard: dict[str, UnheardRejects[Delivery]] = {
-            frames.camera.name: UnheardRejects() for frames in cameras
+            camera_frames.camera.name: UnheardRejects() for camera_frames in cameras
         }
 
     @property
@@ -137,30 +144,35 @@ class Deliveries:
         return bool(self._open)
 
     def resume(self) -> None:
-        """Takes over the rejects that an earlier publisher brought to an end and that the gateway may still
-        acknowledge."""
+        """Reads from the rings the rejects whose delivery ended under an earlier publisher and for which an
+        answer is still accepted."""
         now, found = self._clock(), []
-        for frames in self._cameras:
-            for frame in frames.newest_first():
+        for camera_frames in self._cameras:
+            for frame in camera_frames.newest_first():
                 if now >= self._forget_at_ns(frame):
                     break
-                closed, stage = frames.ring.closed(frame.number), frames.ring.stage(frame.number)
-                if closed is None or not stage.is_final or not frames.is_for_gate(closed):
+                closed, stage = (
+                    camera_frames.ring.final_verdict(frame.number),
+                    camera_frames.ring.stage(frame.number),
+                )
+                if closed is None or not stage.is_final or not camera_frames.is_for_gate(closed):
                     continue
-                event, topics = frames.event(frame, closed), (frames.topic("reject"),)
-                delivery = Delivery(frames, frame, event, True, True, topics, stage=stage)
-                delivery.sent_ns = frames.ring.sent_ns(frame.number) or 0
+                event, topics = camera_frames.event(frame, closed), (camera_frames.topic("reject"),)
+                delivery = Delivery(camera_frames, frame, event, True, True, topics, stage=stage)
+                delivery.sent_ns = camera_frames.ring.sent_ns(frame.number) or 0
                 found.append(delivery)
         found.sort(key=lambda delivery: delivery.frame.expires_ns)
         self._ended = {delivery.event_id: delivery for delivery in found}
 
-    def start(self, frames: CameraFrames, frame: Frame, event: Event, consequences: Consequences) -> None:
-        """Starts the delivery of a closed frame's verdict. It ends at once where the verdict has no topic."""
-        topics = [frames.topic("reject")] if consequences.is_for_gate else []
+    def start(
+        self, camera_frames: CameraFrames, frame: Frame, event: Event, consequences: Consequences
+    ) -> None:
+        """Starts the delivery of a closed frame's verdict. A delivery without a topic ends at once."""
+        topics = [camera_frames.topic("reject")] if consequences.is_for_gate else []
         if consequences.is_published:
-            topics.append(frames.topic("verdict"))
+            topics.append(camera_frames.topic("verdict"))
         delivery = Delivery(
-            frames, frame, event, consequences.is_for_gate, consequences.is_journalled, tuple(topics)
+            camera_frames, frame, event, consequences.is_for_gate, consequences.is_journalled, tuple(topics)
         )
         if topics:
             self._open[delivery.event_id] = delivery
@@ -168,8 +180,9 @@ class Deliveries:
             self._end(delivery, Stage.SENT)
 
     def step(self) -> None:
-        """Takes the broker's acknowledgements, ends what is complete or expired, and sends what there is room
-        for: first new rejects, then rejects that no client received, then the other verdicts."""
+        """Takes the broker's acknowledgements, ends the deliveries that are complete or expired, and sends as
+        much as the broker takes: first new rejects, then rejects that no client received, then the other
+        verdicts."""
         now = self._clock()
         acknowledged, unheard = self._link.take_acknowledged(), self._link.take_unheard()
         refused = self._link.take_refused()
@@ -180,18 +193,19 @@ class Deliveries:
                 self._note_received_late(delivery, sent_ns)
         waiting = sorted(self._open.values(), key=lambda delivery: delivery.frame.expires_ns)
         for delivery in waiting:
-            # Before anything else: message ids start again with each connection.
-            delivery.start_over(self._link.generation)
+            # This comes first: each connection has its own message ids, so those of an earlier one must be
+            # gone.
+            delivery.reset_for_connection(self._link.generation)
             self._note_subscribers(delivery, acknowledged, unheard)
             delivery.waiting_for -= acknowledged
             self._end_if_done(delivery, now)
-        for frames in self._cameras:
-            self._log_subscribers(frames, had_subscriber[frames.camera.name])
+        for camera_frames in self._cameras:
+            self._log_subscribers(camera_frames, had_subscriber[camera_frames.camera.name])
         unfinished = [one for one in waiting if not one.stage.is_final and not one.answer_by_ns]
         for delivery in unfinished:
             self._send(delivery, only_gate=True)
-        for frames in self._cameras:
-            self._send_again(self._unheard[frames.camera.name])
+        for camera_frames in self._cameras:
+            self._send_again(self._unheard[camera_frames.camera.name])
         for delivery in unfinished:
             self._send(delivery, only_gate=False)
 
@@ -200,7 +214,7 @@ class Deliveries:
         if delivery.answer is not None:
             if is_expired or not (delivery.unsent or delivery.waiting_for):
                 self._end_answered(delivery, delivery.answer)
-                self._drop_if_withheld(delivery)
+                self._drop_link_if_unacknowledged(delivery)
         elif delivery.answer_by_ns:
             if now >= delivery.answer_by_ns:
                 self._end(delivery, Stage.UNACKNOWLEDGED)
@@ -208,14 +222,14 @@ class Deliveries:
             self._await_answer(delivery)
         elif is_expired:
             self._end(delivery, Stage.EXPIRED)
-            self._drop_if_withheld(delivery)
+            self._drop_link_if_unacknowledged(delivery)
 
-    def _drop_if_withheld(self, delivery: Delivery) -> None:
+    def _drop_link_if_unacknowledged(self, delivery: Delivery) -> None:
         if delivery.waiting_for:
             self._link.drop("the broker did not acknowledge a verdict within its time to live")
 
     def _note_subscribers(self, delivery: Delivery, acknowledged: set[int], unheard: set[int]) -> None:
-        """Notes whether a client is subscribed to the gate's topic, where the broker reports it."""
+        """Notes whether a client is subscribed to the gate's topic. Only MQTT 5 brokers may report it."""
         message = delivery.gate_message
         if message not in delivery.waiting_for or message not in acknowledged:
             return
@@ -226,12 +240,12 @@ class Deliveries:
         delivery.is_unheard = True
         rejects.add(delivery.number, delivery.frame.expires_ns, delivery, self._clock())
 
-    def _log_subscribers(self, frames: CameraFrames, had_subscriber: bool) -> None:
-        """Logs one line when the gate's topic loses its last subscriber, one when it has one again."""
-        camera = frames.camera.name
+    def _log_subscribers(self, camera_frames: CameraFrames, had_subscriber: bool) -> None:
+        """Logs one line when the gate's topic has lost its last subscriber, and one when it has one again."""
+        camera = camera_frames.camera.name
         has_subscriber = self._unheard[camera].has_subscriber
         if had_subscriber and not has_subscriber:
-            topic = frames.topic("reject")
+            topic = camera_frames.topic("reject")
             self._log.warning(
                 "camera %s: no client is subscribed to %s: no gate gets its rejects", camera, topic
             )
@@ -243,7 +257,7 @@ class Deliveries:
         ended already; if no subscriber appears, the journal keeps `unheard`."""
         now = self._clock()
         due = rejects.take_due(now, self._link.generation)
-        if rejects.take_withheld(now):
+        if rejects.take_unacknowledged(now):
             self._link.drop("the broker did not acknowledge a reject within its time to live")
         for number, delivery in due:
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
@@ -257,7 +271,8 @@ class Deliveries:
             rejects.note_sent(number, sent, now, delivery.frame.expires_ns)
 
     def _note_received_late(self, delivery: Delivery, sent_ns: int) -> None:
-        """A reject that was sent again has reached a client; its time to answer begins with that sending."""
+        """Notes that a reject has reached a client after it was sent again. The gateway's time to answer
+        begins with that sending."""
         delivery.is_unheard = False
         self._journal_outcome(delivery, PUBLISHED, delivery.answer)
         if not delivery.stage.is_final:
@@ -266,7 +281,8 @@ class Deliveries:
                 delivery.answer_by_ns = sent_ns + self._ack_timeout_ns
 
     def _send(self, delivery: Delivery, only_gate: bool) -> None:
-        """Hands the connection as much of a delivery as the broker has room for."""
+        """Sends a delivery's unsent topics as far as the broker takes them and the verdict has not
+        expired."""
         while delivery.unsent and self._link.room() > 0:
             topic = delivery.unsent[0]
             if only_gate and not _is_gate_topic(topic):
@@ -283,31 +299,34 @@ class Deliveries:
             if _is_gate_topic(topic):
                 delivery.gate_message = sent
             if delivery.sent_generation != delivery.generation and delivery.answer is None:
-                # The gate may never have had what an earlier connection was given: its time to answer begins
-                # with this sending.
+                # Messages of an earlier connection may be lost, so the gateway's time to answer begins with
+                # this sending.
                 delivery.sent_generation, delivery.sent_ns = delivery.generation, now
 
     def _await_answer(self, delivery: Delivery) -> None:
-        """The broker has the verdict: ends the delivery, or lets the gateway's time to answer run from the
-        sending."""
+        """Called when the broker has acknowledged all messages. Ends the delivery, or sets the time by which
+        the gateway must answer, counted from the sending."""
         if not (delivery.is_for_gate and self._ack_timeout_ns):
             self._end(delivery, Stage.SENT)
             return
         delivery.answer_by_ns = delivery.sent_ns + self._ack_timeout_ns
         if delivery.is_unheard:
-            # A gateway may still subscribe; before that it has nothing to acknowledge.
+            # A gateway may still subscribe until the reject expires; it can't answer before that.
             delivery.answer_by_ns = max(delivery.answer_by_ns, delivery.frame.expires_ns)
         self._journal_outcome(delivery, UNHEARD if delivery.is_unheard else PUBLISHED)
 
     def _end_answered(self, delivery: Delivery, answer: str) -> None:
-        self._end(delivery, Stage.ACKNOWLEDGED if has_acted(answer) else Stage.UNACKNOWLEDGED)
+        self._end(delivery, Stage.ACKNOWLEDGED if is_success(answer) else Stage.UNACKNOWLEDGED)
 
     def _end(self, delivery: Delivery, stage: Stage) -> None:
         is_missed = delivery.is_for_gate and stage in MISSED
         if is_missed and delivery.answer is None:
-            # Before the stage: a publisher that follows one killed between the two must find the latch.
+            # The latch is set before the stage is written. If the publisher is killed between the two, the
+            # line is latched; in the other order the missed reject would be final without a latch.
             self._latch.set(Latch.MISSED_REJECT, delivery.camera)
-        delivery.frames.ring.write_stage(delivery.number, stage, delivery.sent_ns, delivery.answered_ns)
+        delivery.camera_frames.ring.write_stage(
+            delivery.number, stage, delivery.sent_ns, delivery.answered_ns
+        )
         delivery.stage = stage
         self._open.pop(delivery.event_id, None)
         if delivery.is_for_gate:
@@ -330,33 +349,34 @@ class Deliveries:
             self._log.warning("ignored a malformed message on %s: %s", message.topic, error)
             return
         delivery = self._open.get(answer.event_id) or self._ended.get(answer.event_id)
-        if delivery is None or message.topic != delivery.frames.topic("ack"):
+        if delivery is None or message.topic != delivery.camera_frames.topic("ack"):
             return
         if delivery.stage.is_final:
             self._note_late_answer(delivery, answer.result)
         elif delivery.is_for_gate and delivery.sent_ns:
             self._unheard[delivery.camera].forget(delivery.number)
             delivery.note_answer(answer.result, self._clock())
-            if not has_acted(answer.result):
+            if not is_success(answer.result):
                 self._latch.set(Latch.MISSED_REJECT, delivery.camera)
             # `step` ends the delivery: the broker may not have had room for the verdict's other topic yet.
 
     def _note_late_answer(self, delivery: Delivery, result: str) -> None:
-        """The gateway's answer to a reject whose delivery has ended. A gate that took a reject and then
-        failed has let the part pass."""
+        """Handles the gateway's answer to a reject whose delivery has ended. If it reports a failure, the
+        part was not removed: the line is latched and the reject counts as missed."""
         self._unheard[delivery.camera].forget(delivery.number)
-        if not has_acted(result):
+        if not is_success(result):
             self._latch.set(Latch.MISSED_REJECT, delivery.camera)
             delivery.answered_ns = delivery.answered_ns or self._clock()
             if delivery.stage not in MISSED:
                 delivery.stage = Stage.UNACKNOWLEDGED
-                delivery.frames.record_missed(delivery.number, delivery.sent_ns, delivery.answered_ns)
+                delivery.camera_frames.record_missed(delivery.number, delivery.sent_ns, delivery.answered_ns)
         # A reject that was missed stays missed, whatever the gateway answers later.
         stage = delivery.stage if delivery.stage in MISSED else Stage.ACKNOWLEDGED
         self._journal_outcome(delivery, choose_outcome(stage, to_send=True), result)
 
     def forget_old(self, now: int) -> None:
-        """Forgets the rejects that the gateway will not acknowledge any more."""
+        """Forgets ended rejects for which no answer is accepted any more, and the oldest above
+        `_MOST_ENDED`."""
         while self._ended:
             event_id, delivery = next(iter(self._ended.items()))
             if now < self._forget_at_ns(delivery.frame) and len(self._ended) <= _MOST_ENDED:
@@ -364,17 +384,17 @@ class Deliveries:
             del self._ended[event_id]
 
     def _forget_at_ns(self, frame: Frame) -> int:
-        """The last moment at which an acknowledgement is accepted."""
+        """The time from which the gateway's answer is no longer accepted."""
         return frame.expires_ns + self._ack_timeout_ns + _LATE_ANSWER_MS * _MS
 
     def give_up(self) -> None:
-        """Ends all deliveries before their time, as the process ends."""
+        """Ends all deliveries, because the process ends."""
         for delivery in list(self._open.values()):
             if delivery.answer is not None:
                 self._end_answered(delivery, delivery.answer)
             else:
-                # With an `answer_by_ns` the broker has everything, but the gateway has not answered. Without
-                # one it is not known whether the broker has it.
+                # With an `answer_by_ns` the broker has acknowledged all messages, but the gateway has not
+                # answered. Without it the broker may not have received the verdict.
                 self._end(delivery, Stage.UNACKNOWLEDGED if delivery.answer_by_ns else Stage.EXPIRED)
 
 

@@ -1,8 +1,11 @@
-"""Which frames of a live view are published: one an episode, since a defect stays in view for many frames.
+"""The rule for which frames of a live view are published: the first of each episode, and every pass.
 
-An episode is a run of frames with the same verdict and reason; a pass ends it, and every pass is published.
-Superseded frames come between the judged ones wherever a camera is faster than the scorer, so they form an
-episode of their own and end no other. Knows nothing of parts: every part is published.
+It knows nothing of parts: every part is published. On a frame's way it stands between the closed frame and
+its delivery.
+
+An episode is a run of frames with the same verdict and reason, since a defect stays in view for many frames;
+a pass ends it. Where a camera is faster than the scorer, superseded frames come between the judged ones. So
+superseded frames have episodes of their own and do not end another one.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ class Episodes:
         self._superseded_ns: int | None = None
 
     def is_event(self, closed: FinalVerdict) -> bool:
-        """Takes in the next closed frame. Whether it is published: a pass, or the first of an episode."""
+        """Whether the next closed frame is published: a pass, or the first frame of an episode. Call it once
+        for every closed frame, in order."""
         if closed.reason is Reason.SUPERSEDED:
             last, self._superseded_ns = self._superseded_ns, closed.closed_ns
             return last is None or closed.closed_ns - last > SUPERSEDED_APART_NS

@@ -1,7 +1,7 @@
-"""The line's latch as the publisher sets and lifts it: on the board, on disk and in the journal alike.
+"""The publisher's latch: set and lifted on the board, on disk and in the journal.
 
-A latch keeps `ready` false until a reset of the line. Knows nothing of frames or MQTT: its callers decide why
-the line is latched. It must never lift a latch without a reset.
+It knows nothing of frames or MQTT: its callers decide why the line is latched. A latch keeps `ready` false
+until the line is reset. It must never be lifted without a reset.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from monitor.line_state.latch_file import Latch, LatchFile, read_latch
 from monitor.line_state.worker_process import PUBLISH, Worker
 
 _SLOW_DISK_NS = 300_000_000
-"""After this long a latch is published although the disk has not stored it: the disk hangs."""
+"""After this time a latch is published although it is not on disk: the disk hangs."""
 
 
 class LineLatch:
@@ -40,13 +40,13 @@ class LineLatch:
         return self._board.read(PUBLISH, Field.RESET_NS)
 
     def _resume(self) -> None:
-        """Takes over the latch of an earlier publisher from the board, or that of an earlier run of the
-        service from disk."""
+        """Takes over the latch: of an earlier publisher of this session from the board, or of an earlier run
+        of the service from disk."""
         if not self._board.read(PUBLISH, Field.EVER_RAN):
             latch = read_latch(paths.latch(self._worker.settings))
             if (carried := self.present).outranks(latch):
-                # The start of the service put it on the board: a killed service had missed a reject, and the
-                # disk refused to store that.
+                # The supervisor wrote this latch to the board at the start: it belongs to a killed service
+                # and could not be written to disk.
                 latch = carried
             self._board.write(PUBLISH, Field.LATCH, latch)
             if latch is not Latch.NONE:
@@ -58,7 +58,8 @@ class LineLatch:
         self._file.put(self.present)
 
     def set(self, latch: Latch, camera: str) -> None:
-        """Latches the line for that camera, unless NONE is asked for or a latch of the same rank is set."""
+        """Latches the line because of that camera. Does nothing for NONE, or when the present latch is not
+        outranked."""
         if latch is Latch.NONE or not latch.outranks(self.present):
             return
         self._board.write(PUBLISH, Field.LATCH, latch)
@@ -86,10 +87,10 @@ class LineLatch:
         )
 
     def may_be_published(self, now: int) -> bool:
-        """Whether `P/status` may give the latch as its reason: the disk has stored it, so that it outlives
-        the service, or the disk hangs."""
+        """Whether `P/status` may be published with the present latch: it is on disk, so that it outlives the
+        service, or the disk hangs."""
         return self._file.is_written or now - self._set_ns > _SLOW_DISK_NS
 
     def close(self, timeout_s: float) -> bool:
-        """Returns whether the disk has stored the latch as it is now."""
+        """Waits for the last write to disk. Returns whether the present latch is on disk."""
         return self._file.close(timeout_s)

@@ -1,10 +1,11 @@
-"""The publisher's link to the broker: one paho client a connection, and no message queued without one.
+"""The publisher's link to the broker: one paho client for each connection.
 
-paho sends every unacknowledged message again after a reconnect, and queues without bound while it is offline.
-A reject that comes late is worse than none, so the end of a connection ends its client with all that the
-client holds, and the publisher decides what is still worth sending on the next connection.
+It knows nothing of verdicts. On a frame's way it stands between a verdict's delivery and the broker.
 
-Knows nothing of verdicts. This module must never keep a message of its own.
+A paho client sends every unacknowledged message again after it has connected again, and queues messages
+without a bound while it is offline. A reject that is sent too late can remove the wrong part. So each client
+is dropped with all its messages when its connection ends, and `monitor.publish.delivery` decides what is sent
+on the next connection. Without a connection this module must never hold a message.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from monitor.settings import MqttSettings
 _CONNECT_S = 3.0
 _RETRY_NS = 500_000_000
 _MOST_UNACKNOWLEDGED = 20
-"""MQTT 5, 3.3.4: a client never has more than the broker's receive maximum; Mosquitto's default is 20."""
+"""The most QoS 1 messages that may wait for the broker's acknowledgement. A broker can set a lower limit, its
+receive maximum (MQTT 5, 3.3.4); Mosquitto's default is 20."""
 
 _NO_MATCHING_SUBSCRIBERS = 0x10
 """MQTT 5, 3.4.2.1: the broker took the message while no client was subscribed. Reporting it is optional."""
@@ -72,7 +74,7 @@ class Will:
 
 
 class _Connection:
-    """The client of one TCP connection, and what came in over it since the link last took it."""
+    """The client of one TCP connection, and what it has received since the link last took it."""
 
     def __init__(
         self, settings: MqttSettings, client_id: str, will: Will | None, topics: tuple[str, ...]
@@ -93,7 +95,7 @@ class _Connection:
             clean_session=None if self._v5 else True,
             protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
         )
-        # `Link.room` keeps to the broker's receive maximum, so paho's own queue stays empty: 0 is no bound.
+        # 0 is no bound. `Link.room` keeps to the broker's receive maximum, so paho's own queue stays empty.
         self.client.max_inflight_messages_set(0)
         self.client.connect_timeout = _CONNECT_S
         if will is not None:
@@ -108,7 +110,8 @@ class _Connection:
         self.client.on_socket_open = self._on_socket_open
 
     def connect(self) -> None:
-        """Blocks up to twice the connect timeout. Raises ConnectError."""
+        """Connects and subscribes. Blocks for at most three times the connect timeout of 3 s: for TCP,
+        CONNACK and SUBACK. Name resolution and the TLS handshake come on top. Raises ConnectError."""
         where = f"{self._settings.host}:{self._settings.port}"
         try:
             if self._settings.ca_file or self._settings.cert_file:
@@ -152,10 +155,11 @@ class _Connection:
             }
             fix = fixes.get(str(self._reason), "see the broker's log")
             raise ConnectError(f"broker {where} refuses the connection: {self._reason}; {fix}")
-        # A link that is up also receives what the gateway sends.
+        # Waits at most 3 s for SUBACK. The connection is used without it, but may then not receive the
+        # gateway's messages yet.
         self._loop_until(lambda: self._subscribed)
 
-    def await_answer(self) -> None:
+    def await_acknowledgement(self) -> None:
         """Waits until the broker has acknowledged or refused a message, for at most the connect timeout."""
         self._loop_until(lambda: bool(self.acknowledged or self.refused))
 
@@ -166,17 +170,18 @@ class _Connection:
                 break
 
     def abort(self) -> None:
-        """Ends the connection without a DISCONNECT, so that the broker publishes the Will. Discards what the
-        kernel has not delivered yet: after a plain close the kernel would go on delivering it."""
+        """Ends the connection without a DISCONNECT, so that the broker publishes the Will. Data that the
+        kernel has not sent yet is discarded: after a plain close the kernel would still send it."""
         if (sock := self._socket()) is not None:
             with contextlib.suppress(OSError):  # the socket may be closed already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
 
     def free_client(self) -> None:
-        """Removes the client's callbacks after the end of the connection. paho closes its own pair of sockets
-        when the client is freed; the callbacks refer back to this object, so that only a later garbage
-        collection would free the client."""
+        """Removes the client's callbacks after the end of the connection, so that Python frees the client at
+        once. The callbacks refer to this object, and this object refers to the client: with such a cycle the
+        client, and the pair of sockets that it uses internally, would stay open until a garbage
+        collection."""
         client = self.client
         client.on_connect = client.on_publish = client.on_message = client.on_subscribe = None
 
@@ -185,7 +190,7 @@ class _Connection:
         # paho may also return a WebSocket wrapper; this link is plain TCP or TLS.
         return sock if isinstance(sock, socket.socket) and sock.fileno() >= 0 else None
 
-    def transfer(self) -> bool:
+    def read_and_write(self) -> bool:
         """Reads and writes what can be read and written without waiting. Returns whether the connection is
         still open."""
         for _ in range(100):
@@ -235,7 +240,8 @@ class _Connection:
 
     @staticmethod
     def _on_socket_open(client: paho.Client, userdata: Any, sock: Any) -> None:
-        # Without it the kernel holds the second of two messages back until the first is acknowledged (Nagle).
+        # Without this option the kernel delays the second of two small messages until the first has been
+        # acknowledged (Nagle's algorithm).
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _on_subscribe(
@@ -254,9 +260,9 @@ class _Connection:
 
 
 def probe(settings: MqttSettings, client_id: str, topic: str | None = None) -> None:
-    """Connects once, without a Will, and disconnects; with a topic, publishes `{}` there, which expires after
-    1 s. Raises ConnectError, and PublishRefused where the broker does not let the line publish there (only
-    MQTT 5 reports that)."""
+    """Connects once, without a Will, and disconnects. With a topic, it publishes `{}` there, which expires
+    after 1 s with MQTT 5 and never with MQTT 3.1.1. Raises ConnectError, and PublishRefused where the broker
+    does not let the line publish there, which only MQTT 5 reports."""
     connection = _Connection(settings, client_id, None, ())
     connection.connect()
     if topic is not None:
@@ -265,15 +271,15 @@ def probe(settings: MqttSettings, client_id: str, topic: str | None = None) -> N
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = 1
         connection.client.publish(topic, b"{}", qos=1, properties=properties)
-        connection.await_answer()
+        connection.await_acknowledgement()
     connection.client.disconnect()
-    connection.transfer()
+    connection.read_and_write()
     if connection.refused:
         raise PublishRefused(f"does not let us publish {topic}; see its ACL")
 
 
 class Link:
-    """The link over all its connections. No method blocks: connecting has a thread of its own."""
+    """The link over all its connections. No method blocks: a separate thread connects."""
 
     def __init__(
         self,
@@ -287,7 +293,8 @@ class Link:
         self.trouble = ""
         """Why there is no connection, in one line."""
         self.generation = 0
-        """Counts connections: what an earlier one was given is lost."""
+        """The number of the present connection. What was sent over an earlier one and not acknowledged may be
+        lost."""
         self._settings, self._client_id, self._will, self._topics = settings, client_id, will, topics
         self._clock = clock
         self._connection: _Connection | None = None
@@ -297,7 +304,8 @@ class Link:
         self._unacknowledged: set[int] = set()
 
     def step(self) -> None:
-        """Connects, reads, writes and keeps the connection alive, as far as possible without waiting."""
+        """Starts a connection attempt or takes its result; on a connection, reads and writes what is possible
+        without waiting."""
         if self.state is LinkState.DOWN and self._clock() >= self._retry_ns:
             self.state = LinkState.CONNECTING
             self._attempt = []
@@ -315,18 +323,20 @@ class Link:
                 self._unacknowledged.clear()
             else:
                 self._end_connection(str(outcome))
-        elif self.state is LinkState.UP and self._connection and not self._connection.transfer():
+        elif self.state is LinkState.UP and self._connection and not self._connection.read_and_write():
             self._end_connection(
                 f"broker {self._settings.host}:{self._settings.port} closed or lost the connection"
             )
 
     def socket(self) -> Any | None:
-        """The socket to poll for reading, while there is one."""
+        """The socket to poll for reading; None without a connection."""
         return self._connection.client.socket() if self._connection else None
 
     def room(self, reserved: int = 1) -> int:
-        """How many QoS 1 messages the broker takes now. Without `reserved` places for the status, where the
-        broker takes more than that at a time."""
+        """The number of QoS 1 messages that may be sent now without exceeding the broker's receive maximum.
+
+        `reserved` of them are kept free for the status, unless the receive maximum is `reserved` or lower.
+        """
         if self.state is not LinkState.UP or self._connection is None:
             return 0
         maximum = self._connection.receive_maximum
@@ -355,11 +365,11 @@ class Link:
         return info.mid
 
     def has_unacknowledged(self) -> bool:
-        """Whether the broker has not acknowledged yet all that it was sent with QoS 1."""
+        """Whether a message with QoS 1 waits for the broker's acknowledgement."""
         return bool(self._unacknowledged)
 
     def take_acknowledged(self) -> set[int]:
-        """Ids of the messages that the broker has acknowledged (PUBACK) since the last call."""
+        """The ids of the messages that the broker has acknowledged (PUBACK) since the last call."""
         if self._connection is None:
             return set()
         taken, self._connection.acknowledged = self._connection.acknowledged, set()
@@ -367,14 +377,15 @@ class Link:
         return taken
 
     def take_refused(self) -> set[int]:
-        """Ids of the messages that the broker has refused (PUBACK with a failure) since the last call."""
+        """The ids of the messages that the broker has refused (PUBACK with a failure) since the last call."""
         if self._connection is None:
             return set()
         taken, self._connection.refused = self._connection.refused, set()
         return taken
 
     def take_unheard(self) -> set[int]:
-        """Of the ids acknowledged since the last call, those of messages that no client was subscribed to."""
+        """The ids of the acknowledged messages to whose topic no client was subscribed, since the last
+        call."""
         if self._connection is None:
             return set()
         taken, self._connection.unheard = self._connection.unheard, set()
@@ -388,11 +399,11 @@ class Link:
         return taken
 
     def refusal(self) -> str:
-        """What the broker does not let the line publish or receive, in one line; empty without a refusal."""
+        """The broker's last refusal to let the line publish or receive, in one line; empty without one."""
         return self._connection.refusal if self._connection else ""
 
     def drop(self, why: str) -> None:
-        """Ends a connection that is not reliable any more; the broker then publishes the Will."""
+        """Ends a connection that is no longer reliable. The broker then publishes the Will."""
         if self._connection is not None:
             self._connection.abort()
             self._end_connection(why)
@@ -401,7 +412,7 @@ class Link:
         """Disconnects in order: the broker then does not publish the Will."""
         if self._connection is not None:
             self._connection.client.disconnect()
-            self._connection.transfer()
+            self._connection.read_and_write()
             self._connection.free_client()
             self._connection = None
         self.state = LinkState.DOWN
@@ -413,7 +424,8 @@ class Link:
             connection.connect()
         except ConnectError as error:
             connection.free_client()
-            # A new error, without the traceback: it refers to this list, and would keep the connection alive.
+            # A new error, because the traceback of this one refers to the connection and would keep it in
+            # memory.
             outcome.append(ConnectError(str(error)))
         else:
             outcome.append(connection)

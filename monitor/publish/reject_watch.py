@@ -1,7 +1,8 @@
-"""Whether so many parts are rejected that the line must stop: a tool is broken, or the inspection is.
+"""The rule for when so many parts are rejected that the line must stop: a tool or the inspection is broken.
 
-Pure: verdicts in, a latch out. Only judged parts count: an uninspected part tells nothing about the parts,
-and a frame without a part neither ends a run of rejects nor lengthens it. Changes no part's verdict.
+It knows nothing of MQTT or rings: it takes verdicts and returns a latch, and changes no part's verdict. Only
+judged parts count: an uninspected part gives no information about the parts, and a frame without a part
+neither ends a run of rejects nor lengthens it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ class RejectWatch:
 
     @property
     def looks_back(self) -> int:
-        """How many judged parts it looks at: a new watch that is fed the last ones goes on where an earlier
-        watch was. 0: it is off."""
+        """The number of last judged parts that the rule needs: a new watch that is fed these parts continues
+        an earlier watch. 0 where both limits are off."""
         return max(self._most_in_a_row, self._size if self._most_share > 0 else 0)
 
     def feed(self, verdict: Verdict, reason: Reason = Reason.NONE) -> Latch:
-        """Takes in the next frame's verdict. Returns the latch to set: NONE, REJECT_RUN or REJECT_RATE."""
+        """Adds the next frame's verdict. Returns the latch to set: NONE, REJECT_RUN or REJECT_RATE."""
         if verdict is Verdict.UNINSPECTED or reason is Reason.NO_PART:
             return Latch.NONE
         rejected = verdict is Verdict.REJECT
@@ -42,8 +43,8 @@ class RejectWatch:
             return Latch.NONE
         if self._most_in_a_row and self._in_a_row >= self._most_in_a_row:
             return Latch.REJECT_RUN
-        # A share of the whole window, also while the window fills: this many rejects are too many, whatever
-        # the parts after them are.
+        # The share is taken of the whole window also while the window fills: so many rejects exceed it even
+        # if all further parts pass.
         if self._most_share > 0 and self._rejects / self._size > self._most_share:
             return Latch.REJECT_RATE
         return Latch.NONE

@@ -1,11 +1,11 @@
-"""Rejects that the broker took while no client was subscribed: they are sent again until one is.
+"""Rejects that the broker took while no client was subscribed: they are sent again until a client is.
 
-The journal calls such a reject `unheard`. An MQTT 5 broker reports it in its acknowledgement ("no matching
-subscribers"): the gateway may be away for a moment, or not yet connected again after a restart of the broker.
-While no client is subscribed, only one of a camera's rejects is sent again at a time; once a client receives
-one, all the others are sent.
+It knows nothing of MQTT: its caller sends. It must never hold a reject beyond its time to live.
 
-Knows nothing of MQTT: its caller sends. It must never hold a reject beyond its time to live.
+The journal's word for such a reject is `unheard`. An MQTT 5 broker may report it in its acknowledgement ("no
+matching subscribers"): the gateway may be away for a moment, or not yet connected again after a restart of
+the broker. While no client is subscribed, only the oldest of a camera's rejects is sent again, every 200 ms;
+once a client receives one, all others are sent.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 AGAIN_NS = 200_000_000
+"""The wait before the next sending while no client is subscribed, and after a refusal by the broker."""
 
 
 class UnheardRejects(Generic[T]):
@@ -24,23 +25,23 @@ class UnheardRejects(Generic[T]):
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[int, T]] = {}
-        """By frame number, in the order in which they were added: when it expires, and the reject."""
+        """The time of expiry and the reject, by frame number, in the order in which they were added."""
         self._sent: dict[int, tuple[int, int, int]] = {}
-        """Those that wait for the broker's acknowledgement, by message id: the frame number, when it was
-        sent, and when it expires."""
+        """The frame number, the time of sending and the time of expiry, by message id, of the rejects that
+        were sent again and wait for the broker's acknowledgement."""
         self._generation = 0
         self._due_ns = 0
         self.has_subscriber = True
         """False while the last acknowledgement reported that no client was subscribed."""
 
     def add(self, number: int, expires_ns: int, reject: T, now_ns: int) -> None:
-        """Adds a reject that was sent for the first time, and that no client received."""
+        """Adds a reject whose first sending no client received."""
         self._waiting[number] = (expires_ns, reject)
         if self.has_subscriber:
             self.has_subscriber, self._due_ns = False, now_ns + AGAIN_NS
 
     def note_subscriber(self) -> None:
-        """A client received a reject of this camera: all that wait are due at once."""
+        """Notes that a client received a reject of this camera: all rejects that wait are due at once."""
         self.has_subscriber, self._due_ns = True, 0
 
     def forget(self, number: int) -> None:
@@ -49,7 +50,10 @@ class UnheardRejects(Generic[T]):
 
     def take_due(self, now_ns: int, generation: int) -> list[tuple[int, T]]:
         """The rejects to send now with their frame numbers, the oldest first. Expired ones are removed.
-        `generation` counts connections: what an earlier connection was given is due again."""
+
+        `generation` is the number of the present connection: rejects that were sent over an earlier one and
+        not acknowledged are due again.
+        """
         if generation != self._generation:
             self._generation = generation
             self._sent.clear()
@@ -65,22 +69,23 @@ class UnheardRejects(Generic[T]):
         return due
 
     def note_sent(self, number: int, message: int, now_ns: int, expires_ns: int) -> None:
-        """The caller has sent a reject again, as the message with that id."""
+        """Notes that the caller has sent a reject again, as the message with that id."""
         self._sent[message] = (number, now_ns, expires_ns)
 
     def note_refused(self, messages: Iterable[int], now_ns: int) -> None:
-        """The broker refused messages with these ids. Rejects among them are due again after 200 ms."""
+        """Notes that the broker refused the messages with these ids. Rejects among them are due again after
+        200 ms."""
         for message in messages:
             if self._sent.pop(message, None) is not None:
                 self._due_ns = now_ns + AGAIN_NS
 
-    def take_withheld(self, now_ns: int) -> bool:
-        """Whether the broker has not acknowledged a reject within its time to live. Such rejects are removed,
-        so that each is reported once."""
-        withheld = [message for message, (*_, expires_ns) in self._sent.items() if expires_ns <= now_ns]
-        for message in withheld:
+    def take_unacknowledged(self, now_ns: int) -> bool:
+        """Returns whether a reject was not acknowledged by the broker within its time to live. Such rejects
+        are removed, so that each is reported once."""
+        expired = [message for message, (*_, expires_ns) in self._sent.items() if expires_ns <= now_ns]
+        for message in expired:
             del self._sent[message]
-        return bool(withheld)
+        return bool(expired)
 
     def take_received(self, acknowledged: Iterable[int], unheard: set[int]) -> list[tuple[T, int]]:
         """The rejects that a client has received, with the time of sending of each. `acknowledged` are the

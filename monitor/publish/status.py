@@ -1,7 +1,7 @@
-"""What `P/status` and the heartbeat tell: the rules for the run permission `ready`, and their publishing.
+"""`P/status` and the heartbeat: the rules for the run permission `ready`, and the publishing.
 
-The rules are a pure function of what the board and the journal report. Knows nothing of single frames. A
-status goes out when it changes and on each new connection, the heartbeat every second.
+It knows nothing of single frames. The rules are a pure function of what the board and the journal report. A
+status is sent when it changes and on each new connection, the heartbeat every second.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OperatingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LineHealth:
-    """What the publisher knows of cameras, workers and journal."""
+    """The state of cameras, workers and journal, from the board and the journal's writer."""
 
     cameras: Mapping[str, CameraState]
     """The camera of a dead or stuck capture worker is lost."""
@@ -46,7 +46,7 @@ class LineHealth:
     """Cameras that the scoring worker has no recipe for."""
     latch: Latch
     failing: frozenset[str]
-    """Workers that the supervisor restarts again and again, whatever ends them."""
+    """Workers that have died too often within the last minute, by a fault or killed from outside."""
     drifting: frozenset[str]
     """Cameras whose good parts no longer score as they did at calibration."""
     is_journal_failing: bool
@@ -56,7 +56,7 @@ class LineHealth:
 
 @dataclass(frozen=True, slots=True)
 class LineStatus:
-    """The first part of `P/status`."""
+    """The fields of `P/status` that follow from the rules."""
 
     state: OperatingState
     ready: bool
@@ -98,7 +98,7 @@ def _find_reason_not_ready(gated: list[str], health: LineHealth) -> str | None:
 
 
 def _find_other_trouble(names: list[str], health: LineHealth) -> str | None:
-    """Trouble that an operator should look at, but that does not take the run permission away."""
+    """Trouble that an operator should check, but that does not remove the run permission."""
     if any(health.cameras[name] in (CameraState.LOST, CameraState.FROZEN) for name in names):
         return "camera_lost"
     if any(name in health.without_recipe for name in names):
@@ -114,7 +114,7 @@ def _find_other_trouble(names: list[str], health: LineHealth) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """All that `P/status` tells, without the session and the time."""
+    """The content of `P/status` without the session and the time."""
 
     status: LineStatus
     cameras: Mapping[str, CameraState]
@@ -146,7 +146,8 @@ def make_will(settings: Settings, session: str, utc_ns: Callable[[], int]) -> Wi
 
 
 class StatusPublisher:
-    """Publishes status and heartbeat, and keeps the publisher's words on the board. `utc_ns` is the clock."""
+    """Publishes status and heartbeat, and writes the publisher's fields on the board. `utc_ns` is the
+    clock."""
 
     def __init__(
         self, worker: Worker, link: Link, journal: JournalWriter, latch: LineLatch, utc_ns: Callable[[], int]
@@ -155,13 +156,13 @@ class StatusPublisher:
         self._link, self._journal, self._latch, self._utc_ns = link, journal, latch, utc_ns
         self._session = str(worker.session)
         self._published: tuple[int, _Report] | None = None
-        """The last report, with the number of the connection that it went to."""
+        """The last report, with the number of the connection over which it was sent."""
         self._trouble = "not connected yet"
         self._status_due_ns = self._heartbeat_due_ns = 0
 
     def step(self, now: int, stopping: bool) -> bool:
-        """Publishes what is due. Returns whether the broker was connected and a status was due: other
-        messages that are not verdicts then go out too, at the same pace."""
+        """Publishes the status and the heartbeat that are due. Returns whether a status was due on a
+        connection: the caller then sends other messages that are not verdicts, so at most every 50 ms."""
         self._report_connection()
         if now < self._status_due_ns and not stopping:
             return False
@@ -209,15 +210,15 @@ class StatusPublisher:
         self._published = current
 
     def _is_ready_published(self) -> bool:
-        """Whether the present connection's last status gave the run permission."""
+        """Whether the last status over the present connection gave the run permission."""
         if self._published is None:
             return False
         generation, report = self._published
         return generation == self._link.generation and report.status.ready
 
     def _publish_heartbeat(self, now: int, ready: bool) -> None:
-        # The next one is due a second after this one was, not after now, so that the average stays at one a
-        # second. After a gap of more than a second none is sent to make up for it.
+        # The next heartbeat is due one second after this one was due, not after now, so that the average
+        # stays at one per second. Heartbeats that a gap of more than a second has skipped are not sent later.
         self._heartbeat_due_ns += _HEARTBEAT_NS
         if self._heartbeat_due_ns <= now:
             self._heartbeat_due_ns = now + _HEARTBEAT_NS
@@ -246,7 +247,7 @@ class StatusPublisher:
             failing=frozenset(
                 name for i, name in enumerate(worker_names(self._settings)) if failing >> i & 1
             ),
-            # What a dead scorer measured may not be so any more.
+            # The measurement of a dead scoring worker may be out of date.
             drifting=self._name_cameras(drifting if is_scorer_fresh else 0),
             is_journal_failing=is_journal_failing,
             is_stopping=stopping or bool(board.read(SUPERVISOR, Field.STOPPING)),

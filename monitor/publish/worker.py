@@ -1,9 +1,9 @@
-"""The publisher's loop: closes every frame with its one verdict, and sends it to the gateway in time or not.
+"""The publisher's loop: closes every frame with one verdict and sends it in time, or not at all.
 
-Knows nothing of images and scoring. On a frame's way it stands between the scoring worker and the gateway.
-A verdict is stored in the ring before anything of it is sent, and its stage is stored once the broker has it,
-so that a publisher that follows a killed one sends what was stored and not sent. The loop must never wait for
-a disk, a snapshot or the broker, and must never send a verdict that the gate can no longer act on.
+It knows nothing of images and scoring. On a frame's way it stands between the scoring worker and the gateway.
+A verdict is written to the ring before it is sent, and its stage is written when its delivery has ended. So
+the publisher that follows a killed one continues the deliveries that had not ended. The loop must never wait
+for a disk, a snapshot or the broker, and must never send a verdict that the gate can no longer act on.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _MS = 1_000_000
 _TURN_MS = 10
 """The longest wait between two turns."""
 _GAP_NS = 500 * _MS
-"""After a turn longer than this the publisher counts as having been away: a frame that became overdue
-meanwhile is `publisher_lost`."""
+"""When more than 500 ms pass between two turns, the publisher counts as having been away: a frame whose
+deadline passed meanwhile is `publisher_lost`, except that a reject scored in time stays a reject."""
 _STOP_NS = 1200 * _MS
-"""The longest that closing frames, sending and the last status take at the end."""
+"""The longest time for closing frames, sending and the last status at the end."""
 _LAST_STATUS_NS = 300 * _MS
 """The part of `_STOP_NS` that is kept for the last status."""
 _JOURNAL_S, _LATCH_S = 0.6, 0.1
 LONGEST_STOP_S = _STOP_NS / 1e9 + _LATCH_S + _JOURNAL_S + LAST_TRY_S
-"""The longest that stopping in order takes: with a broker, a gateway and a disk that are all slow."""
+"""The longest time for an orderly stop, when broker, gateway and disk are all slow."""
 
 
 class Publisher:
@@ -66,7 +66,7 @@ class Publisher:
         self._watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
         self._journal = JournalWriter(paths.journal(settings), settings.journal, session=session)
         self._recorder = Recorder(
-            self._journal, settings, [(frames.camera, frames.ring) for frames in self._cameras], self._event
+            self._journal, settings, [(one.camera, one.ring) for one in self._cameras], self._event
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._verdicts = messages.open_receiver(context, worker.folder, messages.VERDICTS)
@@ -86,17 +86,18 @@ class Publisher:
         self._resume()
 
     def _resume(self) -> None:
-        """Goes on where an earlier publisher was."""
+        """Takes over the state of an earlier publisher of this session."""
         self._deliveries.resume()
-        for frames in self._cameras:
-            frames.resume_episode()
-            watch = self._watches[frames.camera.name]
-            for verdict in frames.last_judged(watch.looks_back, self._latch.reset_ns):
-                self._latch.set(watch.feed(verdict), frames.camera.name)
+        for camera_frames in self._cameras:
+            camera_frames.resume_episode()
+            watch = self._watches[camera_frames.camera.name]
+            for verdict in camera_frames.last_judged(watch.looks_back, self._latch.reset_ns):
+                self._latch.set(watch.feed(verdict), camera_frames.camera.name)
 
     def run(self) -> bool:
-        """Publishes until told to stop, then closes and sends what is left and publishes the last status.
-        Returns whether the latch is on disk; if not, the next start must find it on the board."""
+        """Runs the loop until the worker is stopped, then closes all frames, sends their verdicts and
+        publishes the last status. Returns whether the latch is on disk; if not, the next start takes it from
+        the board."""
         self._worker.mark_running()
         while not self._worker.stopping:
             self.run_once()
@@ -109,8 +110,10 @@ class Publisher:
         if now - self._turned_ns > _GAP_NS:
             self._watching_since_ns = now
         self._turned_ns = now
-        # Nothing in a turn blocks: broker and disk have threads of their own. A publisher that hangs must be
-        # replaced within seconds, since no part gets a pass meanwhile, and the gate trusts the last `ready`.
+        # A turn does not block: it reads from and writes to the broker only what is possible without waiting;
+        # connecting to the broker, the journal and the latch's file have threads of their own. A publisher
+        # that hangs must be replaced within seconds: until then no part gets a pass, and the gate relies on
+        # the last `ready`.
         self._worker.report_alive(2.0)
         _, bad = messages.receive_descriptors(self._verdicts)
         if bad:
@@ -124,39 +127,40 @@ class Publisher:
             is_scorer_fresh=self._worker.board.is_fresh(SCORING, now),
             is_stopping=stopping,
         )
-        for frames in self._cameras:
-            for frame, closed in frames.find_new():
-                self._start_delivery(frames, frame, closed)
-            for frame, closed in frames.close(turn):
-                self._watch_rejects(frames, closed)
-                self._start_delivery(frames, frame, closed)
+        for camera_frames in self._cameras:
+            for frame, closed in camera_frames.find_new():
+                self._apply_consequences(camera_frames, frame, closed)
+            for frame, closed in camera_frames.close(turn):
+                self._watch_rejects(camera_frames, closed)
+                self._apply_consequences(camera_frames, frame, closed)
         self._deliveries.step()
         self._recorder.step()
         self._deliveries.forget_old(now)
-        for frames in self._cameras:
-            frames.count_final()
+        for camera_frames in self._cameras:
+            camera_frames.count_final()
         self._publish_status(now, stopping)
 
-    def _start_delivery(self, frames: CameraFrames, frame: Frame, closed: FinalVerdict) -> None:
-        """Does all that follows from a frame's verdict."""
-        camera = frames.camera
-        consequences = frames.derive_consequences(closed)
-        event = frames.event(frame, closed)
+    def _apply_consequences(self, camera_frames: CameraFrames, frame: Frame, closed: FinalVerdict) -> None:
+        """Logs the verdict, latches the line, records the verdict and starts its delivery, as far as the
+        frame's verdict requires that."""
+        camera = camera_frames.camera
+        consequences = camera_frames.derive_consequences(closed)
+        event = camera_frames.event(frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
         self._latch.set(consequences.latch, camera.name)
         if consequences.is_journalled:
             self._recorder.record_verdict(event)
-        self._deliveries.start(frames, frame, event, consequences)
+        self._deliveries.start(camera_frames, frame, event, consequences)
 
-    def _watch_rejects(self, frames: CameraFrames, closed: FinalVerdict) -> None:
-        name = frames.camera.name
+    def _watch_rejects(self, camera_frames: CameraFrames, closed: FinalVerdict) -> None:
+        name = camera_frames.camera.name
         self._latch.set(self._watches[name].feed(closed.verdict, closed.reason), name)
 
     def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
-        """The event of a frame, for the recorder, which gives the ring and not its `CameraFrames`."""
-        frames = next(frames for frames in self._cameras if frames.ring is ring)
-        return frames.event(frame, closed)
+        """The event of a frame. The recorder calls this with the camera's ring."""
+        camera_frames = next(one for one in self._cameras if one.ring is ring)
+        return camera_frames.event(frame, closed)
 
     def _take_messages(self) -> None:
         for message in self._link.take_received():
@@ -175,13 +179,14 @@ class Publisher:
             watch.clear()
 
     def _publish_status(self, now: int, stopping: bool) -> None:
-        """After the verdicts, which must not wait for it."""
+        """Publishes the status and then the answers to changeover requests. A turn calls this after it has
+        sent the verdicts, which must not wait for these messages."""
         if self._status.step(now, stopping):
             self._changeovers.send_answers(self._link)
 
     def _wait(self) -> None:
-        """Until a message comes, a frame must be closed, or 10 ms have passed."""
-        due = [due for frames in self._cameras if (due := frames.next_due_ns()) is not None]
+        """Waits until a message comes, a frame must be closed, or 10 ms have passed."""
+        due = [due for camera_frames in self._cameras if (due := camera_frames.next_due_ns()) is not None]
         left_ms = (min(due) - self._clock()) / _MS if due else _TURN_MS
         poller = zmq.Poller()
         poller.register(self._verdicts, zmq.POLLIN)
@@ -190,8 +195,8 @@ class Publisher:
         poller.poll(max(0, min(_TURN_MS, math.ceil(left_ms))))
 
     def _stop(self) -> bool:
-        """Closes every frame, sends its verdict if the broker takes it in time, and ends the deliveries that
-        are left. Returns whether the latch is on disk."""
+        """Closes every frame, sends the verdicts that the broker takes in time, and ends the other
+        deliveries. Returns whether the latch is on disk."""
         until = self._clock() + _STOP_NS
         self.run_once(stopping=True)
         deliver_until = until - _LAST_STATUS_NS
@@ -199,15 +204,15 @@ class Publisher:
             self._wait()
             self.run_once(stopping=True)
         self._deliveries.give_up()
-        for frames in self._cameras:
-            frames.count_final()
+        for camera_frames in self._cameras:
+            camera_frames.count_final()
         self._publish_status(self._clock(), stopping=True)
         while self._clock() < until and self._link.state is LinkState.UP and self._link.has_unacknowledged():
             self._wait()
             self._link.step()
             self._link.take_acknowledged()
         if self._link.has_unacknowledged():
-            # The broker may not have the last status: without a DISCONNECT it publishes the Will.
+            # The broker may not have the last status. Without a DISCONNECT it publishes the Will instead.
             self._link.drop("the broker did not acknowledge the last messages")
         self._link.close()
         is_latch_written = self._latch.close(_LATCH_S)
@@ -218,11 +223,11 @@ class Publisher:
         return is_latch_written
 
     def _has_open(self) -> bool:
-        return self._deliveries.has_open or any(frames.has_open for frames in self._cameras)
+        return self._deliveries.has_open or any(one.has_open for one in self._cameras)
 
 
 def work(worker: Worker) -> None:
-    """The whole work of the publisher's process."""
+    """Runs the publisher's process until the worker is stopped."""
     if not Publisher(worker).run():
         # The supervisor then keeps board and rings for the next start.
         sys.exit(1)

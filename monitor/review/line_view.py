@@ -135,7 +135,7 @@ class LineView:
             if ring is None:
                 return []
             last = ring.last_frame()
-            scored = (ring.scored(number) for number in range(last, max(0, last - SCORED_FRAMES), -1))
+            scored = (ring.scorer_verdict(number) for number in range(last, max(0, last - SCORED_FRAMES), -1))
             passed = [
                 frame
                 for frame in scored

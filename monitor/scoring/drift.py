@@ -7,14 +7,14 @@ before the parts are rejected. So after every 25 judged parts the scores of the 
 compared with the calibration scores by a two-sided rank-sum test (Mann and Whitney 1947).
 
 The guarantee: at most one false alarm in 100,000 good parts is expected, by Boole's inequality over all
-tests, whether or not the tests depend on each other. This is an average over calibration sets: a few unusual
-sets alarm more than once, most sets never. It holds for any number of calibration scores; fewer than five
-can't show a shift and never alarm by this test.
+tests, whether or not the tests depend on each other. This is an average over calibration sets: with a few
+unusual sets there is more than one false alarm, with most sets none. It holds for any number of calibration
+scores; fewer than five can't show a shift, so this test never alarms with them.
 
 The condition: good parts and calibration images are exchangeable, which means that any order of them is
-equally likely. Consecutive frames of a live view are not, so only `every-part` cameras are watched; a folder
-of few images that is played in a loop is not either. Rejected defects do no harm up to one part in ten;
-defects that pass count as good parts with a high score.
+equally likely. Consecutive frames of a live view are not exchangeable, so only `every-part` cameras are
+watched; nor are the images of a small folder that is played in a loop. Rejected defects cause no false alarm
+up to one part in ten; defects that pass count as good parts with a high score.
 
 The power: with 60 or more calibration scores a shift by one of their standard deviations is found within 150
 parts; with 20 scores every second such shift is found, with 12 only larger ones.
@@ -48,9 +48,9 @@ LIMIT = NormalDist().inv_cdf(1 - LEVEL)
 """The value of `rank_sum` above which a rule alarms."""
 
 _MOST_DEFECTS = WINDOW // 4
-"""The most rejects in a window that are taken for defects: a line on which one part in ten is defective
-exceeds this a few times in a million tests. Only this rule finds a camera that was moved: parts outside the
-area where they lay in training are rejected, and the other parts score as before."""
+"""The most rejects in a window that are taken for defects: on a line where one part in ten is defective, a
+few tests in a million exceed this. Only this rule finds a camera that was moved: parts outside the area where
+the parts lay in training are rejected, and the other parts score as before."""
 _CALM, _CALM_REJECTS, _CALM_TESTS = 0.5, 0.8, WINDOW // TEST_EVERY
 """An alarm ends when the rank sum and the rejects have been below these shares of their limits for this many
 tests in a row, which is a whole window."""
@@ -134,7 +134,7 @@ class DriftDetector:
         return self._drift
 
     def feed(self, score: float, verdict: Verdict) -> bool:
-        """Take in the next part's score; uninspected parts do not count. Return whether `drift` changed."""
+        """Add the next part's score; uninspected parts do not count. Return whether `drift` changed."""
         if verdict is Verdict.UNINSPECTED:
             return False
         self._rejected.append(verdict is Verdict.REJECT)
@@ -181,7 +181,7 @@ class DriftDetector:
 
 
 def explain(camera: str, recipe: str, detector: DriftDetector) -> str:
-    """One line for a person that says how the camera's drift has changed, with the fix."""
+    """One line for a person with the new state of the camera's drift and the fix."""
     if detector.drift is Drift.NONE:
         return f"camera {camera}: scores are as they were at calibration again: {detector.evidence()}"
     risk = {Drift.HIGHER: "good parts may be rejected", Drift.LOWER: "defects may pass"}[detector.drift]

@@ -1,7 +1,7 @@
-"""A thread that loads one recipe while the scoring loop goes on.
+"""A thread that loads one recipe while the scoring loop scores frames.
 
-It knows nothing of cameras or requests. The thread has a low priority: meanwhile parts are judged by the
-recipe in force, within their deadlines. Every error on the thread is handed to the scoring loop.
+It knows nothing of cameras or requests. The thread has a low priority, so that the recipe in force still
+judges parts within their deadlines. Every error on the thread is handed to the scoring loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NICENESS = 10
 
 
 class RecipeLoader:
-    """One load at a time."""
+    """The thread and its outcome. There is one load at a time."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -38,7 +38,8 @@ class RecipeLoader:
         self._thread.start()
 
     def take(self) -> Scorer | LineMonitorError | None:
-        """Return the outcome of the load, once; None while it goes on. Raises an unexpected error itself."""
+        """Return the outcome of the load, once; None while it has not ended. Raises an unexpected error
+        itself."""
         if self._thread is None or self._thread.is_alive():
             return None
         self._thread = None

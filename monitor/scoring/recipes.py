@@ -6,7 +6,7 @@ A changeover runs beside the scoring loop. The requested recipe is loaded and wa
 disk as the one to start with, then put in force between two frames. A recipe that can't judge the camera's
 parts is refused with the reason, and the old one stays in force; so a camera never has a recipe that was
 trained on another region of its image. If the scoring worker dies while it loads a recipe, its successor
-refuses the request, since a second try could end that one too.
+refuses the request, since a second attempt could end the successor too.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class RecipesInForce:
         log: logging.Logger,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Load the recipe that every camera starts with, which takes seconds."""
+        """Load every camera's first recipe, which takes seconds."""
         self._settings, self._board, self._session = settings, board, session
         self._log, self._utc_ns = log, utc_ns
         self._folder = paths.changeovers(settings)
         self._scorers: dict[str, Scorer] = {}
-        self._standings: dict[str, RecipeStatus] = {}
-        self.alone = threading.Lock()
-        """Held while a frame is scored. A network that is being built holds it for the steps during which no
-        other network may run."""
+        self._status: dict[str, RecipeStatus] = {}
+        self.network_lock = threading.Lock()
+        """The scoring loop holds it while it scores frames. The thread that loads a recipe holds it during
+        the steps in which no other network may run."""
         self._loader = RecipeLoader()
         self._loading: tuple[CameraSettings, Request] | None = None
         self.troubles: dict[str, str] = {}
@@ -73,12 +73,12 @@ class RecipesInForce:
         return self._scorers
 
     def name(self, camera: str) -> str:
-        """The name of the recipe in force, or else of the one that should be."""
-        standing = self._standings[camera]
-        return standing.in_force.recipe if standing.in_force else standing.recipe
+        """The name of the recipe in force; without one, of the recipe that could not be put in force."""
+        status = self._status[camera]
+        return status.in_force.recipe if status.in_force else status.recipe
 
     def step(self) -> str | None:
-        """Advance a changeover without waiting. Return the camera that has another scorer now, or None."""
+        """Advance a changeover without waiting. Return the camera whose scorer has been replaced, or None."""
         if self._loading is None:
             self._begin_next()
             return None
@@ -95,7 +95,7 @@ class RecipesInForce:
     # At the start of the scoring worker
 
     def _start(self, camera: CameraSettings, loaded: dict[str, Scorer | LineMonitorError]) -> None:
-        """Put the camera's first recipe in force. `loaded` holds what other cameras have loaded already."""
+        """Put the camera's first recipe in force. `loaded` holds the recipes loaded so far, by name."""
         name, kept = camera.recipe, None
         scorer: Scorer | None = None
         trouble: str | None = None
@@ -116,8 +116,8 @@ class RecipesInForce:
         self._answer_at_start(camera, name, kept, trouble)
 
     def _last_changeover(self, camera: CameraSettings) -> ChangeoverDocument | None:
-        """The recipe that was last put in force over MQTT. It is forgotten where the settings have been
-        changed since. Raises LineMonitorError."""
+        """The last changeover over MQTT. Its file is deleted where the camera's recipe in the settings has
+        been changed since. Raises LineMonitorError."""
         kept = changeover.load_changeover(self._folder, camera)
         if kept is None:
             try:
@@ -149,10 +149,10 @@ class RecipesInForce:
     def _answer_at_start(
         self, camera: CameraSettings, name: str, kept: ChangeoverDocument | None, trouble: str | None
     ) -> None:
-        """Write to the board what is in force now, with the answer to a predecessor's last request.
+        """Write the recipe in force to the board, with the answer to the last request.
 
-        A request that a predecessor was loading when it died is refused, unless the recipe had already been
-        written to disk as the one to start with.
+        If the scoring worker before this one died while it loaded the requested recipe, the request is
+        refused, unless the recipe had already been written to disk as the one to start with.
         """
         before = changeover.read_recipe_status(self._board, camera.name)
         number = before.number if before else 0
@@ -173,7 +173,7 @@ class RecipesInForce:
             request_id = kept.request_id if kept else None
             state = ChangeoverState.IN_FORCE if in_force else ChangeoverState.REFUSED
             answer = request_id, state, name, changeover.shorten_reason(trouble) if trouble else None
-        self._stand(camera, RecipeStatus(number, *answer, in_force, judged))
+        self._write_status(camera, RecipeStatus(number, *answer, in_force, judged))
 
     # A changeover
 
@@ -181,14 +181,14 @@ class RecipesInForce:
         """Start to load the recipe of the first camera that has a new request."""
         for camera in self._settings.camera:
             request = changeover.read_request(self._board, camera.name)
-            if request is not None and request.number > self._standings[camera.name].number:
+            if request is not None and request.number > self._status[camera.name].number:
                 self._begin(camera, request)
                 return
 
     def _begin(self, camera: CameraSettings, request: Request) -> None:
-        before = self._standings[camera.name]
+        before = self._status[camera.name]
         self._loading = camera, request
-        # First of all: if this process dies while it loads, its successor must know of the request.
+        # Written before the load begins: if this process dies meanwhile, its successor refuses the request.
         self._answer(camera, request, ChangeoverState.LOADING, None, before.in_force, before.judged)
         self._log.info("camera %s: loading recipe %s", camera.name, request.recipe)
         shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
@@ -231,7 +231,7 @@ class RecipesInForce:
                 device=scoring.device,
                 runtime=scoring.runtime,
                 precision=scoring.precision,
-                network_lock=self.alone,
+                network_lock=self.network_lock,
             )
             scorer.warm_up()
         except (MemoryError, RuntimeError) as error:
@@ -245,7 +245,7 @@ class RecipesInForce:
         self._scorers[camera.name] = scorer
         self.troubles.pop(camera.name, None)
         in_force = RecipeIdentity(request.recipe, scorer.recipe.sha)
-        judged = changeover.add_recent_recipe(self._standings[camera.name], in_force)
+        judged = changeover.add_recent_recipe(self._status[camera.name], in_force)
         self._answer(camera, request, ChangeoverState.IN_FORCE, None, in_force, judged)
         self._log.info(
             "camera %s: recipe %s (%s) is in force on %s",
@@ -257,7 +257,7 @@ class RecipesInForce:
         self._warn_of_missing_roi(camera, scorer.recipe, request.recipe)
 
     def _refuse(self, camera: CameraSettings, request: Request, why: str) -> None:
-        before = self._standings[camera.name]
+        before = self._status[camera.name]
         reason = changeover.shorten_reason(why)
         self._answer(camera, request, ChangeoverState.REFUSED, reason, before.in_force, before.judged)
         self._log.error("camera %s: recipe %s refused: %s", camera.name, request.recipe, why)
@@ -271,16 +271,16 @@ class RecipesInForce:
         in_force: RecipeIdentity | None,
         judged: tuple[RecipeIdentity, ...],
     ) -> None:
-        self._stand(
+        self._write_status(
             camera,
             RecipeStatus(request.number, request.request_id, state, request.recipe, reason, in_force, judged),
         )
 
-    # Both
+    # At the start and in a changeover
 
-    def _stand(self, camera: CameraSettings, standing: RecipeStatus) -> None:
-        self._standings[camera.name] = standing
-        changeover.write_recipe_status(self._board, camera.name, standing)
+    def _write_status(self, camera: CameraSettings, status: RecipeStatus) -> None:
+        self._status[camera.name] = status
+        changeover.write_recipe_status(self._board, camera.name, status)
 
     def _warn_of_missing_roi(self, camera: CameraSettings, recipe: RecipeVersion, name: str) -> None:
         if roi := unchecked_region(camera, recipe):

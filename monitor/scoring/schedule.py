@@ -3,8 +3,9 @@
 It knows nothing of rings, networks or torch: pure functions over the frames that wait, and a clock reading.
 On a frame's way it stands between the ring and the scorer; `monitor.scoring.worker` carries out each plan.
 
-Two words: a *turn* is one call of the scorer, with frames of one recipe; a *pair* is a turn of two frames
-that the scorer computes in parallel.
+In this module a frame's *deadline* is its `decide_by_ns`, after which the publisher no longer waits for a
+score. A *turn* is one call of the scorer, with frames of one recipe. A *pair* is a turn of two frames that
+the scorer computes in parallel.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason
 
 _PAIR_FROM = 4
-"""The fewest waiting frames for a pair: a pair finishes both frames earlier, but delays the first of them."""
+"""The fewest frames that can all be scored in time for which a pair is considered: running two in parallel
+finishes both earlier, but delays the first."""
 _PAIR_RETRY = 500
-"""The number of single turns after which a pair is tried again, where pairs gained nothing before."""
+"""The times of pairs are forgotten after more than this many single turns since the last pair. So a pair is
+tried again where pairs took no less time than two single turns before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +39,23 @@ class WaitingFrame:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do next with all frames that wait."""
+    """The next turn, and the waiting frames that are never scored. All other frames go on waiting."""
 
     batch: tuple[WaitingFrame, ...] = ()
     """The frames of the next turn: of one recipe, earliest deadline first."""
-    refused: tuple[tuple[WaitingFrame, Reason], ...] = ()
-    """The frames that become uninspected without a score."""
+    uninspected: tuple[tuple[WaitingFrame, Reason], ...] = ()
+    """The frames that are closed as uninspected at once, each with its reason."""
     overdue: tuple[WaitingFrame, ...] = ()
-    """The frames that can't be scored in time any more. The publisher closes them at their deadline."""
+    """The frames that can no longer be scored in time. The publisher closes them at their deadline."""
 
 
 class TurnTime:
     """An estimate of how long a turn takes: the median of the last few turns.
 
     Scoring a frame that will miss its deadline wastes the time of the next one, so an overloaded scorer needs
-    the estimate to judge any frame at all. The median ignores a single slow turn. Each frame that is given
-    up because of the estimate lowers the estimate, so that a turn soon tests it again.
+    the estimate to judge any frame at all. The median ignores a single slow turn. Each plan that gives up
+    frames because of the estimate lowers the estimate once, so that soon a frame is scored again and its time
+    replaces the estimate.
     """
 
     def __init__(self, remembered: int = 5) -> None:
@@ -70,7 +74,7 @@ class TurnTime:
     def pair_ns(self) -> int:
         """The time of a pair: at least that of a single turn, and twice that before the first pair.
 
-        0 where the last pairs took no less time than two single turns.
+        0 where the last pairs took no less time than two single turns: then no pair is made.
         """
         if not self._pairs or not self._single_turns:
             return 2 * self.estimate_ns
@@ -78,12 +82,12 @@ class TurnTime:
         return max(self.estimate_ns, known) if known < 2 * statistics.median(self._single_turns) else 0
 
     def add(self, elapsed_ns: int, *, pair: bool = False) -> None:
-        """Take in the time of a turn that has just ended."""
+        """Add the time of a turn that has just ended."""
         if pair:
             self._pairs.append(elapsed_ns)
             self._singles_since_pair = 0
             if elapsed_ns > 2 * self.estimate_ns:
-                # The scorer has become slower, and single turns may be too rare to show it.
+                # The scorer has become slower, but there may be too few single turns to measure that.
                 self._all_turns.append(elapsed_ns // 2)
         else:
             self._all_turns.append(elapsed_ns)
@@ -94,7 +98,7 @@ class TurnTime:
         self._factor = 1.0
 
     def lower(self) -> None:
-        """Lower the estimate: a frame was given up because of it."""
+        """Lower the estimate by a fifth, after a plan gave up frames because of it."""
         self._factor *= 0.8
 
 
@@ -102,105 +106,108 @@ def plan(
     waiting: Sequence[WaitingFrame],
     now_ns: int,
     recipes: Mapping[str, str],
-    batch: int,
+    max_batch: int,
     estimate_ns: int = 0,
     recent: Mapping[str, int] = MappingProxyType({}),
     pair_ns: int = 0,
 ) -> Plan:
-    """Return which frames to score in the next turn, and which never.
+    """Return which frames are scored in the next turn, and which are never scored.
 
     `recipes`: by camera, the sha of the recipe in force; a camera without a recipe is absent.
-    `estimate_ns`: the time of a turn of up to `batch` frames.
-    `recent`: by camera, how many of the frames scored lately were its own.
+    `max_batch`: the most frames of a turn that is not a pair.
+    `estimate_ns`: the time of a turn of up to `max_batch` frames.
+    `recent`: by camera, how many of the last scored frames were this camera's.
     `pair_ns`: the time of a pair; 0 where the scorer makes none.
 
     The earliest deadline comes first, whatever the camera. When not all deadlines can be met, frames of the
-    camera with the most recent scores are displaced, so that a fast camera can't starve a slow one. Of a live
-    view (`latest`) only the newest frame is scored, and in the next turn: at its deadline a newer frame would
-    have taken its place, and none would ever be scored.
+    camera that has the largest number in `recent` are displaced, so that a fast camera can't starve a slow
+    one. Of a live view (`latest`) only the newest frame is scored, and it is due in the next turn: if it
+    waited until its deadline, a newer frame would replace it each time, and no frame would ever be scored.
     """
     newest = {work.camera.name: work.frame.number for work in sorted(waiting, key=lambda w: w.frame.number)}
-    refused, overdue, ready = [], [], []
+    uninspected, overdue, ready = [], [], []
     for work in waiting:
         if work.camera.mode is Mode.LATEST and work.frame.number != newest[work.camera.name]:
-            refused.append((work, Reason.SUPERSEDED))
+            uninspected.append((work, Reason.SUPERSEDED))
         elif now_ns + estimate_ns >= work.frame.decide_by_ns:
             overdue.append(work)
         elif work.camera.name not in recipes:
-            refused.append((work, Reason.NO_RECIPE))
+            uninspected.append((work, Reason.NO_RECIPE))
         else:
             ready.append(work)
     ready.sort(key=lambda work: (_due_ns(work, now_ns, estimate_ns), recent.get(work.camera.name, 0)))
     if ready:
-        fitting, rest = _fitting(ready, now_ns, recipes, batch, estimate_ns, recent)
+        fitting, rest = _split_by_time(ready, now_ns, recipes, max_batch, estimate_ns, recent)
         recipe = recipes[fitting[0].camera.name]
-        ready = [work for work in fitting + rest if recipes[work.camera.name] == recipe][:batch]
+        ready = [work for work in fitting + rest if recipes[work.camera.name] == recipe][:max_batch]
         if pair_ns and len(fitting) >= _PAIR_FROM:
-            pair = _pair(fitting, bool(rest), now_ns, pair_ns, recent)
+            pair = _choose_pair(fitting, bool(rest), now_ns, pair_ns, recent)
             if len({recipes[work.camera.name] for work in pair}) == 1:
                 ready = pair
-    return Plan(tuple(ready), tuple(refused), tuple(overdue))
+    return Plan(tuple(ready), tuple(uninspected), tuple(overdue))
 
 
 def _due_ns(work: WaitingFrame, now_ns: int, estimate_ns: int) -> int:
-    """The time by which a frame should be scored: a part by its deadline, a live view in the next turn."""
+    """The time by which a frame is due: its deadline; for a live view, the end of the next turn."""
     if work.camera.mode is Mode.LATEST:
         return now_ns + estimate_ns + 1
     return work.frame.decide_by_ns
 
 
-def _fitting(
+def _split_by_time(
     ready: Sequence[WaitingFrame],
     now_ns: int,
     recipes: Mapping[str, str],
-    batch: int,
+    max_batch: int,
     estimate_ns: int,
     recent: Mapping[str, int],
 ) -> tuple[list[WaitingFrame], list[WaitingFrame]]:
-    """Return the frames that can all be scored in time, turn after turn, and the rest.
+    """Return the frames that can all be scored in time, one turn after the other, and the rest.
 
-    `ready` is in the order of due times. This is Moore's algorithm (1968), except that it displaces a frame
-    of the camera with the most recent scores where Moore displaces the longest job. With one recipe as many
-    frames fit as is possible, since each turn takes the same time. A turn is of one recipe, so a frame may
-    need several frames of another recipe displaced before a whole turn is free; else it is displaced itself.
-    A part behind a live view has one turn in reserve.
+    `ready` is in the order of due times. This is Moore's algorithm (1968), except that it displaces the last
+    frame of the camera that has the largest number in `recent`, where Moore displaces the longest job. With
+    one recipe the number of fitting frames is the largest possible, since each turn takes the same time. A
+    turn has frames of one recipe only, so several frames of another recipe may have to be displaced before a
+    whole turn is free for a frame; otherwise that frame is displaced itself.
     """
     fitting: list[WaitingFrame] = []
     rest: list[WaitingFrame] = []
     of_recipe = Counter[str]()
     """How many of the fitting frames are of each recipe."""
     for work in ready:
-        trial, displaced = [*fitting, work], list[WaitingFrame]()
+        candidates, displaced = [*fitting, work], list[WaitingFrame]()
         of_recipe[recipes[work.camera.name]] += 1
-        while now_ns + _turns(trial, work, of_recipe, batch) * estimate_ns >= _due_ns(
+        while now_ns + _most_turns(candidates, work, of_recipe, max_batch) * estimate_ns >= _due_ns(
             work, now_ns, estimate_ns
         ):
-            counts = Counter(one.camera.name for one in trial)
+            counts = Counter(one.camera.name for one in candidates)
             most = max(counts, key=lambda name: (recent.get(name, 0), counts[name]))
-            place = max(place for place, one in enumerate(trial) if one.camera.name == most)
-            displaced.append(trial.pop(place))
+            place = max(place for place, one in enumerate(candidates) if one.camera.name == most)
+            displaced.append(candidates.pop(place))
             of_recipe[recipes[most]] -= 1
             if displaced[-1] is work:
                 break
         if displaced and displaced[-1] is work:
-            # Restore the frames that were displaced: this one is dropped itself.
+            # The other displaced frames stay, because this frame is displaced itself.
             of_recipe.update(recipes[one.camera.name] for one in displaced[:-1])
             rest.append(work)
         else:
-            fitting = trial
+            fitting = candidates
             rest += displaced
     return fitting, rest
 
 
-def _pair(
+def _choose_pair(
     fitting: Sequence[WaitingFrame], overloaded: bool, now_ns: int, pair_ns: int, recent: Mapping[str, int]
 ) -> list[WaitingFrame]:
-    """Return the two frames of the next turn; empty where a single frame is better.
+    """Return the two frames of the next turn, or no frame where a turn without a pair is better.
 
-    `fitting` is in the order of due times. Only the next two may form a pair: a third frame's deadline was
-    checked for a place behind both. Where not all frames can be judged anyway (`overloaded`), frames too
-    urgent for a pair are given up, if they are of the camera with the most recent scores. Otherwise each of
-    them would be scored alone at its last moment, and no pair would ever be formed.
+    `fitting` is in the order of due times, and each frame in it meets its deadline in this order. So a pair
+    consists of two frames next to each other: a frame taken from further back could make those before it
+    late. A frame is urgent when a pair would end after its deadline; then there is no pair. The exception:
+    where not all frames can be scored in time (`overloaded`), urgent frames are skipped in this turn if their
+    cameras have the largest number in `recent`. Otherwise an overloaded scorer would score each frame alone
+    just before its deadline, and never a pair.
     """
     urgent = list(takewhile(lambda work: now_ns + pair_ns >= work.frame.decide_by_ns, fitting))
     most = max(recent.get(work.camera.name, 0) for work in fitting)
@@ -211,11 +218,15 @@ def _pair(
     return list(pair) if len(pair) == 2 else []
 
 
-def _turns(
-    trial: Sequence[WaitingFrame], last: WaitingFrame, of_recipe: Mapping[str, int], batch: int
+def _most_turns(
+    candidates: Sequence[WaitingFrame], last: WaitingFrame, of_recipe: Mapping[str, int], max_batch: int
 ) -> int:
-    """Return after how many turns the last frame is scored; `of_recipe` counts the frames of each recipe."""
-    turns = sum(-(-count // batch) for count in of_recipe.values())
-    if last.camera.mode is Mode.EVERY_PART and trial[0].camera.mode is Mode.LATEST:
+    """Return an upper bound for the number of turns until the last frame is scored.
+
+    `of_recipe` counts the frames of each recipe. A part behind a live view gets one spare turn, since a new
+    frame of that live view may be scored before the part.
+    """
+    turns = sum(-(-count // max_batch) for count in of_recipe.values())
+    if last.camera.mode is Mode.EVERY_PART and candidates[0].camera.mode is Mode.LATEST:
         turns += 1
     return turns

@@ -12,19 +12,20 @@ from monitor.verdict import Verdict
 
 
 class SnapshotChoice:
-    """`pass_every` is the setting `snapshots.pass_every`; 0 keeps no passed frame."""
+    """The counts that the rule needs. `pass_every` is the setting `snapshots.pass_every`; 0 keeps no passed
+    frame."""
 
     def __init__(self, pass_every: int) -> None:
         self._pass_every = pass_every
         self._passed = Counter[str]()
-        """By camera, without the frames that showed no part."""
+        """The number of passed frames by camera, without the frames that showed no part."""
         self._rejecting: set[str] = set()
         """Live views whose last judged frame was a reject."""
 
     def wants(self, camera: CameraSettings, verdict: Verdict) -> bool:
-        """Take in the verdict of the camera's next scored frame. Return whether it gets a snapshot.
+        """Return whether the camera's next scored frame gets a snapshot. Call it once for every scored frame.
 
-        Of a defect that stays in a live view only the first frame gets one.
+        Of the frames of a defect that stays in a live view, only the first gets a snapshot.
         """
         if verdict is Verdict.PASS:
             self._rejecting.discard(camera.name)
@@ -38,5 +39,6 @@ class SnapshotChoice:
         return is_first
 
     def see_empty_place(self, camera: str) -> None:
-        """Take in a frame without a part: the defect in a live view has left, and the next one is new."""
+        """Note a frame without a part: the defect in a live view has left, so the next reject is a new
+        one."""
         self._rejecting.discard(camera)

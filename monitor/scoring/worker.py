@@ -3,9 +3,9 @@
 It knows nothing of MQTT and publishes nothing. On a frame's way it stands between the capture worker and the
 publisher. `monitor.scoring.schedule` holds the rule for which frame is next.
 
-Its work list is the rings' slot tables; descriptors only wake it. So the successor of a killed scoring
-worker finds the frames that were left. It batches the frames that wait and never waits for more. A CUDA
-error ends the process, since its CUDA context can't be trusted; the successor starts with a new one.
+Its work list is the rings' slot tables; descriptors only wake it. So the successor of a killed scoring worker
+finds the frames that were left. A turn scores frames that already wait; it never waits for more of them. A
+CUDA error ends the process, since its CUDA context can't be used any more; the successor has a new one.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ from monitor.verdict import Reason, Verdict, judge
 
 _IDLE_MS = 200
 _SWITCH_S = 0.0005
-"""Python's thread switch interval. A network asks for Python's lock at every layer. With the default of 5 ms
-it would wait so long each time for the thread that loads a recipe."""
+"""Python's thread switch interval. The scoring thread takes Python's global lock again at every layer of a
+network, and each time it waits up to this interval while another thread loads a recipe. The default is 5
+ms."""
 _RECENT = 100
-"""The number of scored frames that the schedule looks back on."""
+"""The schedule counts the scores of each camera among this many last scored frames."""
 _CPU_BATCH, _GPU_BATCH = 1, 16
+"""The most frames of a turn."""
 
 
 class ScoringLoop:
@@ -56,10 +58,11 @@ class ScoringLoop:
         self._recipes = RecipesInForce(settings, worker.board, str(worker.session), worker.log)
         self._turn_time = TurnTime()
         self._recent: deque[str] = deque(maxlen=_RECENT)
-        """The cameras of the frames scored last."""
+        """The cameras of the last scored frames."""
         self._snapshot_choice = SnapshotChoice(settings.snapshots.pass_every)
         self._misfits: set[str] = set()
-        """Cameras whose frames do not fit the recipe's presence gate; the log has a line for each."""
+        """Cameras whose frames have another shape than the recipe's presence gate. The log has a line for
+        each."""
         self._detectors: dict[str, DriftDetector] = {}
         for camera in self._cameras:
             self._adopt_recipe(camera)
@@ -79,7 +82,7 @@ class ScoringLoop:
                 self._frames.poll(_IDLE_MS, zmq.POLLIN)
 
     def run_once(self) -> bool:
-        """Carry out one plan. Return whether there was a frame to score."""
+        """Carry out one plan. Return whether it had frames for a turn."""
         if changed := self._recipes.step():
             self._adopt_recipe(next(camera for camera in self._cameras if camera.name == changed))
         _, bad = messages.receive_descriptors(self._frames)
@@ -92,7 +95,7 @@ class ScoringLoop:
             waiting,
             now,
             self._in_force,
-            self._batch,
+            self._max_batch,
             self._turn_time.estimate_ns,
             Counter(self._recent),
             pair_ns,
@@ -101,7 +104,7 @@ class ScoringLoop:
             self._rings[work.camera.name].release(work.frame)
         if any(now < work.frame.decide_by_ns for work in todo.overdue):
             self._turn_time.lower()
-        for work, reason in todo.refused:
+        for work, reason in todo.uninspected:
             self._settle(work, self._unscored(reason))
         if todo.batch:
             self._score(todo.batch)
@@ -111,8 +114,8 @@ class ScoringLoop:
         waiting = []
         for camera in self._cameras:
             ring = self._rings[camera.name]
-            for frame in ring.frames_to_score():
-                if ring.scored(frame.number) is None:
+            for frame in ring.unreleased_frames():
+                if ring.scorer_verdict(frame.number) is None:
                     waiting.append(WaitingFrame(camera, frame))
                 else:
                     # A predecessor died after it wrote the score and before it released the slot.
@@ -120,11 +123,12 @@ class ScoringLoop:
         return waiting
 
     def _adopt_recipe(self, camera: CameraSettings) -> None:
-        """From here on a camera's parts are judged by another recipe, or by none."""
+        """Set up all that depends on the recipes in force, after the camera's recipe was loaded or
+        replaced."""
         worker, scorers = self._worker, self._recipes.scorers
         self._in_force = {name: scorer.recipe.sha for name, scorer in scorers.items()}
         on_gpu = any(scorer.device.type == "cuda" for scorer in scorers.values())
-        self._batch = _GPU_BATCH if on_gpu else _CPU_BATCH
+        self._max_batch = _GPU_BATCH if on_gpu else _CPU_BATCH
         self._makes_pairs = bool(scorers) and all(scorer.parallel_images > 1 for scorer in scorers.values())
         self._detectors.pop(camera.name, None)
         self._misfits.discard(camera.name)
@@ -154,9 +158,10 @@ class ScoringLoop:
             self._warn_of_misfit(work.camera, scorer, image)
             good.append((work, image, seen))
         if not good:
-            # Without a scored frame this turn does not count, neither for its time nor for its cameras.
+            # No frame was scored, so neither the turn's time nor its cameras are recorded.
             return
-        with self._recipes.alone:
+        # The thread that loads a recipe holds this lock in the steps during which no other network may run.
+        with self._recipes.network_lock:
             results = scorer.score([seen for _, _, seen in good])
         now = self._clock()
         self._turn_time.add(now - started, pair=self._makes_pairs and len(good) > 1)
@@ -188,7 +193,8 @@ class ScoringLoop:
         self._watch_drift(work.camera, result.score, verdict)
 
     def _pass_empty(self, work: WaitingFrame, scorer: Scorer, started: int) -> None:
-        """A frame without a part passes, and does not count for anything that watches parts."""
+        """Write a pass for a frame without a part. It does not count for drift or for
+        `snapshots.pass_every`."""
         self._snapshot_choice.see_empty_place(work.camera.name)
         scored = ScorerVerdict(
             Verdict.PASS,
@@ -203,8 +209,13 @@ class ScoringLoop:
         self._settle(work, scored)
 
     def _warn_of_misfit(self, camera: CameraSettings, scorer: Scorer, image: Image) -> None:
-        """Log, once a camera, that every frame is scored although the recipe has a presence gate."""
-        if scorer.gate is None or scorer.gate.fits(image.shape) or camera.name in self._misfits:
+        """Log once per camera and recipe that all frames are scored because the presence gate does not
+        fit."""
+        if (
+            scorer.presence_gate is None
+            or scorer.presence_gate.fits(image.shape)
+            or camera.name in self._misfits
+        ):
             return
         self._misfits.add(camera.name)
         self._worker.log.warning(
@@ -212,7 +223,7 @@ class ScoringLoop:
             "frames are scored; calibrate the recipe with empty pictures of this camera",
             camera.name,
             self._recipes.name(camera.name),
-            scorer.gate.kind,
+            scorer.presence_gate.kind,
             kind(image.shape),
         )
 

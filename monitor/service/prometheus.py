@@ -89,13 +89,13 @@ class Metrics(Collector):
             )
 
     def close(self) -> None:
-        """Closes the port, without a wait for the thread that serves it."""
+        """Closes the port. It does not wait for the thread that serves the port."""
         if self._server is not None:
             threading.Thread(target=self._server.shutdown, daemon=True).start()
             self._server = None
 
     def follow(self) -> None:
-        """Reads the latencies of finished frames from the rings before new frames take their records."""
+        """Reads the latencies of counted frames from the rings, before later frames replace their records."""
         for camera, ring in self._rings.items():
             start, cursor = self._followed[camera], ring.tally().cursor
             start = max(start, cursor - RECORDS // 2)
@@ -105,7 +105,7 @@ class Metrics(Collector):
             self._followed[camera] = end
 
     def _observe(self, camera: str, ring: Ring, number: int) -> None:
-        frame, scored, sent_ns = ring.frame(number), ring.scored(number), ring.sent_ns(number)
+        frame, scored, sent_ns = ring.frame(number), ring.scorer_verdict(number), ring.sent_ns(number)
         if frame is None:
             return
         if scored is not None:
@@ -159,7 +159,7 @@ class Metrics(Collector):
             state = self._board.read(worker, Field.CAMERA_STATE)
             alive = self._board.is_fresh(worker, time.monotonic_ns())
             up.add_metric([camera], float(alive and state == CameraState.UP))
-        yield from (frames, verdicts, misses, missed, overruns, up, self._drift())
+        yield from (frames, verdicts, misses, missed, overruns, up, self._collect_drift())
         publishing = self._board.is_fresh(PUBLISH, time.monotonic_ns())
         ready = self._board.read(PUBLISH, Field.READY) if publishing else 0
         yield GaugeMetricFamily("line_monitor_ready", "The run permission as last sent", value=ready)
@@ -170,7 +170,7 @@ class Metrics(Collector):
             "Bytes in the snapshot folder",
             value=self._board.read(SNAPSHOTS, Field.SNAPSHOT_BYTES),
         )
-        yield from self._disk()
+        yield from self._collect_disk()
         restarts = CounterMetricFamily(
             "line_monitor_worker_restarts", "Restarts of the worker", labels=["worker"]
         )
@@ -178,14 +178,15 @@ class Metrics(Collector):
             restarts.add_metric([worker], self._board.read(worker, Field.RESTARTS))
         yield restarts
 
-    def _disk(self) -> Iterator[GaugeMetricFamily]:
-        """The free space. There is no sample while the disk does not answer: its absence shows that."""
+    def _collect_disk(self) -> Iterator[GaugeMetricFamily]:
+        """The free space on the disk. There is no sample while it can't be read, so a missing sample shows a
+        trouble with the disk."""
         free = GaugeMetricFamily("line_monitor_disk_free_bytes", "Free bytes on the disk of line.data")
         with contextlib.suppress(OSError):
             free.add_metric([], shutil.disk_usage(self._settings.line.data).free)
         yield free
 
-    def _drift(self) -> GaugeMetricFamily:
+    def _collect_drift(self) -> GaugeMetricFamily:
         """The drift of each camera. There is no sample while the scoring worker is stopped: its last value
         may be wrong by then."""
         drift = GaugeMetricFamily(

@@ -4,7 +4,7 @@ It knows nothing of the running line. The verdicts in the rings that the journal
 reject that was not sent, or may not have been sent, is never sent later, so the line is latched for it. The
 same holds for a part without a verdict where `on_uninspected` is `reject` or `stop`. A busy line is therefore
 latched after every such kill, because it is not known which parts passed. Recovery must never prevent a
-start: what can't be read or written is one log line and a gap in the journal.
+start: where something can't be read or written, it logs one line, and the journal has a gap.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
     """Latches the line for missed rejects, and adds to the journal the verdicts that it lacks.
 
     `folder` is the runtime directory of the killed service. Returns the latch for the next session: the disk
-    may have refused to store it.
+    may have failed to store it.
     """
-    rings = _rings(settings, folder, log)
+    rings = _open_rings(settings, folder, log)
     if not rings:
         return read_latch(paths.latch(settings))
-    board = _board(settings, folder)
+    board = _open_board(settings, folder)
     newest = rings[0][1]
-    # Rings from before a power cut may lack the last moments. Without a session the journal marks a gap.
+    # Rings from before a power cut may lack the last frames. Without a session the journal records a gap.
     session = str(newest.session) if newest.is_of_this_boot() else None
 
     def event_of(camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
-        scored = ring.scored(frame.number)
-        recipe = _recipe(board, camera, scored.recipe_sha if scored else "")
+        scored = ring.scorer_verdict(frame.number)
+        recipe = _find_recipe(board, camera, scored.recipe_sha if scored else "")
         return verdict_rules.make_event(
             settings.prefix, str(ring.session), camera, recipe, frame, closed, scored
         )
@@ -93,19 +93,19 @@ def _latch_missed(
     journal: JournalWriter,
     log: logging.Logger,
 ) -> Latch:
-    """The latch of the next session. It is on disk before that session starts, unless the disk refuses it."""
+    """The latch of the next session. It is on disk before that session starts, unless writing it fails."""
     file = paths.latch(settings)
     before = latch = read_latch(file)
-    # The killed service may have latched the line without having written the file.
+    # The killed service may have latched the line on the board and not yet written the file.
     found = [_read_board_latch(board)]
     for camera, ring in rings:
-        missed, unjudged = _never_sent(settings, camera, ring)
+        missed, unjudged = _find_unsent(settings, camera, ring)
         if missed:
             log.error(
                 "camera %s: %d rejects were lost with the service: %s",
                 camera.name,
                 len(missed),
-                _frames(missed),
+                _list_frames(missed),
             )
             found.append(Latch.MISSED_REJECT)
         if unjudged:
@@ -113,7 +113,7 @@ def _latch_missed(
                 "camera %s: the service ended before it had judged %d parts: %s",
                 camera.name,
                 len(unjudged),
-                _frames(unjudged),
+                _list_frames(unjudged),
             )
             found.append(Latch.UNINSPECTED)
     for one in found:
@@ -137,18 +137,18 @@ def _read_board_latch(board: Board | None) -> Latch:
         return Latch.NONE
 
 
-def _never_sent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
-    """The numbers of the unfinished frames that the gate had to remove, and of those for which the line had
-    to stop.
+def _find_unsent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple[list[int], list[int]]:
+    """Of the frames whose delivery had not ended: the numbers of those whose part the gate had to remove, and
+    of those for which the line had to stop.
 
-    An unfinished frame may be closed and not sent, only scored, or neither. Rejects that were missed before
-    the kill were latched at that time.
+    Such a frame may be closed and not sent, only scored, or neither. The killed service itself latched the
+    line for rejects that it missed.
     """
     missed, unjudged = [], []
     for number in range(ring.tally().cursor + 1, ring.last_frame() + 1):
         if ring.stage(number).is_final:
             continue
-        closed = ring.closed(number) or _as_it_stands(ring, number)
+        closed = ring.final_verdict(number) or _make_verdict(ring, number)
         follows = verdict_rules.derive_consequences(closed, camera, settings)
         if follows.is_for_gate:
             missed.append(number)
@@ -157,22 +157,22 @@ def _never_sent(settings: Settings, camera: CameraSettings, ring: Ring) -> tuple
     return missed, unjudged
 
 
-def _as_it_stands(ring: Ring, number: int) -> FinalVerdict:
+def _make_verdict(ring: Ring, number: int) -> FinalVerdict:
     """The verdict of a frame that is not closed, as if it were closed now."""
-    scored = ring.scored(number)
+    scored = ring.scorer_verdict(number)
     if scored is None:
         return FinalVerdict(Verdict.UNINSPECTED, Reason.PUBLISHER_LOST, False, False, 0, 0)
     return FinalVerdict(scored.verdict, scored.reason, True, False, 0, 0)
 
 
-def _frames(numbers: list[int]) -> str:
+def _list_frames(numbers: list[int]) -> str:
     """The numbers as text. Of many, only the last 20: those parts are still near the machine."""
     listed = ", ".join(str(number) for number in numbers[-_MOST_NAMED:])
     return f"frames {listed}" if len(numbers) <= _MOST_NAMED else f"the last frames {listed}"
 
 
-def _rings(settings: Settings, folder: Path, log: logging.Logger) -> list[tuple[CameraSettings, Ring]]:
-    """The rings of the cameras in the order of the settings, then those of cameras that are no longer
+def _open_rings(settings: Settings, folder: Path, log: logging.Logger) -> list[tuple[CameraSettings, Ring]]:
+    """Maps the rings of the cameras in the order of the settings, then those of cameras that are no longer
     there."""
     cameras = {camera.name: camera for camera in settings.camera}
     left = {file.stem for file in folder.glob("*.ring")}
@@ -193,15 +193,15 @@ def _default_camera(name: str) -> CameraSettings:
     return CameraSettings(name=name, source="folder:///", recipe="unknown")
 
 
-def _board(settings: Settings, folder: Path) -> Board | None:
-    """The board; None when it is missing or of another version."""
+def _open_board(settings: Settings, folder: Path) -> Board | None:
+    """Maps the board; None when it is missing or of another version."""
     try:
         return Board(folder / "board", worker_names(settings))
     except (OSError, ValueError):
         return None
 
 
-def _recipe(board: Board | None, camera: CameraSettings, sha: str) -> str:
+def _find_recipe(board: Board | None, camera: CameraSettings, sha: str) -> str:
     """The name of a part's recipe. The settings' recipe when the board lacks it: the board may be of another
     version, or may not have the camera."""
     if board is None:

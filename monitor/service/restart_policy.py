@@ -1,6 +1,6 @@
 """The rules for restarts: how long the supervisor waits before it starts a dead worker again.
 
-Pure rules over numbers of deaths. They know nothing of processes.
+They know nothing of processes: they are pure functions of the number of deaths.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ class RestartPolicy:
     """All times and limits for restarts."""
 
     first_s: float = 0.0
+    """The wait after the first death within the window."""
     then_s: float = 0.5
+    """The wait after the next deaths, below `most_deaths`, and after the second kill from outside. Each
+    further kill doubles it, up to `longest_killed_s`."""
     most_deaths: int = 5
+    """The number of deaths within the window from which a worker counts as failing."""
     window_s: float = 60.0
     failing_s: float = 20.0
+    """The wait after each own death of a failing worker."""
     longest_killed_s: float = 5.0
-    """The longest wait for a worker that is killed from outside again and again, for example by the kernel
-    when memory runs out. After `most_deaths` the line is degraded in this case too, but a longer wait would
-    not help."""
+    """The longest wait for a worker that is repeatedly killed from outside, for example by the kernel when
+    memory runs out. From `most_deaths` kills on the worker counts as failing too, but a longer wait does not
+    help."""
     grace_s: float = 3.0
-    """The time from the moment at which a worker no longer counts as alive to the moment at which it is
-    killed."""
+    """The time for which a worker may no longer count as alive before it is killed."""
     starting_s: float = 120.0
-    """The time that a worker has to start. After it the worker counts as stuck."""
+    """The time that a worker may take to start. After it the worker counts as stuck."""
     overdue_s: float = 10.0
-    """The time that a kill or a restart may be late. After it the watchdog is no longer fed, and systemd
-    restarts the whole service. A killed process can be late to die, for example when a disk hangs."""
+    """The time by which a kill or a restart may be late. After it the watchdog is no longer fed, and systemd
+    restarts the whole service. A killed process can take long to end, for example when a disk hangs."""
 
     def pause_s(self, deaths: int) -> float:
         """The wait before the next start, by the number of own deaths within the window."""

@@ -1,6 +1,6 @@
-"""The service's state in one line of words for `systemctl status`, from the board alone.
+"""The service's state as one line of text for `systemctl status`, from the board alone.
 
-It decides nothing: for the gate only `P/status` counts, which the publisher sends. This line is for the
+It decides nothing: only `P/status`, which the publisher sends, counts for the gate. This line is for the
 engineer at the machine.
 """
 
@@ -15,8 +15,8 @@ from monitor.settings import Settings
 
 
 def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns: int) -> str:
-    """`ready; 2 of 2 cameras up`, or the reasons why not. `workers` are the names of those that should
-    run."""
+    """`ready; 2 of 2 cameras up`, or the reasons why the line is not ready. `workers` are the names of the
+    workers that should run."""
     if board.read(SUPERVISOR, Field.STOPPING):
         return "stopping"
     if not board.read(SCORING, Field.EVER_RAN) and not board.read(SCORING, Field.RESTARTS):
@@ -26,7 +26,7 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
         parts.append(f"{latch}, until it is reset")
     if not board.read(PUBLISH, Field.EVER_CONNECTED):
         parts.append(f"no broker yet at {settings.mqtt.host}:{settings.mqtt.port}")
-    parts.append(_cameras(settings, board, now_ns))
+    parts.append(_describe_cameras(settings, board, now_ns))
     missing = board.read(SCORING, Field.WITHOUT_RECIPE)
     without = [camera.name for i, camera in enumerate(settings.camera) if missing >> i & 1]
     if without:
@@ -41,7 +41,7 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
     return "; ".join(parts)
 
 
-def _cameras(settings: Settings, board: Board, now_ns: int) -> str:
+def _describe_cameras(settings: Settings, board: Board, now_ns: int) -> str:
     states = {
         camera.name: CameraState(board.read(capture_name(camera.name), Field.CAMERA_STATE))
         if board.is_fresh(capture_name(camera.name), now_ns)

@@ -1,7 +1,8 @@
 """The supervisor: starts the workers of the line, watches them, restarts them, and stops them in order.
 
-It knows nothing of cameras, recipes and brokers. It owns the lock on the data folder and the runtime
-directory. It is not on a frame's way: while it is busy or stopped, the workers go on.
+It opens no camera, loads no recipe and connects to no broker. It holds the lock on the data folder, and makes
+and removes the runtime directory. It is not on a frame's way: while it is busy or stopped, the workers
+continue.
 """
 
 from __future__ import annotations
@@ -61,30 +62,33 @@ class StopPolicy:
 
 @dataclass(slots=True)
 class SupervisedWorker:
-    """One worker: its present process, and when its earlier processes died."""
+    """One worker: its present process, and the times at which its earlier processes died."""
 
     name: str
     module: str
     process: subprocess.Popen[bytes] | None = None
     start_at_ns: int = 0
     killed_at_ns: int = 0
-    """When the supervisor killed the process because it was stuck; 0 otherwise, and once it is dead."""
+    """When the supervisor killed the process because it was stuck; 0 if it did not, and after the process has
+    ended."""
     deaths: deque[int] = field(default_factory=deque)
-    """The times of its own deaths, by a fault of the worker."""
+    """The times of its own deaths, which a fault of the worker caused."""
     kills: deque[int] = field(default_factory=deque)
     """The times of the kills from outside."""
 
     def count_deaths(self, since_ns: int) -> int:
-        """The number of own deaths since then. Earlier ones are forgotten."""
+        """The number of own deaths since that time. Earlier ones are forgotten."""
         return _count_since(self.deaths, since_ns)
 
     def count_kills(self, since_ns: int) -> int:
-        """The number of kills from outside since then. Earlier ones are forgotten."""
+        """The number of kills from outside since that time. Earlier ones are forgotten."""
         return _count_since(self.kills, since_ns)
 
     @property
-    def keeps_dying(self) -> bool:
-        """Whether it has died more than once, of its own fault or from outside."""
+    def has_died_twice(self) -> bool:
+        """Whether it has died at least twice within the policy's window, by its own fault or from outside.
+        The start of the line then waits for it no longer. `most_deaths` is the higher limit of a failing
+        worker."""
         return len(self.deaths) + len(self.kills) >= 2
 
 
@@ -103,9 +107,9 @@ class Supervisor:
         policy: RestartPolicy = _RESTART_POLICY,
         stop_policy: StopPolicy = StopPolicy(),
         clock: Callable[[], int] = time.monotonic_ns,
-        manager: Notifier | None = None,
+        systemd: Notifier | None = None,
     ) -> None:
-        self._systemd = manager or Notifier()
+        self._systemd = systemd or Notifier()
         self._reported_ready = False
         self._settings, self._policy, self._stop_policy, self._clock = settings, policy, stop_policy, clock
         self._log = logging.getLogger(SUPERVISOR)
@@ -120,7 +124,8 @@ class Supervisor:
         self._captures_to_start = [capture_name(camera.name) for camera in settings.camera]
         self._rings: dict[str, Ring] = {}
         self._rings_are_finished = True
-        """Whether no verdict in the rings is left for the next start."""
+        """Whether the next start needs nothing from the rings and the board, so that the runtime directory
+        can be removed at the end."""
 
     def run(self) -> int:
         """Runs the line until SIGTERM or SIGINT. Raises PathError when the line can't be started."""
@@ -150,7 +155,7 @@ class Supervisor:
         try:
             Board.create(self.folder / "board", workers)
             board = Board(self.folder / "board", workers)
-            # Later only the publisher writes this field; it is not running yet.
+            # Only the publisher writes this field later; it has not been started yet.
             board.write(PUBLISH, Field.LATCH, latch)
             for camera in self._settings.camera:
                 Ring.create(self.folder, camera.name, self.session)
@@ -176,7 +181,7 @@ class Supervisor:
             time.sleep(_TICK_S)
 
     def run_once(self, board: Board) -> None:
-        """Looks at every worker once: a dead one is recorded, a stuck one killed, a missing one started."""
+        """Checks every worker once: records a dead one, kills a stuck one, starts a missing one."""
         for worker in self._workers.values():
             self._reap(board, worker)
             self._kill_if_stuck(board, worker)
@@ -185,11 +190,14 @@ class Supervisor:
         self._write_failing(board)
 
     def _notify_systemd(self, board: Board) -> None:
-        """Reports ready once every recipe that can be loaded is warm: cameras and the broker may come later.
-        Feeds the watchdog while every worker is alive, or is to be killed or started within its time."""
+        """Sends systemd what is due: ready, the watchdog's message, the state as text.
+
+        Ready is sent once the scoring worker has warmed up its recipes; cameras and the broker may follow
+        later. The watchdog is fed while every worker except the review page is within its budget of time.
+        """
         # When the scoring worker can't start, the line is degraded; the start of the service must not fail.
-        scoring_keeps_dying = self._workers[SCORING].keeps_dying
-        if not self._reported_ready and (board.read(SCORING, Field.EVER_RAN) or scoring_keeps_dying):
+        scoring_has_died_twice = self._workers[SCORING].has_died_twice
+        if not self._reported_ready and (board.read(SCORING, Field.EVER_RAN) or scoring_has_died_twice):
             self._reported_ready = True
             self._systemd.report_ready()
         # A review page that hangs must not restart the line.
@@ -201,7 +209,8 @@ class Supervisor:
         )
 
     def within_budget(self, board: Board, worker: SupervisedWorker) -> bool:
-        """Whether a worker is alive, or `run_once` still has time to kill or start it."""
+        """Whether a worker is alive, or its kill or its next start is not overdue by more than
+        `overdue_s`."""
         if worker.killed_at_ns:
             due = worker.killed_at_ns
         elif worker.process is None:
@@ -211,11 +220,12 @@ class Supervisor:
         return self._clock() <= due + int(self._policy.overdue_s * 1e9)
 
     def _may_capture(self, board: Board, since_ns: int) -> bool:
-        """Cameras start once parts can be judged and rejects can be sent, so that the start loses no part. A
-        missing broker delays them by 3 s only."""
+        """Whether the capture workers may start: parts can be judged and rejects can be sent, so that the
+        start loses no part. A missing broker delays them by 3 s at most."""
         if not board.read(SCORING, Field.EVER_RAN):
-            # When the scoring worker can't start, the cameras start all the same: their state is then shown.
-            return self._workers[SCORING].keeps_dying
+            # When the scoring worker can't start, the cameras start nevertheless, so that their state is
+            # shown.
+            return self._workers[SCORING].has_died_twice
         linked = board.read(PUBLISH, Field.EVER_CONNECTED)
         waited = self._clock() - max(since_ns, board.read(SCORING, Field.SINCE_NS))
         return bool(linked) or waited > _BROKER_WAIT_NS
@@ -255,10 +265,10 @@ class Supervisor:
             self._log.warning("worker %s died before it had read its start data", worker.name)
 
     def _reap(self, board: Board, worker: SupervisedWorker) -> None:
-        """Records a worker's end and logs it."""
+        """Records and logs the end of a worker's process, if it has ended."""
         if worker.process is None or (code := worker.process.poll()) is None:
             return
-        # The supervisor's kill of a stuck worker counts as the worker's own death.
+        # When the supervisor has killed a stuck worker, that counts as the worker's own death.
         from_outside = is_killed_from_outside(code) and not worker.killed_at_ns
         worker.process = None
         worker.killed_at_ns = 0
@@ -269,7 +279,8 @@ class Supervisor:
     def _record_death(
         self, board: Board, worker: SupervisedWorker, now: int, *, from_outside: bool = False
     ) -> float:
-        """Records a death and sets the time of the next start. Returns the wait until then in seconds."""
+        """Records a death and sets the time of the next start. Returns the wait until that start in
+        seconds."""
         board.write(worker.name, Field.STATE, WorkerState.ABSENT)
         since = now - int(self._policy.window_s * 1e9)
         if from_outside:
@@ -289,13 +300,14 @@ class Supervisor:
         if self._clock() <= board.read(worker.name, Field.ALIVE_UNTIL_NS) + grace:
             return
         self._log.error("worker %s is stuck and is killed", worker.name)
-        # One kill is enough. The board is left as it is: until the process is dead the worker must not count
-        # as alive.
+        # The process is killed once. The board is not changed: the worker must not count as alive again
+        # before its process has ended.
         worker.killed_at_ns = self._clock()
         worker.process.kill()
 
     def _write_failing(self, board: Board) -> None:
-        """Writes to the board which workers keep dying."""
+        """Writes to the board which workers are failing: those with at least `most_deaths` own deaths, or so
+        many kills from outside, within the policy's window."""
         since = self._clock() - int(self._policy.window_s * 1e9)
         failing = sum(
             1 << place
@@ -306,8 +318,8 @@ class Supervisor:
         board.write(SUPERVISOR, Field.FAILING, failing)
 
     def _stop_all(self, board: Board, metrics: Metrics) -> None:
-        """Stops the workers in a frame's order: capture, scoring, publisher, snapshot writer. So each can
-        finish the frames of the one before."""
+        """Stops the workers in the order of a frame's way: capture, scoring, publisher, snapshot writer. So
+        each worker can finish the frames that it has from the one before."""
         self._log.info("stopping")
         self._systemd.report_stopping()
         metrics.close()
@@ -316,12 +328,12 @@ class Supervisor:
         first = [name for name in self._workers if name.startswith(f"{CAPTURE}-") or name == REVIEW]
         self._end(first, policy.captures_s)
         drained_by = self._clock() + int(policy.drain_s * 1e9)
-        while self._clock() < drained_by and any(ring.frames_to_score() for ring in self._rings.values()):
+        while self._clock() < drained_by and any(ring.unreleased_frames() for ring in self._rings.values()):
             time.sleep(0.01)
         self._end([SCORING], policy.scorer_s)
         self._end([PUBLISH], policy.publisher_s)
-        # A publisher that was killed or missing may not have sent every reject. Then the rings are kept, and
-        # the next start looks for these rejects.
+        # With another exit code than 0, or without a publisher, a reject may be unsent or the latch not on
+        # disk. Then rings and board are kept, and the next start reads both from them.
         publisher = self._workers[PUBLISH].process
         self._rings_are_finished = publisher is not None and publisher.returncode == 0
         self._end([SNAPSHOTS], policy.snapshots_s)
@@ -339,7 +351,7 @@ class Supervisor:
         board.close()
 
     def _end(self, names: list[str], within_s: float) -> None:
-        """Ends workers by SIGTERM, and by SIGKILL after that time."""
+        """Ends workers by SIGTERM, and after `within_s` seconds by SIGKILL."""
         processes = [self._workers[name].process for name in names]
         running = [process for process in processes if process is not None and process.poll() is None]
         for process in running:
@@ -353,7 +365,8 @@ class Supervisor:
                 try:
                     process.wait(0.5)
                 except subprocess.TimeoutExpired:
-                    # The kernel holds the process, for example on a disk that hangs. It dies when that ends.
+                    # The process waits in the kernel, for example for a disk that hangs, and dies when that
+                    # wait ends.
                     self._log.error("process %d does not end: a device or a disk hangs", process.pid)
 
 

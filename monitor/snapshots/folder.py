@@ -1,10 +1,10 @@
 """The snapshot folder: sets of `.jpg`, `.png` and `.json`, each written whole or not at all.
 
-It knows nothing of cameras or verdicts. `monitor.snapshots.retention` has the rules for what is deleted,
-`monitor.snapshots.folder_scan` knows what lies in the folder. On a frame's way it is the last place.
+It knows nothing of cameras or verdicts. `monitor.snapshots.retention` has the rules for deletion, and
+`monitor.snapshots.folder_scan` holds the list of sets in the folder. On a frame's way the folder comes last.
 
-Not for several threads: one thread writes, steps and prunes. No call takes long, also with 100,000 sets in
-the folder, so that the snapshot writer keeps up.
+Only one thread may write, step and prune. No call takes long, even with 100,000 sets in the folder, so that
+the snapshot writer keeps up.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 class SnapshotFolder:
-    """`root` is `snapshots/` below the line's data and need not exist yet. The clocks are in nanoseconds."""
+    """The folder `root`, which is `snapshots/` below the line's data and need not exist yet. The clocks are
+    in nanoseconds."""
 
     def __init__(
         self,
@@ -53,9 +54,9 @@ class SnapshotFolder:
     ) -> None:
         self._root = root
         self._monotonic_ns = monotonic_ns
-        believed = RetentionClock(utc_ns, monotonic_ns)
-        self._scan = FolderScan(root, believed, monotonic_ns)
-        self._retention = Retention(self._scan, settings, believed)
+        retention_clock = RetentionClock(utc_ns, monotonic_ns)
+        self._scan = FolderScan(root, retention_clock, monotonic_ns)
+        self._retention = Retention(self._scan, settings, retention_clock)
 
     @property
     def total_bytes(self) -> int:
@@ -68,7 +69,7 @@ class SnapshotFolder:
         return self._scan.count
 
     def write(self, relative_jpg: str, overlay: Image, frame: Image, payload: dict[str, Any]) -> int:
-        """Write one set and return its bytes; older sets are deleted where a limit needs it.
+        """Write one set and return its size in bytes. Older sets are deleted where a limit requires it.
 
         `relative_jpg` comes from `monitor.verdict.snapshot_path`. `overlay` goes into the `.jpg`. `frame`,
         uint8 (H, W, 3) BGR or (H, W), goes without loss into the `.png`. `payload` with `"labels": []` goes
@@ -101,7 +102,7 @@ class SnapshotFolder:
         return size
 
     def step(self) -> bool:
-        """Read one slice of the folder where that is due. Returns True while more waits.
+        """Read one slice of the folder where that is due. Returns True while there is more to read.
 
         `prune` does this too; a worker with nothing else to do may call it in between. Raises SnapshotError
         at the end of a pass that could not read everything.
@@ -109,10 +110,11 @@ class SnapshotFolder:
         return self._scan.step()
 
     def prune(self) -> int:
-        """Delete what is too old or too much, oldest first. Returns how many sets were deleted.
+        """Delete the sets that exceed a limit, oldest first. Returns how many sets were deleted.
 
-        Before that it reads the folder where that is due, for a fraction of a second. One call deletes a
-        limited number of sets; the next call goes on. Raises SnapshotError, having done what could be done.
+        Before that it reads the folder where that is due, for about 0.2 s. One call deletes at most 500 sets;
+        the next call continues. Raises SnapshotError where the folder could not be read, after the sets have
+        been deleted, or where sets could not be deleted.
         """
         unread: SnapshotError | None = None
         until = self._monotonic_ns() + _SCAN_BUDGET_NS

@@ -1,8 +1,8 @@
-"""What lies in the snapshot folder: names, sizes and times, read slice by slice and held in memory.
+"""The sets in the snapshot folder: their names, sizes and times, read slice by slice and held in memory.
 
-It knows nothing of limits or pictures. The folder is the truth: other programs may add and delete files at
-any time, so what is held here is read again every few minutes. Only files that are named like a snapshot's
-are counted, and no symbolic link is followed.
+It knows nothing of limits or pictures. Other programs may add and delete files at any time, so the folder is
+read again every 5 minutes. Only files with the name of a snapshot's file are counted, and no symbolic link is
+followed.
 
 A snapshot is a set of files `<day>/<camera>/<stem>.jpg`, `.png` and `.json`. Its key is `<camera>/<stem>`.
 """
@@ -36,7 +36,7 @@ _OLD_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """The temporary files of earlier versions."""
 
 _RESCAN_NS = 300 * 1_000_000_000
-"""How long files that other programs add or delete may stay unnoticed."""
+"""The time from one pass over the folder to the next, which finds the changes of other programs."""
 _SLICE = 500
 """Directory entries that one `step` looks at: about 5 ms of work."""
 _LEFT_OVER_NS = 3600 * 1_000_000_000
@@ -64,7 +64,7 @@ def snapshot_error(root: Path, error: OSError) -> SnapshotError:
 
 @contextlib.contextmanager
 def entries(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """A folder's entries; none when the folder does not exist (any more). Raises OSError."""
+    """A folder's entries; none when the folder does not exist. Raises OSError."""
     try:
         found = os.scandir(folder)
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def folders(parent: Path, name: re.Pattern[str]) -> list[str]:
 
 
 def remove_if_empty(root: Path, day: str, camera: str) -> None:
-    """Remove a camera's folder and its day's folder, where nothing lies in them."""
+    """Remove a camera's folder and its day's folder where they are empty."""
     # rmdir fails on a folder that is not empty.
     for folder in (root / day / camera, root / day):
         with contextlib.suppress(OSError):
@@ -102,8 +102,8 @@ def split_path(relative_jpg: str) -> tuple[str, str]:
     return day, f"{camera}/{match['stem']}"
 
 
-def clock(key: str) -> str:
-    """A key's time of day, HHMMSSmmm: it sorts the sets of one day by time."""
+def time_of_day(key: str) -> str:
+    """A key's time of day, HHMMSSmmm, by which the sets of one day are sorted."""
     return key.partition("/")[2][:9]
 
 
@@ -127,11 +127,11 @@ _Day = OrderedDict[str, SnapshotSet]
 
 
 class FolderScan:
-    """The sets in the folder `root`, as far as they have been read. Not for several threads."""
+    """The sets in the folder `root`, as far as they have been read. Only one thread may use it."""
 
-    def __init__(self, root: Path, believed: RetentionClock, monotonic_ns: Callable[[], int]) -> None:
+    def __init__(self, root: Path, retention_clock: RetentionClock, monotonic_ns: Callable[[], int]) -> None:
         self.root = root
-        self._believed = believed
+        self._retention_clock = retention_clock
         self._monotonic_ns = monotonic_ns
         self._days: dict[str, _Day] = {}
         self._bytes = 0
@@ -156,7 +156,7 @@ class FolderScan:
         return max(self._days, default="")
 
     def oldest_first(self) -> Iterator[tuple[str, str]]:
-        """The day and key of every set. The caller may remove sets meanwhile."""
+        """The day and key of every set, oldest first. The caller may remove sets meanwhile."""
         for day in sorted(self._days):
             # A copy of one day's keys at a time, since the caller removes sets.
             for key in tuple(self._days.get(day, ())):
@@ -167,7 +167,7 @@ class FolderScan:
         return None if sets is None else sets.get(key)
 
     def add(self, day: str, key: str, written: SnapshotSet) -> None:
-        """Take in a set that has just been written."""
+        """Add a set that has just been written."""
         self.remove(day, key)
         if day not in self._days:
             self._days[day] = OrderedDict()
@@ -177,7 +177,7 @@ class FolderScan:
             self._day_in_pass[1][key] = written
 
     def remove(self, day: str, key: str) -> SnapshotSet | None:
-        """Take out a set whose files are being deleted. Returns what was known of it."""
+        """Remove a set whose files are being deleted. Returns the set, or None if it was not known."""
         known = self._days.get(day, OrderedDict()).pop(key, None)
         if known is not None:
             self._bytes -= known.bytes
@@ -188,10 +188,10 @@ class FolderScan:
         return known
 
     def step(self) -> bool:
-        """Read one slice of the folder, where a pass is due: at the start, then every few minutes.
+        """Read one slice of the folder where a pass is due: at the start, then every 5 minutes.
 
-        Returns True while the pass has more to read. A pass also removes what killed processes left behind.
-        Raises SnapshotError at the end of a pass that could not read everything.
+        Returns True while the pass has more to read. A pass also deletes temporary files of killed processes
+        and empty folders. Raises SnapshotError at the end of a pass that could not read everything.
         """
         if self._pass is None:
             if self._monotonic_ns() < self._pass_due_ns:
@@ -213,7 +213,7 @@ class FolderScan:
         return False
 
     def _read(self) -> Iterator[None]:
-        """Read the folder a day at a time, oldest first, and replace what is known of that day."""
+        """Read the folder a day at a time, oldest first, and replace the stored sets of that day."""
         on_disk = sorted(folders(self.root, DAY))
         for gone in set(self._days) - set(on_disk):
             self._replace(gone, OrderedDict())
@@ -225,7 +225,7 @@ class FolderScan:
                 for camera in sorted(folders(self.root / day, CAMERA)):
                     yield from self._read_camera(day, camera, fresh)
             except OSError as error:
-                # The other days are read all the same; `step` raises this at the end of the pass.
+                # The other days are read nevertheless; `step` raises this error at the end of the pass.
                 self._error = error
             self._day_in_pass = None
             before = self._days.get(day, OrderedDict())
@@ -233,7 +233,7 @@ class FolderScan:
                 known = before.get(key)
                 if known is not None and known.json_mtime_ns == found.json_mtime_ns:
                     found.labelled = known.labelled
-            self._replace(day, OrderedDict(sorted(fresh.items(), key=lambda item: clock(item[0]))))
+            self._replace(day, OrderedDict(sorted(fresh.items(), key=lambda item: time_of_day(item[0]))))
             yield
 
     def _read_camera(self, day: str, camera: str, fresh: _Day) -> Iterator[None]:
@@ -244,7 +244,7 @@ class FolderScan:
                 seen += 1
                 if seen % _SLICE == 0:
                     yield
-                # Files may be deleted between the listing and a look at them.
+                # Another program may delete a file after it was listed and before its size is read.
                 with contextlib.suppress(FileNotFoundError):
                     if match := FILE.fullmatch(entry.name):
                         stat = entry.stat(follow_symlinks=False)
@@ -265,7 +265,7 @@ class FolderScan:
             return True
         if not entry.name.startswith(WRITING):
             return False
-        return self._believed.now_ns() - entry.stat(follow_symlinks=False).st_mtime_ns > _LEFT_OVER_NS
+        return self._retention_clock.now_ns() - entry.stat(follow_symlinks=False).st_mtime_ns > _LEFT_OVER_NS
 
     def _replace(self, day: str, fresh: _Day) -> None:
         before = self._days.pop(day, OrderedDict())

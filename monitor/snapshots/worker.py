@@ -18,7 +18,7 @@ from monitor.images.overlay import Caption, draw_overlay
 from monitor.line_state import messages, verdict_rules
 from monitor.line_state.board import Field
 from monitor.line_state.changeover import find_recipe_name
-from monitor.line_state.messages import MessageError, SnapshotParts
+from monitor.line_state.messages import MessageError, SnapshotMessage
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.worker_process import SNAPSHOTS, Worker
 from monitor.snapshots.folder import SnapshotFolder
@@ -52,7 +52,7 @@ class SnapshotWriter:
         )
 
     def run(self) -> None:
-        """Write until the worker is stopped, and then the snapshots that still wait."""
+        """Write snapshots until the worker is stopped, and then those that still wait."""
         self._worker.mark_running()
         while not self._worker.stopping:
             self._worker.report_alive(20.0)
@@ -65,12 +65,12 @@ class SnapshotWriter:
     def run_once(self) -> None:
         """Write the next snapshot that waits."""
         try:
-            parts = messages.receive_snapshot(self._socket)
-            closed = self._closed(parts)
+            message = messages.receive_snapshot(self._socket)
+            closed = self._wait_for_verdict(message)
         except MessageError as error:
             self._worker.log.warning("refused a malformed snapshot message: %s", error)
             return
-        camera = self._cameras[parts.camera]
+        camera = self._cameras[message.camera]
         if (
             closed is None
             or not verdict_rules.derive_consequences(closed, camera, self._settings).has_snapshot
@@ -78,34 +78,37 @@ class SnapshotWriter:
             # The publisher closed the frame without its score, so its verdict names no snapshot.
             return
         try:
-            self._write(parts, closed)
+            self._write(message, closed)
         except SnapshotError as error:
             self._report(str(error))
         else:
             self._worker.board.write(SNAPSHOTS, Field.SNAPSHOT_BYTES, self._folder.total_bytes)
             self._report("")
 
-    def _closed(self, parts: SnapshotParts) -> FinalVerdict | None:
-        """The publisher's verdict; waits for it up to 2 s. Raises MessageError for an unknown camera."""
-        ring = self._rings.get(parts.camera)
+    def _wait_for_verdict(self, message: SnapshotMessage) -> FinalVerdict | None:
+        """The publisher's verdict on the frame, or None if there is none within 2 s. Raises MessageError for
+        an unknown camera."""
+        ring = self._rings.get(message.camera)
         if ring is None:
-            raise MessageError(f"no camera is called {parts.camera!r}")
+            raise MessageError(f"no camera is called {message.camera!r}")
         until = self._clock() + _CLOSED_WITHIN_NS
-        while (closed := ring.closed(parts.frame)) is None and self._clock() < until:
+        while (closed := ring.final_verdict(message.frame)) is None and self._clock() < until:
             time.sleep(0.005)
         return closed
 
-    def _write(self, parts: SnapshotParts, closed: FinalVerdict) -> None:
-        camera, ring = self._cameras[parts.camera], self._rings[parts.camera]
-        frame, scored = ring.frame(parts.frame), ring.scored(parts.frame)
+    def _write(self, message: SnapshotMessage, closed: FinalVerdict) -> None:
+        camera, ring = self._cameras[message.camera], self._rings[message.camera]
+        frame, scored = ring.frame(message.frame), ring.scorer_verdict(message.frame)
         if frame is None or scored is None:
-            raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} is no longer in the ring")
+            raise SnapshotError(
+                f"frame {message.frame} of camera {message.camera!r} is no longer in the ring"
+            )
         recipe = find_recipe_name(self._worker.board, camera, scored.recipe_sha)
         event = verdict_rules.make_event(
             self._settings.prefix, str(self._worker.session), camera, recipe, frame, closed, scored
         )
         if event.snapshot is None:
-            raise SnapshotError(f"frame {parts.frame} of camera {parts.camera!r} has no snapshot path")
+            raise SnapshotError(f"frame {message.frame} of camera {message.camera!r} has no snapshot path")
         caption = Caption(
             score=scored.score,
             threshold=scored.threshold,
@@ -115,9 +118,9 @@ class SnapshotWriter:
             frame=frame.number,
             captured_utc=rfc3339(frame.captured_utc_ns),
         )
-        drawn = draw_overlay(parts.image, parts.anomaly_map, caption)
+        drawn = draw_overlay(message.image, message.anomaly_map, caption)
         ttl_ms = max(0, (frame.expires_ns - closed.closed_ns) // 1_000_000)
-        self._folder.write(event.snapshot, drawn, parts.image, event.payload(ttl_ms))
+        self._folder.write(event.snapshot, drawn, message.image, event.payload(ttl_ms))
 
     def _prune(self) -> None:
         if self._clock() < self._prune_at_ns:
@@ -130,12 +133,12 @@ class SnapshotWriter:
         self._worker.board.write(SNAPSHOTS, Field.SNAPSHOT_BYTES, self._folder.total_bytes)
 
     def _report(self, trouble: str) -> None:
-        """Log and show the present trouble; empty for none."""
+        """Log the present trouble and write it to the board; it is empty for none."""
         if self._trouble.report(trouble):
             self._worker.board.write_trouble(SNAPSHOTS, trouble)
 
 
 def work(worker: Worker) -> None:
-    # Rejects come first: on a busy machine the scoring worker and the publisher get the processor.
+    # Rejects come first: on a busy machine the scoring worker and the publisher have priority.
     os.nice(_NICENESS)
     SnapshotWriter(worker).run()

@@ -55,7 +55,7 @@ def conserved(line: Line, camera: str, ring: Ring) -> list[str]:
     if now.frames != now.passed + now.rejected + sum(now.uninspected):
         wrong.append(f"{camera}: counts do not add up: {now}")
     for number in range(1, last + 1):
-        closed, said = ring.closed(number), told.get(number, set())
+        closed, said = ring.final_verdict(number), told.get(number, set())
         if closed is None or len(said) != 1 or next(iter(said))[1] != closed.verdict.word:
             wrong.append(f"{camera} frame {number}: {closed} but told {said}")
     return wrong
@@ -72,7 +72,7 @@ def report(line: Line, camera: str, ring: Ring, truth: dict[int, bool] | None, o
     if truth is not None:
         right = considered = 0
         for number in range(1, last + 1):
-            frame, closed = ring.frame(number), ring.closed(number)
+            frame, closed = ring.frame(number), ring.final_verdict(number)
             if frame and closed and closed.verdict is not Verdict.UNINSPECTED:
                 considered += 1
                 right += (closed.verdict is Verdict.REJECT) == truth[frame.device_frame % len(truth)]

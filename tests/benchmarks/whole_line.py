@@ -73,7 +73,7 @@ def line_of(folder: Path, fps: float, deadline_ms: int) -> Iterator[Line]:
 def stages(ring: Ring, first: int, last: int) -> Stages:
     scoring, sent = [], []
     for number in range(first, last + 1):
-        frame, scored, sent_ns = ring.frame(number), ring.scored(number), ring.sent_ns(number)
+        frame, scored, sent_ns = ring.frame(number), ring.scorer_verdict(number), ring.sent_ns(number)
         if frame is not None and scored is not None and sent_ns:
             scoring.append(scored.scored_ns - scored.started_ns)
             sent.append(sent_ns - frame.captured_ns)

@@ -433,10 +433,10 @@ class Audit:
             self._at_barrier[self.gateway.part_passes(camera, seen_utc, gate_at)] = part
 
     def _take(self, part: Part, ring: Ring) -> None:
-        closed = ring.closed(part.id.frame)
+        closed = ring.final_verdict(part.id.frame)
         if closed is not None:
             part.verdict, part.reason = closed.verdict, closed.reason
-        scored = ring.scored(part.id.frame)
+        scored = ring.scorer_verdict(part.id.frame)
         if scored is not None:
             part.scored_ns = scored.scored_ns
         part.stage, part.sent_ns = ring.stage(part.id.frame), ring.sent_ns(part.id.frame)

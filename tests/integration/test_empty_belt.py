@@ -110,7 +110,7 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         assert now.no_part >= counted > 0.7 * (counted + ratios)
         took: dict[Reason, list[int]] = {Reason.NONE: [], Reason.NO_PART: []}
         for number in range(1, ring.last_frame() + 1):
-            if (scored := ring.scored(number)) is not None and scored.reason in took:
+            if (scored := ring.scorer_verdict(number)) is not None and scored.reason in took:
                 took[scored.reason].append(scored.scored_ns - scored.started_ns)
         assert np.median(took[Reason.NO_PART]) < 0.5 * np.median(took[Reason.NONE])
 

@@ -40,7 +40,7 @@ def assert_one_verdict_a_frame(line: Line, camera: str, ring: Ring) -> None:
     assert now.in_flight == 0
     assert now.frames == last == now.passed + now.rejected + sum(now.uninspected)
     for number in range(1, last + 1):
-        closed = ring.closed(number)
+        closed = ring.final_verdict(number)
         assert closed is not None, f"frame {number} has no verdict"
         of_frame = published.get(number, set())
         assert len(of_frame) <= 1, f"frame {number} has two verdicts: {of_frame}"
@@ -61,7 +61,7 @@ def agreement(ring: Ring, truth: dict[int, bool]) -> tuple[float, float]:
     judged = right = 0
     last = ring.last_frame()
     for number in range(1, last + 1):
-        closed = ring.closed(number)
+        closed = ring.final_verdict(number)
         assert closed is not None
         if closed.verdict is Verdict.UNINSPECTED:
             continue

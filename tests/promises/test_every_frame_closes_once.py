@@ -103,7 +103,7 @@ class EveryFrame(RuleBasedStateMachine):
             if sent is not None and topic.endswith(("/reject", "/verdict")):
                 message = json.loads(payload)
                 number = message["frame"]
-                frame, closed = ring.frame(number), ring.closed(number)
+                frame, closed = ring.frame(number), ring.final_verdict(number)
                 assert frame is not None
                 assert closed is not None, "a verdict is stored before it is sent"
                 assert message["verdict"] == closed.verdict.word
@@ -140,11 +140,11 @@ class EveryFrame(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 100), score=st.sampled_from(sorted(SCORES)), releases=st.booleans())
     def score(self, which: int, score: str, releases: bool) -> None:
-        waiting = self.scene.ring.frames_to_score()
+        waiting = self.scene.ring.unreleased_frames()
         if not waiting:
             return
         frame, now = waiting[which % len(waiting)], self.scene.now
-        if self.scene.ring.scored(frame.number) is None:
+        if self.scene.ring.scorer_verdict(frame.number) is None:
             verdict, reason = judge(SCORES[score], 1.0)
             scored = ScorerVerdict(verdict, reason, SCORES[score], 1.0, now, now, "", False)
             self.scene.ring.write_scored(frame.number, scored)
@@ -236,7 +236,7 @@ class EveryFrame(RuleBasedStateMachine):
         assert now.frames == last
         assert now.frames == now.passed + now.rejected + sum(now.uninspected) + now.in_flight
         for number in range(1, last + 1):
-            frame, closed = ring.frame(number), ring.closed(number)
+            frame, closed = ring.frame(number), ring.final_verdict(number)
             assert frame is not None
             if number in self.closed:
                 assert closed == self.closed[number], "a verdict is never changed"

@@ -123,7 +123,7 @@ def _first_verdict(folder: Path, service: subprocess.Popen[bytes], log: Path) ->
 def _summarise(ring: Ring, first: int, last: int, log: Path) -> LineRow:
     latencies, uninspected = [], 0
     for number in range(first, last + 1):
-        frame, sent_ns, scored = ring.frame(number), ring.sent_ns(number), ring.scored(number)
+        frame, sent_ns, scored = ring.frame(number), ring.sent_ns(number), ring.scorer_verdict(number)
         if frame is None:
             continue
         uninspected += scored is None

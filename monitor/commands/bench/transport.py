@@ -90,12 +90,12 @@ def _transport(
     assert slot is not None, "each frame is released before the next one"
     height, width = pixels.shape
     frame = Frame(number, 1, 1, 2, 2, 3, 0, number, slot, PixelFormat.Mono8, height, width)
-    ring.record(frame)
+    ring.write_captured(frame)
     ring.fill(frame, pixels)
     messages.send_descriptor(sender, _CAMERA, number)
     receiver.poll(1000)
     messages.receive_descriptors(receiver)
-    waiting = ring.frames_to_score()[0]
+    waiting = ring.unreleased_frames()[0]
     ring.pixels(waiting)
     ring.release(waiting)
     ring.write_closed(number, FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 1, 1))

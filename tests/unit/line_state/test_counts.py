@@ -9,7 +9,7 @@ from monitor.verdict import Reason, Verdict
 
 
 def closed(verdict: Verdict, reason: Reason = Reason.NONE) -> FinalVerdict:
-    return FinalVerdict(verdict, reason, judged=True, snapshot=False, closed_ns=1, closed_utc_ns=1)
+    return FinalVerdict(verdict, reason, from_scorer=True, snapshot=False, closed_ns=1, closed_utc_ns=1)
 
 
 def test_a_tally_counts_a_verdict_in_its_place() -> None:
@@ -26,7 +26,7 @@ def test_a_tally_counts_a_verdict_in_its_place() -> None:
 
 def test_what_is_closed_beyond_the_tally_counts_and_the_rest_is_in_flight(ring: Ring) -> None:
     for number in range(1, 6):
-        ring.record(Frame(number, 1, 1, 1, 1, 1, -1, -1, -1, PixelFormat.Mono8, 1, 1))
+        ring.write_captured(Frame(number, 1, 1, 1, 1, 1, -1, -1, -1, PixelFormat.Mono8, 1, 1))
     ring.write_tally(Tally(cursor=2, passed=1, rejected=1))
     ring.write_closed(3, closed(Verdict.UNINSPECTED, Reason.DEADLINE))
     ring.write_closed(5, closed(Verdict.PASS))

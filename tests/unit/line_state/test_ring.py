@@ -35,7 +35,7 @@ def test_a_frame_reads_back_as_it_was_written(ring: Ring) -> None:
     ring.recover_capture()
     pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     ring.reserve(pixels.nbytes)
-    ring.record(frame(1))
+    ring.write_captured(frame(1))
     assert not ring.is_filled(1)
     ring.fill(frame(1), pixels)
     ring.write_scored(1, scored())
@@ -46,15 +46,15 @@ def test_a_frame_reads_back_as_it_was_written(ring: Ring) -> None:
     assert ring.frame(1) == frame(1)
     assert ring.is_filled(1)
     assert np.array_equal(ring.pixels(frame(1)), pixels)
-    assert ring.scored(1) == scored()
-    assert ring.closed(1) == FinalVerdict(Verdict.REJECT, Reason.NONE, True, True, 13, 14)
+    assert ring.scorer_verdict(1) == scored()
+    assert ring.final_verdict(1) == FinalVerdict(Verdict.REJECT, Reason.NONE, True, True, 13, 14)
     assert (ring.stage(1), ring.sent_ns(1)) == (Stage.SENT, 15)
 
 
 def test_sixteen_bit_pixels_keep_their_depth(ring: Ring) -> None:
     deep = Frame(1, 0, 0, 0, 0, 0, 0, 0, 3, PixelFormat.Mono12, 2, 2)
     ring.reserve(deep.nbytes)
-    ring.record(deep)
+    ring.write_captured(deep)
     ring.fill(deep, np.array([[0, 4095], [1, 2]], np.uint16))
     assert ring.pixels(deep).tolist() == [[0, 4095], [1, 2]]
 
@@ -63,22 +63,22 @@ def test_what_is_not_written_is_none(ring: Ring) -> None:
     assert ring.last_frame() == 0
     for number in (0, 1, RECORDS):
         assert ring.frame(number) is None
-        assert ring.scored(number) is None
-        assert ring.closed(number) is None
+        assert ring.scorer_verdict(number) is None
+        assert ring.final_verdict(number) is None
         assert not ring.is_filled(number) or number == 0
 
 
 def test_the_last_lap_is_not_mistaken_for_this_one(ring: Ring) -> None:
-    ring.record(frame(1))
+    ring.write_captured(frame(1))
     ring.write_scored(1, scored())
     ring.write_closed(1, FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 1, 2))
     ring.write_stage(1, Stage.EXPIRED)
     again = 1 + RECORDS
     assert ring.frame(again) is None
-    ring.record(frame(again))
+    ring.write_captured(frame(again))
     assert ring.frame(1) is None
-    assert ring.scored(again) is None
-    assert ring.closed(again) is None
+    assert ring.scorer_verdict(again) is None
+    assert ring.final_verdict(again) is None
     assert ring.stage(again) is Stage.CLOSED
 
 
@@ -94,14 +94,14 @@ def test_slots_are_held_until_the_scorer_releases_them(ring: Ring) -> None:
     for number in range(1, usable + 1):
         slot = ring.free_slot()
         assert slot is not None
-        ring.record(frame(number, slot))
+        ring.write_captured(frame(number, slot))
         ring.fill(frame(number, slot), np.zeros((4, 6, 3), np.uint8))
     assert ring.free_slot() is None
-    waiting = ring.frames_to_score()
+    waiting = ring.unreleased_frames()
     assert [one.number for one in waiting] == list(range(1, usable + 1))
     ring.release(waiting[5])
     assert ring.free_slot() == waiting[5].slot
-    assert waiting[5].number not in [one.number for one in ring.frames_to_score()]
+    assert waiting[5].number not in [one.number for one in ring.unreleased_frames()]
 
 
 def test_large_frames_get_fewer_slots_and_too_large_ones_one_line(ring: Ring) -> None:
@@ -113,11 +113,11 @@ def test_large_frames_get_fewer_slots_and_too_large_ones_one_line(ring: Ring) ->
 
 def test_capture_takes_up_where_a_dead_one_left(ring: Ring) -> None:
     ring.reserve(100)
-    ring.record(frame(1, 0))
+    ring.write_captured(frame(1, 0))
     ring.fill(frame(1, 0), np.zeros((4, 6, 3), np.uint8))
-    ring.record(frame(2, 1))  # the capture worker dies before it has written the pixels
+    ring.write_captured(frame(2, 1))  # the capture worker dies before it has written the pixels
     assert ring.recover_capture() == 2
-    assert [one.number for one in ring.frames_to_score()] == [1]
+    assert [one.number for one in ring.unreleased_frames()] == [1]
     assert ring.free_slot() == 1
 
 
@@ -144,17 +144,17 @@ ring.reserve(72)
 # It continues the publisher's part as a real publisher does.
 tally = ring.tally()
 for done in range(tally.cursor + 1, number + 1):
-    if ring.closed(done) is None:
+    if ring.final_verdict(done) is None:
         ring.write_closed(done, FinalVerdict(Verdict.PASS, Reason.NONE, False, False, done, done))
     ring.write_stage(done, Stage.SENT, done)
     ring.write_tally(Tally(done, done, 0, 0))
-for frame in ring.frames_to_score():
+for frame in ring.unreleased_frames():
     ring.release(frame)
 while True:
     number += 1
     frame = Frame(number, number, number, number, number, number, number, number,
                   ring.free_slot(), PixelFormat.BGR8, 4, 6)
-    ring.record(frame)
+    ring.write_captured(frame)
     ring.fill(frame, np.full((4, 6, 3), number % 256, np.uint8))
     scored = ScorerVerdict(Verdict.PASS, Reason.NONE, number, number, number, number, "", False)
     ring.write_scored(number, scored)
@@ -186,10 +186,10 @@ def test_killed_between_any_two_writes_nothing_is_half_written(tmp_path: Path) -
             kept = ring.frame(number)
             assert kept is not None
             assert kept.captured_ns == kept.device_frame == number
-            if (judged := ring.scored(number)) is not None:
+            if (judged := ring.scorer_verdict(number)) is not None:
                 assert judged.score == judged.scored_ns == number
             if number <= tally.cursor:
-                closed = ring.closed(number)
+                closed = ring.final_verdict(number)
                 assert closed is not None
                 assert closed.closed_ns == number
                 assert ring.stage(number) is Stage.SENT

@@ -24,12 +24,12 @@ def test_a_publisher_that_follows_a_killed_one_sends_what_was_stored_and_not_sen
     scene.link.state = LinkState.DOWN
     number = scene.part(2.0)
     scene.turn()
-    closed = scene.ring.closed(number)
+    closed = scene.ring.final_verdict(number)
     scene.end()
     scene.publisher, scene.link = scene.start()
     scene.turn(later_ms=600)
     assert scene.topics() == ["reject", "verdict"]
-    assert scene.ring.closed(number) == closed, "a verdict is never changed"
+    assert scene.ring.final_verdict(number) == closed, "a verdict is never changed"
     assert closed is not None
     assert (closed.verdict, closed.reason) == (Verdict.REJECT, Reason.NONE)
 

@@ -63,7 +63,7 @@ def put_frame(ring: Ring) -> Callable[[int, int], None]:
         assert slot is not None
         now = time.monotonic_ns()
         frame = Frame(number, now, now, now, now, now, 0, number, slot, PixelFormat.Mono8, SIDE, SIDE)
-        ring.record(frame)
+        ring.write_captured(frame)
         ring.fill(frame, np.full((SIDE, SIDE), value, np.uint8))
         ring.release(frame)
 

@@ -30,7 +30,7 @@ def test_the_newest_frame_is_shown_also_after_its_slot_was_released(
     assert found is not None
     assert found[0].number == 3
     assert (found[1] == 30).all()
-    assert ring.frames_to_score() == []
+    assert ring.unreleased_frames() == []
 
 
 def test_a_picture_is_never_half_of_two_frames(

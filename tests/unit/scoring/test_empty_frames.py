@@ -74,9 +74,9 @@ class Scene:
         self.intake.admit(Shot(image, "BGR8", time.monotonic_ns()))
         self.scoring.run_once()
         number = self.ring.last_frame()
-        scored = self.ring.scored(number)
+        scored = self.ring.scorer_verdict(number)
         assert scored is not None
-        assert not self.ring.frames_to_score(), "the slot is free again"
+        assert not self.ring.unreleased_frames(), "the slot is free again"
         # What the publisher does next.
         closed = FinalVerdict(
             scored.verdict, scored.reason, True, scored.snapshot, time.monotonic_ns(), time.time_ns()
@@ -186,7 +186,7 @@ def test_the_days_histogram_holds_parts_alone(scene: Scene, tmp_path: Path) -> N
         scene.show(image)
     scores = LineView(scene.settings, tmp_path).passed_scores("top")
     assert all(math.isfinite(score) for score in scores)
-    assert len(scores) == (scene.ring.scored(1).score <= calibration.threshold)  # type: ignore[union-attr]
+    assert len(scores) == (scene.ring.scorer_verdict(1).score <= calibration.threshold)  # type: ignore[union-attr]
 
 
 def test_an_empty_place_ends_a_live_views_reject(tmp_path: Path) -> None:

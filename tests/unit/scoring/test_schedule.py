@@ -61,7 +61,7 @@ def test_overdue_frames_are_not_scored() -> None:
 def test_of_a_live_view_only_the_newest_frame_is_scored() -> None:
     todo = plan([work(LIVE, 5, 100), work(LIVE, 7, 300), work(LIVE, 6, 200)], 0, ALL, 16)
     assert names(todo.batch) == [("live", 7)]
-    assert {(one.frame.number, reason) for one, reason in todo.refused} == {
+    assert {(one.frame.number, reason) for one, reason in todo.uninspected} == {
         (5, Reason.SUPERSEDED),
         (6, Reason.SUPERSEDED),
     }
@@ -69,13 +69,13 @@ def test_of_a_live_view_only_the_newest_frame_is_scored() -> None:
 
 def test_frames_of_a_camera_without_a_recipe_are_refused_as_no_recipe() -> None:
     todo = plan([work(TOP, 1, 100), work(SIDE, 1, 100)], 0, {"side": "a" * 64}, 16)
-    assert [(one.camera.name, reason) for one, reason in todo.refused] == [("top", Reason.NO_RECIPE)]
+    assert [(one.camera.name, reason) for one, reason in todo.uninspected] == [("top", Reason.NO_RECIPE)]
     assert names(todo.batch) == [("side", 1)]
 
 
 def test_without_waiting_frames_the_plan_is_empty() -> None:
     todo = plan([], 0, ALL, 16)
-    assert (todo.batch, todo.refused, todo.overdue) == ((), (), ())
+    assert (todo.batch, todo.uninspected, todo.overdue) == ((), (), ())
 
 
 def test_a_frame_that_cant_be_scored_in_time_is_not_begun() -> None:
@@ -135,7 +135,7 @@ def shares(
             at, _, number, patience, of = coming.popleft()
             waiting.append(work(of, number, at + patience))
         todo = plan(waiting, now, in_force, batch, cost, Counter(lately), pair_cost)
-        done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.refused))}
+        done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.uninspected))}
         waiting = [one for one in waiting if id(one) not in done]
         now += pair_cost if pair_cost and len(todo.batch) > 1 else cost if todo.batch else 0
         for one in todo.batch:

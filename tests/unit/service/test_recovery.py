@@ -178,7 +178,7 @@ def test_a_latch_that_the_disk_refuses_holds_all_the_same(
 
 def test_the_supervisor_lays_down_a_board_with_the_latch_that_was_found(tmp_path: Path) -> None:
     line = Settings(line={"data": tmp_path}, metrics={"port": 0}, review={"port": 0})  # type: ignore[arg-type]
-    supervisor = Supervisor(line, manager=Notifier({}))
+    supervisor = Supervisor(line, systemd=Notifier({}))
     paths.make_data(line)
     paths.make_runtime(supervisor.folder)
     board, metrics = supervisor._create_shared_memory(Latch.MISSED_REJECT)

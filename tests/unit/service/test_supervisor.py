@@ -33,7 +33,7 @@ class Watched:
         line = Settings(line={"data": folder}, metrics={"port": 0}, review={"port": 0})
         make_data(line)
         self.policy = RestartPolicy()
-        self.supervisor = Supervisor(line, self.policy, clock=lambda: self.now, manager=Notifier({}))
+        self.supervisor = Supervisor(line, self.policy, clock=lambda: self.now, systemd=Notifier({}))
         make_runtime(self.supervisor.folder)
         Board.create(self.supervisor.folder / "board", worker_names(line))
         self.board = Board(self.supervisor.folder / "board", worker_names(line))
