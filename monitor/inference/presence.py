@@ -190,8 +190,8 @@ class PresenceGate:
         strongest = float(np.min(highest / levels, initial=1.0))
         if weakest <= strongest:
             return strongest
-        # The factor does not apply to a cell's noise, because more light does not amplify it. The bounds allow
-        # for the largest expected noise in both directions.
+        # The factor does not apply to a cell's noise, because more light does not amplify it. The bounds
+        # allow for the largest expected noise in both directions.
         noise = _MAX_NOISE * deviations
         weakest = float(np.max((lowest + noise) / (levels + noise), initial=1.0))
         strongest = float(np.min((highest - noise) / np.maximum(levels - noise, 1e-9)))

@@ -23,10 +23,10 @@ MIN_RATIO = 1.5
 come from good parts and drawn defects, and real defects may differ from both."""
 DEVIATIONS = 10
 """The limit allows for a ratio float32 / int8 whose logarithm lies this many upper standard deviations above
-the mean logarithm of the known pairs. For an upper standard deviation, logarithms below the mean count as
-equal to it. In four recipes, real images of the magnetic-tile data set needed up to 8 of them; in one of these recipes (60
-images at 64 pixels) their scores differed by a factor of up to 1.92, those of the known pairs by at most
-1.25."""
+the mean logarithm of the known pairs. For the upper standard deviation, logarithms below the mean count as
+equal to it. In four recipes, real images of the magnetic-tile data set needed up to 8 of them; in one of
+these recipes (60 images at 64 pixels) their scores differed by a factor of up to 1.92, those of the known
+pairs by at most 1.25."""
 RESERVE = 1.1
 """A factor on the largest ratio of the known pairs, because the known pairs are few."""
 _MAX_THRESHOLDS = 2.0

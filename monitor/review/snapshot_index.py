@@ -70,11 +70,11 @@ class SnapshotPage:
 
     entries: tuple[IndexEntry, ...]
     is_first: bool
-    """Whether no newer snapshot matches, as far as they are read; always False on a page before which the
-    reader has seen newer ones."""
+    """Whether no newer snapshot matches, as far as the files are read; always False if the page was asked for
+    as older than a `PageStart`."""
     is_last: bool
-    """Whether no older snapshot matches, as far as they are read; always False on a page before which the
-    reader has seen older ones."""
+    """Whether no older snapshot matches, as far as the files are read; always False if the page was asked for
+    as newer than a `PageStart`."""
     complete: bool
     """False when the time limit left files unread: more snapshots may match."""
 

@@ -214,7 +214,8 @@ class _StudentRun:
     def start_epoch(self, indices: Sequence[int]) -> list[int]:
         """Starts or resumes the current epoch: returns the training pictures `indices` in its random order.
 
-        The network is switched to training. The random state before the draw is kept, so that a resumed run draws the same order.
+        The network is switched to training. The random state before the draw is kept, so that a resumed run
+        draws the same order.
         """
         self._random_state = json.dumps(self._rng.bit_generator.state)
         self.network.train()
