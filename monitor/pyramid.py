@@ -1,12 +1,13 @@
-"""The paper: Student-Teacher Feature Pyramid Matching (Wang, Han, Ding, Huang; BMVC 2021, arXiv 2103.04257).
+"""The networks, the training loss and the anomaly map of the paper's method.
 
-A teacher network, trained to classify photographs, computes features of an image at three depths. A student
+It imports torch alone and knows nothing of files, image formats, devices or thresholds.
+
+The paper is Student-Teacher Feature Pyramid Matching (Wang, Han, Ding, Huang; BMVC 2021, arXiv 2103.04257). A
+teacher network, trained to classify photographs, computes features of an image at three depths. A student
 network of the same shape is trained on good images only and learns to compute the same features. Where the
 two differ, the image shows something that no good image had. This module has, from top to bottom: the trunk
 that gives the three levels, the loss that trains the student, the anomaly map, and the map at the resolution
 of the network's input.
-
-It imports torch alone and knows nothing of files, image formats, devices or thresholds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Features = Sequence[Tensor]
-"""Three float tensors (N, C_l, H_l, W_l), the finest level first."""
+"""One float tensor for each level, the finest level first: (N, C_l, H_l, W_l) for the features of N images,
+(C_l,) for a number for each channel. The trunks here have three levels; loss and map take any number."""
 
 
 class BasicBlock(nn.Module):
@@ -119,7 +121,8 @@ def matching_loss(teacher_features: Features, student_features: Features) -> Ten
 
 
 def anomaly_map(teacher_features: Features, student_features: Features) -> Tensor:
-    """The difference between teacher and student at each place: float32 (N, H_1, W_1) (section 3.3).
+    """The difference between teacher and student at each pixel of the first level: float32 (N, H_1, W_1)
+    (section 3.3).
 
     The squared distances of each level are resized to the first level's resolution (bilinear, half-pixel
     centres) and multiplied over the levels. The features may be half precision; distances and product are
@@ -141,7 +144,8 @@ def anomaly_map(teacher_features: Features, student_features: Features) -> Tenso
 def upsample(product_map: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps (N, H_1, W_1) at the resolution of the network's input: (N, *size), bilinear (section 3.3).
 
-    The maximum of the result is the image's score.
+    Without tiles, the maximum of the result is the image's score; with tiles, the score is the maximum of the
+    map of the whole image (`monitor.images.tiling`).
     """
     larger = F.interpolate(product_map.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
     return larger.squeeze(1)

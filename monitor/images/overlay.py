@@ -41,7 +41,7 @@ class Caption:
     """Why the frame is uninspected."""
     score: float | None
     threshold: float | None
-    """The heatmap's colours are counted in it too."""
+    """The heatmap's colours follow anomaly / threshold."""
     recipe: str
     camera: str
     frame: int
@@ -53,10 +53,10 @@ def draw_overlay(image: Image, anomaly_map: NDArray[np.float32] | None, caption:
     """The operator's picture of one frame.
 
     `image` is the frame as it was scored, uint8 (H, W, 3) BGR or (H, W). `anomaly_map` is float32 (h, w) of
-    any size, on the threshold's scale, or None for a frame that was not scored.
+    any size, in the threshold's unit, or None for a frame that was not scored.
 
     Returns uint8 (rows, columns, 3) BGR, at most `overlay_layout.MAX_WIDTH` wide. Raises ValueError for an
-    image or a map of another shape or dtype.
+    image of another shape or dtype, and for a map that is empty or not (h, w).
     """
     _check(image, anomaly_map)
     layout = arrange_picture(image.shape[1], image.shape[0])
@@ -77,9 +77,10 @@ def draw_overlay(image: Image, anomaly_map: NDArray[np.float32] | None, caption:
 def draw_panel(
     image: Image, anomaly_map: NDArray[np.float32] | None = None, threshold: float | None = None
 ) -> Image:
-    """One panel of the operator's picture: the heatmap if there are a map and a threshold, else the frame.
+    """One panel of the operator's picture: the heatmap if map and threshold are valid, otherwise the frame.
 
-    Arguments and errors are those of `draw_overlay`. Returns uint8 (rows, columns, 3) BGR.
+    Valid are a map of finite values and a finite threshold above 0. Arguments and errors are those of
+    `draw_overlay`. Returns uint8 (rows, columns, 3) BGR.
     """
     _check(image, anomaly_map)
     frame = _fit(image, arrange_picture(image.shape[1], image.shape[0]).panel_size)
@@ -99,7 +100,7 @@ def draw_heatmap(image: Image, anomaly_map: NDArray[np.float32], threshold: floa
 
 
 def _check(image: Image, anomaly_map: NDArray[np.float32] | None) -> None:
-    """Raises ValueError."""
+    """Raises ValueError as `draw_overlay` does."""
     preprocessing.check_image(image)
     if anomaly_map is not None and (anomaly_map.ndim != 2 or anomaly_map.size == 0):
         raise ValueError(f"anomaly map is {anomaly_map.shape}, not (h, w)")

@@ -1,6 +1,7 @@
 """Where the header, the frame, its heatmap and the footer lie in the operator's picture.
 
-Pure functions of sizes; this module draws nothing. The review page uses it to cut a stored picture apart.
+It knows nothing of pixels' values: these are pure functions of sizes. The review page uses it to cut a stored
+picture into its panels.
 """
 
 from __future__ import annotations

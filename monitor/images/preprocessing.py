@@ -1,8 +1,10 @@
 """The one way from an image to the network's input: resize, then normalise.
 
-Training, calibration, the scoring of files and the running line all use it, so that a recipe is trained on
-what it is used for. Nothing here may depend on an image's content: no stretching, no equalising. This module
-knows nothing of recipes, cameras or files.
+Training, calibration, the scoring of files and the running line all use it, so that a recipe scores images
+that are prepared as its training images were. Scoring on a CUDA device is the exception: it has a resizing of
+its own, which is used only where it agrees with this one (`monitor.inference.device_scoring`). Nothing here
+may depend on an image's content: no stretching of contrast, no histogram equalisation. This module knows
+nothing of recipes, cameras or files.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ DEVIATION = (0.229, 0.224, 0.225)
 """Means and standard deviations of ImageNet's images, by channel (RGB), for grey levels from 0 to 1."""
 
 HALVED_FROM = 2
-"""Images of this many times the size or more are halved first. OpenCV halves with vector instructions: from
-1920x1080 to 256x256, resizing takes 1.0 ms instead of 4.5."""
+"""An image is halved, again and again, as long as its height and width are both even and both at least this
+many times the target's. OpenCV halves with vector instructions: from 1920x1080 to 256x256, resizing takes
+1.0 ms instead of 4.5."""
 RESIZE = f"squash-area, halved from {HALVED_FROM} times"
 """The name of the resizing below, as recipes record it.
 
 As in the paper, an image is resized to the recipe's size without keeping its aspect ratio. A smaller image is
-made by averaging every pixel that falls into the new one; a larger one is interpolated bilinearly. Bilinear
+made by averaging all pixels that fall into each new one; a larger one is interpolated bilinearly. Bilinear
 sampling would skip most pixels of a large frame, so that a defect of few pixels could vanish when the part
 moves by one pixel."""
 TILED_RESIZE = f"{RESIZE}, tiled"

@@ -1,8 +1,8 @@
 """The tiles of an image: where they lie, and how their anomaly maps become one map.
 
-Tiles keep small defects visible that resizing the whole frame to one network input would lose. They overlap,
-and their maps fade into each other, so that the map shows no seams. These are pure functions of shapes and
-arrays; this module knows nothing of networks.
+It knows nothing of networks: these are pure functions of shapes and arrays. Tiles keep small defects visible
+that resizing the whole frame to one network input would lose. They overlap, and each map's weight falls
+towards the tile's border, so that the whole map shows no seams.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ STEP = 16
 """Tiles begin at multiples of this where possible. A ResNet's third level has one cell for 16 pixels; a tile
 that begins elsewhere has its cells on other pixels and gives the same surface other features."""
 _BORDER = 0.25
-"""At a tile's border, this share of the overlap counts for nothing: there the other tile is used. A
-convolution gets zeros from beyond its border, so its features are wrong near it."""
+"""Within this share of the overlap from a tile's border, the tile's weight is almost 0 and the other tile's
+map is used. Convolutions get zeros from beyond a tile's border, so the features near it are wrong."""
 _LEAST = 1e-6
 """The smallest weight; it keeps every sum of weights above 0."""
 
@@ -42,7 +42,7 @@ class Grid:
     """The image's size."""
     tile: Size
     overlap: int = 0
-    """The number of rows or columns that neighbouring tiles share, at least."""
+    """The smallest number of rows or columns that neighbouring tiles share."""
 
     def __post_init__(self) -> None:
         """Raises TilingError."""

@@ -18,7 +18,7 @@ F32 = "f32"
 F16 = "f16"
 INT8 = "int8"
 MIN_INT8_CORRELATION = 0.98
-"""int8 is recommended from this rank correlation with float32's scores on."""
+"""Below this rank correlation of its scores with float32's scores, int8 is not recommended."""
 
 MAX_MAP_DIFFERENCE = {F32: 1e-4, F16: 1e-2}
 """The largest difference of a map from the plain network's on the same input: max |a - b| / max |b|."""
@@ -62,7 +62,10 @@ def choose_runtime(name: str, device: str) -> tuple[str, torch.device]:
 
 
 def choose_precision(name: str, runtime: str, device: torch.device, recipe: RecipeVersion) -> str:
-    """The precision of that name on that runtime and device. Raises RecipeError."""
+    """The precision of that name on that runtime and device. Raises RecipeError.
+
+    "auto" is float16 on a CUDA device and float32 elsewhere.
+    """
     if name not in ("auto", F32, F16, INT8):
         raise RecipeError(f"precision {name!r} is not known: use auto, f32, f16 or int8")
     if name == INT8 and runtime != OPENVINO:
@@ -77,15 +80,16 @@ def choose_precision(name: str, runtime: str, device: torch.device, recipe: Reci
         return F32 if name == F32 else F16
     if name == F16:
         raise RecipeError('precision "f16" is slower than f32 on a CPU: use auto or f32, or a CUDA device')
-    # "auto" is not int8: it gives the same verdicts in a third of the time, but a part near the threshold
-    # takes a third longer than in float32. The user decides whether that suits the line.
+    # "auto" never chooses int8: a part that passes by its int8 score takes a third of the time of float32,
+    # but a part near the threshold takes a third longer. The user decides whether that suits the line.
     return F32 if name == "auto" else name
 
 
 def calibration_of(recipe: RecipeVersion, runtime: str, precision: str) -> Calibration:
-    """A recipe's calibration for a runtime and precision; the reference's where there is no own one.
+    """A recipe's calibration for a runtime and precision; the reference's where the recipe has none for them.
 
-    Raises RecipeError for int8 without an own one: its scores were then never compared with the reference's.
+    Raises RecipeError for int8 without a calibration for int8: the int8 model was then never compared with
+    the reference.
     """
     found, key = recipe.document.calibration, f"{runtime}-{precision}"
     if precision == INT8 and key not in found:

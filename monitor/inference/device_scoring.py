@@ -1,10 +1,11 @@
 """Scoring on a device: frames are resized, normalised and scored there, and only the scores are copied back.
 
-A map stays on the device until it is read. The steps that only CUDA has (streams, pinned memory, recorded
-runs) are in `monitor.inference.cuda_transfer`; the code here runs on any device, and the tests run it on the
-CPU. A faster step is used only after its result was compared with the plain step's on this machine and
-agreed: no part is scored by a step that was not compared. This module knows nothing of recipes, thresholds or
-verdicts.
+It knows nothing of recipes, thresholds or verdicts. A map stays on the device until it is read. The steps
+that only CUDA has (streams, pinned memory, recorded runs) are in `monitor.inference.cuda_transfer`; the code
+here runs on any device, and the tests run it on the CPU.
+
+The device's own resizing and a recorded run are used only after their results were compared with the plain
+computation's on this machine and agreed: no part is scored by a step that was not compared.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ time is latency."""
 _MAX_SHAPES = 16
 """The number of frame shapes whose preprocessing is cached; each camera's region has one shape."""
 _MAX_DIFFERENT = 0.01
-"""The largest share of pixels that a device may round differently from the CPU. It is more than the share
-between two builds of OpenCV."""
+"""The largest share of pixels that a device may round differently from the CPU. Two builds of OpenCV differ
+in fewer pixels from each other."""
 _MAX_MAP_PIXELS = 2**26
 """The most map pixels that one call leaves on the device (256 MiB); further maps are copied to the CPU."""
 
@@ -108,7 +109,8 @@ class DeviceScoring:
         self._grid, self._device, self._transfer, self._agreement = grid, device, transfer, agreement
         self._log = logging.getLogger(__name__)
         self._preprocessing: OrderedDict[tuple[int, ...], DevicePreprocessing | None] = OrderedDict()
-        """By frame shape; None where the device differs from the CPU, which then resizes these frames."""
+        """The preprocessing of each frame shape; None where the device's result differed from the CPU's, so
+        that the CPU resizes these frames."""
         sizes = [size for size in _BATCH_SIZES if size <= max_batch]
         # Two buffers: the next batch is prepared in the first while the network reads the second.
         self._prepared, self._network_input = (

@@ -1,8 +1,8 @@
 """Teacher and student on Intel's OpenVINO, which runs them faster on a CPU than torch does.
 
-OpenVINO is an optional dependency, so only code that needs it imports this module. The module calls
-OpenVINO's PyTorch frontend directly, because `openvino.convert_model` sends usage data over the network and
-takes eight times as long. It knows nothing of thresholds or verdicts.
+It knows nothing of thresholds or verdicts. OpenVINO is an optional dependency, so only code that needs it
+imports this module. The module calls OpenVINO's PyTorch frontend directly, because `openvino.convert_model`
+sends usage data over the network and takes eight times as long.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def build_model(recipe: RecipeVersion, precision: str, network_lock: NetworkLock
 
 
 def convert_pair(teacher: nn.Module, student: nn.Module, size: Size) -> ov.Model:
-    """The two as one float32 model for OpenVINO, for one image of that size at a time.
+    """Teacher and student as one float32 model for OpenVINO, for one image of that size at a time.
 
     `teacher` and `student` are trunks in eval mode with their batch normalisation folded.
     """
@@ -89,7 +89,7 @@ def convert_module(module: nn.Module, example: Tensor) -> ov.Model:
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # a name of its own: the frontend does not keep it alive
+    decoder = TorchScriptPythonDecoder(traced)  # Held in a variable: the frontend does not keep it alive.
     model: ov.Model = frontend.convert(frontend.load(decoder))
     model.reshape(ov.PartialShape(list(example.shape)))
     model.validate_nodes_and_infer_types()

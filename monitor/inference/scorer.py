@@ -1,9 +1,12 @@
 """The scorer: images in, scores and anomaly maps out, on this machine's CPU or GPU.
 
 On a frame's way it stands between the frame's pixels and the verdict. It knows nothing of cameras or
-verdicts: a score that is not finite is returned as it is. Every backend must agree with the plain float32
-network; in float32, max |a - b| / max |b| of the maps is at most 1e-4. Half precision is used inside the
-trunks only. A CUDA error is not caught, because the process can't be trusted after one.
+verdicts: a score that is not finite is returned as it is.
+
+The maps of each backend must agree with the plain float32 network's maps: max |a - b| / max |b| is at most
+1e-4 in float32 and 1e-2 in float16. In float16 only the trunks are computed; the anomaly map stays float32.
+int8 has no such bound: an int8 score can only pass a part (`monitor.inference.second_look`). A CUDA error is
+not caught, because the process can't be trusted after one.
 """
 
 from __future__ import annotations
@@ -44,11 +47,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCH = 16
+"""The largest number of network inputs (images or tiles) in one run of the network."""
 PARALLEL_IMAGES = 2
 """The number of images that OpenVINO computes concurrently, each on its share of the CPU's threads. For a
 ResNet-18 this takes 74 MB more memory and half a second more at the start."""
 _MAX_BATCH_PIXELS = BATCH * 512**2
-"""More pixels are scored in several runs, to limit the memory."""
+"""The largest number of pixels in one run, to limit the memory. More pixels are scored in several runs."""
 
 
 class ScoreResult:
@@ -87,9 +91,9 @@ class Scorer:
         precision: str = "auto",
         network_lock: NetworkLock | None = None,
     ) -> None:
-        """`network_lock` is held while no other network of this process may run, for up to some hundredths of
-        a second at a time. Raises RecipeError when this machine has no such backend; the message names the
-        backends that it has."""
+        """Building and warming up hold `network_lock` while no other network of this process may run: while a
+        trunk is traced or a CUDA run is recorded, up to some hundredths of a second at a time. Raises
+        RecipeError when this machine has no such backend; the message names what to use instead."""
         self.recipe = recipe
         self._grid = recipe.grid
         self.runtime, self.device = choose_runtime(runtime, device)
@@ -109,7 +113,8 @@ class Scorer:
             return TorchNetwork(teacher, student, self.device, half=half, network_lock=self._network_lock)
         from monitor.inference.openvino_network import OpenVinoNetwork, build_model
 
-        # With int8, float32 scores one image at a time; only tiles make several network inputs of it.
+        # With int8, this network gives the second look, one image at a time. Parallel requests then help only
+        # with tiles, because each tile is a network input of its own.
         parallel = 1 if self.precision == INT8 and len(self._grid) == 1 else PARALLEL_IMAGES
         model = build_model(self.recipe, F32, self._network_lock)
         return OpenVinoNetwork(model, torch.get_num_threads(), parallel)
@@ -134,9 +139,11 @@ class Scorer:
 
     @property
     def calibration(self) -> Calibration:
-        """The calibration for this runtime and precision, or the reference's where there is no own one.
+        """The calibration for this runtime and precision; the reference's (`torch-f32`) where the recipe has
+        none for them.
 
-        Raises RecipeError for int8 without an own one: its scores were never compared with the reference's.
+        Raises RecipeError for int8 without a calibration for int8: the int8 model was then never compared
+        with the reference.
         """
         return calibration_of(self.recipe, self.runtime, self.precision)
 
@@ -152,10 +159,11 @@ class Scorer:
 
     @property
     def parallel_images(self) -> int:
-        """The number of images that take less time together than one after the other; 1 where none do.
+        """The number of images that `score` computes faster together than one after the other; 1 if there is
+        no such number.
 
-        It is 1 with tiles, because the tiles of one image are already computed concurrently. It is 1 on a
-        GPU, which takes any number of images in one batch.
+        The number is 1 with tiles, because the tiles of one image are already computed concurrently. It is 1
+        on a GPU, which computes the images of a batch together, whatever their number.
         """
         threads = torch.get_num_threads()
         # With an odd number of threads, one thread would be idle.
@@ -164,9 +172,11 @@ class Scorer:
         return PARALLEL_IMAGES if usable and divisible else 1
 
     def warm_up(self) -> None:
-        """Run every batch size that the libraries tune themselves to once. It takes at most seconds.
+        """Score blank images once in each way that `score` may use. It takes at most seconds.
 
-        Raises RecipeError when there is no threshold for this runtime and precision.
+        The first run with a new batch size or image shape takes longer, because libraries tune themselves to
+        it; no frame should wait for that. Raises RecipeError when there is no threshold for this runtime and
+        precision.
         """
         _ = self.threshold
         if self._device_scoring is not None:
@@ -174,10 +184,10 @@ class Scorer:
         blank = np.full((*self.recipe.frame, 3), 127, np.uint8)
         self.score([blank])
         if self._device_scoring is not None:
-            # Mono frames have a preprocessing of their own, which is checked with the first mono frame.
+            # The device's preprocessing is compared with the CPU's at the first image of each shape.
             self.score([blank[:, :, 0]])
         if self._int8_network is not None:
-            # `score` may have used only one of the two networks.
+            # If the blank image passed by its int8 score, the float32 network has not run yet.
             for network in (self._int8_network, self._network):
                 self._results(network, [preprocessing.resize_image(blank, self.recipe.size)])
         if self.parallel_images > 1:
@@ -189,15 +199,16 @@ class Scorer:
         One entry for each image, in order; None where the gate finds no part. Each image is resized once.
         Raises ValueError as `score` does.
         """
-        parts = [self.find_part(image) for image in images]
+        parts = [self.part_image(image) for image in images]
         results = iter(self.score([part for part in parts if part is not None]))
         return [None if part is None else next(results) for part in parts]
 
-    def find_part(self, image: Image) -> Image | None:
+    def part_image(self, image: Image) -> Image | None:
         """The first step of `inspect`: the image for `score`, or None when the gate finds no part in it.
 
         With a gate the image is returned resized, because gate and network need the same size; its score is
-        that of the original. Without a gate it is returned unchanged. Raises ValueError as `score` does.
+        that of the original. ValueError is then raised for an array that is not an image. Without a gate the
+        array is returned unchanged and unchecked; `score` checks it.
         """
         if self.presence_gate is None:
             return image
@@ -207,9 +218,10 @@ class Scorer:
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
         """One result for each image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.
 
-        In int8, an image passes only if its score is far below the threshold. Every other image is scored
-        again in float32, so that every reject, and every map of a reject, is float32's. Raises ValueError for
-        an array that is not such an image.
+        In int8, the int8 result is returned only if its score is at most the quick pass limit, which lies
+        below the threshold (`monitor.inference.second_look`). Every other image is scored again in float32,
+        so that the score and map of every reject are float32's. Raises ValueError for an array that is not
+        such an image.
         """
         if self._device_scoring is not None:
             return [ScoreResult(score, own_map) for score, own_map in self._device_scoring.score(images)]
@@ -225,10 +237,11 @@ class Scorer:
 
     @cached_property
     def _quick_pass_limit(self) -> float:
-        """The highest int8 score that passes without float32. Cached, because every frame needs it."""
+        """The highest int8 score that passes a part without a float32 score. Cached: every frame needs it."""
         entry, found = self.recipe.document.quantised, self.recipe.document.calibration
         assert entry is not None
-        # While int8 is being calibrated it has no threshold yet. Float32's is used, which int8 will also get.
+        # While int8 is being calibrated it has no threshold yet. It will get the threshold of float32 on
+        # OpenVINO, so that is used; the reference's threshold is used where the recipe has none for it.
         own = found.get(self.calibration_key) or found.get(f"{OPENVINO}-{F32}") or found[REFERENCE]
         return quick_pass_limit(entry.pairs, own.threshold)
 

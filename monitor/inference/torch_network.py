@@ -39,9 +39,9 @@ class TorchNetwork:
         """`half` computes the trunks in float16. `network_lock` is held while the trunks are traced."""
         disable_tf32(device)
         self._device = device
-        self._type = torch.float16 if half else torch.float32
+        self._dtype = torch.float16 if half else torch.float32
         self._trunks: list[Callable[[Tensor], list[Tensor]]] = [
-            _move_to_device(fold_batch_norm(trunk, network_lock), device, self._type)
+            _move_to_device(fold_batch_norm(trunk, network_lock), device, self._dtype)
             for trunk in (teacher, student)
         ]
 
@@ -49,7 +49,7 @@ class TorchNetwork:
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float32, normalised, to anomaly maps (N, H, W) float32 on the device."""
         images = images.to(self._device, non_blocking=True)
-        trunk_input = images.to(dtype=self._type, memory_format=torch.channels_last)
+        trunk_input = images.to(dtype=self._dtype, memory_format=torch.channels_last)
         teacher, student = (trunk(trunk_input) for trunk in self._trunks)
         rows, columns = images.shape[-2:]
         return upsample(anomaly_map(teacher, student), (rows, columns))
@@ -58,8 +58,9 @@ class TorchNetwork:
 def disable_tf32(device: torch.device) -> None:
     """Make this process compute float32 in full precision on a CUDA device; no effect on a CPU.
 
-    TensorFloat-32 has 10 mantissa bits instead of 23, too few for the promised agreement. The switches belong
-    to the whole process and are never set back, because another thread's network may be running.
+    TensorFloat-32 has 10 mantissa bits instead of 23, too few for the agreement that
+    `backends.MAX_MAP_DIFFERENCE` demands. The switches belong to the whole process and are never set back,
+    because another thread's network may be running.
     """
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
@@ -131,14 +132,14 @@ def _build_trunk(
     return trunk.eval().requires_grad_(False)
 
 
-def _move_to_device(trunk: nn.Module, device: torch.device, kind: torch.dtype) -> nn.Module:
-    """The trunk on a device, computing in `kind`.
+def _move_to_device(trunk: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The trunk on a device, computing in `dtype`.
 
     The factors of channel scaling stay float32: the largest float16 number is 65504, and a channel with a
     small deviation has a large factor.
     """
     scaling = dict(trunk.named_buffers(recurse=False))
-    trunk.to(device, kind).to(memory_format=torch.channels_last)
+    trunk.to(device, dtype).to(memory_format=torch.channels_last)
     for name, factors in scaling.items():
         trunk.register_buffer(name, factors.to(device))
     return trunk

@@ -1,7 +1,7 @@
-"""Whether a recipe was trained on the region of the image that a camera is set to (`roi`).
+"""Whether a recipe was trained on the region of interest that a camera is set to (`roi`).
 
-It knows nothing of networks or scores. The scoring worker refuses a recipe of another region; `check` reports
-it.
+It knows nothing of networks or scores. The scoring worker refuses a recipe of another region, and the command
+`check` reports it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ TENSOR_NAMES = ("even.1", "even.2", "even.3")
 """The names of the three levels' deviations among the student's weights."""
 
 _MAX_IMAGES = 100
-"""Each image has thousands of places, so more images hardly change the deviations."""
+"""Each image has hundreds to thousands of feature vectors, so more images hardly change the deviations."""
 _MIN_SHARE = 0.1
 """A deviation is at least this share of its level's mean deviation. Otherwise a channel that is almost always
 0 would add only noise, multiplied by a large number."""
@@ -32,8 +32,11 @@ _BATCH = 8
 def channel_deviations(
     teacher: nn.Module, pictures: IndexedImages, indices: Sequence[int], device: torch.device
 ) -> list[Tensor]:
-    """The standard deviation of each channel over all places of the images: a float32 tensor (C_l,) on the
-    CPU for each level. Of more than 100 `indices`, 100 at equal distances are taken."""
+    """The standard deviation of each channel over all feature vectors of the images.
+
+    The result is a float32 tensor (C_l,) on the CPU for each level. Of more than 100 `indices`, 100 at equal
+    distances are taken.
+    """
     network = teacher.eval().to(device)
     spread = np.linspace(0, len(indices) - 1, min(_MAX_IMAGES, len(indices))).astype(int)
     chosen = [indices[i] for i in spread]
@@ -47,7 +50,8 @@ def channel_deviations(
         sums, squares, places = zip(*of_level, strict=True)
         total, square, count = sum(sums), sum(squares), sum(places)
         deviation = (square / count - (total / count).square()).clamp_min(0).sqrt()
-        # All deviations are 0 where the features are equal at every place (black images): scale by 1 then.
+        # With black images all features of a level are equal and all deviations 0: a mean of 1 prevents a
+        # later division by 0.
         mean = deviation.mean() if deviation.mean() > 0 else torch.ones_like(deviation.mean())
         deviations.append(deviation.clamp_min(_MIN_SHARE * mean).float().cpu())
     return deviations

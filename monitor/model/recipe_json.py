@@ -25,6 +25,7 @@ calibration of its own."""
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Roi = tuple[int, int, int, int]
+"""A region of interest: x, y, width and height in the camera's pixels."""
 MIN_SIDE, MAX_TILE_SIDE, MAX_SIDE = 32, 2048, 8192
 """Limits in pixels: of any side; of one network input; of an image that is cut into tiles."""
 
@@ -71,7 +72,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     overkill: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     """The requested rate of rejected good parts."""
     guaranteed: bool
-    """False when there were too few scores to guarantee the rate: the threshold is then an estimate."""
+    """False when there were too few scores to guarantee the rate, or when their images also selected the
+    student: the threshold is then an estimate."""
     scores: tuple[float, ...]
     added: tuple[float, ...] = ()
     """Scores of parts that the line rejected and an operator labelled good."""
@@ -112,11 +114,13 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     deviations: tuple[Annotated[float, msgspec.Meta(gt=0)], ...]
     """The standard deviation of each cell's grey level, in the order of `means`."""
     limit: Annotated[float, msgspec.Meta(gt=0)]
-    """The largest distance of a cell from its mean in an empty frame, in standard deviations."""
+    """The largest distance from its mean, in standard deviations, that any cell of an empty frame may
+    have."""
     parts: Annotated[int, msgspec.Meta(ge=0)] = 0
     """The number of images of good parts that the gate was compared with."""
     nearest: float | None = None
-    """The smallest departure among these images, in units of `limit`; null without such images."""
+    """The smallest departure of these images (`monitor.inference.presence`), in units of `limit`; null
+    without such images."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +152,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     """The first 16 digits of the sha256 of each file that trained or selected the student. Calibration skips
     these files."""
     curve: str = ""
-    """The name of the plot of `losses` and `select_maps`, a file beside `recipe.json`."""
+    """The name of the plot of the training's course, a file beside `recipe.json`."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,9 +1,10 @@
 """One version of a recipe: its document and its weights in memory, and how they are stored in a folder.
 
-It knows nothing of runtimes or scores. A folder `recipes/<name>/` has `recipe.json`, the student's weights
-and a copy of the teacher's trunk, so that the recipe also runs on a machine without the teacher's own file.
-Renaming `recipe.json` into place commits a version. The name of each weight file contains its sha256, so that
-the files of two versions can't be mixed up. Nothing is pickled.
+It knows nothing of runtimes or scores. A folder `recipes/<name>/` has `recipe.json`, the student's weights,
+the int8 model if there is one, and a copy of the teacher's trunk, so that the recipe also runs on a machine
+without the teacher's own file. Renaming `recipe.json` into place commits a version. The name of each weight
+file contains the first 16 digits of its sha256, so that the files of two versions can't be mixed up. Nothing
+is pickled.
 """
 
 from __future__ import annotations
@@ -45,10 +46,12 @@ class RecipeVersion:
     folder: Path
     document: Document
     sha: str
-    """sha256 (hex) of `recipe.json`; verdicts carry it as `recipe_sha`."""
+    """sha256 (hex) of `recipe.json`; verdicts carry it as `recipe_sha`. Empty before the commit."""
     teacher: Weights
     student: Weights
+    """The student's weights, and its channel deviations if it has any (`monitor.model.channel_scaling`)."""
     quantised: Weights | None = None
+    """The int8 model, if the recipe has one."""
 
     @property
     def name(self) -> str:
@@ -61,7 +64,11 @@ class RecipeVersion:
 
     @property
     def frame(self) -> Size:
-        """Rows and columns of the camera's frames, if the recipe records them; otherwise `size`."""
+        """Rows and columns of the frames that are scored, as far as the recipe records them.
+
+        They are those of the presence gate's images, without a gate those of the region of interest, and
+        without either `size`.
+        """
         if self.document.presence is not None:
             return self.document.presence.rows, self.document.presence.columns
         return (self.roi[3], self.roi[2]) if self.roi else self.size
@@ -103,10 +110,10 @@ class RecipeVersion:
         return replace(self, document=msgspec.structs.replace(self.document, presence=presence), sha="")
 
     def commit(self) -> RecipeVersion:
-        """Write this version to its folder, then remove the weights of older versions.
+        """Write this version to its folder, then remove the weights of all other versions.
 
         After a crash at any moment, the folder holds either the old version or the new one, complete. Raises
-        RecipeError when the disk refuses.
+        RecipeError when a file can't be written.
         """
         contents = {
             self.document.teacher.weights.file: to_bytes(self.teacher),
@@ -130,7 +137,8 @@ class RecipeVersion:
 
 
 _REMOVABLE = re.compile(rf"(student|teacher|quantised)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}")
-"""Names of weights of other versions, and of files that a crash left half written."""
+"""The names of weight files, and of files that a crash left half written. `commit` removes those that are not
+its own."""
 
 
 def weights_file(kind: Literal["teacher", "student", "quantised"], weights: Weights) -> WeightsFile:
@@ -195,8 +203,8 @@ def _load_weights(folder: Path, entry: WeightsFile) -> Weights:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder for one commit: the clean-up of a second commit would remove the weights just
-    written."""
+    """Lock the folder for one commit. Two commits at once could remove each other's weights: each removes the
+    weight files that are not its own."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

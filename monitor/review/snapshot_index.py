@@ -1,8 +1,10 @@
-"""The snapshot folder's contents in memory, so that a page over 100,000 snapshots takes milliseconds.
+"""An index of the snapshot folder in memory, from which a page of 100,000 snapshots is made in milliseconds.
 
-It knows nothing of HTTP, and it deletes nothing. The folder is the truth: files may come and go by hand at
-any moment. A thread follows the folder: it first reads all names, newest day first, then the `.json` files,
-and after that only folders that have changed. A page waits at most `PAGE_READ_S` for unread files.
+It knows nothing of HTTP, and it deletes nothing. What counts is the folder: people and other programs may add
+and remove files at any moment. A thread follows the folder in rounds. Each round reads the names in all
+folders that have changed, newest day first, and then the `.json` files that are not read yet. Every
+`REREAD_S`, a round reads the names in all folders and looks for changed `.json` files. A page spends at most
+`PAGE_READ_S` on files that the thread has not read yet.
 """
 
 from __future__ import annotations
@@ -27,29 +29,36 @@ from monitor.snapshots.folder_scan import CAMERA, DAY, STEM, entries, folders
 from monitor.system.trouble_log import TroubleLog
 
 FOLLOW_EVERY_S = 1.5
-"""Seconds until a new snapshot shows."""
-READ_AGAIN_S = 300.0
-"""Seconds until filters see a label that another program has written."""
+"""Seconds between two rounds of the thread: a new snapshot shows after about this time."""
+REREAD_S = 300.0
+"""Seconds between two readings of all folders: filters apply a label that another program has written after
+about this time."""
 PAGE_READ_S = 0.12
 """Seconds that one page spends on `.json` files that the thread has not read yet."""
 _SETTLED_NS = 2_000_000_000
-"""Nanoseconds. A folder's time stamp is as coarse as a clock tick: a change within the same tick leaves it
-unchanged, so a younger stamp is not trusted."""
-_BATCH, _PAUSE_S = 200, 0.002
+"""Nanoseconds. A folder whose time stamp was younger than this when it was read is read again in the next
+round: two changes within one tick of the file system's clock leave the same time stamp."""
+_BATCH = 200
+"""After this many `.json` files, or 50 times as many names, the thread pauses."""
+_PAUSE_S = 0.002
 _MAX_COUNTS = 32
+"""How many queries' counts are cached."""
 
 
 @dataclass(slots=True, eq=False)
 class IndexEntry:
-    """One snapshot. The first reader of its `.json` sets `details` in one step."""
+    """One snapshot in the index."""
 
     key: Key
     details: SnapshotDetails | None = None
+    """What the `.json` holds; None until it is read. Always replaced as a whole, so that another thread never
+    sees a part of it."""
     mtime_ns: int = 0
-    """Of the `.json` that `details` was read from."""
+    """The time stamp of the `.json` that `details` was read from; 0 without such a file."""
     failure_logged: bool = False
+    """Whether the log has the error that reading this snapshot caused."""
     score: float = field(init=False)
-    """`key.score`, parsed once."""
+    """`key.score`, parsed from the name once."""
 
     def __post_init__(self) -> None:
         self.score = self.key.score
@@ -61,16 +70,23 @@ class SnapshotPage:
 
     entries: tuple[IndexEntry, ...]
     is_first: bool
-    """No newer snapshot matches, as far as is known."""
+    """Whether no newer snapshot matches, as far as the files are read; always False if the page was asked for
+    as older than a `PageStart`."""
     is_last: bool
+    """Whether no older snapshot matches, as far as the files are read; always False if the page was asked for
+    as newer than a `PageStart`."""
     complete: bool
     """False when the time limit left files unread: more snapshots may match."""
 
 
 @dataclass(slots=True)
 class _Folder:
+    """One camera's folder of one day, as it was read last."""
+
     mtime_ns: int
+    """The folder's time stamp; 0 if it was too young, so that the folder is read again."""
     entries: dict[str, IndexEntry]
+    """By stem."""
 
 
 class SnapshotIndex:
@@ -89,16 +105,18 @@ class SnapshotIndex:
         self._days: dict[str, tuple[IndexEntry, ...]] = {}
         self._lock = threading.Lock()
         self._generation = 0
+        """The number of changes to the index so far."""
         self._counts: OrderedDict[tuple[Filters, int], int] = OrderedDict()
-        self._read_again_at = clock() + READ_AGAIN_S
+        """The number of matches by filters and generation."""
+        self._reread_at = clock() + REREAD_S
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="index", daemon=True)
         self._log = logging.getLogger(__name__)
         self._trouble_log = TroubleLog(self._log, ended="snapshots can be read again")
         self.complete = False
-        """Whether all names have been read."""
+        """Whether the first round has read all names."""
         self.unread = 0
-        """Snapshots whose `.json` the last round had not read yet."""
+        """The number of snapshots whose `.json` the current round has yet to read."""
 
     # -- following the folder
 
@@ -107,7 +125,7 @@ class SnapshotIndex:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread lives: without it the page would never show a new snapshot."""
+        """Whether the thread runs. Without it, the page never shows a new snapshot."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
@@ -125,15 +143,19 @@ class SnapshotIndex:
             self._stopping.wait(FOLLOW_EVERY_S)
 
     def _pause(self) -> None:
-        # Gives the processor to page requests and to the line between two batches.
+        # Between two batches, page requests and the line's processes get the processor.
         self._stopping.wait(_PAUSE_S)
 
     def step(self, pause: Callable[[], None] = lambda: None) -> None:
-        """One round: all names, then the `.json` files that are not read yet. Raises OSError."""
-        again = self._clock() >= self._read_again_at
-        if again:
-            self._read_again_at = self._clock() + READ_AGAIN_S
-        self._read_names(again, pause)
+        """Runs one round: the names in changed folders, then the `.json` files that are not read yet.
+
+        Every `REREAD_S` it reads the names in all folders. `pause` is called between two batches. Raises
+        OSError.
+        """
+        reread_all = self._clock() >= self._reread_at
+        if reread_all:
+            self._reread_at = self._clock() + REREAD_S
+        self._read_names(reread_all, pause)
         self.complete = True
         unread = [entry for entry in self._newest_first(self._days) if entry.details is None]
         self.unread = len(unread)
@@ -143,33 +165,36 @@ class SnapshotIndex:
             self.details(entry)
             self.unread -= 1
             if number % _BATCH == _BATCH - 1:
-                self._forget_counts()
+                self._start_generation()
                 pause()
         if unread:
-            self._forget_counts()
+            self._start_generation()
 
-    def _read_names(self, again: bool, pause: Callable[[], None]) -> None:
+    def _read_names(self, reread_all: bool, pause: Callable[[], None]) -> None:
         present = set()
         for day in sorted(folders(self._files.root, DAY), reverse=True):
             changed = False
             for camera in folders(self._files.root / day, CAMERA):
                 present.add((day, camera))
-                changed |= self._read_folder(day, camera, again, pause)
+                changed |= self._read_folder(day, camera, reread_all, pause)
             if changed:
                 self._publish(day)
         for day, camera in [folder for folder in self._folders if folder not in present]:
             del self._folders[day, camera]
             self._publish(day)
 
-    def _read_folder(self, day: str, camera: str, again: bool, pause: Callable[[], None]) -> bool:
-        """Whether the folder's snapshots are others than before; with `again` also checks every `.json`."""
+    def _read_folder(self, day: str, camera: str, reread_all: bool, pause: Callable[[], None]) -> bool:
+        """Reads a folder's names if it has changed. Returns whether snapshots were added or removed.
+
+        With `reread_all` it reads an unchanged folder too, and forgets the details of each changed `.json`.
+        """
         folder = self._files.root / day / camera
         before = self._folders.get((day, camera))
         try:
             mtime_ns = folder.stat().st_mtime_ns
         except FileNotFoundError:
             return False
-        if before is not None and before.mtime_ns == mtime_ns and not again:
+        if before is not None and before.mtime_ns == mtime_ns and not reread_all:
             return False
         settled = self._utc_ns() - mtime_ns > _SETTLED_NS
         known = before.entries if before is not None else {}
@@ -180,7 +205,7 @@ class SnapshotIndex:
                     pause()
                 stem, dot, suffix = file.name.rpartition(".")
                 if not dot or suffix not in ("jpg", "png"):
-                    if again and suffix == "json" and (old := known.get(stem)) is not None:
+                    if reread_all and suffix == "json" and (old := known.get(stem)) is not None:
                         self._forget_if_changed(old, file)
                     continue
                 if stem not in fresh and STEM.fullmatch(stem):
@@ -195,19 +220,19 @@ class SnapshotIndex:
 
     def _publish(self, day: str) -> None:
         """Makes a day's new names visible in one step."""
-        folders = [
+        by_camera = [
             folder.entries.values() for (its_day, _), folder in self._folders.items() if its_day == day
         ]
-        ordered = tuple(sorted(chain.from_iterable(folders), key=lambda entry: entry.key.stem))
+        ordered = tuple(sorted(chain.from_iterable(by_camera), key=lambda entry: entry.key.stem))
         with self._lock:
             if ordered:
                 self._days = {**self._days, day: ordered}
             else:
-                self._days = {its_day: entries for its_day, entries in self._days.items() if its_day != day}
-        self._forget_counts()
+                self._days = {its_day: known for its_day, known in self._days.items() if its_day != day}
+        self._start_generation()
 
-    def _forget_counts(self) -> None:
-        """The counts in the cache belong to a generation; from now on they are not used."""
+    def _start_generation(self) -> None:
+        """Makes the cached counts invalid: they belong to the generations before."""
         with self._lock:
             self._generation += 1
 
@@ -224,11 +249,11 @@ class SnapshotIndex:
         except OSError:
             mtime_ns = 0
         read = self._read(entry)
-        # Interned: 100,000 snapshots share a few recipe names and verdicts.
+        # Interning saves memory: 100,000 snapshots share a few recipe names and verdicts.
         details = replace(read, recipe=sys.intern(read.recipe), verdict=sys.intern(read.verdict))
         entry.details, entry.mtime_ns = details, mtime_ns
         if known is not None and known != details:
-            self._forget_counts()
+            self._start_generation()
         return details
 
     def _read(self, entry: IndexEntry) -> SnapshotDetails:
@@ -247,25 +272,30 @@ class SnapshotIndex:
         """The entry of that snapshot; a new one where the thread has not seen the snapshot yet."""
         day = self._days.get(key.day, ())
         first = bisect.bisect_left(day, key.stem, key=lambda entry: entry.key.stem)
+        # A stem contains its camera's name, so stems are equal only for files that someone copied into
+        # another camera's folder. The search is bounded: more than 8 equal stems are not expected.
         for entry in day[first : first + 8]:
             if entry.key == key:
                 return entry
         return IndexEntry(key)
 
     def page(self, filters: Filters, count: int, start: PageStart | None = None) -> SnapshotPage:
-        """At most `count` snapshots, from `start` on, or the newest."""
+        """At most `count` matching snapshots: those next to `start`, strictly newer or older than it.
+
+        Without `start` they are the newest.
+        """
         until = self._clock() + PAGE_READ_S
-        upwards = start is not None and start.direction == "newer"
-        entries, complete = self._take(filters, count + 1, start, until)
-        more = len(entries) > count
-        entries = entries[:count]
-        if upwards:
-            entries.reverse()
-            return SnapshotPage(tuple(entries), not more, False, complete)
-        return SnapshotPage(tuple(entries), start is None, not more, complete)
+        newer = start is not None and start.direction == "newer"
+        taken, complete = self._take(filters, count + 1, start, until)
+        more = len(taken) > count
+        taken = taken[:count]
+        if newer:
+            taken.reverse()
+            return SnapshotPage(tuple(taken), not more, False, complete)
+        return SnapshotPage(tuple(taken), start is None, not more, complete)
 
     def neighbours(self, filters: Filters, key: Key) -> tuple[Key | None, Key | None]:
-        """The next newer and the next older snapshot."""
+        """The matching snapshots just newer and just older than `key`; None where there is none."""
         until = self._clock() + PAGE_READ_S
         newer, _ = self._take(filters, 1, PageStart("newer", key.order), until)
         older, _ = self._take(filters, 1, PageStart("older", key.order), until)
@@ -328,21 +358,22 @@ class SnapshotIndex:
         return taken, True
 
     def _from(self, days: dict[str, tuple[IndexEntry, ...]], start: PageStart | None) -> Iterator[IndexEntry]:
+        """The entries strictly newer or older than `start`, nearest first; without `start` newest first."""
         if start is None:
             yield from self._newest_first(days)
             return
         start_day, stem = start.order
-        upwards = start.direction == "newer"
-        for day in sorted(days, reverse=not upwards):
-            entries = days[day]
-            if (day < start_day) if upwards else (day > start_day):
+        newer = start.direction == "newer"
+        for day in sorted(days, reverse=not newer):
+            in_day = days[day]
+            if (day < start_day) if newer else (day > start_day):
                 continue
             if day == start_day:
-                if upwards:
-                    entries = entries[bisect.bisect_right(entries, stem, key=lambda e: e.key.stem) :]
+                if newer:
+                    in_day = in_day[bisect.bisect_right(in_day, stem, key=lambda e: e.key.stem) :]
                 else:
-                    entries = entries[: bisect.bisect_left(entries, stem, key=lambda e: e.key.stem)]
-            yield from entries if upwards else reversed(entries)
+                    in_day = in_day[: bisect.bisect_left(in_day, stem, key=lambda e: e.key.stem)]
+            yield from in_day if newer else reversed(in_day)
 
     def _newest_first(self, days: dict[str, tuple[IndexEntry, ...]]) -> Iterator[IndexEntry]:
         for day in sorted(days, reverse=True):

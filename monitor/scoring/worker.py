@@ -20,7 +20,7 @@ import cv2
 import zmq
 
 from drivers.image_file import Image
-from monitor.inference.presence import kind
+from monitor.inference.presence import describe_shape
 from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.line_state import messages
 from monitor.line_state.board import Field
@@ -147,7 +147,7 @@ class ScoringLoop:
             try:
                 pixels = self._rings[work.camera.name].pixels(work.frame)
                 image = to_image(pixels, work.frame.format)
-                seen = scorer.find_part(image)
+                seen = scorer.part_image(image)
             except (ValueError, cv2.error) as error:
                 self._worker.log.warning("camera %s: unusable frame: %s", work.camera.name, error)
                 self._settle(work, self._unscored(Reason.BAD_FRAME))
@@ -223,8 +223,8 @@ class ScoringLoop:
             "frames are scored; calibrate the recipe with empty pictures of this camera",
             camera.name,
             self._recipes.name(camera.name),
-            scorer.presence_gate.kind,
-            kind(image.shape),
+            scorer.presence_gate.frame_description,
+            describe_shape(image.shape),
         )
 
     def _watch_drift(self, camera: CameraSettings, score: float, verdict: Verdict) -> None:

@@ -29,7 +29,7 @@ from monitor.training.readable_images import (
     report_copies,
 )
 from monitor.training.thresholds import (
-    NO_RATE,
+    OVERKILL_OUT_OF_RANGE,
     CalibrationError,
     explain_all,
     is_rate,
@@ -116,7 +116,7 @@ def calibrate_recipe(
     if overkill is None:
         overkill = loaded.document.calibration[REFERENCE].overkill
     if not is_rate(overkill):
-        raise CalibrationError(NO_RATE.format(overkill))
+        raise CalibrationError(OVERKILL_OUT_OF_RANGE.format(overkill))
     gate = loaded.document.presence if gated else None
     if empty is not None:
         gate = presence_training.learn_gate(
@@ -171,10 +171,10 @@ def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Callable[[st
     trained = len(files) - len(fresh)
     if trained:
         say(f"left out: {trained} images that the recipe was trained on")
-    # A copy counts once, because the guarantee holds for images that were taken one by one.
+    # A copy counts once, because it is no new image: the guarantee needs exchangeable images.
     once = list({file_mark(file) or str(file): file for file in reversed(fresh)}.values())[::-1]
     report_copies(len(fresh) - len(once), say)
     if not once:
         why = "all of them trained this recipe" if files else "there are none"
-        raise CalibrationError(f"no images to calibrate with: {why}")
+        raise CalibrationError(f"no images to calibrate with: {why}: give new images of good parts")
     return once

@@ -1,12 +1,12 @@
-"""The state of a training run on disk, from which a killed run continues. It is removed with the run's end.
+"""The state of a training run on disk, from which a killed run continues. It is removed when the run ends.
 
 It knows nothing of networks: it stores a position, named arrays and a description of the run.
 
 The state is a folder with `run.json` and the safetensors file that `run.json` names. Renaming `run.json` into
 place commits a state, so a crash at any moment leaves the old state or the new one. Nothing is pickled.
 
-A checkpoint must never make a training fail and must never change its result: a state that can't be written
-costs one line, and a state that is damaged or belongs to other images or settings is not used.
+A checkpoint must never make a training fail and must never change its result: if a state can't be written,
+one warning is printed, and a state that is damaged or belongs to other images or settings is not used.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     steps: Annotated[int, msgspec.Meta(ge=0)]
     """The finished steps of that epoch."""
     total: float
-    """The loss of that epoch so far, summed over its images."""
+    """The loss of that epoch so far, summed over its pictures."""
     losses: tuple[float, ...]
     """The mean training loss of each finished epoch."""
     select_maps: tuple[float, ...]
     """The mean anomaly map of the select pictures after each finished epoch."""
     told_apart: tuple[float, ...]
     """The separation of drawn defects from good pictures after each finished epoch."""
-    order: str
-    """The random generator's state, as JSON, from which it draws the epoch's order of images."""
+    random_state: str = msgspec.field(name="order")
+    """The random generator's state, as JSON, from which it draws the epoch's order of pictures."""
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +63,8 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
 class Checkpoint:
     """One run's state on disk.
 
-    `run` holds everything that decides the run's result; its keys are the words that a person reads when two
-    runs differ.
+    `run` describes everything that decides the run's result. Where an earlier run differs, the message to the
+    user names its keys.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class Checkpoint:
         self._run = dict(run)
         self._say = say
         self._clock = clock
-        self._saved = clock()
+        self._saved_at = clock()
         self._save_s = 0.0
         self._warned = False
 
     def load(self) -> tuple[Position, Weights] | None:
         """The position and the arrays with which the same run was interrupted.
 
-        None if there is no state that can be used; if there is one that can't, `say` gets a line with the
-        reason.
+        None if there is no state that can be used. `say` gets a line with the reason if there is a state that
+        can't be used, and also a line when the run resumes.
         """
         file = self._folder / FILE
         if not file.exists():
@@ -110,12 +110,13 @@ class Checkpoint:
         return document.position, arrays
 
     def due(self, *, epoch_ended: bool) -> bool:
-        """Whether it is time to save: after each epoch, and every 30 s within a longer one."""
-        since = self._clock() - self._saved
+        """Whether it is time to save: after each epoch and every 30 s within a longer one, but not before 50
+        times the duration of the last save has passed."""
+        since = self._clock() - self._saved_at
         return since >= _LEAST_PAUSE * self._save_s and (epoch_ended or since >= _WITHIN_EPOCH_S)
 
     def save(self, position: Position, arrays: Weights) -> None:
-        """Replaces the saved state. A disk that refuses the write costs one line a run."""
+        """Replaces the saved state. If it can't be written, one warning is printed for the whole run."""
         began = self._clock()
         content = to_bytes(arrays)
         sha = hashlib.sha256(content).hexdigest()
@@ -136,8 +137,8 @@ class Checkpoint:
                     "this training can't continue if it is interrupted"
                 )
             self._warned = True
-        self._saved = self._clock()
-        self._save_s = self._saved - began
+        self._saved_at = self._clock()
+        self._save_s = self._saved_at - began
 
     def remove(self) -> None:
         """Removes the state, at the run's end."""

@@ -32,12 +32,14 @@ from monitor.training.student_selection import SelectionSet
 from monitor.training.teacher_features import TeacherFeatures
 
 BATCH = 32
+"""The paper's batch."""
 _LEAST_STEPS = 8
-"""Steps of the optimiser in an epoch, for which a batch is made smaller."""
+"""Batches are made smaller than 32 if an epoch would otherwise have fewer optimiser steps than this."""
 _SMALLEST_BATCH = 4
 _PIXELS_AT_ONCE = BATCH * 512**2
+"""The largest number of pixels that go through teacher and student together, unless one picture has more."""
 _FEATURE_BYTES = 2 << 30
-"""The teacher's features are kept up to this and up to an eighth of the machine's memory."""
+"""Bytes. The teacher's features are kept in memory up to this and up to an eighth of the machine's memory."""
 
 
 class TrainingError(LineMonitorError):
@@ -45,7 +47,7 @@ class TrainingError(LineMonitorError):
 
 
 class DivergedError(TrainingError):
-    """The loss is not finite any more. The same settings would lead there again."""
+    """The loss or a mean anomaly map is not finite any more. The same settings would lead there again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +90,16 @@ EpochCallback = Callable[[Sequence[float], Sequence[float]], None]
 def batch_size(count: int, *, as_paper: bool) -> int:
     """The batch for `count` training pictures.
 
-    It is 32 in the paper, whose data sets have about 200 images. It is smaller here where 32 would make fewer
-    than 8 steps an epoch. With 70 magnetic tiles, 20 epochs and SqueezeNet, batches of 8 gave an image AUROC
-    of 0.84 and batches of 32 gave 0.81.
+    It is 32 in the paper, whose data sets have about 200 images. Outside the paper's mode it is smaller, but
+    at least 4, where batches of 32 would make fewer than 8 steps an epoch. With 70 images of the
+    magnetic-tile data set, 20 epochs and SqueezeNet, batches of 8 gave an image AUROC of 0.84 and batches of
+    32 gave 0.81.
     """
     return BATCH if as_paper else min(BATCH, max(_SMALLEST_BATCH, count // _LEAST_STEPS))
 
 
 def pictures_at_once(picture: Image) -> int:
-    """How many pictures of this size go through teacher and student together at most.
+    """The largest number of pictures of this size that go through teacher and student together.
 
     One picture of 2048x2048 pixels takes 3 GB.
     """
@@ -119,7 +122,8 @@ def fit(
     The selected student is the one that best separates drawn defects from the pictures `select`; of equals
     it is the one with the lowest mean anomaly map on `select`. In the paper's mode that map alone selects.
     With a checkpoint an interrupted run continues where it was saved last. The returned weights are the
-    trunk's alone, without the deviations. Raises DivergedError if the loss is not finite any more.
+    trunk's alone, without the deviations. Raises DivergedError if the loss or the mean anomaly map on
+    `select` is not finite any more.
     """
     run = _StudentRun(settings)
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
@@ -137,7 +141,7 @@ def fit(
     at_once = pictures_at_once(pictures[train[0]])
     note = ""
     while run.epoch <= settings.epochs:
-        batches = list(_chunks(run.next_order(train), settings.batch))
+        batches = list(_chunks(run.start_epoch(train), settings.batch))
         within = _EpochProgress(progress, run.epoch, settings.epochs, len(train) + len(judged), note)
         within.add(min(run.steps * settings.batch, len(train)))
         for batch in batches[run.steps :]:
@@ -160,8 +164,8 @@ def fit(
 class _EpochProgress:
     """Reports the progress within an epoch, which takes minutes with ten thousand pictures.
 
-    The progress is the share of the epoch's pictures that were processed. A training picture takes longer
-    than a select picture, but most pictures are training pictures.
+    The progress is the share of the epoch's pictures that were processed. It is not quite the share of the
+    time, because a training picture takes longer than a select picture; most pictures are training pictures.
     """
 
     def __init__(self, progress: Progress, epoch: int, epochs: int, pictures: int, note: str) -> None:
@@ -170,7 +174,10 @@ class _EpochProgress:
         self._done = 0
 
     def add(self, count: int) -> None:
-        """`count` more pictures are done. The last ones are not reported: the epoch's figures follow."""
+        """Counts `count` more pictures as processed and reports the share.
+
+        Nothing is reported once all are processed, because `fit` then reports the epoch with its figures.
+        """
         self._done += count
         if self._done < self._pictures:
             done = self._epoch - 1 + self._done / self._pictures
@@ -191,27 +198,35 @@ class _StudentRun:
         self._optimiser, description = _optimiser(self.student, as_paper=settings.as_paper)
         self._description = f"{description}, batch {settings.batch}"
         self._rng = np.random.default_rng(settings.seed)
-        self._order = json.dumps(self._rng.bit_generator.state)
+        self._random_state = json.dumps(self._rng.bit_generator.state)
+        """The generator's state from which the order of the current epoch is drawn."""
         self.epoch = 1
+        """The epoch in progress, from 1."""
         self.steps = 0
+        """The finished steps of that epoch."""
         self._total = 0.0
+        """The loss of that epoch so far, summed over its pictures."""
         self.losses: list[float] = []
         self.select_maps: list[float] = []
         self._told_apart: list[float] = []
         self._best: Weights = {}
 
-    def next_order(self, indices: Sequence[int]) -> list[int]:
-        """The training pictures in this epoch's order."""
-        self._order = json.dumps(self._rng.bit_generator.state)
+    def start_epoch(self, indices: Sequence[int]) -> list[int]:
+        """Starts or resumes the current epoch: returns the training pictures `indices` in its random order.
+
+        The network is switched to training. The random state before the draw is kept, so that a resumed run
+        draws the same order.
+        """
+        self._random_state = json.dumps(self._rng.bit_generator.state)
         self.network.train()
         order: list[int] = self._rng.permutation(indices).tolist()
         return order
 
     def step(self, micro_batches: Iterable[tuple[Tensor, Sequence[Tensor]]], count: int) -> None:
-        """One step of the optimiser on a batch of `count` images.
+        """Makes one step of the optimiser on a batch of `count` pictures.
 
-        The micro-batches fit into memory and make up the batch; mostly there is one. Each is the images
-        (N, 3, H, W) and the teacher's levels of them.
+        The batch comes in micro-batches that fit into memory, usually one. Each has the normalised pictures
+        (N, 3, H, W) and the teacher's features of them.
         """
         self._optimiser.zero_grad(set_to_none=True)
         for images, levels in micro_batches:
@@ -224,14 +239,18 @@ class _StudentRun:
 
     @property
     def _best_epoch(self) -> int:
-        """From 1; the first of equals. At least one epoch has ended."""
+        """The best of the epochs that have ended (at least one), from 1; of equals the first.
+
+        It is the one with the best separation of drawn defects; of equals, and in the paper's mode, the one
+        with the smallest mean map.
+        """
         ranks = list(
             zip(self._told_apart or [0.0] * len(self.losses), (-m for m in self.select_maps), strict=True)
         )
         return ranks.index(max(ranks)) + 1
 
     def end_epoch(self, count: int, select_map: float, told_apart: float | None) -> None:
-        """Records the figures of an epoch of `count` images. Keeps the student if it is the best so far."""
+        """Records the figures of an epoch of `count` pictures. Keeps the student if it is the best so far."""
         self.losses.append(self._total / count)
         self.select_maps.append(self._require_finite(select_map))
         if told_apart is not None:
@@ -239,13 +258,13 @@ class _StudentRun:
         if self._best_epoch == len(self.losses):
             self._best = {name: array.copy() for name, array in trunk_weights(self.student).items()}
         self.epoch, self.steps, self._total = self.epoch + 1, 0, 0.0
-        self._order = json.dumps(self._rng.bit_generator.state)
+        self._random_state = json.dumps(self._rng.bit_generator.state)
 
     def _require_finite(self, value: float) -> float:
         if not math.isfinite(value):
             raise DivergedError(
-                f"the loss diverged in epoch {self.epoch} (it is not a finite number any more): try another "
-                "--seed or --teacher; nothing was saved"
+                f"the loss diverged in epoch {self.epoch} (it or the anomaly map is not a finite number any "
+                "more): try another --seed or --teacher; nothing was saved"
             )
         return value
 
@@ -267,7 +286,7 @@ class _StudentRun:
             losses=tuple(self.losses),
             select_maps=tuple(self.select_maps),
             told_apart=tuple(self._told_apart),
-            order=self._order,
+            random_state=self._random_state,
         )
 
     def arrays(self) -> Weights:
@@ -295,8 +314,8 @@ class _StudentRun:
         for name, array in groups["optimiser"].items():
             number, key = name.split("/")
             like = parameters[int(number)]
-            # The value gets the parameter's memory layout: another layout may be summed in another order, and
-            # the result would differ in its last bits.
+            # The value gets the parameter's memory layout: sums over another layout may run in another order
+            # and differ in their last bits.
             value = torch.empty(()) if key == "step" else torch.empty_like(like)
             value.copy_(torch.from_numpy(array.reshape(value.shape)))
             state.setdefault(int(number), {})[key] = value
@@ -305,8 +324,8 @@ class _StudentRun:
         self.epoch, self.steps, self._total = position.epoch, position.steps, position.total
         self.losses, self.select_maps = list(position.losses), list(position.select_maps)
         self._told_apart = list(position.told_apart)
-        self._order = position.order
-        self._rng.bit_generator.state = json.loads(position.order)
+        self._random_state = position.random_state
+        self._rng.bit_generator.state = json.loads(position.random_state)
 
 
 def _load_micro_batches(
@@ -326,9 +345,11 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _optimiser(student: nn.Module, *, as_paper: bool) -> tuple[torch.optim.Optimizer, str]:
-    """The paper's SGD, or AdamW for a student without batch normalisation, which learns slowly with this SGD.
+    """The optimiser and its description.
 
-    SqueezeNet on 70 magnetic tiles after 20 epochs had a mean map of 0.18 with SGD and 0.11 with AdamW.
+    It is the paper's SGD in the paper's mode and for every student with batch normalisation. A student
+    without it learns slowly with this SGD and gets AdamW: SqueezeNet on 70 images of the magnetic-tile data
+    set had a mean map of 0.18 after 20 epochs with SGD and 0.11 with AdamW.
     """
     if as_paper or any(isinstance(module, nn.BatchNorm2d) for module in student.modules()):
         sgd = torch.optim.SGD(student.parameters(), lr=0.4, momentum=0.9, weight_decay=1e-4)

@@ -2,8 +2,8 @@
 
 It knows nothing of teachers, students or thresholds.
 
-A gate must never pass a good part at hand as empty, in whatever light, nor an image without any light or with
-far too much of it.
+A gate must never call a good part at hand empty, as it is or in weaker or stronger light, and never an image
+without any light or with far too much light.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def learn_gate(
         frame = frame or image.shape
         if image.shape != frame:
             raise PresenceError(
-                f"{file}: {presence.kind(image.shape)}, those before it {presence.kind(frame)}: "
-                "a presence gate needs images of one size, as the camera delivers them"
+                f"{file}: {presence.describe_shape(image.shape)}, those before it "
+                f"{presence.describe_shape(frame)}: a presence gate needs images of one size, as the camera "
+                "delivers them"
             )
         # A copy counts once, because it does not show how much the empty place varies.
         found.setdefault(content_mark(content), (file, presence.average_cells(resize(image))))
@@ -56,9 +57,9 @@ def learn_gate(
             "flickers without a part"
         )
     empties = np.stack([cells for _, cells in found.values()])
-    departures = presence.leave_one_out_departures(empties)
-    if departures.max() > presence.OUTLIER_DEVIATIONS:
-        odd, _ = list(found.values())[int(departures.argmax())]
+    departures_sd = presence.leave_one_out_departures_sd(empties)
+    if departures_sd.max() > presence.OUTLIER_DEPARTURE_SD:
+        odd, _ = list(found.values())[int(departures_sd.argmax())]
         raise PresenceError(
             f"{odd}: unlike all other images of the empty place: if it shows a part, take it out; "
             "if it does not, add more images that are like it"
@@ -67,9 +68,10 @@ def learn_gate(
 
 
 def check_without_parts(gate: Presence) -> Presence:
-    """The gate, where no image of a good part is at hand to compare it with.
+    """The same gate, checked where no image of a good part is at hand to compare it with.
 
-    Raises PresenceError if the empty images differ so much that a part might pass as empty.
+    Raises PresenceError if the empty images differ so much that a part might pass as empty, or if an image
+    all black or all white is near the empty place.
     """
     if presence.largest_tolerance(gate) > presence.MAX_TOLERANCE:
         raise PresenceError(
@@ -86,30 +88,32 @@ def compare_with_parts(
 ) -> Presence:
     """The gate, compared with images of good parts: the file, the shape and the resized image of each.
 
-    Raises PresenceError in three cases. An image is of another size or kind than the empty images, so that it
-    can't be compared. An image looks empty or nearly so, or would in another light. An image without light
-    would look empty. The message of the last two ends with `otherwise`.
+    Raises PresenceError in three cases. An image of a part has another size or colour kind than the empty
+    images, so that the two can't be compared. An image of a part looks empty or nearly so, or would in
+    another light. An image all black or all white would look empty or nearly so. The message of the last two
+    ends with `otherwise`, which names the other way out.
     """
     compared = PresenceGate(gate)
     departures: list[float] = []
-    alike: list[Path] = []
+    looks_empty: list[Path] = []
     in_light: list[tuple[Path, float]] = []
     for file, shape, picture in parts:
         if not compared.fits(shape):
             raise PresenceError(
-                f"{file}: {presence.kind(shape)}, the empty images {compared.kind}: they can't be compared; "
-                "collect both from the same camera"
+                f"{file}: {presence.describe_shape(shape)}, the empty images "
+                f"{compared.frame_description}: they can't be compared; collect both from the same camera"
             )
         departures.append(compared.departure(picture))
-        # "not above" instead of "below or equal": a departure that is not a number counts as alike.
+        # `not >` instead of `<=`, so that a departure that is not a number counts as looking empty.
         if not departures[-1] > presence.MIN_PART_DEPARTURE:
-            alike.append(file)
+            looks_empty.append(file)
         elif (light := compared.nearest_light_factor(picture, presence.MIN_LIGHT_DEPARTURE)) is not None:
             in_light.append((file, light))
-    if alike:
+    if looks_empty:
         raise PresenceError(
-            f"{len(alike)} of {len(departures)} images of good parts look empty, or nearly so: "
-            f"{alike[0]}{', ...' if len(alike) > 1 else ''}: take them out of one folder, or {otherwise}"
+            f"{len(looks_empty)} of {len(departures)} images of good parts look empty, or nearly so: "
+            f"{looks_empty[0]}{', ...' if len(looks_empty) > 1 else ''}: take them out of one folder, or "
+            f"{otherwise}"
         )
     _require_light(gate, otherwise)
     if in_light:
@@ -124,9 +128,9 @@ def compare_with_parts(
 
 
 def _require_light(gate: Presence, otherwise: str) -> None:
-    """Raises PresenceError if an image all black or all white is near the empty place.
+    """Raises PresenceError if an image all black or all white would look empty, or nearly so.
 
-    Such an image shows nothing, and every part would pass as empty while the lamp is off or far too bright.
+    With such a gate every part would pass as empty while the lamp is off or far too bright.
     """
     compared = PresenceGate(gate)
     for grey, why, fix in (

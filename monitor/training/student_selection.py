@@ -1,4 +1,4 @@
-"""The rule by which one epoch's student is kept: how well it separates drawn defects from good pictures.
+"""The rule that selects one epoch's student: how well it separates drawn defects from good pictures.
 
 It knows nothing of optimisers or files. The student never learns from a drawn defect. The same seed draws the
 same defects.
@@ -19,14 +19,16 @@ from monitor.images.preprocessing import IndexedImages
 from monitor.training.synthetic_defects import DefectKind, DefectPicture, draw_defect
 
 _MOST, _FEWEST = 16, 4
-"""How many pictures get one defect of each kind. On magnetic tiles the students selected with 16 pictures
-were as good as those selected with 30."""
+"""The largest and the smallest number of pictures on which one defect of each kind is drawn. On the
+magnetic-tile data set, the students selected with 16 pictures were as good as those selected with 30."""
 
 
 class SelectionSet:
-    """`pictures`, and with the indices after the last of `select` and `train` those with a drawn defect.
+    """The pictures of a training run and copies of some of them with a drawn defect, all by index.
 
-    The defects are drawn on pictures of `select`. The displaced pieces are cut from pictures of `train`.
+    The copies (`indices`) follow the highest index of `train` and `select`; all other indices are those of
+    `pictures`. The defects are drawn on pictures of `select`. The displaced pieces are cut from pictures of
+    `train`.
     """
 
     def __init__(
@@ -44,13 +46,13 @@ class SelectionSet:
                     source = good
                 self._drawn.append(draw_defect(kind, good, source, rng))
         self.indices = range(self._first, self._first + len(self._drawn))
-        """The pictures with a drawn defect."""
+        """The indices of the pictures with a drawn defect."""
 
     def __getitem__(self, index: int, /) -> Image:
         return self._drawn[index - self._first].picture if index in self.indices else self._pictures[index]
 
     def peaks(self, maps: Tensor, indices: Sequence[int]) -> list[float]:
-        """The score of each picture from its anomaly map, (N, h, w).
+        """The score of each picture `indices` from the anomaly maps (N, h, w): the map's largest value.
 
         The score of a picture with a drawn defect is the largest value within the defect, because a large
         value elsewhere does not show that the student finds the defect.

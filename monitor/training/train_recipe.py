@@ -1,16 +1,19 @@
 """Training of a recipe: the student learns the teacher's features of good images (the paper's section 3.2).
 
-It knows nothing of live frames, cameras or defects: every image here shows a good part, and no image of a
-defective part may ever be used. A recipe whose loss diverged is never committed.
+It knows nothing of live frames or cameras. Every image of `TrainingRequest.images` shows a good part, every
+image of `empty` shows no part, and no image of a defective part may ever be used. A recipe whose loss
+diverged is never committed.
 
-The optimiser is the official code's SGD with rate 0.4, momentum 0.9 and weight decay 1e-4, in batches of up
-to 32. The images are split into 70 % that train the student, 10 % that select the student of one epoch, and
-20 % that calibrate the threshold, because a threshold from images that selected the student would be too low.
-The paper selects the student with the lowest mean anomaly map; by default it is the one that best separates
-drawn defects from the images as they are.
+The optimiser is the official code's SGD with rate 0.4, momentum 0.9 and weight decay 1e-4, or AdamW for a
+student without batch normalisation, in batches of up to 32. The images are split into 70 % that train the
+student, 10 % that select the student of one epoch, and 20 % that calibrate the threshold, because a threshold
+from images that selected the student would be too low. The paper selects the student with the lowest mean
+anomaly map; by default it is the one that best separates good images with drawn defects
+(`monitor.training.synthetic_defects`) from the same images without.
 
-The same images, settings and seed give the same recipe on the same kind of machine, with the same number of
-threads and the same versions of the libraries, if MKL_CBWR is set before torch is loaded (`monitor.cli`).
+The same images, settings and seed give the same student and threshold on the same kind of machine, with the
+same number of threads and the same versions of the libraries, if MKL_CBWR is set before torch is loaded
+(`monitor.cli`). Two such recipes still differ in their records of the time and of the training's duration.
 """
 
 from __future__ import annotations
@@ -62,13 +65,14 @@ from monitor.training.examples import (
     split_images,
 )
 from monitor.training.loop import DivergedError, FitSettings, TrainedStudent, TrainingError, batch_size, fit
-from monitor.training.thresholds import NO_RATE, explain_all, is_rate
+from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, explain_all, is_rate
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
 
 CURVE = "training.png"
-"""The picture of the training's course, a file beside `recipe.json`."""
+"""The plot of the training's course, a file beside `recipe.json`."""
 EPOCHS = 100
+"""The usual number of epochs."""
 
 Say = Callable[[str], None]
 """Prints a line for a person."""
@@ -102,7 +106,7 @@ class TrainingRequest:
     seed: int = 0
     device: str = "auto"
     as_paper: bool = False
-    """The paper's split, optimiser and selection of the student."""
+    """The paper's split, batches of 32, optimiser and selection of the student, and no channel scaling."""
     int8: bool = False
     """Adds a model in 8-bit integers."""
     roi: Roi | None = None
@@ -124,10 +128,11 @@ def train_recipe(
     """Trains, calibrates and commits the recipe.
 
     A run that was killed continues where it was saved last when it is started again with the same images and
-    settings, and it ends with the same recipe as an uninterrupted run.
+    settings, and it ends with the same student and threshold as an uninterrupted run.
 
-    Raises TrainingError, and the errors of the presence gate (PresenceError), the teacher (TeacherError), the
-    calibration (CalibrationError) and the recipe's files (RecipeError).
+    Raises TrainingError, and the errors of the recipe's name (InvalidNameError), the presence gate
+    (PresenceError), the teacher (TeacherError), the calibration (CalibrationError) and the device and the
+    recipe's files (RecipeError).
     """
     _check(request)
     began = clock()
@@ -171,7 +176,7 @@ def _check(request: TrainingRequest) -> None:
     if request.epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {request.epochs}")
     if not is_rate(request.overkill):
-        raise TrainingError(NO_RATE.format(request.overkill))
+        raise TrainingError(OVERKILL_OUT_OF_RANGE.format(request.overkill))
     if request.int8 and not can_quantise():
         raise TrainingError(
             'int8 needs OpenVINO and NNCF: pip install "line-monitor[openvino]", or leave --int8 out'
@@ -180,7 +185,7 @@ def _check(request: TrainingRequest) -> None:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a request brings to the training loop and to the recipe's document."""
+    """What `_prepare` makes of a request: the input of the training loop and of the recipe's document."""
 
     device: torch.device
     teacher: Teacher
@@ -199,7 +204,11 @@ class _Inputs:
 
 
 def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
-    """Checks what can be checked quickly, and then reads the images: ten thousand of them take minutes."""
+    """Reads the images, learns the presence gate and finds the teacher.
+
+    Checks that take little time come before the good images are read: reading ten thousand of them takes
+    minutes.
+    """
     grid = request.grid
     device = choose_device(request.device)
     files = find_training_files(request.images)
@@ -237,7 +246,7 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
 
 
 def _check_writable(recipes: Path) -> None:
-    """Fails before hours of training are spent. Raises TrainingError."""
+    """Raises TrainingError if no file can be written to the folder, before hours of training are spent."""
     try:
         recipes.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=recipes):
@@ -273,7 +282,7 @@ def _learn_gate(request: TrainingRequest, say: Say, progress: Progress) -> Prese
 
 
 def _fingerprint(request: TrainingRequest, inputs: _Inputs) -> dict[str, str]:
-    """Everything that decides the student, to the bit: a checkpoint is used only if all of it is the same."""
+    """Everything that decides the student, to the bit. A checkpoint is used only if all of it is the same."""
     grid, teacher = request.grid, inputs.teacher
     return {
         "images": hashlib.sha256(" ".join(inputs.examples.marks).encode()).hexdigest(),
@@ -289,7 +298,8 @@ def _fingerprint(request: TrainingRequest, inputs: _Inputs) -> dict[str, str]:
 
 
 def _machine(device: torch.device) -> str:
-    """What decides the last bits of a sum: the processor's instructions and the number of threads."""
+    """What decides the last bits of a sum: on a CUDA device the GPU's name, on a CPU the processor's
+    instructions and the number of threads."""
     if device.type == "cuda":
         return f"{device} {torch.cuda.get_device_name(device)}"
     return f"{device} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
@@ -298,7 +308,7 @@ def _machine(device: torch.device) -> str:
 def _fit(
     request: TrainingRequest, inputs: _Inputs, checkpoint: Checkpoint, say: Say, progress: Progress
 ) -> TrainedStudent:
-    """The training loop. A checkpoint of a loss that diverged is removed, since it would diverge again."""
+    """Runs the training loop. If it diverges, its checkpoint is removed: a resumed run would diverge too."""
 
     def advise_early(losses: Sequence[float], select_maps: Sequence[float]) -> None:
         if len(losses) == advice.EARLY < request.epochs:
@@ -403,7 +413,7 @@ def _with_int8(draft: RecipeVersion, inputs: _Inputs, seed: int, say: Say) -> Re
 
 
 def _save_curve(file: Path, fitted: TrainedStudent, title: str, say: Say) -> None:
-    """The recipe is committed by now, so a picture that can't be written is a warning and not a failure."""
+    """Writes the plot. The recipe is committed already, so a plot that can't be written is only a warning."""
     picture = plot.draw_course(fitted.losses, fitted.select_maps, fitted.told_apart, fitted.best_epoch, title)
     try:
         write_whole(file, cv2.imencode(".png", picture)[1].tobytes())

@@ -14,14 +14,14 @@ from drivers.image_file import Image
 from monitor.images.preprocessing import resize_image
 from monitor.inference.presence import (
     MIN_EMPTY_IMAGES,
-    OUTLIER_DEVIATIONS,
+    OUTLIER_DEPARTURE_SD,
     Cells,
     PresenceGate,
     average_cells,
     describe_gate,
     largest_tolerance,
     learn_gate,
-    leave_one_out_departures,
+    leave_one_out_departures_sd,
     record_parts,
 )
 from monitor.model.recipe_json import Presence
@@ -132,7 +132,7 @@ def test_a_new_empty_frame_is_hardly_ever_missed(count: int, kind: str) -> None:
 def test_leaving_one_out_is_done_as_if_it_had_not_been_there() -> None:
     rng = np.random.default_rng(0)
     empties = rng.integers(0, 256, (7, 32, 32), np.uint8)
-    for place, departure in enumerate(leave_one_out_departures(empties)):
+    for place, departure in enumerate(leave_one_out_departures_sd(empties)):
         others = PresenceGate(learn_gate(np.delete(empties, place, axis=0), (32, 32)))
         limit = learn_gate(np.delete(empties, place, axis=0), (32, 32)).limit
         assert departure == pytest.approx(others.departure(empties[place]) * limit, rel=1e-2)
@@ -140,10 +140,10 @@ def test_leaving_one_out_is_done_as_if_it_had_not_been_there() -> None:
 
 def test_a_part_among_the_empty_pictures_stands_out() -> None:
     empties = stack(20)
-    assert leave_one_out_departures(empties).max() < OUTLIER_DEVIATIONS / 2
+    assert leave_one_out_departures_sd(empties).max() < OUTLIER_DEPARTURE_SD / 2
     empties[7] = average_cells(resized(part(1)))
-    assert leave_one_out_departures(empties).argmax() == 7
-    assert leave_one_out_departures(empties).max() > OUTLIER_DEVIATIONS
+    assert leave_one_out_departures_sd(empties).argmax() == 7
+    assert leave_one_out_departures_sd(empties).max() > OUTLIER_DEPARTURE_SD
 
 
 def test_too_few_pictures_make_no_gate() -> None:

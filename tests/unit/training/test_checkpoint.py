@@ -35,7 +35,7 @@ POSITION = Position(
     losses=(0.5, 0.3),
     select_maps=(0.02, 0.01),
     told_apart=(0.9, 0.8),
-    order="{}",
+    random_state="{}",
 )
 ARRAYS = {"student/a": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
@@ -152,7 +152,9 @@ def test_a_long_epoch_is_resumed_within(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_was_saved_comes_back_and_goes_when_the_run_is_over(tmp_path: Path) -> None:
     lines: list[str] = []
     kept = checkpoint(tmp_path / "run", lines)
-    kept.save(Position(epoch=1, steps=0, total=0, losses=(), select_maps=(), told_apart=(), order="{}"), {})
+    kept.save(
+        Position(epoch=1, steps=0, total=0, losses=(), select_maps=(), told_apart=(), random_state="{}"), {}
+    )
     (tmp_path / "run/.writing-crashed").touch()
     kept.save(POSITION, ARRAYS)
     assert len(list((tmp_path / "run").iterdir())) == 2, "older states and incomplete files are removed"

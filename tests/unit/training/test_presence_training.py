@@ -76,7 +76,7 @@ def test_without_empty_pictures_there_is_no_gate(tmp_path: Path) -> None:
     assert recipe.document.presence is None
     scorer = Scorer(recipe, device="cpu")
     image = empty_place(1)
-    assert scorer.find_part(image) is image
+    assert scorer.part_image(image) is image
 
 
 def test_a_good_part_that_looks_empty_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_a_part_s_score_does_not_depend_on_the_gate(tmp_path: Path) -> None:
     gated = Scorer(gated_recipe(tmp_path / "r", tmp_path), device="cpu", runtime="torch")
     free = Scorer(random_recipe(tmp_path / "free"), device="cpu", runtime="torch")
     for number in range(3):
-        seen = gated.find_part(part(number, defect=True))
+        seen = gated.part_image(part(number, defect=True))
         assert seen is not None
         assert gated.score([seen])[0].score == free.score([part(number, defect=True)])[0].score
-    assert gated.find_part(empty_place(99)) is None
+    assert gated.part_image(empty_place(99)) is None
 
 
 def test_score_says_which_images_show_no_part(tmp_path: Path) -> None:
