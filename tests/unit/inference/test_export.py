@@ -174,12 +174,12 @@ def test_a_disk_that_refuses_leaves_the_old_model(
     temporary_file, folders = atomic_file._temporary_file, []
 
     def full_at_the_second(
-        folder: Path, mode: int | None
+        folder: Path, mode: int | None, prefix: str
     ) -> contextlib.AbstractContextManager[tuple[BinaryIO, Path]]:
         folders.append(folder)
         if len(folders) == 2:
             raise OSError(28, "No space left on device")
-        return temporary_file(folder, mode)
+        return temporary_file(folder, mode, prefix)
 
     monkeypatch.setattr(atomic_file, "_temporary_file", full_at_the_second)
     with pytest.raises(ExportError, match=f"{file} can't be written: No space left on device"):
