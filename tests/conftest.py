@@ -16,6 +16,8 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
+import torch
+
 from monitor.line_state.ring import Ring
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import BUNDLED
@@ -29,6 +31,16 @@ from tests.real.service import Service, running
 TESTS = Path(__file__).parent
 PROGRAMS = ("integration", "faults")
 """The folders of tests that start the line's processes and other programs, and mostly wait for them."""
+
+
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads of torch in this process and in the programs that it starts, as on a line PC."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

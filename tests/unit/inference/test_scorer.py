@@ -159,6 +159,7 @@ def test_an_image_s_score_does_not_depend_on_its_company(
     assert scorer.score([]) == []
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path: Path) -> None:
     scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="openvino")
     images = [part(seed, side=40 + 10 * seed) for seed in range(5)]

@@ -25,6 +25,7 @@ from monitor.training.loop import FitSettings, TrainedStudent, fit
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
 from tests.real.small_training import train
 
+pytestmark = pytest.mark.usefixtures("two_threads")
 PICTURES = [resize_image(part(number), (32, 32)) for number in range(12)]
 DRAWING = 16
 """How many times pictures are read to draw the defects."""

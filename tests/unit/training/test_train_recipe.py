@@ -66,6 +66,7 @@ def test_a_picture_that_can_not_be_written_costs_a_line_not_the_recipe(tmp_path:
     assert sum(line.startswith("warning: ") and "training.png" in line for line in lines) == 1
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_the_same_seed_gives_the_same_student(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 10)
     torch.manual_seed(1)
