@@ -58,14 +58,8 @@ class Choice(StrEnum):
 
 
 class Mode(Choice):
-    EVERY_PART = (
-        "every-part",
-        "every frame shows a part and gets a verdict before its deadline",
-    )
-    LATEST = (
-        "latest",
-        "a live view: only the newest frame is scored, in time that no part needs, and nothing is removed",
-    )
+    EVERY_PART = "every-part", "every frame shows a part and gets a verdict before its deadline"
+    LATEST = "latest", "a live view: only the newest frame is scored, and nothing is removed"
 
 
 class OnUninspected(Choice):

@@ -249,8 +249,8 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
             item,
             f"its threshold is an estimate from {len(calibration.scores)} good images: "
             f"{images_needed(calibration.overkill)} are needed for an overkill (good parts rejected) of at "
-            f"most "
-            f"{calibration.overkill:.2%}; collect more and run: line-monitor calibrate {name} --images DIR",
+            f"most {calibration.overkill:.2%}; collect more and run: "
+            f"line-monitor calibrate {name} --images DIR",
         )
     if presence and not presence.parts:
         yield Finding(

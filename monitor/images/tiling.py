@@ -50,8 +50,7 @@ class Grid:
             if tile > length:
                 raise TilingError(
                     f"tiles of {format_size(self.tile)} are larger than the {format_size(self.size)} they "
-                    f"are to cover: "
-                    "use smaller tiles, or none"
+                    "are to cover: use smaller tiles, or none"
                 )
             if tile < length and not 0 <= self.overlap <= tile // 2:
                 raise TilingError(

@@ -1,9 +1,8 @@
 """CUDA transfer: uploads from pinned memory concurrent with the network, and runs recorded as CUDA graphs.
 
 It is the faster `DeviceTransfer` of `monitor.inference.device_scoring`. Where a step is not available (the
-system
-refuses pinned memory, or a run can't be recorded), the plain step is used and logged. A CUDA error while a
-line runs is not caught, because the process can't be trusted after one. This module knows nothing of
+system refuses pinned memory, or a run can't be recorded), the plain step is used and logged. A CUDA error
+while a line runs is not caught, because the process can't be trusted after one. This module knows nothing of
 networks, recipes or scores.
 """
 

@@ -185,7 +185,7 @@ class Publisher:
             self._changeovers.send_answers(self._link)
 
     def _wait(self) -> None:
-        """Waits until a message comes, a frame must be closed, or 10 ms have passed."""
+        """Waits until a message comes, a frame is due to be closed, or 10 ms have passed."""
         due = [due for camera_frames in self._cameras if (due := camera_frames.next_due_ns()) is not None]
         left_ms = (min(due) - self._clock()) / _MS if due else _TURN_MS
         poller = zmq.Poller()
