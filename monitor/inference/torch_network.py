@@ -105,6 +105,8 @@ def build_teacher_and_student(
             "are not known here: update the program or train the recipe again"
         )
     teacher = _build_trunk(recipe, document.teacher.architecture, recipe.teacher, network_lock)
+    if recipe.student is None:
+        raise RecipeError(f"{recipe.folder}: the recipe has no student: train the recipe again")
     student = _build_trunk(recipe, document.teacher.architecture, recipe.student, network_lock)
     deviations = read_deviations(recipe.student)
     if document.evened != (deviations is not None):

@@ -7,6 +7,7 @@ ignored.
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,6 +78,56 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     scores: tuple[float, ...]
     added: tuple[float, ...] = ()
     """Scores of parts that the line rejected and an operator labelled good."""
+    parts: tuple[int, ...] = ()
+    """By score, the number of the part that the image shows: images with one number show one part or are near
+    copies. Empty: each image shows a part of its own."""
+    guarantee: float | None = None
+    """The rate of overkill that the threshold guarantees, on average over calibration sets; null where it
+    guarantees none, and in recipes of earlier versions."""
+    confident: float | None = None
+    """The rate of overkill that this threshold stays below with 95 % confidence; null without a guarantee."""
+
+
+class DefectSource(StrEnum):
+    """Where the defects come from that a statement about escapes rests on."""
+
+    KNOWN = "known"
+    """Images of real defective parts."""
+    DRAWN = "drawn"
+    """Defects drawn on images of good parts."""
+    UNKNOWN = "unknown"
+    """Neither is at hand, or drawn ones say nothing about this recipe."""
+
+
+class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What one threshold does: the overkill that it guarantees and the share of defects that pass it."""
+
+    overkill: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    """The requested rate of rejected good parts."""
+    threshold: Annotated[float, msgspec.Meta(gt=0)]
+    guarantee: float | None = None
+    """As in `Calibration`."""
+    confident: float | None = None
+    """As in `Calibration`."""
+    more_parts: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many more good parts the guarantee of the requested rate needs."""
+    source: DefectSource = DefectSource.UNKNOWN
+    defects: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The number of defects that were scored."""
+    passed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many of them are not above the threshold."""
+    passed_low: float | None = None
+    """The lower end of the exact 95 % interval of the share of defects that pass; null without defects."""
+    passed_high: float | None = None
+
+
+class DefectScores(msgspec.Struct, frozen=True, kw_only=True):
+    """The reference's scores of defects, from which the statements follow again at another threshold."""
+
+    known: tuple[float, ...] = ()
+    drawn: tuple[float, ...] = ()
+    drawn_is_reliable: bool = False
+    """Whether drawn defects may stand in as a number where there are no known ones."""
 
 
 class Quantised(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +140,15 @@ class Quantised(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[ScorePair, ...] = ()
     """The two scores of each of these images (used by `monitor.inference.second_look`)."""
     made_with: str = ""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """The memory of good features (`monitor.feature_memory`)."""
+
+    weights: WeightsFile
+    """The features, the projection and the channel deviations."""
+    unit: Annotated[float, msgspec.Meta(gt=0)]
+    """The memory's map is divided by this. It was fixed at training by images that never calibrate."""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +221,12 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     schema: Literal[1] = SCHEMA
     name: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
     teacher: TeacherEntry
-    student: WeightsFile
+    student: WeightsFile | None = None
+    """Null: the memory alone judges."""
+    student_unit: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    """The map of teacher and student is divided by this; 1 without a memory."""
+    memory: Memory | None = None
+    """Null: teacher and student alone judge. With both, the map is the larger of both in their units."""
     levels: tuple[str, str, str]
     evened: bool = False
     """Whether each channel is divided by its standard deviation (`monitor.model.channel_scaling`). The
@@ -178,10 +243,24 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """x, y, width, height of the training images in the camera's pixels; null: the whole frame."""
     calibration: dict[str, Calibration] = {}
     """Calibrations by runtime and precision, for example `torch-f32`."""
+    operating_points: tuple[OperatingPoint, ...] = ()
+    """What other thresholds do, in the order of their rates; the reference's (`torch-f32`)."""
+    defect_scores: DefectScores | None = None
+    statement: str = ""
+    """The operating points in one plain sentence."""
     quantised: Quantised | None = None
     training: Training | None = None
     presence: Presence | None = None
     """The presence gate; null: every frame is scored."""
+
+
+def resize_name(tiles: Tiles | None, *, memory: bool) -> str:
+    """The `resize` of a recipe's document.
+
+    Recipes with tiles and recipes with a memory have names of their own, so that a program that knows no
+    tiles or no memory refuses them.
+    """
+    return (RESIZE if tiles is None else TILED_RESIZE) + (", with a memory" if memory else "")
 
 
 def size_problem(size: Size, tiles: Tiles | None) -> str:
@@ -212,8 +291,7 @@ def make_grid(size: Size, tiles: Tiles | None) -> Grid:
 
 def check_document(file: Path, document: Document) -> None:
     """Checks the rules that the schema's types can't express. Raises RecipeError."""
-    # Recipes with tiles have another `resize`, so that a program without tiles refuses them.
-    known_resize = RESIZE if document.tiles is None else TILED_RESIZE
+    known_resize = resize_name(document.tiles, memory=document.memory is not None)
     known = (COLOUR_ORDER, known_resize, MEAN, DEVIATION)
     normalisation = document.normalisation
     if (document.colour_order, document.resize, normalisation.mean, normalisation.deviation) != known:
@@ -229,6 +307,8 @@ def check_document(file: Path, document: Document) -> None:
     for key, calibration in document.calibration.items():
         if not math.isfinite(calibration.threshold):
             raise RecipeError(f"{file}: the threshold for {key} is not finite: calibrate the recipe")
+    if document.student is None and document.memory is None:
+        raise RecipeError(f"{file}: there is neither a student nor a memory: train the recipe again")
     if document.presence is not None and not _is_complete(document.presence):
         raise RecipeError(f"{file}: the presence gate is damaged: train the recipe again or restore the file")
 

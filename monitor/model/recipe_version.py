@@ -1,10 +1,10 @@
 """One version of a recipe: its document and its weights in memory, and how they are stored in a folder.
 
-It knows nothing of runtimes or scores. A folder `recipes/<name>/` has `recipe.json`, the student's weights,
-the int8 model if there is one, and a copy of the teacher's trunk, so that the recipe also runs on a machine
-without the teacher's own file. Renaming `recipe.json` into place commits a version. The name of each weight
-file contains the first 16 digits of its sha256, so that the files of two versions can't be mixed up. Nothing
-is pickled.
+It knows nothing of runtimes or scores. A folder `recipes/<name>/` has `recipe.json`, the weights
+of the student, the memory and the int8 model, as far as the recipe has them, and a copy of the teacher's
+trunk, so that the recipe also runs on a machine without the teacher's own file. Renaming `recipe.json` into
+place commits a version. The name of each weight file contains the first 16 digits of its sha256, so that the
+files of two versions can't be mixed up. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ class RecipeVersion:
     sha: str
     """sha256 (hex) of `recipe.json`; verdicts carry it as `recipe_sha`. Empty before the commit."""
     teacher: Weights
-    student: Weights
-    """The student's weights, and its channel deviations if it has any (`monitor.model.channel_scaling`)."""
+    student: Weights | None
+    """The student's weights, and its channel deviations if it has any (`monitor.model.channel_scaling`). It is
+    None where the memory alone judges."""
+    memory: Weights | None = None
+    """The memory of good features, if the recipe has one (`monitor.feature_memory`)."""
     quantised: Weights | None = None
     """The int8 model, if the recipe has one."""
 
@@ -115,12 +118,14 @@ class RecipeVersion:
         After a crash at any moment, the folder holds either the old version or the new one, complete. Raises
         RecipeError when a file can't be written.
         """
-        contents = {
-            self.document.teacher.weights.file: to_bytes(self.teacher),
-            self.document.student.file: to_bytes(self.student),
-        }
-        if self.document.quantised and self.quantised is not None:
-            contents[self.document.quantised.weights.file] = to_bytes(self.quantised)
+        document = self.document
+        files = (
+            (document.teacher.weights, self.teacher),
+            (document.student, self.student),
+            (document.memory and document.memory.weights, self.memory),
+            (document.quantised and document.quantised.weights, self.quantised),
+        )
+        contents = {entry.file: to_bytes(arrays) for entry, arrays in files if entry and arrays is not None}
         text = msgspec.json.format(msgspec.json.encode(self.document), indent=1) + b"\n"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -136,12 +141,14 @@ class RecipeVersion:
         return replace(self, sha=hashlib.sha256(text).hexdigest())
 
 
-_REMOVABLE = re.compile(rf"(student|teacher|quantised)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}")
+_REMOVABLE = re.compile(
+    rf"(student|teacher|memory|quantised)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}"
+)
 """The names of weight files, and of files that a crash left half written. `commit` removes those that are not
 its own."""
 
 
-def weights_file(kind: Literal["teacher", "student", "quantised"], weights: Weights) -> WeightsFile:
+def weights_file(kind: Literal["teacher", "student", "memory", "quantised"], weights: Weights) -> WeightsFile:
     """The entry in `recipe.json` for weights that `RecipeVersion.commit` will write."""
     sha = hashlib.sha256(to_bytes(weights)).hexdigest()
     return WeightsFile(file=f"{kind}-{sha[:16]}.safetensors", sha256=sha)
@@ -178,9 +185,15 @@ def _assemble(folder: Path, content: bytes) -> RecipeVersion:
             f"{folder / document.teacher.weights.file}: not the teacher this recipe was trained with "
             f"({document.teacher.name}, sha256 {document.teacher.sha256[:16]}...): train the recipe again"
         )
-    student = _load_weights(folder, document.student)
-    quantised = _load_weights(folder, document.quantised.weights) if document.quantised else None
-    return RecipeVersion(folder, document, hashlib.sha256(content).hexdigest(), teacher, student, quantised)
+    return RecipeVersion(
+        folder,
+        document,
+        hashlib.sha256(content).hexdigest(),
+        teacher,
+        student=_load_weights(folder, document.student) if document.student else None,
+        memory=_load_weights(folder, document.memory.weights) if document.memory else None,
+        quantised=_load_weights(folder, document.quantised.weights) if document.quantised else None,
+    )
 
 
 def _load_weights(folder: Path, entry: WeightsFile) -> Weights:
