@@ -49,8 +49,8 @@ class RecipeVersion:
     """sha256 (hex) of `recipe.json`; verdicts carry it as `recipe_sha`. Empty before the commit."""
     teacher: Weights
     student: Weights | None
-    """The student's weights, and its channel deviations if it has any (`monitor.model.channel_scaling`). It is
-    None where the memory alone judges."""
+    """The student's weights, and its channel deviations if it has any (`monitor.model.channel_scaling`); None
+    where the memory alone judges."""
     memory: Weights | None = None
     """The memory of good features, if the recipe has one (`monitor.feature_memory`)."""
     quantised: Weights | None = None
