@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 from monitor.errors import LineMonitorError
 from monitor.images.tiling import format_size
+from monitor.inference.anomaly_network import AnomalyNetwork, build_networks
 from monitor.inference.backends import F32, INT8, OPENVINO, TORCH, calibration_of
 from monitor.inference.second_look import quick_pass_limit
-from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
 from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
-from monitor.pyramid import Features, anomaly_map, upsample
 from monitor.system.atomic_file import write_together
 
 if TYPE_CHECKING:
@@ -113,16 +112,14 @@ def metadata(recipe: RecipeVersion, runtime: str, precision: str) -> dict[str, s
 
 
 class _ScoreModule(nn.Module):
-    """Teacher and student as one module from normalised images (N, 3, H, W) to anomaly maps and scores."""
+    """A recipe's networks as one module from normalised images (N, 3, H, W) to anomaly maps and scores."""
 
-    def __init__(self, teacher: Callable[[Tensor], Features], student: Callable[[Tensor], Features]) -> None:
+    def __init__(self, network: AnomalyNetwork) -> None:
         super().__init__()
-        self.teacher, self.student = teacher, student
+        self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        rows, columns = images.shape[-2:]
-        product = anomaly_map(self.teacher(images), self.student(images))
-        maps = upsample(product, (rows, columns))
+        maps = self.network(images)
         return maps, maps.amax(dim=(1, 2))
 
 
@@ -133,8 +130,8 @@ def _build_onnx(recipe: RecipeVersion, about: Mapping[str, str]) -> bytes:
     from monitor.inference.onnx_preprocessing import OPSET, PREPARED, build_preprocessing
 
     rows, columns = recipe.size
-    teacher, student = build_teacher_and_student(recipe)
-    module = _ScoreModule(fold_batch_norm(teacher), fold_batch_norm(student)).eval().requires_grad_(False)
+    network = AnomalyNetwork(build_networks(recipe).folded())
+    module = _ScoreModule(network).eval().requires_grad_(False)
     program = torch.onnx.export(
         module,
         (torch.zeros(1, 3, rows, columns),),

@@ -1,4 +1,4 @@
-"""Teacher and student on Intel's OpenVINO, which runs them faster on a CPU than torch does.
+"""A recipe's networks on Intel's OpenVINO, which runs them faster on a CPU than torch does.
 
 It knows nothing of thresholds or verdicts. OpenVINO is an optional dependency, so only code that needs it
 imports this module. The module calls OpenVINO's PyTorch frontend directly, because `openvino.convert_model`
@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -23,37 +23,16 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from monitor.images.preprocessing import Size
+from monitor.inference.anomaly_network import AnomalyNetwork, Networks, build_networks
 from monitor.inference.backends import INT8
-from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
-from monitor.pyramid import anomaly_map, upsample
 from monitor.teachers.architectures import NetworkLock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from monitor.pyramid import Features
-
-
-class AnomalyMapModule(nn.Module):
-    """Teacher and student as one torch module from normalised images to anomaly maps."""
-
-    def __init__(
-        self, teacher: Callable[[Tensor], Features], student: Callable[[Tensor], Features], size: Size
-    ) -> None:
-        super().__init__()
-        self.teacher, self.student, self._size = teacher, student, size
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, *size) float32 to (N, *size) float32."""
-        product = anomaly_map(self.teacher(images), self.student(images))
-        return upsample(product, self._size)
 
 
 def build_model(recipe: RecipeVersion, precision: str, network_lock: NetworkLock | None = None) -> ov.Model:
-    """A recipe's teacher and student as a model from normalised images of a tile's size to anomaly maps.
+    """A recipe's networks as a model from normalised images of a tile's size to anomaly maps.
 
     For int8 it is the model that the recipe has, and a float32 model where it has none. `network_lock` is
     held while a trunk is traced. Raises RecipeError.
@@ -66,18 +45,15 @@ def build_model(recipe: RecipeVersion, precision: str, network_lock: NetworkLock
                 f"{recipe.folder}: OpenVINO can't use its int8 model ({error}): "
                 "train the recipe again or use precision f32"
             ) from None
-    teacher, student = build_teacher_and_student(recipe, network_lock)
-    return convert_pair(
-        fold_batch_norm(teacher, network_lock), fold_batch_norm(student, network_lock), recipe.grid.tile
-    )
+    return convert_networks(build_networks(recipe, network_lock).folded(network_lock), recipe.grid.tile)
 
 
-def convert_pair(teacher: nn.Module, student: nn.Module, size: Size) -> ov.Model:
-    """Teacher and student as one float32 model for OpenVINO, for one image of that size at a time.
+def convert_networks(networks: Networks, size: Size) -> ov.Model:
+    """A recipe's networks as one float32 model for OpenVINO, for one image of that size at a time.
 
-    `teacher` and `student` are trunks in eval mode with their batch normalisation folded.
+    The trunks' batch normalisation is folded (`Networks.folded`).
     """
-    module = AnomalyMapModule(teacher, student, size).eval().requires_grad_(False)
+    module = AnomalyNetwork(networks).eval().requires_grad_(False)
     return convert_module(module, torch.zeros(1, 3, *size))
 
 

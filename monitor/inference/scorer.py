@@ -24,6 +24,7 @@ from torch import Tensor
 from drivers.image_file import Image
 from monitor.images import preprocessing
 from monitor.images.preprocessing import Size, normalise_image
+from monitor.inference.anomaly_network import build_networks
 from monitor.inference.backends import (
     F16,
     F32,
@@ -38,7 +39,7 @@ from monitor.inference.backends import (
 from monitor.inference.device_scoring import DeviceScoring
 from monitor.inference.presence import PresenceGate
 from monitor.inference.second_look import quick_pass_limit
-from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
+from monitor.inference.torch_network import TorchNetwork
 from monitor.model.recipe_json import REFERENCE, Calibration
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import NetworkLock
@@ -108,9 +109,9 @@ class Scorer:
 
     def _build_network(self) -> Callable[[Tensor], Tensor]:
         if self.runtime == TORCH:
-            teacher, student = build_teacher_and_student(self.recipe, self._network_lock)
+            networks = build_networks(self.recipe, self._network_lock)
             half = self.precision == F16
-            return TorchNetwork(teacher, student, self.device, half=half, network_lock=self._network_lock)
+            return TorchNetwork(networks, self.device, half=half, network_lock=self._network_lock)
         from monitor.inference.openvino_network import OpenVinoNetwork, build_model
 
         # With int8, this network gives the second look, one image at a time. Parallel requests then help only

@@ -1,4 +1,4 @@
-"""A recipe's teacher and student in 8-bit integers (int8), by NNCF, after the training.
+"""A recipe's networks in 8-bit integers (int8), by NNCF, after the training.
 
 It knows nothing of thresholds. It must never look at an image of a defective part, and it must never report
 anything over the network.
@@ -26,10 +26,10 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from monitor.images.preprocessing import IndexedImages, normalise_image
+from monitor.inference.anomaly_network import build_networks
 from monitor.inference.backends import F32, INT8, OPENVINO
-from monitor.inference.openvino_network import convert_pair, to_arrays
+from monitor.inference.openvino_network import convert_networks, to_arrays
 from monitor.inference.scorer import Scorer
-from monitor.inference.torch_network import build_teacher_and_student, fold_batch_norm
 from monitor.model.recipe_json import Quantised
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.training.student_selection import SelectionSet
@@ -49,11 +49,10 @@ def quantise_recipe(
     `pictures` are the network's input by index, uint8 (H, W, 3) BGR or (H, W). The pictures `train` determine
     the ranges. Defects are drawn on the pictures `select` to compare the int8 scores with float32's.
     """
-    teacher, student = build_teacher_and_student(recipe)
     count = min(_RANGE_PICTURES, len(train))
     chosen = [train[i] for i in np.linspace(0, len(train) - 1, count).astype(int)]
     model = quantise_model(
-        convert_pair(fold_batch_norm(teacher), fold_batch_norm(student), recipe.grid.tile),
+        convert_networks(build_networks(recipe).folded(), recipe.grid.tile),
         chosen,
         lambda index: normalise_image(pictures[index])[None],
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from monitor.images.preprocessing import IndexedImages, normalise_image
-from monitor.inference.torch_network import fold_batch_norm
+from monitor.inference.batch_norm_folding import fold_batch_norm
 
 _BLOCK = 8
 """How many pictures whose features are kept go through the teacher together."""

@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "training",
         "evaluation",
         "inference",
+        "feature_memory",
         "teachers",
         "model",
         "line_state",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from drivers.image_file import Image
 from monitor.images.preprocessing import as_size, normalise_image, prepare, resize_image
 from monitor.images.tiling import Grid
+from monitor.inference.anomaly_network import Networks
 from monitor.inference.backends import (
     F16,
     F32,
@@ -34,7 +35,7 @@ from monitor.inference.backends import (
 from monitor.inference.cuda_transfer import choose_transfer
 from monitor.inference.device_preprocessing import DevicePreprocessing
 from monitor.inference.device_scoring import DeviceScoring, DeviceTransfer, PlainTransfer, Run
-from monitor.inference.torch_network import TorchNetwork, fold_batch_norm
+from monitor.inference.torch_network import TorchNetwork
 from monitor.teachers.architectures import build_trunk
 
 BATCHES = (1, 2, 4, 8)
@@ -139,7 +140,9 @@ def measure_device(
 
 def _network(teacher: nn.Module, student: nn.Module, where: torch.device, precision: str) -> TorchNetwork:
     """A network with copies of the trunks, because half precision changes the trunks."""
-    return TorchNetwork(copy.deepcopy(teacher), copy.deepcopy(student), where, half=precision == F16)
+    return TorchNetwork(
+        Networks(copy.deepcopy(teacher), copy.deepcopy(student)), where, half=precision == F16
+    )
 
 
 def _resident(
@@ -173,11 +176,11 @@ def _networks(
         yield _Candidate(TORCH, precision, BATCHES, network, partial(_square, matrix))
     if where.type != "cpu" or not has_openvino():
         return
-    from monitor.inference.openvino_network import OpenVinoNetwork, convert_module, convert_pair
+    from monitor.inference.openvino_network import OpenVinoNetwork, convert_module, convert_networks
 
     # `OpenVinoNetwork` scores one image at a time, so only a batch of 1 is measured.
     threads, alone = torch.get_num_threads(), BATCHES[:1]
-    model = convert_pair(fold_batch_norm(teacher), fold_batch_norm(student), picture.shape[:2])
+    model = convert_networks(Networks(teacher, student).folded(), picture.shape[:2])
     matrix = torch.ones(_MATRIX, _MATRIX)
     yield _Candidate(OPENVINO, F32, alone, OpenVinoNetwork(model, threads), partial(_square, matrix))
     if not can_quantise():

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from drivers.image_file import Image
+from monitor.inference.anomaly_network import build_networks
 from monitor.inference.backends import MAX_MAP_DIFFERENCE
 from monitor.inference.cuda_transfer import CudaTransfer, choose_transfer
 from monitor.inference.device_scoring import DeviceScoring, PlainTransfer
 from monitor.inference.scorer import Scorer
-from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
+from monitor.inference.torch_network import TorchNetwork
 from monitor.model.recipe_json import Tiles
 from tests.real.parts import part, random_recipe
 
@@ -57,7 +58,7 @@ def test_recorded_runs_of_mixed_frames_agree_with_the_plain_lane_and_the_cpu(
     scorer = Scorer(recipe, device="cuda", precision=precision)
     scorer.warm_up()
     plain = DeviceScoring(
-        TorchNetwork(*build_teacher_and_student(recipe), device(), half=precision == "f16"),
+        TorchNetwork(build_networks(recipe), device(), half=precision == "f16"),
         recipe.grid,
         device(),
         PlainTransfer(device()),

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from drivers.image_file import Image
 from monitor.commands.bench.scoring import measure_device
+from monitor.inference.anomaly_network import Networks, build_networks
 from monitor.inference.device_scoring import DeviceScoring, PlainTransfer, Run
 from monitor.inference.scorer import Scorer, ScoreResult
-from monitor.inference.torch_network import TorchNetwork, build_teacher_and_student
+from monitor.inference.torch_network import TorchNetwork
 from monitor.model.recipe_json import Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.pyramid import ScaledTrunk
@@ -77,7 +78,7 @@ class Lossy(PlainTransfer):
 def scoring_of(
     recipe: RecipeVersion, transfer: PlainTransfer | None = None, *, max_batch: int = 4, half: bool = False
 ) -> DeviceScoring:
-    network = TorchNetwork(*build_teacher_and_student(recipe), CPU, half=half)
+    network = TorchNetwork(build_networks(recipe), CPU, half=half)
     return DeviceScoring(
         network, recipe.grid, CPU, transfer or PlainTransfer(CPU), max_batch=max_batch, agreement=1e-4
     )
@@ -115,9 +116,7 @@ def test_scores_and_maps_are_those_of_the_cpu_s_way(
 def test_half_precision_agrees_on_the_same_input_and_stays_in_the_trunks(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r", "resnet18", size=96)
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    plain, half = (
-        TorchNetwork(*build_teacher_and_student(recipe), CPU, half=half)(images) for half in (False, True)
-    )
+    plain, half = (TorchNetwork(build_networks(recipe), CPU, half=half)(images) for half in (False, True))
     assert half.dtype == torch.float32
     assert apart(half.numpy(), plain.numpy()) <= 1e-2
 
@@ -129,9 +128,9 @@ def test_channels_that_hardly_vary_do_not_leave_half_precision_s_range() -> None
     deviations = [torch.full((channels,), 1e-5) for channels in (64, 128, 256)]
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     plain, half = (
-        TorchNetwork(*(ScaledTrunk(copy.deepcopy(trunk), deviations) for trunk in pair), CPU, half=half)(
-            images
-        )
+        TorchNetwork(
+            Networks(*(ScaledTrunk(copy.deepcopy(trunk), deviations) for trunk in pair)), CPU, half=half
+        )(images)
         for half in (False, True)
     )
     assert apart(half.numpy(), plain.numpy()) <= 1e-2

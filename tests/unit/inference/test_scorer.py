@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 
 from drivers.image_file import Image
 from monitor.images.preprocessing import prepare, resize_image
+from monitor.inference.anomaly_network import build_networks
+from monitor.inference.batch_norm_folding import fold_batch_norm
 from monitor.inference.presence import average_cells, learn_gate
 from monitor.inference.scorer import Scorer, ScoreResult
-from monitor.inference.torch_network import (
-    TorchNetwork,
-    build_teacher_and_student,
-    disable_tf32,
-    fold_batch_norm,
-)
+from monitor.inference.torch_network import TorchNetwork, disable_tf32
 from monitor.model.recipe_json import REFERENCE, RecipeError, Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
@@ -83,9 +80,8 @@ def test_the_process_s_switches_are_set_once_and_left_alone_while_a_network_runs
 ) -> None:
     """A switch that is set back would change the results of another thread's network."""
     while_running: list[bool] = []
-    teacher, student = build_teacher_and_student(random_recipe(tmp_path / "r"))
-    network = TorchNetwork(teacher, student, torch.device("cpu"), half=False)
-    trunk: Any = network._trunks[0]
+    network = TorchNetwork(build_networks(random_recipe(tmp_path / "r")), torch.device("cpu"), half=False)
+    trunk: Any = network._network.teacher
     layer = next(one for one in trunk.modules() if isinstance(one, torch.nn.Conv2d))
     layer.register_forward_pre_hook(lambda *_: while_running.append(switches[0].allow_tf32))
     network(torch.zeros(1, 3, 64, 64))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from monitor.inference.anomaly_network import Networks
 from monitor.inference.torch_network import TorchNetwork
 from monitor.model.channel_scaling import TENSOR_NAMES, add_deviations, channel_deviations, read_deviations
 from monitor.pyramid import ScaledTrunk, anomaly_map
@@ -77,9 +78,9 @@ def test_what_runs_is_what_the_paper_s_map_gives_on_evened_levels(trunk: nn.Modu
     student = build_trunk("resnet18").eval().requires_grad_(False)
     deviations = channel_deviations(trunk, pictures(3), range(3), CPU)
     images = torch.randn(2, 3, SIZE, SIZE)
-    found = TorchNetwork(ScaledTrunk(trunk, deviations), ScaledTrunk(student, deviations), CPU, half=False)(
-        images
-    )
+    found = TorchNetwork(
+        Networks(ScaledTrunk(trunk, deviations), ScaledTrunk(student, deviations)), CPU, half=False
+    )(images)
     scales = [deviation[:, None, None] for deviation in deviations]
     plain = anomaly_map(
         [level / scale for level, scale in zip(trunk(images), scales, strict=True)],

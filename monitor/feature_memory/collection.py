@@ -1,0 +1,85 @@
+"""Collects the features that a memory keeps: some places of every good image, drawn at random.
+
+It knows nothing of thresholds or recipes.
+
+Each image gives its own features, which are drawn without a look at any other image, and projection and
+channel deviations come from no image that calibrates. So leaving an image's features out can only raise its
+score, and a threshold from such scores keeps its guarantee (`monitor.training.left_out`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from monitor.feature_memory.embedding import FeatureEmbedding, draw_projection
+from monitor.feature_memory.memory import KEPT, PROJECTION
+from monitor.images.preprocessing import IndexedImages, normalise_image
+from monitor.model.weights import Weights
+
+KEPT_FEATURES = 2000
+"""The largest number of kept features."""
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The arrays of a memory, and from which image each kept feature comes."""
+
+    arrays: Weights
+    owners: NDArray[np.int64]
+    """(K,): the index of each kept feature's image."""
+
+
+@torch.inference_mode()
+def collect_features(
+    teacher: nn.Module,
+    pictures: IndexedImages,
+    inputs: Sequence[Sequence[int]],
+    *,
+    seed: int,
+    device: torch.device,
+    add_progress: Callable[[int], None] = lambda count: None,
+) -> Collection:
+    """The memory of the images `inputs`.
+
+    `inputs` has, for each image, the indices of its pictures: one without tiles. `teacher` is a trunk with
+    channel scaling in eval mode on `device`. Every image gives equally many features, at least one; of more
+    than 2,000 images, 2,000 drawn at random give one each. The random places depend on the seed and on the
+    image's number alone.
+    """
+    chosen = _draw_images(len(inputs), seed)
+    each = max(1, KEPT_FEATURES // len(chosen))
+    embedding: FeatureEmbedding | None = None
+    projection = torch.empty(0)
+    kept: list[Tensor] = []
+    owners: list[int] = []
+    for number in chosen:
+        embedded: list[Tensor] = []
+        for start in range(0, len(inputs[number]), _BATCH):
+            batch = [normalise_image(pictures[index]) for index in inputs[number][start : start + _BATCH]]
+            levels = teacher(torch.from_numpy(np.stack(batch)).to(device, memory_format=torch.channels_last))
+            if embedding is None:
+                channels = levels[1].shape[1]
+                projection = draw_projection(channels + levels[2].shape[1], seed)
+                embedding = FeatureEmbedding(projection, channels).to(device)
+            embedded.append(embedding(levels).flatten(0, 2))
+        places = torch.cat(embedded)
+        drawn = np.random.default_rng((seed, number)).permutation(len(places))[:each]
+        kept.append(places[torch.from_numpy(drawn).to(device)].cpu())
+        owners += [number] * len(drawn)
+        add_progress(1)
+    arrays = {KEPT: torch.cat(kept).numpy(), PROJECTION: projection.numpy()}
+    return Collection(arrays, np.array(owners, np.int64))
+
+
+def _draw_images(count: int, seed: int) -> list[int]:
+    if count <= KEPT_FEATURES:
+        return list(range(count))
+    drawn: list[int] = sorted(np.random.default_rng(seed).permutation(count)[:KEPT_FEATURES].tolist())
+    return drawn

@@ -1,0 +1,133 @@
+"""A recipe's networks as one: from normalised images to anomaly maps.
+
+It knows nothing of runtimes, files or thresholds; torch, OpenVINO and the export all run this network.
+
+A recipe has a student, a memory of good features, or both. With both, the map is at each pixel the larger of
+the two, each divided by its unit. The units were fixed at training, so that both reach 1 on about equally
+many good parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from monitor.feature_memory.memory import FeatureMemory
+from monitor.inference.batch_norm_folding import fold_batch_norm
+from monitor.model.channel_scaling import read_deviations
+from monitor.model.recipe_json import RecipeError
+from monitor.model.recipe_version import RecipeVersion
+from monitor.model.weights import Weights
+from monitor.pyramid import ScaledTrunk, anomaly_map, upsample
+from monitor.teachers.architectures import LEVELS, NetworkLock, TeacherError, build_trunk, fill
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A recipe's networks in eval mode, and the units of their maps."""
+
+    teacher: nn.Module
+    student: nn.Module | None
+    student_unit: float = 1.0
+    memory: FeatureMemory | None = None
+    memory_unit: float = 1.0
+
+    def folded(self, network_lock: NetworkLock | None = None) -> Networks:
+        """The same with folded batch normalisation (`fold_batch_norm`)."""
+        student = None if self.student is None else fold_batch_norm(self.student, network_lock)
+        return replace(self, teacher=fold_batch_norm(self.teacher, network_lock), student=student)
+
+
+class AnomalyNetwork(nn.Module):
+    """Normalised images to anomaly maps of the same size."""
+
+    def __init__(self, networks: Networks, convert: Callable[[nn.Module], nn.Module] = lambda trunk: trunk):
+        """`convert` is applied to each trunk, for example to move it to a device.
+
+        The memory must be moved by the caller: it is float32 in every precision.
+        """
+        super().__init__()
+        self.teacher = convert(networks.teacher)
+        self.student = None if networks.student is None else convert(networks.student)
+        self.memory = networks.memory
+        self._student_factor, self._memory_factor = 1 / networks.student_unit, 1 / networks.memory_unit
+
+    def forward(self, images: Tensor, left_out: Tensor | None = None) -> Tensor:
+        """(N, 3, H, W), in the precision of the trunks, to float32 (N, H, W).
+
+        `left_out` are kept features that are ignored, as in `NearestFeature.forward`.
+        """
+        size = (images.shape[-2], images.shape[-1])
+        levels = self.teacher(images)
+        student_map: Tensor | None = None
+        if self.student is not None:
+            product = anomaly_map(levels, self.student(images))
+            # A recipe without a memory has no units: its maps are the paper's.
+            student_map = upsample(product if self.memory is None else product * self._student_factor, size)
+            if self.memory is None:
+                return student_map
+        assert self.memory is not None
+        memory_map = upsample(self.memory(levels, left_out) * self._memory_factor, size)
+        return memory_map if student_map is None else torch.maximum(student_map, memory_map)
+
+
+def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = None) -> Networks:
+    """A recipe's networks in eval mode on the CPU, with its channel scaling if it has any.
+
+    `network_lock` is held while a trunk is traced. Raises RecipeError.
+    """
+    document = recipe.document
+    if document.levels != LEVELS.get(document.teacher.architecture):
+        raise RecipeError(
+            f"{recipe.folder}: levels {', '.join(document.levels)} of {document.teacher.architecture} "
+            "are not known here: update the program or train the recipe again"
+        )
+    teacher = _build_trunk(recipe, document.teacher.architecture, recipe.teacher, network_lock)
+    student: nn.Module | None = None
+    if recipe.student is not None:
+        student = _build_trunk(recipe, document.teacher.architecture, recipe.student, network_lock)
+    # Where the memory alone judges, the deviations are among its arrays.
+    deviations = read_deviations(recipe.student if recipe.student is not None else recipe.memory or {})
+    if document.evened != (deviations is not None):
+        raise RecipeError(
+            f'{recipe.folder}: "evened" in recipe.json disagrees with the recipe\'s weights: '
+            "train the recipe again"
+        )
+    if deviations is not None:
+        teacher = ScaledTrunk(teacher, deviations)
+        student = None if student is None else ScaledTrunk(student, deviations)
+    memory = None
+    if recipe.memory is not None:
+        if deviations is None:
+            raise RecipeError(f"{recipe.folder}: a memory needs channel scaling: train the recipe again")
+        try:
+            memory = FeatureMemory(recipe.memory, len(deviations[1]))
+        except ValueError as error:
+            raise RecipeError(
+                f"{recipe.folder}: its memory is damaged ({error}): train the recipe again"
+            ) from None
+    return Networks(
+        teacher,
+        student,
+        document.student_unit,
+        memory,
+        document.memory.unit if document.memory else 1.0,
+    )
+
+
+def _build_trunk(
+    recipe: RecipeVersion, architecture: str, weights: Weights, lock: NetworkLock | None
+) -> nn.Module:
+    # On the meta device no time is spent on initial values that the weights replace.
+    with torch.device("meta"):
+        trunk = build_trunk(architecture, lock)
+    try:
+        fill(trunk, {name: torch.from_numpy(array) for name, array in weights.items()})
+    except TeacherError as error:
+        raise RecipeError(
+            f"{recipe.folder}: its weights are not {architecture}'s ({error}): train the recipe again"
+        ) from None
+    return trunk.eval().requires_grad_(False)
