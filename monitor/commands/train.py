@@ -56,10 +56,16 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=image_size,
-        default=(256, 256),
+        type=_size,
         metavar="PX",
-        help="pixels that images are resized to: 256 or 1024x512 (256)",
+        help="pixels that images are resized to: 256 or 1024x512; auto keeps the images' shape, at about "
+        "256x256 pixels, more for long parts (auto; with --as-paper 256)",
+    )
+    parser.add_argument(
+        "--smallest-defect",
+        type=positive_integer,
+        metavar="PX",
+        help="the smallest defect that matters, in pixels of the images: chooses size and tiles for it",
     )
     parser.add_argument(
         "--tile",
@@ -73,6 +79,11 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="pixels that tiles overlap by (an eighth of their shorter side)",
     )
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    """As `image_size`; None for `auto`."""
+    return None if text == "auto" else image_size(text)
 
 
 def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,13 +121,20 @@ def run(options: argparse.Namespace) -> int:
     from monitor.inference.backends import can_quantise
     from monitor.model.recipe_json import make_tiles
     from monitor.system import progress
+    from monitor.training.automatic_size import AutomaticSize
     from monitor.training.train_recipe import TrainingRequest, train_recipe
 
     if options.overlap is not None and options.tile is None:
         print_to_stderr("line-monitor: --overlap is for tiles only: give --tile too")
         return USAGE
+    automatic = options.size is None and not options.as_paper
+    if options.smallest_defect is not None and not automatic:
+        print_to_stderr("line-monitor: --smallest-defect chooses the size: leave --size or --as-paper out")
+        return USAGE
     settings = load_settings(options)
-    regions = {camera.roi for camera in settings.camera if camera.recipe == options.recipe}
+    cameras = [camera for camera in settings.camera if camera.recipe == options.recipe]
+    regions = {camera.roi for camera in cameras}
+    deadline_ms = min((camera.deadline_ms for camera in cameras), default=None)
     if len(regions) > 1:
         raise CommandError(
             f"cameras of recipe {options.recipe!r} have different roi (regions of interest): "
@@ -131,7 +149,8 @@ def run(options: argparse.Namespace) -> int:
             teacher=options.teacher,
             teacher_weights=options.teacher_weights,
             teachers=paths.teachers(settings),
-            size=options.size,
+            size=options.size or 256,
+            automatic_size=AutomaticSize(options.smallest_defect, deadline_ms) if automatic else None,
             tiles=make_tiles(options.tile, options.overlap) if options.tile else None,
             epochs=options.epochs,
             overkill=options.overkill,

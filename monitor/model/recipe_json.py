@@ -213,6 +213,10 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     these files."""
     curve: str = ""
     """The name of the plot of the training's course, a file beside `recipe.json`."""
+    automatic_size: bool = False
+    """Whether `size` and `tiles` were chosen by the rule of `monitor.training.image_size`."""
+    smallest_defect: float | None = None
+    """The smallest defect that they were chosen for, in pixels of the images; null: none was named."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,8 +52,16 @@ from monitor.names import check_name
 from monitor.pyramid import Features
 from monitor.system.atomic_file import write_whole
 from monitor.system.progress import SILENT, Progress
-from monitor.teachers.architectures import LEVELS, Teacher, find_teacher, trunk_weights
+from monitor.teachers.architectures import (
+    DEFAULT,
+    LEVELS,
+    Teacher,
+    architecture_of,
+    find_teacher,
+    trunk_weights,
+)
 from monitor.training import advice, plot, presence_training
+from monitor.training.automatic_size import AutomaticSize, find_size
 from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.examples import (
@@ -97,7 +105,9 @@ class TrainingRequest:
     teachers: Path
     """The folder with files of teachers' weights."""
     size: int | Size = 256
-    """The size to which images are resized."""
+    """The size to which images are resized, unless `automatic_size` asks for another."""
+    automatic_size: AutomaticSize | None = None
+    """Not None: the size is found from the images, with tiles where needed."""
     tiles: Tiles | None = None
     """The tiles into which resized images are cut."""
     epochs: int = EPOCHS
@@ -135,6 +145,7 @@ def train_recipe(
     recipe's files (RecipeError).
     """
     _check(request)
+    request = _with_size(request, say)
     began = clock()
 
     def say_beside_bar(line: str) -> None:
@@ -171,7 +182,7 @@ def train_recipe(
 def _check(request: TrainingRequest) -> None:
     """Raises InvalidNameError or TrainingError for a request that can't be trained."""
     check_name(request.name)
-    if problem := size_problem(as_size(request.size), request.tiles):
+    if not request.automatic_size and (problem := size_problem(as_size(request.size), request.tiles)):
         raise TrainingError(problem)
     if request.epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {request.epochs}")
@@ -181,6 +192,24 @@ def _check(request: TrainingRequest) -> None:
         raise TrainingError(
             'int8 needs OpenVINO and NNCF: pip install "line-monitor[openvino]", or leave --int8 out'
         )
+
+
+def _with_size(request: TrainingRequest, say: Say) -> TrainingRequest:
+    """The request with the size that it asks for. Raises TrainingError and TeacherError."""
+    if request.automatic_size is None:
+        return request
+    found = find_size(
+        find_training_files(request.images),
+        request.recipes / request.name,
+        request.automatic_size,
+        architecture=architecture_of(request.teacher or DEFAULT),
+        tiles=request.tiles,
+        say=say,
+    )
+    if found is None:
+        return request
+    chosen, wish = found
+    return replace(request, size=chosen.size, tiles=chosen.tiles, automatic_size=wish)
 
 
 @dataclass(frozen=True)
@@ -394,6 +423,8 @@ def _training_entry(
         select_maps=fitted.select_maps,
         told_apart=fitted.told_apart,
         curve=CURVE,
+        automatic_size=request.automatic_size is not None,
+        smallest_defect=request.automatic_size.smallest_defect if request.automatic_size else None,
         seen=tuple(sorted(examples.marks[i] for i in (*by_use.train, *by_use.select))),
     )
 
