@@ -153,6 +153,11 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     these files."""
     curve: str = ""
     """The name of the plot of the training's course, a file beside `recipe.json`."""
+    learning_rate: str = "constant"
+    """The course of the learning rate over the steps (`monitor.training.learning_rate`)."""
+    precision: str = "f32"
+    """The precision of the student's convolutions while it learnt: `f32` or `bf16`. The student's weights are
+    float32 in both."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
