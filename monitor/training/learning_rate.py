@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-USUAL_EPOCHS = 15
+USUAL_EPOCHS = 10
 """The number of epochs, unless there are so few images that more are needed."""
 PAPER_EPOCHS = 100
 """The paper's number of epochs. It is also the largest number that is chosen for few images."""
