@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 
-USUAL_EPOCHS = 10
+USUAL_EPOCHS = 15
 """The number of epochs, unless there are so few images that more are needed."""
 PAPER_EPOCHS = 100
 """The paper's number of epochs. It is also the largest number that is chosen for few images."""
-_ENOUGH_STEPS = 240
+_ENOUGH_STEPS = 400
 """With few images there are more epochs, so that the optimiser makes this many steps."""
 _RISE = 0.05
 """The share of all steps during which the rate rises."""

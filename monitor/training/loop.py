@@ -35,10 +35,9 @@ from monitor.training.teacher_features import TeacherFeatures
 
 BATCH = 32
 """The paper's batch."""
-_SMALL_BATCH, _SMALLEST_BATCH = 8, 4
-_MANY_STEPS, _LEAST_STEPS = 24, 8
-"""Batches are made smaller than 32, down to 8, if an epoch would otherwise have fewer than 24 optimiser
-steps; and down to 4, if it would have fewer than 8."""
+_LEAST_STEPS = 24
+"""Batches are made smaller than 32 if an epoch would otherwise have fewer optimiser steps than this."""
+_SMALLEST_BATCH = 4
 _PIXELS_AT_ONCE = BATCH * 512**2
 """The largest number of pixels that go through teacher and student together, unless one picture has more."""
 _FEATURE_BYTES = 2 << 30
@@ -96,15 +95,11 @@ EpochCallback = Callable[[Sequence[float], Sequence[float]], None]
 def batch_size(count: int, *, as_paper: bool) -> int:
     """The batch for `count` training pictures.
 
-    It is 32 in the paper, whose data sets have about 200 images. Outside the paper's mode it is smaller for
-    fewer than 768 images: a short training learns more from many small steps. With 210 images of the
-    magnetic-tile data set, 128 px and 15 epochs, batches of 8 gave an image AUROC of 0.900 and batches of 26
-    gave 0.879.
+    It is 32 in the paper, whose data sets have about 200 images. Outside the paper's mode it is smaller, but
+    at least 4, where batches of 32 would make fewer than 24 steps an epoch: a short training learns more from
+    many small steps (`tests/benchmarks/README.md`).
     """
-    if as_paper:
-        return BATCH
-    small = max(_SMALLEST_BATCH, min(_SMALL_BATCH, count // _LEAST_STEPS))
-    return min(BATCH, max(small, count // _MANY_STEPS))
+    return BATCH if as_paper else min(BATCH, max(_SMALLEST_BATCH, count // _LEAST_STEPS))
 
 
 def steps_an_epoch(count: int, batch: int) -> int:

@@ -30,7 +30,7 @@ def test_a_training_of_few_steps_has_a_rate_at_every_step(steps: int) -> None:
 
 def test_few_images_get_more_epochs_and_the_paper_s_mode_a_hundred() -> None:
     assert choose_epochs(30, as_paper=False) == choose_epochs(1000, as_paper=False) == USUAL_EPOCHS
-    assert choose_epochs(10, as_paper=False) == 24
+    assert choose_epochs(10, as_paper=False) == 40
     assert choose_epochs(1, as_paper=False) == 100
     assert choose_epochs(1, as_paper=True) == choose_epochs(1000, as_paper=True) == PAPER_EPOCHS == 100
 
