@@ -92,8 +92,7 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=positive_integer,
         metavar="N",
-        default=100,
-        help="passes over the training images (100)",
+        help="passes over the training images (15, more for few images; 100 with --as-paper)",
     )
     add_overkill(parser, 0.01)
     parser.add_argument(

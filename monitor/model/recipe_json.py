@@ -217,6 +217,11 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `size` and `tiles` were chosen by the rule of `monitor.training.image_size`."""
     smallest_defect: float | None = None
     """The smallest defect that they were chosen for, in pixels of the images; null: none was named."""
+    learning_rate: str = "constant"
+    """The course of the learning rate over the steps (`monitor.training.learning_rate`)."""
+    precision: str = "f32"
+    """The precision of the student's convolutions while it learnt: `f32` or `bf16`. The student's weights are
+    float32 in both."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,7 +39,7 @@ def closing_advice(select_maps: Sequence[float], best_epoch: int, selecting: int
     if epochs < EARLY:
         return (
             f"warning: --epochs {epochs} is too few to tell whether the student learned: use this recipe "
-            "only to try things out; --epochs 100 is usual"
+            "only to try things out; leave --epochs out for the usual number"
         )
     share = _smallest_share(select_maps)
     if share >= _LEARNS:

@@ -28,12 +28,14 @@ from monitor.system.memory import usable_memory
 from monitor.system.progress import Progress
 from monitor.teachers.architectures import build_trunk, trunk_weights
 from monitor.training.checkpoint import Checkpoint, Position
+from monitor.training.learning_rate import share_of_rate
+from monitor.training.student_precision import StudentPrecision
 from monitor.training.student_selection import SelectionSet
 from monitor.training.teacher_features import TeacherFeatures
 
 BATCH = 32
 """The paper's batch."""
-_LEAST_STEPS = 8
+_LEAST_STEPS = 24
 """Batches are made smaller than 32 if an epoch would otherwise have fewer optimiser steps than this."""
 _SMALLEST_BATCH = 4
 _PIXELS_AT_ONCE = BATCH * 512**2
@@ -61,9 +63,12 @@ class FitSettings:
     device: torch.device
     batch: int
     as_paper: bool = False
-    """The paper's optimiser for every architecture, and the paper's rule by which a student is selected."""
+    """The paper's optimiser with a constant rate for every architecture, and the paper's rule by which a
+    student is selected."""
     deviations: Features | None = None
     """Teacher and student are divided by these, channel by channel (`monitor.model.channel_scaling`)."""
+    precision: StudentPrecision = StudentPrecision.F32
+    """The precision of the student's convolutions while it learns."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,15 @@ def batch_size(count: int, *, as_paper: bool) -> int:
     """The batch for `count` training pictures.
 
     It is 32 in the paper, whose data sets have about 200 images. Outside the paper's mode it is smaller, but
-    at least 4, where batches of 32 would make fewer than 8 steps an epoch. With 70 images of the
-    magnetic-tile data set, 20 epochs and SqueezeNet, batches of 8 gave an image AUROC of 0.84 and batches of
-    32 gave 0.81.
+    at least 4, where batches of 32 would make fewer than 24 steps an epoch: a short training learns more from
+    many small steps (`tests/benchmarks/README.md`).
     """
     return BATCH if as_paper else min(BATCH, max(_SMALLEST_BATCH, count // _LEAST_STEPS))
+
+
+def steps_an_epoch(count: int, batch: int) -> int:
+    """The steps of the optimiser in an epoch of `count` training pictures."""
+    return math.ceil(count / batch)
 
 
 def pictures_at_once(picture: Image) -> int:
@@ -125,7 +134,7 @@ def fit(
     trunk's alone, without the deviations. Raises DivergedError if the loss or the mean anomaly map on
     `select` is not finite any more.
     """
-    run = _StudentRun(settings)
+    run = _StudentRun(settings, steps_an_epoch(len(train), settings.batch))
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         run.resume(*saved)
     network = teacher if settings.deviations is None else ScaledTrunk(teacher, settings.deviations)
@@ -187,8 +196,9 @@ class _EpochProgress:
 class _StudentRun:
     """A student in training: everything that its next step depends on, and the best student so far."""
 
-    def __init__(self, settings: FitSettings) -> None:
+    def __init__(self, settings: FitSettings, steps_an_epoch: int) -> None:
         device, deviations = settings.device, settings.deviations
+        self._bfloat16 = settings.precision is StudentPrecision.BF16
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(settings.seed)
             self.student = build_trunk(settings.architecture).to(device).to(memory_format=torch.channels_last)
@@ -197,6 +207,10 @@ class _StudentRun:
         )
         self._optimiser, description = _optimiser(self.student, as_paper=settings.as_paper)
         self._description = f"{description}, batch {settings.batch}"
+        self._rate: float = self._optimiser.param_groups[0]["lr"]
+        self._constant_rate = settings.as_paper
+        self._steps_an_epoch = steps_an_epoch
+        self._all_steps = settings.epochs * steps_an_epoch
         self._rng = np.random.default_rng(settings.seed)
         self._random_state = json.dumps(self._rng.bit_generator.state)
         """The generator's state from which the order of the current epoch is drawn."""
@@ -228,14 +242,29 @@ class _StudentRun:
         The batch comes in micro-batches that fit into memory, usually one. Each has the normalised pictures
         (N, 3, H, W) and the teacher's features of them.
         """
+        self._set_rate()
         self._optimiser.zero_grad(set_to_none=True)
         for images, levels in micro_batches:
-            loss = matching_loss(levels, self.network(images))
+            loss = matching_loss(levels, self._student_levels(images))
             # With these weights the micro-batches' gradients add up to the gradient of the batch's mean loss.
             (loss * (len(images) / count)).backward()  # type: ignore[no-untyped-call]
             self._total += self._require_finite(loss.item()) * len(images)
         self._optimiser.step()
         self.steps += 1
+
+    def _set_rate(self) -> None:
+        """Sets the learning rate of the next step. It depends only on the number of finished steps."""
+        finished = (self.epoch - 1) * self._steps_an_epoch + self.steps
+        share = 1.0 if self._constant_rate else share_of_rate(finished, self._all_steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = share * self._rate
+
+    def _student_levels(self, images: Tensor) -> Sequence[Tensor]:
+        if not self._bfloat16:
+            return list(self.network(images))
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            levels = self.network(images)
+        return [level.float() for level in levels]
 
     @property
     def _best_epoch(self) -> int:

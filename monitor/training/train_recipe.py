@@ -72,15 +72,23 @@ from monitor.training.examples import (
     read_examples,
     split_images,
 )
-from monitor.training.loop import DivergedError, FitSettings, TrainedStudent, TrainingError, batch_size, fit
+from monitor.training.learning_rate import choose_epochs, describe_rate
+from monitor.training.loop import (
+    DivergedError,
+    FitSettings,
+    TrainedStudent,
+    TrainingError,
+    batch_size,
+    fit,
+    steps_an_epoch,
+)
+from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, explain_all, is_rate
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
 
 CURVE = "training.png"
 """The plot of the training's course, a file beside `recipe.json`."""
-EPOCHS = 100
-"""The usual number of epochs."""
 
 Say = Callable[[str], None]
 """Prints a line for a person."""
@@ -110,7 +118,8 @@ class TrainingRequest:
     """Not None: the size is found from the images, with tiles where needed."""
     tiles: Tiles | None = None
     """The tiles into which resized images are cut."""
-    epochs: int = EPOCHS
+    epochs: int | None = None
+    """None: as many as are usual for the mode and the number of images (`monitor.training.learning_rate`)."""
     overkill: float = 0.01
     """The share of good parts that may be rejected."""
     seed: int = 0
@@ -184,7 +193,7 @@ def _check(request: TrainingRequest) -> None:
     check_name(request.name)
     if not request.automatic_size and (problem := size_problem(as_size(request.size), request.tiles)):
         raise TrainingError(problem)
-    if request.epochs < 1:
+    if request.epochs is not None and request.epochs < 1:
         raise TrainingError(f"epochs must be at least 1, not {request.epochs}")
     if not is_rate(request.overkill):
         raise TrainingError(OVERKILL_OUT_OF_RANGE.format(request.overkill))
@@ -230,6 +239,8 @@ class _Inputs:
     deviations: Features | None
     """The teacher's channel deviations, which divide teacher and student; None in the paper's mode."""
     batch: int
+    epochs: int
+    precision: StudentPrecision
 
 
 def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
@@ -260,6 +271,8 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
     train, select = (pictures.indices(images, request.seed) for images in (by_use.train, by_use.select))
     if len(grid) > 1:
         say(f"each is cut into {len(grid)} tiles of {format_size(grid.tile)}")
+    batch = batch_size(len(train), as_paper=request.as_paper)
+    usual_epochs = choose_epochs(steps_an_epoch(len(train), batch), as_paper=request.as_paper)
     return _Inputs(
         device=device,
         teacher=teacher,
@@ -270,7 +283,9 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
         train=train,
         select=select,
         deviations=None if request.as_paper else channel_deviations(teacher.trunk, pictures, train, device),
-        batch=batch_size(len(train), as_paper=request.as_paper),
+        batch=batch,
+        epochs=request.epochs or usual_epochs,
+        precision=choose_precision(device, as_paper=request.as_paper),
     )
 
 
@@ -317,7 +332,9 @@ def _fingerprint(request: TrainingRequest, inputs: _Inputs) -> dict[str, str]:
         "images": hashlib.sha256(" ".join(inputs.examples.marks).encode()).hexdigest(),
         "teacher": f"{teacher.architecture} {teacher.sha256}",
         "size": f"{format_size(grid.size)} in tiles of {format_size(grid.tile)} at {grid.places}, {RESIZE}",
-        "epochs": str(request.epochs),
+        "epochs": str(inputs.epochs),
+        "learning rate": describe_rate(as_paper=request.as_paper),
+        "precision": str(inputs.precision),
         "seed": str(request.seed),
         "mode": "as in the paper" if request.as_paper else "chosen by drawn defects",
         "batch": str(inputs.batch),
@@ -340,17 +357,18 @@ def _fit(
     """Runs the training loop. If it diverges, its checkpoint is removed: a resumed run would diverge too."""
 
     def advise_early(losses: Sequence[float], select_maps: Sequence[float]) -> None:
-        if len(losses) == advice.EARLY < request.epochs:
+        if len(losses) == advice.EARLY < inputs.epochs:
             say(advice.early_advice(select_maps))
 
     settings = FitSettings(
         architecture=inputs.teacher.architecture,
-        epochs=request.epochs,
+        epochs=inputs.epochs,
         seed=request.seed,
         device=inputs.device,
         batch=inputs.batch,
         as_paper=request.as_paper,
         deviations=inputs.deviations,
+        precision=inputs.precision,
     )
     try:
         return fit(
@@ -411,11 +429,13 @@ def _training_entry(
         select=len(by_use.select),
         calibrate=len(by_use.calibrate),
         skipped=examples.skipped,
-        epochs=request.epochs,
+        epochs=inputs.epochs,
         best_epoch=fitted.best_epoch,
         seed=request.seed,
         as_paper=request.as_paper,
         optimiser=fitted.optimiser,
+        learning_rate=describe_rate(as_paper=request.as_paper),
+        precision=str(inputs.precision),
         device=str(inputs.device),
         torch=str(torch.__version__),
         seconds=seconds,

@@ -43,7 +43,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
         found = cell["evaluation"]
         per_type = [found["per_type"].get(kind, {}).get("image_auroc") for kind in kinds]
         figures = [_shown(value) for value in (*(found[key] for key in FIGURES), *per_type)]
-        kept = f"{cell['best_epoch']}/{cell['settings']['epochs']}"
+        kept = f"{cell['best_epoch']}/{cell.get('epochs') or cell['settings']['epochs']}"
         rows.append([cell["teacher"], cell["mode"], *figures, kept, f"{cell['train_seconds'] / 60:.1f}"])
     return markdown(rows)
 
@@ -89,7 +89,7 @@ def main() -> int:
     )
     parser.add_argument("--modes", nargs="+", type=Mode, choices=list(Mode), default=list(Mode))
     parser.add_argument("--only", nargs="+", type=_cell, metavar="TEACHER:MODE", help="make only these cells")
-    parser.add_argument("--epochs", type=int, default=100, metavar="N", help="(100)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="(as train chooses)")
     parser.add_argument("--size", type=int, default=256, metavar="PX")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--overkill", type=float, default=0.01, metavar="R", help="calibrated for (0.01)")

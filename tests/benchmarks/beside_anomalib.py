@@ -154,7 +154,7 @@ def our_row(cell: Mapping[str, Any]) -> dict[str, Any]:
         "per_type": {
             kind: values["image_auroc"] for kind, values in found["per_type"].items() if kind != GOOD
         },
-        "epochs": cell["settings"]["epochs"],
+        "epochs": cell.get("epochs") or cell["settings"]["epochs"],
         "seconds": cell["train_seconds"],
         "settings": {**cell["settings"], "optimiser": cell["optimiser"], "images": cell["images"]},
         "versions": {"torch": cell["torch"]},
@@ -237,7 +237,7 @@ def main() -> int:
     parser.add_argument(
         "--teacher-weights", type=Path, required=True, metavar="FILE", help="of a ResNet-18 (.safetensors)"
     )
-    parser.add_argument("--epochs", type=int, default=100, metavar="N", help="of both (100)")
+    parser.add_argument("--epochs", type=int, default=100, metavar="N", help="of Anomalib at most (100)")
     parser.add_argument("--size", type=int, metavar="PX", help="of both (each one's default: 256)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of both (0)")
     parser.add_argument(
@@ -251,7 +251,7 @@ def main() -> int:
     if not (options.dataset / "train" / "good").is_dir():
         parser.error(f"{options.dataset}: no train/good there: --dataset is a category in MVTec AD's layout")
     dataset = options.dataset.resolve()
-    settings = Settings(str(dataset), options.epochs, options.size or 256, options.seed, 0.01)
+    settings = Settings(str(dataset), None, options.size or 256, options.seed, 0.01)
     options.out.mkdir(parents=True, exist_ok=True)
 
     def say(text: str) -> None:

@@ -45,7 +45,8 @@ class Settings:
 
     dataset: str
     """The absolute path of its folder."""
-    epochs: int
+    epochs: int | None
+    """None: as many as `train` chooses."""
     size: int
     """Pixels."""
     seed: int
@@ -150,6 +151,7 @@ def measure(
         "optimiser": training.optimiser,
         "images": {"train": training.train, "select": training.select, "calibrate": training.calibrate},
         "best_epoch": training.best_epoch,
+        "epochs": training.epochs,
         "torch": training.torch,
         "device": training.device,
         "train_seconds": round(trained - began, 1),

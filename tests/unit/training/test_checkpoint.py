@@ -22,6 +22,7 @@ from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
 from monitor.training.checkpoint import Checkpoint, Position
 from monitor.training.loop import FitSettings, TrainedStudent, fit
+from monitor.training.student_precision import StudentPrecision
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
 from tests.real.small_training import train
 
@@ -76,7 +77,12 @@ def checkpoint(folder: Path, lines: list[str], clock: Clock | None = None, **run
     return Checkpoint(folder, {"images": "these", **run}, say=lines.append, clock=clock or Clock(0.0))
 
 
-def learn(architecture: str, pictures: CutPictures, kept: Checkpoint | None) -> TrainedStudent:
+def learn(
+    architecture: str,
+    pictures: CutPictures,
+    kept: Checkpoint | None,
+    precision: StudentPrecision = StudentPrecision.F32,
+) -> TrainedStudent:
     teacher = build_trunk(architecture)
     arrays = random_weights(architecture, seed=7)
     fill(teacher, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
@@ -86,7 +92,14 @@ def learn(architecture: str, pictures: CutPictures, kept: Checkpoint | None) -> 
         pictures,
         range(9),
         range(9, 12),
-        FitSettings(architecture=architecture, epochs=4, seed=1, device=torch.device("cpu"), batch=4),
+        FitSettings(
+            architecture=architecture,
+            epochs=4,
+            seed=1,
+            device=torch.device("cpu"),
+            batch=4,
+            precision=precision,
+        ),
         progress=SILENT,
         checkpoint=kept,
     )
@@ -148,6 +161,32 @@ def test_a_long_epoch_is_resumed_within(tmp_path: Path, monkeypatch: pytest.Monk
     assert (place["epoch"], place["steps"]) == (1, 1)
     resumed = learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), checkpoint(tmp_path, []))
     assert same(resumed.student, learn("squeezenet1_1", CutPictures(10**9, Clock(0.0)), None).student)
+
+
+def test_a_run_in_bfloat16_that_was_interrupted_ends_with_the_same_student(tmp_path: Path) -> None:
+    whole = learn("resnet18", CutPictures(10**9, Clock(0.0)), None, StudentPrecision.BF16)
+    lines: list[str] = []
+    clock = Clock(0.0)
+    kept = checkpoint(tmp_path, lines, clock)
+    with pytest.raises(PowerCut):
+        learn("resnet18", CutPictures(DRAWING + 40, clock), kept, StudentPrecision.BF16)
+    kept = checkpoint(tmp_path, lines)
+    resumed = learn("resnet18", CutPictures(10**9, Clock(0.0)), kept, StudentPrecision.BF16)
+    assert len(lines) == 1
+    assert lines[0].startswith("resumed at epoch ")
+    assert resumed.losses == whole.losses
+    assert same(resumed.student, whole.student)
+
+
+def test_a_checkpoint_from_before_the_learning_rate_fell_is_not_used(tmp_path: Path) -> None:
+    """The description of a run had no learning rate and no precision then."""
+    lines: list[str] = []
+    checkpoint(tmp_path, lines, seed="1").save(POSITION, ARRAYS)
+    now = {"seed": "1", "learning rate": "rises and falls", "precision": "f32"}
+    assert checkpoint(tmp_path, lines, **now).load() is None
+    assert lines == [
+        f"{tmp_path}: the interrupted training there had other learning rate, precision: starting anew"
+    ]
 
 
 def test_what_was_saved_comes_back_and_goes_when_the_run_is_over(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from monitor.images.preprocessing import normalise_image, resize_image
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
-from monitor.training.loop import FitSettings, batch_size, fit, pictures_at_once
+from monitor.training.learning_rate import share_of_rate
+from monitor.training.loop import FitSettings, TrainedStudent, batch_size, fit, pictures_at_once
+from monitor.training.student_precision import StudentPrecision
 from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real.parts import good_parts, part, random_weights, teacher_file
 
@@ -174,8 +176,66 @@ def test_without_batch_normalisation_the_default_is_another_optimiser() -> None:
     assert fitted.optimiser == "AdamW 3e-3, weight decay 1e-4, batch 4"
 
 
-@pytest.mark.parametrize(("count", "batch"), [(2, 4), (8, 4), (70, 8), (256, 32), (10_000, 32)])
-def test_batches_make_at_least_eight_steps_where_there_are_images_for_them(count: int, batch: int) -> None:
+@pytest.mark.parametrize("as_paper", [False, True])
+def test_the_rate_of_each_step_is_its_share_of_the_optimiser_s_rate(
+    monkeypatch: pytest.MonkeyPatch, as_paper: bool
+) -> None:
+    rates: list[float] = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+            super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "SGD", Watched)
+    fit(
+        trunk("resnet18"),
+        [resize_image(part(number), (32, 32)) for number in range(11)],
+        range(10),
+        [10],
+        FitSettings(
+            architecture="resnet18",
+            epochs=4,
+            seed=0,
+            device=torch.device("cpu"),
+            batch=4,
+            as_paper=as_paper,
+        ),
+        progress=SILENT,
+    )
+    shares = [1.0 if as_paper else share_of_rate(step, 12) for step in range(12)]
+    assert rates == pytest.approx([0.4 * share for share in shares])
+
+
+def test_in_bfloat16_the_student_learns_almost_the_same() -> None:
+    """Its weights and the loss stay float32. Without batch normalisation the courses stay close."""
+
+    def course(precision: StudentPrecision) -> TrainedStudent:
+        return fit(
+            trunk("squeezenet1_1"),
+            [resize_image(part(number), (64, 64)) for number in range(10)],
+            range(8),
+            [8, 9],
+            FitSettings(
+                architecture="squeezenet1_1",
+                epochs=3,
+                seed=0,
+                device=torch.device("cpu"),
+                batch=4,
+                precision=precision,
+            ),
+            progress=SILENT,
+        )
+
+    single, half = course(StudentPrecision.F32), course(StudentPrecision.BF16)
+    assert half.losses != single.losses
+    assert half.losses == pytest.approx(single.losses, rel=0.02)
+    assert half.losses[-1] < 0.9 * half.losses[0]
+    assert all(array.dtype == np.float32 for array in half.student.values())
+
+
+@pytest.mark.parametrize(("count", "batch"), [(2, 4), (8, 4), (70, 4), (210, 8), (480, 20), (10_000, 32)])
+def test_batches_are_small_where_there_are_few_images(count: int, batch: int) -> None:
     assert batch_size(count, as_paper=False) == batch
     assert batch_size(count, as_paper=True) == 32
 
