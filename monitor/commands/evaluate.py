@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="a folder in MVTec AD's layout, or a tar, tar.xz, tar.gz, tar.bz2 or zip archive of one",
+        help="a folder with good/ and a folder for each type of defect, or one in MVTec AD's layout; or a "
+        "tar, tar.xz, tar.gz, tar.bz2 or zip archive of it. Images that trained the recipe are left out",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
 

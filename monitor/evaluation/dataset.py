@@ -1,4 +1,8 @@
-"""A labelled data set in MVTec AD's layout, file by file, from a folder or an archive.
+"""A labelled data set, file by file, from a folder or an archive.
+
+Its layout is MVTec AD's (`test/good`, `test/<type>`, `ground_truth/<type>`), for one category or for many, or
+a plain one: `good` and, beside it, a folder for each type of defect. In the plain layout `ground_truth`
+beside `good` holds masks, and `train` is not looked at.
 
 An archive is read from front to back, whatever its order, and is not unpacked. Its names are used as labels
 and never as paths, so that no name in it can reach a file outside. At most one file's bytes are in memory.
@@ -14,7 +18,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -26,13 +30,20 @@ from drivers import image_file
 from drivers.image_file import ImageError
 from monitor.errors import LineMonitorError
 
-LAYOUT = "a data set has test/good, test/<type> and ground_truth/<type>, for one category or in a folder each"
+LAYOUT = (
+    "a data set has test/good, test/<type> and ground_truth/<type>, for one category or in a folder each, "
+    "or it has good and a folder for each type of defect"
+)
+GOOD = "good"
+"""The folder of good parts, and their type."""
 
 _TRAIN = "train"
 _LARGEST = 512 * 2**20
 """The largest file in bytes. A larger one is not an image, and could fill the memory."""
 _MB = 1_000_000
-_STREAMS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+_Opener = Callable[[IO[bytes]], IO[bytes]]
+"""Makes the stream of an archive's bytes from its file."""
+_STREAMS: dict[bytes, _Opener] = {
     b"\xfd7zXZ\x00": lambda raw: cast("IO[bytes]", lzma.LZMAFile(raw)),  # noqa: SIM115
     b"\x1f\x8b": lambda raw: cast("IO[bytes]", gzip.GzipFile(fileobj=raw)),
     b"BZh": lambda raw: cast("IO[bytes]", bz2.BZ2File(raw)),
@@ -56,15 +67,20 @@ class LabelledPath:
     """A file's path in the layout, taken apart."""
 
     category: tuple[str, ...]
-    """The folders above test/ and ground_truth/; empty where these lie at the top."""
+    """The folders above test/ and ground_truth/, in the plain layout above good/; empty where these lie at
+    the top."""
     kind: FileKind
     name: PurePosixPath
-    """The path below test/ or ground_truth/; its first folder is the type."""
+    """The path below test/ or ground_truth/, in the plain layout from the type's folder on; its first folder
+    is the type."""
 
     @property
     def defect_type(self) -> str:
         """The type of defect, or `good`."""
         return self.name.parts[0]
+
+
+_Parser = Callable[[str], LabelledPath | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +100,12 @@ class Entry:
 
 
 def list_entries(dataset: Path) -> Iterator[Entry]:
-    """Every image of test/ and mask of ground_truth/; in a folder or a zip, one category after the other.
+    """Every image and mask of the data set; in a folder or a zip, one category after the other.
 
     `dataset` is a folder or a tar, tar.xz, tar.gz, tar.bz2 or zip archive, of one category or of many. Files
     without an image's suffix, hidden files and symbolic links in archives are left out. A hard link in a tar
-    is the file that it links to; such archives are read twice. Raises DatasetError.
+    is the file that it links to; such archives are read twice, and so is a tar in the plain layout. Raises
+    DatasetError.
     """
     if dataset.is_dir():
         return _list_folder(dataset)
@@ -106,13 +123,8 @@ def list_entries(dataset: Path) -> Iterator[Entry]:
 
 
 def parse_path(name: str) -> LabelledPath | None:
-    """The parts of a path inside a data set; None for a file that is not a labelled image or mask."""
-    path = PurePosixPath(name)
-    parts = path.parts
-    if path.is_absolute() or ".." in parts or any(part.startswith(".") for part in parts):
-        return None
-    if path.suffix.lower() not in image_file.SUFFIXES:
-        return None
+    """The parts of a path in MVTec AD's layout; None for a file that is not a labelled image or mask."""
+    parts = _image_parts(name)
     kinds = [kind.value for kind in FileKind]
     at = next((i for i, part in enumerate(parts) if part in (*kinds, _TRAIN)), None)
     # At least the type's folder lies between test/ or ground_truth/ and the file.
@@ -121,25 +133,69 @@ def parse_path(name: str) -> LabelledPath | None:
     return LabelledPath(parts[:at], FileKind(parts[at]), PurePosixPath(*parts[at + 1 :]))
 
 
+def parse_plain_path(name: str, top: tuple[str, ...] = ()) -> LabelledPath | None:
+    """As `parse_path`, in the plain layout with `good` in the folder `top`."""
+    parts = _image_parts(name)
+    inside = parts[len(top) :]
+    if parts[: len(top)] != top or len(inside) < 2 or inside[0] == _TRAIN:
+        return None
+    if inside[0] != FileKind.MASK.value:
+        return LabelledPath(top, FileKind.IMAGE, PurePosixPath(*inside))
+    return LabelledPath(top, FileKind.MASK, PurePosixPath(*inside[1:])) if len(inside) > 2 else None
+
+
+def _image_parts(name: str) -> tuple[str, ...]:
+    """The folders and the name of an image file inside a data set; empty for any other file."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or any(part.startswith(".") for part in path.parts):
+        return ()
+    return path.parts if path.suffix.lower() in image_file.SUFFIXES else ()
+
+
+def _choose_parser(names: Sequence[str]) -> _Parser:
+    """The parser for an archive with these files: MVTec AD's layout where one of them lies in test/, else the
+    plain layout around the uppermost `good`."""
+    if any((path := parse_path(name)) and path.kind is FileKind.IMAGE for name in names):
+        return parse_path
+    tops = [
+        parts[: parts.index(GOOD)]
+        for name in names
+        if GOOD in (parts := _image_parts(name))[:-1] and _TRAIN not in parts[: parts.index(GOOD)]
+    ]
+    return partial(parse_plain_path, top=min(tops, key=len)) if tops else parse_path
+
+
 def _list_folder(root: Path) -> Iterator[Entry]:
-    found: list[tuple[Path, LabelledPath]] = []
+    is_plain = (root / GOOD).is_dir() and not (root / FileKind.IMAGE.value).is_dir()
+    found = list(_plain_files(root) if is_plain else _mvtec_files(root))
+    for done, (file, path) in enumerate(found, start=1):
+        yield Entry(path, str(file), partial(_read_file, file), done, len(found))
+
+
+def _mvtec_files(root: Path) -> Iterator[tuple[Path, LabelledPath]]:
     for category in _categories(root):
         for kind in FileKind:
             folder = category / kind.value
-            if not folder.is_dir():
-                continue
-            try:
-                files = image_file.find(folder)
-            except ImageError as error:
-                raise DatasetError(f"{folder}: {error}; {LAYOUT}") from None
             above = category.relative_to(root).parts
-            found += [
-                (file, LabelledPath(above, kind, PurePosixPath(*inside)))
-                for file in files
-                if len(inside := file.relative_to(folder).parts) > 1
-            ]
-    for done, (file, path) in enumerate(found, start=1):
-        yield Entry(path, str(file), partial(_read_file, file), done, len(found))
+            for file in _find(folder) if folder.is_dir() else ():
+                if len(inside := file.relative_to(folder).parts) > 1:
+                    yield file, LabelledPath(above, kind, PurePosixPath(*inside))
+
+
+def _plain_files(root: Path) -> Iterator[tuple[Path, LabelledPath]]:
+    for folder in sorted(root.iterdir()):
+        # The images in train/ may be many, and none of them is tested.
+        if folder.is_dir() and folder.name != _TRAIN:
+            for file in _find(folder):
+                if path := parse_plain_path(file.relative_to(root).as_posix()):
+                    yield file, path
+
+
+def _find(folder: Path) -> list[Path]:
+    try:
+        return image_file.find(folder)
+    except ImageError as error:
+        raise DatasetError(f"{folder}: {error}; {LAYOUT}") from None
 
 
 def _categories(root: Path) -> list[Path]:
@@ -153,7 +209,7 @@ def _categories(root: Path) -> list[Path]:
         ]
         if categories:
             return categories
-    raise DatasetError(f"{root}: no folder test in it; {LAYOUT}")
+    raise DatasetError(f"{root}: neither a folder test nor a folder good in it; {LAYOUT}")
 
 
 def _read_file(file: Path) -> bytes:
@@ -178,11 +234,26 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from None
 
 
-def _list_tar(file: Path, opener: Callable[[IO[bytes]], IO[bytes]]) -> Iterator[Entry]:
+def _list_tar(file: Path, opener: _Opener) -> Iterator[Entry]:
+    names: list[str] = []
+    is_mvtec = False
+    for entry in _tar_entries(file, opener, parse_path, names):
+        is_mvtec |= entry.path.kind is FileKind.IMAGE
+        yield entry
+    if not is_mvtec:
+        # A plain layout's masks lie where MVTec AD's do, so only its images are new.
+        plain = _tar_entries(file, opener, _choose_parser(names), [])
+        yield from (entry for entry in plain if entry.path.kind is FileKind.IMAGE)
+
+
+def _tar_entries(file: Path, opener: _Opener, parse: _Parser, names: list[str]) -> Iterator[Entry]:
+    """The archive's images and masks in its order. `names` gets the name of every image file."""
     total = max(1, file.stat().st_size // _MB)
     links: dict[PurePosixPath, list[tuple[str, LabelledPath]]] = {}
     for archive, member, done in _members(file, opener):
-        path = parse_path(member.name)
+        if _image_parts(member.name):
+            names.append(member.name)
+        path = parse(member.name)
         if path is not None and member.islnk():
             links.setdefault(PurePosixPath(member.linkname), []).append((member.name, path))
         elif path is not None and member.isfile():
@@ -193,19 +264,17 @@ def _list_tar(file: Path, opener: Callable[[IO[bytes]], IO[bytes]]) -> Iterator[
     # tar stores a file with two names once, under the first; the second name is a link back, to bytes that
     # the stream has passed. So the archive is read again.
     for archive, member, _ in _members(file, opener):
-        names = links.pop(PurePosixPath(member.name), []) if member.isfile() else []
+        linked = links.pop(PurePosixPath(member.name), []) if member.isfile() else []
         # Cached, since a stream gives a file's bytes only once and the file may have several links.
         content = cache(_reader(file, member.size, partial(_read_member, archive, member)))
-        for name, path in names:
+        for name, path in linked:
             yield Entry(path, f"{file}: {name}", content, total, total, "MB")
-    for target, names in links.items():
-        for name, path in names:
+    for target, linked in links.items():
+        for name, path in linked:
             yield Entry(path, f"{file}: {name}", partial(_read_broken_link, target), total, total, "MB")
 
 
-def _members(
-    file: Path, opener: Callable[[IO[bytes]], IO[bytes]]
-) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
+def _members(file: Path, opener: _Opener) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
     """The archive's members in its order, and how many MB of it are read. Raises DatasetError."""
     # Read as a stream: an archive that is compressed as a whole can only be read forwards.
     with _damage_as_dataset_error(file), file.open("rb") as raw, opener(raw) as stream:
@@ -229,13 +298,14 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _list_zip(file: Path) -> Iterator[Entry]:
     with _damage_as_dataset_error(file), zipfile.ZipFile(file) as archive:
-        found = [
-            (member, path)
+        # Some Windows programs write backslashes as separators.
+        named = {
+            member.filename.replace("\\", "/"): member
             for member in sorted(archive.infolist(), key=lambda member: member.filename)
-            # Some Windows programs write backslashes as separators.
-            if (path := parse_path(member.filename.replace("\\", "/"))) is not None
-            and not stat.S_ISLNK(member.external_attr >> 16)
-        ]
+            if not stat.S_ISLNK(member.external_attr >> 16)
+        }
+        parse = _choose_parser(list(named))
+        found = [(member, path) for name, member in named.items() if (path := parse(name)) is not None]
         for done, (member, path) in enumerate(found, start=1):
             if member.flag_bits & 1:
                 raise DatasetError(f"{file}: encrypted: unpack it and give the folder")

@@ -1,8 +1,9 @@
-"""Measures recipes on labelled images in MVTec AD's layout, in the figures that papers print.
+"""Measures recipes on labelled images, in the figures that papers print.
 
 Verdicts are the line's: an image in which the recipe's presence gate finds no part is passed, whatever its
 score, so a defect in it has escaped. AUROC and PRO are computed from scores and maps, which every image gets
-here.
+here. Good images that trained the recipe are left out, because their scores are lower than those of new
+parts.
 
 Anomaly maps lie on disk until their masks are read. In memory is one float32 for each defect-free pixel of a
 category: 0.5 GB for 2,000 images at 256x256 pixels. This module never changes a recipe: a threshold comes
@@ -18,29 +19,34 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers import image_file
 from drivers.image_file import Image, ImageError
 from monitor.errors import LineMonitorError
-from monitor.evaluation.auroc_pro import Mask, auroc, per_region_overlap, regions_of
-from monitor.evaluation.dataset import LAYOUT, DatasetError, Entry, FileKind, category_name, list_entries
+from monitor.evaluation.auroc_pro import auroc, per_region_overlap, regions_of
+from monitor.evaluation.dataset import (
+    GOOD,
+    LAYOUT,
+    DatasetError,
+    Entry,
+    FileKind,
+    category_name,
+    list_entries,
+)
 from monitor.evaluation.map_store import MapStore, MapStoreError, open_map_store
+from monitor.evaluation.masks import MaskFile, PackedMask, empty_mask, find_mask, read_mask
+from monitor.evaluation.operating_points import measure_points
 from monitor.evaluation.results import Evaluation, Figures, Results
 from monitor.images.preprocessing import Size
 from monitor.inference.scorer import Scorer
+from monitor.model.image_mark import content_mark, seen_marks
 from monitor.model.recipe_json import FILE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.printable import clean_line, clean_name
 from monitor.system.progress import SILENT, Progress
 from monitor.verdict import Verdict, judge
-
-GOOD = "good"
-_SAME_SHAPE = 0.02
-"""The largest relative difference between a mask's and its image's aspect ratio; rounding causes one when
-both were resized."""
 
 
 class EvaluationError(LineMonitorError):
@@ -55,7 +61,7 @@ def evaluate(
     progress: Progress = SILENT,
     device: str = "auto",
 ) -> Results:
-    """Scores every category's test/ and compares the maps with its ground_truth/. Raises EvaluationError.
+    """Scores every category's test images and compares the maps with its masks. Raises EvaluationError.
 
     `dataset` is a folder or an archive, as in `monitor.evaluation.dataset.list_entries`. `recipe` is used for
     all its categories; if there is no recipe of that name, each category has its own, named
@@ -128,20 +134,15 @@ class _Category:
     recipe: RecipeVersion | None = None
     threshold: float = 0.0
     images: dict[PurePosixPath, _ScoredImage] = field(default_factory=dict)
-    masks: dict[PurePosixPath, _MaskFile] = field(default_factory=dict)
+    masks: dict[PurePosixPath, MaskFile] = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()
+    """The marks of the images that trained the recipe."""
+    seen_good: int = 0
+    """The number of good images that are left out because they trained the recipe."""
+    seen_defective: int = 0
+    """The number of images in the folders of defects that trained the recipe as good ones."""
     seconds: float = 0.0
     failure: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _MaskFile:
-    """A mask of ground_truth/, packed to save memory."""
-
-    packed: NDArray[np.uint8]
-    """The mask at the network's size, one bit a pixel."""
-    shape: tuple[int, int]
-    """The rows and columns of its file."""
-    shown_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,8 @@ class _LabelledImage:
     """A scored image with its mask."""
 
     scored: _ScoredImage
-    mask: NDArray[np.uint8] | None
-    """One bit a pixel; None for a defective image without a usable mask."""
+    mask: PackedMask | None
+    """None for a defective image without a usable mask."""
 
     @property
     def is_good(self) -> bool:
@@ -196,20 +197,28 @@ def _add_entry(
     except RecipeError as error:
         category.failure = str(error)
         return
-    category.recipe, category.threshold = scorer.recipe, scorer.threshold
+    if category.recipe is None:
+        category.recipe, category.threshold = scorer.recipe, scorer.threshold
+        category.seen = seen_marks(scorer.recipe.document)
     path = entry.path
     try:
-        image = image_file.decode(entry.content())
+        content = entry.content()
+        image = image_file.decode(content)
     except ImageError as error:
         consequence = "skipped" if path.kind is FileKind.IMAGE else "no mask"
         say(f"{consequence}: {clean_line(entry.shown_name)}: {error}")
         return
     if path.kind is FileKind.MASK:
         if path.name.suffix.lower() == ".png":
-            packed = np.packbits(resize_mask(image, scorer.recipe.size))
-            mask = _MaskFile(packed, _shape(image), entry.shown_name)
+            mask = read_mask(image, scorer.recipe.size, entry.shown_name)
             category.masks[path.name.with_suffix("")] = mask
         return
+    if content_mark(content) in category.seen:
+        if path.defect_type == GOOD:
+            category.seen_good += 1
+            return
+        # A defect that trained the recipe as a good part is an escape to be counted.
+        category.seen_defective += 1
     began = time.perf_counter()
     (inspected,) = scorer.inspect([image])
     # An image without a part is scored as well: its score and its map count in the figures.
@@ -230,20 +239,6 @@ def _add_entry(
         say(f"no part: {entry.shown_name}: the presence gate passes it unscored, with its defect")
 
 
-def resize_mask(drawn: Image, size: Size) -> Mask:
-    """A mask's file, (H, W[, 3]) and 0 where there is no defect, at the network's size.
-
-    It is resized bilinearly, and every pixel above 0 is defective, as in the official code. Bilinear sampling
-    can miss a small defect completely; such a mask is resized by averaging.
-    """
-    flat = drawn if drawn.ndim == 2 else drawn.max(axis=2)
-    resized = cv2.resize(flat, size[::-1], interpolation=cv2.INTER_LINEAR)
-    if not resized.any():
-        # As float32: the mean of a few white pixels among black ones rounds to 0 in uint8.
-        resized = cv2.resize(flat.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
-    return np.asarray(resized > 0)
-
-
 def _shape(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
@@ -257,19 +252,26 @@ def _results(
     for key, category in sorted(categories.items()):
         # Categories of the same name are told apart by the folders above them.
         name = category.name if names.count(category.name) == 1 else clean_name("/".join(key))
+        for line in _seen_lines(category):
+            say(line)
         if category.failure:
             failed[name] = f"{name}: {category.failure}" if name else category.failure
         elif category.recipe is None or not category.images:
-            failed[name] = (
-                f"{clean_name('/'.join((str(dataset), *key)))}: no usable images in test/good or test/<type>"
-            )
+            failed[name] = _nothing_left(clean_name("/".join((str(dataset), *key))), category.seen_good)
         else:
             evaluations[name] = _evaluation(category, category.recipe, maps, say)
     if not categories:
-        raise EvaluationError(f"{dataset}: no usable images in test/good or test/<type>; {LAYOUT}")
+        raise EvaluationError(_nothing_left(str(dataset)))
     if not evaluations:
         raise EvaluationError("\n".join(failed.values()))
     return Results(evaluations, failed)
+
+
+def _nothing_left(place: str, seen: int = 0) -> str:
+    """Why a data set has no image to score; `seen` of its images trained the recipe."""
+    if seen:
+        return f"{place}: all usable images ({seen}) trained the recipe: give images of other parts"
+    return f"{place}: no usable images; {LAYOUT}"
 
 
 def _evaluation(
@@ -277,14 +279,19 @@ def _evaluation(
 ) -> Evaluation:
     size, threshold = recipe.size, category.threshold
     images = [
-        _LabelledImage(scored, _mask(scored, name, category.masks, size, say))
+        _LabelledImage(scored, _mask(scored, name, category, size, say))
         for name, scored in sorted(category.images.items())
     ]
     good = [image for image in images if image.is_good]
+    if len(good) < len(images) and not category.masks:
+        say("no masks in ground_truth: pixel_auroc and pro are not known")
     per_type = {GOOD: _figures(good, len(good), threshold, maps, size)} if good else {}
-    for defect_type in sorted({image.scored.defect_type for image in images} - {GOOD}):
-        defective = [image for image in images if image.scored.defect_type == defect_type]
-        per_type[defect_type] = _figures([*good, *defective], len(defective), threshold, maps, size)
+    defective = {
+        defect_type: [image for image in images if image.scored.defect_type == defect_type]
+        for defect_type in sorted({image.scored.defect_type for image in images} - {GOOD})
+    }
+    for defect_type, bad in defective.items():
+        per_type[defect_type] = _figures([*good, *bad], len(bad), threshold, maps, size)
     return Evaluation(
         recipe=recipe.name,
         recipe_sha=recipe.sha,
@@ -293,35 +300,40 @@ def _evaluation(
         per_type=per_type,
         ms_per_image=round(1000 * category.seconds / len(images), 2),
         no_part=sum(image.scored.is_empty for image in images),
+        operating_points=measure_points(
+            recipe.document.operating_points,
+            [image.scored for image in good],
+            {name: [image.scored for image in bad] for name, bad in defective.items()},
+        ),
     )
 
 
 def _mask(
-    scored: _ScoredImage,
-    name: PurePosixPath,
-    masks: dict[PurePosixPath, _MaskFile],
-    size: Size,
-    say: Callable[[str], None],
-) -> NDArray[np.uint8] | None:
-    """The image's mask, one bit a pixel: all 0 for a good image, None where there is no usable mask."""
+    scored: _ScoredImage, name: PurePosixPath, category: _Category, size: Size, say: Callable[[str], None]
+) -> PackedMask | None:
+    """The image's mask; None where there is no usable one."""
     if scored.defect_type == GOOD:
-        return np.packbits(np.zeros(size, np.bool_))
-    stem = name.with_suffix("")
-    mask = masks.get(stem.with_name(f"{stem.name}_mask")) or masks.get(stem)
-    if mask is None:
-        say(f"no mask: {scored.shown_name}: left out of pixel_auroc and pro")
+        return empty_mask(size)
+    if not category.masks:
         return None
-    (rows, columns), (image_rows, image_columns) = mask.shape, scored.shape
-    if abs(rows * image_columns / (columns * image_rows) - 1) > _SAME_SHAPE:
-        say(
-            f"mask of another shape: {mask.shown_name}: {columns}x{rows}, its image "
-            f"{image_columns}x{image_rows}: left out of pixel_auroc and pro"
+    return find_mask(name, category.masks, image_shape=scored.shape, image_name=scored.shown_name, say=say)
+
+
+def _seen_lines(category: _Category) -> Iterable[str]:
+    """Lines for the user about images that trained the category's recipe."""
+    where = f"{category.name}: " if category.name else ""
+    if category.seen_good:
+        none_left = not any(image.defect_type == GOOD for image in category.images.values())
+        yield (
+            f"{where}left out: {category.seen_good} good images that trained the recipe: their scores are "
+            "lower than those of new parts"
+            + (none_left * "; no good image is left, so overkill is not known")
         )
-        return None
-    if not mask.packed.any():
-        say(f"empty mask: {mask.shown_name}: left out of pixel_auroc and pro")
-        return None
-    return mask.packed
+    if category.seen_defective:
+        yield (
+            f"{where}warning: {category.seen_defective} images of defects trained the recipe as good parts: "
+            "take them out of the training images and train the recipe again"
+        )
 
 
 def _figures(

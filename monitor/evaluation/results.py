@@ -5,7 +5,7 @@ This module knows nothing of how the figures are computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 FIGURES = ("image_auroc", "pixel_auroc", "pro", "overkill", "escape")
@@ -30,6 +30,44 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A share that was counted on images, with its exact 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{_percent(self.value)} % ({_percent(self.low)} to {_percent(self.high)} %)"
+
+
+@dataclass(frozen=True)
+class MeasuredPoint:
+    """What one of the recipe's thresholds does on this data set."""
+
+    requested: float
+    """The rate of overkill that the threshold was made for."""
+    threshold: float
+    guarantee: float | None
+    """The rate of overkill that the recipe guarantees; None where it guarantees none."""
+    overkill: Share | None
+    """None without good images."""
+    escape: Share | None
+    """None without defective images."""
+    escape_per_type: Mapping[str, Share]
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "requested": self.requested,
+            "threshold": self.threshold,
+            "guarantee": self.guarantee,
+            **_ends("overkill", self.overkill),
+            **_ends("escape", self.escape),
+            "per_type": {name: _ends("escape", share) for name, share in self.escape_per_type.items()},
+        }
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The figures of one category with one recipe."""
 
@@ -44,6 +82,8 @@ class Evaluation:
     """The mean time to score one image by itself, without reading its file."""
     no_part: int = 0
     """The number of images in which the recipe's presence gate finds no part."""
+    operating_points: tuple[MeasuredPoint, ...] = ()
+    """One for each threshold that the recipe states."""
 
     def as_dict(self) -> dict[str, object]:
         """The figures for `--json`."""
@@ -55,6 +95,7 @@ class Evaluation:
             "per_type": {name: figures.as_dict() for name, figures in self.per_type.items()},
             "ms_per_image": self.ms_per_image,
             "no_part": self.no_part,
+            "operating_points": [point.as_dict() for point in self.operating_points],
         }
 
     def table(self) -> str:
@@ -65,7 +106,10 @@ class Evaluation:
             rows.append([name, str(figures.images), *(format_figure(values[column]) for column in FIGURES)])
         passed = f", {self.no_part} passed as no_part" if self.no_part else ""
         summary = f"threshold {self.threshold:.4g}, {self.ms_per_image:.1f} ms an image{passed}"
-        return f"{align_columns(rows)}\n{summary}"
+        lines = [align_columns(rows), summary]
+        if self.operating_points:
+            lines.append(points_table(self.operating_points))
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -84,6 +128,21 @@ class Results:
         return next(iter(self.categories.values()))
 
 
+def points_table(points: Sequence[MeasuredPoint]) -> str:
+    """What each of the recipe's thresholds does, as text."""
+    rows = [
+        ["overkill asked for", "threshold", "guaranteed", "overkill (false reject)", "escape (missed defect)"]
+    ]
+    for point in points:
+        guarantee = "-" if point.guarantee is None else f"at most {_percent(point.guarantee)} %"
+        shares = ["-" if share is None else str(share) for share in (point.overkill, point.escape)]
+        rows.append([f"{_percent(point.requested)} %", f"{point.threshold:.4g}", guarantee, *shares])
+    return (
+        "These images at each of the recipe's thresholds, with the interval that holds the true share with "
+        f"95 % confidence:\n{align_columns(rows)}"
+    )
+
+
 def align_columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of equally many cells as text: the first column flush left, the others flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -98,3 +157,13 @@ def align_columns(rows: Sequence[Sequence[str]]) -> str:
 def format_figure(value: float | None) -> str:
     """A figure as text; - where there is none."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}"
+
+
+def _ends(name: str, share: Share | None) -> dict[str, float | None]:
+    """A share and the ends of its interval, by the keys `name`, `name`_low and `name`_high."""
+    values = (None, None, None) if share is None else (share.value, share.low, share.high)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

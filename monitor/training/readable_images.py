@@ -5,13 +5,13 @@ It knows nothing of what the images train.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from drivers import image_file
 from drivers.image_file import Image, ImageError, decode, read_bytes
 from monitor.errors import LineMonitorError
+from monitor.model.image_mark import content_mark as content_mark
 from monitor.system.printable import clean_line
 from monitor.system.progress import Progress
 
@@ -52,11 +52,6 @@ def read_with_progress(
         progress.update(task, done, len(files))
     for line in skipped:
         say(line)
-
-
-def content_mark(content: bytes) -> str:
-    """The mark by which a recipe remembers an image file: the first 16 hex digits of its content's sha256."""
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def file_mark(file: Path) -> str:

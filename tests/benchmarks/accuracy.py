@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monitor.evaluation.evaluate import GOOD, EvaluationError
+from monitor.evaluation.dataset import GOOD
+from monitor.evaluation.evaluate import EvaluationError
 from monitor.model.recipe_json import RecipeError
 from monitor.system.progress import choose_progress
 from monitor.teachers.architectures import TeacherError, teacher_names

@@ -28,7 +28,9 @@ from numpy.typing import NDArray
 from drivers import image_file
 from drivers.image_file import ImageError
 from monitor.evaluation.auroc_pro import auroc, per_region_overlap, regions_of
-from monitor.evaluation.evaluate import GOOD, EvaluationError, resize_mask
+from monitor.evaluation.dataset import GOOD
+from monitor.evaluation.evaluate import EvaluationError
+from monitor.evaluation.masks import resize_mask
 from monitor.images import preprocessing
 from monitor.model.recipe_json import RecipeError
 from monitor.system.progress import choose_progress

@@ -21,7 +21,7 @@ import numpy as np
 
 from drivers import image_file
 from monitor.evaluation.auroc_pro import auroc
-from monitor.evaluation.evaluate import GOOD
+from monitor.evaluation.dataset import GOOD
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion

@@ -6,7 +6,7 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,18 +31,36 @@ FOUND = {
 }
 
 
-def folder(at: Path, top: str = "") -> Path:
-    for name, content in FILES.items():
+PLAIN = {
+    "good/000.png": b"good" * 5000,
+    "good/lot 2/001.png": b"more",
+    "crack/000.png": b"crack",
+    "train/good/000.png": b"train",
+    "ground_truth/crack/000_mask.png": b"mask",
+    "readme.png": b"beside the folders",
+    ".hidden/000.png": b"hidden",
+    "notes/readme.txt": b"text",
+}
+FOUND_PLAIN = {
+    (FileKind.IMAGE, "good/000.png", b"good" * 5000),
+    (FileKind.IMAGE, "good/lot 2/001.png", b"more"),
+    (FileKind.IMAGE, "crack/000.png", b"crack"),
+    (FileKind.MASK, "crack/000_mask.png", b"mask"),
+}
+
+
+def folder(at: Path, top: str = "", files: Mapping[str, bytes] = FILES) -> Path:
+    for name, content in files.items():
         file = at / "set" / top / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     return at / "set"
 
 
-def tar(at: Path, mode: str, top: str = "") -> Path:
+def tar(at: Path, mode: str, top: str = "", files: Mapping[str, bytes] = FILES) -> Path:
     file = at / "set.archive"
     with tarfile.open(file, mode) as archive:
-        for name, content in FILES.items():
+        for name, content in files.items():
             add(archive, top + name, content)
     return file
 
@@ -53,10 +71,10 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def zipped(at: Path, top: str = "") -> Path:
+def zipped(at: Path, top: str = "", files: Mapping[str, bytes] = FILES) -> Path:
     file = at / "set.archive"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in FILES.items():
+        for name, content in files.items():
             archive.writestr(top + name, content)
     return file
 
@@ -80,6 +98,50 @@ def found(dataset: Path) -> set[tuple[str, FileKind, str, bytes]]:
 )
 def test_folder_and_archives_hold_the_same(tmp_path: Path, make: Callable[..., Path], top: str) -> None:
     assert found(make(tmp_path, top)) == FOUND
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda at: folder(at, files=PLAIN),
+        lambda at: tar(at, "w", files=PLAIN),
+        lambda at: tar(at, "w:gz", "parts/disc/", files=PLAIN),
+        lambda at: zipped(at, files=PLAIN),
+        lambda at: zipped(at, "parts/", files=PLAIN),
+    ],
+    ids=["folder", "tar", "tar.gz", "zip", "zip of a folder"],
+)
+def test_good_and_the_folders_beside_it_are_a_data_set(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    entries = list_entries(make(tmp_path))
+    found = [(entry.path.kind, str(entry.path.name), entry.content()) for entry in entries]
+    assert set(found) == FOUND_PLAIN
+    assert len(found) == len(FOUND_PLAIN)
+
+
+def test_hard_links_in_a_plain_archive_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "set.tar"
+    with tarfile.open(file, "w") as archive:
+        add(archive, "train/0.png", b"one")
+        link = tarfile.TarInfo("good/1.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "train/0.png"
+        archive.addfile(link)
+    assert [(str(entry.path.name), entry.content()) for entry in list_entries(file)] == [
+        ("good/1.png", b"one")
+    ]
+
+
+def test_a_test_folder_beside_good_is_the_data_set(tmp_path: Path) -> None:
+    both = folder(tmp_path, files=PLAIN | {"test/good/9.png": b"test"})
+    assert [str(entry.path.name) for entry in list_entries(both) if entry.path.kind is FileKind.IMAGE] == [
+        "good/9.png"
+    ]
+
+
+def test_an_archive_of_training_images_is_no_data_set(tmp_path: Path) -> None:
+    for make in (tar, zipped):
+        options = {"mode": "w"} if make is tar else {}
+        archive = make(tmp_path, files={"disc/train/good/0.png": b"0"}, **options)
+        assert list(list_entries(archive)) == []
 
 
 def test_one_category_needs_no_folder_of_its_own(tmp_path: Path) -> None:
@@ -240,5 +302,5 @@ def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_where_nothing_is_the_layout_is_told(tmp_path: Path) -> None:
     for nowhere in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(DatasetError, match="test/good, test/<type>"):
+        with pytest.raises(DatasetError, match=r"test/good, test/<type>.* or it has good and a folder"):
             everything(nowhere)

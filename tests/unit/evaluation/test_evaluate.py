@@ -8,17 +8,22 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from monitor.evaluation import paper_results
 from monitor.evaluation.auroc_pro import auroc
-from monitor.evaluation.evaluate import EvaluationError, evaluate, evaluate_recipe, resize_mask
+from monitor.evaluation.evaluate import EvaluationError, evaluate, evaluate_recipe
 from monitor.evaluation.results import Results
 from monitor.inference.scorer import Scorer
+from monitor.model.image_mark import content_mark
+from monitor.model.recipe_json import OperatingPoint, Training
+from monitor.model.recipe_version import RecipeVersion
 from tests.real.parts import part, random_recipe, save
 
 
@@ -154,14 +159,95 @@ def test_a_mask_at_another_scale_is_as_good(tmp_path: Path, dataset: Path) -> No
     assert found.overall.pixel_auroc == pytest.approx(whole.overall.pixel_auroc, abs=0.02)
 
 
-def test_no_defect_is_too_small_for_its_mask() -> None:
-    mask = np.zeros((2048, 2048), np.uint8)
-    mask[1001, 1203] = 1
-    assert np.argwhere(resize_mask(mask, (64, 64))).tolist() == [[31, 37]]
-    large = np.zeros((512, 512), np.uint8)
-    large[100:200, 300:400] = 255
-    official = cv2.resize(large, (64, 64)).astype(bool)
-    assert np.array_equal(resize_mask(large, (64, 64)), official)
+def teach(recipe: RecipeVersion, *files: Path) -> RecipeVersion:
+    """The recipe, as if these files had trained it, and with two operating points."""
+    training = Training(
+        utc="2026-01-01T00:00:00.000Z",
+        images=len(files),
+        train=len(files),
+        select=0,
+        calibrate=0,
+        skipped=0,
+        epochs=1,
+        best_epoch=1,
+        seed=0,
+        as_paper=False,
+        optimiser="none",
+        device="cpu",
+        torch="2",
+        seconds=1.0,
+        losses=(1.0,),
+        select_maps=(1.0,),
+        seen=tuple(content_mark(file.read_bytes()) for file in files),
+    )
+    points = (
+        OperatingPoint(overkill=0.01, threshold=100.0, guarantee=0.02),
+        OperatingPoint(overkill=0.05, threshold=1e-6),
+    )
+    document = msgspec.structs.replace(recipe.document, training=training, operating_points=points)
+    return replace(recipe, document=document, sha="").commit()
+
+
+def test_overkill_and_escape_are_measured_at_each_of_the_recipes_thresholds(
+    tmp_path: Path, dataset: Path
+) -> None:
+    recipe = teach(random_recipe(tmp_path / "r"))
+    found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=print)
+    high, low = json.loads(json.dumps(found.as_dict(), allow_nan=False))["operating_points"]
+    assert (high["requested"], high["threshold"], high["guarantee"]) == (0.01, 100.0, 0.02)
+    assert (high["overkill"], high["escape"], high["per_type"]["stain"]["escape"]) == (0.0, 1.0, 1.0)
+    assert (low["guarantee"], low["overkill"], low["escape"]) == (None, 1.0, 0.0)
+    assert (low["overkill_high"], low["escape_low"]) == (1.0, 0.0)
+    assert "escape (missed defect)" in found.table()
+    assert random_recipe(tmp_path / "without").document.operating_points == ()
+
+
+def test_good_images_that_trained_the_recipe_are_left_out_with_one_line(
+    tmp_path: Path, dataset: Path
+) -> None:
+    good = dataset / "test/good"
+    shutil.copy(good / "1.png", good / "copy.png")
+    recipe = teach(random_recipe(tmp_path / "r"), good / "0.png", good / "1.png")
+    lines: list[str] = []
+    found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=lines.append)
+    assert found.per_type["good"].images == 2
+    (line,) = lines
+    assert line.startswith("left out: 3 good images that trained the recipe")
+    recipe = teach(recipe, *good.iterdir())
+    lines.clear()
+    found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=lines.append)
+    assert (found.overall.overkill, found.overall.images) == (None, 4)
+    (line,) = lines
+    assert "no good image is left, so overkill is not known" in line
+    for kind in ("scratch", "stain"):
+        shutil.rmtree(dataset / "test" / kind)
+    with pytest.raises(EvaluationError, match=r"all usable images \(5\) trained the recipe: give images"):
+        evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=print)
+
+
+def test_a_defect_that_trained_the_recipe_still_counts_and_is_named(tmp_path: Path, dataset: Path) -> None:
+    recipe = teach(random_recipe(tmp_path / "r"), dataset / "test/scratch/001.png")
+    lines: list[str] = []
+    found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=lines.append)
+    assert found.per_type["scratch"].images == 3
+    (line,) = lines
+    assert line.startswith("warning: 1 images of defects trained the recipe as good parts")
+
+
+def test_a_folder_of_good_and_defects_gives_what_the_papers_layout_gives(
+    tmp_path: Path, dataset: Path
+) -> None:
+    recipe = random_recipe(tmp_path / "r").folder
+    whole = evaluate_recipe(recipe=recipe, dataset=dataset, say=print)
+    plain = shutil.copytree(dataset / "test", tmp_path / "plain")
+    lines: list[str] = []
+    without_masks = evaluate_recipe(recipe=recipe, dataset=plain, say=lines.append)
+    assert lines == ["no masks in ground_truth: pixel_auroc and pro are not known"]
+    assert without_masks.overall.image_auroc == whole.overall.image_auroc
+    assert without_masks.overall.pro is None
+    shutil.copytree(dataset / "ground_truth", plain / "ground_truth")
+    found = evaluate_recipe(recipe=recipe, dataset=plain, say=print)
+    assert (found.overall, found.per_type) == (whole.overall, whole.per_type)
 
 
 @pytest.fixture

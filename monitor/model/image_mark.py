@@ -1,0 +1,21 @@
+"""The mark by which a recipe remembers an image file, and which image files a recipe remembers.
+
+It knows nothing of folders or of what is in an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from monitor.model.recipe_json import Document
+
+
+def content_mark(content: bytes) -> str:
+    """The mark of an image file: the first 16 hex digits of its content's sha256."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def seen_marks(document: Document) -> frozenset[str]:
+    """The marks of the images that trained the recipe or selected its student; empty where the recipe records
+    none."""
+    return frozenset(document.training.seen if document.training else ())
