@@ -55,6 +55,13 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher-weights", type=Path, metavar="FILE", help="the teacher's weights, .pth or .safetensors"
     )
     parser.add_argument(
+        "--compare",
+        choices=("student", "memory", "both"),
+        metavar="WITH",
+        help="what an image is compared with: student (as in the paper), memory (features of good images, "
+        "taught in seconds) or both (both; with --as-paper student)",
+    )
+    parser.add_argument(
         "--size",
         type=_size,
         metavar="PX",
@@ -121,6 +128,7 @@ def run(options: argparse.Namespace) -> int:
     from monitor.model.recipe_json import make_tiles
     from monitor.system import progress
     from monitor.training.automatic_size import AutomaticSize
+    from monitor.training.compare import Compare
     from monitor.training.train_recipe import TrainingRequest, train_recipe
 
     if options.overlap is not None and options.tile is None:
@@ -130,6 +138,8 @@ def run(options: argparse.Namespace) -> int:
     if options.smallest_defect is not None and not automatic:
         print_to_stderr("line-monitor: --smallest-defect chooses the size: leave --size or --as-paper out")
         return USAGE
+    compare = Compare(options.compare or ("student" if options.as_paper else "both"))
+    usual_int8 = compare.has_student and not options.as_paper
     settings = load_settings(options)
     cameras = [camera for camera in settings.camera if camera.recipe == options.recipe]
     regions = {camera.roi for camera in cameras}
@@ -154,9 +164,13 @@ def run(options: argparse.Namespace) -> int:
             epochs=options.epochs,
             overkill=options.overkill,
             seed=options.seed,
+            compare=compare,
+            part_of=options.part_of,
+            extrapolate=options.extrapolate,
+            defects=options.defects,
             device=options.device or settings.scoring.device,
             as_paper=options.as_paper,
-            int8=options.int8 if options.int8 is not None else can_quantise() and not options.as_paper,
+            int8=options.int8 if options.int8 is not None else can_quantise() and usual_int8,
             roi=next(iter(regions), None),
         ),
         say=print_to_stderr,

@@ -21,7 +21,10 @@ from monitor.images.tiling import Grid
 from monitor.system.memory import usable_memory
 from monitor.system.progress import Progress
 from monitor.training.loop import TrainingError
+from monitor.training.compare import Compare
+from monitor.training.parts import Thumbnail, make_thumbnail
 from monitor.training.readable_images import content_mark, find_image_files, read_with_progress, report_copies
+from monitor.training.thresholds import images_needed
 
 FEWEST_IMAGES = 3
 """The split needs one image for each of its three uses."""
@@ -48,6 +51,7 @@ class Examples:
         self.shapes: list[tuple[int, ...]] = []
         """The shape of each image before it was resized."""
         self.marks: list[str] = []
+        self.thumbnails: list[Thumbnail] = []
         self.skipped = 0
         """How many files of the folder could not be read."""
         self._size = size
@@ -67,6 +71,7 @@ class Examples:
         self.files.append(file)
         self.shapes.append(image.shape)
         self.marks.append(content_mark(content))
+        self.thumbnails.append(make_thumbnail(image))
 
     def __getitem__(self, index: int, /) -> Image:
         """Raises TrainingError if the file was readable before and is not any more."""
@@ -101,23 +106,52 @@ class TilePictures:
         return tuple(int(i) for i in np.random.default_rng(seed).permutation(together))
 
 
-def split_images(count: int, seed: int, *, as_paper: bool) -> Split:
-    """Splits `count` images at random into 70 % train, 10 % select and 20 % calibrate, at least one each.
+def split_images(
+    parts: Sequence[int],
+    seed: int,
+    *,
+    as_paper: bool = False,
+    compare: Compare = Compare.STUDENT,
+    overkill: float = 0.01,
+) -> Split:
+    """Splits images at random by their use. `parts` has, by image, the number of the part that it shows.
 
-    The paper's split is 80 % train and 20 % select, and the 20 % calibrate too. Raises TrainingError for
-    fewer than 3 images.
+    A tenth select the student and fix the units, at least one. With a student, as many calibrate as the
+    guarantee of `overkill` needs, but at least a fifth and at most half; the rest train. Without a student
+    all others calibrate, because the memory scores each of them without its own features. Images of one part
+    have one use. The paper's split is 80 % train and 20 % select, and the 20 % calibrate too. Raises
+    TrainingError for fewer than 3 images, and for fewer than 3 parts outside the paper's split.
     """
+    count = len(parts)
     if count < FEWEST_IMAGES:
         raise TrainingError(
             f"{count} usable images: at least {FEWEST_IMAGES} good images are needed, better 100"
         )
-    order = tuple(int(i) for i in np.random.default_rng(seed).permutation(count))
+    rng = np.random.default_rng(seed)
     if as_paper:
+        order = tuple(int(i) for i in rng.permutation(count))
         # A fifth is rounded up, as in sklearn's train_test_split, which the authors' code calls.
         fifth = math.ceil(round(0.2 * count, 9))
         return Split(train=order[fifth:], select=order[:fifth], calibrate=order[:fifth])
-    fifth, tenth = max(1, round(0.2 * count)), max(1, round(0.1 * count))
-    return Split(order[fifth + tenth :], order[fifth : fifth + tenth], order[:fifth])
+    members: dict[int, list[int]] = {}
+    for image, part in enumerate(parts):
+        members.setdefault(part, []).append(image)
+    if len(members) < FEWEST_IMAGES:
+        raise TrainingError(
+            f"{count} usable images show only {len(members)} different parts: at least {FEWEST_IMAGES} good "
+            "parts are needed, better 100"
+        )
+    drawn = [list(members.values())[int(i)] for i in rng.permutation(len(members))]
+    tenth, few = max(1, round(0.1 * len(drawn))), max(1, round(0.2 * len(drawn)))
+    half = (len(drawn) - tenth) // 2
+    calibrating = max(few, min(len(drawn) // 2, images_needed(overkill)))
+    if not compare.has_student:
+        calibrating = len(drawn) - tenth
+    elif calibrating + tenth >= len(drawn):
+        calibrating = max(1, half)
+    uses = drawn[:calibrating], drawn[calibrating : calibrating + tenth], drawn[calibrating + tenth :]
+    calibrate, select, train = (tuple(i for part in use for i in part) for use in uses)
+    return Split(train=train, select=select, calibrate=calibrate)
 
 
 def find_training_files(folder: Path) -> list[Path]:

@@ -27,11 +27,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import torch
 
 from monitor.images import preprocessing
-from monitor.images.preprocessing import RESIZE, TILED_RESIZE, Size, as_size
+from monitor.images.preprocessing import RESIZE, Size, as_size
 from monitor.images.tiling import Grid, format_size
 from monitor.inference.backends import MIN_INT8_CORRELATION, can_quantise, choose_device
 from monitor.inference.presence import describe_gate
@@ -45,6 +46,7 @@ from monitor.model.recipe_json import (
     Tiles,
     Training,
     make_grid,
+    resize_name,
     size_problem,
 )
 from monitor.model.recipe_version import RecipeVersion, weights_file
@@ -64,6 +66,7 @@ from monitor.training import advice, plot, presence_training
 from monitor.training.automatic_size import AutomaticSize, find_size
 from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.checkpoint import Checkpoint
+from monitor.training.compare import Compare
 from monitor.training.examples import (
     Examples,
     Split,
@@ -83,6 +86,8 @@ from monitor.training.loop import (
     steps_an_epoch,
 )
 from monitor.training.student_precision import StudentPrecision, choose_precision
+from monitor.training.memory_training import GoodImages, LeftOutScorer, add_memory, set_left_out_thresholds
+from monitor.training.parts import blocks_of, find_parts
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, explain_all, is_rate
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
@@ -128,6 +133,14 @@ class TrainingRequest:
     """The paper's split, batches of 32, optimiser and selection of the student, and no channel scaling."""
     int8: bool = False
     """Adds a model in 8-bit integers."""
+    compare: Compare = Compare.STUDENT
+    """What an image is compared with. The paper's mode has a student alone."""
+    part_of: str | None = None
+    """A regular expression that finds a part's name in an image's path (`monitor.training.parts`)."""
+    extrapolate: bool = False
+    """Allows a threshold above every good image where there are too few for the guarantee."""
+    defects: Path | None = None
+    """A folder of images of known bad parts: they state what passes, and never train."""
     roi: Roi | None = None
     """The region of interest, which is only recorded: the images were cut to it when they were collected."""
 
@@ -168,23 +181,22 @@ def train_recipe(
         say=say_beside_bar,
         clock=clock,
     )
-    fitted = _fit(request, inputs, checkpoint, say_beside_bar, progress)
-    draft = _draft(request, inputs, fitted, seconds=round(clock() - began, 1))
+    fitted = None
+    if request.compare.has_student:
+        fitted = _fit(request, inputs, checkpoint, say_beside_bar, progress)
+    draft, left_out = _draft(request, inputs, fitted, progress, clock() - began)
     if request.int8:
         draft = _with_int8(draft, inputs, request.seed, say_beside_bar)
-    recipe = set_thresholds(
-        draft,
-        [inputs.examples.files[i] for i in sorted(inputs.by_use.calibrate)],
-        overkill=request.overkill,
-        device=str(inputs.device),
-        say=say,
-        progress=progress,
-        selected_student=request.as_paper,
-    ).commit()
+    recipe = _with_thresholds(draft, request, inputs, left_out, say, progress).commit()
     checkpoint.remove()
-    title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
-    _save_curve(recipe.folder / CURVE, fitted, title, say)
-    _report(recipe, fitted, selecting=len(inputs.by_use.select), say=say)
+    if fitted is not None:
+        title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
+        _save_curve(recipe.folder / CURVE, fitted, title, say)
+        if warning := advice.closing_advice(
+            fitted.select_maps, fitted.best_epoch, len(inputs.by_use.select)
+        ):
+            say(warning)
+    _report(recipe, say)
     return recipe
 
 
@@ -197,6 +209,14 @@ def _check(request: TrainingRequest) -> None:
         raise TrainingError(f"epochs must be at least 1, not {request.epochs}")
     if not is_rate(request.overkill):
         raise TrainingError(OVERKILL_OUT_OF_RANGE.format(request.overkill))
+    if request.as_paper and request.compare.has_memory:
+        raise TrainingError(
+            "the paper's mode has a student alone: use --compare student, or leave --as-paper out"
+        )
+    if request.int8 and not request.compare.has_student:
+        raise TrainingError(
+            "int8 needs a student: leave --int8 out, or use --compare both or --compare student"
+        )
     if request.int8 and not can_quantise():
         raise TrainingError(
             'int8 needs OpenVINO and NNCF: pip install "line-monitor[openvino]", or leave --int8 out'
@@ -229,13 +249,15 @@ class _Inputs:
     teacher: Teacher
     examples: Examples
     gate: Presence | None
+    parts: Sequence[int]
+    """By image, the number of the part that it shows."""
     by_use: Split
     pictures: TilePictures
     """The tiles of the examples."""
     train: Sequence[int]
     """The indices of the tiles that train."""
     select: Sequence[int]
-    """The indices of the tiles that select the student."""
+    """The indices of the tiles that select the student and fix the units."""
     deviations: Features | None
     """The teacher's channel deviations, which divide teacher and student; None in the paper's mode."""
     batch: int
@@ -261,7 +283,10 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
         parts = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
         gate = presence_training.compare_with_parts(gate, parts, "train without --empty")
         say(describe_gate(gate))
-    by_use = split_images(len(examples), request.seed, as_paper=request.as_paper)
+    parts = _find_parts(request, examples, say)
+    by_use = split_images(
+        parts, request.seed, as_paper=request.as_paper, compare=request.compare, overkill=request.overkill
+    )
     say(
         f"{len(examples)} images: {len(by_use.train)} to train, {len(by_use.select)} to select, "
         f"{len(by_use.calibrate)} to calibrate"
@@ -272,21 +297,36 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
     if len(grid) > 1:
         say(f"each is cut into {len(grid)} tiles of {format_size(grid.tile)}")
     batch = batch_size(len(train), as_paper=request.as_paper)
-    usual_epochs = choose_epochs(steps_an_epoch(len(train), batch), as_paper=request.as_paper)
+    usual_epochs = choose_epochs(steps_an_epoch(max(1, len(train)), batch), as_paper=request.as_paper)
+    # Without a student no image trains: those that select never calibrate either.
+    scaling = train or select
     return _Inputs(
         device=device,
         teacher=teacher,
         examples=examples,
         gate=gate,
+        parts=parts,
         by_use=by_use,
         pictures=pictures,
         train=train,
         select=select,
-        deviations=None if request.as_paper else channel_deviations(teacher.trunk, pictures, train, device),
+        deviations=None if request.as_paper else channel_deviations(teacher.trunk, pictures, scaling, device),
         batch=batch,
         epochs=request.epochs or usual_epochs,
         precision=choose_precision(device, as_paper=request.as_paper),
     )
+
+
+def _find_parts(request: TrainingRequest, examples: Examples, say: Say) -> Sequence[int]:
+    """By image, the number of the part that it shows. Raises PartsError."""
+    if request.as_paper:
+        return range(len(examples))
+    names = [str(file.relative_to(request.images)) for file in examples.files]
+    parts = find_parts(names, examples.thumbnails, request.part_of)
+    count = len(set(parts))
+    if count < len(parts):
+        say(f"{len(parts)} images show {count} parts: images of one part and near copies count as one part")
+    return parts
 
 
 def _check_writable(recipes: Path) -> None:
@@ -387,13 +427,38 @@ def _fit(
 
 
 def _draft(
-    request: TrainingRequest, inputs: _Inputs, fitted: TrainedStudent, seconds: float
+    request: TrainingRequest,
+    inputs: _Inputs,
+    fitted: TrainedStudent | None,
+    progress: Progress,
+    seconds: float,
+) -> tuple[RecipeVersion, LeftOutScorer | None]:
+    """The recipe with its student and its memory, without a threshold, not yet committed."""
+    draft = _draft_student(request, inputs, fitted, seconds)
+    if not request.compare.has_memory:
+        return draft, None
+    assert inputs.deviations is not None
+    return add_memory(
+        draft,
+        GoodImages(inputs.pictures, request.grid, blocks_of(inputs.parts)),
+        inputs.by_use.select,
+        inputs.deviations,
+        seed=request.seed,
+        device=inputs.device,
+        progress=progress,
+    )
+
+
+def _draft_student(
+    request: TrainingRequest, inputs: _Inputs, fitted: TrainedStudent | None, seconds: float
 ) -> RecipeVersion:
-    """The recipe with its student, without a threshold, not yet committed."""
+    """The recipe with its student, or with its teacher alone, without a threshold."""
     teacher, deviations = inputs.teacher, inputs.deviations
     size = request.grid.size
     teacher_arrays = trunk_weights(teacher.trunk)
-    student_arrays = fitted.student if deviations is None else add_deviations(fitted.student, deviations)
+    student_arrays = None if fitted is None else fitted.student
+    if student_arrays is not None and deviations is not None:
+        student_arrays = add_deviations(student_arrays, deviations)
     document = Document(
         name=request.name,
         teacher=TeacherEntry(
@@ -403,12 +468,12 @@ def _draft(
             origin=teacher.origin,
             weights=weights_file("teacher", teacher_arrays),
         ),
-        student=weights_file("student", student_arrays),
+        student=None if student_arrays is None else weights_file("student", student_arrays),
         levels=LEVELS[teacher.architecture],
         evened=deviations is not None,
         size=size[0] if size[0] == size[1] else size,
         tiles=request.tiles,
-        resize=RESIZE if request.tiles is None else TILED_RESIZE,
+        resize=resize_name(request.tiles, memory=False),
         roi=request.roi,
         training=_training_entry(request, inputs, fitted, seconds),
         presence=inputs.gate,
@@ -418,34 +483,80 @@ def _draft(
 
 
 def _training_entry(
-    request: TrainingRequest, inputs: _Inputs, fitted: TrainedStudent, seconds: float
+    request: TrainingRequest, inputs: _Inputs, fitted: TrainedStudent | None, seconds: float
 ) -> Training:
     """The record of the training in the recipe's document."""
     examples, by_use = inputs.examples, inputs.by_use
-    return Training(
+    # A memory has seen the images that calibrate too: they score better in it than new images.
+    seen = range(len(examples)) if request.compare.has_memory else (*by_use.train, *by_use.select)
+    record = Training(
         utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         images=len(examples),
         train=len(by_use.train),
         select=len(by_use.select),
         calibrate=len(by_use.calibrate),
         skipped=examples.skipped,
-        epochs=inputs.epochs,
-        best_epoch=fitted.best_epoch,
+        epochs=0,
+        best_epoch=0,
         seed=request.seed,
         as_paper=request.as_paper,
+        optimiser="",
+        device=str(inputs.device),
+        torch=str(torch.__version__),
+        seconds=round(seconds, 1),
+        losses=(),
+        select_maps=(),
+        automatic_size=request.automatic_size is not None,
+        smallest_defect=request.automatic_size.smallest_defect if request.automatic_size else None,
+        seen=tuple(sorted(examples.marks[i] for i in seen)),
+    )
+    if fitted is None:
+        return record
+    return msgspec.structs.replace(
+        record,
+        epochs=inputs.epochs,
+        best_epoch=fitted.best_epoch,
         optimiser=fitted.optimiser,
         learning_rate=describe_rate(as_paper=request.as_paper),
         precision=str(inputs.precision),
-        device=str(inputs.device),
-        torch=str(torch.__version__),
-        seconds=seconds,
         losses=fitted.losses,
         select_maps=fitted.select_maps,
         told_apart=fitted.told_apart,
         curve=CURVE,
-        automatic_size=request.automatic_size is not None,
-        smallest_defect=request.automatic_size.smallest_defect if request.automatic_size else None,
-        seen=tuple(sorted(examples.marks[i] for i in (*by_use.train, *by_use.select))),
+    )
+
+
+def _with_thresholds(
+    draft: RecipeVersion,
+    request: TrainingRequest,
+    inputs: _Inputs,
+    left_out: LeftOutScorer | None,
+    say: Say,
+    progress: Progress,
+) -> RecipeVersion:
+    """The recipe with a threshold for every runtime and precision here, not yet committed."""
+    numbers = sorted(inputs.by_use.calibrate)
+    parts = tuple(inputs.parts[number] for number in numbers)
+    if left_out is not None:
+        return set_left_out_thresholds(
+            draft,
+            left_out,
+            numbers,
+            parts,
+            overkill=request.overkill,
+            extrapolate=request.extrapolate,
+            device=inputs.device,
+        )
+    return set_thresholds(
+        draft,
+        [inputs.examples.files[number] for number in numbers],
+        overkill=request.overkill,
+        device=str(inputs.device),
+        say=say,
+        progress=progress,
+        selected_student=request.as_paper,
+        parts=parts,
+        extrapolate=request.extrapolate,
     )
 
 
@@ -472,9 +583,7 @@ def _save_curve(file: Path, fitted: TrainedStudent, title: str, say: Say) -> Non
         say(f"warning: {file}: can't be written ({error.strerror or error})")
 
 
-def _report(recipe: RecipeVersion, fitted: TrainedStudent, *, selecting: int, say: Say) -> None:
-    if warning := advice.closing_advice(fitted.select_maps, fitted.best_epoch, selecting):
-        say(warning)
+def _report(recipe: RecipeVersion, say: Say) -> None:
     document = recipe.document
     for line in explain_all(document.calibration, document.quantised.pairs if document.quantised else ()):
         say(line)

@@ -1,0 +1,178 @@
+"""The memory of good features of a recipe in training: its features, the units, and left-out scores.
+
+It knows nothing of files, students in training or thresholds.
+
+All good images give the memory their features, also those that calibrate. An image that calibrates is
+therefore scored against the memory without the features of its block: a range of images in capture order that
+never parts the images of one part. The guarantee of a threshold from such scores: a new part has no features
+in the memory, and more features can only lower a score, so its score lies, in distribution, at or below the
+scores of the images that calibrate. This needs what holds here: each image's features are drawn without a
+look at other images, and deviations, projection and units come from images that never calibrate.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monitor.feature_memory.collection import collect_features
+from monitor.images.preprocessing import IndexedImages, normalise_image
+from monitor.images.tiling import Grid
+from monitor.inference.anomaly_network import Networks, build_networks
+from monitor.inference.backends import F16, available_backends
+from monitor.inference.torch_network import TorchNetwork
+from monitor.model.channel_scaling import add_deviations
+from monitor.model.recipe_json import Calibration, Memory, resize_name
+from monitor.model.recipe_version import RecipeVersion, weights_file
+from monitor.pyramid import Features, ScaledTrunk
+from monitor.system.progress import Progress
+from monitor.training.thresholds import make_calibration
+
+UNIT_DEVIATIONS = 2.0
+"""The unit of a map is the score that lies this many standard deviations above the mean of the logarithms of
+good images' scores, so that student and memory reach 1 on about equally many good parts."""
+
+
+@dataclass(frozen=True)
+class GoodImages:
+    """The resized good images of a training, by number."""
+
+    pictures: IndexedImages
+    """The tiles of all images by index, as in `examples.TilePictures`."""
+    grid: Grid
+    blocks: Sequence[int]
+    """By image, the number of the block that is left out with it."""
+
+    def inputs(self, number: int) -> range:
+        """The indices of an image's tiles."""
+        return range(number * len(self.grid), (number + 1) * len(self.grid))
+
+
+@dataclass(frozen=True)
+class LeftOutScorer:
+    """Scores good images without the features of their own block in the memory."""
+
+    images: GoodImages
+    owners: NDArray[np.int64]
+    """By kept feature, the number of the image that it comes from."""
+
+    def scores(self, network: TorchNetwork, numbers: Sequence[int]) -> list[float]:
+        """The score of each image of `numbers`."""
+        grid, blocks = self.images.grid, np.asarray(self.images.blocks)
+        scores = []
+        for number in numbers:
+            left_out = torch.from_numpy(blocks[self.owners] == blocks[number])
+            maps = (
+                network(
+                    torch.from_numpy(normalise_image(self.images.pictures[index])[None]), left_out
+                ).cpu().numpy()[0]
+                for index in self.images.inputs(number)
+            )
+            scores.append(float(grid.stitch_maps(maps).max()))
+        return scores
+
+
+def add_memory(
+    draft: RecipeVersion,
+    images: GoodImages,
+    select: Sequence[int],
+    deviations: Features,
+    *,
+    seed: int,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[RecipeVersion, LeftOutScorer]:
+    """The recipe with a memory of all `images`, not yet calibrated, and what scores images left out.
+
+    The images `select` never calibrate; they determine the units. `deviations` are the teacher's channel
+    deviations.
+    """
+    count = len(images.blocks)
+    done = 0
+
+    def add_progress(added: int) -> None:
+        nonlocal done
+        done += added
+        progress.update("memory", done, count)
+
+    teacher = build_networks(_without_memory(draft)).teacher
+    if draft.student is None:
+        teacher = ScaledTrunk(teacher, deviations)
+    collection = collect_features(
+        teacher.to(device),
+        images.pictures,
+        [images.inputs(number) for number in range(count)],
+        seed=seed,
+        device=device,
+        add_progress=add_progress,
+    )
+    arrays = dict(collection.arrays)
+    if draft.student is None:
+        arrays = dict(add_deviations(arrays, deviations))
+    entry = Memory(weights=weights_file("memory", arrays), unit=1.0)
+    document = msgspec.structs.replace(
+        draft.document, memory=entry, evened=True, resize=resize_name(draft.document.tiles, memory=True)
+    )
+    found = replace(draft, document=document, memory=arrays)
+    scorer = LeftOutScorer(images, collection.owners)
+    networks = build_networks(found)
+    memory_alone = Networks(networks.teacher, None, memory=networks.memory)
+    unit = _unit(scorer.scores(TorchNetwork(memory_alone, device, half=False), select))
+    student_unit = 1.0
+    if networks.student is not None:
+        student_alone = Networks(networks.teacher, networks.student)
+        student_unit = _unit(scorer.scores(TorchNetwork(student_alone, device, half=False), select))
+    document = msgspec.structs.replace(
+        document, memory=msgspec.structs.replace(entry, unit=unit), student_unit=student_unit
+    )
+    return replace(found, document=document), scorer
+
+
+def set_left_out_thresholds(
+    recipe: RecipeVersion,
+    scorer: LeftOutScorer,
+    numbers: Sequence[int],
+    parts: tuple[int, ...],
+    *,
+    overkill: float,
+    extrapolate: bool,
+    device: torch.device,
+) -> RecipeVersion:
+    """The recipe with thresholds from the images `numbers`, scored without their own features.
+
+    `parts` has the part of each of them. OpenVINO gets torch's scores: the maps of both agree
+    (`backends.MAX_MAP_DIFFERENCE`), and only torch can leave features out. int8 judges no image near the
+    threshold, so it gets them too. Raises CalibrationError.
+    """
+    scores: dict[bool, list[float]] = {}
+    found: dict[str, Calibration] = {}
+    for runtime, precision in available_backends(recipe, device):
+        half = precision == F16
+        if half not in scores:
+            network = TorchNetwork(build_networks(recipe), device, half=half)
+            scores[half] = scorer.scores(network, numbers)
+        found[f"{runtime}-{precision}"] = make_calibration(
+            scores[half], overkill, parts=parts, extrapolate=extrapolate
+        )
+    return recipe.with_calibration(found)
+
+
+def _without_memory(draft: RecipeVersion) -> RecipeVersion:
+    """The draft for `build_networks`: without a student it has no deviations yet."""
+    evened = draft.student is not None
+    return replace(draft, document=msgspec.structs.replace(draft.document, evened=evened))
+
+
+def _unit(scores: Sequence[float]) -> float:
+    """The unit of a map from good images' scores; 1 where no score is above 0."""
+    logs = [math.log(score) for score in scores if score > 0]
+    if not logs:
+        return 1.0
+    return math.exp(statistics.fmean(logs) + UNIT_DEVIATIONS * statistics.pstdev(logs))
