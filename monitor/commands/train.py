@@ -116,6 +116,22 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
         help="split, train and select the student (the trained network) as in the paper",
     )
     parser.add_argument(
+        "--defects",
+        type=Path,
+        metavar="DIR",
+        help="folder of images of known bad parts, at any depth: they state what passes and never train",
+    )
+    parser.add_argument(
+        "--part-of",
+        metavar="PATTERN",
+        help="regular expression that finds the part in an image's path: images of one part count once",
+    )
+    parser.add_argument(
+        "--extrapolate",
+        action="store_true",
+        help="with too few images for the rate, estimate a threshold above every good image",
+    )
+    parser.add_argument(
         "--int8",
         action=argparse.BooleanOptionalAction,
         help="also make a model in 8-bit integers for OpenVINO (if it is installed, without --as-paper)",

@@ -20,8 +20,8 @@ from monitor.images.preprocessing import IndexedImages, Size
 from monitor.images.tiling import Grid
 from monitor.system.memory import usable_memory
 from monitor.system.progress import Progress
-from monitor.training.loop import TrainingError
 from monitor.training.compare import Compare
+from monitor.training.loop import TrainingError
 from monitor.training.parts import Thumbnail, make_thumbnail
 from monitor.training.readable_images import content_mark, find_image_files, read_with_progress, report_copies
 from monitor.training.thresholds import images_needed

@@ -70,9 +70,9 @@ class LeftOutScorer:
         for number in numbers:
             left_out = torch.from_numpy(blocks[self.owners] == blocks[number])
             maps = (
-                network(
-                    torch.from_numpy(normalise_image(self.images.pictures[index])[None]), left_out
-                ).cpu().numpy()[0]
+                network(torch.from_numpy(normalise_image(self.images.pictures[index])[None]), left_out)
+                .cpu()
+                .numpy()[0]
                 for index in self.images.inputs(number)
             )
             scores.append(float(grid.stitch_maps(maps).max()))

@@ -3,14 +3,20 @@
 It knows nothing of images or networks: these are pure functions of scores. Some make the lines that explain a
 threshold to a person.
 
-With n calibration scores and an overkill rate r (the share of good parts rejected) the threshold is the score
-of rank ceil((n + 1)(1 - r)). The guarantee: a new good part's score is above the threshold with a probability
-of at most r, on average over calibration sets, and of at least r - 1 / (n + 1) if no two scores are equal
-(Vovk et al. 2005; Lei et al. 2018, theorem 2.2).
+With the scores of n parts, one image each, and an overkill rate r (the share of good parts rejected) the
+threshold is the score of rank ceil((n + 1)(1 - r)). The guarantee: a new good part's score is above the
+threshold with a probability of at most r, on average over calibration sets, and of at least r - 1 / (n + 1)
+if no two scores are equal (Vovk et al. 2005; Lei et al. 2018, theorem 2.2).
 
-The condition: calibration images and future good parts are exchangeable, which means that any order of them
-is equally likely. Consecutive frames of one part are not exchangeable, and neither are images from before a
-change of the light, the lens or the product. The guarantee makes no statement about defects.
+With several images of some parts, each of n parts weighs 1 / (n + 1), and its images share this weight
+evenly. The threshold is the smallest score at or below which the scores weigh at least 1 - r. The same
+guarantee holds for one image of a new part (hierarchical conformal prediction: Dunn, Wasserman and Ramdas
+2022; Lee, Barber and Willett 2023).
+
+The condition: parts of the calibration and future good parts are exchangeable, which means that any order of
+them is equally likely. Consecutive frames of one part are not exchangeable, unless they are known as one
+part's. Parts from before a change of the light, the lens or the product are not either. The guarantee makes
+no statement about defects.
 """
 
 from __future__ import annotations
@@ -22,6 +28,8 @@ from statistics import NormalDist
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import betaincinv, rel_entr
 
 from monitor.errors import LineMonitorError
 from monitor.inference.backends import F32, INT8, OPENVINO
@@ -44,6 +52,8 @@ int8 score takes about 0.4 of a float32 score's time."""
 _MIN_THRESHOLD = float(np.finfo(np.float32).tiny)
 """The smallest normal float32. It keeps thresholds above 0, and also divisors and arguments of logarithms."""
 _MIN_OVERKILL = 1e-9
+CONFIDENCE = 0.95
+"""The confidence of `Calibration.confident`."""
 OVERKILL_OUT_OF_RANGE = (
     "overkill (the share of good parts rejected) is between 0 and 1, at least 1e-9, not {}"
 )
@@ -76,41 +86,138 @@ def images_needed(overkill: float) -> int:
     return math.ceil(round(1 / overkill, 9)) - 1
 
 
-def make_calibration(scores: Sequence[float], overkill: float, ceiling: float = math.inf) -> Calibration:
-    """The threshold from the scores of good images (n floats, any order). No score can exceed `ceiling`.
+def count_parts(calibration: Calibration) -> int:
+    """The number of parts that the calibration's scores are from."""
+    return len(set(calibration.parts)) if calibration.parts else len(calibration.scores)
+
+
+def make_calibration(
+    scores: Sequence[float],
+    overkill: float,
+    ceiling: float = math.inf,
+    *,
+    parts: Sequence[int] = (),
+    extrapolate: bool = False,
+) -> Calibration:
+    """The threshold from the scores of good images (n floats, any order).
+
+    `parts` has the number of each score's part; without it each score is from a part of its own. If there are
+    too few parts to guarantee the rate, the threshold is the largest score, which guarantees the smallest
+    rate that so many parts can: 1 / (parts + 1). With `extrapolate` it is then an estimate above the largest
+    score (`_estimate`). No score can exceed `ceiling`.
 
     Raises CalibrationError without scores and for scores that are negative or not finite, and ValueError if
-    `overkill` is not a rate.
-
-    With too few scores for the rate r there is no guarantee, and the threshold is an estimate: the largest
-    score times a margin. A new good part exceeds the largest of n scores with a probability of 1 / (n + 1),
-    which is more than r. The margin is the ratio of two levels: the one that is exceeded with probability r,
-    and the one that is exceeded with probability 1 / (n + 1), if the logarithms of the scores are normally
-    distributed with the spread of these scores. The margin shrinks to 1 as n grows to the number from which
-    on the guarantee holds. A few scores do not show their spread well, so it is averaged with a usual spread.
-
-    For log-normal, log-logistic and exponential scores, r = 1 % and 16 images, the overkill was 0.5 to 3.5 %;
-    with the largest score as the threshold it is 6 %. If the margin assumed a distribution with more high
-    scores than the normal one, the overkill would come nearer to 1 %, but the threshold would be so high that
-    defects of twice the contrast would pass.
-
-    With a ceiling the logarithm of score / (ceiling - score) replaces the logarithm of the score. Far below
-    the ceiling the two are the same up to a constant; near it the threshold stays below the ceiling too.
+    `overkill` is not a rate or `parts` has another length than `scores`.
     """
     if not scores:
         raise CalibrationError("no good images to calibrate with: give images of good parts")
-    ordered = np.sort(np.asarray(scores, np.float64))
-    if not np.isfinite(ordered).all() or ordered[0] < 0:
+    values = np.asarray(scores, np.float64)
+    if not np.isfinite(values).all() or values.min() < 0:
         raise CalibrationError("a calibration score is negative or not finite: train the recipe again")
-    count, place = len(ordered), rank(len(ordered), overkill)
-    guaranteed = place <= count
-    threshold = float(ordered[place - 1]) if guaranteed else _estimate(ordered, overkill, ceiling)
+    shares = _shares(parts, len(scores))
+    count = round(float(shares.sum()))
+    guaranteed = rank(count, overkill) <= count
+    # With too few parts, all scores together have just the weight that this rate needs.
+    guarantee = overkill if guaranteed else 1 / (count + 1)
+    threshold = _weighted_threshold(values, shares, guarantee)
+    if extrapolate and not guaranteed:
+        highest = values if count == len(values) else _highest_by_part(values, parts)
+        threshold = _estimate(np.sort(highest), overkill, ceiling)
     return Calibration(
         threshold=max(threshold, _MIN_THRESHOLD),
         overkill=overkill,
         guaranteed=guaranteed,
         scores=tuple(float(score) for score in scores),
+        parts=tuple(parts) if count < len(scores) else (),
+        guarantee=guarantee,
+        confident=confident_rate(count, guarantee, one_image_a_part=count == len(scores)),
     )
+
+
+def _shares(parts: Sequence[int], count: int) -> NDArray[np.float64]:
+    """The weight of each of `count` scores, in weights of one part."""
+    if not parts:
+        return np.ones(count)
+    if len(parts) != count:
+        raise ValueError(f"{len(parts)} numbers of parts for {count} scores")
+    _, numbers, sizes = np.unique(np.asarray(parts), return_inverse=True, return_counts=True)
+    return 1 / sizes[numbers]
+
+
+def _weighted_threshold(scores: NDArray[np.float64], shares: NDArray[np.float64], overkill: float) -> float:
+    """The smallest score at or below which the scores weigh enough for this rate of overkill."""
+    order = np.argsort(scores, kind="stable")
+    weights = np.round(np.cumsum(shares[order]), 9)
+    # Rounded as in `rank`.
+    needed = round((round(weights[-1]) + 1) * (1 - overkill), 9)
+    return float(scores[order[min(np.searchsorted(weights, needed), len(scores) - 1)]])
+
+
+def _highest_by_part(scores: NDArray[np.float64], parts: Sequence[int]) -> NDArray[np.float64]:
+    """The highest score of each part."""
+    found, numbers = np.unique(np.asarray(parts), return_inverse=True)
+    highest = np.zeros(len(found))
+    np.maximum.at(highest, numbers, scores)
+    return highest
+
+
+def confident_rate(count: int, overkill: float, *, one_image_a_part: bool = True) -> float:
+    """The rate of overkill that a threshold from `count` parts for the rate `overkill` stays below with 95 %
+    confidence.
+
+    The parts must be independent. Where each has one image, the overkill of the threshold of rank k of n has
+    at worst a beta distribution with the parameters n - k + 1 and k, and the result is its 95 % quantile. A
+    part with several images has a share of them above the threshold, between 0 and 1. How the images of one
+    part hang together is not known, so the result is then the highest rate q that Hoeffding's inequality
+    (1963, theorem 1) does not exclude: n KL(a, q) = -log(0.05), where a n is the weight that may lie above
+    the threshold, and KL is the relative entropy of two coins. The two agree where the threshold is the
+    largest score.
+    """
+    if one_image_a_part:
+        place = min(rank(count, overkill), count)
+        return float(betaincinv(count - place + 1, place, CONFIDENCE))
+    above = max(0.0, 1 - (count + 1) * (1 - overkill) / count)
+
+    def excess(rate: float) -> float:
+        entropy = rel_entr(above, rate) + rel_entr(1 - above, 1 - rate)
+        return float(count * entropy + math.log(1 - CONFIDENCE))
+
+    almost_one = 1 - 1e-12
+    return float(brentq(excess, above, almost_one)) if excess(almost_one) > 0 else 1.0
+
+
+def calibrate_again(
+    before: Calibration,
+    overkill: float,
+    ceiling: float = math.inf,
+    *,
+    extrapolate: bool = False,
+    as_paper: bool = False,
+) -> Calibration:
+    """The calibration at another rate of overkill, from the scores that are recorded in `before`.
+
+    It guarantees nothing where these scores can't (`is_guaranteeing`).
+    """
+    fresh = make_calibration(before.scores, overkill, ceiling, parts=before.parts, extrapolate=extrapolate)
+    found = add_overkills(fresh, before.added, ceiling) if before.added else fresh
+    return found if is_guaranteeing(before, as_paper=as_paper) else without_guarantee(found)
+
+
+def without_guarantee(calibration: Calibration) -> Calibration:
+    """The calibration of images that selected the student: it guarantees nothing."""
+    return msgspec.structs.replace(calibration, guaranteed=False, guarantee=None, confident=None)
+
+
+def is_guaranteeing(calibration: Calibration, *, as_paper: bool) -> bool:
+    """Whether a threshold from the calibration's scores guarantees a rate. It does not where their images
+    selected the student, as in a recipe that was trained `as_paper`; such a calibration records no
+    guarantee."""
+    return calibration.guaranteed or calibration.guarantee is not None or not as_paper
+
+
+def is_extrapolated(calibration: Calibration) -> bool:
+    """Whether the threshold is an estimate above every good part that it was computed from."""
+    return calibration.threshold > max(*calibration.scores, *calibration.added, _MIN_THRESHOLD)
 
 
 def add_overkills(before: Calibration, overkills: Sequence[float], ceiling: float = math.inf) -> Calibration:
@@ -125,13 +232,16 @@ def add_overkills(before: Calibration, overkills: Sequence[float], ceiling: floa
     `scores`, which stay a fair sample. A second call keeps the overkills of the first.
     """
     added = sorted({*before.added, *(float(score) for score in overkills)})
-    together = make_calibration([*before.scores, *added], before.overkill, ceiling)
-    return Calibration(
-        threshold=max(together.threshold, before.threshold),
-        overkill=before.overkill,
-        guaranteed=before.guaranteed,
-        scores=before.scores,
-        added=tuple(added),
+    own_parts = range(max(before.parts, default=0) + 1, max(before.parts, default=0) + 1 + len(added))
+    together = make_calibration(
+        [*before.scores, *added],
+        before.overkill,
+        ceiling,
+        parts=(*before.parts, *own_parts) if before.parts else (),
+        extrapolate=is_extrapolated(before),
+    )
+    return msgspec.structs.replace(
+        before, threshold=max(together.threshold, before.threshold), added=tuple(added)
     )
 
 
@@ -149,7 +259,24 @@ def share_float32_threshold(found: Mapping[str, Calibration]) -> dict[str, Calib
 
 
 def _estimate(scores: NDArray[np.float64], overkill: float, ceiling: float) -> float:
-    """The threshold from ascending scores that are too few for the guarantee; never below the largest."""
+    """An estimated threshold from ascending scores that are too few for the guarantee; never below the
+    largest.
+
+    It is the largest score times a margin. A new good part exceeds the largest of n scores with a probability
+    of 1 / (n + 1), which is more than the rate r. The margin is the ratio of two levels: the one that is
+    exceeded with probability r, and the one that is exceeded with probability 1 / (n + 1), if the logarithms
+    of the scores are normally distributed with the spread of these scores. The margin shrinks to 1 as n grows
+    to the number from which on the guarantee holds. A few scores do not show their spread well, so it is
+    averaged with a usual spread.
+
+    For log-normal, log-logistic and exponential scores, r = 1 % and 16 images, the overkill was 0.5 to 3.5 %;
+    with the largest score as the threshold it is 6 %. If the margin assumed a distribution with more high
+    scores than the normal one, the overkill would come nearer to 1 %, but the threshold would be so high that
+    defects of twice the contrast would pass.
+
+    With a ceiling the logarithm of score / (ceiling - score) replaces the logarithm of the score. Far below
+    the ceiling the two are the same up to a constant; near it the threshold stays below the ceiling too.
+    """
     positive = np.maximum(scores, _MIN_THRESHOLD)
     # Rounding may lift a score to the ceiling: the bound then prevents a division by 0.
     odds = positive / np.maximum(1 - positive / ceiling, _MIN_THRESHOLD)
@@ -166,26 +293,40 @@ def _margin(logs: NDArray[np.float64], overkill: float) -> float:
     return math.exp(spread * max(0.0, further))
 
 
+def format_bound(rate: float) -> str:
+    """An upper bound in percent with two digits, rounded up: `1.7 %` for 1 / 61."""
+    percent = 100 * rate
+    if percent <= 0:
+        return "0 %"
+    step = 10.0 ** (math.floor(math.log10(percent)) - 1)
+    return f"{round(math.ceil(round(percent / step, 6)) * step, 9):g} %"
+
+
 def explain(calibration: Calibration) -> str:
     """One line about the calibration, for a person."""
-    count, percent = len(calibration.scores), 100 * calibration.overkill
-    threshold = f"threshold {calibration.threshold:.4g} from {count} calibration images"
+    count, asked = count_parts(calibration), f"{100 * calibration.overkill:g} %"
+    threshold = f"threshold {calibration.threshold:.4g} from {len(calibration.scores)} calibration images"
+    if calibration.parts:
+        threshold += f" of {count} parts"
     if calibration.added:
         threshold += f" and {len(calibration.added)} overkills (good parts that the line rejected)"
     if calibration.guaranteed:
         return (
-            f"{threshold}: at most {percent:g} % of good parts are rejected (overkill), "
+            f"{threshold}: at most {asked} of good parts are rejected (overkill), "
             "if they are like these images"
         )
-    more = images_needed(calibration.overkill) - count
-    if more <= 0:
+    if calibration.guarantee is None and not is_extrapolated(calibration):
         return (
             f"{threshold}: an estimate, and too low, because these images selected the student; "
             "`line-monitor calibrate` with new good images can guarantee it"
         )
+    more = images_needed(calibration.overkill) - count
+    missing = f"{more} more good images are needed to guarantee {asked} overkill (good parts rejected)"
+    if calibration.guarantee is None or is_extrapolated(calibration):
+        return f"{threshold}: an estimate above all of them; {missing}"
     return (
-        f"{threshold}: an estimate; {more} more good images are needed to guarantee "
-        f"{percent:g} % overkill (good parts rejected)"
+        f"{threshold}: at most {format_bound(calibration.guarantee)} of good parts are rejected (overkill), "
+        f"if they are like these images; {missing}"
     )
 
 

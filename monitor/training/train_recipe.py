@@ -85,9 +85,9 @@ from monitor.training.loop import (
     fit,
     steps_an_epoch,
 )
-from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.memory_training import GoodImages, LeftOutScorer, add_memory, set_left_out_thresholds
 from monitor.training.parts import blocks_of, find_parts
+from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, explain_all, is_rate
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
@@ -192,9 +192,7 @@ def train_recipe(
     if fitted is not None:
         title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
         _save_curve(recipe.folder / CURVE, fitted, title, say)
-        if warning := advice.closing_advice(
-            fitted.select_maps, fitted.best_epoch, len(inputs.by_use.select)
-        ):
+        if warning := advice.closing_advice(fitted.select_maps, fitted.best_epoch, len(inputs.by_use.select)):
             say(warning)
     _report(recipe, say)
     return recipe
@@ -280,8 +278,8 @@ def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
     teacher = find_teacher(request.teacher, weights=request.teacher_weights, folder=request.teachers, say=say)
     examples = read_examples(request.images, files, grid, say=say, progress=progress)
     if gate is not None:
-        parts = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
-        gate = presence_training.compare_with_parts(gate, parts, "train without --empty")
+        compared = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
+        gate = presence_training.compare_with_parts(gate, compared, "train without --empty")
         say(describe_gate(gate))
     parts = _find_parts(request, examples, say)
     by_use = split_images(

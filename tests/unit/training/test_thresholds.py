@@ -13,11 +13,16 @@ from monitor.teachers.architectures import LEVELS, build_trunk, map_ceiling
 from monitor.training.thresholds import (
     CalibrationError,
     add_overkills,
+    calibrate_again,
+    confident_rate,
     explain,
     explain_all,
+    format_bound,
     images_needed,
+    is_extrapolated,
     make_calibration,
     rank,
+    without_guarantee,
 )
 
 
@@ -79,7 +84,8 @@ def test_with_few_images_the_estimate_is_near_what_was_asked_for(count: int, spr
     rates, over_best = [], []
     best = math.exp(2.326 * spread)  # One good part in a hundred exceeds this.
     for _ in range(300):
-        found = make_calibration(np.exp(rng.normal(0, spread, count)).tolist(), 0.01)
+        scores = np.exp(rng.normal(0, spread, count)).tolist()
+        found = make_calibration(scores, 0.01, extrapolate=True)
         assert not found.guaranteed
         rates.append(0.5 * math.erfc(math.log(found.threshold) / spread / math.sqrt(2)))
         over_best.append(found.threshold / best)
@@ -89,7 +95,8 @@ def test_with_few_images_the_estimate_is_near_what_was_asked_for(count: int, spr
 
 def test_the_margin_is_gone_where_the_guarantee_begins() -> None:
     scores = np.exp(np.random.default_rng(2).normal(0, 0.4, 98))
-    assert make_calibration(scores.tolist(), 0.01).threshold == pytest.approx(scores.max(), rel=0.02)
+    found = make_calibration(scores.tolist(), 0.01, extrapolate=True)
+    assert found.threshold == pytest.approx(scores.max(), rel=0.02)
 
 
 @pytest.mark.parametrize("architecture", LEVELS)
@@ -111,20 +118,22 @@ def test_no_anomaly_map_is_above_its_ceiling(architecture: str) -> None:
     "scores", [[1, 2, 2.5, 3, 3, 4, 5, 6.2], [7.9], [8.0, 8.0], [7.0] * 30, [0.0, 7.99], [4.0, 8.000001]]
 )
 def test_an_estimate_is_never_above_what_a_map_can_reach(scores: list[float], ceiling: float) -> None:
-    threshold = make_calibration(scores, 0.01, ceiling).threshold
+    threshold = make_calibration(scores, 0.01, ceiling, extrapolate=True).threshold
     assert max(scores) <= threshold <= max(ceiling, *scores)
-    before = make_calibration(scores[:1], 0.01, ceiling)
+    before = make_calibration(scores[:1], 0.01, ceiling, extrapolate=True)
     assert add_overkills(before, scores[1:], ceiling).threshold <= max(ceiling, *scores)
 
 
 def test_an_estimate_below_the_ceiling_leaves_room_for_rejects() -> None:
-    assert 6.2 < make_calibration([1, 2, 2.5, 3, 3, 4, 5, 6.2], 0.01, 8.0).threshold < 7.5
+    found = make_calibration([1, 2, 2.5, 3, 3, 4, 5, 6.2], 0.01, 8.0, extrapolate=True)
+    assert 6.2 < found.threshold < 7.5
 
 
 def test_far_below_the_ceiling_it_changes_nothing() -> None:
     scores = np.exp(np.random.default_rng(4).normal(-5, 0.4, 20)).tolist()
-    free = make_calibration(scores, 0.01).threshold
-    assert make_calibration(scores, 0.01, 8.0).threshold == pytest.approx(free, rel=0.01)
+    free = make_calibration(scores, 0.01, extrapolate=True).threshold
+    under = make_calibration(scores, 0.01, 8.0, extrapolate=True).threshold
+    assert under == pytest.approx(free, rel=0.01)
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (5, 2), (2, 6)])
@@ -136,8 +145,8 @@ def test_under_a_ceiling_the_estimate_is_near_what_was_asked_for_too(
     rng = np.random.default_rng(5)
     many = 8 * rng.beta(*shape, 100_000)
     rates = [
-        np.mean(many > make_calibration((8 * rng.beta(*shape, count)).tolist(), 0.01, 8.0).threshold)
-        for _ in range(200)
+        np.mean(many > make_calibration(scores, 0.01, 8.0, extrapolate=True).threshold)
+        for scores in (8 * rng.beta(*shape, (200, count))).tolist()
     ]
     assert 0.005 < np.mean(rates) < 0.06
 
@@ -174,3 +183,132 @@ def test_scores_that_are_no_numbers_are_no_calibration() -> None:
     with pytest.raises(CalibrationError, match="no good images"):
         make_calibration([], 0.01)
     assert make_calibration([0.0, 0.0], 0.01).threshold > 0
+
+
+@pytest.mark.parametrize(("count", "overkill"), [(1, 0.01), (16, 0.01), (60, 0.01), (98, 0.01), (20, 0.02)])
+def test_too_few_images_guarantee_the_smallest_rate_that_they_can(count: int, overkill: float) -> None:
+    scores = np.random.default_rng(6).random(count).tolist()
+    found = make_calibration(scores, overkill)
+    assert found.threshold == max(scores), "a threshold above every good part is for --extrapolate alone"
+    assert not found.guaranteed
+    assert not is_extrapolated(found)
+    assert found.guarantee == pytest.approx(1 / (count + 1))
+    assert found.guarantee > overkill
+
+
+def test_both_guarantees_are_said() -> None:
+    few = explain(make_calibration([1.0] * 60, 0.01))
+    assert "at most 1.7 % of good parts" in few
+    assert "39 more good images" in few
+    assert "an estimate above all of them" in explain(make_calibration([1.0] * 60, 0.01, extrapolate=True))
+    assert "60 calibration images of 20 parts" in explain(
+        make_calibration([1.0] * 60, 0.01, parts=[n // 3 for n in range(60)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(1 / 61, "1.7 %"), (0.0298, "3 %"), (0.01, "1 %"), (0.158, "16 %"), (0.0, "0 %")]
+)
+def test_a_bound_is_rounded_up(rate: float, text: str) -> None:
+    assert format_bound(rate) == text
+
+
+def test_one_recipe_stays_below_3_percent_with_99_images_at_1_percent() -> None:
+    found = make_calibration(np.random.default_rng(7).random(99).tolist(), 0.01)
+    assert found.guarantee == 0.01
+    assert found.confident == pytest.approx(0.0298, abs=5e-5)
+
+
+@pytest.mark.parametrize(("count", "overkill"), [(99, 0.01), (60, 0.01), (150, 0.02), (400, 0.05)])
+def test_19_of_20_recipes_stay_below_the_confident_rate(count: int, overkill: float) -> None:
+    rng = np.random.default_rng(8)
+    bound = confident_rate(count, max(overkill, 1 / (count + 1)))
+    rates = [1 - make_calibration(rng.random(count).tolist(), overkill).threshold for _ in range(4000)]
+    below = np.mean(np.asarray(rates) < bound)
+    assert below == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 4000))
+
+
+def test_with_one_image_a_part_the_weighted_rule_is_the_rank_rule() -> None:
+    rng = np.random.default_rng(9)
+    for count in (1, 5, 19, 99, 100, 151):
+        scores = rng.random(count).tolist()
+        for overkill in (0.005, 0.01, 0.02, 0.05, 0.1, 1 / 3, 0.9):
+            plain = make_calibration(scores, overkill)
+            assert make_calibration(scores, overkill, parts=range(count)) == plain
+            if plain.guaranteed:
+                assert plain.threshold == sorted(scores)[rank(count, overkill) - 1]
+
+
+def test_images_of_one_part_share_its_weight() -> None:
+    """Of 4 parts, the one with three images counts as much as each of the others."""
+    scores, parts = [1.0, 2.0, 3.0, 7.0, 8.0, 9.0], [0, 1, 2, 3, 3, 3]
+    rates = {0.2: 9.0, 0.26: 9.0, 0.27: 8.0, 0.34: 7.0, 0.4: 3.0, 0.41: 3.0, 0.6: 2.0}
+    found = {rate: make_calibration(scores, rate, parts=parts).threshold for rate in rates}
+    assert found == rates
+    assert make_calibration(scores, 0.1, parts=parts).guarantee == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="5 numbers of parts for 6 scores"):
+        make_calibration(scores, 0.1, parts=parts[:5])
+
+
+@pytest.mark.parametrize(("count", "overkill"), [(39, 0.05), (60, 0.05), (99, 0.01), (150, 0.02)])
+def test_images_that_hang_together_by_part_keep_both_guarantees(count: int, overkill: float) -> None:
+    """Each part has 1 to 5 images, whose scores are its own level and a little noise."""
+    rng = np.random.default_rng(10)
+    many_levels = rng.normal(0, 1, (4000, 1))
+    many = np.sort((many_levels + rng.normal(0, 0.1, (4000, 25))).ravel())
+    rates = []
+    for _ in range(500):
+        sizes = rng.integers(1, 6, count)
+        parts = np.repeat(np.arange(count), sizes)
+        scores = rng.normal(0, 1, count)[parts] + rng.normal(0, 0.1, len(parts)) + 20
+        found = make_calibration(scores.tolist(), overkill, parts=parts.tolist())
+        rates.append(1 - np.searchsorted(many, found.threshold - 20, "right") / len(many))
+    assert found.confident is not None
+    assert np.mean(rates) <= overkill + 3 * np.std(rates) / math.sqrt(len(rates))
+    assert np.mean(np.asarray(rates) < found.confident) > 0.93
+
+
+def test_several_images_a_part_never_make_the_confident_rate_lower() -> None:
+    for count in (1, 20, 99, 100, 199, 500):
+        for overkill in (0.01, 0.05, 0.3):
+            reached = max(overkill, 1 / (count + 1))
+            plain = confident_rate(count, reached)
+            grouped = confident_rate(count, reached, one_image_a_part=False)
+            assert grouped >= plain - 1e-9
+            if rank(count, reached) == count and reached == 1 / (count + 1):
+                assert grouped == pytest.approx(plain)
+
+
+def test_another_rate_from_the_recorded_scores_is_what_calibrating_at_it_gives() -> None:
+    rng = np.random.default_rng(11)
+    scores, parts = rng.random(300).tolist(), [n // 2 for n in range(300)]
+    before = make_calibration(scores, 0.01, parts=parts)
+    again = calibrate_again(before, 0.05)
+    assert again == make_calibration(scores, 0.05, parts=parts)
+    assert calibrate_again(again, 0.01) == before
+    with_overkills = calibrate_again(add_overkills(before, [2.0, 3.0]), 0.05)
+    assert with_overkills.added == (2.0, 3.0)
+    assert with_overkills.threshold >= again.threshold
+
+
+def test_scores_that_selected_the_student_guarantee_nothing_at_any_rate() -> None:
+    chosen = without_guarantee(make_calibration([1.0] * 200, 0.01))
+    assert "these images selected the student" in explain(chosen)
+    again = calibrate_again(chosen, 0.05, as_paper=True)
+    assert not again.guaranteed
+    assert again.guarantee is None
+    assert again.confident is None
+    fresh = make_calibration([1.0] * 200, 0.01)
+    assert calibrate_again(fresh, 0.05, as_paper=True).guaranteed, "calibrated again with new images"
+
+
+def test_overkills_keep_the_parts_and_both_guarantees() -> None:
+    before = make_calibration([1.0, 1.1, 2.0, 2.1, 3.0, 3.1] * 10, 0.05, parts=[n // 2 for n in range(60)])
+    after = add_overkills(before, [5.0])
+    assert (after.parts, after.guarantee, after.confident) == (
+        before.parts,
+        before.guarantee,
+        before.confident,
+    )
+    assert after.scores == before.scores
+    assert after.threshold >= before.threshold

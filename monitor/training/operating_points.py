@@ -1,0 +1,278 @@
+"""What a recipe's thresholds reject and let pass, for several rates of overkill, in figures and in words.
+
+It knows nothing of images, networks or files: these are pure functions of recorded scores. Overkill is stated
+from the scores of good parts (`monitor.training.thresholds`), escapes (missed defects) from the scores of
+defects, with the exact interval of Clopper and Pearson (1934).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import msgspec
+from scipy.special import betaincinv
+
+from monitor.evaluation.results import align_columns
+from monitor.model.recipe_json import (
+    REFERENCE,
+    Calibration,
+    DefectScores,
+    DefectSource,
+    Document,
+    OperatingPoint,
+)
+from monitor.model.recipe_version import RecipeVersion
+from monitor.training.thresholds import (
+    CONFIDENCE,
+    calibrate_again,
+    count_parts,
+    format_bound,
+    images_needed,
+    is_extrapolated,
+)
+
+RATES = (0.005, 0.01, 0.02, 0.05)
+"""The rates of overkill that every recipe has an operating point for, beside its own rate."""
+MOST_ESCAPES = 0.5
+"""Above this share of defects that pass there is a warning."""
+ENOUGH_DEFECTS = 10
+"""So many known defects are asked for."""
+_MUCH_BETTER = 0.2
+"""Another rate is recommended when it lets this share of the defects pass less."""
+_FEW_TRAINING_IMAGES = 100
+_OVERKILL, _ESCAPE = "overkill, false rejects", "escape, missed defects"
+
+
+def escape_interval(passed: int, defects: int) -> tuple[float, float]:
+    """The exact 95 % interval of the share of defects that pass, where `passed` of `defects` did.
+
+    (Clopper and Pearson 1934.) It contains the true share in at least 95 of 100 samples of defects.
+    """
+    if not 0 <= passed <= defects or defects == 0:
+        raise ValueError(f"{passed} of {defects} defects")
+    tail = (1 - CONFIDENCE) / 2
+    low = float(betaincinv(passed, defects - passed + 1, tail)) if passed else 0.0
+    high = float(betaincinv(passed + 1, defects - passed, 1 - tail)) if passed < defects else 1.0
+    return low, high
+
+
+def operating_points(
+    own: Calibration,
+    defects: DefectScores | None,
+    ceiling: float = math.inf,
+    *,
+    as_paper: bool = False,
+) -> tuple[OperatingPoint, ...]:
+    """The operating points of `RATES` and of the calibration's own rate, in ascending order of their rates.
+
+    The own rate's point has the calibration's own threshold. The others follow from its scores by the same
+    rule. `ceiling` and `as_paper` are as in `monitor.training.thresholds.calibrate_again`.
+    """
+    source, scores = _defects(defects)
+    points = []
+    for rate in sorted({*RATES, own.overkill}):
+        found = calibrate_again(own, rate, ceiling, extrapolate=is_extrapolated(own), as_paper=as_paper)
+        threshold = own.threshold if rate == own.overkill else found.threshold
+        passed = sum(score <= threshold for score in scores)
+        low, high = escape_interval(passed, len(scores)) if scores else (None, None)
+        points.append(
+            OperatingPoint(
+                overkill=rate,
+                threshold=threshold,
+                guarantee=found.guarantee,
+                confident=found.confident,
+                more_parts=max(0, images_needed(rate) - count_parts(own)),
+                source=source,
+                defects=len(scores),
+                passed=passed,
+                passed_low=low,
+                passed_high=high,
+            )
+        )
+    return tuple(points)
+
+
+def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float]]:
+    """The scores that a statement about escapes may rest on, and where they come from."""
+    if defects is not None and defects.known:
+        return DefectSource.KNOWN, defects.known
+    if defects is not None and defects.drawn and defects.drawn_is_reliable:
+        return DefectSource.DRAWN, defects.drawn
+    return DefectSource.UNKNOWN, ()
+
+
+def state(recipe: RecipeVersion, ceiling: float = math.inf) -> RecipeVersion:
+    """The recipe with operating points and a statement from its reference calibration and its defects'
+    scores, not yet committed. `ceiling` is as in `operating_points`."""
+    document = recipe.document
+    points = operating_points(
+        document.calibration[REFERENCE],
+        document.defect_scores,
+        ceiling,
+        as_paper=document.training is not None and document.training.as_paper,
+    )
+    stated = msgspec.structs.replace(document, operating_points=points)
+    stated = msgspec.structs.replace(stated, statement=statement(stated))
+    return replace(recipe, document=stated, sha="")
+
+
+def own_point(document: Document) -> OperatingPoint | None:
+    """The operating point of the recipe's own rate of overkill; None where it has no points."""
+    own = document.calibration[REFERENCE].overkill
+    return next((point for point in document.operating_points if point.overkill == own), None)
+
+
+def statement(document: Document) -> str:
+    """The operating points in one plain sentence: that of the own rate, and the one that lets the fewest
+    defects pass where it lets fewer pass; empty without points."""
+    own = own_point(document)
+    if own is None:
+        return ""
+    if own.source is DefectSource.UNKNOWN:
+        return (
+            f"{_rejected(own)}, it is not known how many defects would pass ({_ESCAPE}): "
+            f"{_tell_defects(document)}."
+        )
+    text = f"{_rejected(own)}, {_passing(own, whole=True)}"
+    other = _better(document, own)
+    if other is not None:
+        text += f"; with {_rate(other)}, {_passing(other, whole=False)}"
+    if own.source is DefectSource.DRAWN:
+        text += f"; drawn defects only stand in for real ones: {_tell_defects(document)}"
+    return f"{text}."
+
+
+def warning(document: Document) -> str:
+    """One line where more than half of the defects pass or nobody knows, with what helps most; else empty."""
+    own = own_point(document)
+    if own is None:
+        return ""
+    if own.source is DefectSource.UNKNOWN:
+        return f"nobody knows which defects pass ({_ESCAPE}): what helps most: {_tell_defects(document)}"
+    share = own.passed / own.defects
+    if share <= MOST_ESCAPES:
+        return ""
+    return (
+        f"{own.passed} of {own.defects} {own.source} defects pass ({_ESCAPE}), more than half: "
+        f"what helps most: {_what_helps(document, own)}"
+    )
+
+
+def explain_points(document: Document) -> Iterator[str]:
+    """Lines for a person: a table of the operating points, both guarantees of the own rate, the statement,
+    and a warning where it is needed."""
+    own = own_point(document)
+    if own is None:
+        return
+    rows: list[Sequence[str]] = [
+        ("overkill", "threshold", "on average", "95 % sure", "more good parts", "defects that pass")
+    ]
+    rows += [_row(point) for point in document.operating_points]
+    yield "good parts rejected (overkill) and defects that pass (escape), by threshold:"
+    yield from align_columns(rows).splitlines()
+    yield explain_guarantee(own)
+    yield document.statement
+    if line := warning(document):
+        yield f"WARNING: {line}"
+
+
+def explain_guarantee(point: OperatingPoint) -> str:
+    """Both guarantees of an operating point in one line: on average, and for this one recipe."""
+    if point.guarantee is None or point.confident is None:
+        return (
+            f"good parts rejected ({_OVERKILL}): no rate is guaranteed, because the images that set the "
+            "threshold selected the student: calibrate with new good images"
+        )
+    more = (
+        f"; {point.more_parts} more good {_plural('part', point.more_parts)} for {100 * point.overkill:g} %"
+        if point.more_parts
+        else ""
+    )
+    return (
+        f"good parts rejected ({_OVERKILL}): on average at most {format_bound(point.guarantee)}; "
+        f"this recipe stays below {format_bound(point.confident)} with 95 % confidence{more}"
+    )
+
+
+def _row(point: OperatingPoint) -> tuple[str, ...]:
+    guarantee, confident = point.guarantee, point.confident
+    return (
+        f"{100 * point.overkill:g} %",
+        f"{point.threshold:.4g}",
+        "not known" if guarantee is None else f"at most {format_bound(guarantee)}",
+        "not known" if confident is None else f"below {format_bound(confident)}",
+        str(point.more_parts) if point.more_parts else "none",
+        f"{point.passed} of {point.defects}, {_interval(point)}" if point.defects else "not known",
+    )
+
+
+def _rate(point: OperatingPoint) -> str:
+    """The rate of rejected good parts that a sentence names: what was asked for, or what is guaranteed
+    instead."""
+    if point.guarantee is not None and point.guarantee > point.overkill:
+        return format_bound(point.guarantee)
+    return f"{100 * point.overkill:g} %"
+
+
+def _rejected(point: OperatingPoint) -> str:
+    """The beginning of a sentence: how many good parts are rejected."""
+    if point.guarantee is None:
+        return f"At this threshold, whose rate of rejected good parts ({_OVERKILL}) is not known"
+    return f"With {_rate(point)} of good parts rejected ({_OVERKILL})"
+
+
+def _passing(point: OperatingPoint, *, whole: bool) -> str:
+    """How many defects pass. `whole`: as a sentence with its terms, else as its end alone."""
+    number = str(point.passed) if point.passed else "none"
+    if not whole:
+        return f"{number} ({_interval(point)})"
+    if point.source is DefectSource.DRAWN:
+        of = f"{point.defects} {_plural('defect', point.defects)} drawn on good images"
+    else:
+        of = f"your {point.defects} known {_plural('defect', point.defects)}"
+    return f"{number} of {of} would pass ({_ESCAPE}; {_interval(point)} of such defects)"
+
+
+def _interval(point: OperatingPoint) -> str:
+    assert point.passed_low is not None
+    assert point.passed_high is not None
+    return f"{100 * point.passed_low:.0f} to {100 * point.passed_high:.0f} %"
+
+
+def _better(document: Document, own: OperatingPoint) -> OperatingPoint | None:
+    """The point with the lowest rate of those that let the fewest defects pass; None where that is the own
+    one's number. A higher rate has a lower threshold."""
+    fewest = min(document.operating_points, key=lambda point: (point.passed, point.overkill))
+    return fewest if fewest.passed < own.passed else None
+
+
+def _what_helps(document: Document, own: OperatingPoint) -> str:
+    """What lets fewer defects pass, most of all."""
+    other = _better(document, own)
+    if other is not None and own.passed - other.passed >= _MUCH_BETTER * own.defects:
+        return (
+            f"with {_rate(other)} of good parts rejected only {other.passed} pass: "
+            f"line-monitor calibrate {document.name} --overkill {other.overkill:g}"
+        )
+    if is_extrapolated(document.calibration[REFERENCE]):
+        return "its threshold lies above every good part: calibrate it without --extrapolate"
+    training = document.training
+    if training is not None and training.images < _FEW_TRAINING_IMAGES:
+        return (
+            f"train with more good images: {training.images} are few, "
+            f"{_FEW_TRAINING_IMAGES} or more are better"
+        )
+    return "train with a larger --size, or with --tile, so that a defect covers more pixels"
+
+
+def _tell_defects(document: Document) -> str:
+    return (
+        f"give {ENOUGH_DEFECTS} or more images of bad parts: "
+        f"line-monitor calibrate {document.name} --defects DIR"
+    )
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
