@@ -119,8 +119,8 @@ def split_images(
     A tenth select the student and fix the units, at least one. With a student, as many calibrate as the
     guarantee of `overkill` needs, but at least a fifth and at most half; the rest train. Without a student
     all others calibrate, because the memory scores each of them without its own features. Images of one part
-    have one use. The paper's split is 80 % train and 20 % select, and the 20 % calibrate too. Raises
-    TrainingError for fewer than 3 images, and for fewer than 3 parts outside the paper's split.
+    have one use, unless there are fewer than 3 parts. The paper's split is 80 % train and 20 % select, and the
+    20 % calibrate too. Raises TrainingError for fewer than 3 images.
     """
     count = len(parts)
     if count < FEWEST_IMAGES:
@@ -137,10 +137,8 @@ def split_images(
     for image, part in enumerate(parts):
         members.setdefault(part, []).append(image)
     if len(members) < FEWEST_IMAGES:
-        raise TrainingError(
-            f"{count} usable images show only {len(members)} different parts: at least {FEWEST_IMAGES} good "
-            "parts are needed, better 100"
-        )
+        # Too few parts for the three uses. The threshold still counts parts, so it guarantees little.
+        members = {image: [image] for image in range(count)}
     drawn = [list(members.values())[int(i)] for i in rng.permutation(len(members))]
     tenth, few = max(1, round(0.1 * len(drawn))), max(1, round(0.2 * len(drawn)))
     half = (len(drawn) - tenth) // 2

@@ -438,13 +438,20 @@ def _draft(
     assert inputs.deviations is not None
     return add_memory(
         draft,
-        GoodImages(inputs.pictures, request.grid, blocks_of(inputs.parts)),
+        GoodImages(inputs.pictures, request.grid, _left_out_blocks(inputs.parts)),
         inputs.by_use.select,
         inputs.deviations,
         seed=request.seed,
         device=inputs.device,
         progress=progress,
     )
+
+
+def _left_out_blocks(parts: Sequence[int]) -> Sequence[int]:
+    """By image, the block that is left out with it. There are at least two blocks, because an image can't be
+    compared with an empty memory."""
+    blocks = blocks_of(parts)
+    return blocks if len(set(blocks)) > 1 else blocks_of(range(len(parts)))
 
 
 def _draft_student(

@@ -1,0 +1,45 @@
+"""The embedding depends on nothing but levels and seed, and keeps distances in proportion."""
+
+from __future__ import annotations
+
+import torch
+
+from monitor.feature_memory.embedding import FeatureEmbedding, draw_projection
+
+
+def levels(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 4, 16, 24), (2, 12, 8, 12), (2, 20, 4, 6))
+    return [torch.rand(shape, generator=generator).to(dtype) for shape in shapes]
+
+
+def test_each_place_of_level_2_gets_a_vector() -> None:
+    embedded = FeatureEmbedding(draw_projection(32, 0, 8), 12)(levels())
+    assert embedded.shape == (2, 8, 12, 8)
+
+
+def test_half_precision_levels_give_float32_vectors() -> None:
+    embedding = FeatureEmbedding(draw_projection(32, 0, 8), 12)
+    half = embedding(levels(torch.float16))
+    assert half.dtype == torch.float32
+    assert torch.allclose(half, embedding(levels()), atol=2e-3)
+
+
+def test_brightness_alone_changes_no_vector() -> None:
+    embedding = FeatureEmbedding(draw_projection(32, 0, 8), 12)
+    assert torch.allclose(embedding([3 * level for level in levels()]), embedding(levels()), atol=1e-6)
+
+
+def test_the_projection_is_orthogonal_and_depends_on_the_seed_alone() -> None:
+    projection = draw_projection(32, 5, 8)
+    assert torch.allclose(projection.T @ projection, torch.eye(8), atol=1e-6)
+    assert torch.equal(projection, draw_projection(32, 5, 8))
+    assert not torch.equal(projection, draw_projection(32, 6, 8))
+
+
+def test_without_a_projection_to_fewer_dimensions_distances_are_exact() -> None:
+    plain, turned = (
+        FeatureEmbedding(matrix, 12)(levels()) for matrix in (torch.eye(32), draw_projection(32, 1))
+    )
+    distances = [torch.cdist(one.flatten(0, 2), one.flatten(0, 2)) for one in (plain, turned)]
+    assert torch.allclose(*distances, atol=2e-3)

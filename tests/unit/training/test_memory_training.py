@@ -1,0 +1,133 @@
+"""A memory is taught by all good images, and each image that calibrates is scored without its own block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from monitor.images import preprocessing
+from monitor.images.tiling import Grid
+from monitor.inference.anomaly_network import build_networks
+from monitor.inference.scorer import Scorer
+from monitor.inference.torch_network import TorchNetwork
+from monitor.model.recipe_json import REFERENCE, make_tiles
+from monitor.model.recipe_version import RecipeVersion
+from monitor.training.calibrate_recipe import calibrate_recipe
+from monitor.training.compare import Compare
+from monitor.training.memory_training import GoodImages, LeftOutScorer
+from monitor.training.thresholds import CalibrationError
+from monitor.training.train_recipe import TrainingError
+from tests.real.parts import good_parts, part, save
+from tests.real.small_training import train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
+    folder = tmp_path_factory.mktemp("memory")
+    return train(folder, good_parts(folder / "good", 12), compare=Compare.MEMORY)
+
+
+def left_out_scores(recipe: RecipeVersion, blocks: list[int]) -> list[float]:
+    """The scores of the 12 images with these blocks left out."""
+    assert recipe.memory is not None
+    kept = len(recipe.memory["kept"])
+    pictures = [preprocessing.resize_image(part(number), recipe.size) for number in range(12)]
+    scorer = LeftOutScorer(
+        GoodImages(pictures, Grid.whole(recipe.size), blocks), np.repeat(np.arange(12), kept // 12)
+    )
+    return scorer.scores(TorchNetwork(build_networks(recipe), CPU, half=False), range(12))
+
+
+def test_a_memory_alone_needs_no_student_and_calibrates_with_nine_tenths(memory: RecipeVersion) -> None:
+    loaded = RecipeVersion.load(memory.folder)
+    assert loaded.student is None
+    training = loaded.document.training
+    assert training is not None
+    assert (training.train, training.select, training.calibrate, training.epochs) == (0, 1, 11, 0)
+    assert len(loaded.document.calibration[REFERENCE].scores) == 11
+    assert not (loaded.folder / "training.png").exists()
+
+
+def test_a_defect_scores_above_every_good_part(memory: RecipeVersion) -> None:
+    scorer = Scorer(memory, device="cpu", runtime="torch")
+    good = scorer.score([part(number) for number in range(100, 105)])
+    bad = scorer.score([part(number, defect=True) for number in range(100, 105)])
+    assert min(result.score for result in bad) > max(result.score for result in good)
+
+
+def test_leaving_more_out_only_raises_scores(memory: RecipeVersion) -> None:
+    single = left_out_scores(memory, list(range(12)))
+    blocks = left_out_scores(memory, [number // 4 for number in range(12)])
+    whole = [
+        result.score
+        for result in Scorer(memory, device="cpu", runtime="torch").score([part(n) for n in range(12)])
+    ]
+    assert all(a >= b for a, b in zip(blocks, single, strict=True))
+    assert all(a >= b * (1 - 1e-5) for a, b in zip(single, whole, strict=True))
+    assert sum(single) > sum(whole)
+
+
+def test_copies_of_a_part_are_left_out_together(tmp_path: Path) -> None:
+    """Three near copies of each part: left in, their scores would be those of parts that the memory knows."""
+    folder = tmp_path / "good"
+    for number in range(8):
+        for copy in range(3):
+            image = part(number).astype(np.int16) + copy
+            save(folder / f"part{number}-{copy}.png", np.clip(image, 0, 255).astype(np.uint8))
+    named = train(tmp_path, folder, name="named", compare=Compare.MEMORY, part_of="^part[0-9]+")
+    calibration = named.document.calibration[REFERENCE]
+    assert len(set(calibration.parts)) == 7, "one of eight parts selects"
+    assert calibration.guarantee == pytest.approx(1 / 8)
+    new = Scorer(named, device="cpu", runtime="torch").score([part(number) for number in range(50, 70)])
+    assert sum(result.score > calibration.threshold for result in new) <= 5
+
+
+def test_with_both_units_bring_student_and_memory_to_about_1(tmp_path: Path) -> None:
+    recipe = train(tmp_path, good_parts(tmp_path / "good", 12), compare=Compare.BOTH)
+    document = recipe.document
+    assert document.memory is not None
+    assert document.student is not None
+    assert 0.2 < document.calibration[REFERENCE].threshold < 10
+    assert document.student_unit != 1
+
+
+def test_tiles_have_one_memory(tmp_path: Path) -> None:
+    recipe = train(
+        tmp_path, good_parts(tmp_path / "good", 6), compare=Compare.MEMORY, tiles=make_tiles((48, 48))
+    )
+    (result,) = Scorer(recipe, device="cpu").score([part(1)])
+    assert result.anomaly_map.shape == recipe.size
+
+
+def test_the_same_seed_gives_the_same_memory(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 8)
+    first, again, other = (
+        train(tmp_path, folder, name=name, compare=Compare.MEMORY, seed=seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert first.document.memory == again.document.memory != other.document.memory
+    assert first.document.calibration == again.document.calibration
+
+
+def test_calibrating_anew_leaves_out_what_the_memory_knows(memory: RecipeVersion, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="all of them trained this recipe"):
+        calibrate_recipe(recipe=memory.folder, images=memory.folder.parents[1] / "good", say=print)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"as_paper": True, "compare": Compare.BOTH}, "the paper's mode has a student alone"),
+        ({"int8": True, "compare": Compare.MEMORY}, "int8 needs a student"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        train(tmp_path, good_parts(tmp_path / "good", 4), **changes)
