@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR",
         help="a folder with good/ and a folder for each type of defect, or one in MVTec AD's layout; or a "
-        "tar, tar.xz, tar.gz, tar.bz2 or zip archive of it. Images that trained the recipe are left out",
+        "tar, tar.xz, tar.gz, tar.bz2 or zip archive of it. Good images that trained the recipe are left out",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
 

@@ -2,8 +2,7 @@
 
 Verdicts are the line's: an image in which the recipe's presence gate finds no part is passed, whatever its
 score, so a defect in it has escaped. AUROC and PRO are computed from scores and maps, which every image gets
-here. Good images that trained the recipe are left out, because their scores are lower than those of new
-parts.
+here. Good images that the recipe was trained or calibrated on are left out, because new parts score higher.
 
 Anomaly maps lie on disk until their masks are read. In memory is one float32 for each defect-free pixel of a
 category: 0.5 GB for 2,000 images at 256x256 pixels. This module never changes a recipe: a threshold comes
@@ -41,7 +40,7 @@ from monitor.evaluation.operating_points import measure_points
 from monitor.evaluation.results import Evaluation, Figures, Results
 from monitor.images.preprocessing import Size
 from monitor.inference.scorer import Scorer
-from monitor.model.image_mark import content_mark, seen_marks
+from monitor.model.image_mark import content_mark, known_marks
 from monitor.model.recipe_json import FILE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.printable import clean_line, clean_name
@@ -135,12 +134,12 @@ class _Category:
     threshold: float = 0.0
     images: dict[PurePosixPath, _ScoredImage] = field(default_factory=dict)
     masks: dict[PurePosixPath, MaskFile] = field(default_factory=dict)
-    seen: frozenset[str] = frozenset()
-    """The marks of the images that trained the recipe."""
-    seen_good: int = 0
-    """The number of good images that are left out because they trained the recipe."""
-    seen_defective: int = 0
-    """The number of images in the folders of defects that trained the recipe as good ones."""
+    known: frozenset[str] = frozenset()
+    """The marks of the images that the recipe was trained or calibrated on."""
+    known_good: int = 0
+    """The number of good images that are left out because the recipe was trained or calibrated on them."""
+    known_defective: int = 0
+    """The number of images in the folders of defects that trained or calibrated the recipe as good ones."""
     seconds: float = 0.0
     failure: str = ""
 
@@ -199,7 +198,7 @@ def _add_entry(
         return
     if category.recipe is None:
         category.recipe, category.threshold = scorer.recipe, scorer.threshold
-        category.seen = seen_marks(scorer.recipe.document)
+        category.known = known_marks(scorer.recipe.document)
     path = entry.path
     try:
         content = entry.content()
@@ -213,12 +212,12 @@ def _add_entry(
             mask = read_mask(image, scorer.recipe.size, entry.shown_name)
             category.masks[path.name.with_suffix("")] = mask
         return
-    if content_mark(content) in category.seen:
+    if content_mark(content) in category.known:
         if path.defect_type == GOOD:
-            category.seen_good += 1
+            category.known_good += 1
             return
-        # A defect that trained the recipe as a good part is an escape to be counted.
-        category.seen_defective += 1
+        # A defect that was taken for a good part is an escape to be counted.
+        category.known_defective += 1
     began = time.perf_counter()
     (inspected,) = scorer.inspect([image])
     # An image without a part is scored as well: its score and its map count in the figures.
@@ -252,12 +251,12 @@ def _results(
     for key, category in sorted(categories.items()):
         # Categories of the same name are told apart by the folders above them.
         name = category.name if names.count(category.name) == 1 else clean_name("/".join(key))
-        for line in _seen_lines(category):
+        for line in _known_lines(category):
             say(line)
         if category.failure:
             failed[name] = f"{name}: {category.failure}" if name else category.failure
         elif category.recipe is None or not category.images:
-            failed[name] = _nothing_left(clean_name("/".join((str(dataset), *key))), category.seen_good)
+            failed[name] = _nothing_left(clean_name("/".join((str(dataset), *key))), category.known_good)
         else:
             evaluations[name] = _evaluation(category, category.recipe, maps, say)
     if not categories:
@@ -267,10 +266,13 @@ def _results(
     return Results(evaluations, failed)
 
 
-def _nothing_left(place: str, seen: int = 0) -> str:
-    """Why a data set has no image to score; `seen` of its images trained the recipe."""
-    if seen:
-        return f"{place}: all usable images ({seen}) trained the recipe: give images of other parts"
+def _nothing_left(place: str, known: int = 0) -> str:
+    """Why a data set has no image to score; the recipe was trained or calibrated on `known` of its images."""
+    if known:
+        return (
+            f"{place}: the recipe was trained or calibrated on all usable images ({known}): give images of "
+            "other parts"
+        )
     return f"{place}: no usable images; {LAYOUT}"
 
 
@@ -319,20 +321,20 @@ def _mask(
     return find_mask(name, category.masks, image_shape=scored.shape, image_name=scored.shown_name, say=say)
 
 
-def _seen_lines(category: _Category) -> Iterable[str]:
-    """Lines for the user about images that trained the category's recipe."""
+def _known_lines(category: _Category) -> Iterable[str]:
+    """Lines for the user about images that the category's recipe was trained or calibrated on."""
     where = f"{category.name}: " if category.name else ""
-    if category.seen_good:
+    if category.known_good:
         none_left = not any(image.defect_type == GOOD for image in category.images.values())
         yield (
-            f"{where}left out: {category.seen_good} good images that trained the recipe: their scores are "
-            "lower than those of new parts"
+            f"{where}left out: {category.known_good} good images that the recipe was trained or calibrated on"
+            ", because new parts score higher"
             + (none_left * "; no good image is left, so overkill is not known")
         )
-    if category.seen_defective:
+    if category.known_defective:
         yield (
-            f"{where}warning: {category.seen_defective} images of defects trained the recipe as good parts: "
-            "take them out of the training images and train the recipe again"
+            f"{where}warning: the recipe was trained or calibrated on {category.known_defective} images of "
+            "defects as good parts: take them out of its images and train it again"
         )
 
 

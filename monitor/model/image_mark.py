@@ -15,7 +15,7 @@ def content_mark(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def seen_marks(document: Document) -> frozenset[str]:
-    """The marks of the images that trained the recipe or selected its student; empty where the recipe records
-    none."""
-    return frozenset(document.training.seen if document.training else ())
+def known_marks(document: Document) -> frozenset[str]:
+    """The marks of the images that trained the recipe, selected its student or set its thresholds, as far as
+    the recipe records them."""
+    return frozenset((*(document.training.seen if document.training else ()), *document.calibrated_on))

@@ -252,6 +252,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """x, y, width, height of the training images in the camera's pixels; null: the whole frame."""
     calibration: dict[str, Calibration] = {}
     """Calibrations by runtime and precision, for example `torch-f32`."""
+    calibrated_on: tuple[str, ...] = ()
+    """The marks (`monitor.model.image_mark`) of the images that set the thresholds. Evaluation leaves them
+    out; another calibration may use them again. Empty in recipes of earlier versions."""
     operating_points: tuple[OperatingPoint, ...] = ()
     """What other thresholds do, in the order of their rates; the reference's (`torch-f32`)."""
     defect_scores: DefectScores | None = None

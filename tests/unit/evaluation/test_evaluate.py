@@ -212,7 +212,7 @@ def test_good_images_that_trained_the_recipe_are_left_out_with_one_line(
     found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=lines.append)
     assert found.per_type["good"].images == 2
     (line,) = lines
-    assert line.startswith("left out: 3 good images that trained the recipe")
+    assert line.startswith("left out: 3 good images that the recipe was trained or calibrated on")
     recipe = teach(recipe, *good.iterdir())
     lines.clear()
     found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=lines.append)
@@ -221,7 +221,7 @@ def test_good_images_that_trained_the_recipe_are_left_out_with_one_line(
     assert "no good image is left, so overkill is not known" in line
     for kind in ("scratch", "stain"):
         shutil.rmtree(dataset / "test" / kind)
-    with pytest.raises(EvaluationError, match=r"all usable images \(5\) trained the recipe: give images"):
+    with pytest.raises(EvaluationError, match=r"on all usable images \(5\): give images"):
         evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=print)
 
 
@@ -231,7 +231,20 @@ def test_a_defect_that_trained_the_recipe_still_counts_and_is_named(tmp_path: Pa
     found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=lines.append)
     assert found.per_type["scratch"].images == 3
     (line,) = lines
-    assert line.startswith("warning: 1 images of defects trained the recipe as good parts")
+    assert line.startswith(
+        "warning: the recipe was trained or calibrated on 1 images of defects as good parts"
+    )
+
+
+def test_good_images_that_set_the_threshold_are_left_out_too(tmp_path: Path, dataset: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    marks = (content_mark((dataset / "test/good/2.png").read_bytes()),)
+    document = msgspec.structs.replace(recipe.document, calibrated_on=marks)
+    replace(recipe, document=document, sha="").commit()
+    lines: list[str] = []
+    found = evaluate_recipe(recipe=recipe.folder, dataset=dataset, say=lines.append)
+    assert found.per_type["good"].images == 3
+    assert lines[0].startswith("left out: 1 good images")
 
 
 def test_a_folder_of_good_and_defects_gives_what_the_papers_layout_gives(

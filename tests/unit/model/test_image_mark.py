@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monitor.model.image_mark import content_mark, seen_marks
+from monitor.model.image_mark import content_mark, known_marks
 from tests.real.parts import random_recipe
 
 
@@ -14,4 +14,4 @@ def test_a_mark_follows_from_the_content_alone() -> None:
 
 
 def test_a_recipe_that_records_no_training_remembers_no_image(tmp_path: Path) -> None:
-    assert seen_marks(random_recipe(tmp_path / "r").document) == frozenset()
+    assert known_marks(random_recipe(tmp_path / "r").document) == frozenset()
