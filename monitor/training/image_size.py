@@ -36,9 +36,9 @@ _GIGA_OPERATIONS_PER_MS = 0.18325
 
 SQUARE_PIXELS, LONG_PIXELS = 256 * 256, 256 * 640
 """The wanted pixels of images that are nearly square, and the most that long ones get."""
-_SQUARE_TO = 1.5
-"""Up to this ratio of long to short side an image counts as nearly square. Beyond it the wanted pixels grow
-with the ratio, so that the short side does not get shorter."""
+_GROWS_FROM = 1.5
+"""From this ratio of long to short side on the wanted pixels grow with the ratio, so that the short side does
+not get shorter."""
 _STEP, _LEAST_SIDE = 16, 64
 """Sides are multiples of the first, which is one cell of a ResNet's third level, and at least the second."""
 MOST_ENLARGED = 2.0
@@ -47,8 +47,8 @@ VISIBLE = 8
 """The pixels of the network's input that a defect should have: one cell of the second level."""
 _SHOWN_DEFECTS = (4, 8, 16)
 _KEPT, _SQUASHED = 1.25, 1.5
-"""The ratio of an image's sides changes by at most the first where it nearly keeps its shape. Beyond the
-second it is reported as squashed."""
+"""The ratio of an image's sides changes by at most the first where it nearly keeps its shape: images that are
+square but for this are resized to a square, as in the paper. Beyond the second it is reported as squashed."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,17 @@ def keeps_shape(shapes: Sequence[Size], size: Size) -> bool:
 
 def _wanted_pixels(shape: Size) -> int:
     aspect = max(shape) / min(shape)
-    return min(LONG_PIXELS, round(SQUARE_PIXELS * max(1.0, aspect / _SQUARE_TO)))
+    return min(LONG_PIXELS, round(SQUARE_PIXELS * max(1.0, aspect / _GROWS_FROM)))
 
 
 def _nearest_size(shape: Size, wanted: int, limit: int) -> Size:
-    """The size of that shape whose number of pixels is nearest to `wanted` and at most `limit`."""
+    """The size of that shape whose number of pixels is nearest to `wanted` and at most `limit`.
+
+    It is a square for a shape that nearly is one.
+    """
     aspect = max(shape) / min(shape)
+    if aspect <= _KEPT:
+        aspect = 1.0
     sizes = [
         (short, min(MAX_TILE_SIDE, _STEP * round(short * aspect / _STEP)))
         for short in range(_LEAST_SIDE, MAX_TILE_SIDE + 1, _STEP)
