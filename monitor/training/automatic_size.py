@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drivers import image_file
 from drivers.image_file import ImageError
-from monitor.images.preprocessing import Size
+from monitor.images.preprocessing import Size, as_size
 from monitor.images.tiling import format_size
 from monitor.model.recipe_json import Document, RecipeError, Tiles, size_problem
 from monitor.model.recipe_version import RecipeVersion
@@ -110,7 +110,10 @@ def _kept_wish(
 
 
 def _size_of(document: Document) -> ChosenSize:
-    size = (document.size, document.size) if isinstance(document.size, int) else document.size
-    into = f" in tiles of {document.tiles.columns}x{document.tiles.rows}" if document.tiles else ""
-    reason = f"size {format_size(size)}{into}, as in the recipe that is there (--size sets another)"
-    return ChosenSize(size, document.tiles, reason)
+    size = as_size(document.size)
+    tiles = document.tiles
+    cut = f" in tiles of {format_size((tiles.rows, tiles.columns))}" if tiles else ""
+    reason = (
+        f"size {format_size(size)} (width x height){cut}, as in the recipe that is there; --size sets another"
+    )
+    return ChosenSize(size, tiles, reason)

@@ -36,9 +36,9 @@ _GIGA_OPERATIONS_PER_MS = 0.18325
 
 SQUARE_PIXELS, LONG_PIXELS = 256 * 256, 256 * 640
 """The wanted pixels of images that are nearly square, and the most that long ones get."""
-_SQUARE_TO = 1.5
-"""Up to this ratio of long to short side an image counts as nearly square. Beyond it the wanted pixels grow
-with the ratio, so that the short side does not get shorter."""
+_GROWS_FROM = 1.5
+"""From this ratio of long to short side on the wanted pixels grow with the ratio, so that the short side does
+not get shorter."""
 _STEP, _LEAST_SIDE = 16, 64
 """Sides are multiples of the first, which is one cell of a ResNet's third level, and at least the second."""
 MOST_ENLARGED = 2.0
@@ -46,8 +46,9 @@ MOST_ENLARGED = 2.0
 VISIBLE = 8
 """The pixels of the network's input that a defect should have: one cell of the second level."""
 _SHOWN_DEFECTS = (4, 8, 16)
-_SQUASHED = 1.5
-"""An image is reported when its shape is changed by more than this."""
+_KEPT, _SQUASHED = 1.25, 1.5
+"""The ratio of an image's sides changes by at most the first where it nearly keeps its shape: images that are
+square but for this are resized to a square, as in the paper. Beyond the second it is reported as squashed."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,10 @@ def choose_size(
     if tiles is None and (math.prod(size) > limit or max(size) > MAX_TILE_SIDE):
         tile = _tile(size, limit)
         tiles = make_tiles(tile) if tile != size else None
+    becomes = _what_becomes(scale(shape, size) * smallest_defect, size)
     reason = (
         f"size {format_size(size)} (width x height), {chosen_from}: a defect of {smallest_defect:g} "
-        f"{'pixel' if smallest_defect == 1 else 'pixels'} becomes {_what_becomes(scale(shape, size) * smallest_defect, size)}"
+        f"{'pixel' if smallest_defect == 1 else 'pixels'} becomes {becomes}"
     )
     return ChosenSize(size, tiles, reason + _cost(size, tiles, architecture, deadline_ms))
 
@@ -153,17 +155,22 @@ def keeps_shape(shapes: Sequence[Size], size: Size) -> bool:
     """Whether images of these shapes nearly keep their typical shape at this size."""
     rows, columns = typical_shape(shapes)
     change = columns / rows * size[0] / size[1]
-    return max(change, 1 / change) <= _SQUASHED
+    return max(change, 1 / change) <= _KEPT
 
 
 def _wanted_pixels(shape: Size) -> int:
     aspect = max(shape) / min(shape)
-    return min(LONG_PIXELS, round(SQUARE_PIXELS * max(1.0, aspect / _SQUARE_TO)))
+    return min(LONG_PIXELS, round(SQUARE_PIXELS * max(1.0, aspect / _GROWS_FROM)))
 
 
 def _nearest_size(shape: Size, wanted: int, limit: int) -> Size:
-    """The size of that shape whose number of pixels is nearest to `wanted` and at most `limit`."""
+    """The size of that shape whose number of pixels is nearest to `wanted` and at most `limit`.
+
+    It is a square for a shape that nearly is one.
+    """
     aspect = max(shape) / min(shape)
+    if aspect <= _KEPT:
+        aspect = 1.0
     sizes = [
         (short, min(MAX_TILE_SIDE, _STEP * round(short * aspect / _STEP)))
         for short in range(_LEAST_SIDE, MAX_TILE_SIDE + 1, _STEP)
@@ -234,7 +241,8 @@ def _cost(size: Size, tiles: Tiles | None, architecture: str, deadline_ms: float
     cut = f"{len(grid)} tiles of {format_size(grid.tile)}" if tiles else ""
     if pixels <= affordable_pixels(architecture, deadline_ms):
         return f"; {cut}" if cut else ""
+    work = f"{cut} take" if cut else "a frame takes"
     return (
-        f"; {f'{cut} take' if cut else 'a frame takes'} about {needed_ms(pixels, architecture):,.0f} ms at the "
-        f"assumed speed, more than {_time(deadline_ms)}: measure with line-monitor bench"
+        f"; {work} about {needed_ms(pixels, architecture):,.0f} ms at the assumed speed, more than "
+        f"{_time(deadline_ms)}: measure with line-monitor bench"
     )

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from monitor.cli import main
+from monitor.images.preprocessing import as_size
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
+from monitor.training.automatic_size import AutomaticSize
 from tests.real.parts import good_parts, random_recipe, teacher_file
 
 
@@ -67,6 +69,41 @@ def test_a_size_is_width_by_height_and_an_overlap_needs_tiles(
     with pytest.raises(SystemExit, match="2"):
         main([*train, "--size", "large"])
     assert "use 256 or 1024x512 (width x height)" in capsys.readouterr().err
+
+
+def test_without_a_size_it_is_found_from_the_images_within_the_shortest_deadline(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[Any] = []
+
+    def remember(request: Any, **_: Any) -> Any:
+        requests.append(request)
+        return RecipeVersion.load(config.parent / "data/recipes/disc")
+
+    monkeypatch.setattr("monitor.training.train_recipe.train_recipe", remember)
+    camera = '[[camera]]\nname = "{0}"\nsource = "simulated://disc"\nrecipe = "{1}"\ndeadline_ms = {2}\n'
+    settings = config.read_text()
+    train = ["--config", str(config), "train", "disc", "--images", str(config.parent / "good")]
+    assert main([*train]) == 0
+    config.write_text(
+        settings
+        + camera.format("top", "disc", 300)
+        + camera.format("side", "disc", 200)
+        + camera.format("back", "other", 20)
+    )
+    assert main([*train, "--size", "auto", "--smallest-defect", "12"]) == 0
+    assert main([*train, "--as-paper"]) == 0
+    assert main([*train, "--size", "96x64"]) == 0
+    assert [request.automatic_size for request in requests] == [
+        AutomaticSize(None, None),
+        AutomaticSize(12, 200),
+        None,
+        None,
+    ]
+    assert [as_size(request.size) for request in requests[2:]] == [(256, 256), (64, 96)]
+    for other in (["--size", "64"], ["--as-paper"]):
+        assert main([*train, "--smallest-defect", "12", *other]) == 2
+        assert "--smallest-defect chooses the size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train", "calibrate", "score", "evaluate"])
