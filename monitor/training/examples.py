@@ -119,8 +119,8 @@ def split_images(
     A tenth select the student and fix the units, at least one. With a student, as many calibrate as the
     guarantee of `overkill` needs, but at least a fifth and at most half; the rest train. Without a student
     all others calibrate, because the memory scores each of them without its own features. Images of one part
-    have one use, unless there are fewer than 3 parts. The paper's split is 80 % train and 20 % select, and the
-    20 % calibrate too. Raises TrainingError for fewer than 3 images.
+    have one use, unless there are fewer than 3 parts. The paper's split is 80 % train and 20 % select, and
+    the 20 % calibrate too. Raises TrainingError for fewer than 3 images.
     """
     count = len(parts)
     if count < FEWEST_IMAGES:

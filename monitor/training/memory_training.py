@@ -33,7 +33,7 @@ from monitor.model.recipe_json import Calibration, Memory, resize_name
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.pyramid import Features, ScaledTrunk
 from monitor.system.progress import Progress
-from monitor.training.thresholds import make_calibration
+from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, make_calibration
 
 UNIT_DEVIATIONS = 2.0
 """The unit of a map is the score that lies this many standard deviations above the mean of the logarithms of
@@ -171,8 +171,15 @@ def _without_memory(draft: RecipeVersion) -> RecipeVersion:
 
 
 def _unit(scores: Sequence[float]) -> float:
-    """The unit of a map from good images' scores; 1 where no score is above 0."""
+    """The unit of a map from good images' scores; 1 where no score is above 0.
+
+    A few scores do not show their spread well, so it is averaged with a usual spread, as in
+    `monitor.training.thresholds`.
+    """
     logs = [math.log(score) for score in scores if score > 0]
     if not logs:
         return 1.0
-    return math.exp(statistics.fmean(logs) + UNIT_DEVIATIONS * statistics.pstdev(logs))
+    mean = statistics.fmean(logs)
+    squares = sum((log - mean) ** 2 for log in logs)
+    spread = math.sqrt((USUAL_WEIGHT * USUAL_SPREAD**2 + squares) / (USUAL_WEIGHT + len(logs) - 1))
+    return math.exp(mean + UNIT_DEVIATIONS * spread)

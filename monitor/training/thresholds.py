@@ -36,9 +36,9 @@ from monitor.inference.backends import F32, INT8, OPENVINO
 from monitor.inference.second_look import quick_pass_limit
 from monitor.model.recipe_json import Calibration, ScorePair
 
-_USUAL_SPREAD = 0.4
+USUAL_SPREAD = 0.4
 """The usual standard deviation of the logarithm of good parts' scores."""
-_USUAL_WEIGHT = 4
+USUAL_WEIGHT = 4
 """The usual spread counts as much as this many scores."""
 _UNRELATED_MAP = 8.0
 """The anomaly map's value where the features of teacher and student are unrelated: their vectors are at right
@@ -288,7 +288,7 @@ def _margin(logs: NDArray[np.float64], overkill: float) -> float:
     """The factor of `_estimate` on the largest score, at least 1; `logs` are the logarithms of all scores."""
     squares = float(((logs - logs.mean()) ** 2).sum())
     freedom = len(logs) - 1
-    spread = math.sqrt((_USUAL_WEIGHT * _USUAL_SPREAD**2 + squares) / (_USUAL_WEIGHT + freedom))
+    spread = math.sqrt((USUAL_WEIGHT * USUAL_SPREAD**2 + squares) / (USUAL_WEIGHT + freedom))
     further = NormalDist().inv_cdf(1 - overkill) - NormalDist().inv_cdf(1 - 1 / (len(logs) + 1))
     return math.exp(spread * max(0.0, further))
 

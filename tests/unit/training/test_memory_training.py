@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -77,22 +78,22 @@ def test_copies_of_a_part_are_left_out_together(tmp_path: Path) -> None:
     folder = tmp_path / "good"
     for number in range(8):
         for copy in range(3):
-            image = part(number).astype(np.int16) + copy
+            image = part(number).astype(np.int16) + 4 * copy
             save(folder / f"part{number}-{copy}.png", np.clip(image, 0, 255).astype(np.uint8))
     named = train(tmp_path, folder, name="named", compare=Compare.MEMORY, part_of="^part[0-9]+")
     calibration = named.document.calibration[REFERENCE]
     assert len(set(calibration.parts)) == 7, "one of eight parts selects"
     assert calibration.guarantee == pytest.approx(1 / 8)
-    new = Scorer(named, device="cpu", runtime="torch").score([part(number) for number in range(50, 70)])
-    assert sum(result.score > calibration.threshold for result in new) <= 5
+    single = train(tmp_path, folder, name="single", compare=Compare.MEMORY, part_of="^part[0-9]+-[0-9]")
+    assert len(single.document.calibration[REFERENCE].parts or range(22)) == 22
+    assert calibration.threshold > single.document.calibration[REFERENCE].threshold
 
 
 def test_with_both_units_bring_student_and_memory_to_about_1(tmp_path: Path) -> None:
-    recipe = train(tmp_path, good_parts(tmp_path / "good", 12), compare=Compare.BOTH)
-    document = recipe.document
+    document = train(tmp_path, good_parts(tmp_path / "good", 30), compare=Compare.BOTH).document
     assert document.memory is not None
     assert document.student is not None
-    assert 0.2 < document.calibration[REFERENCE].threshold < 10
+    assert 0.3 < statistics.median(document.calibration[REFERENCE].scores) < 1.2
     assert document.student_unit != 1
 
 
