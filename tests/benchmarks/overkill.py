@@ -24,7 +24,7 @@ from drivers import image_file, simulated
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import progress
-from monitor.training.calibrate_recipe import score_images
+from monitor.training.image_scores import score_images
 from monitor.training.readable_images import file_mark
 from monitor.training.thresholds import images_needed, make_calibration
 from monitor.training.train_recipe import TrainingRequest, train_recipe

@@ -19,7 +19,8 @@ from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import LEVELS, build_trunk, fill
-from monitor.training.calibrate_recipe import calibrate_recipe, score_images
+from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
+from monitor.training.image_scores import score_images
 from monitor.training.thresholds import CalibrationError, rank
 from tests.real.parts import good_parts, part, random_recipe, save
 
@@ -40,7 +41,8 @@ def test_calibrating_a_student_that_sees_nothing_keeps_below_the_ceiling_and_war
     replace(recipe, document=document, student=blind).commit()
     lines: list[str] = []
     after = calibrate_recipe(
-        recipe=recipe.folder, images=good_parts(tmp_path / "good", 3), device="cpu", say=lines.append
+        CalibrationRequest(recipe=recipe.folder, images=good_parts(tmp_path / "good", 3), device="cpu"),
+        say=lines.append,
     )
     for calibration in after.document.calibration.values():
         assert max(calibration.scores) <= calibration.threshold
@@ -52,11 +54,15 @@ def test_calibrating_changes_the_threshold_and_nothing_else(tmp_path: Path) -> N
     before = random_recipe(tmp_path / "r")
     lines: list[str] = []
     after = calibrate_recipe(
-        recipe=before.folder, images=good_parts(tmp_path / "good", 12), overkill=0.1, say=lines.append
+        CalibrationRequest(recipe=before.folder, images=good_parts(tmp_path / "good", 12), overkill=0.1),
+        say=lines.append,
     )
     loaded = RecipeVersion.load(before.folder)
     assert loaded.sha == after.sha != before.sha
-    assert loaded.with_calibration({}).document == before.with_calibration({}).document
+    stated = msgspec.structs.replace(
+        loaded.document, calibration=before.document.calibration, operating_points=(), statement=""
+    )
+    assert stated == before.document, "only the threshold and what is stated of it have changed"
     calibration = loaded.document.calibration["torch-f32"]
     scores = [r.score for r in Scorer(loaded, device="cpu").score([part(n) for n in range(12)])]
     assert sorted(calibration.scores) == pytest.approx(sorted(scores), rel=1e-4)
@@ -72,15 +78,17 @@ def test_bad_files_are_skipped_and_no_files_are_refused(tmp_path: Path) -> None:
     (good / "broken.png").write_bytes(b"no image")
     os.mkfifo(good / "pipe.png")
     lines: list[str] = []
-    calibrated_again = calibrate_recipe(recipe=recipe, images=good, overkill=0.01, say=lines.append)
+    calibrated_again = calibrate_recipe(
+        CalibrationRequest(recipe=recipe, images=good, overkill=0.01), say=lines.append
+    )
     assert len(calibrated_again.document.calibration["torch-f32"].scores) == 2
     for name in ("broken.png", "pipe.png"):
         assert sum(name in line for line in lines) == 1
     for folder in (tmp_path / "nowhere", save(tmp_path / "empty" / "x.png", part(1)).parent / "deeper"):
         with pytest.raises(CalibrationError, match=str(folder)):
-            calibrate_recipe(recipe=recipe, images=folder, overkill=0.01, say=print)
+            calibrate_recipe(CalibrationRequest(recipe=recipe, images=folder, overkill=0.01), say=print)
     with pytest.raises(CalibrationError, match="between 0 and 1"):
-        calibrate_recipe(recipe=recipe, images=good, overkill=1.5, say=print)
+        calibrate_recipe(CalibrationRequest(recipe=recipe, images=good, overkill=1.5), say=print)
 
 
 def test_large_images_do_not_wait_for_each_other_in_memory(tmp_path: Path) -> None:
