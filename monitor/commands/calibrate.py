@@ -1,4 +1,4 @@
-"""`line-monitor calibrate`: sets a recipe's threshold from good images, or its presence gate.
+"""`line-monitor calibrate`: sets a recipe's threshold, states what passes, or sets its presence gate.
 
 It knows nothing of how a threshold is found. Torch is imported in `run`, so that `--help` answers without it.
 """
@@ -11,8 +11,17 @@ from pathlib import Path
 
 from monitor.commands.arguments import EMPTY_HELP, add_overkill, load_settings, print_to_stderr
 
+_DESCRIPTION = (
+    "Sets a recipe's threshold from images of good parts that training never saw (--images), or for another "
+    "share of rejected good parts from the scores that the recipe records (--overkill alone). Choose this "
+    "share before you look at these scores, or by known defects alone: a share that was chosen by the scores "
+    "of good parts is no longer guaranteed. --defects states how many known bad parts pass; they never set "
+    "the threshold."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = _DESCRIPTION
     parser.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
     parser.add_argument(
         "--images",
@@ -21,6 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of images of good parts that the recipe was not trained on, at any depth",
     )
     add_overkill(parser, None)
+    parser.add_argument(
+        "--part-of",
+        metavar="PATTERN",
+        help="regular expression for file names: images with the same match (of its first group, if it has "
+        "one) show one part and count as one",
+    )
+    parser.add_argument(
+        "--extrapolate",
+        action="store_true",
+        help="where the images are too few for the share, estimate a threshold above all of them; it "
+        "guarantees no more, and more defects pass",
+    )
+    parser.add_argument(
+        "--defects",
+        type=Path,
+        metavar="DIR",
+        help="folder of images of known bad parts, at any depth, 10 or more: states how many of them pass",
+    )
     gate = parser.add_mutually_exclusive_group()
     gate.add_argument("--empty", type=Path, metavar="DIR", help=EMPTY_HELP)
     gate.add_argument(
@@ -32,19 +59,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
     from monitor.system import progress
-    from monitor.training.calibrate_recipe import calibrate_recipe
+    from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 
-    if options.images is None and (options.overkill is not None or not (options.empty or options.no_empty)):
-        options.refuse("the following arguments are required: --images (or --empty or --no-empty alone)")
     settings = load_settings(options)
-    calibrate_recipe(
+    request = CalibrationRequest(
         recipe=paths.recipe(settings, options.recipe),
         images=options.images,
         overkill=options.overkill,
+        part_of=options.part_of,
+        extrapolate=options.extrapolate,
+        defects=options.defects,
         empty=options.empty,
         gated=not options.no_empty,
         device=settings.scoring.device,
-        say=print_to_stderr,
-        progress=progress.choose_progress(sys.stderr),
     )
+    if not (request.sets_threshold or request.sets_gate or request.defects):
+        options.refuse(
+            "one of these arguments is required: --images, --overkill, --defects, --empty, --no-empty"
+        )
+    if request.part_of is not None and request.images is None:
+        options.refuse("--part-of is for the names of --images: give --images too")
+    if request.extrapolate and not request.sets_threshold:
+        options.refuse("--extrapolate is for a threshold: give --images or --overkill too")
+    calibrate_recipe(request, say=print_to_stderr, progress=progress.choose_progress(sys.stderr))
     return 0

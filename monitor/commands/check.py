@@ -32,6 +32,7 @@ from monitor.settings import (
 
 if TYPE_CHECKING:
     from monitor.inference.scorer import Scorer
+    from monitor.model.recipe_json import Calibration, Document
 
 _TIME_ERROR = 5
 """Result of ntp_adjtime(3) for a clock that is not synchronised."""
@@ -233,7 +234,6 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
 def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
     from monitor.images.tiling import format_size
     from monitor.inference.presence import describe_gate
-    from monitor.training.thresholds import images_needed
 
     item, recipe, calibration = f"recipe {name}", scorer.recipe, scorer.calibration
     presence = recipe.document.presence
@@ -244,14 +244,8 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
         f"runs on {scorer.calibration_key}" + (f", {describe_gate(presence)}" if presence else ""),
     )
     if not calibration.guaranteed:
-        yield Finding(
-            Level.WARN,
-            item,
-            f"its threshold is an estimate from {len(calibration.scores)} good images: "
-            f"{images_needed(calibration.overkill)} are needed for an overkill (good parts rejected) of at "
-            f"most {calibration.overkill:.2%}; collect more and run: "
-            f"line-monitor calibrate {name} --images DIR",
-        )
+        yield Finding(Level.WARN, item, _weak_guarantee(name, calibration))
+    yield _what_passes(name, recipe.document)
     if presence and not presence.parts:
         yield Finding(
             Level.WARN,
@@ -259,6 +253,43 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
             "its presence gate was not tried on good parts, so it may take a part for an empty place: "
             f"run: line-monitor calibrate {name} --images DIR, with images of good parts",
         )
+
+
+def _weak_guarantee(name: str, calibration: Calibration) -> str:
+    """What a threshold guarantees that does not guarantee its recipe's rate, and what it needs."""
+    from monitor.training.thresholds import count_parts, format_bound, images_needed, is_extrapolated
+
+    parts = f"{count_parts(calibration)} good {'parts' if calibration.parts else 'images'}"
+    needed = (
+        f"{images_needed(calibration.overkill)} are needed for an overkill (good parts rejected) of at most "
+        f"{calibration.overkill:.2%}; collect more and run: line-monitor calibrate {name} --images DIR"
+    )
+    if calibration.guarantee is None or is_extrapolated(calibration):
+        return f"its threshold is an estimate from {parts}: {needed}"
+    return f"its threshold from {parts} guarantees at most {format_bound(calibration.guarantee)}: {needed}"
+
+
+def _what_passes(name: str, document: Document) -> Finding:
+    """How many defects pass, in the recipe's own words."""
+    from monitor.model.recipe_json import REFERENCE, DefectSource
+    from monitor.training.operating_points import own_point, warning
+    from monitor.training.thresholds import is_extrapolated
+
+    item, own = f"recipe {name}", own_point(document)
+    if own is None:
+        calibration = document.calibration[REFERENCE]
+        keep = " --extrapolate" if is_extrapolated(calibration) else ""
+        return Finding(
+            Level.WARN,
+            item,
+            "it does not state how many defects pass (escape, missed defects), because an earlier version "
+            "made it; from its recorded scores of good parts and from images of bad parts this states it: "
+            f"line-monitor calibrate {name} --overkill {calibration.overkill:g}{keep} --defects DIR",
+        )
+    worry = warning(document)
+    if not worry or own.source is DefectSource.UNKNOWN:
+        return Finding(Level.WARN if worry else Level.OK, item, document.statement)
+    return Finding(Level.WARN, item, f"{document.statement} {worry}")
 
 
 def _region(camera: CameraSettings, scorer: Scorer, name: str) -> Iterator[Finding]:

@@ -120,7 +120,7 @@ def _write_settings(folder: Path, port: int) -> Path:
 def _train(settings: Settings, camera: CameraSettings) -> None:
     """Train and calibrate the camera's recipe on simulated good parts."""
     from monitor.system import progress
-    from monitor.training.calibrate_recipe import calibrate_recipe
+    from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
     from monitor.training.train_recipe import TrainingRequest, train_recipe
 
     scene = urlsplit(camera.source).netloc
@@ -140,8 +140,7 @@ def _train(settings: Settings, camera: CameraSettings) -> None:
     )
     recipe = train_recipe(request, say=print, progress=progress.choose_progress(sys.stdout))
     calibrate_recipe(
-        recipe=recipe.folder,
-        images=good / "calibrate",
+        CalibrationRequest(recipe=recipe.folder, images=good / "calibrate"),
         say=print,
         progress=progress.choose_progress(sys.stdout),
     )

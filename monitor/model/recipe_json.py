@@ -87,6 +87,16 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     confident: float | None = None
     """The rate of overkill that this threshold stays below with 95 % confidence; null without a guarantee."""
 
+    @property
+    def part_scores(self) -> tuple[float, ...]:
+        """The score of the first image of each part. These are exchangeable where `scores` are not."""
+        if not self.parts:
+            return self.scores
+        first: dict[int, float] = {}
+        for part, score in zip(self.parts, self.scores, strict=True):
+            first.setdefault(part, score)
+        return tuple(first.values())
+
 
 class DefectSource(StrEnum):
     """Where the defects come from that a statement about escapes rests on."""

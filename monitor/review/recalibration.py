@@ -194,7 +194,7 @@ def propose(
     from monitor.model.recipe_json import REFERENCE, RecipeError
     from monitor.model.recipe_version import RecipeVersion
     from monitor.names import check_name
-    from monitor.teachers.architectures import map_ceiling
+    from monitor.training.operating_points import score_ceiling, state
     from monitor.training.thresholds import add_overkills, share_float32_threshold
 
     torch.set_num_threads(1)
@@ -206,7 +206,7 @@ def propose(
         )
     found: dict[str, Calibration] = {}
     parts: list[ScoredPart] = []
-    ceiling = map_ceiling(recipe.document.teacher.architecture)
+    ceiling = score_ceiling(recipe.document)
     for way, before in recipe.document.calibration.items():
         runtime, _, precision = way.partition("-")
         is_reference = way == REFERENCE
@@ -230,7 +230,7 @@ def propose(
         before=recipe.document.calibration[REFERENCE],
         after=found[REFERENCE],
         parts=tuple(parts),
-        draft=recipe.with_calibration(share_float32_threshold(found)),
+        draft=state(recipe.with_calibration(share_float32_threshold(found))),
         sha=recipe.sha,
         left_out=left_out,
     )

@@ -12,9 +12,10 @@ unusual sets there is more than one false alarm, with most sets none. It holds f
 scores; fewer than five can't show a shift, so this test never alarms with them.
 
 The condition: good parts and calibration images are exchangeable, which means that any order of them is
-equally likely. Consecutive frames of a live view are not exchangeable, so only `every-part` cameras are
-watched; nor are the images of a small folder that is played in a loop. Rejected defects cause no false alarm
-up to one part in ten; defects that pass count as good parts with a high score.
+equally likely. Of several calibration images of one part only the first counts. Consecutive frames of a live
+view are not exchangeable, so only `every-part` cameras are watched; nor are the images of a small folder that
+is played in a loop. Rejected defects cause no false alarm up to one part in ten; defects that pass count as
+good parts with a high score.
 
 The power: with 60 or more calibration scores a shift by one of their standard deviations is found within 150
 parts; with 20 scores every second such shift is found, with 12 only larger ones.
@@ -112,7 +113,7 @@ class DriftDetector:
     """Watches one camera's scores. A test takes tens of microseconds, a part without a test less than one."""
 
     def __init__(self, calibration: Calibration) -> None:
-        scores = np.sort(np.asarray(calibration.scores, np.float64))
+        scores = np.sort(np.asarray(calibration.part_scores, np.float64))
         kept = scores[scores <= calibration.threshold]
         # Passed parts and calibration images are exchangeable only below one limit for both. Where the
         # threshold is a calibration score, that score is the limit. Where the threshold is an estimate above

@@ -1,12 +1,13 @@
 """Calibration of a recipe: its threshold from good images that neither trained nor selected the student.
 
-It knows nothing of how a threshold follows from scores (`monitor.training.thresholds`). It must never look at
-an image of a defective part: the threshold follows from good parts alone.
+It knows nothing of how a threshold follows from scores (`monitor.training.thresholds`). Thresholds follow
+from good parts alone: images of known defects are only scored afterwards, to state what passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,46 +20,61 @@ from monitor.inference.scorer import Scorer
 from monitor.model.recipe_json import REFERENCE, Calibration, Presence
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT, Progress
-from monitor.teachers.architectures import map_ceiling
 from monitor.training import presence_training
+from monitor.training.image_scores import score_files
+from monitor.training.known_defects import find_defects, score_defects
+from monitor.training.operating_points import explain_points, score_ceiling, state, unrelated_score
+from monitor.training.parts import find_parts, make_thumbnail
 from monitor.training.readable_images import (
     file_mark,
     find_image_files,
-    read_images,
     read_with_progress,
     report_copies,
 )
 from monitor.training.thresholds import (
     OVERKILL_OUT_OF_RANGE,
     CalibrationError,
+    calibrate_again,
     explain_all,
     is_rate,
     make_calibration,
     share_float32_threshold,
+    without_guarantee,
 )
 
-_BATCH = 8
-_BATCH_BYTES = 64 << 20
-"""A batch is scored as soon as its images take this much memory; one image of 6000x4500 pixels takes more."""
+Say = Callable[[str], None]
+"""Prints a line for a person."""
 
 
-def score_images(
-    scorer: Scorer, files: Sequence[Path], say: Callable[[str], None], progress: Progress, task: str
-) -> list[float]:
-    """The scores of the readable files. `say` gets one line about each of the others."""
-    scores: list[float] = []
-    batch: list[image_file.Image] = []
-    skipped: list[str] = []
-    for done, file in enumerate(files, start=1):
-        batch += [image for _, _, image in read_images([file], skipped.append)]
-        full = len(batch) == _BATCH or sum(image.nbytes for image in batch) >= _BATCH_BYTES
-        if full or done == len(files):
-            scores += [result.score for result in scorer.score(batch)]
-            batch = []
-        progress.update(task, done, len(files))
-    for line in skipped:
-        say(line)
-    return scores
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRequest:
+    """Which recipe to calibrate, from what, and how."""
+
+    recipe: Path
+    """The recipe's folder."""
+    images: Path | None = None
+    """The folder of good images, at any depth. None: the scores that the recipe records are used."""
+    overkill: float | None = None
+    """The share of good parts that may be rejected. None: the recipe's present share."""
+    part_of: str | None = None
+    """A regular expression: images for whose names it matches the same text show one part."""
+    extrapolate: bool = False
+    """With too few parts for the rate, an estimated threshold above every good part."""
+    defects: Path | None = None
+    """The folder of images of known bad parts, at any depth."""
+    empty: Path | None = None
+    """A folder of images of the empty place, for a new presence gate."""
+    gated: bool = True
+    """False: the recipe loses its presence gate."""
+    device: str = "auto"
+
+    @property
+    def sets_threshold(self) -> bool:
+        return self.images is not None or self.overkill is not None
+
+    @property
+    def sets_gate(self) -> bool:
+        return self.empty is not None or not self.gated
 
 
 def set_thresholds(
@@ -67,26 +83,36 @@ def set_thresholds(
     *,
     overkill: float,
     device: str,
-    say: Callable[[str], None],
+    say: Say,
     progress: Progress,
     selected_student: bool = False,
+    parts: Sequence[int] = (),
+    extrapolate: bool = False,
 ) -> RecipeVersion:
     """The recipe with a threshold from these files for every runtime and precision here, not yet committed.
 
-    `selected_student` is True if the same files selected the student: then there is no guarantee, however
-    many files there are. Raises CalibrationError, RecipeError, ValueError.
+    `parts` has the number of each file's part; without it each file shows a part of its own. `extrapolate` is
+    as in `make_calibration`. `selected_student` is True if the same files selected the student: then there is
+    no guarantee, however many files there are. The operating points stay as they were: `state` sets them.
+    Raises CalibrationError, RecipeError, ValueError.
     """
     found: dict[str, Calibration] = {}
     say_skipped = say
+    number = dict(zip(files, parts, strict=True)) if parts else {}
     for runtime, precision in available_backends(recipe, choose_device(device)):
         so_far = recipe.with_calibration(found)
         where = "cpu" if runtime == OPENVINO else device
         scorer = Scorer(so_far, device=where, runtime=runtime, precision=precision)
-        scores = score_images(scorer, files, say_skipped, progress, f"calibrate {scorer.calibration_key}")
+        scored = score_files(scorer, files, say_skipped, progress, f"calibrate {scorer.calibration_key}")
         say_skipped = _print_nothing  # The first runtime has printed which files are skipped.
-        calibration = make_calibration(scores, overkill, map_ceiling(recipe.document.teacher.architecture))
-        guaranteed = calibration.guaranteed and not selected_student
-        found[scorer.calibration_key] = msgspec.structs.replace(calibration, guaranteed=guaranteed)
+        calibration = make_calibration(
+            [score for _, score in scored],
+            overkill,
+            score_ceiling(recipe.document),
+            parts=[number[file] for file, _ in scored] if number else (),
+            extrapolate=extrapolate and not selected_student,
+        )
+        found[scorer.calibration_key] = without_guarantee(calibration) if selected_student else calibration
     return recipe.with_calibration({**recipe.document.calibration, **share_float32_threshold(found)})
 
 
@@ -94,58 +120,64 @@ def _print_nothing(line: str) -> None:
     """A `say` for lines that were printed before or are printed later."""
 
 
-def calibrate_recipe(
-    *,
-    recipe: Path,
-    images: Path | None,
-    overkill: float | None = None,
-    empty: Path | None = None,
-    gated: bool = True,
-    say: Callable[[str], None],
-    progress: Progress = SILENT,
-    device: str = "auto",
-) -> RecipeVersion:
-    """Sets a recipe's threshold again from the good images in a folder, at any depth, and commits the recipe.
+def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progress = SILENT) -> RecipeVersion:
+    """Sets a recipe's threshold, its presence gate or its known defects, as requested, and commits the
+    recipe.
 
-    Images that trained the recipe or selected its student are left out. Without `overkill` the recipe keeps
-    its rate. With the images of the empty place in the folder `empty` the recipe gets a new presence gate;
-    with `gated` False it loses its gate. Without `images` nothing but the gate changes. With `images` the
-    gate, new or old, is compared with all of them. Raises CalibrationError, PresenceError, RecipeError.
+    The threshold comes from new good images, without those that trained the recipe or selected its student;
+    or, for another rate of overkill alone, from the scores that the recipe records. Operating points and
+    statement follow. Raises CalibrationError, DefectsError, PartsError, PresenceError, RecipeError.
     """
-    loaded = RecipeVersion.load(recipe)
-    if overkill is None:
-        overkill = loaded.document.calibration[REFERENCE].overkill
-    if not is_rate(overkill):
-        raise CalibrationError(OVERKILL_OUT_OF_RANGE.format(overkill))
-    gate = loaded.document.presence if gated else None
-    if empty is not None:
-        gate = presence_training.learn_gate(
-            empty, lambda image: preprocessing.resize_image(image, loaded.size), say=say, progress=progress
+    loaded = RecipeVersion.load(request.recipe)
+    if request.overkill is not None and not is_rate(request.overkill):
+        raise CalibrationError(OVERKILL_OUT_OF_RANGE.format(request.overkill))
+    recipe, files = _with_gate(loaded, request, say, progress)
+    if request.images is not None:
+        try:
+            files = _fresh_files(loaded, files, say)
+            if request.defects is not None:
+                # Refused before the good images are scored, which may take minutes.
+                find_defects(request.defects, loaded, files, _print_nothing)
+            recipe = _calibrate_with_images(recipe, request, files, say, progress)
+        except CalibrationError as error:
+            raise CalibrationError(f"{request.images}: {error}") from None
+    elif request.overkill is not None:
+        recipe = calibrate_with_recorded_scores(recipe, request.overkill, extrapolate=request.extrapolate)
+    if request.defects is not None:
+        scores = score_defects(
+            recipe, request.defects, good=files, device=request.device, say=say, progress=progress
         )
-    if images is None:
-        if gate is not None:
-            gate = presence_training.check_without_parts(gate)
-        committed = loaded.with_presence(gate).commit()
-    else:
-        files = find_image_files(images, CalibrationError)
+        document = msgspec.structs.replace(recipe.document, defect_scores=scores)
+        recipe = replace(recipe, document=document)
+    is_stated = request.sets_threshold or request.defects is not None
+    committed = (state(recipe) if is_stated else recipe).commit()
+    _report(loaded, committed, request, say)
+    return committed
+
+
+def _with_gate(
+    loaded: RecipeVersion, request: CalibrationRequest, say: Say, progress: Progress
+) -> tuple[RecipeVersion, Sequence[Path]]:
+    """The recipe with its old, new or no presence gate, and the files of good images, if there are any.
+
+    With good images the gate, new or old, is compared with all of them.
+    """
+    gate = loaded.document.presence if request.gated else None
+    if request.empty is not None:
+        gate = presence_training.learn_gate(
+            request.empty,
+            lambda image: preprocessing.resize_image(image, loaded.size),
+            say=say,
+            progress=progress,
+        )
+    files: Sequence[Path] = ()
+    if request.images is not None:
+        files = find_image_files(request.images, CalibrationError)
         if gate is not None:
             gate = _compare_gate(gate, files, loaded, progress)
-        # Old thresholds are removed: those of other runtimes come from other images.
-        bare = loaded.with_calibration({}).with_presence(gate)
-        try:
-            fresh = _fresh_files(loaded, files, say)
-            found = set_thresholds(bare, fresh, overkill=overkill, device=device, say=say, progress=progress)
-        except CalibrationError as error:
-            raise CalibrationError(f"{images}: {error}") from None
-        committed = found.commit()
-        document = committed.document
-        for line in explain_all(document.calibration, document.quantised.pairs if document.quantised else ()):
-            say(line)
-    if gate is not None:
-        say(presence.describe_gate(gate))
-    elif loaded.document.presence is not None:
-        say("no presence gate any more: every frame is scored")
-    return committed
+    elif request.empty is not None and gate is not None:
+        gate = presence_training.check_without_parts(gate)
+    return loaded.with_presence(gate), files
 
 
 def _compare_gate(
@@ -161,7 +193,49 @@ def _compare_gate(
     return presence_training.compare_with_parts(gate, parts(), otherwise)
 
 
-def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Callable[[str], None]) -> Sequence[Path]:
+def _calibrate_with_images(
+    recipe: RecipeVersion, request: CalibrationRequest, files: Sequence[Path], say: Say, progress: Progress
+) -> RecipeVersion:
+    """The recipe with thresholds from these files. Old thresholds are removed: they come from other
+    images."""
+    assert request.images is not None
+    readable: list[Path] = []
+    thumbnails = []
+    for file, _, image in read_with_progress(files, "parts", say=say, progress=progress):
+        readable.append(file)
+        thumbnails.append(make_thumbnail(image))
+    names = [file.relative_to(request.images).as_posix() for file in readable]
+    parts = find_parts(names, thumbnails, request.part_of)
+    if count := len(parts) - len(set(parts)):
+        say(f"{len(parts)} images show {len(set(parts))} parts: {count} show a part that another image shows")
+    return set_thresholds(
+        recipe.with_calibration({}),
+        readable,
+        overkill=request.overkill or recipe.document.calibration[REFERENCE].overkill,
+        device=request.device,
+        say=say,
+        progress=progress,
+        parts=parts,
+        extrapolate=request.extrapolate,
+    )
+
+
+def calibrate_with_recorded_scores(
+    recipe: RecipeVersion, overkill: float, *, extrapolate: bool = False
+) -> RecipeVersion:
+    """The recipe with thresholds for another rate of overkill from the scores that it records, not yet
+    committed."""
+    document = recipe.document
+    ceiling = score_ceiling(document)
+    as_paper = document.training is not None and document.training.as_paper
+    found = {
+        key: calibrate_again(before, overkill, ceiling, extrapolate=extrapolate, as_paper=as_paper)
+        for key, before in document.calibration.items()
+    }
+    return recipe.with_calibration(share_float32_threshold(found))
+
+
+def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Say) -> Sequence[Path]:
     """The files that neither trained the recipe nor selected its student, without copies.
 
     Raises CalibrationError if there are none.
@@ -178,3 +252,25 @@ def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Callable[[st
         why = "all of them trained this recipe" if files else "there are none"
         raise CalibrationError(f"no images to calibrate with: {why}: give new images of good parts")
     return once
+
+
+def _report(before: RecipeVersion, after: RecipeVersion, request: CalibrationRequest, say: Say) -> None:
+    """Prints what has changed: thresholds, operating points, presence gate."""
+    document = after.document
+    old, new = before.document.calibration[REFERENCE].threshold, document.calibration[REFERENCE].threshold
+    if request.sets_threshold:
+        pairs = document.quantised.pairs if document.quantised else ()
+        for line in explain_all(document.calibration, pairs, unrelated_score(document)):
+            say(line)
+        say(f"the threshold was {old:.4g} and is {new:.4g}")
+    if request.sets_threshold or request.defects is not None:
+        for line in explain_points(document):
+            say(line)
+    gate = document.presence
+    if gate is not None and (request.sets_gate or request.images is not None):
+        say(presence.describe_gate(gate))
+    elif gate is None and before.document.presence is not None:
+        say("no presence gate any more: every frame is scored")
+    known = document.defect_scores and document.defect_scores.known
+    if known and request.sets_gate and request.defects is None:
+        say("give --defects DIR again: the presence gate has changed, and with it what passes")

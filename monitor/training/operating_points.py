@@ -24,8 +24,10 @@ from monitor.model.recipe_json import (
     OperatingPoint,
 )
 from monitor.model.recipe_version import RecipeVersion
+from monitor.teachers.architectures import map_ceiling
 from monitor.training.thresholds import (
     CONFIDENCE,
+    UNRELATED_MAP,
     calibrate_again,
     count_parts,
     format_bound,
@@ -42,6 +44,8 @@ ENOUGH_DEFECTS = 10
 _MUCH_BETTER = 0.2
 """Another rate is recommended when it lets this share of the defects pass less."""
 _FEW_TRAINING_IMAGES = 100
+_FARTHEST_FEATURE, _UNRELATED_FEATURE = 4.0, 2.0
+"""The squared distance of two vectors of length 1 at most, and at right angles."""
 _OVERKILL, _ESCAPE = "overkill, false rejects", "escape, missed defects"
 
 
@@ -103,14 +107,32 @@ def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float
     return DefectSource.UNKNOWN, ()
 
 
-def state(recipe: RecipeVersion, ceiling: float = math.inf) -> RecipeVersion:
+def score_ceiling(document: Document) -> float:
+    """The highest score that the recipe can give."""
+    return _score_where(document, map_ceiling(document.teacher.architecture), _FARTHEST_FEATURE)
+
+
+def unrelated_score(document: Document) -> float:
+    """The recipe's score where an image's features have nothing to do with those of good parts."""
+    return _score_where(document, UNRELATED_MAP, _UNRELATED_FEATURE)
+
+
+def _score_where(document: Document, students_map: float, squared_distance: float) -> float:
+    """The score where the map of teacher and student has one value, and the distance to the nearest good
+    feature the other. Both are divided by their units, and the larger one is the score."""
+    by_student = students_map / document.student_unit if document.student else 0.0
+    by_memory = squared_distance / document.memory.unit if document.memory else 0.0
+    return max(by_student, by_memory)
+
+
+def state(recipe: RecipeVersion) -> RecipeVersion:
     """The recipe with operating points and a statement from its reference calibration and its defects'
-    scores, not yet committed. `ceiling` is as in `operating_points`."""
+    scores, not yet committed."""
     document = recipe.document
     points = operating_points(
         document.calibration[REFERENCE],
         document.defect_scores,
-        ceiling,
+        score_ceiling(document),
         as_paper=document.training is not None and document.training.as_paper,
     )
     stated = msgspec.structs.replace(document, operating_points=points)
@@ -173,6 +195,9 @@ def explain_points(document: Document) -> Iterator[str]:
     yield "good parts rejected (overkill) and defects that pass (escape), by threshold:"
     yield from align_columns(rows).splitlines()
     yield explain_guarantee(own)
+    if own.source is DefectSource.UNKNOWN:
+        yield f"WARNING: {document.statement}"
+        return
     yield document.statement
     if line := warning(document):
         yield f"WARNING: {line}"
@@ -185,11 +210,7 @@ def explain_guarantee(point: OperatingPoint) -> str:
             f"good parts rejected ({_OVERKILL}): no rate is guaranteed, because the images that set the "
             "threshold selected the student: calibrate with new good images"
         )
-    more = (
-        f"; {point.more_parts} more good {_plural('part', point.more_parts)} for {100 * point.overkill:g} %"
-        if point.more_parts
-        else ""
-    )
+    more = f"; {_missing(point)}" if point.more_parts else ""
     return (
         f"good parts rejected ({_OVERKILL}): on average at most {format_bound(point.guarantee)}; "
         f"this recipe stays below {format_bound(point.confident)} with 95 % confidence{more}"
@@ -216,16 +237,21 @@ def _rate(point: OperatingPoint) -> str:
     return f"{100 * point.overkill:g} %"
 
 
+def _missing(point: OperatingPoint) -> str:
+    return f"{point.more_parts} more good {_plural('part', point.more_parts)} for {100 * point.overkill:g} %"
+
+
 def _rejected(point: OperatingPoint) -> str:
     """The beginning of a sentence: how many good parts are rejected."""
     if point.guarantee is None:
         return f"At this threshold, whose rate of rejected good parts ({_OVERKILL}) is not known"
-    return f"With {_rate(point)} of good parts rejected ({_OVERKILL})"
+    more = f"; {_missing(point)}" if point.more_parts else ""
+    return f"With {_rate(point)} of good parts rejected ({_OVERKILL}{more})"
 
 
 def _passing(point: OperatingPoint, *, whole: bool) -> str:
     """How many defects pass. `whole`: as a sentence with its terms, else as its end alone."""
-    number = str(point.passed) if point.passed else "none"
+    number = _number(point)
     if not whole:
         return f"{number} ({_interval(point)})"
     if point.source is DefectSource.DRAWN:
@@ -233,6 +259,10 @@ def _passing(point: OperatingPoint, *, whole: bool) -> str:
     else:
         of = f"your {point.defects} known {_plural('defect', point.defects)}"
     return f"{number} of {of} would pass ({_ESCAPE}; {_interval(point)} of such defects)"
+
+
+def _number(point: OperatingPoint) -> str:
+    return str(point.passed) if point.passed else "none"
 
 
 def _interval(point: OperatingPoint) -> str:
@@ -253,7 +283,7 @@ def _what_helps(document: Document, own: OperatingPoint) -> str:
     other = _better(document, own)
     if other is not None and own.passed - other.passed >= _MUCH_BETTER * own.defects:
         return (
-            f"with {_rate(other)} of good parts rejected only {other.passed} pass: "
+            f"with {_rate(other)} of good parts rejected, {_number(other)} of {other.defects} would pass: "
             f"line-monitor calibrate {document.name} --overkill {other.overkill:g}"
         )
     if is_extrapolated(document.calibration[REFERENCE]):

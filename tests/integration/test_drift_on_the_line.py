@@ -15,7 +15,7 @@ from drivers.image_file import Image
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.scoring.drift import Drift, DriftDetector
-from monitor.training.calibrate_recipe import calibrate_recipe
+from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.verdict import Verdict, judge
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto, free_port
@@ -31,7 +31,9 @@ def calibrated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("calibrated")
     shutil.copytree(trained, data / "plate")
     write(data / "images", [good(5000 + index) for index in range(60)])
-    calibrate_recipe(recipe=data / "plate", images=data / "images", overkill=0.02, say=print)
+    calibrate_recipe(
+        CalibrationRequest(recipe=data / "plate", images=data / "images", overkill=0.02), say=print
+    )
     return data / "plate"
 
 

@@ -15,7 +15,7 @@ from drivers.image_file import Image
 from monitor.images.preprocessing import resize_image
 from monitor.inference.presence import PresenceGate, average_cells, learn_gate
 from monitor.model.recipe_json import Presence
-from monitor.training.calibrate_recipe import calibrate_recipe
+from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.training.presence_training import PresenceError, check_without_parts, compare_with_parts
 from tests.real.parts import random_recipe, save
 from tests.real.small_training import train
@@ -179,9 +179,9 @@ def test_parts_on_a_black_belt_train_no_gate_for_a_lamp_that_may_fail(tmp_path: 
     assert not (tmp_path / "recipes/disc").exists()
     recipe = random_recipe(tmp_path / "r").folder
     with pytest.raises(PresenceError, match="all black"):
-        calibrate_recipe(recipe=recipe, images=None, empty=empty, say=print)
+        calibrate_recipe(CalibrationRequest(recipe=recipe, images=None, empty=empty), say=print)
     with pytest.raises(PresenceError, match="all black"):
-        calibrate_recipe(recipe=recipe, images=good, empty=empty, say=print)
+        calibrate_recipe(CalibrationRequest(recipe=recipe, images=good, empty=empty), say=print)
 
 
 def test_a_dead_lamp_is_scored_by_an_ordinary_gate() -> None:

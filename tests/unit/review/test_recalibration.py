@@ -25,6 +25,7 @@ from monitor.review.recalibration import (
     propose,
 )
 from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.training.operating_points import own_point
 from monitor.training.readable_images import content_mark
 from monitor.training.thresholds import add_overkills, explain, make_calibration
 from tests.real.parts import part, random_recipe, save
@@ -156,7 +157,14 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
     work.accept(job.id, labelled)
     now = RecipeVersion.load(recipe.folder)
     assert now.document.calibration[REFERENCE] == proposal.after
-    assert now.with_calibration({}).document == recipe.with_calibration({}).document
+    stated = msgspec.structs.replace(
+        now.document, calibration=recipe.document.calibration, operating_points=(), statement=""
+    )
+    assert stated == recipe.document, "only the threshold and what is stated of it have changed"
+    own = own_point(now.document)
+    assert own is not None
+    assert own.threshold == proposal.after.threshold
+    assert "calibrate disc --defects DIR" in now.document.statement
     with pytest.raises(RecalibrationError):
         work.accept(job.id, labelled)
 

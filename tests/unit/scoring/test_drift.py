@@ -228,3 +228,15 @@ def test_the_message_names_the_camera_the_medians_and_the_fix() -> None:
     assert "\n" not in line
     changes(detector, by, good(rng, 300))
     assert "as they were at calibration again" in explain("top", "plate", detector)
+
+
+def test_near_copies_in_the_calibration_cause_no_false_alarm() -> None:
+    """Five near copies of each of 20 parts look like 100 scores but tell no more than 20."""
+    rng = np.random.default_rng(20)
+    alarmed = 0
+    for _ in range(100):
+        scores = np.repeat(good(rng, 20), 5) * rng.uniform(0.999, 1.001, 100)
+        by = make_calibration(scores.tolist(), 0.05, parts=[n // 5 for n in range(100)])
+        assert by.part_scores == tuple(scores[::5])
+        alarmed += alarms(DriftDetector(by), by, good(rng, 500)) > 0
+    assert alarmed == 0

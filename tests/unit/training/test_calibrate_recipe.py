@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import tracemalloc
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 import torch
 
-from drivers.image_file import Image
 from monitor.images.preprocessing import prepare
-from monitor.inference.scorer import Scorer, ScoreResult
+from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion, weights_file
-from monitor.system.progress import SILENT
-from monitor.teachers.architectures import LEVELS, build_trunk, fill
-from monitor.training.calibrate_recipe import calibrate_recipe, score_images
-from monitor.training.thresholds import CalibrationError, rank
+from monitor.teachers.architectures import LEVELS, build_trunk, fill, map_ceiling
+from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
+from monitor.training.known_defects import DefectsError
+from monitor.training.parts import PartsError
+from monitor.training.thresholds import CalibrationError, make_calibration, rank
 from tests.real.parts import good_parts, part, random_recipe, save
 
 
@@ -40,7 +39,8 @@ def test_calibrating_a_student_that_sees_nothing_keeps_below_the_ceiling_and_war
     replace(recipe, document=document, student=blind).commit()
     lines: list[str] = []
     after = calibrate_recipe(
-        recipe=recipe.folder, images=good_parts(tmp_path / "good", 3), device="cpu", say=lines.append
+        CalibrationRequest(recipe=recipe.folder, images=good_parts(tmp_path / "good", 3), device="cpu"),
+        say=lines.append,
     )
     for calibration in after.document.calibration.values():
         assert max(calibration.scores) <= calibration.threshold
@@ -52,11 +52,15 @@ def test_calibrating_changes_the_threshold_and_nothing_else(tmp_path: Path) -> N
     before = random_recipe(tmp_path / "r")
     lines: list[str] = []
     after = calibrate_recipe(
-        recipe=before.folder, images=good_parts(tmp_path / "good", 12), overkill=0.1, say=lines.append
+        CalibrationRequest(recipe=before.folder, images=good_parts(tmp_path / "good", 12), overkill=0.1),
+        say=lines.append,
     )
     loaded = RecipeVersion.load(before.folder)
     assert loaded.sha == after.sha != before.sha
-    assert loaded.with_calibration({}).document == before.with_calibration({}).document
+    stated = msgspec.structs.replace(
+        loaded.document, calibration=before.document.calibration, operating_points=(), statement=""
+    )
+    assert stated == before.document, "only the threshold and what is stated of it have changed"
     calibration = loaded.document.calibration["torch-f32"]
     scores = [r.score for r in Scorer(loaded, device="cpu").score([part(n) for n in range(12)])]
     assert sorted(calibration.scores) == pytest.approx(sorted(scores), rel=1e-4)
@@ -72,43 +76,103 @@ def test_bad_files_are_skipped_and_no_files_are_refused(tmp_path: Path) -> None:
     (good / "broken.png").write_bytes(b"no image")
     os.mkfifo(good / "pipe.png")
     lines: list[str] = []
-    calibrated_again = calibrate_recipe(recipe=recipe, images=good, overkill=0.01, say=lines.append)
+    calibrated_again = calibrate_recipe(
+        CalibrationRequest(recipe=recipe, images=good, overkill=0.01), say=lines.append
+    )
     assert len(calibrated_again.document.calibration["torch-f32"].scores) == 2
     for name in ("broken.png", "pipe.png"):
         assert sum(name in line for line in lines) == 1
     for folder in (tmp_path / "nowhere", save(tmp_path / "empty" / "x.png", part(1)).parent / "deeper"):
         with pytest.raises(CalibrationError, match=str(folder)):
-            calibrate_recipe(recipe=recipe, images=folder, overkill=0.01, say=print)
+            calibrate_recipe(CalibrationRequest(recipe=recipe, images=folder, overkill=0.01), say=print)
     with pytest.raises(CalibrationError, match="between 0 and 1"):
-        calibrate_recipe(recipe=recipe, images=good, overkill=1.5, say=print)
+        calibrate_recipe(CalibrationRequest(recipe=recipe, images=good, overkill=1.5), say=print)
 
 
-def test_large_images_do_not_wait_for_each_other_in_memory(tmp_path: Path) -> None:
-    """Eight images of 6000x4500 pixels take 648 MB."""
-    large = np.full((4500, 6000, 3), 90, np.uint8)
-    first = save(tmp_path / "0.png", large)
-    for number in range(1, 4):
-        (tmp_path / f"{number}.png").hardlink_to(first)
-    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
-    files = sorted(tmp_path.glob("*.png"))
-    score_images(scorer, files[:1], print, SILENT, "warm up")
-    tracemalloc.start()
-    scores = score_images(scorer, files, print, SILENT, "calibrate")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert len(scores) == 4
-    assert large.nbytes < peak < 2.5 * large.nbytes
+def recorded(folder: Path, *, overkill: float = 0.01, **more: Any) -> RecipeVersion:
+    """A recipe that records 40 scores of good parts, from 0.01 to 0.4."""
+    scores = [n / 100 for n in range(1, 41)]
+    calibration = make_calibration(scores, overkill, map_ceiling("squeezenet1_1"), **more)
+    return random_recipe(folder).with_calibration({"torch-f32": calibration}).commit()
 
 
-def test_small_images_are_scored_together(tmp_path: Path) -> None:
-    batches: list[int] = []
+def bad_parts(folder: Path, count: int) -> Path:
+    for number in range(count):
+        save(folder / f"{number}.png", part(number, defect=True))
+    return folder
 
-    class Counted(Scorer):
-        def score(self, images: Sequence[Image]) -> list[ScoreResult]:
-            batches.append(len(images))
-            return super().score(images)
 
-    scorer = Counted(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
-    files = sorted(good_parts(tmp_path / "good", 10).iterdir())
-    assert len(score_images(scorer, files, print, SILENT, "calibrate")) == 10
-    assert batches == [8, 2]
+def calibrate(recipe: RecipeVersion, **wish: Any) -> tuple[RecipeVersion, list[str]]:
+    lines: list[str] = []
+    request = CalibrationRequest(recipe=recipe.folder, device="cpu", **wish)
+    return calibrate_recipe(request, say=lines.append), lines
+
+
+def test_another_rate_needs_no_images(tmp_path: Path) -> None:
+    before = recorded(tmp_path / "r")
+    after, lines = calibrate(before, overkill=0.1)
+    assert after.document.calibration["torch-f32"].threshold == 0.37
+    assert after.document.calibration["torch-f32"].guaranteed
+    assert [point.overkill for point in after.document.operating_points] == [0.005, 0.01, 0.02, 0.05, 0.1]
+    assert "the threshold was 0.4 and is 0.37" in lines
+    back, _ = calibrate(after, overkill=0.01)
+    assert back.document.calibration == before.document.calibration
+
+
+def test_a_recipe_of_an_earlier_version_gets_points_and_keeps_its_estimate_where_asked(
+    tmp_path: Path,
+) -> None:
+    estimate = recorded(tmp_path / "r", extrapolate=True).document.calibration["torch-f32"]
+    old = msgspec.structs.replace(estimate, guarantee=None, confident=None)
+    before = random_recipe(tmp_path / "r").with_calibration({"torch-f32": old}).commit()
+    kept, _ = calibrate(before, overkill=0.01, extrapolate=True)
+    assert kept.document.calibration["torch-f32"].threshold == pytest.approx(old.threshold)
+    assert kept.document.statement
+    lowered, _ = calibrate(before, overkill=0.01)
+    assert lowered.document.calibration["torch-f32"].threshold == 0.4
+
+
+def test_known_defects_change_no_threshold_and_are_kept_by_later_calibrations(tmp_path: Path) -> None:
+    before = recorded(tmp_path / "r")
+    after, lines = calibrate(before, defects=bad_parts(tmp_path / "bad", 3))
+    assert after.document.calibration == before.document.calibration
+    scores = after.document.defect_scores
+    assert scores is not None
+    assert len(scores.known) == 3
+    assert "of your 3 known defects would pass" in after.document.statement
+    assert after.document.statement in lines
+    again, _ = calibrate(after, images=good_parts(tmp_path / "good", 12), overkill=0.1)
+    assert again.document.defect_scores == scores
+    assert "of your 3 known defects would pass" in again.document.statement
+
+
+def test_a_known_defect_that_calibrates_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
+    before = recorded(tmp_path / "r")
+    good = good_parts(tmp_path / "good", 3)
+    save(tmp_path / "bad/same.png", part(1))
+    with pytest.raises(DefectsError, match=r"same.png: this image calibrates the recipe as a good part"):
+        calibrate(before, images=good, defects=tmp_path / "bad")
+    assert RecipeVersion.load(before.folder).sha == before.sha
+
+
+def test_images_of_one_part_count_once(tmp_path: Path) -> None:
+    before = recorded(tmp_path / "r", overkill=0.2)
+    for number in range(12):
+        save(tmp_path / f"good/lot{number // 6}/p{number // 2}-{number % 2}.png", part(number))
+    after, lines = calibrate(before, images=tmp_path / "good", part_of=r"p(\d+)-")
+    found = after.document.calibration["torch-f32"]
+    assert found.parts == tuple(n // 2 for n in range(12))
+    assert found.guarantee == 0.2
+    assert "12 images show 6 parts: 6 show a part that another image shows" in lines
+    with pytest.raises(PartsError, match=r"lot0/p0-0.png: --part-of 'q' has no match"):
+        calibrate(before, images=tmp_path / "good", part_of="q")
+
+
+def test_too_few_images_set_no_threshold_above_all_of_them_unless_asked(tmp_path: Path) -> None:
+    before = recorded(tmp_path / "r")
+    good = good_parts(tmp_path / "good", 5)
+    plain = calibrate(before, images=good)[0].document.calibration["torch-f32"]
+    assert plain.threshold == max(plain.scores)
+    assert plain.guarantee == pytest.approx(1 / 6)
+    above = calibrate(before, images=good, extrapolate=True)[0].document.calibration["torch-f32"]
+    assert above.threshold > max(above.scores)

@@ -18,7 +18,7 @@ from monitor.inference.presence import PresenceGate
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_json import FILE, Presence, RecipeError
 from monitor.model.recipe_version import RecipeVersion
-from monitor.training.calibrate_recipe import calibrate_recipe
+from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.training.presence_training import PresenceError, compare_with_parts, learn_gate
 from tests.real.parts import (
     draft_recipe,
@@ -146,9 +146,12 @@ def test_parts_among_the_empty_pictures_are_found_when_no_good_image_is_given(tm
     for number in range(2):
         save(folder / f"p{number}.png", part(number))
     with pytest.raises(PresenceError, match="grey levels would pass for empty"):
-        calibrate_recipe(recipe=recipe, images=None, empty=folder, say=print)
+        calibrate_recipe(CalibrationRequest(recipe=recipe, images=None, empty=folder), say=print)
     with pytest.raises(PresenceError, match="5 of 5 images of good parts look empty"):
-        calibrate_recipe(recipe=recipe, images=good_parts(tmp_path / "good", 5), empty=folder, say=print)
+        calibrate_recipe(
+            CalibrationRequest(recipe=recipe, images=good_parts(tmp_path / "good", 5), empty=folder),
+            say=print,
+        )
 
 
 @pytest.fixture
@@ -206,7 +209,13 @@ def test_good_images_that_an_old_gate_takes_for_empty_calibrate_nothing(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--overkill", "0.1", "--no-empty"], ["--empty", "x", "--no-empty"]]
+    "arguments",
+    [
+        [],
+        ["--extrapolate", "--no-empty"],
+        ["--part-of", "x", "--overkill", "0.1"],
+        ["--empty", "x", "--no-empty"],
+    ],
 )
 def test_wrong_usage_is_told(config: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -22,7 +22,7 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.names import InvalidNameError
 from monitor.teachers.architectures import BUNDLED, TeacherError
 from monitor.training import loop
-from monitor.training.calibrate_recipe import calibrate_recipe
+from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.training.examples import split_images
 from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError
@@ -213,7 +213,7 @@ def test_images_that_trained_a_recipe_can_not_calibrate_it(tmp_path: Path) -> No
     folder = good_parts(tmp_path / "good", 10)
     recipe = train(tmp_path, folder, epochs=1)
     lines: list[str] = []
-    again = calibrate_recipe(recipe=recipe.folder, images=folder, say=lines.append)
+    again = calibrate_recipe(CalibrationRequest(recipe=recipe.folder, images=folder), say=lines.append)
     assert any("left out: 8 images" in line for line in lines)
     old, new = recipe.document.calibration["torch-f32"], again.document.calibration["torch-f32"]
     assert new.scores == pytest.approx(old.scores, rel=1e-4)
@@ -223,7 +223,7 @@ def test_images_that_trained_a_recipe_can_not_calibrate_it(tmp_path: Path) -> No
         if file.read_bytes() and file.name not in ("kept",):
             file.rename(folder / "new" / f"renamed-{file.name}")
     lines.clear()
-    calibrate_recipe(recipe=recipe.folder, images=folder, say=lines.append)
+    calibrate_recipe(CalibrationRequest(recipe=recipe.folder, images=folder), say=lines.append)
     assert any("left out: 8 images" in line for line in lines), "a renamed file is still the same image"
 
 
@@ -235,7 +235,7 @@ def test_images_that_chose_the_student_guarantee_nothing(tmp_path: Path) -> None
     assert not recipe.document.calibration["torch-f32"].guaranteed
     assert any("these images selected the student" in line for line in lines)
     new = good_parts(tmp_path / "new", 12, first=50)
-    fresh = calibrate_recipe(recipe=recipe.folder, images=new, say=print)
+    fresh = calibrate_recipe(CalibrationRequest(recipe=recipe.folder, images=new), say=print)
     assert fresh.document.calibration["torch-f32"].guaranteed
 
 
@@ -251,7 +251,7 @@ def test_a_copy_of_an_image_counts_once(tmp_path: Path) -> None:
     new = good_parts(tmp_path / "new", 2, first=50)
     shutil.copytree(new, tmp_path / "again")
     shutil.move(tmp_path / "again", new)
-    calibrated = calibrate_recipe(recipe=recipe.folder, images=new, say=lines.append)
+    calibrated = calibrate_recipe(CalibrationRequest(recipe=recipe.folder, images=new), say=lines.append)
     assert len(calibrated.document.calibration["torch-f32"].scores) == 2
     assert "left out: 2 images that are copies of others" in lines
 
@@ -279,7 +279,7 @@ def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
     by_use = split_images(3, 0, as_paper=False)
     image_file.find(folder)[by_use.calibrate[0]].unlink()
     with pytest.raises(CalibrationError, match="all of them trained this recipe"):
-        calibrate_recipe(recipe=recipe.folder, images=folder, say=print)
+        calibrate_recipe(CalibrationRequest(recipe=recipe.folder, images=folder), say=print)
 
 
 def test_a_recipe_in_tiles_finds_a_small_defect_on_a_wide_frame_where_it_is(tmp_path: Path) -> None:

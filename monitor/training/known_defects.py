@@ -1,0 +1,78 @@
+"""The scores of known defects: images of real bad parts, by which a recipe states what passes.
+
+It knows nothing of thresholds. Known defects must never train a recipe or set its threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from monitor.errors import LineMonitorError
+from monitor.inference.backends import F32, TORCH
+from monitor.inference.scorer import Scorer
+from monitor.model.recipe_json import DefectScores
+from monitor.model.recipe_version import RecipeVersion
+from monitor.system.printable import clean_line
+from monitor.system.progress import Progress
+from monitor.training.image_scores import EMPTY, score_files
+from monitor.training.readable_images import file_mark, find_image_files, report_copies
+
+
+class DefectsError(LineMonitorError):
+    """The images can't serve as known defects. The message is one line with the fix."""
+
+
+def find_defects(
+    folder: Path, recipe: RecipeVersion, good: Sequence[Path], say: Callable[[str], None]
+) -> list[Path]:
+    """The image files of `folder`, at any depth, without copies.
+
+    Raises DefectsError without files, and for an image that trained the recipe or is one of the files `good`,
+    which calibrate it.
+    """
+    files = find_image_files(folder, DefectsError)
+    if not files:
+        raise DefectsError(f"{folder}: no images of bad parts: give a folder with 10 or more")
+    trained = frozenset(recipe.document.training.seen if recipe.document.training else ())
+    calibrating = frozenset(file_mark(file) for file in good) - {""}
+    marks = {file: file_mark(file) for file in files}
+    for file, mark in marks.items():
+        use = "trained" if mark in trained else "calibrates" if mark in calibrating else ""
+        if use:
+            raise DefectsError(
+                f"{clean_line(str(file))}: this image {use} the recipe as a good part, so it can't be "
+                "a known defect: remove it from one of the two folders"
+            )
+    once = list({mark or str(file): file for file, mark in reversed(marks.items())}.values())[::-1]
+    report_copies(len(files) - len(once), say)
+    return once
+
+
+def score_defects(
+    recipe: RecipeVersion,
+    folder: Path,
+    *,
+    good: Sequence[Path] = (),
+    device: str,
+    say: Callable[[str], None],
+    progress: Progress,
+) -> DefectScores:
+    """The recipe's scores of defects with those of the known ones in `folder` in place of earlier known ones.
+
+    The reference (torch in float32) scores them, after the recipe's presence gate: a bad part that the gate
+    takes for an empty place passes. `good` are the files that calibrate the recipe. Raises DefectsError (see
+    `find_defects`), also where no file is readable, and RecipeError.
+    """
+    files = find_defects(folder, recipe, good, say)
+    scorer = Scorer(recipe, device=device, runtime=TORCH, precision=F32)
+    scored = score_files(scorer, files, say, progress, "known defects", gated=True)
+    if not scored:
+        raise DefectsError(f"{folder}: no readable image of a bad part: give a folder with 10 or more")
+    empty = sum(score == EMPTY for _, score in scored) if scorer.presence_gate else 0
+    if empty:
+        say(f"{empty} known defects pass because the presence gate finds no part on their images")
+    before = recipe.document.defect_scores or DefectScores()
+    return msgspec.structs.replace(before, known=tuple(score for _, score in scored))
