@@ -85,7 +85,9 @@ from monitor.training.loop import (
     fit,
     steps_an_epoch,
 )
+from monitor.training.known_defects import find_defects, score_defects
 from monitor.training.memory_training import GoodImages, LeftOutScorer, add_memory, set_left_out_thresholds
+from monitor.training.operating_points import explain_points, state, unrelated_score
 from monitor.training.parts import blocks_of, find_parts
 from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, explain_all, is_rate
@@ -187,7 +189,13 @@ def train_recipe(
     draft, left_out = _draft(request, inputs, fitted, progress, clock() - began)
     if request.int8:
         draft = _with_int8(draft, inputs, request.seed, say_beside_bar)
-    recipe = _with_thresholds(draft, request, inputs, left_out, say, progress).commit()
+    draft = _with_thresholds(draft, request, inputs, left_out, say, progress)
+    if request.defects is not None:
+        scores = score_defects(
+            draft, request.defects, device=str(inputs.device), say=say, progress=progress
+        )
+        draft = replace(draft, document=msgspec.structs.replace(draft.document, defect_scores=scores))
+    recipe = state(draft).commit()
     checkpoint.remove()
     if fitted is not None:
         title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
@@ -481,6 +489,7 @@ def _draft_student(
         resize=resize_name(request.tiles, memory=False),
         roi=request.roi,
         training=_training_entry(request, inputs, fitted, seconds),
+        calibrated_on=tuple(sorted(inputs.examples.marks[i] for i in inputs.by_use.calibrate)),
         presence=inputs.gate,
     )
     folder = request.recipes.absolute() / request.name
@@ -590,6 +599,9 @@ def _save_curve(file: Path, fitted: TrainedStudent, title: str, say: Say) -> Non
 
 def _report(recipe: RecipeVersion, say: Say) -> None:
     document = recipe.document
-    for line in explain_all(document.calibration, document.quantised.pairs if document.quantised else ()):
+    pairs = document.quantised.pairs if document.quantised else ()
+    for line in explain_all(document.calibration, pairs, unrelated_score(document)):
         say(line)
     say(f"recipe {recipe.name}: {recipe.sha[:12]} in {recipe.folder}")
+    for line in explain_points(document):
+        say(line)

@@ -173,7 +173,7 @@ def test_without_batch_normalisation_the_default_is_another_optimiser() -> None:
         FitSettings(architecture="squeezenet1_1", epochs=1, seed=0, device=torch.device("cpu"), batch=4),
         progress=SILENT,
     )
-    assert fitted.optimiser == "AdamW 3e-3, weight decay 1e-4, batch 4"
+    assert fitted.optimiser == "AdamW 8e-3, weight decay 1e-4, batch 4"
 
 
 @pytest.mark.parametrize("as_paper", [False, True])
