@@ -173,8 +173,8 @@ def confident_rate(count: int, overkill: float, *, one_image_a_part: bool = True
     the threshold, and KL is the relative entropy of two coins. The two agree where the threshold is the
     largest score.
 
-    Scores of a memory that holds features of the calibrating parts depend on one another a little. Their rate is
-    approximate: 93 % of simulated recipes stayed below it (`tests/benchmarks/README.md`).
+    Scores of a memory that holds features of the calibrating parts depend on one another a little. Their rate
+    is approximate: 93 % of simulated recipes stayed below it (`tests/benchmarks/README.md`).
     """
     if one_image_a_part:
         place = min(rank(count, overkill), count)

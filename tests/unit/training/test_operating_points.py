@@ -111,7 +111,7 @@ def test_the_sentence_says_what_passes_at_the_own_rate_and_at_a_better_one(tmp_p
 def test_the_sentence_says_the_rate_that_is_really_guaranteed(tmp_path: Path) -> None:
     found = document(tmp_path, make_calibration(GOOD[:60], 0.01), [0.9] * 10)
     assert found.statement.startswith(
-        "With 1.7 % of good parts rejected (overkill, false rejects), none of your"
+        "With 1.7 % of good parts rejected (overkill, false rejects; 39 more good parts for 1 %), none of your "
     )
 
 
@@ -145,7 +145,7 @@ def test_drawn_defects_stand_in_only_where_they_are_reliable_and_nothing_is_know
 def test_more_than_half_passing_is_warned_of_with_a_better_rate(tmp_path: Path) -> None:
     found = document(tmp_path, make_calibration(GOOD, 0.01), [0.96] * 6 + [2.0] * 4)
     assert "6 of 10 known defects pass (escape, missed defects), more than half" in warning(found)
-    assert "with 5 % of good parts rejected only 0 pass" in warning(found)
+    assert "with 5 % of good parts rejected, none of 10 would pass" in warning(found)
     assert "line-monitor calibrate disc --overkill 0.05" in warning(found)
     half = document(tmp_path, make_calibration(GOOD, 0.01), [0.96] * 5 + [2.0] * 5)
     assert warning(half) == ""
