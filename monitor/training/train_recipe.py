@@ -19,11 +19,9 @@ same number of threads and the same versions of the libraries, if MKL_CBWR is se
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -31,125 +29,31 @@ import msgspec
 import numpy as np
 import torch
 
-from monitor.images import preprocessing
-from monitor.images.preprocessing import RESIZE, Size, as_size
-from monitor.images.tiling import Grid, format_size
-from monitor.inference.backends import MIN_INT8_CORRELATION, can_quantise, choose_device
-from monitor.inference.presence import describe_gate
-from monitor.model.channel_scaling import add_deviations, channel_deviations
-from monitor.model.recipe_json import (
-    Document,
-    Presence,
-    RecipeError,
-    Roi,
-    TeacherEntry,
-    Tiles,
-    Training,
-    make_grid,
-    resize_name,
-    size_problem,
-)
-from monitor.model.recipe_version import RecipeVersion, weights_file
-from monitor.names import check_name
-from monitor.pyramid import Features
+from monitor.images.preprocessing import RESIZE
+from monitor.images.tiling import format_size
+from monitor.model.recipe_version import RecipeVersion
 from monitor.system.atomic_file import write_whole
 from monitor.system.progress import SILENT, Progress
-from monitor.teachers.architectures import (
-    DEFAULT,
-    LEVELS,
-    Teacher,
-    architecture_of,
-    find_teacher,
-    trunk_weights,
-)
-from monitor.training import advice, plot, presence_training
-from monitor.training.automatic_size import AutomaticSize, find_size
+from monitor.training import advice, plot
 from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.checkpoint import Checkpoint
-from monitor.training.compare import Compare
-from monitor.training.examples import (
-    Examples,
-    Split,
-    TilePictures,
-    find_training_files,
-    read_examples,
-    split_images,
-)
-from monitor.training.learning_rate import choose_epochs, describe_rate
+from monitor.training.known_defects import score_defects
+from monitor.training.learning_rate import describe_rate
 from monitor.training.loop import (
     DivergedError,
     FitSettings,
     TrainedStudent,
     TrainingError,
-    batch_size,
     fit,
-    steps_an_epoch,
 )
-from monitor.training.known_defects import find_defects, score_defects
-from monitor.training.memory_training import GoodImages, LeftOutScorer, add_memory, set_left_out_thresholds
+from monitor.training.memory_training import LeftOutScorer, set_left_out_thresholds
 from monitor.training.operating_points import explain_points, state, unrelated_score
-from monitor.training.parts import blocks_of, find_parts
-from monitor.training.student_precision import StudentPrecision, choose_precision
-from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, explain_all, is_rate
+from monitor.training.recipe_draft import CURVE, add_int8, draft_recipe
+from monitor.training.thresholds import explain_all
+from monitor.training.training_inputs import TrainingInputs, check_request, find_request_size, prepare_inputs
+from monitor.training.training_request import Say, TrainingRequest
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
-
-CURVE = "training.png"
-"""The plot of the training's course, a file beside `recipe.json`."""
-
-Say = Callable[[str], None]
-"""Prints a line for a person."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRequest:
-    """What to train, from what, and how."""
-
-    name: str
-    """The recipe's name."""
-    recipes: Path
-    """The folder of all recipes; the recipe is committed to `recipes`/`name`."""
-    images: Path
-    """The folder of good images, at any depth."""
-    empty: Path | None = None
-    """A folder of images of the empty place, without a part, for a presence gate."""
-    teacher: str | None
-    """The teacher's name, as in `monitor.teachers.architectures.find_teacher`."""
-    teacher_weights: Path | None
-    """A file with the teacher's weights."""
-    teachers: Path
-    """The folder with files of teachers' weights."""
-    size: int | Size = 256
-    """The size to which images are resized, unless `automatic_size` asks for another."""
-    automatic_size: AutomaticSize | None = None
-    """Not None: the size is found from the images, with tiles where needed."""
-    tiles: Tiles | None = None
-    """The tiles into which resized images are cut."""
-    epochs: int | None = None
-    """None: as many as are usual for the mode and the number of images (`monitor.training.learning_rate`)."""
-    overkill: float = 0.01
-    """The share of good parts that may be rejected."""
-    seed: int = 0
-    device: str = "auto"
-    as_paper: bool = False
-    """The paper's split, batches of 32, optimiser and selection of the student, and no channel scaling."""
-    int8: bool = False
-    """Adds a model in 8-bit integers."""
-    compare: Compare = Compare.STUDENT
-    """What an image is compared with. The paper's mode has a student alone."""
-    part_of: str | None = None
-    """A regular expression that finds a part's name in an image's path (`monitor.training.parts`)."""
-    extrapolate: bool = False
-    """Allows a threshold above every good image where there are too few for the guarantee."""
-    defects: Path | None = None
-    """A folder of images of known bad parts: they state what passes, and never train."""
-    roi: Roi | None = None
-    """The region of interest, which is only recorded: the images were cut to it when they were collected."""
-
-    @property
-    def grid(self) -> Grid:
-        """The tiles of a resized image; one tile is the whole image."""
-        return make_grid(as_size(self.size), self.tiles)
 
 
 def train_recipe(
@@ -168,15 +72,15 @@ def train_recipe(
     (PresenceError), the teacher (TeacherError), the calibration (CalibrationError) and the device and the
     recipe's files (RecipeError).
     """
-    _check(request)
-    request = _with_size(request, say)
+    check_request(request)
+    request = find_request_size(request, say)
     began = clock()
 
     def say_beside_bar(line: str) -> None:
         progress.make_room()
         say(line)
 
-    inputs = _prepare(request, say, progress)
+    inputs = prepare_inputs(request, say, progress)
     checkpoint = Checkpoint(
         request.recipes.absolute() / f".training-{request.name}",
         _fingerprint(request, inputs),
@@ -186,14 +90,12 @@ def train_recipe(
     fitted = None
     if request.compare.has_student:
         fitted = _fit(request, inputs, checkpoint, say_beside_bar, progress)
-    draft, left_out = _draft(request, inputs, fitted, progress, clock() - began)
+    draft, left_out = draft_recipe(request, inputs, fitted, progress, clock() - began)
     if request.int8:
-        draft = _with_int8(draft, inputs, request.seed, say_beside_bar)
+        draft = add_int8(draft, inputs, request.seed, say_beside_bar)
     draft = _with_thresholds(draft, request, inputs, left_out, say, progress)
     if request.defects is not None:
-        scores = score_defects(
-            draft, request.defects, device=str(inputs.device), say=say, progress=progress
-        )
+        scores = score_defects(draft, request.defects, device=str(inputs.device), say=say, progress=progress)
         draft = replace(draft, document=msgspec.structs.replace(draft.document, defect_scores=scores))
     recipe = state(draft).commit()
     checkpoint.remove()
@@ -206,172 +108,7 @@ def train_recipe(
     return recipe
 
 
-def _check(request: TrainingRequest) -> None:
-    """Raises InvalidNameError or TrainingError for a request that can't be trained."""
-    check_name(request.name)
-    if not request.automatic_size and (problem := size_problem(as_size(request.size), request.tiles)):
-        raise TrainingError(problem)
-    if request.epochs is not None and request.epochs < 1:
-        raise TrainingError(f"epochs must be at least 1, not {request.epochs}")
-    if not is_rate(request.overkill):
-        raise TrainingError(OVERKILL_OUT_OF_RANGE.format(request.overkill))
-    if request.as_paper and request.compare.has_memory:
-        raise TrainingError(
-            "the paper's mode has a student alone: use --compare student, or leave --as-paper out"
-        )
-    if request.int8 and not request.compare.has_student:
-        raise TrainingError(
-            "int8 needs a student: leave --int8 out, or use --compare both or --compare student"
-        )
-    if request.int8 and not can_quantise():
-        raise TrainingError(
-            'int8 needs OpenVINO and NNCF: pip install "line-monitor[openvino]", or leave --int8 out'
-        )
-
-
-def _with_size(request: TrainingRequest, say: Say) -> TrainingRequest:
-    """The request with the size that it asks for. Raises TrainingError and TeacherError."""
-    if request.automatic_size is None:
-        return request
-    found = find_size(
-        find_training_files(request.images),
-        request.recipes / request.name,
-        request.automatic_size,
-        architecture=architecture_of(request.teacher or DEFAULT),
-        tiles=request.tiles,
-        say=say,
-    )
-    if found is None:
-        return request
-    chosen, wish = found
-    return replace(request, size=chosen.size, tiles=chosen.tiles, automatic_size=wish)
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What `_prepare` makes of a request: the input of the training loop and of the recipe's document."""
-
-    device: torch.device
-    teacher: Teacher
-    examples: Examples
-    gate: Presence | None
-    parts: Sequence[int]
-    """By image, the number of the part that it shows."""
-    by_use: Split
-    pictures: TilePictures
-    """The tiles of the examples."""
-    train: Sequence[int]
-    """The indices of the tiles that train."""
-    select: Sequence[int]
-    """The indices of the tiles that select the student and fix the units."""
-    deviations: Features | None
-    """The teacher's channel deviations, which divide teacher and student; None in the paper's mode."""
-    batch: int
-    epochs: int
-    precision: StudentPrecision
-
-
-def _prepare(request: TrainingRequest, say: Say, progress: Progress) -> _Inputs:
-    """Reads the images, learns the presence gate and finds the teacher.
-
-    Checks that take little time come before the good images are read: reading ten thousand of them takes
-    minutes.
-    """
-    grid = request.grid
-    device = choose_device(request.device)
-    files = find_training_files(request.images)
-    _check_writable(request.recipes)
-    _report_replacement(request, say)
-    gate = _learn_gate(request, say, progress)
-    teacher = find_teacher(request.teacher, weights=request.teacher_weights, folder=request.teachers, say=say)
-    examples = read_examples(request.images, files, grid, say=say, progress=progress)
-    if gate is not None:
-        compared = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
-        gate = presence_training.compare_with_parts(gate, compared, "train without --empty")
-        say(describe_gate(gate))
-    parts = _find_parts(request, examples, say)
-    by_use = split_images(
-        parts, request.seed, as_paper=request.as_paper, compare=request.compare, overkill=request.overkill
-    )
-    say(
-        f"{len(examples)} images: {len(by_use.train)} to train, {len(by_use.select)} to select, "
-        f"{len(by_use.calibrate)} to calibrate"
-        + (" (the same as select, as in the paper: the threshold is too low)" if request.as_paper else "")
-    )
-    pictures = TilePictures(examples, grid)
-    train, select = (pictures.indices(images, request.seed) for images in (by_use.train, by_use.select))
-    if len(grid) > 1:
-        say(f"each is cut into {len(grid)} tiles of {format_size(grid.tile)}")
-    batch = batch_size(len(train), as_paper=request.as_paper)
-    usual_epochs = choose_epochs(steps_an_epoch(max(1, len(train)), batch), as_paper=request.as_paper)
-    # Without a student no image trains: those that select never calibrate either.
-    scaling = train or select
-    return _Inputs(
-        device=device,
-        teacher=teacher,
-        examples=examples,
-        gate=gate,
-        parts=parts,
-        by_use=by_use,
-        pictures=pictures,
-        train=train,
-        select=select,
-        deviations=None if request.as_paper else channel_deviations(teacher.trunk, pictures, scaling, device),
-        batch=batch,
-        epochs=request.epochs or usual_epochs,
-        precision=choose_precision(device, as_paper=request.as_paper),
-    )
-
-
-def _find_parts(request: TrainingRequest, examples: Examples, say: Say) -> Sequence[int]:
-    """By image, the number of the part that it shows. Raises PartsError."""
-    if request.as_paper:
-        return range(len(examples))
-    names = [str(file.relative_to(request.images)) for file in examples.files]
-    parts = find_parts(names, examples.thumbnails, request.part_of)
-    count = len(set(parts))
-    if count < len(parts):
-        say(f"{len(parts)} images show {count} parts: images of one part and near copies count as one part")
-    return parts
-
-
-def _check_writable(recipes: Path) -> None:
-    """Raises TrainingError if no file can be written to the folder, before hours of training are spent."""
-    try:
-        recipes.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=recipes):
-            pass
-    except OSError as error:
-        why = error.strerror or error
-        raise TrainingError(f"{recipes}: recipes can't be written there ({why}); see line.data") from None
-
-
-def _report_replacement(request: TrainingRequest, say: Say) -> None:
-    folder = request.recipes / request.name
-    if (folder / "recipe.json").exists():
-        say(f"recipe {request.name} is there already: it is replaced when the new one is complete")
-        if request.empty is None and _has_gate(folder):
-            say("warning: it has a presence gate, the new one will have none: give --empty to keep one")
-
-
-def _has_gate(recipe: Path) -> bool:
-    """False for a recipe that can't be used any more."""
-    try:
-        return RecipeVersion.load(recipe).document.presence is not None
-    except RecipeError:
-        return False
-
-
-def _learn_gate(request: TrainingRequest, say: Say, progress: Progress) -> Presence | None:
-    if request.empty is None:
-        return None
-    size = request.grid.size
-    return presence_training.learn_gate(
-        request.empty, lambda image: preprocessing.resize_image(image, size), say=say, progress=progress
-    )
-
-
-def _fingerprint(request: TrainingRequest, inputs: _Inputs) -> dict[str, str]:
+def _fingerprint(request: TrainingRequest, inputs: TrainingInputs) -> dict[str, str]:
     """Everything that decides the student, to the bit. A checkpoint is used only if all of it is the same."""
     grid, teacher = request.grid, inputs.teacher
     return {
@@ -398,7 +135,7 @@ def _machine(device: torch.device) -> str:
 
 
 def _fit(
-    request: TrainingRequest, inputs: _Inputs, checkpoint: Checkpoint, say: Say, progress: Progress
+    request: TrainingRequest, inputs: TrainingInputs, checkpoint: Checkpoint, say: Say, progress: Progress
 ) -> TrainedStudent:
     """Runs the training loop. If it diverges, its checkpoint is removed: a resumed run would diverge too."""
 
@@ -432,118 +169,10 @@ def _fit(
         raise
 
 
-def _draft(
-    request: TrainingRequest,
-    inputs: _Inputs,
-    fitted: TrainedStudent | None,
-    progress: Progress,
-    seconds: float,
-) -> tuple[RecipeVersion, LeftOutScorer | None]:
-    """The recipe with its student and its memory, without a threshold, not yet committed."""
-    draft = _draft_student(request, inputs, fitted, seconds)
-    if not request.compare.has_memory:
-        return draft, None
-    assert inputs.deviations is not None
-    return add_memory(
-        draft,
-        GoodImages(inputs.pictures, request.grid, _left_out_blocks(inputs.parts)),
-        inputs.by_use.select,
-        inputs.deviations,
-        seed=request.seed,
-        device=inputs.device,
-        progress=progress,
-    )
-
-
-def _left_out_blocks(parts: Sequence[int]) -> Sequence[int]:
-    """By image, the block that is left out with it. There are at least two blocks, because an image can't be
-    compared with an empty memory."""
-    blocks = blocks_of(parts)
-    return blocks if len(set(blocks)) > 1 else blocks_of(range(len(parts)))
-
-
-def _draft_student(
-    request: TrainingRequest, inputs: _Inputs, fitted: TrainedStudent | None, seconds: float
-) -> RecipeVersion:
-    """The recipe with its student, or with its teacher alone, without a threshold."""
-    teacher, deviations = inputs.teacher, inputs.deviations
-    size = request.grid.size
-    teacher_arrays = trunk_weights(teacher.trunk)
-    student_arrays = None if fitted is None else fitted.student
-    if student_arrays is not None and deviations is not None:
-        student_arrays = add_deviations(student_arrays, deviations)
-    document = Document(
-        name=request.name,
-        teacher=TeacherEntry(
-            name=teacher.name,
-            architecture=teacher.architecture,
-            sha256=teacher.sha256,
-            origin=teacher.origin,
-            weights=weights_file("teacher", teacher_arrays),
-        ),
-        student=None if student_arrays is None else weights_file("student", student_arrays),
-        levels=LEVELS[teacher.architecture],
-        evened=deviations is not None,
-        size=size[0] if size[0] == size[1] else size,
-        tiles=request.tiles,
-        resize=resize_name(request.tiles, memory=False),
-        roi=request.roi,
-        training=_training_entry(request, inputs, fitted, seconds),
-        calibrated_on=tuple(sorted(inputs.examples.marks[i] for i in inputs.by_use.calibrate)),
-        presence=inputs.gate,
-    )
-    folder = request.recipes.absolute() / request.name
-    return RecipeVersion(folder, document, "", teacher_arrays, student_arrays)
-
-
-def _training_entry(
-    request: TrainingRequest, inputs: _Inputs, fitted: TrainedStudent | None, seconds: float
-) -> Training:
-    """The record of the training in the recipe's document."""
-    examples, by_use = inputs.examples, inputs.by_use
-    # A memory has seen the images that calibrate too: they score better in it than new images.
-    seen = range(len(examples)) if request.compare.has_memory else (*by_use.train, *by_use.select)
-    record = Training(
-        utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        images=len(examples),
-        train=len(by_use.train),
-        select=len(by_use.select),
-        calibrate=len(by_use.calibrate),
-        skipped=examples.skipped,
-        epochs=0,
-        best_epoch=0,
-        seed=request.seed,
-        as_paper=request.as_paper,
-        optimiser="",
-        device=str(inputs.device),
-        torch=str(torch.__version__),
-        seconds=round(seconds, 1),
-        losses=(),
-        select_maps=(),
-        automatic_size=request.automatic_size is not None,
-        smallest_defect=request.automatic_size.smallest_defect if request.automatic_size else None,
-        seen=tuple(sorted(examples.marks[i] for i in seen)),
-    )
-    if fitted is None:
-        return record
-    return msgspec.structs.replace(
-        record,
-        epochs=inputs.epochs,
-        best_epoch=fitted.best_epoch,
-        optimiser=fitted.optimiser,
-        learning_rate=describe_rate(as_paper=request.as_paper),
-        precision=str(inputs.precision),
-        losses=fitted.losses,
-        select_maps=fitted.select_maps,
-        told_apart=fitted.told_apart,
-        curve=CURVE,
-    )
-
-
 def _with_thresholds(
     draft: RecipeVersion,
     request: TrainingRequest,
-    inputs: _Inputs,
+    inputs: TrainingInputs,
     left_out: LeftOutScorer | None,
     say: Say,
     progress: Progress,
@@ -572,20 +201,6 @@ def _with_thresholds(
         parts=parts,
         extrapolate=request.extrapolate,
     )
-
-
-def _with_int8(draft: RecipeVersion, inputs: _Inputs, seed: int, say: Say) -> RecipeVersion:
-    # Imported here, because OpenVINO and NNCF are optional.
-    from monitor.training.quantisation import quantise_recipe
-
-    found = quantise_recipe(draft, inputs.pictures, inputs.train, inputs.select, seed)
-    assert found.document.quantised is not None
-    agreement = found.document.quantised.agreement
-    fix = ""
-    if agreement < MIN_INT8_CORRELATION:
-        fix = f' (below {MIN_INT8_CORRELATION}: better not set precision = "int8")'
-    say(f"int8: the rank correlation of its scores with float32's scores is {agreement:.3f}{fix}")
-    return found
 
 
 def _save_curve(file: Path, fitted: TrainedStudent, title: str, say: Say) -> None:
