@@ -233,7 +233,7 @@ def _rate(point: OperatingPoint) -> str:
     """The rate of rejected good parts that a sentence names: what was asked for, or what is guaranteed
     instead."""
     if point.guarantee is not None and point.guarantee > point.overkill:
-        return format_bound(point.guarantee)
+        return f"at most {format_bound(point.guarantee)}"
     return f"{100 * point.overkill:g} %"
 
 
