@@ -86,6 +86,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     guarantees none, and in recipes of earlier versions."""
     confident: float | None = None
     """The rate of overkill that this threshold stays below with 95 % confidence; null without a guarantee."""
+    extrapolated: bool = False
+    """Whether the threshold is an estimate above every good part. Earlier versions did not record this."""
 
     @property
     def part_scores(self) -> tuple[float, ...]:

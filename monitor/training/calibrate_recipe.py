@@ -39,7 +39,6 @@ from monitor.training.thresholds import (
     is_rate,
     make_calibration,
     share_float32_threshold,
-    without_guarantee,
 )
 
 Say = Callable[[str], None]
@@ -85,16 +84,14 @@ def set_thresholds(
     device: str,
     say: Say,
     progress: Progress,
-    selected_student: bool = False,
     parts: Sequence[int] = (),
     extrapolate: bool = False,
 ) -> RecipeVersion:
     """The recipe with a threshold from these files for every runtime and precision here, not yet committed.
 
     `parts` has the number of each file's part; without it each file shows a part of its own. `extrapolate` is
-    as in `make_calibration`. `selected_student` is True if the same files selected the student: then there is
-    no guarantee, however many files there are. The operating points stay as they were: `state` sets them.
-    Raises CalibrationError, RecipeError, ValueError.
+    as in `make_calibration`. The operating points stay as they were: `state` sets them. Raises
+    CalibrationError, RecipeError, ValueError.
     """
     found: dict[str, Calibration] = {}
     say_skipped = say
@@ -105,14 +102,13 @@ def set_thresholds(
         scorer = Scorer(so_far, device=where, runtime=runtime, precision=precision)
         scored = score_files(scorer, files, say_skipped, progress, f"calibrate {scorer.calibration_key}")
         say_skipped = _print_nothing  # The first runtime has printed which files are skipped.
-        calibration = make_calibration(
+        found[scorer.calibration_key] = make_calibration(
             [score for _, score in scored],
             overkill,
             score_ceiling(recipe.document),
             parts=[number[file] for file, _ in scored] if number else (),
-            extrapolate=extrapolate and not selected_student,
+            extrapolate=extrapolate,
         )
-        found[scorer.calibration_key] = without_guarantee(calibration) if selected_student else calibration
     return recipe.with_calibration({**recipe.document.calibration, **share_float32_threshold(found)})
 
 
@@ -132,27 +128,39 @@ def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progres
     if request.overkill is not None and not is_rate(request.overkill):
         raise CalibrationError(OVERKILL_OUT_OF_RANGE.format(request.overkill))
     recipe, files = _with_gate(loaded, request, say, progress)
+    defects: Sequence[Path] = ()
     if request.images is not None:
         try:
             files = _fresh_files(loaded, files, say)
-            if request.defects is not None:
-                # Refused before the good images are scored, which may take minutes.
-                find_defects(request.defects, loaded, files, _print_nothing)
+            # Refused before the good images are scored, which may take minutes.
+            defects = _find_defects(request, loaded, files, say)
             recipe = _calibrate_with_images(recipe, request, files, say, progress)
         except CalibrationError as error:
             raise CalibrationError(f"{request.images}: {error}") from None
-    elif request.overkill is not None:
-        recipe = calibrate_with_recorded_scores(recipe, request.overkill, extrapolate=request.extrapolate)
-    if request.defects is not None:
-        scores = score_defects(
-            recipe, request.defects, good=files, device=request.device, say=say, progress=progress
-        )
+    else:
+        defects = _find_defects(request, loaded, (), say)
+        if request.overkill is not None:
+            recipe = calibrate_with_recorded_scores(recipe, request.overkill, extrapolate=request.extrapolate)
+    if defects:
+        scores = score_defects(recipe, defects, device=request.device, say=say, progress=progress)
         document = msgspec.structs.replace(recipe.document, defect_scores=scores)
         recipe = replace(recipe, document=document)
     is_stated = request.sets_threshold or request.defects is not None
     committed = (state(recipe) if is_stated else recipe).commit()
     _report(loaded, committed, request, say)
     return committed
+
+
+def _find_defects(
+    request: CalibrationRequest, recipe: RecipeVersion, files: Sequence[Path], say: Say
+) -> Sequence[Path]:
+    """The requested known defects; none without a folder. `files` will calibrate the recipe in place of those
+    that did before. Raises DefectsError."""
+    if request.defects is None:
+        return ()
+    calibrating = {file_mark(file) for file in files} - {""} if files else recipe.document.calibrated_on
+    seen = recipe.document.training.seen if recipe.document.training else ()
+    return find_defects(request.defects, {*seen, *calibrating}, say)
 
 
 def _with_gate(
@@ -208,7 +216,7 @@ def _calibrate_with_images(
     parts = find_parts(names, thumbnails, request.part_of)
     if count := len(parts) - len(set(parts)):
         say(f"{len(parts)} images show {len(set(parts))} parts: {count} show a part that another image shows")
-    return set_thresholds(
+    calibrated = set_thresholds(
         recipe.with_calibration({}),
         readable,
         overkill=request.overkill or recipe.document.calibration[REFERENCE].overkill,
@@ -218,6 +226,8 @@ def _calibrate_with_images(
         parts=parts,
         extrapolate=request.extrapolate,
     )
+    marks = tuple(sorted({file_mark(file) for file in readable}))
+    return replace(calibrated, document=msgspec.structs.replace(calibrated.document, calibrated_on=marks))
 
 
 def calibrate_with_recorded_scores(

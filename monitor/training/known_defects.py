@@ -5,7 +5,7 @@ It knows nothing of thresholds. Known defects must never train a recipe or set i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,26 +25,21 @@ class DefectsError(LineMonitorError):
     """The images can't serve as known defects. The message is one line with the fix."""
 
 
-def find_defects(
-    folder: Path, recipe: RecipeVersion, good: Sequence[Path], say: Callable[[str], None]
-) -> list[Path]:
+def find_defects(folder: Path, good: Collection[str], say: Callable[[str], None]) -> list[Path]:
     """The image files of `folder`, at any depth, without copies.
 
-    Raises DefectsError without files, and for an image that trained the recipe or is one of the files `good`,
-    which calibrate it.
+    `good` are the marks of the images that train or calibrate the recipe (`monitor.model.image_mark`). Raises
+    DefectsError without files, and for a file with one of these marks.
     """
     files = find_image_files(folder, DefectsError)
     if not files:
         raise DefectsError(f"{folder}: no images of bad parts: give a folder with 10 or more")
-    trained = frozenset(recipe.document.training.seen if recipe.document.training else ())
-    calibrating = frozenset(file_mark(file) for file in good) - {""}
     marks = {file: file_mark(file) for file in files}
     for file, mark in marks.items():
-        use = "trained" if mark in trained else "calibrates" if mark in calibrating else ""
-        if use:
+        if mark in good:
             raise DefectsError(
-                f"{clean_line(str(file))}: this image {use} the recipe as a good part, so it can't be "
-                "a known defect: remove it from one of the two folders"
+                f"{clean_line(str(file))}: this image trains or calibrates the recipe as a good part, so it "
+                "can't be a known defect: remove it from one of the two folders"
             )
     once = list({mark or str(file): file for file, mark in reversed(marks.items())}.values())[::-1]
     report_copies(len(files) - len(once), say)
@@ -53,24 +48,21 @@ def find_defects(
 
 def score_defects(
     recipe: RecipeVersion,
-    folder: Path,
+    files: Sequence[Path],
     *,
-    good: Sequence[Path] = (),
     device: str,
     say: Callable[[str], None],
     progress: Progress,
 ) -> DefectScores:
-    """The recipe's scores of defects with those of the known ones in `folder` in place of earlier known ones.
+    """The recipe's scores of defects with those of the known ones in `files` in place of earlier known ones.
 
     The reference (torch in float32) scores them, after the recipe's presence gate: a bad part that the gate
-    takes for an empty place passes. `good` are the files that calibrate the recipe. Raises DefectsError (see
-    `find_defects`), also where no file is readable, and RecipeError.
+    takes for an empty place passes. Raises DefectsError where no file is readable, and RecipeError.
     """
-    files = find_defects(folder, recipe, good, say)
     scorer = Scorer(recipe, device=device, runtime=TORCH, precision=F32)
     scored = score_files(scorer, files, say, progress, "known defects", gated=True)
     if not scored:
-        raise DefectsError(f"{folder}: no readable image of a bad part: give a folder with 10 or more")
+        raise DefectsError(f"{files[0]}: no readable image of a bad part here: give a folder with 10 or more")
     empty = sum(score == EMPTY for _, score in scored) if scorer.presence_gate else 0
     if empty:
         say(f"{empty} known defects pass because the presence gate finds no part on their images")

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
-from scipy.special import betaincinv
 
+from monitor.evaluation.intervals import exact_interval
 from monitor.evaluation.results import align_columns
 from monitor.model.recipe_json import (
     REFERENCE,
@@ -26,7 +26,6 @@ from monitor.model.recipe_json import (
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import map_ceiling
 from monitor.training.thresholds import (
-    CONFIDENCE,
     UNRELATED_MAP,
     calibrate_again,
     count_parts,
@@ -49,19 +48,6 @@ _FARTHEST_FEATURE, _UNRELATED_FEATURE = 4.0, 2.0
 _OVERKILL, _ESCAPE = "overkill, false rejects", "escape, missed defects"
 
 
-def escape_interval(passed: int, defects: int) -> tuple[float, float]:
-    """The exact 95 % interval of the share of defects that pass, where `passed` of `defects` did.
-
-    (Clopper and Pearson 1934.) It contains the true share in at least 95 of 100 samples of defects.
-    """
-    if not 0 <= passed <= defects or defects == 0:
-        raise ValueError(f"{passed} of {defects} defects")
-    tail = (1 - CONFIDENCE) / 2
-    low = float(betaincinv(passed, defects - passed + 1, tail)) if passed else 0.0
-    high = float(betaincinv(passed + 1, defects - passed, 1 - tail)) if passed < defects else 1.0
-    return low, high
-
-
 def operating_points(
     own: Calibration,
     defects: DefectScores | None,
@@ -80,7 +66,7 @@ def operating_points(
         found = calibrate_again(own, rate, ceiling, extrapolate=is_extrapolated(own), as_paper=as_paper)
         threshold = own.threshold if rate == own.overkill else found.threshold
         passed = sum(score <= threshold for score in scores)
-        low, high = escape_interval(passed, len(scores)) if scores else (None, None)
+        low, high = exact_interval(passed, len(scores)) if scores else (None, None)
         points.append(
             OperatingPoint(
                 overkill=rate,
@@ -233,7 +219,7 @@ def _rate(point: OperatingPoint) -> str:
     """The rate of rejected good parts that a sentence names: what was asked for, or what is guaranteed
     instead."""
     if point.guarantee is not None and point.guarantee > point.overkill:
-        return format_bound(point.guarantee)
+        return f"at most {format_bound(point.guarantee)}"
     return f"{100 * point.overkill:g} %"
 
 

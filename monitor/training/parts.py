@@ -23,7 +23,7 @@ from monitor.system.printable import clean_line
 
 THUMBNAIL_SIDE = 64
 """The side in pixels of the grey images by which near copies are found."""
-_NEAR_COPY = 2.0
+_NEAR_COPY = 1.0
 """The largest difference of near copies: root mean square over a thumbnail, in grey levels of 0 to 255.
 Images of different parts differed by at least 3.6 on photographs of paper, 6.2 of magnetic tiles and 9.4 of
 screws."""

@@ -120,7 +120,8 @@ def make_calibration(
     # With too few parts, all scores together have just the weight that this rate needs.
     guarantee = overkill if guaranteed else 1 / (count + 1)
     threshold = _weighted_threshold(values, shares, guarantee)
-    if extrapolate and not guaranteed:
+    extrapolated = extrapolate and not guaranteed
+    if extrapolated:
         highest = values if count == len(values) else _highest_by_part(values, parts)
         threshold = _estimate(np.sort(highest), overkill, ceiling)
     return Calibration(
@@ -131,6 +132,7 @@ def make_calibration(
         parts=tuple(parts) if count < len(scores) else (),
         guarantee=guarantee,
         confident=confident_rate(count, guarantee, one_image_a_part=count == len(scores)),
+        extrapolated=extrapolated,
     )
 
 
@@ -220,7 +222,9 @@ def is_guaranteeing(calibration: Calibration, *, as_paper: bool) -> bool:
 
 def is_extrapolated(calibration: Calibration) -> bool:
     """Whether the threshold is an estimate above every good part that it was computed from."""
-    return calibration.threshold > max(*calibration.scores, *calibration.added, _MIN_THRESHOLD)
+    is_unguaranteed = calibration.guarantee is None and not calibration.guaranteed
+    highest = max(*calibration.scores, *calibration.added, _MIN_THRESHOLD)
+    return calibration.extrapolated or (is_unguaranteed and calibration.threshold > highest)
 
 
 def add_overkills(before: Calibration, overkills: Sequence[float], ceiling: float = math.inf) -> Calibration:
@@ -324,7 +328,8 @@ def explain(calibration: Calibration) -> str:
             "`line-monitor calibrate` with new good images can guarantee it"
         )
     more = images_needed(calibration.overkill) - count
-    missing = f"{more} more good images are needed to guarantee {asked} overkill (good parts rejected)"
+    kind = "parts" if calibration.parts else "images"
+    missing = f"{more} more good {kind} are needed to guarantee {asked} overkill (good parts rejected)"
     if calibration.guarantee is None or is_extrapolated(calibration):
         return f"{threshold}: an estimate above all of them; {missing}"
     return (

@@ -49,7 +49,7 @@ from monitor.training.loop import (
 from monitor.training.memory_training import LeftOutScorer, set_left_out_thresholds
 from monitor.training.operating_points import explain_points, state, unrelated_score
 from monitor.training.recipe_draft import CURVE, add_int8, draft_recipe
-from monitor.training.thresholds import explain_all
+from monitor.training.thresholds import explain_all, without_guarantee
 from monitor.training.training_inputs import TrainingInputs, check_request, find_request_size, prepare_inputs
 from monitor.training.training_request import Say, TrainingRequest
 
@@ -94,8 +94,8 @@ def train_recipe(
     if request.int8:
         draft = add_int8(draft, inputs, request.seed, say_beside_bar)
     draft = _with_thresholds(draft, request, inputs, left_out, say, progress)
-    if request.defects is not None:
-        scores = score_defects(draft, request.defects, device=str(inputs.device), say=say, progress=progress)
+    if inputs.defects:
+        scores = score_defects(draft, inputs.defects, device=str(inputs.device), say=say, progress=progress)
         draft = replace(draft, document=msgspec.structs.replace(draft.document, defect_scores=scores))
     recipe = state(draft).commit()
     checkpoint.remove()
@@ -190,17 +190,21 @@ def _with_thresholds(
             extrapolate=request.extrapolate,
             device=inputs.device,
         )
-    return set_thresholds(
+    calibrated = set_thresholds(
         draft,
         [inputs.examples.files[number] for number in numbers],
         overkill=request.overkill,
         device=str(inputs.device),
         say=say,
         progress=progress,
-        selected_student=request.as_paper,
         parts=parts,
-        extrapolate=request.extrapolate,
+        extrapolate=request.extrapolate and not request.as_paper,
     )
+    if not request.as_paper:
+        return calibrated
+    # In the paper's mode the same images selected the student.
+    calibrations = calibrated.document.calibration
+    return calibrated.with_calibration({key: without_guarantee(own) for key, own in calibrations.items()})
 
 
 def _save_curve(file: Path, fitted: TrainedStudent, title: str, say: Say) -> None:

@@ -43,6 +43,7 @@ from monitor.training.examples import (
     read_examples,
     split_images,
 )
+from monitor.training.known_defects import find_defects
 from monitor.training.learning_rate import choose_epochs
 from monitor.training.loop import (
     TrainingError,
@@ -104,6 +105,8 @@ class TrainingInputs:
     teacher: Teacher
     examples: Examples
     gate: Presence | None
+    defects: Sequence[Path]
+    """Images of known bad parts."""
     parts: Sequence[int]
     """By image, the number of the part that it shows."""
     by_use: Split
@@ -138,6 +141,9 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
         compared = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
         gate = presence_training.compare_with_parts(gate, compared, "train without --empty")
         say(describe_gate(gate))
+    defects: Sequence[Path] = ()
+    if request.defects is not None:
+        defects = find_defects(request.defects, frozenset(examples.marks), say)
     parts = _find_parts(request, examples, say)
     by_use = split_images(
         parts, request.seed, as_paper=request.as_paper, compare=request.compare, overkill=request.overkill
@@ -160,6 +166,7 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
         teacher=teacher,
         examples=examples,
         gate=gate,
+        defects=defects,
         parts=parts,
         by_use=by_use,
         pictures=pictures,

@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from drivers import image_file, simulated
+from monitor.evaluation.intervals import exact_interval
 from monitor.evaluation.results import align_columns
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import progress
 from monitor.training.image_scores import score_images
-from monitor.training.operating_points import escape_interval
 from monitor.training.readable_images import file_mark
 from monitor.training.thresholds import CONFIDENCE, images_needed, make_calibration
 from monitor.training.train_recipe import TrainingRequest, train_recipe
@@ -166,7 +166,7 @@ def simulate(scene: Scene, rate: float, draws: int, seed: int) -> Simulation:
         below.append(overkills[-1] < found.confident)
         passing = NormalDist(_DEFECTS_ABOVE, spread).cdf(level)
         passed = int((generator.normal(_DEFECTS_ABOVE, spread, _DEFECTS) <= level).sum())
-        low, high = escape_interval(passed, _DEFECTS)
+        low, high = exact_interval(passed, _DEFECTS)
         covered.append(low <= passing <= high)
     return Simulation(
         overkill=float(np.mean(overkills)),

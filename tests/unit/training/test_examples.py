@@ -10,33 +10,61 @@ import pytest
 from drivers import image_file
 from monitor.images import preprocessing
 from monitor.training import readable_images
+from monitor.training.compare import Compare
 from monitor.training.examples import Examples, split_images
 from monitor.training.loop import TrainingError, batch_size
 from tests.real.parts import good_parts, part
 
 
+@pytest.mark.parametrize("compare", list(Compare))
 @pytest.mark.parametrize("count", [3, 4, 5, 10, 99, 300])
-def test_no_image_is_for_two_things(count: int) -> None:
-    by_use = split_images(count, 0, as_paper=False)
+def test_no_image_is_for_two_things(count: int, compare: Compare) -> None:
+    by_use = split_images(range(count), 0, compare=compare)
     everything = [*by_use.train, *by_use.select, *by_use.calibrate]
     assert sorted(everything) == list(range(count))
-    assert min(map(len, (by_use.train, by_use.select, by_use.calibrate))) >= 1
-    if count >= 10:
-        assert len(by_use.train) == pytest.approx(0.7 * count, abs=1)
-        assert len(by_use.calibrate) == pytest.approx(0.2 * count, abs=1)
+    assert min(len(by_use.select), len(by_use.calibrate)) >= 1
+    assert bool(by_use.train) == compare.has_student
+
+
+@pytest.mark.parametrize(
+    ("count", "overkill", "calibrating"), [(100, 0.01, 50), (300, 0.01, 99), (300, 0.05, 60), (40, 0.05, 19)]
+)
+def test_as_many_calibrate_as_the_rate_needs_at_least_a_fifth_and_at_most_half(
+    count: int, overkill: float, calibrating: int
+) -> None:
+    by_use = split_images(range(count), 0, compare=Compare.BOTH, overkill=overkill)
+    assert len(by_use.calibrate) == calibrating
+    assert len(by_use.select) == count // 10
+
+
+def test_a_memory_alone_calibrates_with_all_images_that_do_not_select() -> None:
+    by_use = split_images(range(100), 0, compare=Compare.MEMORY)
+    assert (len(by_use.train), len(by_use.select), len(by_use.calibrate)) == (0, 10, 90)
+
+
+def test_images_of_one_part_have_one_use() -> None:
+    parts = [number // 3 for number in range(60)]
+    by_use = split_images(parts, 0, compare=Compare.BOTH)
+    uses = [{parts[image] for image in use} for use in (by_use.train, by_use.select, by_use.calibrate)]
+    assert sum(map(len, uses)) == len(set.union(*uses)) == 20
+
+
+def test_images_of_one_part_alone_still_train() -> None:
+    by_use = split_images([0] * 10, 0)
+    assert min(len(by_use.train), len(by_use.select), len(by_use.calibrate)) >= 1
 
 
 def test_as_in_the_paper_it_is_80_to_20() -> None:
-    by_use = split_images(200, 0, as_paper=True)
+    by_use = split_images(range(200), 0, as_paper=True)
     assert (len(by_use.train), len(by_use.select)) == (160, 40)
     assert by_use.select == by_use.calibrate
     assert batch_size(160, as_paper=True) == 32
-    assert len(split_images(206, 0, as_paper=True).select) == 42, "a fifth is rounded up"
+    assert len(split_images(range(206), 0, as_paper=True).select) == 42, "a fifth is rounded up"
 
 
 def test_two_images_are_too_few() -> None:
     with pytest.raises(TrainingError, match="at least 3"):
-        split_images(2, 0, as_paper=False)
+        split_images(range(2), 0)
 
 
 def test_pictures_that_do_not_fit_are_read_again(tmp_path: Path) -> None:
@@ -52,6 +80,6 @@ def test_pictures_that_do_not_fit_are_read_again(tmp_path: Path) -> None:
 
 
 def test_the_official_split_is_a_fifth_to_select() -> None:
-    by_use = split_images(209, 0, as_paper=True)
+    by_use = split_images(range(209), 0, as_paper=True)
     assert (len(by_use.train), len(by_use.select)) == (167, 42)
     assert not set(by_use.train) & set(by_use.select)

@@ -16,7 +16,7 @@ from monitor.inference.scorer import Scorer
 from monitor.inference.torch_network import TorchNetwork
 from monitor.model.recipe_json import REFERENCE, make_tiles
 from monitor.model.recipe_version import RecipeVersion
-from monitor.training.calibrate_recipe import calibrate_recipe
+from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.training.compare import Compare
 from monitor.training.memory_training import GoodImages, LeftOutScorer
 from monitor.training.thresholds import CalibrationError
@@ -115,9 +115,10 @@ def test_the_same_seed_gives_the_same_memory(tmp_path: Path) -> None:
     assert first.document.calibration == again.document.calibration
 
 
-def test_calibrating_anew_leaves_out_what_the_memory_knows(memory: RecipeVersion, tmp_path: Path) -> None:
+def test_calibrating_anew_leaves_out_what_the_memory_knows(memory: RecipeVersion) -> None:
+    request = CalibrationRequest(recipe=memory.folder, images=memory.folder.parents[1] / "good")
     with pytest.raises(CalibrationError, match="all of them trained this recipe"):
-        calibrate_recipe(recipe=memory.folder, images=memory.folder.parents[1] / "good", say=print)
+        calibrate_recipe(request, say=print)
 
 
 @pytest.mark.parametrize(

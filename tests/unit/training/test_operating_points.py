@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from monitor.evaluation.intervals import exact_interval
 from monitor.model.recipe_json import Calibration, DefectScores, DefectSource, Document, Training
 from monitor.training.operating_points import (
     RATES,
-    escape_interval,
     explain_points,
     operating_points,
     own_point,
@@ -69,17 +69,17 @@ def trained(*, images: int = 500, as_paper: bool = False) -> Training:
     ("passed", "low", "high"), [(3, 0.0667, 0.6525), (0, 0.0, 0.3085), (10, 0.6915, 1.0)]
 )
 def test_intervals_of_ten_defects_are_the_exact_ones(passed: int, low: float, high: float) -> None:
-    assert escape_interval(passed, 10) == pytest.approx((low, high), abs=1e-4)
+    assert exact_interval(passed, 10) == pytest.approx((low, high), abs=1e-4)
 
 
 @pytest.mark.parametrize("defects", [1, 7, 10, 61])
 def test_stated_intervals_contain_the_truth_in_95_of_100_samples(defects: int) -> None:
-    intervals = [escape_interval(passed, defects) for passed in range(defects + 1)]
+    intervals = [exact_interval(passed, defects) for passed in range(defects + 1)]
     for share in np.linspace(0, 1, 101):
         contains = [low <= share <= high for low, high in intervals]
         assert binom.pmf(range(defects + 1), defects, share)[contains].sum() >= 0.95
     with pytest.raises(ValueError, match="3 of 2 defects"):
-        escape_interval(3, 2)
+        exact_interval(3, 2)
 
 
 def test_every_recipe_has_points_for_the_usual_rates_and_its_own() -> None:
@@ -111,8 +111,7 @@ def test_the_sentence_says_what_passes_at_the_own_rate_and_at_a_better_one(tmp_p
 def test_the_sentence_says_the_rate_that_is_really_guaranteed(tmp_path: Path) -> None:
     found = document(tmp_path, make_calibration(GOOD[:60], 0.01), [0.9] * 10)
     assert found.statement.startswith(
-        "With 1.7 % of good parts rejected (overkill, false rejects; 39 more good parts for 1 %), none of "
-        "your "
+        "With at most 1.7 % of good parts rejected (overkill, false rejects; 39 more good parts for 1 %), "
     )
 
 

@@ -22,6 +22,7 @@ from monitor.training.thresholds import (
     is_extrapolated,
     make_calibration,
     rank,
+    share_float32_threshold,
     without_guarantee,
 )
 
@@ -201,9 +202,9 @@ def test_both_guarantees_are_said() -> None:
     assert "at most 1.7 % of good parts" in few
     assert "39 more good images" in few
     assert "an estimate above all of them" in explain(make_calibration([1.0] * 60, 0.01, extrapolate=True))
-    assert "60 calibration images of 20 parts" in explain(
-        make_calibration([1.0] * 60, 0.01, parts=[n // 3 for n in range(60)])
-    )
+    of_parts = explain(make_calibration([1.0] * 60, 0.01, parts=[n // 3 for n in range(60)]))
+    assert "60 calibration images of 20 parts" in of_parts
+    assert "79 more good parts are needed" in of_parts
 
 
 @pytest.mark.parametrize(
@@ -312,3 +313,11 @@ def test_overkills_keep_the_parts_and_both_guarantees() -> None:
     )
     assert after.scores == before.scores
     assert after.threshold >= before.threshold
+
+
+def test_int8_with_float32_s_threshold_above_its_own_scores_is_no_estimate() -> None:
+    exact, quick = make_calibration([1.0, 2.0], 0.01), make_calibration([0.9, 1.9], 0.01)
+    shared = share_float32_threshold({"openvino-f32": exact, "openvino-int8": quick})["openvino-int8"]
+    assert shared.threshold == 2.0
+    assert not is_extrapolated(shared)
+    assert "estimate" not in explain(shared)
