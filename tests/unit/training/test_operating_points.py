@@ -7,11 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
-from scipy.stats import binom
 
-from monitor.evaluation.intervals import exact_interval
 from monitor.model.recipe_json import Calibration, DefectScores, DefectSource, Document, Training
 from monitor.training.operating_points import (
     RATES,
@@ -63,23 +60,6 @@ def trained(*, images: int = 500, as_paper: bool = False) -> Training:
         losses=(),
         select_maps=(),
     )
-
-
-@pytest.mark.parametrize(
-    ("passed", "low", "high"), [(3, 0.0667, 0.6525), (0, 0.0, 0.3085), (10, 0.6915, 1.0)]
-)
-def test_intervals_of_ten_defects_are_the_exact_ones(passed: int, low: float, high: float) -> None:
-    assert exact_interval(passed, 10) == pytest.approx((low, high), abs=1e-4)
-
-
-@pytest.mark.parametrize("defects", [1, 7, 10, 61])
-def test_stated_intervals_contain_the_truth_in_95_of_100_samples(defects: int) -> None:
-    intervals = [exact_interval(passed, defects) for passed in range(defects + 1)]
-    for share in np.linspace(0, 1, 101):
-        contains = [low <= share <= high for low, high in intervals]
-        assert binom.pmf(range(defects + 1), defects, share)[contains].sum() >= 0.95
-    with pytest.raises(ValueError, match="3 of 2 defects"):
-        exact_interval(3, 2)
 
 
 def test_every_recipe_has_points_for_the_usual_rates_and_its_own() -> None:
