@@ -5,7 +5,8 @@ image of `empty` shows no part, and no image of a defective part may ever be use
 diverged is never committed.
 
 The optimiser is the official code's SGD with rate 0.4, momentum 0.9 and weight decay 1e-4, or AdamW for a
-student without batch normalisation, in batches of up to 32. The images are split into 70 % that train the
+student without batch normalisation, in batches of up to 32. By default the rate falls over a number of steps
+that is fixed beforehand (`monitor.training.learning_rate`). The images are split into 70 % that train the
 student, 10 % that select the student of one epoch, and 20 % that calibrate the threshold, because a threshold
 from images that selected the student would be too low. The paper selects the student with the lowest mean
 anomaly map; by default it is the one that best separates good images with drawn defects
