@@ -144,7 +144,8 @@ def statement(document: Document) -> str:
     text = f"{_rejected(own)}, {_passing(own, whole=True)}"
     other = _better(document, own)
     if other is not None:
-        text += f"; with {_rate(other)}, {_passing(other, whole=False)}"
+        where = f"at {other.threshold:.4g}" if other.guarantee is None else f"with {_rate(other)}"
+        text += f"; {where}, {_passing(other, whole=False)}"
     if own.source is DefectSource.DRAWN:
         text += f"; drawn defects only stand in for real ones: {_tell_defects(document)}"
     return f"{text}."
