@@ -96,7 +96,9 @@ def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float
 
 def score_ceiling(document: Document) -> float:
     """The highest score that the recipe can give."""
-    by_student = map_ceiling(document.teacher.architecture) / document.student_unit if document.student else 0.0
+    by_student = (
+        map_ceiling(document.teacher.architecture) / document.student_unit if document.student else 0.0
+    )
     by_memory = _FARTHEST_FEATURE / document.memory.unit if document.memory else 0.0
     return max(by_student, by_memory)
 
