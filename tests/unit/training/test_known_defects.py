@@ -53,5 +53,5 @@ def test_folders_without_a_defect_are_refused(tmp_path: Path) -> None:
 
 def test_an_image_that_the_recipe_takes_for_good_is_refused_by_name(tmp_path: Path) -> None:
     file = save(tmp_path / "bad/7.png", part(7))
-    with pytest.raises(DefectsError, match="7.png: this image trains or calibrates"):
+    with pytest.raises(DefectsError, match=r"7\.png: this image trains or calibrates"):
         find_defects(tmp_path / "bad", {file_mark(file)}, print)
