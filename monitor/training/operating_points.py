@@ -43,8 +43,9 @@ ENOUGH_DEFECTS = 10
 _MUCH_BETTER = 0.2
 """Another rate is recommended when it lets this share of the defects pass less."""
 _FEW_TRAINING_IMAGES = 100
-_FARTHEST_FEATURE, _UNRELATED_FEATURE = 4.0, 2.0
-"""The squared distance of two vectors of length 1 at most, and at right angles."""
+_FARTHEST_FEATURE = 8.0
+"""The largest squared distance of two feature vectors: each is a sum of two vectors of length 1, and a
+projection makes no distance longer."""
 _OVERKILL, _ESCAPE = "overkill, false rejects", "escape, missed defects"
 
 
@@ -95,20 +96,19 @@ def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float
 
 def score_ceiling(document: Document) -> float:
     """The highest score that the recipe can give."""
-    return _score_where(document, map_ceiling(document.teacher.architecture), _FARTHEST_FEATURE)
+    by_student = (
+        map_ceiling(document.teacher.architecture) / document.student_unit if document.student else 0.0
+    )
+    by_memory = _FARTHEST_FEATURE / document.memory.unit if document.memory else 0.0
+    return max(by_student, by_memory)
 
 
 def unrelated_score(document: Document) -> float:
-    """The recipe's score where an image's features have nothing to do with those of good parts."""
-    return _score_where(document, UNRELATED_MAP, _UNRELATED_FEATURE)
+    """The recipe's score where student and teacher have nothing to do with each other.
 
-
-def _score_where(document: Document, students_map: float, squared_distance: float) -> float:
-    """The score where the map of teacher and student has one value, and the distance to the nearest good
-    feature the other. Both are divided by their units, and the larger one is the score."""
-    by_student = students_map / document.student_unit if document.student else 0.0
-    by_memory = squared_distance / document.memory.unit if document.memory else 0.0
-    return max(by_student, by_memory)
+    It is infinite where the memory alone judges: no such score is known there.
+    """
+    return UNRELATED_MAP / document.student_unit if document.student else math.inf
 
 
 def state(recipe: RecipeVersion) -> RecipeVersion:
@@ -146,7 +146,8 @@ def statement(document: Document) -> str:
     text = f"{_rejected(own)}, {_passing(own, whole=True)}"
     other = _better(document, own)
     if other is not None:
-        text += f"; with {_rate(other)}, {_passing(other, whole=False)}"
+        where = f"at {other.threshold:.4g}" if other.guarantee is None else f"with {_rate(other)}"
+        text += f"; {where}, {_passing(other, whole=False)}"
     if own.source is DefectSource.DRAWN:
         text += f"; drawn defects only stand in for real ones: {_tell_defects(document)}"
     return f"{text}."

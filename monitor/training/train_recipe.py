@@ -5,7 +5,8 @@ image of `empty` shows no part, and no image of a defective part may ever be use
 diverged is never committed.
 
 The optimiser is the official code's SGD with rate 0.4, momentum 0.9 and weight decay 1e-4, or AdamW for a
-student without batch normalisation, in batches of up to 32. The images are split into 70 % that train the
+student without batch normalisation, in batches of up to 32. By default the rate falls over a number of steps
+that is fixed beforehand (`monitor.training.learning_rate`). The images are split into 70 % that train the
 student, 10 % that select the student of one epoch, and 20 % that calibrate the threshold, because a threshold
 from images that selected the student would be too low. The paper selects the student with the lowest mean
 anomaly map; by default it is the one that best separates good images with drawn defects
@@ -29,8 +30,10 @@ import msgspec
 import numpy as np
 import torch
 
+from drivers.image_file import Image
 from monitor.images.preprocessing import RESIZE
 from monitor.images.tiling import format_size
+from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.atomic_file import write_whole
 from monitor.system.progress import SILENT, Progress
@@ -47,6 +50,7 @@ from monitor.training.loop import (
     fit,
 )
 from monitor.training.memory_training import LeftOutScorer, set_left_out_thresholds
+from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest
 from monitor.training.operating_points import explain_points, state, unrelated_score
 from monitor.training.recipe_draft import CURVE, add_int8, draft_recipe
 from monitor.training.thresholds import explain_all, without_guarantee
@@ -104,6 +108,7 @@ def train_recipe(
         _save_curve(recipe.folder / CURVE, fitted, title, say)
         if warning := advice.closing_advice(fitted.select_maps, fitted.best_epoch, len(inputs.by_use.select)):
             say(warning)
+    _show_oddest(recipe, inputs, say)
     _report(recipe, say)
     return recipe
 
@@ -207,9 +212,30 @@ def _with_thresholds(
     return calibrated.with_calibration({key: without_guarantee(own) for key, own in calibrations.items()})
 
 
+def _show_oddest(recipe: RecipeVersion, inputs: TrainingInputs, say: Say) -> None:
+    """Prints the good images that scored highest, and writes their contact sheet.
+
+    The recipe is committed already, so a sheet that can't be written is only a warning.
+    """
+    numbers, own = sorted(inputs.by_use.calibrate), recipe.document.calibration[REFERENCE]
+    if len(numbers) != len(own.scores):
+        return  # A file was not readable any more: which score belongs to which file is not known.
+    chosen = find_oddest(own.scores)
+    scores = [own.scores[position] for position in chosen]
+    pictures = [inputs.examples[numbers[position]] for position in chosen]
+    _save_picture(recipe.folder / SHEET, draw_sheet(pictures, scores, own.threshold), say)
+    files = [inputs.examples.files[numbers[position]] for position in chosen]
+    for line in explain_oddest(files, scores, recipe.folder / SHEET):
+        say(line)
+
+
 def _save_curve(file: Path, fitted: TrainedStudent, title: str, say: Say) -> None:
-    """Writes the plot. The recipe is committed already, so a plot that can't be written is only a warning."""
     picture = plot.draw_course(fitted.losses, fitted.select_maps, fitted.told_apart, fitted.best_epoch, title)
+    _save_picture(file, picture, say)
+
+
+def _save_picture(file: Path, picture: Image, say: Say) -> None:
+    """Writes a picture. The recipe is committed already, so one that can't be written is only a warning."""
     try:
         write_whole(file, cv2.imencode(".png", picture)[1].tobytes())
     except OSError as error:

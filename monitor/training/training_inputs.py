@@ -148,11 +148,7 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
     by_use = split_images(
         parts, request.seed, as_paper=request.as_paper, compare=request.compare, overkill=request.overkill
     )
-    say(
-        f"{len(examples)} images: {len(by_use.train)} to train, {len(by_use.select)} to select, "
-        f"{len(by_use.calibrate)} to calibrate"
-        + (" (the same as select, as in the paper: the threshold is too low)" if request.as_paper else "")
-    )
+    say(_explain_split(by_use, request))
     pictures = TilePictures(examples, grid)
     train, select = (pictures.indices(images, request.seed) for images in (by_use.train, by_use.select))
     if len(grid) > 1:
@@ -177,6 +173,19 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
         epochs=request.epochs or usual_epochs,
         precision=choose_precision(device, as_paper=request.as_paper),
     )
+
+
+def _explain_split(by_use: Split, request: TrainingRequest) -> str:
+    """One line for a person: how many images have which use."""
+    train, select, calibrate = len(by_use.train), len(by_use.select), len(by_use.calibrate)
+    if not request.compare.has_student:
+        return f"{select + calibrate} images: {select} to fix the unit of scores, {calibrate} to calibrate"
+    # In the paper's mode the same images select and calibrate.
+    count = train + select + (0 if request.as_paper else calibrate)
+    text = f"{count} images: {train} to train, {select} to select, {calibrate} to calibrate"
+    if request.as_paper:
+        text += " (the same as select, as in the paper: the threshold is too low)"
+    return text
 
 
 def _find_parts(request: TrainingRequest, examples: Examples, say: Say) -> Sequence[int]:

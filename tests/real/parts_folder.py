@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 
 from drivers import simulated
 from monitor.system.progress import Silent
+from monitor.training.calibrate_recipe import calibrate_with_recorded_scores
+from monitor.training.operating_points import state
 from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 SCENE, SIZE = "plate", 64
+_OVERKILL = 0.0001
+"""For the recipe's threshold, an estimate above all good parts: the defects are ten times over any threshold,
+and no good part may come near it."""
 
 
 def good(index: int) -> NDArray[np.uint8]:
@@ -43,7 +48,7 @@ def train(recipes: Path, images: Path, name: str = "plate") -> Path:
     images.mkdir(parents=True, exist_ok=True)
     for index in range(60):
         cv2.imwrite(str(images / f"{index:04d}.png"), good(1000 + index))
-    train_recipe(
+    trained = train_recipe(
         TrainingRequest(
             name=name,
             recipes=recipes,
@@ -53,10 +58,10 @@ def train(recipes: Path, images: Path, name: str = "plate") -> Path:
             teachers=recipes.parent / "teachers",
             size=SIZE,
             epochs=12,
-            # The defects are ten times over any threshold; no good part may come near it.
-            overkill=0.0001,
+            overkill=_OVERKILL,
         ),
         say=print,
         progress=Silent(),
     )
+    state(calibrate_with_recorded_scores(trained, _OVERKILL, extrapolate=True)).commit()
     return recipes / name

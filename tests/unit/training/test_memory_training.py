@@ -54,6 +54,20 @@ def test_a_memory_alone_needs_no_student_and_calibrates_with_nine_tenths(memory:
     assert not (loaded.folder / "training.png").exists()
 
 
+def test_training_says_how_many_images_have_which_use(tmp_path: Path) -> None:
+    lines: list[str] = []
+    good = good_parts(tmp_path / "good", 6)
+    train(tmp_path, good, lines.append, name="memory", compare=Compare.MEMORY)
+    assert "6 images: 1 to fix the unit of scores, 5 to calibrate" in lines
+    train(tmp_path, good, lines.append, name="student", compare=Compare.STUDENT, epochs=1)
+    assert "6 images: 2 to train, 1 to select, 3 to calibrate" in lines
+    train(tmp_path, good, lines.append, name="paper", compare=Compare.STUDENT, epochs=1, as_paper=True)
+    assert (
+        "6 images: 4 to train, 2 to select, 2 to calibrate (the same as select, as in the paper: the "
+        "threshold is too low)" in lines
+    )
+
+
 def test_a_defect_scores_above_every_good_part(memory: RecipeVersion) -> None:
     scorer = Scorer(memory, device="cpu", runtime="torch")
     good = scorer.score([part(number) for number in range(100, 105)])

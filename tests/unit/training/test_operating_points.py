@@ -154,9 +154,10 @@ def test_a_threshold_above_every_good_part_is_the_first_thing_to_give_up(tmp_pat
 
 def test_images_that_selected_the_student_guarantee_nothing_at_any_point(tmp_path: Path) -> None:
     chosen = without_guarantee(make_calibration(GOOD, 0.01))
-    found = document(tmp_path, chosen, [0.1], training=trained(as_paper=True))
+    found = document(tmp_path, chosen, [0.96], training=trained(as_paper=True))
     assert all(point.guarantee is None and point.confident is None for point in found.operating_points)
     assert found.statement.startswith("At this threshold, whose rate of rejected good parts")
+    assert found.statement.endswith("; at 0.95, none (0 to 98 %).")
     assert any("no rate is guaranteed" in line for line in explain_points(found))
 
 

@@ -1,0 +1,78 @@
+"""The oddest good images: those that scored highest while they calibrated, as lines and as a contact sheet.
+
+It knows nothing of thresholds' rules. One bad part among the good images raises the threshold for all: a
+person must look at the images that scored highest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from drivers.image_file import Image
+from monitor.system.printable import clean_line
+
+SHEET = "oddest.png"
+"""The contact sheet, a file beside `recipe.json`."""
+COUNT = 8
+"""How many images are shown."""
+_COLUMNS = 4
+_SIDE = 256
+"""Pixels of the longer side of an image on the sheet."""
+_CAPTION = 28
+"""Pixels of the caption's height."""
+
+
+def find_oddest(scores: Sequence[float], count: int = COUNT) -> list[int]:
+    """The positions of the `count` highest scores, the highest first."""
+    return sorted(range(len(scores)), key=lambda position: -scores[position])[:count]
+
+
+def explain_oddest(files: Sequence[Path], scores: Sequence[float], sheet: Path) -> Iterator[str]:
+    """Lines for a person: the oddest images' files with their scores, in the order of the sheet."""
+    if not files:
+        return
+    yield (
+        f"the oddest good images ({sheet} shows them): a bad part among them would raise the threshold; move "
+        "such an image away and train again"
+    )
+    for number, (file, score) in enumerate(zip(files, scores, strict=True), start=1):
+        yield f"{number:3d}  score {score:.4g}  {clean_line(str(file))}"
+
+
+def draw_sheet(pictures: Sequence[Image], scores: Sequence[float], threshold: float) -> Image:
+    """The contact sheet, uint8 (H, W, 3) BGR: each picture with its number and its score in thresholds.
+
+    Pictures are uint8 (H, W, 3) BGR or (H, W), at least one.
+    """
+    rows = math.ceil(len(pictures) / _COLUMNS)
+    columns = min(_COLUMNS, len(pictures))
+    sheet = np.full((rows * (_SIDE + _CAPTION), columns * _SIDE, 3), 32, np.uint8)
+    for place, (picture, score) in enumerate(zip(pictures, scores, strict=True)):
+        top, left = place // _COLUMNS * (_SIDE + _CAPTION), place % _COLUMNS * _SIDE
+        shown = _fit(picture)
+        sheet[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
+        cv2.putText(
+            sheet,
+            f"{place + 1}: {score / threshold:.2f} thresholds",
+            (left + 6, top + _SIDE + 19),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.5,
+            (230, 230, 230),
+            1,
+            cv2.LINE_AA,
+        )
+    return sheet
+
+
+def _fit(picture: Image) -> Image:
+    """The picture in colour, its longer side at `_SIDE` pixels."""
+    height, width = picture.shape[:2]
+    factor = _SIDE / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    colour = picture if picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    return np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,42 @@
+"""A person sees which good images scored highest, in the order of the contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from drivers import image_file
+from monitor.training.compare import Compare
+from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest
+from tests.real.parts import good_parts, part, save
+from tests.real.small_training import train
+
+
+def test_the_highest_scores_come_first() -> None:
+    assert find_oddest([0.2, 0.9, 0.1, 0.5], count=3) == [1, 3, 0]
+
+
+def test_lines_name_the_files_and_escape_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    lines = list(explain_oddest([tmp_path / "a\x1b[2J.png"], [1.25], tmp_path / SHEET))
+    assert SHEET in lines[0]
+    assert "1.25" in lines[1]
+    assert "\x1b" not in lines[1]
+
+
+def test_the_sheet_shows_every_picture_of_any_shape() -> None:
+    pictures = [np.full((40, 80, 3), 200, np.uint8), np.full((80, 20), 90, np.uint8)] * 3
+    sheet = draw_sheet(pictures, [0.5] * 6, 1.0)
+    assert sheet.shape == (2 * (256 + 28), 4 * 256, 3)
+    assert (sheet[5, 5] == 200).all()
+    assert (sheet[5, 256 + 5] == 90).all()
+
+
+def test_a_bad_part_among_the_good_ones_is_first_on_the_list(tmp_path: Path) -> None:
+    folder = good_parts(tmp_path / "good", 30)
+    save(folder / "bad.png", part(5, defect=True))
+    lines: list[str] = []
+    recipe = train(tmp_path, folder, lines.append, compare=Compare.MEMORY)
+    first = lines[next(i for i, line in enumerate(lines) if SHEET in line) + 1]
+    assert "bad.png" in first
+    assert image_file.read(recipe.folder / SHEET).shape[2] == 3
