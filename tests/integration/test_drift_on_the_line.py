@@ -65,14 +65,14 @@ def nudged(image: Image) -> Image:
 
 
 def dusty(image: Image) -> Image:
-    """A slight haze, a slight blur, and 15 specks out of focus that take at most a tenth of the light."""
+    """A slight haze, a blur, and 15 specks out of focus that take at most a fifth of the light."""
     rng = np.random.default_rng(5)
     specks = np.zeros(image.shape[:2], np.float32)
     for _ in range(15):
         at = tuple(int(value) for value in rng.integers(20, min(specks.shape) - 20, 2))
         cv2.circle(specks, at, int(rng.integers(4, 12)), 1.0, -1)
-    light = 1 - 0.1 * cv2.GaussianBlur(specks, (0, 0), 4)[..., None]
-    return np.asarray((cv2.GaussianBlur(image, (0, 0), 1.5) * 0.95 + 6) * light, np.uint8)
+    light = 1 - 0.2 * cv2.GaussianBlur(specks, (0, 0), 4)[..., None]
+    return np.asarray((cv2.GaussianBlur(image, (0, 0), 2.5) * 0.95 + 6) * light, np.uint8)
 
 
 def watch(scorer: Scorer, images: list[Image]) -> tuple[int, Drift, list[bool]]:
