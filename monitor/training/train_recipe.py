@@ -1,4 +1,5 @@
-"""Training of a recipe: the student learns the teacher's features of good images (the paper's section 3.2).
+"""Training of a recipe: a student learns the teacher's features of good images (the paper's section 3.2), a
+memory keeps some of them, or both.
 
 It knows nothing of live frames or cameras. Every image of `TrainingRequest.images` shows a good part, every
 image of `empty` shows no part, and no image of a defective part may ever be used. A recipe whose loss
@@ -6,11 +7,12 @@ diverged is never committed.
 
 The optimiser is the official code's SGD with rate 0.4, momentum 0.9 and weight decay 1e-4, or AdamW for a
 student without batch normalisation, in batches of up to 32. By default the rate falls over a number of steps
-that is fixed beforehand (`monitor.training.learning_rate`). The images are split into 70 % that train the
-student, 10 % that select the student of one epoch, and 20 % that calibrate the threshold, because a threshold
-from images that selected the student would be too low. The paper selects the student with the lowest mean
-anomaly map; by default it is the one that best separates good images with drawn defects
-(`monitor.training.synthetic_defects`) from the same images without.
+that is fixed beforehand (`monitor.training.learning_rate`). Some images train the student, some select the
+student of one epoch, and others calibrate the threshold (`monitor.training.examples.split_images`), because a
+threshold from images that selected the student would be too low. The paper selects the student with the
+lowest mean anomaly map; by default it is the one that best separates good images with drawn defects
+(`monitor.training.synthetic_defects`) from the same images without. The memory has features of all images
+(`monitor.training.memory_training`).
 
 The same images, settings and seed give the same student and threshold on the same kind of machine, with the
 same number of threads and the same versions of the libraries, if MKL_CBWR is set before torch is loaded
