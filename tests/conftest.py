@@ -113,7 +113,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
             TrainingRequest(
                 name="disc",
                 recipes=folder / "recipes",
-                images=good_parts(folder / "good", 30),
+                images=good_parts(folder / "good", 52),
                 teacher=BUNDLED,
                 teacher_weights=None,
                 teachers=folder,

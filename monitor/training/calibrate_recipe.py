@@ -86,12 +86,13 @@ def set_thresholds(
     progress: Progress,
     parts: Sequence[int] = (),
     extrapolate: bool = False,
+    left_out: int = 0,
 ) -> RecipeVersion:
     """The recipe with a threshold from these files for every runtime and precision here, not yet committed.
 
-    `parts` has the number of each file's part; without it each file shows a part of its own. `extrapolate` is
-    as in `make_calibration`. The operating points stay as they were: `state` sets them. Raises
-    CalibrationError, RecipeError, ValueError.
+    `parts` has the number of each file's part; without it each file shows a part of its own. `extrapolate`
+    and `left_out` are as in `make_calibration`. The operating points stay as they were: `state` sets them.
+    Raises CalibrationError, RecipeError, ValueError.
     """
     found: dict[str, Calibration] = {}
     say_skipped = say
@@ -108,6 +109,7 @@ def set_thresholds(
             score_ceiling(recipe.document),
             parts=[number[file] for file, _ in scored] if number else (),
             extrapolate=extrapolate,
+            left_out=left_out,
         )
     return recipe.with_calibration({**recipe.document.calibration, **share_float32_threshold(found)})
 

@@ -143,6 +143,7 @@ def set_left_out_thresholds(
     *,
     overkill: float,
     extrapolate: bool,
+    left_out: int,
     device: torch.device,
 ) -> RecipeVersion:
     """The recipe with thresholds from the images `numbers`, scored without their own features.
@@ -159,7 +160,7 @@ def set_left_out_thresholds(
             network = TorchNetwork(build_networks(recipe), device, half=half)
             scores[half] = scorer.scores(network, numbers)
         found[f"{runtime}-{precision}"] = make_calibration(
-            scores[half], overkill, parts=parts, extrapolate=extrapolate
+            scores[half], overkill, parts=parts, extrapolate=extrapolate, left_out=left_out
         )
     return recipe.with_calibration(found)
 

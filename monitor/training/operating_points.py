@@ -74,7 +74,7 @@ def operating_points(
                 threshold=threshold,
                 guarantee=found.guarantee,
                 confident=found.confident,
-                more_parts=max(0, images_needed(rate) - count_parts(own)),
+                more_parts=max(0, images_needed(rate, own.left_out) - count_parts(own)),
                 source=source,
                 defects=len(scores),
                 passed=passed,

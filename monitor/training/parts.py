@@ -64,7 +64,7 @@ def find_parts(
     return tuple(numbers.setdefault(label, len(numbers)) for label in joined)
 
 
-def blocks_of(parts: Sequence[int], count: int = 10) -> tuple[int, ...]:
+def blocks_of(parts: Sequence[int], count: int = 40) -> tuple[int, ...]:
     """By image, the number of the block that is left out with it, from 0. Images are in capture order.
 
     There are `count` blocks of about as many images each, or one a part where there are fewer parts. A part

@@ -126,6 +126,7 @@ def _record(
         seconds=round(seconds, 1),
         losses=(),
         select_maps=(),
+        left_out=tuple(inputs.left_out),
         automatic_size=request.automatic_size is not None,
         smallest_defect=request.automatic_size.smallest_defect if request.automatic_size else None,
         seen=tuple(sorted(examples.marks[i] for i in seen)),

@@ -1,4 +1,5 @@
-"""Training of a recipe: the student learns the teacher's features of good images (the paper's section 3.2).
+"""Training of a recipe: a student learns the teacher's features of good images (the paper's section 3.2), a
+memory keeps some of them, or both.
 
 It knows nothing of live frames or cameras. Every image of `TrainingRequest.images` shows a good part, every
 image of `empty` shows no part, and no image of a defective part may ever be used. A recipe whose loss
@@ -6,11 +7,12 @@ diverged is never committed.
 
 The optimiser is the official code's SGD with rate 0.4, momentum 0.9 and weight decay 1e-4, or AdamW for a
 student without batch normalisation, in batches of up to 32. By default the rate falls over a number of steps
-that is fixed beforehand (`monitor.training.learning_rate`). The images are split into 70 % that train the
-student, 10 % that select the student of one epoch, and 20 % that calibrate the threshold, because a threshold
-from images that selected the student would be too low. The paper selects the student with the lowest mean
-anomaly map; by default it is the one that best separates good images with drawn defects
-(`monitor.training.synthetic_defects`) from the same images without.
+that is fixed beforehand (`monitor.training.learning_rate`). Some images train the student, some select the
+student of one epoch, and others calibrate the threshold (`monitor.training.examples.split_images`), because a
+threshold from images that selected the student would be too low. The paper selects the student with the
+lowest mean anomaly map; by default it is the one that best separates good images with drawn defects
+(`monitor.training.synthetic_defects`) from the same images without. The memory has features of all images
+(`monitor.training.memory_training`).
 
 The same images, settings and seed give the same student and threshold on the same kind of machine, with the
 same number of threads and the same versions of the libraries, if MKL_CBWR is set before torch is loaded
@@ -42,6 +44,7 @@ from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.known_defects import score_defects
 from monitor.training.learning_rate import describe_rate
+from monitor.training.left_out_images import count_good
 from monitor.training.loop import (
     DivergedError,
     FitSettings,
@@ -53,7 +56,7 @@ from monitor.training.memory_training import LeftOutScorer, set_left_out_thresho
 from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest
 from monitor.training.operating_points import explain_points, state, unrelated_score
 from monitor.training.recipe_draft import CURVE, add_int8, draft_recipe
-from monitor.training.thresholds import explain_all, without_guarantee
+from monitor.training.thresholds import explain_all, guarantee_with, without_guarantee
 from monitor.training.training_inputs import TrainingInputs, check_request, find_request_size, prepare_inputs
 from monitor.training.training_request import Say, TrainingRequest
 
@@ -101,6 +104,7 @@ def train_recipe(
     if inputs.defects:
         scores = score_defects(draft, inputs.defects, device=str(inputs.device), say=say, progress=progress)
         draft = replace(draft, document=msgspec.structs.replace(draft.document, defect_scores=scores))
+    draft = _with_both_rates(draft, inputs, say)
     recipe = state(draft).commit()
     checkpoint.remove()
     if fitted is not None:
@@ -193,6 +197,7 @@ def _with_thresholds(
             parts,
             overkill=request.overkill,
             extrapolate=request.extrapolate,
+            left_out=count_good(inputs.left_out),
             device=inputs.device,
         )
     calibrated = set_thresholds(
@@ -204,12 +209,25 @@ def _with_thresholds(
         progress=progress,
         parts=parts,
         extrapolate=request.extrapolate and not request.as_paper,
+        left_out=count_good(inputs.left_out),
     )
     if not request.as_paper:
         return calibrated
     # In the paper's mode the same images selected the student.
     calibrations = calibrated.document.calibration
     return calibrated.with_calibration({key: without_guarantee(own) for key, own in calibrations.items()})
+
+
+def _with_both_rates(draft: RecipeVersion, inputs: TrainingInputs, say: Say) -> RecipeVersion:
+    """The recipe with the rate that holds if the images that a person calls bad show good parts."""
+    bad = len(inputs.left_out) - count_good(inputs.left_out)
+    own = draft.document.calibration[REFERENCE]
+    if not bad or own.guarantee is None or draft.document.training is None:
+        return draft
+    rate = guarantee_with(own, bad)
+    say(f"if the images called bad show good parts after all, at most {rate:.2%} of good parts are rejected")
+    training = msgspec.structs.replace(draft.document.training, guarantee_if_good=rate)
+    return replace(draft, document=msgspec.structs.replace(draft.document, training=training))
 
 
 def _show_oddest(recipe: RecipeVersion, inputs: TrainingInputs, say: Say) -> None:

@@ -19,6 +19,7 @@ from monitor.inference.backends import can_quantise, choose_device
 from monitor.inference.presence import describe_gate
 from monitor.model.channel_scaling import channel_deviations
 from monitor.model.recipe_json import (
+    LeftOutImage,
     Presence,
     RecipeError,
     size_problem,
@@ -45,6 +46,7 @@ from monitor.training.examples import (
 )
 from monitor.training.known_defects import find_defects
 from monitor.training.learning_rate import choose_epochs
+from monitor.training.left_out_images import explain_left_out, leave_images_out
 from monitor.training.loop import (
     TrainingError,
     batch_size,
@@ -105,6 +107,7 @@ class TrainingInputs:
     teacher: Teacher
     examples: Examples
     gate: Presence | None
+    left_out: Sequence[LeftOutImage]
     defects: Sequence[Path]
     """Images of known bad parts."""
     parts: Sequence[int]
@@ -131,7 +134,9 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
     """
     grid = request.grid
     device = choose_device(request.device)
-    files = find_training_files(request.images)
+    files, left_out = leave_images_out(
+        find_training_files(request.images), request.leave_out, request.bad_by, request.bad_reason
+    )
     _check_writable(request.recipes)
     _report_replacement(request, say)
     gate = _learn_gate(request, say, progress)
@@ -141,6 +146,8 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
         compared = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
         gate = presence_training.compare_with_parts(gate, compared, "train without --empty")
         say(describe_gate(gate))
+    for line in explain_left_out(left_out):
+        say(line)
     defects: Sequence[Path] = ()
     if request.defects is not None:
         defects = find_defects(request.defects, frozenset(examples.marks), say)
@@ -162,6 +169,7 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
         teacher=teacher,
         examples=examples,
         gate=gate,
+        left_out=left_out,
         defects=defects,
         parts=parts,
         by_use=by_use,

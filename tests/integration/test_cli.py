@@ -157,9 +157,11 @@ def test_training_names_what_it_leaves_out_and_makes_a_recipe_that_scores(tmp_pa
     assert result.returncode == 0, result.stderr
     assert "readme.png" in result.stderr
     assert (tmp_path / "data/recipes/plate/recipe.json").exists()
+    parts_folder.write_parts(good, 15, bad_every=0)
     again = run("--config", config, "calibrate", "plate", "--images", good, "--overkill", "0.1")
     assert again.returncode == 0, again.stderr
-    assert "2 calibration images" in again.stderr, "images that trained the student must not calibrate it"
+    assert "left out: 12 images that the recipe was trained on" in again.stderr
+    assert "3 calibration images" in again.stderr, "the memory has the other images' features"
     empty = tmp_path / "empty"
     empty.mkdir()
     assert_one_line(run("--config", config, "train", "plate", "--images", empty), "empty")

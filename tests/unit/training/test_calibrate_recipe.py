@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from drivers import image_file
 from monitor.images.preprocessing import prepare
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion, weights_file
@@ -19,6 +20,7 @@ from monitor.teachers.architectures import LEVELS, build_trunk, fill, map_ceilin
 from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.training.known_defects import DefectsError
 from monitor.training.parts import PartsError
+from monitor.training.readable_images import file_mark
 from monitor.training.thresholds import CalibrationError, make_calibration, rank
 from tests.real.parts import good_parts, part, random_recipe, save
 
@@ -57,10 +59,15 @@ def test_calibrating_changes_the_threshold_and_nothing_else(tmp_path: Path) -> N
     )
     loaded = RecipeVersion.load(before.folder)
     assert loaded.sha == after.sha != before.sha
+    assert loaded.document.calibrated_on == tuple(sorted(map(file_mark, image_file.find(tmp_path / "good"))))
     stated = msgspec.structs.replace(
-        loaded.document, calibration=before.document.calibration, operating_points=(), statement=""
+        loaded.document,
+        calibration=before.document.calibration,
+        calibrated_on=before.document.calibrated_on,
+        operating_points=(),
+        statement="",
     )
-    assert stated == before.document, "only the threshold and what is stated of it have changed"
+    assert stated == before.document, "only the threshold and what is recorded of it have changed"
     calibration = loaded.document.calibration["torch-f32"]
     scores = [r.score for r in Scorer(loaded, device="cpu").score([part(n) for n in range(12)])]
     assert sorted(calibration.scores) == pytest.approx(sorted(scores), rel=1e-4)
@@ -150,7 +157,9 @@ def test_a_known_defect_that_calibrates_is_refused_before_anything_is_scored(tmp
     before = recorded(tmp_path / "r")
     good = good_parts(tmp_path / "good", 3)
     save(tmp_path / "bad/same.png", part(1))
-    with pytest.raises(DefectsError, match=r"same.png: this image calibrates the recipe as a good part"):
+    with pytest.raises(
+        DefectsError, match=r"same.png: this image trains or calibrates the recipe as a good part"
+    ):
         calibrate(before, images=good, defects=tmp_path / "bad")
     assert RecipeVersion.load(before.folder).sha == before.sha
 

@@ -21,6 +21,7 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT
 from monitor.teachers.architectures import build_trunk, fill
 from monitor.training.checkpoint import Checkpoint, Position
+from monitor.training.compare import Compare
 from monitor.training.loop import FitSettings, TrainedStudent, fit
 from monitor.training.student_precision import StudentPrecision
 from tests.real.parts import good_parts, part, random_weights, save, teacher_file
@@ -293,7 +294,9 @@ def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
     assert sum(line.startswith("resumed at epoch ") for line in again.stderr.splitlines()) == 1
     assert not state.parent.exists()
     resumed = RecipeVersion.load(tmp_path / "data/recipes/disc").document
-    whole = train(tmp_path, folder, size=32, epochs=60, teacher_weights=weights).document
+    whole = train(
+        tmp_path, folder, size=32, epochs=60, compare=Compare.BOTH, teacher_weights=weights
+    ).document
     assert resumed.student == whole.student
     assert resumed.calibration == whole.calibration
 

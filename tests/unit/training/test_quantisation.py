@@ -99,7 +99,7 @@ def test_another_way_s_threshold_is_none_for_it(made: RecipeVersion) -> None:
 
 
 def test_training_says_when_it_can_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.training.train_recipe.can_quantise", lambda: False)
+    monkeypatch.setattr("monitor.training.training_inputs.can_quantise", lambda: False)
     with pytest.raises(TrainingError, match="int8 needs OpenVINO and NNCF: pip install"):
         train_recipe(
             TrainingRequest(
