@@ -67,7 +67,7 @@ def test_a_threshold_without_its_guarantee_is_told_with_what_it_needs(write_conf
     config = write_config('[[camera]]\nname = "top"\nrecipe = "plate"\nsource = "simulated://bottle-top"\n')
     found = of("recipe plate", config)
     assert [finding.level for finding in found] == [Level.OK, Level.WARN, *[f.level for f in found[2:]]]
-    assert "estimate from 30 good images" in found[1].text
+    assert "estimate from 52 good images" in found[1].text
     assert "9999 are needed" in found[1].text
     assert "line-monitor calibrate plate --images" in found[1].text
 

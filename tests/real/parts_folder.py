@@ -46,7 +46,7 @@ def write_parts(folder: Path, count: int, bad_every: int) -> dict[int, bool]:
 def train(recipes: Path, images: Path, name: str = "plate") -> Path:
     """A small recipe from good parts, in a few seconds."""
     images.mkdir(parents=True, exist_ok=True)
-    for index in range(60):
+    for index in range(105):
         cv2.imwrite(str(images / f"{index:04d}.png"), good(1000 + index))
     trained = train_recipe(
         TrainingRequest(
