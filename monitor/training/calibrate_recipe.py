@@ -34,6 +34,7 @@ from monitor.training.readable_images import (
 from monitor.training.thresholds import (
     OVERKILL_OUT_OF_RANGE,
     CalibrationError,
+    ThresholdRule,
     calibrate_again,
     explain_all,
     is_rate,
@@ -79,20 +80,17 @@ class CalibrationRequest:
 def set_thresholds(
     recipe: RecipeVersion,
     files: Sequence[Path],
+    rule: ThresholdRule,
     *,
-    overkill: float,
     device: str,
     say: Say,
     progress: Progress,
     parts: Sequence[int] = (),
-    extrapolate: bool = False,
-    left_out: int = 0,
 ) -> RecipeVersion:
     """The recipe with a threshold from these files for every runtime and precision here, not yet committed.
 
-    `parts` has the number of each file's part; without it each file shows a part of its own. `extrapolate`
-    and `left_out` are as in `make_calibration`. The operating points stay as they were: `state` sets them.
-    Raises CalibrationError, RecipeError, ValueError.
+    `parts` has the number of each file's part; without it each file shows a part of its own. The operating
+    points stay as they were: `state` sets them. Raises CalibrationError, RecipeError, ValueError.
     """
     found: dict[str, Calibration] = {}
     say_skipped = say
@@ -105,11 +103,11 @@ def set_thresholds(
         say_skipped = _print_nothing  # The first runtime has printed which files are skipped.
         found[scorer.calibration_key] = make_calibration(
             [score for _, score in scored],
-            overkill,
+            rule.overkill,
             score_ceiling(recipe.document),
             parts=[number[file] for file, _ in scored] if number else (),
-            extrapolate=extrapolate,
-            left_out=left_out,
+            extrapolate=rule.extrapolate,
+            left_out=rule.left_out,
         )
     return recipe.with_calibration({**recipe.document.calibration, **share_float32_threshold(found)})
 
@@ -221,12 +219,13 @@ def _calibrate_with_images(
     calibrated = set_thresholds(
         recipe.with_calibration({}),
         readable,
-        overkill=request.overkill or recipe.document.calibration[REFERENCE].overkill,
+        ThresholdRule(
+            request.overkill or recipe.document.calibration[REFERENCE].overkill, request.extrapolate
+        ),
         device=request.device,
         say=say,
         progress=progress,
         parts=parts,
-        extrapolate=request.extrapolate,
     )
     marks = tuple(sorted({file_mark(file) for file in readable}))
     return replace(calibrated, document=msgspec.structs.replace(calibrated.document, calibrated_on=marks))

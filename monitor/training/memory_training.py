@@ -33,7 +33,7 @@ from monitor.model.recipe_json import Calibration, Memory, resize_name
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.pyramid import Features, ScaledTrunk
 from monitor.system.progress import Progress
-from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, make_calibration
+from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, ThresholdRule, make_calibration
 
 UNIT_DEVIATIONS = 2.0
 """The unit of a map is the score that lies this many standard deviations above the mean of the logarithms of
@@ -140,10 +140,8 @@ def set_left_out_thresholds(
     scorer: LeftOutScorer,
     numbers: Sequence[int],
     parts: tuple[int, ...],
+    rule: ThresholdRule,
     *,
-    overkill: float,
-    extrapolate: bool,
-    left_out: int,
     device: torch.device,
 ) -> RecipeVersion:
     """The recipe with thresholds from the images `numbers`, scored without their own features.
@@ -160,7 +158,11 @@ def set_left_out_thresholds(
             network = TorchNetwork(build_networks(recipe), device, half=half)
             scores[half] = scorer.scores(network, numbers)
         found[f"{runtime}-{precision}"] = make_calibration(
-            scores[half], overkill, parts=parts, extrapolate=extrapolate, left_out=left_out
+            scores[half],
+            rule.overkill,
+            parts=parts,
+            extrapolate=rule.extrapolate,
+            left_out=rule.left_out,
         )
     return recipe.with_calibration(found)
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import msgspec
@@ -61,6 +62,15 @@ OVERKILL_OUT_OF_RANGE = (
 
 class CalibrationError(LineMonitorError):
     """These images give no threshold. The message is one line with the fix."""
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """How a threshold follows from scores, as `make_calibration` takes it."""
+
+    overkill: float
+    extrapolate: bool = False
+    left_out: int = 0
 
 
 def is_rate(overkill: float) -> bool:

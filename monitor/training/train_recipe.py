@@ -56,7 +56,7 @@ from monitor.training.memory_training import LeftOutScorer, set_left_out_thresho
 from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest
 from monitor.training.operating_points import explain_points, state, unrelated_score
 from monitor.training.recipe_draft import CURVE, add_int8, draft_recipe
-from monitor.training.thresholds import explain_all, guarantee_with, without_guarantee
+from monitor.training.thresholds import ThresholdRule, explain_all, guarantee_with, without_guarantee
 from monitor.training.training_inputs import TrainingInputs, check_request, find_request_size, prepare_inputs
 from monitor.training.training_request import Say, TrainingRequest
 
@@ -189,27 +189,27 @@ def _with_thresholds(
     """The recipe with a threshold for every runtime and precision here, not yet committed."""
     numbers = sorted(inputs.by_use.calibrate)
     parts = tuple(inputs.parts[number] for number in numbers)
+    # In the paper's mode there is no guarantee that an estimate could stand in for.
+    rule = ThresholdRule(
+        request.overkill, request.extrapolate and not request.as_paper, count_good(inputs.left_out)
+    )
     if left_out is not None:
         return set_left_out_thresholds(
             draft,
             left_out,
             numbers,
             parts,
-            overkill=request.overkill,
-            extrapolate=request.extrapolate,
-            left_out=count_good(inputs.left_out),
+            rule,
             device=inputs.device,
         )
     calibrated = set_thresholds(
         draft,
         [inputs.examples.files[number] for number in numbers],
-        overkill=request.overkill,
+        rule,
         device=str(inputs.device),
         say=say,
         progress=progress,
         parts=parts,
-        extrapolate=request.extrapolate and not request.as_paper,
-        left_out=count_good(inputs.left_out),
     )
     if not request.as_paper:
         return calibrated
