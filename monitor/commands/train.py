@@ -168,6 +168,12 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     compare = Compare(options.compare or ("student" if options.as_paper else "both"))
     usual_int8 = compare.has_student and not options.as_paper
+    if options.as_paper and (options.part_of or options.extrapolate):
+        print_to_stderr("line-monitor: --as-paper guarantees no rate: leave --part-of and --extrapolate out")
+        return USAGE
+    if options.as_paper and compare.has_memory:
+        print_to_stderr("line-monitor: --as-paper has a student alone: leave --compare out")
+        return USAGE
     settings = load_settings(options)
     cameras = [camera for camera in settings.camera if camera.recipe == options.recipe]
     regions = {camera.roi for camera in cameras}

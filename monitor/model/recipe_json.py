@@ -234,10 +234,12 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     (`monitor.training.student_selection`). The student of the largest value was kept; among equal values, the
     one with the smallest map. Empty when the smallest map alone decided."""
     seen: tuple[str, ...] = ()
-    """The first 16 digits of the sha256 of each file that trained or selected the student. Calibration skips
-    these files."""
+    """The first 16 digits of the sha256 of each file that trained or selected the student or gave features to
+    the memory. Calibration skips these files."""
     curve: str = ""
     """The name of the plot of the training's course, a file beside `recipe.json`."""
+    part_of: str | None = None
+    """The regular expression by which images of one part were found; `calibrate` uses it again."""
     left_out: tuple[LeftOutImage, ...] = ()
     guarantee_if_good: float | None = None
     """The rate of overkill that is guaranteed if all images of `left_out` show good parts; null without

@@ -37,6 +37,8 @@ from monitor.training.thresholds import (
     ThresholdRule,
     calibrate_again,
     explain_all,
+    format_bound,
+    images_needed,
     is_rate,
     make_calibration,
     share_float32_threshold,
@@ -213,7 +215,7 @@ def _calibrate_with_images(
         readable.append(file)
         thumbnails.append(make_thumbnail(image))
     names = [file.relative_to(request.images).as_posix() for file in readable]
-    parts = find_parts(names, thumbnails, request.part_of)
+    parts = find_parts(names, thumbnails, request.part_of or _recorded_pattern(recipe))
     if count := len(parts) - len(set(parts)):
         say(f"{len(parts)} images show {len(set(parts))} parts: {count} show a part that another image shows")
     calibrated = set_thresholds(
@@ -246,12 +248,23 @@ def calibrate_with_recorded_scores(
     return recipe.with_calibration(share_float32_threshold(found))
 
 
+def _recorded_pattern(recipe: RecipeVersion) -> str | None:
+    """The pattern by which the training found the images of one part."""
+    return recipe.document.training.part_of if recipe.document.training else None
+
+
 def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Say) -> Sequence[Path]:
     """The files that neither trained the recipe nor selected its student, without copies.
 
     Raises CalibrationError if there are none.
     """
-    seen = frozenset(recipe.document.training.seen if recipe.document.training else ())
+    training = recipe.document.training
+    seen = frozenset(training.seen if training else ())
+    called_bad = {image.mark for image in training.left_out if image.bad_by} if training else set()
+    good = [file for file in files if not called_bad or file_mark(file) not in called_bad]
+    if len(good) < len(files):
+        say(f"left out: {len(files) - len(good)} images that were called bad at the training")
+    files = good
     fresh = [file for file in files if not seen or file_mark(file) not in seen]
     trained = len(files) - len(fresh)
     if trained:
@@ -265,6 +278,20 @@ def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Say) -> Sequ
     return once
 
 
+def _worse_guarantee(before: RecipeVersion, after: RecipeVersion) -> str:
+    """A warning where the new threshold guarantees less than the one before; empty elsewhere."""
+    old, new = (one.document.calibration[REFERENCE] for one in (before, after))
+    if old.guarantee is None or new.guarantee is None or old.overkill != new.overkill:
+        return ""
+    if new.guarantee <= old.guarantee:
+        return ""
+    return (
+        f"warning: the threshold before guaranteed {format_bound(old.guarantee)} of overkill (good parts "
+        f"rejected), this one {format_bound(new.guarantee)}: images that trained the recipe can't calibrate "
+        f"it; calibrate with {images_needed(new.overkill)} new good images, or train again with all images"
+    )
+
+
 def _report(before: RecipeVersion, after: RecipeVersion, request: CalibrationRequest, say: Say) -> None:
     """Prints what has changed: thresholds, operating points, presence gate."""
     document = after.document
@@ -274,6 +301,8 @@ def _report(before: RecipeVersion, after: RecipeVersion, request: CalibrationReq
         for line in explain_all(document.calibration, pairs, unrelated_score(document)):
             say(line)
         say(f"the threshold was {old:.4g} and is {new:.4g}")
+    if warning := _worse_guarantee(before, after):
+        say(warning)
     if request.sets_threshold or request.defects is not None:
         for line in explain_points(document):
             say(line)

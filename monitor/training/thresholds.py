@@ -367,7 +367,7 @@ def explain(calibration: Calibration) -> str:
             f"{threshold}: an estimate, and too low, because these images selected the student; "
             "`line-monitor calibrate` with new good images can guarantee it"
         )
-    more = images_needed(calibration.overkill) - count
+    more = images_needed(calibration.overkill, calibration.left_out) - count
     kind = "parts" if calibration.parts else "images"
     missing = f"{more} more good {kind} are needed to guarantee {asked} overkill (good parts rejected)"
     if calibration.guarantee is None or is_extrapolated(calibration):

@@ -56,7 +56,13 @@ from monitor.training.memory_training import LeftOutScorer, set_left_out_thresho
 from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest
 from monitor.training.operating_points import explain_points, state, unrelated_score
 from monitor.training.recipe_draft import CURVE, add_int8, draft_recipe
-from monitor.training.thresholds import ThresholdRule, explain_all, guarantee_with, without_guarantee
+from monitor.training.thresholds import (
+    ThresholdRule,
+    explain_all,
+    format_bound,
+    guarantee_with,
+    without_guarantee,
+)
 from monitor.training.training_inputs import TrainingInputs, check_request, find_request_size, prepare_inputs
 from monitor.training.training_request import Say, TrainingRequest
 
@@ -122,6 +128,7 @@ def _fingerprint(request: TrainingRequest, inputs: TrainingInputs) -> dict[str, 
     grid, teacher = request.grid, inputs.teacher
     return {
         "images": hashlib.sha256(" ".join(inputs.examples.marks).encode()).hexdigest(),
+        "uses": hashlib.sha256(f"{tuple(inputs.train)} {tuple(inputs.select)}".encode()).hexdigest(),
         "teacher": f"{teacher.architecture} {teacher.sha256}",
         "size": f"{format_size(grid.size)} in tiles of {format_size(grid.tile)} at {grid.places}, {RESIZE}",
         "epochs": str(inputs.epochs),
@@ -201,6 +208,7 @@ def _with_thresholds(
             parts,
             rule,
             device=inputs.device,
+            progress=progress,
         )
     calibrated = set_thresholds(
         draft,
@@ -225,7 +233,7 @@ def _with_both_rates(draft: RecipeVersion, inputs: TrainingInputs, say: Say) -> 
     if not bad or own.guarantee is None or draft.document.training is None:
         return draft
     rate = guarantee_with(own, bad)
-    say(f"if the images called bad show good parts after all, at most {rate:.2%} of good parts are rejected")
+    say(f"if the images called bad show good parts after all, overkill is at most {format_bound(rate)}")
     training = msgspec.structs.replace(draft.document.training, guarantee_if_good=rate)
     return replace(draft, document=msgspec.structs.replace(draft.document, training=training))
 
