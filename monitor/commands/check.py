@@ -261,8 +261,9 @@ def _weak_guarantee(name: str, calibration: Calibration) -> str:
 
     parts = f"{count_parts(calibration)} good {'parts' if calibration.parts else 'images'}"
     needed = (
-        f"{images_needed(calibration.overkill)} are needed for an overkill (good parts rejected) of at most "
-        f"{calibration.overkill:.2%}; collect more and run: line-monitor calibrate {name} --images DIR"
+        f"{images_needed(calibration.overkill, calibration.left_out)} are needed for an overkill (good parts "
+        f"rejected) of at most {calibration.overkill:.2%}; collect so many that the recipe has not seen and "
+        f"run: line-monitor calibrate {name} --images DIR"
     )
     if calibration.guarantee is None or is_extrapolated(calibration):
         return f"its threshold is an estimate from {parts}: {needed}"

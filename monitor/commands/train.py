@@ -122,6 +122,18 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of images of known bad parts, at any depth: they state what passes and never train",
     )
     parser.add_argument(
+        "--leave-out",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="good images to leave out: they count as good parts that are rejected (overkill)",
+    )
+    parser.add_argument(
+        "--bad-by", default="", metavar="NAME", help="who calls the images of --leave-out bad parts"
+    )
+    parser.add_argument("--bad-reason", default="", metavar="TEXT", help="why they are bad parts")
+    parser.add_argument(
         "--part-of",
         metavar="PATTERN",
         help="regular expression that finds the part in an image's path: images of one part count once",
@@ -156,6 +168,12 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     compare = Compare(options.compare or ("student" if options.as_paper else "both"))
     usual_int8 = compare.has_student and not options.as_paper
+    if options.as_paper and (options.part_of or options.extrapolate):
+        print_to_stderr("line-monitor: --as-paper guarantees no rate: leave --part-of and --extrapolate out")
+        return USAGE
+    if options.as_paper and compare.has_memory:
+        print_to_stderr("line-monitor: --as-paper has a student alone: leave --compare out")
+        return USAGE
     settings = load_settings(options)
     cameras = [camera for camera in settings.camera if camera.recipe == options.recipe]
     regions = {camera.roi for camera in cameras}
@@ -184,6 +202,9 @@ def run(options: argparse.Namespace) -> int:
             part_of=options.part_of,
             extrapolate=options.extrapolate,
             defects=options.defects,
+            leave_out=tuple(options.leave_out),
+            bad_by=options.bad_by,
+            bad_reason=options.bad_reason,
             device=options.device or settings.scoring.device,
             as_paper=options.as_paper,
             int8=options.int8 if options.int8 is not None else can_quantise() and usual_int8,

@@ -4,7 +4,7 @@ It knows nothing of thresholds or recipes.
 
 Each image gives its own features, which are drawn without a look at any other image, and projection and
 channel deviations come from no image that calibrates. So leaving an image's features out can only raise its
-score, and a threshold from such scores keeps its guarantee (`monitor.training.left_out`).
+score, and a threshold from such scores keeps its guarantee (`monitor.training.memory_training`).
 """
 
 from __future__ import annotations

@@ -81,6 +81,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[int, ...] = ()
     """By score, the number of the part that the image shows: images with one number show one part or are near
     copies. Empty: each image shows a part of its own."""
+    left_out: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many good images a person left out because they look odd. They count as rejected good parts."""
     guarantee: float | None = None
     """The rate of overkill that the threshold guarantees, on average over calibration sets; null where it
     guarantees none, and in recipes of earlier versions."""
@@ -195,6 +197,17 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     without such images."""
 
 
+class LeftOutImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image of the training folder that a person left out."""
+
+    file: str
+    mark: str
+    """As in `Training.seen`."""
+    bad_by: str = ""
+    """Who calls it a bad part; empty: it counts as a good part that is rejected."""
+    reason: str = ""
+
+
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """How the student was trained, for information and to repeat the training."""
 
@@ -221,10 +234,16 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     (`monitor.training.student_selection`). The student of the largest value was kept; among equal values, the
     one with the smallest map. Empty when the smallest map alone decided."""
     seen: tuple[str, ...] = ()
-    """The first 16 digits of the sha256 of each file that trained or selected the student. Calibration skips
-    these files."""
+    """The first 16 digits of the sha256 of each file that trained or selected the student or gave features to
+    the memory. Calibration skips these files."""
     curve: str = ""
     """The name of the plot of the training's course, a file beside `recipe.json`."""
+    part_of: str | None = None
+    """The regular expression by which images of one part were found; `calibrate` uses it again."""
+    left_out: tuple[LeftOutImage, ...] = ()
+    guarantee_if_good: float | None = None
+    """The rate of overkill that is guaranteed if all images of `left_out` show good parts; null without
+    such images."""
     automatic_size: bool = False
     """Whether `size` and `tiles` were chosen by the rule of `monitor.training.image_size`."""
     smallest_defect: float | None = None

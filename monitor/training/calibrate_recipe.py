@@ -34,8 +34,11 @@ from monitor.training.readable_images import (
 from monitor.training.thresholds import (
     OVERKILL_OUT_OF_RANGE,
     CalibrationError,
+    ThresholdRule,
     calibrate_again,
     explain_all,
+    format_bound,
+    images_needed,
     is_rate,
     make_calibration,
     share_float32_threshold,
@@ -79,19 +82,17 @@ class CalibrationRequest:
 def set_thresholds(
     recipe: RecipeVersion,
     files: Sequence[Path],
+    rule: ThresholdRule,
     *,
-    overkill: float,
     device: str,
     say: Say,
     progress: Progress,
     parts: Sequence[int] = (),
-    extrapolate: bool = False,
 ) -> RecipeVersion:
     """The recipe with a threshold from these files for every runtime and precision here, not yet committed.
 
-    `parts` has the number of each file's part; without it each file shows a part of its own. `extrapolate` is
-    as in `make_calibration`. The operating points stay as they were: `state` sets them. Raises
-    CalibrationError, RecipeError, ValueError.
+    `parts` has the number of each file's part; without it each file shows a part of its own. The operating
+    points stay as they were: `state` sets them. Raises CalibrationError, RecipeError, ValueError.
     """
     found: dict[str, Calibration] = {}
     say_skipped = say
@@ -104,10 +105,11 @@ def set_thresholds(
         say_skipped = _print_nothing  # The first runtime has printed which files are skipped.
         found[scorer.calibration_key] = make_calibration(
             [score for _, score in scored],
-            overkill,
+            rule.overkill,
             score_ceiling(recipe.document),
             parts=[number[file] for file, _ in scored] if number else (),
-            extrapolate=extrapolate,
+            extrapolate=rule.extrapolate,
+            left_out=rule.left_out,
         )
     return recipe.with_calibration({**recipe.document.calibration, **share_float32_threshold(found)})
 
@@ -213,18 +215,19 @@ def _calibrate_with_images(
         readable.append(file)
         thumbnails.append(make_thumbnail(image))
     names = [file.relative_to(request.images).as_posix() for file in readable]
-    parts = find_parts(names, thumbnails, request.part_of)
+    parts = find_parts(names, thumbnails, request.part_of or _recorded_pattern(recipe))
     if count := len(parts) - len(set(parts)):
         say(f"{len(parts)} images show {len(set(parts))} parts: {count} show a part that another image shows")
     calibrated = set_thresholds(
         recipe.with_calibration({}),
         readable,
-        overkill=request.overkill or recipe.document.calibration[REFERENCE].overkill,
+        ThresholdRule(
+            request.overkill or recipe.document.calibration[REFERENCE].overkill, request.extrapolate
+        ),
         device=request.device,
         say=say,
         progress=progress,
         parts=parts,
-        extrapolate=request.extrapolate,
     )
     marks = tuple(sorted({file_mark(file) for file in readable}))
     return replace(calibrated, document=msgspec.structs.replace(calibrated.document, calibrated_on=marks))
@@ -245,12 +248,23 @@ def calibrate_with_recorded_scores(
     return recipe.with_calibration(share_float32_threshold(found))
 
 
+def _recorded_pattern(recipe: RecipeVersion) -> str | None:
+    """The pattern by which the training found the images of one part."""
+    return recipe.document.training.part_of if recipe.document.training else None
+
+
 def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Say) -> Sequence[Path]:
     """The files that neither trained the recipe nor selected its student, without copies.
 
     Raises CalibrationError if there are none.
     """
-    seen = frozenset(recipe.document.training.seen if recipe.document.training else ())
+    training = recipe.document.training
+    seen = frozenset(training.seen if training else ())
+    called_bad = {image.mark for image in training.left_out if image.bad_by} if training else set()
+    good = [file for file in files if not called_bad or file_mark(file) not in called_bad]
+    if len(good) < len(files):
+        say(f"left out: {len(files) - len(good)} images that were called bad at the training")
+    files = good
     fresh = [file for file in files if not seen or file_mark(file) not in seen]
     trained = len(files) - len(fresh)
     if trained:
@@ -264,6 +278,20 @@ def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Say) -> Sequ
     return once
 
 
+def _worse_guarantee(before: RecipeVersion, after: RecipeVersion) -> str:
+    """A warning where the new threshold guarantees less than the one before; empty elsewhere."""
+    old, new = (one.document.calibration[REFERENCE] for one in (before, after))
+    if old.guarantee is None or new.guarantee is None or old.overkill != new.overkill:
+        return ""
+    if new.guarantee <= old.guarantee:
+        return ""
+    return (
+        f"warning: the threshold before guaranteed {format_bound(old.guarantee)} of overkill (good parts "
+        f"rejected), this one {format_bound(new.guarantee)}: images that trained the recipe can't calibrate "
+        f"it; calibrate with {images_needed(new.overkill)} new good images, or train again with all images"
+    )
+
+
 def _report(before: RecipeVersion, after: RecipeVersion, request: CalibrationRequest, say: Say) -> None:
     """Prints what has changed: thresholds, operating points, presence gate."""
     document = after.document
@@ -273,6 +301,8 @@ def _report(before: RecipeVersion, after: RecipeVersion, request: CalibrationReq
         for line in explain_all(document.calibration, pairs, unrelated_score(document)):
             say(line)
         say(f"the threshold was {old:.4g} and is {new:.4g}")
+    if warning := _worse_guarantee(before, after):
+        say(warning)
     if request.sets_threshold or request.defects is not None:
         for line in explain_points(document):
             say(line)

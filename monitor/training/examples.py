@@ -7,7 +7,7 @@ the recipe's size, as the network gets it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,14 +113,17 @@ def split_images(
     as_paper: bool = False,
     compare: Compare = Compare.STUDENT,
     overkill: float = 0.01,
+    left_out: int = 0,
 ) -> Split:
-    """Splits images at random by their use. `parts` has, by image, the number of the part that it shows.
+    """Splits images at random by their use. `parts` has, by image, the number of the part that it shows;
+    `left_out` is as in `make_calibration`.
 
     A tenth select the student and fix the units, at least one. With a student, as many calibrate as the
     guarantee of `overkill` needs, but at least a fifth and at most half; the rest train. Without a student
     all others calibrate, because the memory scores each of them without its own features. Images of one part
-    have one use, unless there are fewer than 3 parts. The paper's split is 80 % train and 20 % select, and
-    the 20 % calibrate too. Raises TrainingError for fewer than 3 images.
+    have one use. The paper's split is 80 % train and 20 % select, and
+    the 20 % calibrate too. Raises TrainingError for fewer than 3 images, and
+    for fewer than 3 parts outside the paper's split.
     """
     count = len(parts)
     if count < FEWEST_IMAGES:
@@ -137,12 +140,14 @@ def split_images(
     for image, part in enumerate(parts):
         members.setdefault(part, []).append(image)
     if len(members) < FEWEST_IMAGES:
-        # Too few parts for the three uses. The threshold still counts parts, so it guarantees little.
-        members = {image: [image] for image in range(count)}
+        raise TrainingError(
+            f"the {count} images show {len(members)} different parts, counted by --part-of and near copies: "
+            f"at least {FEWEST_IMAGES} are needed, better 100"
+        )
     drawn = [list(members.values())[int(i)] for i in rng.permutation(len(members))]
     tenth, few = max(1, round(0.1 * len(drawn))), max(1, round(0.2 * len(drawn)))
     half = (len(drawn) - tenth) // 2
-    calibrating = max(few, min(len(drawn) // 2, images_needed(overkill)))
+    calibrating = max(few, min(len(drawn) // 2, images_needed(overkill, left_out)))
     if not compare.has_student:
         calibrating = len(drawn) - tenth
     elif calibrating + tenth >= len(drawn):
@@ -162,14 +167,23 @@ def find_training_files(folder: Path) -> list[Path]:
 
 
 def read_examples(
-    folder: Path, files: Sequence[Path], grid: Grid, *, say: Callable[[str], None], progress: Progress
+    folder: Path,
+    files: Sequence[Path],
+    grid: Grid,
+    *,
+    excluded: Collection[str] = (),
+    say: Callable[[str], None],
+    progress: Progress,
 ) -> Examples:
-    """The usable images of `files`, which lie in `folder`. Raises TrainingError if there are none."""
+    """The usable images of `files`, which lie in `folder`, without copies of the marks `excluded`.
+
+    Raises TrainingError if there are none.
+    """
     # With tiles the 2 GiB bound does not apply: reading a picture again for each tile would take longer than
     # the training on it.
     memory_bytes = usable_memory() // 4
     examples = Examples(grid.size, memory_bytes if len(grid) > 1 else min(_PICTURE_BYTES, memory_bytes))
-    marks, read = set[str](), 0
+    marks, read = set[str](excluded), 0
     for file, content, image in read_with_progress(files, "read", say=say, progress=progress):
         read += 1
         mark = content_mark(content)

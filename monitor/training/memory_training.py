@@ -32,8 +32,10 @@ from monitor.model.channel_scaling import add_deviations
 from monitor.model.recipe_json import Calibration, Memory, resize_name
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.pyramid import Features, ScaledTrunk
-from monitor.system.progress import Progress
-from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, make_calibration
+from monitor.system.progress import SILENT, Progress
+from monitor.training.examples import Split
+from monitor.training.operating_points import score_ceiling
+from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, ThresholdRule, make_calibration
 
 UNIT_DEVIATIONS = 2.0
 """The unit of a map is the score that lies this many standard deviations above the mean of the logarithms of
@@ -63,12 +65,20 @@ class LeftOutScorer:
     owners: NDArray[np.int64]
     """By kept feature, the number of the image that it comes from."""
 
-    def scores(self, network: TorchNetwork, numbers: Sequence[int]) -> list[float]:
-        """The score of each image of `numbers`."""
+    def scores(
+        self,
+        network: TorchNetwork,
+        numbers: Sequence[int],
+        *,
+        without: Sequence[int] = (),
+        progress: Progress = SILENT,
+    ) -> list[float]:
+        """The score of each image of `numbers`; the features of the images `without` are ignored too."""
         grid, blocks = self.images.grid, np.asarray(self.images.blocks)
+        ignored = np.isin(self.owners, np.asarray(without, np.int64))
         scores = []
-        for number in numbers:
-            left_out = torch.from_numpy(blocks[self.owners] == blocks[number])
+        for done, number in enumerate(numbers, start=1):
+            left_out = torch.from_numpy(ignored | (blocks[self.owners] == blocks[number]))
             maps = (
                 network(torch.from_numpy(normalise_image(self.images.pictures[index])[None]), left_out)
                 .cpu()
@@ -76,13 +86,14 @@ class LeftOutScorer:
                 for index in self.images.inputs(number)
             )
             scores.append(float(grid.stitch_maps(maps).max()))
+            progress.update("calibrate", done, len(numbers))
         return scores
 
 
 def add_memory(
     draft: RecipeVersion,
     images: GoodImages,
-    select: Sequence[int],
+    by_use: Split,
     deviations: Features,
     *,
     seed: int,
@@ -91,7 +102,7 @@ def add_memory(
 ) -> tuple[RecipeVersion, LeftOutScorer]:
     """The recipe with a memory of all `images`, not yet calibrated, and what scores images left out.
 
-    The images `select` never calibrate; they determine the units. `deviations` are the teacher's channel
+    The images that select never calibrate; they determine the units. `deviations` are the teacher's channel
     deviations.
     """
     count = len(images.blocks)
@@ -124,11 +135,16 @@ def add_memory(
     scorer = LeftOutScorer(images, collection.owners)
     networks = build_networks(found)
     memory_alone = Networks(networks.teacher, None, memory=networks.memory)
-    unit = _unit(scorer.scores(TorchNetwork(memory_alone, device, half=False), select))
+    # Without a student the unit is a common factor of all scores, and hardly any image would be left.
+    without = by_use.calibrate if networks.student is not None else ()
+    memory_scores = scorer.scores(
+        TorchNetwork(memory_alone, device, half=False), by_use.select, without=without
+    )
+    unit = _unit(memory_scores)
     student_unit = 1.0
     if networks.student is not None:
         student_alone = Networks(networks.teacher, networks.student)
-        student_unit = _unit(scorer.scores(TorchNetwork(student_alone, device, half=False), select))
+        student_unit = _unit(scorer.scores(TorchNetwork(student_alone, device, half=False), by_use.select))
     document = msgspec.structs.replace(
         document, memory=msgspec.structs.replace(entry, unit=unit), student_unit=student_unit
     )
@@ -140,10 +156,10 @@ def set_left_out_thresholds(
     scorer: LeftOutScorer,
     numbers: Sequence[int],
     parts: tuple[int, ...],
+    rule: ThresholdRule,
     *,
-    overkill: float,
-    extrapolate: bool,
     device: torch.device,
+    progress: Progress,
 ) -> RecipeVersion:
     """The recipe with thresholds from the images `numbers`, scored without their own features.
 
@@ -157,9 +173,14 @@ def set_left_out_thresholds(
         half = precision == F16
         if half not in scores:
             network = TorchNetwork(build_networks(recipe), device, half=half)
-            scores[half] = scorer.scores(network, numbers)
+            scores[half] = scorer.scores(network, numbers, progress=progress)
         found[f"{runtime}-{precision}"] = make_calibration(
-            scores[half], overkill, parts=parts, extrapolate=extrapolate
+            scores[half],
+            rule.overkill,
+            score_ceiling(recipe.document),
+            parts=parts,
+            extrapolate=rule.extrapolate,
+            left_out=rule.left_out,
         )
     return recipe.with_calibration(found)
 

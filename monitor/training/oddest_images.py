@@ -37,8 +37,8 @@ def explain_oddest(files: Sequence[Path], scores: Sequence[float], sheet: Path) 
     if not files:
         return
     yield (
-        f"the oddest good images ({sheet} shows them): a bad part among them would raise the threshold; move "
-        "such an image away and train again"
+        f"the oddest good images ({sheet} shows them): a bad part among them raises the threshold: train "
+        "again with --leave-out FILE --bad-by NAME --bad-reason TEXT"
     )
     for number, (file, score) in enumerate(zip(files, scores, strict=True), start=1):
         yield f"{number:3d}  score {score:.4g}  {clean_line(str(file))}"

@@ -74,7 +74,7 @@ def operating_points(
                 threshold=threshold,
                 guarantee=found.guarantee,
                 confident=found.confident,
-                more_parts=max(0, images_needed(rate) - count_parts(own)),
+                more_parts=max(0, images_needed(rate, own.left_out) - count_parts(own)),
                 source=source,
                 defects=len(scores),
                 passed=passed,
@@ -106,9 +106,9 @@ def score_ceiling(document: Document) -> float:
 def unrelated_score(document: Document) -> float:
     """The recipe's score where student and teacher have nothing to do with each other.
 
-    It is infinite where the memory alone judges: no such score is known there.
+    It is infinite with a memory: no such score is known there.
     """
-    return UNRELATED_MAP / document.student_unit if document.student else math.inf
+    return math.inf if document.memory else UNRELATED_MAP
 
 
 def state(recipe: RecipeVersion) -> RecipeVersion:

@@ -27,6 +27,11 @@ _NEAR_COPY = 1.0
 """The largest difference of near copies: root mean square over a thumbnail, in grey levels of 0 to 255.
 Images of different parts differed by at least 3.6 on photographs of paper, 6.2 of magnetic tiles and 9.4 of
 screws."""
+_NEAR_COPY_SHARE = 0.15
+"""Near copies also differ by at most this share of the median difference of all images. Small parts before a
+still background, and smooth parts, differ by less than `_NEAR_COPY` without being copies."""
+_MOST_COMPARED = 500
+"""The median difference is that of this many images at equal distances."""
 _ROWS_AT_ONCE = 512
 """Rows of the matrix of differences that are computed together."""
 
@@ -64,7 +69,7 @@ def find_parts(
     return tuple(numbers.setdefault(label, len(numbers)) for label in joined)
 
 
-def blocks_of(parts: Sequence[int], count: int = 10) -> tuple[int, ...]:
+def blocks_of(parts: Sequence[int], count: int = 40) -> tuple[int, ...]:
     """By image, the number of the block that is left out with it, from 0. Images are in capture order.
 
     There are `count` blocks of about as many images each, or one a part where there are fewer parts. A part
@@ -105,6 +110,15 @@ def _named_parts(names: Sequence[str], pattern: str) -> list[str]:
     return found
 
 
+def _median_difference(rows: NDArray[np.float32]) -> float:
+    """The median squared distance of two of the rows (N, D); 0 for a single row."""
+    chosen = rows[np.linspace(0, len(rows) - 1, min(_MOST_COMPARED, len(rows))).astype(int)]
+    squares = np.einsum("ij,ij->i", chosen, chosen)
+    distances = squares[:, None] + squares[None] - 2 * (chosen @ chosen.T)
+    pairs = distances[np.triu_indices(len(chosen), 1)]
+    return max(0.0, float(np.median(pairs))) if len(pairs) else 0.0
+
+
 def _join_near_copies(labels: NDArray[np.intp], thumbnails: Sequence[Thumbnail]) -> NDArray[np.intp]:
     """The labels after near copies, and all images of one label, have got one label."""
     if len(labels) == 0:
@@ -113,7 +127,7 @@ def _join_near_copies(labels: NDArray[np.intp], thumbnails: Sequence[Thumbnail])
     # The mean image is subtracted because float32 keeps more digits of differences between small numbers.
     rows -= rows.mean(axis=0)
     squares = np.einsum("ij,ij->i", rows, rows)
-    limit = _NEAR_COPY**2 * rows.shape[1]
+    limit = min(_NEAR_COPY**2 * rows.shape[1], _NEAR_COPY_SHARE**2 * _median_difference(rows))
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         block = slice(start, start + _ROWS_AT_ONCE)
         distances = squares[block, None] + squares[None, start:] - 2 * (rows[block] @ rows[start:].T)

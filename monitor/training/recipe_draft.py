@@ -5,7 +5,6 @@ It knows nothing of the training loop or of thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -52,20 +51,13 @@ def draft_recipe(
     assert inputs.deviations is not None
     return add_memory(
         draft,
-        GoodImages(inputs.pictures, request.grid, _left_out_blocks(inputs.parts)),
-        inputs.by_use.select,
+        GoodImages(inputs.pictures, request.grid, blocks_of(inputs.parts)),
+        inputs.by_use,
         inputs.deviations,
         seed=request.seed,
         device=inputs.device,
         progress=progress,
     )
-
-
-def _left_out_blocks(parts: Sequence[int]) -> Sequence[int]:
-    """By image, the block that is left out with it. There are at least two blocks, because an image can't be
-    compared with an empty memory."""
-    blocks = blocks_of(parts)
-    return blocks if len(set(blocks)) > 1 else blocks_of(range(len(parts)))
 
 
 def _draft_student(
@@ -126,6 +118,8 @@ def _record(
         seconds=round(seconds, 1),
         losses=(),
         select_maps=(),
+        left_out=tuple(inputs.left_out),
+        part_of=request.part_of,
         automatic_size=request.automatic_size is not None,
         smallest_defect=request.automatic_size.smallest_defect if request.automatic_size else None,
         seen=tuple(sorted(examples.marks[i] for i in seen)),

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import msgspec
@@ -63,6 +64,15 @@ class CalibrationError(LineMonitorError):
     """These images give no threshold. The message is one line with the fix."""
 
 
+@dataclass(frozen=True)
+class ThresholdRule:
+    """How a threshold follows from scores, as `make_calibration` takes it."""
+
+    overkill: float
+    extrapolate: bool = False
+    left_out: int = 0
+
+
 def is_rate(overkill: float) -> bool:
     """Whether `overkill` is a rate that a threshold can be made for."""
     return _MIN_OVERKILL <= overkill < 1
@@ -81,9 +91,22 @@ def rank(count: int, overkill: float) -> int:
     return max(1, math.ceil(round((count + 1) * (1 - overkill), 9)))
 
 
-def images_needed(overkill: float) -> int:
-    """The smallest number of scores with which this rate of overkill is guaranteed: 99 for 0.01."""
-    return math.ceil(round(1 / overkill, 9)) - 1
+def images_needed(overkill: float, left_out: int = 0) -> int:
+    """The smallest number of scores with which this rate of overkill is guaranteed: 99 for 0.01.
+
+    `left_out` is as in `make_calibration`.
+    """
+    return math.ceil(round((left_out + 1) * (1 / overkill - 1), 9))
+
+
+def guarantee_with(calibration: Calibration, left_out: int) -> float:
+    """The rate of overkill that the calibration's threshold guarantees if `left_out` more parts are good ones
+    that it rejects."""
+    scores = np.asarray(calibration.scores, np.float64)
+    shares = _shares(calibration.parts, len(scores))
+    total = round(float(shares.sum())) + calibration.left_out + left_out
+    passing = float(shares[scores <= calibration.threshold].sum())
+    return 1 - passing / (total + 1)
 
 
 def count_parts(calibration: Calibration) -> int:
@@ -98,6 +121,7 @@ def make_calibration(
     *,
     parts: Sequence[int] = (),
     extrapolate: bool = False,
+    left_out: int = 0,
 ) -> Calibration:
     """The threshold from the scores of good images (n floats, any order).
 
@@ -105,6 +129,10 @@ def make_calibration(
     too few parts to guarantee the rate, the threshold is the largest score, which guarantees the smallest
     rate that so many parts can: 1 / (parts + 1). With `extrapolate` it is then an estimate above the largest
     score (`_estimate`). No score can exceed `ceiling`.
+
+    `left_out` good parts were taken out by a person because they look odd. They count as parts above every
+    threshold, so that the rate is that of all good parts; the smallest rate is then (left_out + 1) / (parts +
+    left_out + 1).
 
     Raises CalibrationError without scores and for scores that are negative or not finite, and ValueError if
     `overkill` is not a rate or `parts` has another length than `scores`.
@@ -116,10 +144,11 @@ def make_calibration(
         raise CalibrationError("a calibration score is negative or not finite: train the recipe again")
     shares = _shares(parts, len(scores))
     count = round(float(shares.sum()))
-    guaranteed = rank(count, overkill) <= count
+    together = count + left_out
+    guaranteed = rank(together, overkill) <= count
     # With too few parts, all scores together have just the weight that this rate needs.
-    guarantee = overkill if guaranteed else 1 / (count + 1)
-    threshold = _weighted_threshold(values, shares, guarantee)
+    guarantee = overkill if guaranteed else (left_out + 1) / (together + 1)
+    threshold = _weighted_threshold(values, shares, guarantee, left_out)
     extrapolated = extrapolate and not guaranteed
     if extrapolated:
         highest = values if count == len(values) else _highest_by_part(values, parts)
@@ -131,8 +160,9 @@ def make_calibration(
         scores=tuple(float(score) for score in scores),
         parts=tuple(parts) if count < len(scores) else (),
         guarantee=guarantee,
-        confident=confident_rate(count, guarantee, one_image_a_part=count == len(scores)),
+        confident=confident_rate(together, guarantee, one_image_a_part=count == len(scores)),
         extrapolated=extrapolated,
+        left_out=left_out,
     )
 
 
@@ -146,12 +176,14 @@ def _shares(parts: Sequence[int], count: int) -> NDArray[np.float64]:
     return 1 / sizes[numbers]
 
 
-def _weighted_threshold(scores: NDArray[np.float64], shares: NDArray[np.float64], overkill: float) -> float:
+def _weighted_threshold(
+    scores: NDArray[np.float64], shares: NDArray[np.float64], overkill: float, left_out: int
+) -> float:
     """The smallest score at or below which the scores weigh enough for this rate of overkill."""
     order = np.argsort(scores, kind="stable")
     weights = np.round(np.cumsum(shares[order]), 9)
     # Rounded as in `rank`.
-    needed = round((round(weights[-1]) + 1) * (1 - overkill), 9)
+    needed = round((round(weights[-1]) + left_out + 1) * (1 - overkill), 9)
     return float(scores[order[min(np.searchsorted(weights, needed), len(scores) - 1)]])
 
 
@@ -203,7 +235,14 @@ def calibrate_again(
 
     It guarantees nothing where these scores can't (`is_guaranteeing`).
     """
-    fresh = make_calibration(before.scores, overkill, ceiling, parts=before.parts, extrapolate=extrapolate)
+    fresh = make_calibration(
+        before.scores,
+        overkill,
+        ceiling,
+        parts=before.parts,
+        extrapolate=extrapolate,
+        left_out=before.left_out,
+    )
     found = add_overkills(fresh, before.added, ceiling) if before.added else fresh
     return found if is_guaranteeing(before, as_paper=as_paper) else without_guarantee(found)
 
@@ -246,6 +285,7 @@ def add_overkills(before: Calibration, overkills: Sequence[float], ceiling: floa
         ceiling,
         parts=(*before.parts, *own_parts) if before.parts else (),
         extrapolate=is_extrapolated(before),
+        left_out=before.left_out,
     )
     return msgspec.structs.replace(
         before, threshold=max(together.threshold, before.threshold), added=tuple(added)
@@ -327,7 +367,7 @@ def explain(calibration: Calibration) -> str:
             f"{threshold}: an estimate, and too low, because these images selected the student; "
             "`line-monitor calibrate` with new good images can guarantee it"
         )
-    more = images_needed(calibration.overkill) - count
+    more = images_needed(calibration.overkill, calibration.left_out) - count
     kind = "parts" if calibration.parts else "images"
     missing = f"{more} more good {kind} are needed to guarantee {asked} overkill (good parts rejected)"
     if calibration.guarantee is None or is_extrapolated(calibration):

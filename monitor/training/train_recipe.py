@@ -44,6 +44,7 @@ from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.checkpoint import Checkpoint
 from monitor.training.known_defects import score_defects
 from monitor.training.learning_rate import describe_rate
+from monitor.training.left_out_images import count_good
 from monitor.training.loop import (
     DivergedError,
     FitSettings,
@@ -55,7 +56,13 @@ from monitor.training.memory_training import LeftOutScorer, set_left_out_thresho
 from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest
 from monitor.training.operating_points import explain_points, state, unrelated_score
 from monitor.training.recipe_draft import CURVE, add_int8, draft_recipe
-from monitor.training.thresholds import explain_all, without_guarantee
+from monitor.training.thresholds import (
+    ThresholdRule,
+    explain_all,
+    format_bound,
+    guarantee_with,
+    without_guarantee,
+)
 from monitor.training.training_inputs import TrainingInputs, check_request, find_request_size, prepare_inputs
 from monitor.training.training_request import Say, TrainingRequest
 
@@ -103,6 +110,7 @@ def train_recipe(
     if inputs.defects:
         scores = score_defects(draft, inputs.defects, device=str(inputs.device), say=say, progress=progress)
         draft = replace(draft, document=msgspec.structs.replace(draft.document, defect_scores=scores))
+    draft = _with_both_rates(draft, inputs, say)
     recipe = state(draft).commit()
     checkpoint.remove()
     if fitted is not None:
@@ -120,6 +128,7 @@ def _fingerprint(request: TrainingRequest, inputs: TrainingInputs) -> dict[str, 
     grid, teacher = request.grid, inputs.teacher
     return {
         "images": hashlib.sha256(" ".join(inputs.examples.marks).encode()).hexdigest(),
+        "uses": hashlib.sha256(f"{tuple(inputs.train)} {tuple(inputs.select)}".encode()).hexdigest(),
         "teacher": f"{teacher.architecture} {teacher.sha256}",
         "size": f"{format_size(grid.size)} in tiles of {format_size(grid.tile)} at {grid.places}, {RESIZE}",
         "epochs": str(inputs.epochs),
@@ -187,31 +196,46 @@ def _with_thresholds(
     """The recipe with a threshold for every runtime and precision here, not yet committed."""
     numbers = sorted(inputs.by_use.calibrate)
     parts = tuple(inputs.parts[number] for number in numbers)
+    # In the paper's mode there is no guarantee that an estimate could stand in for.
+    rule = ThresholdRule(
+        request.overkill, request.extrapolate and not request.as_paper, count_good(inputs.left_out)
+    )
     if left_out is not None:
         return set_left_out_thresholds(
             draft,
             left_out,
             numbers,
             parts,
-            overkill=request.overkill,
-            extrapolate=request.extrapolate,
+            rule,
             device=inputs.device,
+            progress=progress,
         )
     calibrated = set_thresholds(
         draft,
         [inputs.examples.files[number] for number in numbers],
-        overkill=request.overkill,
+        rule,
         device=str(inputs.device),
         say=say,
         progress=progress,
         parts=parts,
-        extrapolate=request.extrapolate and not request.as_paper,
     )
     if not request.as_paper:
         return calibrated
     # In the paper's mode the same images selected the student.
     calibrations = calibrated.document.calibration
     return calibrated.with_calibration({key: without_guarantee(own) for key, own in calibrations.items()})
+
+
+def _with_both_rates(draft: RecipeVersion, inputs: TrainingInputs, say: Say) -> RecipeVersion:
+    """The recipe with the rate that holds if the images that a person calls bad show good parts."""
+    bad = len(inputs.left_out) - count_good(inputs.left_out)
+    own = draft.document.calibration[REFERENCE]
+    if not bad or own.guarantee is None or draft.document.training is None:
+        return draft
+    rate = guarantee_with(own, bad)
+    say(f"if the images called bad show good parts after all, overkill is at most {format_bound(rate)}")
+    training = msgspec.structs.replace(draft.document.training, guarantee_if_good=rate)
+    return replace(draft, document=msgspec.structs.replace(draft.document, training=training))
 
 
 def _show_oddest(recipe: RecipeVersion, inputs: TrainingInputs, say: Say) -> None:

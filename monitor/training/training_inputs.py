@@ -17,8 +17,10 @@ from monitor.images.preprocessing import as_size
 from monitor.images.tiling import format_size
 from monitor.inference.backends import can_quantise, choose_device
 from monitor.inference.presence import describe_gate
+from monitor.inference.torch_network import disable_tf32
 from monitor.model.channel_scaling import channel_deviations
 from monitor.model.recipe_json import (
+    LeftOutImage,
     Presence,
     RecipeError,
     size_problem,
@@ -45,6 +47,7 @@ from monitor.training.examples import (
 )
 from monitor.training.known_defects import find_defects
 from monitor.training.learning_rate import choose_epochs
+from monitor.training.left_out_images import count_good, explain_left_out, leave_images_out
 from monitor.training.loop import (
     TrainingError,
     batch_size,
@@ -105,6 +108,7 @@ class TrainingInputs:
     teacher: Teacher
     examples: Examples
     gate: Presence | None
+    left_out: Sequence[LeftOutImage]
     defects: Sequence[Path]
     """Images of known bad parts."""
     parts: Sequence[int]
@@ -131,22 +135,33 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
     """
     grid = request.grid
     device = choose_device(request.device)
-    files = find_training_files(request.images)
+    disable_tf32(device)
+    files, left_out = leave_images_out(
+        find_training_files(request.images), request.leave_out, request.bad_by, request.bad_reason
+    )
     _check_writable(request.recipes)
     _report_replacement(request, say)
     gate = _learn_gate(request, say, progress)
     teacher = find_teacher(request.teacher, weights=request.teacher_weights, folder=request.teachers, say=say)
-    examples = read_examples(request.images, files, grid, say=say, progress=progress)
+    marks = frozenset(image.mark for image in left_out)
+    examples = read_examples(request.images, files, grid, excluded=marks, say=say, progress=progress)
     if gate is not None:
         compared = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
         gate = presence_training.compare_with_parts(gate, compared, "train without --empty")
         say(describe_gate(gate))
+    for line in explain_left_out(left_out):
+        say(line)
     defects: Sequence[Path] = ()
     if request.defects is not None:
         defects = find_defects(request.defects, frozenset(examples.marks), say)
     parts = _find_parts(request, examples, say)
     by_use = split_images(
-        parts, request.seed, as_paper=request.as_paper, compare=request.compare, overkill=request.overkill
+        parts,
+        request.seed,
+        as_paper=request.as_paper,
+        compare=request.compare,
+        overkill=request.overkill,
+        left_out=count_good(left_out),
     )
     say(_explain_split(by_use, request))
     pictures = TilePictures(examples, grid)
@@ -162,6 +177,7 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
         teacher=teacher,
         examples=examples,
         gate=gate,
+        left_out=left_out,
         defects=defects,
         parts=parts,
         by_use=by_use,

@@ -63,6 +63,11 @@ class TrainingRequest:
     """A regular expression that finds a part's name in an image's path (`monitor.training.parts`)."""
     extrapolate: bool = False
     """Allows a threshold above every good image where there are too few for the guarantee."""
+    leave_out: tuple[Path, ...] = ()
+    """Images of `images` that a person leaves out."""
+    bad_by: str = ""
+    """Who calls them bad parts; empty: they count as good parts that are rejected."""
+    bad_reason: str = ""
     defects: Path | None = None
     """A folder of images of known bad parts: they state what passes, and never train."""
     roi: Roi | None = None

@@ -49,9 +49,13 @@ def test_images_of_one_part_have_one_use() -> None:
     assert sum(map(len, uses)) == len(set.union(*uses)) == 20
 
 
-def test_images_of_one_part_alone_still_train() -> None:
-    by_use = split_images([0] * 10, 0)
-    assert min(len(by_use.train), len(by_use.select), len(by_use.calibrate)) >= 1
+def test_two_parts_are_too_few_however_many_images_show_them() -> None:
+    with pytest.raises(TrainingError, match="10 images show 2 different parts"):
+        split_images([0, 1] * 5, 0)
+
+
+def test_images_left_out_make_more_calibrate() -> None:
+    assert len(split_images(range(1000), 0, overkill=0.01, left_out=3).calibrate) == 396
 
 
 def test_as_in_the_paper_it_is_80_to_20() -> None:

@@ -86,7 +86,7 @@ def test_pairs_are_found_across_blocks_of_the_computation() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 10, 25, 97, 1000])
 def test_blocks_are_ranges_of_about_the_same_size(count: int) -> None:
-    blocks = blocks_of(range(count))
+    blocks = blocks_of(range(count), 10)
     assert list(blocks) == sorted(blocks)
     assert set(blocks) == set(range(min(10, count)))
     sizes = np.bincount(blocks)
@@ -109,7 +109,7 @@ def test_a_part_never_lies_in_two_blocks() -> None:
 def test_a_stray_near_copy_goes_with_its_part_and_moves_no_other_image() -> None:
     parts = list(range(100))
     parts[77] = 3
-    blocks = list(blocks_of(parts))
+    blocks = list(blocks_of(parts, 10))
     assert blocks[77] == blocks[3] == 0
     blocks[77] = blocks[76]
     assert blocks == sorted(blocks)
