@@ -160,9 +160,10 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """The memory of good features (`monitor.feature_memory`)."""
 
     weights: WeightsFile
-    """The features, the projection and the channel deviations."""
+    """The features and the projection, and without a student the channel deviations too."""
     unit: Annotated[float, msgspec.Meta(gt=0)]
-    """The memory's map is divided by this. It was fixed at training by images that never calibrate."""
+    """The memory's map is divided by this. It was fixed at training. With a student, no image that calibrates
+    took part in it."""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):

@@ -102,7 +102,7 @@ def find_request_size(request: TrainingRequest, say: Say) -> TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What `_prepare` makes of a request: the input of the training loop and of the recipe's document."""
+    """What `prepare_inputs` makes of a request: the input of the training loop and of the document."""
 
     device: torch.device
     teacher: Teacher

@@ -44,6 +44,28 @@ def test_images_whose_names_say_the_same_part_show_one_part(pattern: str, expect
     assert find_parts(names, thumbnails(4), pattern) == expected
 
 
+def test_small_parts_before_a_still_background_are_no_copies() -> None:
+    """Such images differ by less than 1 grey level on average, but all of them by about as much."""
+    rng = np.random.default_rng(4)
+    still = rng.uniform(0, 255, (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    images = []
+    for _ in range(60):
+        image = still.copy()
+        image[30:33, 30:33] += rng.normal(0, 10, (3, 3))
+        images.append(image.astype(np.float32))
+    assert max(float(np.sqrt(np.mean((image - images[0]) ** 2))) for image in images) < 1
+    assert len(set(find_parts([str(number) for number in range(60)], images))) == 60
+
+
+def test_three_near_copies_of_each_part_are_found() -> None:
+    rng = np.random.default_rng(5)
+    images = [
+        image + rng.normal(0, 0.4, image.shape).astype(np.float32) for image in thumbnails(20) for _ in "abc"
+    ]
+    found = find_parts([str(number) for number in range(60)], images)
+    assert found == tuple(number // 3 for number in range(60))
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [

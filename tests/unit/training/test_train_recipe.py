@@ -20,12 +20,15 @@ from monitor.inference.scorer import Scorer
 from monitor.model.recipe_json import RecipeError, Tiles, make_tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.names import InvalidNameError
+from monitor.system.progress import SILENT
 from monitor.teachers.architectures import BUNDLED, TeacherError
 from monitor.training import loop
+from monitor.training import train_recipe as train_recipe_module
 from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.training.examples import split_images
 from monitor.training.thresholds import CalibrationError
-from monitor.training.train_recipe import TrainingError
+from monitor.training.train_recipe import TrainingError, TrainingRequest
+from monitor.training.training_inputs import prepare_inputs
 from tests.real.parts import good_parts, part, save, teacher_file
 from tests.real.small_training import train
 
@@ -333,3 +336,28 @@ def test_a_size_that_cannot_be_is_named(
     folder = good_parts(tmp_path / "good", 4)
     with pytest.raises(TrainingError, match=why):
         train(tmp_path, folder, size=size, tiles=make_tiles(tile) if tile else None)
+
+
+def test_another_split_of_the_same_images_does_not_continue_an_interrupted_training(tmp_path: Path) -> None:
+    """Another rate of overkill lets other images calibrate: they must not have trained before."""
+    folder = good_parts(tmp_path / "good", 30)
+    requests = [
+        TrainingRequest(
+            name="disc",
+            recipes=tmp_path / "recipes",
+            images=folder,
+            teacher="squeezenet1_1",
+            teacher_weights=None,
+            teachers=teacher_file(tmp_path / "teachers").parent,
+            size=64,
+            epochs=3,
+            device="cpu",
+            overkill=overkill,
+        )
+        for overkill in (0.01, 0.15, 0.01)
+    ]
+    found = [
+        train_recipe_module._fingerprint(request, prepare_inputs(request, print, SILENT))
+        for request in requests
+    ]
+    assert found[0] == found[2] != found[1]
