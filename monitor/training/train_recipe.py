@@ -128,7 +128,7 @@ def _fingerprint(request: TrainingRequest, inputs: TrainingInputs) -> dict[str, 
     grid, teacher = request.grid, inputs.teacher
     return {
         "images": hashlib.sha256(" ".join(inputs.examples.marks).encode()).hexdigest(),
-        "uses": hashlib.sha256(f"{tuple(inputs.train)} {tuple(inputs.select)}".encode()).hexdigest(),
+        "split": hashlib.sha256(f"{tuple(inputs.train)} {tuple(inputs.select)}".encode()).hexdigest(),
         "teacher": f"{teacher.architecture} {teacher.sha256}",
         "size": f"{format_size(grid.size)} in tiles of {format_size(grid.tile)} at {grid.places}, {RESIZE}",
         "epochs": str(inputs.epochs),

@@ -319,5 +319,5 @@ def test_other_images_start_anew(tmp_path: Path) -> None:
         train(tmp_path, folder, progress=Stops(), say=lines.append)
     save(folder / "new.png", part(77))
     train(tmp_path, folder, say=lines.append)
-    assert sum(line.endswith("had other images: starting anew") for line in lines) == 1
+    assert sum(line.endswith("had other images, split: starting anew") for line in lines) == 1
     assert not (tmp_path / "recipes/.training-disc").exists()
