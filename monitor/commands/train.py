@@ -150,6 +150,22 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _usage_problem(options: argparse.Namespace, *, automatic: bool, has_memory: bool) -> str:
+    """Which options do not go together, with the fix; empty where all do.
+
+    `automatic`: the size is found from the images. `has_memory`: the recipe compares with a memory.
+    """
+    if options.overlap is not None and options.tile is None:
+        return "--overlap is for tiles only: give --tile too"
+    if options.smallest_defect is not None and not automatic:
+        return "--smallest-defect chooses the size: leave --size or --as-paper out"
+    if options.as_paper and (options.part_of or options.extrapolate):
+        return "--as-paper guarantees no rate: leave --part-of and --extrapolate out"
+    if options.as_paper and has_memory:
+        return "--as-paper has a student alone: leave --compare out"
+    return ""
+
+
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
     from monitor.inference.backends import can_quantise
@@ -159,20 +175,11 @@ def run(options: argparse.Namespace) -> int:
     from monitor.training.compare import Compare
     from monitor.training.train_recipe import TrainingRequest, train_recipe
 
-    if options.overlap is not None and options.tile is None:
-        print_to_stderr("line-monitor: --overlap is for tiles only: give --tile too")
-        return USAGE
     automatic = options.size is None and not options.as_paper
-    if options.smallest_defect is not None and not automatic:
-        print_to_stderr("line-monitor: --smallest-defect chooses the size: leave --size or --as-paper out")
-        return USAGE
     compare = Compare(options.compare or ("student" if options.as_paper else "both"))
     usual_int8 = compare.has_student and not options.as_paper
-    if options.as_paper and (options.part_of or options.extrapolate):
-        print_to_stderr("line-monitor: --as-paper guarantees no rate: leave --part-of and --extrapolate out")
-        return USAGE
-    if options.as_paper and compare.has_memory:
-        print_to_stderr("line-monitor: --as-paper has a student alone: leave --compare out")
+    if problem := _usage_problem(options, automatic=automatic, has_memory=compare.has_memory):
+        print_to_stderr(f"line-monitor: {problem}")
         return USAGE
     settings = load_settings(options)
     cameras = [camera for camera in settings.camera if camera.recipe == options.recipe]

@@ -26,6 +26,7 @@ from monitor.training.known_defects import find_defects, score_defects
 from monitor.training.operating_points import explain_points, score_ceiling, state, unrelated_score
 from monitor.training.parts import find_parts, make_thumbnail
 from monitor.training.readable_images import (
+    content_mark,
     file_mark,
     find_image_files,
     read_with_progress,
@@ -210,9 +211,11 @@ def _calibrate_with_images(
     images."""
     assert request.images is not None
     readable: list[Path] = []
+    marks: list[str] = []
     thumbnails = []
-    for file, _, image in read_with_progress(files, "parts", say=say, progress=progress):
+    for file, content, image in read_with_progress(files, "parts", say=say, progress=progress):
         readable.append(file)
+        marks.append(content_mark(content))
         thumbnails.append(make_thumbnail(image))
     names = [file.relative_to(request.images).as_posix() for file in readable]
     parts = find_parts(names, thumbnails, request.part_of or _recorded_pattern(recipe))
@@ -229,8 +232,8 @@ def _calibrate_with_images(
         progress=progress,
         parts=parts,
     )
-    marks = tuple(sorted({file_mark(file) for file in readable}))
-    return replace(calibrated, document=msgspec.structs.replace(calibrated.document, calibrated_on=marks))
+    document = msgspec.structs.replace(calibrated.document, calibrated_on=tuple(sorted(set(marks))))
+    return replace(calibrated, document=document)
 
 
 def calibrate_with_recorded_scores(
@@ -261,19 +264,20 @@ def _fresh_files(recipe: RecipeVersion, files: Sequence[Path], say: Say) -> Sequ
     training = recipe.document.training
     seen = frozenset(training.seen if training else ())
     called_bad = {image.mark for image in training.left_out if image.bad_by} if training else set()
-    good = [file for file in files if not called_bad or file_mark(file) not in called_bad]
+    # Each mark is computed once: it takes reading the whole file.
+    marks = {file: file_mark(file) for file in files}
+    good = [file for file in files if marks[file] not in called_bad]
     if len(good) < len(files):
         say(f"left out: {len(files) - len(good)} images that were called bad at the training")
-    files = good
-    fresh = [file for file in files if not seen or file_mark(file) not in seen]
-    trained = len(files) - len(fresh)
+    fresh = [file for file in good if marks[file] not in seen]
+    trained = len(good) - len(fresh)
     if trained:
         say(f"left out: {trained} images that the recipe was trained on")
     # A copy counts once, because it is no new image: the guarantee needs exchangeable images.
-    once = list({file_mark(file) or str(file): file for file in reversed(fresh)}.values())[::-1]
+    once = list({marks[file] or str(file): file for file in reversed(fresh)}.values())[::-1]
     report_copies(len(fresh) - len(once), say)
     if not once:
-        why = "all of them trained this recipe" if files else "there are none"
+        why = "all of them trained this recipe" if good else "there are none"
         raise CalibrationError(f"no images to calibrate with: {why}: give new images of good parts")
     return once
 

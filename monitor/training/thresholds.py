@@ -33,6 +33,7 @@ from scipy.optimize import brentq
 from scipy.special import betaincinv, rel_entr
 
 from monitor.errors import LineMonitorError
+from monitor.evaluation.intervals import CONFIDENCE
 from monitor.inference.backends import F32, INT8, OPENVINO
 from monitor.inference.second_look import quick_pass_limit
 from monitor.model.recipe_json import Calibration, ScorePair
@@ -53,8 +54,6 @@ int8 score takes about 0.4 of a float32 score's time."""
 _MIN_THRESHOLD = float(np.finfo(np.float32).tiny)
 """The smallest normal float32. It keeps thresholds above 0, and also divisors and arguments of logarithms."""
 _MIN_OVERKILL = 1e-9
-CONFIDENCE = 0.95
-"""The confidence of `Calibration.confident`."""
 OVERKILL_OUT_OF_RANGE = (
     "overkill (the share of good parts rejected) is between 0 and 1, at least 1e-9, not {}"
 )

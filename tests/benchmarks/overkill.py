@@ -31,14 +31,14 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from drivers import image_file, simulated
-from monitor.evaluation.intervals import exact_interval
+from monitor.evaluation.intervals import CONFIDENCE, exact_interval
 from monitor.evaluation.results import align_columns
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import progress
 from monitor.training.image_scores import score_images
 from monitor.training.readable_images import file_mark
-from monitor.training.thresholds import CONFIDENCE, images_needed, make_calibration
+from monitor.training.thresholds import images_needed, make_calibration
 from monitor.training.train_recipe import TrainingRequest, train_recipe
 
 RATES = (0.05, 0.01)
