@@ -2,9 +2,10 @@
 
 It knows nothing of runtimes, files or thresholds; torch, OpenVINO and the export all run this network.
 
-A recipe has a student, a memory of good features, or both. With both, the map is at each pixel the larger of
-the two, each divided by its unit. The units were fixed at training, so that both reach 1 on about equally
-many good parts.
+A recipe has a student, a memory of good features, or both. With both, the map is at each pixel the
+weighted mean of the two, each divided by its unit. The units were fixed at training, so that both reach 1 on
+about equally many good parts. A mean rejects fewer good parts than the larger of both, because a good place
+that is odd for one is seldom odd for the other.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Networks:
     student_unit: float = 1.0
     memory: FeatureMemory | None = None
     memory_unit: float = 1.0
+    memory_share: float | None = None
+    """The memory's share in the weighted mean of both maps; None: the map is the larger of both."""
 
     def folded(self, network_lock: NetworkLock | None = None) -> Networks:
         """The same with folded batch normalisation (`fold_batch_norm`)."""
@@ -53,7 +56,10 @@ class AnomalyNetwork(nn.Module):
         self.teacher = convert(networks.teacher)
         self.student = None if networks.student is None else convert(networks.student)
         self.memory = networks.memory
-        self._student_factor, self._memory_factor = 1 / networks.student_unit, 1 / networks.memory_unit
+        share = networks.memory_share
+        self._averages = share is not None
+        self._student_factor = (1.0 if share is None else 1 - share) / networks.student_unit
+        self._memory_factor = (1.0 if share is None else share) / networks.memory_unit
 
     def forward(self, images: Tensor, left_out: Tensor | None = None) -> Tensor:
         """(N, 3, H, W), in the precision of the trunks, to float32 (N, H, W).
@@ -71,7 +77,9 @@ class AnomalyNetwork(nn.Module):
                 return student_map
         assert self.memory is not None
         memory_map = upsample(self.memory(levels, left_out) * self._memory_factor, size)
-        return memory_map if student_map is None else torch.maximum(student_map, memory_map)
+        if student_map is None:
+            return memory_map
+        return student_map + memory_map if self._averages else torch.maximum(student_map, memory_map)
 
 
 def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = None) -> Networks:
@@ -115,6 +123,7 @@ def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = Non
         document.student_unit,
         memory,
         document.memory.unit if document.memory else 1.0,
+        document.memory.share if document.memory and student is not None else None,
     )
 
 

@@ -164,6 +164,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     unit: Annotated[float, msgspec.Meta(gt=0)]
     """The memory's map is divided by this. It was fixed at training. With a student, no image that calibrates
     took part in it."""
+    share: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    """With a student: the memory's share in the weighted mean of both maps, each in its unit. Null: the map
+    is the larger of both, as the first recipes with a student and a memory have it."""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,7 +270,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     student_unit: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     """The map of teacher and student is divided by this; 1 without a memory."""
     memory: Memory | None = None
-    """Null: teacher and student alone judge. With both, the map is the larger of both in their units."""
+    """Null: teacher and student alone judge. With both, the map is their weighted mean (`Memory.share`)."""
     levels: tuple[str, str, str]
     evened: bool = False
     """Whether each channel is divided by its standard deviation (`monitor.model.channel_scaling`). The
@@ -298,13 +301,16 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """The presence gate; null: every frame is scored."""
 
 
-def resize_name(tiles: Tiles | None, *, memory: bool) -> str:
+def resize_name(tiles: Tiles | None, memory: Memory | None) -> str:
     """The `resize` of a recipe's document.
 
-    Recipes with tiles and recipes with a memory have names of their own, so that a program that knows no
-    tiles or no memory refuses them.
+    Recipes with tiles, with a memory, and with a mean of both maps have names of their own, so that a program
+    that does not know these refuses them.
     """
-    return (RESIZE if tiles is None else TILED_RESIZE) + (", with a memory" if memory else "")
+    name = RESIZE if tiles is None else TILED_RESIZE
+    if memory is None:
+        return name
+    return name + (", with a memory" if memory.share is None else ", averaged with a memory")
 
 
 def size_problem(size: Size, tiles: Tiles | None) -> str:
@@ -335,7 +341,7 @@ def make_grid(size: Size, tiles: Tiles | None) -> Grid:
 
 def check_document(file: Path, document: Document) -> None:
     """Checks the rules that the schema's types can't express. Raises RecipeError."""
-    known_resize = resize_name(document.tiles, memory=document.memory is not None)
+    known_resize = resize_name(document.tiles, document.memory)
     known = (COLOUR_ORDER, known_resize, MEAN, DEVIATION)
     normalisation = document.normalisation
     if (document.colour_order, document.resize, normalisation.mean, normalisation.deviation) != known:

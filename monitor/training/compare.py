@@ -16,7 +16,7 @@ class Compare(StrEnum):
     MEMORY = "memory"
     """The teacher's features against those of good images. It is taught in seconds."""
     BOTH = "both"
-    """At each pixel the larger of both, each in its unit."""
+    """At each pixel the weighted mean of both, each in its unit."""
 
     @property
     def has_student(self) -> bool:

@@ -37,6 +37,8 @@ from monitor.training.examples import Split
 from monitor.training.operating_points import score_ceiling
 from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, ThresholdRule, make_calibration
 
+MEMORY_SHARE = 2 / 3
+"""The memory's share in the map of a recipe with a student too (`tests/benchmarks/README.md`)."""
 UNIT_DEVIATIONS = 2.0
 """The unit of a map is the score that lies this many standard deviations above the mean of the logarithms of
 good images' scores, so that student and memory reach 1 on about equally many good parts."""
@@ -127,9 +129,10 @@ def add_memory(
     arrays = dict(collection.arrays)
     if draft.student is None:
         arrays = dict(add_deviations(arrays, deviations))
-    entry = Memory(weights=weights_file("memory", arrays), unit=1.0)
+    share = None if draft.student is None else MEMORY_SHARE
+    entry = Memory(weights=weights_file("memory", arrays), unit=1.0, share=share)
     document = msgspec.structs.replace(
-        draft.document, memory=entry, evened=True, resize=resize_name(draft.document.tiles, memory=True)
+        draft.document, memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry)
     )
     found = replace(draft, document=document, memory=arrays)
     scorer = LeftOutScorer(images, collection.owners)

@@ -84,7 +84,7 @@ def _draft_student(
         evened=deviations is not None,
         size=size[0] if size[0] == size[1] else size,
         tiles=request.tiles,
-        resize=resize_name(request.tiles, memory=False),
+        resize=resize_name(request.tiles, None),
         roi=request.roi,
         training=_record(request, inputs, fitted, seconds),
         calibrated_on=tuple(sorted(inputs.examples.marks[i] for i in inputs.by_use.calibrate)),

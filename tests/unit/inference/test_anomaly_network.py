@@ -1,6 +1,8 @@
-"""With a student and a memory the map is the larger of both in their units, the same in every runtime."""
+"""With a student and a memory the map is the mean of both in their units, the same in every runtime."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,15 +36,28 @@ def batch(recipe: RecipeVersion) -> torch.Tensor:
     return torch.from_numpy(np.stack([prepare(image, recipe.size) for image in IMAGES]))
 
 
-def test_the_map_is_the_larger_of_both_in_their_units(both: RecipeVersion) -> None:
-    networks = build_networks(both)
+def both_maps(recipe: RecipeVersion) -> tuple[torch.Tensor, torch.Tensor]:
+    """The student's and the memory's maps, each in its unit."""
+    networks = build_networks(recipe)
     assert networks.student is not None
     with torch.no_grad():
-        student = AnomalyNetwork(Networks(networks.teacher, networks.student))(batch(both))
-        alone = AnomalyNetwork(Networks(networks.teacher, None, memory=networks.memory))(batch(both))
-        found = AnomalyNetwork(networks)(batch(both))
-    expected = torch.maximum(student / networks.student_unit, alone / networks.memory_unit)
-    assert torch.allclose(found, expected, rtol=1e-5)
+        student = AnomalyNetwork(Networks(networks.teacher, networks.student))(batch(recipe))
+        alone = AnomalyNetwork(Networks(networks.teacher, None, memory=networks.memory))(batch(recipe))
+    return student / networks.student_unit, alone / networks.memory_unit
+
+
+def test_the_map_is_the_weighted_mean_of_both_in_their_units(both: RecipeVersion) -> None:
+    student, alone = both_maps(both)
+    with torch.no_grad():
+        found = AnomalyNetwork(build_networks(both))(batch(both))
+    assert torch.allclose(found, (student + 2 * alone) / 3, rtol=1e-5)
+
+
+def test_a_recipe_without_a_share_keeps_the_larger_of_both(both: RecipeVersion) -> None:
+    student, alone = both_maps(both)
+    with torch.no_grad():
+        found = AnomalyNetwork(replace(build_networks(both), memory_share=None))(batch(both))
+    assert torch.allclose(found, torch.maximum(student, alone), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["both", "memory"])
@@ -63,5 +78,8 @@ def test_a_damaged_memory_is_one_clear_line(memory: RecipeVersion) -> None:
         build_networks(damaged)
 
 
-def test_a_program_without_memories_refuses_a_recipe_with_one(both: RecipeVersion) -> None:
-    assert both.document.resize.endswith(", with a memory")
+def test_a_program_refuses_recipes_of_a_kind_that_it_does_not_know(
+    both: RecipeVersion, memory: RecipeVersion
+) -> None:
+    assert both.document.resize.endswith(", averaged with a memory")
+    assert memory.document.resize.endswith(", with a memory")
