@@ -190,7 +190,7 @@ def run(options: argparse.Namespace) -> int:
             f"cameras of recipe {options.recipe!r} have different roi (regions of interest): "
             "train a recipe for each"
         )
-    recipe = train_recipe(
+    train_recipe(
         TrainingRequest(
             name=options.recipe,
             recipes=paths.recipes(settings),
@@ -220,5 +220,4 @@ def run(options: argparse.Namespace) -> int:
         say=print_to_stderr,
         progress=progress.choose_progress(sys.stderr),
     )
-    print_to_stderr(f"recipe {options.recipe!r} is in {recipe.folder}")
     return 0

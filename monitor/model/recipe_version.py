@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -103,14 +103,17 @@ class RecipeVersion:
                     raise
                 content = newer
 
+    def with_changes(self, **changes: Any) -> RecipeVersion:
+        """An uncommitted copy with other values of these fields of its document."""
+        return replace(self, document=msgspec.structs.replace(self.document, **changes), sha="")
+
     def with_calibration(self, calibration: Mapping[str, Calibration]) -> RecipeVersion:
         """An uncommitted copy with other calibrations."""
-        document = msgspec.structs.replace(self.document, calibration=dict(calibration))
-        return replace(self, document=document, sha="")
+        return self.with_changes(calibration=dict(calibration))
 
     def with_presence(self, presence: Presence | None) -> RecipeVersion:
         """An uncommitted copy with another presence gate, or with none."""
-        return replace(self, document=msgspec.structs.replace(self.document, presence=presence), sha="")
+        return self.with_changes(presence=presence)
 
     def commit(self) -> RecipeVersion:
         """Write this version to its folder, then remove the weights of all other versions.

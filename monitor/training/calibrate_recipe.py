@@ -7,10 +7,8 @@ from good parts alone: images of known defects are only scored afterwards, to st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from drivers import image_file
 from monitor.images import preprocessing
@@ -24,7 +22,7 @@ from monitor.training import presence_training
 from monitor.training.image_scores import score_files
 from monitor.training.known_defects import find_defects, score_defects
 from monitor.training.operating_points import explain_points, score_ceiling, state, unrelated_score
-from monitor.training.parts import find_parts, make_thumbnail
+from monitor.training.parts import explain_parts, find_parts, make_thumbnail
 from monitor.training.readable_images import (
     content_mark,
     file_mark,
@@ -32,6 +30,7 @@ from monitor.training.readable_images import (
     read_with_progress,
     report_copies,
 )
+from monitor.training.recipe_pictures import save_decisions, show_oddest
 from monitor.training.thresholds import (
     OVERKILL_OUT_OF_RANGE,
     CalibrationError,
@@ -144,12 +143,16 @@ def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progres
         defects = _find_defects(request, loaded, (), say)
         if request.overkill is not None:
             recipe = calibrate_with_recorded_scores(recipe, request.overkill, extrapolate=request.extrapolate)
+    scored = None
     if defects:
-        scores = score_defects(recipe, defects, device=request.device, say=say, progress=progress)
-        document = msgspec.structs.replace(recipe.document, defect_scores=scores)
-        recipe = replace(recipe, document=document)
+        scored = score_defects(recipe, defects, device=request.device, say=say, progress=progress)
+        recipe = recipe.with_changes(defect_scores=scored.scores)
     is_stated = request.sets_threshold or request.defects is not None
     committed = (state(recipe) if is_stated else recipe).commit()
+    if request.images is not None:
+        show_oddest(committed, files, "take it out of the folder and calibrate again", say)
+    if is_stated:
+        save_decisions(committed, scored, say)
     _report(loaded, committed, request, say)
     return committed
 
@@ -219,8 +222,8 @@ def _calibrate_with_images(
         thumbnails.append(make_thumbnail(image))
     names = [file.relative_to(request.images).as_posix() for file in readable]
     parts = find_parts(names, thumbnails, request.part_of or _recorded_pattern(recipe))
-    if count := len(parts) - len(set(parts)):
-        say(f"{len(parts)} images show {len(set(parts))} parts: {count} show a part that another image shows")
+    if line := explain_parts(parts):
+        say(line)
     calibrated = set_thresholds(
         recipe.with_calibration({}),
         readable,
@@ -232,8 +235,7 @@ def _calibrate_with_images(
         progress=progress,
         parts=parts,
     )
-    document = msgspec.structs.replace(calibrated.document, calibrated_on=tuple(sorted(set(marks))))
-    return replace(calibrated, document=document)
+    return calibrated.with_changes(calibrated_on=tuple(sorted(set(marks))))
 
 
 def calibrate_with_recorded_scores(

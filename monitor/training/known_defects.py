@@ -6,6 +6,7 @@ It knows nothing of thresholds. Known defects must never train a recipe or set i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,19 @@ from monitor.training.readable_images import file_mark, find_image_files, report
 
 class DefectsError(LineMonitorError):
     """The images can't serve as known defects. The message is one line with the fix."""
+
+
+@dataclass(frozen=True)
+class ScoredDefects:
+    """A recipe's scores of defects, and the files of the known ones."""
+
+    scores: DefectScores
+    files: tuple[Path, ...]
+    """The file of each of `scores.known`."""
+
+    def lowest(self, count: int) -> list[tuple[Path, float]]:
+        """The known defects with the lowest scores, at most `count`, in ascending order."""
+        return sorted(zip(self.files, self.scores.known, strict=True), key=lambda pair: pair[1])[:count]
 
 
 def find_defects(folder: Path, good: Collection[str], say: Callable[[str], None]) -> list[Path]:
@@ -53,18 +67,19 @@ def score_defects(
     device: str,
     say: Callable[[str], None],
     progress: Progress,
-) -> DefectScores:
+) -> ScoredDefects:
     """The recipe's scores of defects with those of the known ones in `files` in place of earlier known ones.
 
     The reference (torch in float32) scores them, after the recipe's presence gate: a bad part that the gate
     takes for an empty place passes. Raises DefectsError where no file is readable, and RecipeError.
     """
     scorer = Scorer(recipe, device=device, runtime=TORCH, precision=F32)
-    scored = score_files(scorer, files, say, progress, "known defects", gated=True)
+    scored = score_files(scorer, files, say, progress, "score known defects", gated=True)
     if not scored:
         raise DefectsError(f"{files[0]}: no readable image of a bad part here: give a folder with 10 or more")
     empty = sum(score == EMPTY for _, score in scored) if scorer.presence_gate else 0
     if empty:
         say(f"{empty} known defects pass because the presence gate finds no part on their images")
     before = recipe.document.defect_scores or DefectScores()
-    return msgspec.structs.replace(before, known=tuple(score for _, score in scored))
+    known = tuple(score for _, score in scored)
+    return ScoredDefects(msgspec.structs.replace(before, known=known), tuple(file for file, _ in scored))

@@ -148,10 +148,8 @@ def add_memory(
     if networks.student is not None:
         student_alone = Networks(networks.teacher, networks.student)
         student_unit = _unit(scorer.scores(TorchNetwork(student_alone, device, half=False), by_use.select))
-    document = msgspec.structs.replace(
-        document, memory=msgspec.structs.replace(entry, unit=unit), student_unit=student_unit
-    )
-    return replace(found, document=document), scorer
+    fixed = msgspec.structs.replace(entry, unit=unit)
+    return found.with_changes(memory=fixed, student_unit=student_unit), scorer
 
 
 def set_left_out_thresholds(
@@ -191,7 +189,7 @@ def set_left_out_thresholds(
 def _without_memory(draft: RecipeVersion) -> RecipeVersion:
     """The draft for `build_networks`: without a student it has no deviations yet."""
     evened = draft.student is not None
-    return replace(draft, document=msgspec.structs.replace(draft.document, evened=evened))
+    return draft.with_changes(evened=evened)
 
 
 def _unit(scores: Sequence[float]) -> float:

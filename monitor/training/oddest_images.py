@@ -32,14 +32,11 @@ def find_oddest(scores: Sequence[float], count: int = COUNT) -> list[int]:
     return sorted(range(len(scores)), key=lambda position: -scores[position])[:count]
 
 
-def explain_oddest(files: Sequence[Path], scores: Sequence[float], sheet: Path) -> Iterator[str]:
-    """Lines for a person: the oddest images' files with their scores, in the order of the sheet."""
+def explain_oddest(files: Sequence[Path], scores: Sequence[float], sheet: Path, fix: str) -> Iterator[str]:
+    """Lines for a person: what to do about a bad part, then the files with their scores as on the sheet."""
     if not files:
         return
-    yield (
-        f"the oddest good images ({sheet} shows them): a bad part among them raises the threshold: train "
-        "again with --leave-out FILE --bad-by NAME --bad-reason TEXT"
-    )
+    yield (f"the oddest good images ({sheet} shows them): a bad part among them raises the threshold: {fix}")
     for number, (file, score) in enumerate(zip(files, scores, strict=True), start=1):
         yield f"{number:3d}  score {score:.4g}  {clean_line(str(file))}"
 

@@ -28,8 +28,10 @@ from monitor.teachers.architectures import map_ceiling
 from monitor.training.thresholds import (
     UNRELATED_MAP,
     calibrate_again,
+    confident_rate,
     count_parts,
     format_bound,
+    guarantee_with,
     images_needed,
     is_extrapolated,
 )
@@ -66,14 +68,15 @@ def operating_points(
     for rate in sorted({*RATES, own.overkill}):
         found = calibrate_again(own, rate, ceiling, extrapolate=is_extrapolated(own), as_paper=as_paper)
         threshold = own.threshold if rate == own.overkill else found.threshold
+        guarantee, confident = _reached(found)
         passed = sum(score <= threshold for score in scores)
         low, high = exact_interval(passed, len(scores)) if scores else (None, None)
         points.append(
             OperatingPoint(
                 overkill=rate,
                 threshold=threshold,
-                guarantee=found.guarantee,
-                confident=found.confident,
+                guarantee=guarantee,
+                confident=confident,
                 more_parts=max(0, images_needed(rate, own.left_out) - count_parts(own)),
                 source=source,
                 defects=len(scores),
@@ -83,6 +86,19 @@ def operating_points(
             )
         )
     return tuple(points)
+
+
+def _reached(found: Calibration) -> tuple[float | None, float | None]:
+    """The rates that the threshold guarantees: on average, and for this recipe with 95 % confidence.
+
+    Both follow from the number of parts at or below the threshold. A threshold that is the score of a part
+    often guarantees a lower rate than was asked for, and equal thresholds guarantee the same.
+    """
+    if found.guarantee is None or found.added or is_extrapolated(found):
+        return found.guarantee, found.confident
+    guarantee = min(found.guarantee, guarantee_with(found, 0))
+    count = count_parts(found) + found.left_out
+    return guarantee, confident_rate(count, guarantee, one_image_a_part=not found.parts)
 
 
 def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float]]:
@@ -170,38 +186,27 @@ def warning(document: Document) -> str:
 
 
 def explain_points(document: Document) -> Iterator[str]:
-    """Lines for a person: a table of the operating points, both guarantees of the own rate, the statement,
-    and a warning where it is needed."""
+    """Lines for a person: a table of the operating points, the statement, and a warning if needed."""
     own = own_point(document)
     if own is None:
         return
     rows: list[Sequence[str]] = [
-        ("overkill", "threshold", "on average", "95 % sure", "more good parts", "defects that pass")
+        ("asked", "threshold", "rejected", "95 % sure", "more good parts", "defects that pass (95 % sure)")
     ]
     rows += [_row(point) for point in document.operating_points]
-    yield "good parts rejected (overkill) and defects that pass (escape), by threshold:"
+    yield "good parts rejected (overkill, false rejects) and defects that pass (escape), by threshold:"
     yield from align_columns(rows).splitlines()
-    yield explain_guarantee(own)
+    if own.guarantee is None:
+        yield (
+            f"good parts rejected ({_OVERKILL}): no rate is guaranteed, because the images that set the "
+            "threshold selected the student: calibrate with new good images"
+        )
     if own.source is DefectSource.UNKNOWN:
         yield f"WARNING: {document.statement}"
         return
     yield document.statement
     if line := warning(document):
         yield f"WARNING: {line}"
-
-
-def explain_guarantee(point: OperatingPoint) -> str:
-    """Both guarantees of an operating point in one line: on average, and for this one recipe."""
-    if point.guarantee is None or point.confident is None:
-        return (
-            f"good parts rejected ({_OVERKILL}): no rate is guaranteed, because the images that set the "
-            "threshold selected the student: calibrate with new good images"
-        )
-    more = f"; {_missing(point)}" if point.more_parts else ""
-    return (
-        f"good parts rejected ({_OVERKILL}): on average at most {format_bound(point.guarantee)}; "
-        f"this recipe stays below {format_bound(point.confident)} with 95 % confidence{more}"
-    )
 
 
 def _row(point: OperatingPoint) -> tuple[str, ...]:

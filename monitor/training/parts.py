@@ -69,6 +69,14 @@ def find_parts(
     return tuple(numbers.setdefault(label, len(numbers)) for label in joined)
 
 
+def explain_parts(parts: Sequence[int]) -> str:
+    """One line for a person: how many parts the images show; empty where each shows a part of its own."""
+    count = len(set(parts))
+    if count == len(parts):
+        return ""
+    return f"{len(parts)} images show {count} parts: images of one part and near copies count as one part"
+
+
 def blocks_of(parts: Sequence[int], count: int = 40) -> tuple[int, ...]:
     """By image, the number of the block that is left out with it, from 0. Images are in capture order.
 

@@ -81,7 +81,7 @@ def quantise_recipe(
         # JSON has no value for a number that is not finite. Without pairs float32 scores every image again.
         pairs=tuple(zip(coarse, exact, strict=True)) if np.isfinite([coarse, exact]).all() else (),
     )
-    return replace(draft, document=msgspec.structs.replace(draft.document, quantised=entry))
+    return draft.with_changes(quantised=entry)
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:

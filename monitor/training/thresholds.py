@@ -367,8 +367,7 @@ def explain(calibration: Calibration) -> str:
             "`line-monitor calibrate` with new good images can guarantee it"
         )
     more = images_needed(calibration.overkill, calibration.left_out) - count
-    kind = "parts" if calibration.parts else "images"
-    missing = f"{more} more good {kind} are needed to guarantee {asked} overkill (good parts rejected)"
+    missing = f"{more} more good parts are needed to guarantee {asked} overkill (good parts rejected)"
     if calibration.guarantee is None or is_extrapolated(calibration):
         return f"{threshold}: an estimate above all of them; {missing}"
     return (
@@ -382,14 +381,17 @@ def explain_all(
     pairs: Sequence[ScorePair] = (),
     unrelated: float = UNRELATED_MAP,
 ) -> Iterator[str]:
-    """Lines for a person: one for each runtime and precision, and warnings.
+    """Lines for a person: one for all runtimes and precisions with the same threshold, and warnings.
 
     A warning appears when hardly any defect can be rejected, and when int8 would take longer than float32.
     `pairs` are the recipe's int8 and float32 scores of the same images (`Quantised.pairs`). `unrelated` is
     the score of features that have nothing to do with those of good parts.
     """
+    keys: dict[str, list[str]] = {}
     for key, calibration in calibrations.items():
-        yield f"{key}: {explain(calibration)}"
+        keys.setdefault(explain(calibration), []).append(key)
+    for text, same in keys.items():
+        yield f"{text} ({', '.join(same)})"
     highest = max(calibration.threshold for calibration in calibrations.values())
     if highest >= _MAX_USEFUL_SHARE * unrelated:
         yield (

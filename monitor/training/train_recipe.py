@@ -24,7 +24,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -32,12 +31,10 @@ import msgspec
 import numpy as np
 import torch
 
-from drivers.image_file import Image
 from monitor.images.preprocessing import RESIZE
 from monitor.images.tiling import format_size
 from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
-from monitor.system.atomic_file import write_whole
 from monitor.system.progress import SILENT, Progress
 from monitor.training import advice, plot
 from monitor.training.calibrate_recipe import set_thresholds
@@ -53,9 +50,9 @@ from monitor.training.loop import (
     fit,
 )
 from monitor.training.memory_training import LeftOutScorer, set_left_out_thresholds
-from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest
 from monitor.training.operating_points import explain_points, state, unrelated_score
 from monitor.training.recipe_draft import CURVE, add_int8, draft_recipe
+from monitor.training.recipe_pictures import save_decisions, save_picture, show_oddest
 from monitor.training.thresholds import (
     ThresholdRule,
     explain_all,
@@ -67,6 +64,8 @@ from monitor.training.training_inputs import TrainingInputs, check_request, find
 from monitor.training.training_request import Say, TrainingRequest
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
+
+_LEAVE_OUT = "train again with --leave-out FILE --bad-by NAME --bad-reason TEXT"
 
 
 def train_recipe(
@@ -107,9 +106,10 @@ def train_recipe(
     if request.int8:
         draft = add_int8(draft, inputs, request.seed, say_beside_bar)
     draft = _with_thresholds(draft, request, inputs, left_out, say, progress)
+    defects = None
     if inputs.defects:
-        scores = score_defects(draft, inputs.defects, device=str(inputs.device), say=say, progress=progress)
-        draft = replace(draft, document=msgspec.structs.replace(draft.document, defect_scores=scores))
+        defects = score_defects(draft, inputs.defects, device=str(inputs.device), say=say, progress=progress)
+        draft = draft.with_changes(defect_scores=defects.scores)
     draft = _with_both_rates(draft, inputs, say)
     recipe = state(draft).commit()
     checkpoint.remove()
@@ -118,7 +118,9 @@ def train_recipe(
         _save_curve(recipe.folder / CURVE, fitted, title, say)
         if warning := advice.closing_advice(fitted.select_maps, fitted.best_epoch, len(inputs.by_use.select)):
             say(warning)
-    _show_oddest(recipe, inputs, say)
+    calibrating = [inputs.examples.files[number] for number in sorted(inputs.by_use.calibrate)]
+    show_oddest(recipe, calibrating, _LEAVE_OUT, say)
+    save_decisions(recipe, defects, say)
     _report(recipe, say)
     return recipe
 
@@ -234,38 +236,14 @@ def _with_both_rates(draft: RecipeVersion, inputs: TrainingInputs, say: Say) -> 
         return draft
     rate = guarantee_with(own, bad)
     say(f"if the images called bad show good parts after all, overkill is at most {format_bound(rate)}")
-    training = msgspec.structs.replace(draft.document.training, guarantee_if_good=rate)
-    return replace(draft, document=msgspec.structs.replace(draft.document, training=training))
-
-
-def _show_oddest(recipe: RecipeVersion, inputs: TrainingInputs, say: Say) -> None:
-    """Prints the good images that scored highest, and writes their contact sheet.
-
-    The recipe is committed already, so a sheet that can't be written is only a warning.
-    """
-    numbers, own = sorted(inputs.by_use.calibrate), recipe.document.calibration[REFERENCE]
-    if len(numbers) != len(own.scores):
-        return  # A file was not readable any more: which score belongs to which file is not known.
-    chosen = find_oddest(own.scores)
-    scores = [own.scores[position] for position in chosen]
-    pictures = [inputs.examples[numbers[position]] for position in chosen]
-    _save_picture(recipe.folder / SHEET, draw_sheet(pictures, scores, own.threshold), say)
-    files = [inputs.examples.files[numbers[position]] for position in chosen]
-    for line in explain_oddest(files, scores, recipe.folder / SHEET):
-        say(line)
+    return draft.with_changes(
+        training=msgspec.structs.replace(draft.document.training, guarantee_if_good=rate)
+    )
 
 
 def _save_curve(file: Path, fitted: TrainedStudent, title: str, say: Say) -> None:
     picture = plot.draw_course(fitted.losses, fitted.select_maps, fitted.told_apart, fitted.best_epoch, title)
-    _save_picture(file, picture, say)
-
-
-def _save_picture(file: Path, picture: Image, say: Say) -> None:
-    """Writes a picture. The recipe is committed already, so one that can't be written is only a warning."""
-    try:
-        write_whole(file, cv2.imencode(".png", picture)[1].tobytes())
-    except OSError as error:
-        say(f"warning: {file}: can't be written ({error.strerror or error})")
+    save_picture(file, picture, say)
 
 
 def _report(recipe: RecipeVersion, say: Say) -> None:
@@ -273,6 +251,6 @@ def _report(recipe: RecipeVersion, say: Say) -> None:
     pairs = document.quantised.pairs if document.quantised else ()
     for line in explain_all(document.calibration, pairs, unrelated_score(document)):
         say(line)
-    say(f"recipe {recipe.name}: {recipe.sha[:12]} in {recipe.folder}")
+    say(f"recipe {recipe.name!r} ({recipe.sha[:12]}) is in {recipe.folder}")
     for line in explain_points(document):
         say(line)

@@ -53,7 +53,7 @@ from monitor.training.loop import (
     batch_size,
     steps_an_epoch,
 )
-from monitor.training.parts import find_parts
+from monitor.training.parts import explain_parts, find_parts
 from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, is_rate
 from monitor.training.training_request import Say, TrainingRequest
@@ -195,12 +195,17 @@ def _explain_split(by_use: Split, request: TrainingRequest) -> str:
     """One line for a person: how many images have which use."""
     train, select, calibrate = len(by_use.train), len(by_use.select), len(by_use.calibrate)
     if not request.compare.has_student:
-        return f"{select + calibrate} images: {select} to fix the unit of scores, {calibrate} to calibrate"
+        return (
+            f"{select + calibrate} images: {select} to fix the unit of scores, {calibrate} to calibrate; "
+            "the memory keeps features of all of them"
+        )
     # In the paper's mode the same images select and calibrate.
     count = train + select + (0 if request.as_paper else calibrate)
     text = f"{count} images: {train} to train, {select} to select, {calibrate} to calibrate"
     if request.as_paper:
         text += " (the same as select, as in the paper: the threshold is too low)"
+    if request.compare.has_memory:
+        text += "; the memory keeps features of all of them"
     return text
 
 
@@ -210,9 +215,8 @@ def _find_parts(request: TrainingRequest, examples: Examples, say: Say) -> Seque
         return range(len(examples))
     names = [str(file.relative_to(request.images)) for file in examples.files]
     parts = find_parts(names, examples.thumbnails, request.part_of)
-    count = len(set(parts))
-    if count < len(parts):
-        say(f"{len(parts)} images show {count} parts: images of one part and near copies count as one part")
+    if line := explain_parts(parts):
+        say(line)
     return parts
 
 

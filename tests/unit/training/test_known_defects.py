@@ -34,8 +34,10 @@ def test_each_readable_defect_has_the_reference_s_score_and_drawn_ones_stay(tmp_
     )
     scorer = Scorer(recipe, device="cpu", runtime="torch", precision="f32")
     expected = [scorer.score([part(number, defect=True)])[0].score for number in range(2)]
-    assert sorted(found.known) == pytest.approx(sorted(expected), rel=1e-4)
-    assert found.drawn == (1.0, 2.0)
+    assert sorted(found.scores.known) == pytest.approx(sorted(expected), rel=1e-4)
+    assert found.scores.drawn == (1.0, 2.0)
+    assert [score for _, score in found.lowest(8)] == sorted(found.scores.known)
+    assert len(found.lowest(1)) == 1
     assert "left out: 1 images that are copies of others" in lines
     assert any("broken.png" in line for line in lines)
 

@@ -18,7 +18,7 @@ def test_the_highest_scores_come_first() -> None:
 
 
 def test_lines_name_the_files_and_escape_what_a_terminal_would_obey(tmp_path: Path) -> None:
-    lines = list(explain_oddest([tmp_path / "a\x1b[2J.png"], [1.25], tmp_path / SHEET))
+    lines = list(explain_oddest([tmp_path / "a\x1b[2J.png"], [1.25], tmp_path / SHEET, "take it out"))
     assert SHEET in lines[0]
     assert "1.25" in lines[1]
     assert "\x1b" not in lines[1]
