@@ -20,13 +20,6 @@ EMPTY = 0.0
 """The score of a frame in which the presence gate finds no part: it passes at every threshold."""
 
 
-def score_images(
-    scorer: Scorer, files: Sequence[Path], say: Callable[[str], None], progress: Progress, task: str
-) -> list[float]:
-    """The scores of the readable files. `say` gets one line about each of the others."""
-    return [score for _, score in score_files(scorer, files, say, progress, task)]
-
-
 def score_files(
     scorer: Scorer,
     files: Sequence[Path],

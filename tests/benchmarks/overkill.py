@@ -36,7 +36,7 @@ from monitor.evaluation.results import align_columns
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system import progress
-from monitor.training.image_scores import score_images
+from monitor.training.image_scores import score_files
 from monitor.training.readable_images import file_mark
 from monitor.training.thresholds import images_needed, make_calibration
 from monitor.training.train_recipe import TrainingRequest, train_recipe
@@ -308,7 +308,8 @@ def main() -> int:
             recipe = train(shuffled[:to_train], folder, options)
             shuffled = shuffled[to_train:]
         fresh = unseen(recipe, shuffled)
-        scores = score_images(Scorer(recipe), fresh, print, progress.choose_progress(sys.stderr), "score")
+        scored = score_files(Scorer(recipe), fresh, print, progress.choose_progress(sys.stderr), "score")
+        scores = [score for _, score in scored]
     print(f"{len(scores)} good images that {recipe.name} never saw, split {options.splits} times")
     kept = True
     for rate in RATES:

@@ -11,7 +11,7 @@ import numpy as np
 from drivers.image_file import Image
 from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.system.progress import SILENT
-from monitor.training.image_scores import EMPTY, score_files, score_images
+from monitor.training.image_scores import EMPTY, score_files
 from tests.real.parts import good_parts, part, random_recipe, save
 
 
@@ -23,9 +23,9 @@ def test_large_images_do_not_wait_for_each_other_in_memory(tmp_path: Path) -> No
         (tmp_path / f"{number}.png").hardlink_to(first)
     scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
     files = sorted(tmp_path.glob("*.png"))
-    score_images(scorer, files[:1], print, SILENT, "warm up")
+    score_files(scorer, files[:1], print, SILENT, "warm up")
     tracemalloc.start()
-    scores = score_images(scorer, files, print, SILENT, "calibrate")
+    scores = score_files(scorer, files, print, SILENT, "calibrate")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(scores) == 4
@@ -42,7 +42,7 @@ def test_small_images_are_scored_together(tmp_path: Path) -> None:
 
     scorer = Counted(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
     files = sorted(good_parts(tmp_path / "good", 10).iterdir())
-    assert len(score_images(scorer, files, print, SILENT, "calibrate")) == 10
+    assert len(score_files(scorer, files, print, SILENT, "calibrate")) == 10
     assert batches == [8, 2]
 
 
