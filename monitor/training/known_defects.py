@@ -39,15 +39,21 @@ class ScoredDefects:
         return sorted(zip(self.files, self.scores.known, strict=True), key=lambda pair: pair[1])[:count]
 
 
+def list_defects(folder: Path) -> list[Path]:
+    """The image files of `folder`, at any depth. Raises DefectsError where there are none."""
+    files = find_image_files(folder, DefectsError)
+    if not files:
+        raise DefectsError(f"{folder}: no images of bad parts: give a folder with 10 or more")
+    return files
+
+
 def find_defects(folder: Path, good: Collection[str], say: Callable[[str], None]) -> list[Path]:
     """The image files of `folder`, at any depth, without copies.
 
     `good` are the marks of the images that train or calibrate the recipe (`monitor.model.image_mark`). Raises
     DefectsError without files, and for a file with one of these marks.
     """
-    files = find_image_files(folder, DefectsError)
-    if not files:
-        raise DefectsError(f"{folder}: no images of bad parts: give a folder with 10 or more")
+    files = list_defects(folder)
     marks = {file: file_mark(file) for file in files}
     for file, mark in marks.items():
         if mark in good:

@@ -96,15 +96,20 @@ def blocks_of(parts: Sequence[int], count: int = 40) -> tuple[int, ...]:
     return tuple(blocks[part] for part in parts)
 
 
-def _named_parts(names: Sequence[str], pattern: str) -> list[str]:
-    """The text by which each name says its part. Raises PartsError."""
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression. Raises PartsError."""
     try:
-        expression = re.compile(pattern)
+        return re.compile(pattern)
     except re.error as error:
         raise PartsError(
             f"--part-of {pattern!r} is not a regular expression ({error}): '^[^_]+' takes what a file's name "
             "has before its first underscore"
         ) from None
+
+
+def _named_parts(names: Sequence[str], pattern: str) -> list[str]:
+    """The text by which each name says its part. Raises PartsError."""
+    expression = compile_pattern(pattern)
     found = []
     for name in names:
         match = expression.search(name)

@@ -45,7 +45,7 @@ from monitor.training.examples import (
     read_examples,
     split_images,
 )
-from monitor.training.known_defects import find_defects
+from monitor.training.known_defects import find_defects, list_defects
 from monitor.training.learning_rate import choose_epochs
 from monitor.training.left_out_images import count_good, explain_left_out, leave_images_out
 from monitor.training.loop import (
@@ -53,14 +53,17 @@ from monitor.training.loop import (
     batch_size,
     steps_an_epoch,
 )
-from monitor.training.parts import explain_parts, find_parts
+from monitor.training.parts import compile_pattern, explain_parts, find_parts
 from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, is_rate
 from monitor.training.training_request import Say, TrainingRequest
 
 
 def check_request(request: TrainingRequest) -> None:
-    """Raises InvalidNameError or TrainingError for a request that can't be trained."""
+    """Raises an error for a request that can't be trained, before any image is read.
+
+    The errors are InvalidNameError, TrainingError, PartsError and DefectsError.
+    """
     check_name(request.name)
     if not request.automatic_size and (problem := size_problem(as_size(request.size), request.tiles)):
         raise TrainingError(problem)
@@ -80,6 +83,10 @@ def check_request(request: TrainingRequest) -> None:
         raise TrainingError(
             'int8 needs OpenVINO and NNCF: pip install "line-monitor[openvino]", or leave --int8 out'
         )
+    if request.part_of is not None:
+        compile_pattern(request.part_of)
+    if request.defects is not None:
+        list_defects(request.defects)
 
 
 def find_request_size(request: TrainingRequest, say: Say) -> TrainingRequest:

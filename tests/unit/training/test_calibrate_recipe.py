@@ -74,7 +74,7 @@ def test_calibrating_changes_the_threshold_and_nothing_else(tmp_path: Path) -> N
     assert calibration.guaranteed
     assert calibration.threshold == sorted(calibration.scores)[rank(12, 0.1) - 1]
     assert sum(score > calibration.threshold for score in calibration.scores) <= 1
-    assert any("torch-f32: threshold" in line for line in lines)
+    assert any(line.startswith("threshold ") and "(torch-f32" in line for line in lines)
 
 
 def test_bad_files_are_skipped_and_no_files_are_refused(tmp_path: Path) -> None:
@@ -148,7 +148,11 @@ def test_known_defects_change_no_threshold_and_are_kept_by_later_calibrations(tm
     assert len(scores.known) == 3
     assert "of your 3 known defects would pass" in after.document.statement
     assert after.document.statement in lines
-    again, _ = calibrate(after, images=good_parts(tmp_path / "good", 12), overkill=0.1)
+    with_pictures = image_file.read(after.folder / "decisions.png")
+    again, lines = calibrate(after, images=good_parts(tmp_path / "good", 12), overkill=0.1)
+    assert any("oddest.png" in line and "calibrate again" in line for line in lines)
+    assert image_file.read(again.folder / "oddest.png").shape[1] == 4 * 256
+    assert image_file.read(again.folder / "decisions.png").shape[0] < with_pictures.shape[0]
     assert again.document.defect_scores == scores
     assert "of your 3 known defects would pass" in again.document.statement
 
@@ -172,7 +176,7 @@ def test_images_of_one_part_count_once(tmp_path: Path) -> None:
     found = after.document.calibration["torch-f32"]
     assert found.parts == tuple(n // 2 for n in range(12))
     assert found.guarantee == 0.2
-    assert "12 images show 6 parts: 6 show a part that another image shows" in lines
+    assert "12 images show 6 parts: images of one part and near copies count as one part" in lines
     with pytest.raises(PartsError, match=r"lot0/p0-0.png: --part-of 'q' has no match"):
         calibrate(before, images=tmp_path / "good", part_of="q")
 

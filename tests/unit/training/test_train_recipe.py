@@ -26,6 +26,8 @@ from monitor.training import loop
 from monitor.training import train_recipe as train_recipe_module
 from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.training.examples import split_images
+from monitor.training.known_defects import DefectsError
+from monitor.training.parts import PartsError
 from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError, TrainingRequest
 from monitor.training.training_inputs import prepare_inputs
@@ -48,7 +50,7 @@ def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> N
     )
     assert training.told_apart[training.best_epoch - 1] == max(training.told_apart)
     assert math.isfinite(Scorer(loaded, device="cpu").threshold)
-    assert any("94 more good images" in line for line in lines)
+    assert any("94 more good parts" in line for line in lines)
 
 
 def test_how_it_went_is_a_picture_in_the_recipe_and_two_lines(tmp_path: Path) -> None:
@@ -179,6 +181,8 @@ def test_odd_images_are_used_or_named_and_the_run_goes_on(tmp_path: Path) -> Non
         ({"overkill": 1e-17}, TrainingError, "at least 1e-9"),
         ({"images": Path("/nowhere")}, TrainingError, "/nowhere: No such file"),
         ({"device": "tpu"}, RecipeError, "tpu"),
+        ({"part_of": "("}, PartsError, "not a regular expression"),
+        ({"defects": Path("/nowhere")}, DefectsError, "/nowhere: No such file"),
     ],
 )
 def test_what_can_not_be_trained_is_refused_in_one_line(
@@ -190,13 +194,18 @@ def test_what_can_not_be_trained_is_refused_in_one_line(
     assert not (tmp_path / "recipes").exists()
 
 
-def test_a_teacher_that_can_not_be_had_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
+def test_what_would_be_refused_after_hours_is_refused_before_any_image_is_read(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_text("no weights")
     (tmp_path / "good").mkdir()
     (tmp_path / "good/part.png").write_text("no image: reading it would fail")
     for changes in ({"teacher": "vgg"}, {"teacher_weights": tmp_path / "w.pth"}):
         with pytest.raises(TeacherError):
             train(tmp_path, tmp_path / "good", **changes)
+    with pytest.raises(PartsError):
+        train(tmp_path, tmp_path / "good", part_of="(")
+    (tmp_path / "bad").mkdir()
+    with pytest.raises(DefectsError, match="no images of bad parts"):
+        train(tmp_path, tmp_path / "good", defects=tmp_path / "bad")
 
 
 @pytest.mark.parametrize(
