@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 import drivers
 from drivers.camera import CameraError, SourceEnded
 from monitor import paths
+from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
     CameraSettings,
     MqttSettings,
@@ -91,6 +92,8 @@ def findings(config: Path | None) -> Iterator[Finding]:
     yield from _recipes(settings)
     for camera in settings.camera:
         yield _camera(camera, running)
+    yield from (Finding(Level.FAIL, "cameras", text) for text in find_contended(settings.camera))
+    yield from (Finding(Level.WARN, "cameras", text) for text in find_shared(settings.camera))
     yield from _jumbo_frames(settings)
     if not settings.camera:
         yield Finding(
