@@ -119,9 +119,16 @@ def _review(settings: Settings) -> Iterator[Finding]:
             f"{why}; or set the systemd credential review_password",
         )
         return
-    yield Finding(
-        Level.OK, "review", f"the page is served on {settings.review.host} port {settings.review.port}"
-    )
+    served = f"the page is served on {settings.review.host} port {settings.review.port}"
+    if (public := settings.review.public_url) and settings.review.password_hash is None:
+        yield Finding(
+            Level.WARN,
+            "review",
+            f"{served}, and as {public} without a password of its own: set review.password_hash "
+            "or the credential review_password, unless the proxy asks for one",
+        )
+        return
+    yield Finding(Level.OK, "review", f"{served}{f', and as {public}' if public else ''}")
 
 
 def _is_running(settings: Settings) -> bool:

@@ -33,9 +33,13 @@ class LatchedPart(msgspec.Struct, frozen=True):
         """The name of the snapshot's files without the suffix; empty without a snapshot."""
         return (self.snapshot or "").rpartition("/")[2].removesuffix(".jpg")
 
-    def describe(self) -> str:
+    def link(self, page: str | None) -> str | None:
+        """The address of the part on the operators' page at `page`; None without a picture or a page."""
+        return f"{page}/part/{self.snapshot.removesuffix('.jpg')}" if page and self.snapshot else None
+
+    def describe(self, page: str | None = None) -> str:
         """In words for logs, as in `camera top, frame 7, captured 2026-11-23T18:00:00.123Z, no picture`."""
-        picture = f"snapshots/{self.snapshot}" if self.snapshot else "no picture"
+        picture = self.link(page) or (f"snapshots/{self.snapshot}" if self.snapshot else "no picture")
         return f"camera {self.camera}, frame {self.frame}, captured {self.captured_utc}, {picture}"
 
 
@@ -53,9 +57,14 @@ class LatchedParts(msgspec.Struct, frozen=True):
             return LatchedParts(self.parts, more=True)
         return LatchedParts((*self.parts, part), self.more)
 
-    def describe(self) -> str:
+    def payload(self, page: str | None) -> dict[str, object]:
+        """For `P/status`; `page` is the address of the operators' page."""
+        parts = [{**msgspec.structs.asdict(part), "link": part.link(page)} for part in self.parts]
+        return {"parts": parts, "more": self.more}
+
+    def describe(self, page: str | None = None) -> str:
         """All parts in words; empty where none is known."""
-        named = [part.describe() for part in self.parts]
+        named = [part.describe(page) for part in self.parts]
         return "; ".join([*named, *(["more in the journal"] if self.more else [])])
 
 

@@ -131,6 +131,7 @@ class Deliveries:
     ) -> None:
         self._log, self._clock = worker.log, clock
         self._cameras, self._link, self._journal, self._latch = cameras, link, journal, latch
+        self._page = worker.settings.review.address
         self._ack_timeout_ns = worker.settings.mqtt.ack_timeout_ms * _MS
         self._open: dict[str, Delivery] = {}
         """The deliveries that have not ended, by event id."""
@@ -335,7 +336,7 @@ class Deliveries:
         word = choose_outcome(stage, to_send=bool(delivery.topics), unheard=delivery.is_unheard)
         self._journal_outcome(delivery, word, delivery.answer)
         if is_missed:
-            part = LatchedPart.of(delivery.event).describe()
+            part = LatchedPart.of(delivery.event).describe(self._page)
             self._log.error("camera %s: the gate missed a reject: %s: %s", delivery.camera, word, part)
 
     def _journal_outcome(self, delivery: Delivery, word: str, answer: str | None = None) -> None:

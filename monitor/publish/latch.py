@@ -29,6 +29,7 @@ class LineLatch:
         self._worker, self._board, self._recorder, self._clock = worker, worker.board, recorder, clock
         self._reset_topic = f"{worker.settings.prefix}/reset"
         self._file = LatchFile(paths.latch(worker.settings), worker.log, utc_ns)
+        self._page = worker.settings.review.address
         self._set_ns = 0
         self._resume()
 
@@ -62,7 +63,7 @@ class LineLatch:
                     "the line is not ready until a message on %s: %s, from before the service was started%s",
                     self._reset_topic,
                     latch.word,
-                    f": {parts.describe()}" if parts.parts else "",
+                    f": {parts.describe(self._page)}" if parts.parts else "",
                 )
         self._file.put(self.present, self.parts)
 
@@ -92,7 +93,7 @@ class LineLatch:
             camera,
             self._reset_topic,
             latch.word,
-            f": {parts.describe()}" if event is not None else "",
+            f": {parts.describe(self._page)}" if event is not None else "",
         )
 
     def reset(self) -> None:

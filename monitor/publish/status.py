@@ -124,6 +124,8 @@ class _Report:
     """`ok`, or why the journal can't be written; None once the service is offline."""
     latched: LatchedParts = NO_PARTS
     """The parts for which the line is latched."""
+    page: str | None = None
+    """The address of the operators' page, for links."""
 
     def encode(self, session: str, utc_ns: int) -> bytes:
         return msgspec.json.encode(
@@ -137,7 +139,7 @@ class _Report:
                 "cameras": {name: state.word for name, state in self.cameras.items()},
                 "drift": sorted(self.drifting),
                 "journal": self.journal,
-                "latched": self.latched,
+                "latched": self.latched.payload(self.page),
             }
         )
 
@@ -179,7 +181,14 @@ class StatusPublisher:
             self._board.write(PUBLISH, Field.READY, 0)
             return False
         self._board.write(PUBLISH, Field.EVER_CONNECTED, 1)
-        report = _Report(status, health.cameras, health.drifting, problem or "ok", self._latch.parts)
+        report = _Report(
+            status,
+            health.cameras,
+            health.drifting,
+            problem or "ok",
+            self._latch.parts,
+            self._settings.review.address,
+        )
         if stopping or self._latch.may_be_published(now):
             self._publish(report)
         self._board.write(PUBLISH, Field.READY, status.ready and self._is_ready_published())

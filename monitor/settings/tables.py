@@ -312,11 +312,39 @@ class ReviewSettings(_Table):
     `password_hash`."""
     port: int = _number(8080, "Page port", "(TCP port)", **_PORT)
     """Port of the page. 0 turns it off."""
+    public_url: str | None = _text(
+        None, "Public address of the page", "begins with https:// or http://, then a host name"
+    )
+    """Address that browsers open where a TLS proxy on this machine serves the page. Without it the page is
+    opened by this machine's own names alone."""
     password_hash: SecretStr | None = _text(
         None, "Page password hash", "made by `line-monitor review --hash-password`"
     )
     """Hash of the password of the page. Better kept out of this file: in the systemd credential
     `review_password`, which overrides it."""
+
+    @property
+    def address(self) -> str | None:
+        """The address of the page for links, without a slash at its end; None if it is off or not known."""
+        if self.port == 0:
+            return None
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return None if self.host in ("0.0.0.0", "::") else f"http://{host}:{self.port}"
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(
+            r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:\d{1,5})?(/[\w.~-]+)*/?",
+            url,
+            re.ASCII | re.I,
+        ):
+            raise PydanticCustomError(
+                "public_url", "must be the address that browsers open, as https://line-pc.example"
+            )
+        return url
 
 
 def _table(model: type[_Table], title: str) -> Any:

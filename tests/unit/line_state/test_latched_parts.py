@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from monitor.line_state.board import Board
 from monitor.line_state.latch_file import Latch, read_latch_and_parts, write_latch
 from monitor.line_state.latched_parts import MOST, NO_PARTS, LatchedPart, read_parts, write_parts
 from monitor.line_state.worker_process import PUBLISH
+from monitor.settings import ReviewSettings
 
 TOP = LatchedPart("top", 7, "2026-11-23T18:00:00.123Z", "2026-11-23/top/180000123_top_7_1.5.jpg")
 
@@ -18,6 +21,31 @@ def test_a_part_is_named_by_camera_time_and_picture() -> None:
         "snapshots/2026-11-23/top/180000123_top_7_1.5.jpg"
     )
     assert LatchedPart("top", 7, "2026-11-23T18:00:00.123Z").describe().endswith(", no picture")
+
+
+def test_a_part_with_a_picture_has_a_link_to_the_page() -> None:
+    link = "https://line-pc.example/part/2026-11-23/top/180000123_top_7_1.5"
+    parts = NO_PARTS.add(TOP).add(LatchedPart("top", 8, "2026-11-23T18:00:00.200Z"))
+    payload = parts.payload("https://line-pc.example")
+    assert [part["link"] for part in payload["parts"]] == [link, None]  # type: ignore[attr-defined]
+    assert TOP.describe("https://line-pc.example").endswith(f"Z, {link}")
+    assert TOP.link(None) is None
+
+
+@pytest.mark.parametrize(
+    ("review", "address"),
+    [
+        ({}, "http://127.0.0.1:8080"),
+        ({"host": "::1", "port": 80}, "http://[::1]:80"),
+        ({"host": "0.0.0.0"}, None),
+        ({"port": 0}, None),
+        ({"public_url": "https://line-pc.example/line1/"}, "https://line-pc.example/line1"),
+        ({"host": "0.0.0.0", "public_url": "https://line-pc.example"}, "https://line-pc.example"),
+        ({"port": 0, "public_url": "https://line-pc.example"}, None),
+    ],
+)
+def test_links_lead_to_where_the_page_is_served(review: dict[str, object], address: str | None) -> None:
+    assert ReviewSettings(**review).address == address  # type: ignore[arg-type]
 
 
 def test_the_first_parts_are_named_each_once_and_that_there_are_more() -> None:

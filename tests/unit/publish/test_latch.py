@@ -105,7 +105,7 @@ def test_the_status_and_the_log_name_the_parts_of_missed_rejects(
     scene.link.reconnect()
     assert latched(scene) == [("top", first), ("top", second)]
     part = scene.link.statuses[-1]["latched"]["parts"][0]  # type: ignore[index]
-    assert set(part) == {"camera", "frame", "captured_utc", "snapshot"}
+    assert set(part) == {"camera", "frame", "captured_utc", "snapshot", "link"}
     missed = [line for line in caplog.messages if "the gate missed a reject" in line]
     assert len(missed) == 2
     assert f"camera top, frame {first}, captured {part['captured_utc']}, no picture" in missed[0]
