@@ -337,7 +337,13 @@ class Deliveries:
         self._journal_outcome(delivery, word, delivery.answer)
         if is_missed:
             part = LatchedPart.of(delivery.event).describe(self._page)
-            self._log.error("camera %s: the gate missed a reject: %s: %s", delivery.camera, word, part)
+            self._log.error(
+                "camera %s: the gate missed a reject: %s: %s",
+                delivery.camera,
+                word,
+                part,
+                extra={"repeats": f"{delivery.camera}: missed reject: {word}"},
+            )
 
     def _journal_outcome(self, delivery: Delivery, word: str, answer: str | None = None) -> None:
         if delivery.is_journalled:
