@@ -73,7 +73,7 @@ def read_credentials(folder: str | None) -> Iterator[Override]:
 def _read_secret(file: Path) -> str:
     try:
         # Some editors begin a file with a byte order mark, which is no part of the secret.
-        return file.read_text(encoding="utf-8-sig").strip()
+        secret = file.read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
@@ -81,6 +81,9 @@ def _read_secret(file: Path) -> str:
         raise SettingsError(
             f"credential {file}: {why}; make it a text file that the service's user can read"
         ) from None
+    if "\n" in secret:
+        raise SettingsError(f"credential {file}: it has several lines; keep the one with the secret")
+    return secret
 
 
 def _variable(*path: str) -> str:

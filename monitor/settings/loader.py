@@ -19,6 +19,7 @@ from monitor.settings.environment import CONFIG_VARIABLE, Override, read_credent
 from monitor.settings.problems import explain, find_value
 from monitor.settings.tables import Settings, SettingsError, tables
 from monitor.settings.toml_text import KeyPath, TomlError, decode, find_line, parse
+from monitor.system.printable import clean_line
 
 DEFAULT_FILES = (Path("config/line.toml"), Path("/etc/line-monitor/line.toml"))
 _LARGEST = 1_000_000
@@ -66,7 +67,7 @@ def load_settings(file: Path) -> Settings:
     except ValidationError as error:
         problems += explain(error, tree, origins.find)
     if problems:
-        raise SettingsError("\n".join(problems))
+        raise SettingsError("\n".join(map(clean_line, problems)))
     if not settings.line.data.is_absolute():
         data = (file.resolve().parent / settings.line.data).resolve()
         settings = settings.model_copy(update={"line": settings.line.model_copy(update={"data": data})})

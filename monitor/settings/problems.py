@@ -60,12 +60,15 @@ def explain(
         shown = _show(() if kind == "two_cameras" else path, tree)
         message = message[0].lower() + message[1:]
         lines.append(": ".join(filter(None, [find_origin(path, message), shown, message])))
-    return lines
+    # A list with several wrong values has one problem for each of them.
+    return list(dict.fromkeys(lines))
 
 
 def _refused_value(kind: str, said: str, path: KeyPath) -> str:
     """What is wrong with a value, by pydantic's kind of error and its words, and which values are allowed."""
     message = _PLAIN_WORDS.get(kind) or said.replace("Input should", "the value must")
+    if kind == "missing" and isinstance(path[-1], int):
+        message = "the list has too few values"
     allowed = _allowed(path)
     return f"{message}; allowed: {allowed}" if allowed else message
 

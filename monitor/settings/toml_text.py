@@ -49,7 +49,7 @@ def parse(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         said = str(error)
     position = _POSITION.search(said)
-    lines = text.splitlines()
+    lines = text.rstrip("\n").split("\n")
     line = int(position[1]) if position and position[1] else len(lines)
     message = _POSITION.sub("", said)
     if twice := _TWICE.match(message):
@@ -72,7 +72,7 @@ def find_line(text: str, path: KeyPath) -> int:
     known = _longest_known(parse(text), path)
     if not known:
         return 0
-    lines = text.splitlines(keepends=True)
+    lines = text.replace("\r\n", "\n").split("\n")
     low, high = 1, len(lines)
     while low < high:
         middle = (low + high) // 2
@@ -87,7 +87,7 @@ def _holds(lines: Sequence[str], count: int, path: KeyPath) -> bool:
     """Whether the first lines hold the key. A value that they cut off is completed first."""
     for end in range(count, len(lines) + 1):
         try:
-            tree = tomllib.loads("".join(lines[:end]))
+            tree = tomllib.loads("\n".join(lines[:end]))
         except tomllib.TOMLDecodeError:
             continue
         return _longest_known(tree, path) == path

@@ -151,8 +151,9 @@ def test_missing_masks_are_counted_once_with_those_that_fit_no_image() -> None:
         assert (found is not None) == (number < 2)
     (line,) = search.remarks()
     assert line == (
-        "no mask: 2 of 4 images with a defect, the first is test/scratch/2.png: "
-        "left out of pixel_auroc and pro; 2 masks belong to no image, the first is 2-mask.png: name each as its image, with _mask or without"
+        "no mask: 2 of 4 images with a defect, the first is test/scratch/2.png: left out of pixel_auroc "
+        "and pro; 2 masks belong to no image, the first is 2-mask.png: name each as its image, "
+        "with _mask or without"
     )
 
 

@@ -173,6 +173,12 @@ def test_a_credential_is_read_without_a_byte_order_mark_and_blamed_by_its_name(
     password = load_settings(file).mqtt.password
     assert password is not None
     assert password.get_secret_value() == "secret"
+    (tmp_path / "mqtt_password").write_bytes(b"# of line1\nsecret\n")
+    message = refusal(file, monkeypatch)
+    assert (
+        message
+        == f"credential {tmp_path / 'mqtt_password'}: it has several lines; keep the one with the secret"
+    )
     (tmp_path / "mqtt_password").write_bytes(b"sec\0ret")
     message = refusal(file, monkeypatch)
     assert message.startswith(f"credential {tmp_path / 'mqtt_password'}: mqtt.password: the text has a zero")

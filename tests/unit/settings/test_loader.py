@@ -18,6 +18,7 @@ from monitor.settings import (
     SettingsError,
     find_settings_file,
     load_settings,
+    tables,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,6 +28,8 @@ name = "top"
 source = "folder:///parts"
 recipe = "bottle-top"
 """
+
+CAMERA_KEYS = {"name": "'top'", "source": "'folder:///parts'", "recipe": "'bottle-top'"}
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +183,10 @@ def test_a_bad_value_is_refused_with_the_values_that_are_allowed(file: Path, tex
         ("[journal]\nkeep_days = nan\n", "journal.keep_days: "),
         (CAMERA + "stop_reject_rate = nan\n", "camera 'top': stop_reject_rate: "),
         (CAMERA + "roi = ['0', 0, 5, 5]\n", "camera 'top': roi: must be a number without quotes"),
+        (
+            CAMERA + "roi = [1, 2, 3]\n",
+            "camera 'top': roi: the list has too few values; allowed: [x, y, width",
+        ),
         (CAMERA + "roi = '0,0,5,5'\n", "camera 'top': roi: must be a list"),
         (CAMERA + "roi = [true, 0, 5, 5]\n", "camera 'top': roi: must be a number, not true or false"),
         ("[mqtt]\nhost = 5\n", "mqtt.host: must be text in quotes"),
@@ -206,6 +213,46 @@ def test_a_value_of_another_kind_is_refused_with_its_line(file: Path, text: str,
     assert words in message
     assert message.startswith(f"{file}: line ")
     assert "\n" not in message
+
+
+VALUES = (
+    "1",
+    "-1",
+    "1.5",
+    "nan",
+    "-inf",
+    "true",
+    "[]",
+    "[1]",
+    "{}",
+    "{a = 1}",
+    "2026-11-30",
+    "'x y'",
+    "''",
+    "'\u2028'",
+)
+
+
+@pytest.mark.parametrize("table", tables())
+def test_every_key_takes_any_value_or_refuses_it_in_one_line(file: Path, table: str) -> None:
+    for key in tables()[table].model_fields:
+        for value in VALUES:
+            head, own = ("[[camera]]", CAMERA_KEYS) if table == "camera" else (f"[{table}]", {})
+            keys = {**own, key: value}
+            text = "\n".join([head, *(f"{name} = {shown}" for name, shown in keys.items())])
+            file.write_text(text, encoding="utf-8")
+            try:
+                load_settings(file)
+                continue
+            except SettingsError as refused:
+                message = str(refused)
+            assert len(message.splitlines()) == 1, (key, value)
+            assert re.match(rf"{re.escape(str(file))}: line \d: ", message), (key, value)
+            assert key in message, (key, value)
+
+
+def test_a_key_with_a_line_break_is_refused_in_one_line(file: Path) -> None:
+    assert "\n" not in refusal(file, '[mqtt]\n"a\\nb" = 1\n')
 
 
 def test_an_address_may_have_colons_of_its_own(file: Path) -> None:
