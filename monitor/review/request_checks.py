@@ -88,13 +88,15 @@ class RequestChecks:
         Another name may come from a foreign page (DNS rebinding)."""
         if not is_local(host) or is_local_name(request.host, host):
             return
-        if self._public is not None:
-            if self._public.is_host(request.host):
-                return
-            names = f"{host} or as {self._settings.public_url}: let the proxy pass on that name or none"
+        if self._public is None:
+            hint = "Behind a proxy, set review.public_url to the address that browsers open."
+        elif self._public.is_host(request.host):
+            return
         else:
-            names = f"{host} only. Behind a proxy, set review.public_url to the address that browsers open"
-        abort(HTTPStatus.MISDIRECTED_REQUEST, f"This page can be opened as localhost, 127.0.0.1 or {names}.")
+            hint = "Let the proxy pass on the Host header of the browser, or 127.0.0.1."
+        public = [self._settings.public_url] if self._settings.public_url else []
+        names = ", ".join(dict.fromkeys(["localhost", "127.0.0.1", host, *public]))
+        abort(HTTPStatus.MISDIRECTED_REQUEST, f"This page can be opened as {names} only. {hint}")
 
     def _check_origin(self) -> None:
         """Accepts a form from this page only, by the browser's headers and by the session's token."""

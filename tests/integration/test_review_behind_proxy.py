@@ -29,7 +29,7 @@ class Proxied:
     """A page with a password behind nginx, and one browser's cookie."""
 
     def __init__(self, page: ReviewPage, proxy: Nginx) -> None:
-        self.page, self.proxy, self.cookie = page, proxy, ""
+        self.page, self.proxy, self.cookie, self.token = page, proxy, "", ""
 
     def get(self, path: str, **headers: str) -> tuple[int, str, str]:
         return self._ask("GET", path, None, headers)
@@ -45,9 +45,10 @@ class Proxied:
         return answer.status, answer.getheader("Location", ""), text
 
     def sign_in(self, below: str = "", password: str = PASSWORD, **headers: str) -> tuple[int, str, str]:
-        _, _, text = self.get(f"{below}/login?next=/live")
-        (token, *_) = re.findall(r'name="token" value="(\w+)"', text)
-        form = f"token={token}&next=/live&by=kb&password={quote(password)}"
+        if not self.token:
+            _, _, text = self.get(f"{below}/login?next=/live")
+            (self.token, *_) = re.findall(r'name="token" value="(\w+)"', text)
+        form = f"token={self.token}&next=/live&by=kb&password={quote(password)}"
         return self.post(f"{below}/login", form, **headers)
 
 
@@ -116,6 +117,12 @@ def test_without_the_public_address_a_proxy_is_told_what_to_set(proxied: Callabl
     status, _, text = browser.get("/live")
     assert status == 421
     assert "Behind a proxy, set review.public_url" in text
+
+
+def test_the_name_of_an_upstream_block_is_told_apart(proxied: Callable[..., Proxied]) -> None:
+    status, _, text = proxied(f"{PLAIN} proxy_set_header Host line;").get("/live")
+    assert status == 421
+    assert "Let the proxy pass on the Host header of the browser" in text
 
 
 def test_a_name_in_a_header_opens_nothing(proxied: Callable[..., Proxied]) -> None:
