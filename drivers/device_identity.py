@@ -19,6 +19,12 @@ def is_exclusive(source: str) -> bool:
     return scheme_of(source) == "gige"
 
 
+def are_one_device(one: str, other: str) -> bool:
+    """Whether two sources name one device."""
+    device = find_device(one)
+    return device is not None and device == find_device(other)
+
+
 def find_device(source: str) -> tuple[str, str] | None:
     """The device's kind and name, the same for every source of the device; None where the source has none or
     can't be read.

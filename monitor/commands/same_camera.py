@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from drivers.camera import CameraError
-from drivers.device_identity import find_device, is_exclusive
+from drivers.device_identity import are_one_device, is_exclusive
 from drivers.source import Options, redacted
 from monitor.settings import CameraSettings
 
@@ -17,8 +17,7 @@ from monitor.settings import CameraSettings
 def find_shared(cameras: Sequence[CameraSettings]) -> Iterator[str]:
     """One line for each two cameras that read one stream, folder or clip."""
     for one, other in combinations(cameras, 2):
-        device = find_device(one.source)
-        if device is not None and device == find_device(other.source):
+        if are_one_device(one.source, other.source):
             yield (
                 f"{one.name!r} and {other.name!r} both read {redacted(one.source)}: right for two recipes or "
                 "regions of one image, else correct the source of one"

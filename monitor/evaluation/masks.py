@@ -74,7 +74,8 @@ def find_defect(image: NDArray[Any]) -> Image:
     if not is_grey or _has_third_value(codes, values, defect):
         raise ImageError(f"it has {len(values)} values, so it is not known which are defects; {_SAVE}")
     top = int(values[-1])
-    return np.asarray(codes if top == 255 else np.ceil(codes * (255 / top)), np.uint8)
+    # Rounded up: a pixel above 0 stays above 0.
+    return ((codes.astype(np.uint32) * 255 + top - 1) // top).astype(np.uint8)
 
 
 def _has_third_value(codes: NDArray[Any], values: NDArray[Any], defect: Any) -> bool:

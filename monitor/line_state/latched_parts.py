@@ -11,8 +11,8 @@ from monitor.line_state.board import Board, Note
 from monitor.line_state.worker_process import PUBLISH
 from monitor.verdict import Event, rfc3339
 
-MOST = 8
-"""The most parts that are named; the journal has all."""
+MOST = 3
+"""The most parts that are named, so that a status stays small; the journal has all."""
 
 
 class LatchedPart(msgspec.Struct, frozen=True):

@@ -56,9 +56,11 @@ def _split(url: str) -> tuple[str, int]:
 
 def is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    # A server on both kinds of address sees an IPv4 client as ::ffff:127.0.0.1.
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 class ProxiedApplication:

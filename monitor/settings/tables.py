@@ -9,7 +9,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Self, get_args, get_origin
+from typing import Annotated, Any, NoReturn, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from drivers.device_identity import find_device, is_exclusive
+from drivers.device_identity import are_one_device, is_exclusive
 from drivers.source import redacted
 from monitor.errors import LineMonitorError
 from monitor.names import NAME_PATTERN, NAME_RULE
@@ -104,6 +104,7 @@ def _check_host(host: str) -> str:
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, json_schema_extra={"allowed": NAME_RULE})]
 _Host = Annotated[str, AfterValidator(_check_host)]
+_PAGE_URL = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:(?P<port>\d{1,5}))?(/[\w.~-]+)*/?"
 _PORT = {"ge": 0, "le": 65_535}
 _PEM = "the path of a PEM file"
 
@@ -336,15 +337,16 @@ class ReviewSettings(_Table):
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(
-            r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:\d{1,5})?(/[\w.~-]+)*/?",
-            url,
-            re.ASCII | re.I,
-        ):
-            raise PydanticCustomError(
-                "public_url", "must be the address that browsers open, as https://line-pc.example"
-            )
+        found = re.fullmatch(_PAGE_URL, url, re.ASCII | re.IGNORECASE) if url is not None else None
+        if url is not None and (found is None or int(found["port"] or 1) > 65_535):
+            message = "must be the address that browsers open, as https://line-pc.example"
+            raise PydanticCustomError("public_url", message)
         return url
+
+
+def _refuse_camera(message: str, place: int, key: str) -> NoReturn:
+    """Raises an error about a key of the camera at that place among the cameras."""
+    raise PydanticCustomError("two_cameras", "{message}", {"message": message, "at": (place, key)})
 
 
 def _table(model: type[_Table], title: str) -> Any:
@@ -371,21 +373,17 @@ class Settings(_Table):
     def _check_names(cls, cameras: tuple[CameraSettings, ...]) -> tuple[CameraSettings, ...]:
         names = [camera.name for camera in cameras]
         for place, camera in enumerate(cameras):
-            name, source = camera.name, camera.source
-            if name in names[:place]:
-                message = f"two cameras are called {name!r}; give each camera its own name"
-                raise PydanticCustomError(
-                    "two_cameras", "{message}", {"message": message, "at": (place, "name")}
-                )
+            if camera.name in names[:place]:
+                message = f"two cameras are called {camera.name!r}; give each camera its own name"
+                _refuse_camera(message, place, "name")
             for other in cameras[:place]:
-                if is_exclusive(source) and find_device(source) == find_device(other.source):
+                if is_exclusive(camera.source) and are_one_device(camera.source, other.source):
                     message = (
-                        f"cameras {other.name!r} and {name!r} have the same source {redacted(source)}, and a "
-                        "GigE Vision camera serves one at a time; correct the source of one, or remove one"
+                        f"cameras {other.name!r} and {camera.name!r} have the same source "
+                        f"{redacted(camera.source)}, and a GigE Vision camera serves one at a time; "
+                        "correct the source of one, or remove one"
                     )
-                    raise PydanticCustomError(
-                        "two_cameras", "{message}", {"message": message, "at": (place, "source")}
-                    )
+                    _refuse_camera(message, place, "source")
         return cameras
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.device_identity import find_device, is_exclusive
+from drivers.device_identity import are_one_device, find_device, is_exclusive
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,11 @@ def test_a_link_to_a_folder_is_that_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["simulated://plate", "/parts", "usb://0", "rtsp://[::1/x", "rtsp://h:port/s"]
+    "source", ["simulated://plate", "gige://[x", "/parts", "usb://0", "rtsp://[::1/x", "rtsp://h:port/s"]
 )
 def test_a_source_without_a_device_names_none(source: str) -> None:
     assert find_device(source) is None
+    assert not are_one_device(source, source)
 
 
 def test_only_a_gige_camera_serves_one_program_at_a_time() -> None:

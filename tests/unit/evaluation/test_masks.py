@@ -125,6 +125,16 @@ def test_grey_edges_of_a_resized_mask_are_edges(method: int) -> None:
     assert np.array_equal(find_defect(resized), resized)
 
 
+@pytest.mark.parametrize("top", [100, 254, 4095, 51_337, 65_535])
+def test_grey_edges_below_another_defect_s_value_are_read_alike(top: int) -> None:
+    codes = np.zeros((40, 40), np.uint16)
+    codes[10:20, 10:20] = top
+    codes[9, 10:20] = np.linspace(1, top - 1, 10)
+    found = find_defect(codes)
+    assert np.array_equal(found > 0, codes > 0)
+    assert (found[codes == top] == 255).all()
+
+
 def test_noise_of_compression_is_no_third_value() -> None:
     mask = drawn()
     mask[10, 12], mask[8, 12] = 254, 2

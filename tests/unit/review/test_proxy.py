@@ -66,7 +66,7 @@ def seen(peer: str, path: str = "/live", public: PublicAddress = PAGE, **headers
     return found
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "127.0.0.9"])
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "127.0.0.9", "::ffff:127.0.0.1"])
 @pytest.mark.parametrize(
     ("said", "address"),
     [("10.0.0.7", "10.0.0.7"), ("1.2.3.4, 10.0.0.7", "10.0.0.7"), ("[fe80::7]", "fe80::7")],
@@ -110,6 +110,7 @@ def test_the_path_of_the_public_address_may_be_passed_on_or_not(path: str, insid
         "https://u:p@h",
         "https://h/?x=1",
         "https://h/#x",
+        "https://h:70000",
         "https://h/a b",
     ],
 )
