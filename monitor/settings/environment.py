@@ -58,6 +58,9 @@ def read_variables(
                 found[path] = Override(path, _read_value(path, value), origin)
             except ValueError as error:
                 problems.append(f"{origin}: {error}")
+    if whole := found.get(("camera",)):
+        single = [override for path, override in found.items() if len(path) == 3]
+        problems += [f"{one.origin}: {whole.origin} sets all cameras; set the key there" for one in single]
     return sorted(found.values(), key=lambda override: len(override.path)), problems
 
 

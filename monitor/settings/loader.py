@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from monitor.settings.environment import CONFIG_VARIABLE, Override, read_credentials, read_variables
 from monitor.settings.problems import explain, find_value
@@ -24,6 +30,26 @@ from monitor.system.printable import clean_line
 DEFAULT_FILES = (Path("config/line.toml"), Path("/etc/line-monitor/line.toml"))
 _LARGEST = 1_000_000
 """The largest settings file in bytes. A larger file is another one, or a device that has no end."""
+
+
+class _MergedSettings(Settings, BaseSettings):
+    """The settings merged by pydantic-settings. The argument `sources` has the tables of each source, those
+    that override the others first."""
+
+    # Without `case_sensitive` a table may be spelled [MQTT], while its keys may not.
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, case_sensitive=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources that were read already, since a message names where each value came from."""
+        return tuple(InitSettingsSource(settings_cls, values) for values in init_settings()["sources"])
 
 
 def find_settings_file(config: Path | None) -> Path:
@@ -58,14 +84,15 @@ def load_settings(file: Path) -> Settings:
     except TomlError as error:
         line = f"line {error.line}: " if error.line else ""
         raise SettingsError(f"{file}: {line}{error}") from None
-    cameras = _camera_names(tree)
-    variables, problems = read_variables(os.environ, cameras)
-    overrides = [*read_credentials(os.environ.get("CREDENTIALS_DIRECTORY")), *variables]
-    origins = _Origins(file, text, _merge(tree, overrides, cameras))
+    overrides, problems = read_variables(os.environ, [name for name in _camera_names(tree) if name])
+    variables, origins = _as_tables(overrides, tree)
+    credentials, secrets = _as_tables(read_credentials(os.environ.get("CREDENTIALS_DIRECTORY")), tree)
+    find_origin = _Origins(file, text, {**secrets, **origins}).find
+    arguments: dict[str, Any] = {"sources": (variables, credentials, tree)}
     try:
-        settings = Settings.model_validate(tree)
+        settings = Settings.model_validate(dict(_MergedSettings(**arguments)))
     except ValidationError as error:
-        problems += explain(error, tree, origins.find)
+        problems += explain(error, {**tree, **variables}, find_origin)
     if problems:
         raise SettingsError("\n".join(map(clean_line, problems)))
     if not settings.line.data.is_absolute():
@@ -93,40 +120,38 @@ def _read(file: Path) -> bytes:
 
 
 def _camera_names(tree: dict[str, Any]) -> list[str]:
+    """The names of the file's cameras in their order; empty for one that has none."""
     cameras = tree.get("camera")
-    found = (
-        [camera.get("name") for camera in cameras if isinstance(camera, dict)]
-        if isinstance(cameras, list)
-        else []
-    )
-    return [name for name in found if isinstance(name, str)]
+    found = [find_value(camera, ("name",)) for camera in cameras] if isinstance(cameras, list) else []
+    return [name if isinstance(name, str) else "" for name in found]
 
 
-def _merge(tree: dict[str, Any], overrides: Sequence[Override], cameras: Sequence[str]) -> dict[KeyPath, str]:
-    """Puts the overrides into the tree, the last one of a key last. Returns where each came from, by its path
-    in the tree."""
+def _as_tables(
+    overrides: Iterable[Override], tree: dict[str, Any]
+) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """The overrides as tables, and where each value came from. A key of one camera is put into the file's
+    `tree`, since tables of two sources are merged by key but a list takes the place of another as a whole."""
+    found: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
+    cameras = _camera_names(tree)
     for override in overrides:
-        name, value = override.path[0], override.value
-        present = tree.get(name)
-        if len(override.path) == 3:
-            path: KeyPath = (name, cameras.index(override.path[1]), override.path[2])
-        elif len(override.path) == 2:
-            tree.setdefault(name, {})
-            path = override.path
-        elif isinstance(value, dict) and isinstance(present, dict):
-            # A table in the environment replaces only the keys that it has.
-            present.update(value)
-            origins.update({(name, key): override.origin for key in value})
-            continue
-        else:
-            path = (name,)
-        table = find_value(tree, path[:-1])
-        # The file's table may be none, which the settings then refuse.
-        if isinstance(table, dict):
-            table[path[-1]] = value
+        name, *rest = override.path
+        values = {rest[-1]: override.value} if rest else override.value
+        path: KeyPath = (name,)
+        if len(rest) == 2:
+            path = (name, cameras.index(rest[0]))
+            tree[name][path[1]].update(values)
+        elif isinstance(values, list):
+            found[name] = values
             origins[path] = override.origin
-    return origins
+            continue
+        elif isinstance(tree.get(name, {}), dict):
+            found.setdefault(name, {}).update(values)
+        else:
+            # The file's value is no table, which the settings refuse.
+            continue
+        origins.update({(*path, key): override.origin for key in values})
+    return found, origins
 
 
 @dataclass(frozen=True, slots=True)

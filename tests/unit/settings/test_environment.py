@@ -68,6 +68,64 @@ def test_a_variable_with_the_whole_list_of_cameras_takes_the_place_of_the_file_s
     )
 
 
+def test_the_key_of_one_camera_beside_the_whole_list_is_refused(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place in the file's list may be another camera's in the variable's."""
+    one = '[{"name": "a", "source": "folder:///x", "recipe": "r"}]'
+    message = refusal(
+        file, monkeypatch, LINE_MONITOR__CAMERA=one, LINE_MONITOR__CAMERA__TOP__DEADLINE_MS="100"
+    )
+    assert message == (
+        "environment variable LINE_MONITOR__CAMERA__TOP__DEADLINE_MS: "
+        "environment variable LINE_MONITOR__CAMERA sets all cameras; set the key there"
+    )
+
+
+def test_the_keys_of_a_table_come_from_all_sources(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(FILE + "[mqtt]\nhost = 'broker'\nport = 1884\nkeepalive_s = 9\n")
+    (tmp_path / "mqtt_password").write_text("secret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    mqtt = loaded(
+        file,
+        monkeypatch,
+        LINE_MONITOR__MQTT='{"port": 1885, "username": "from-the-table"}',
+        LINE_MONITOR__MQTT__USERNAME="from-the-key",
+    ).mqtt
+    assert (mqtt.host, mqtt.port, mqtt.keepalive_s, mqtt.username) == ("broker", 1885, 9, "from-the-key")
+    assert mqtt.password is not None
+    assert mqtt.password.get_secret_value() == "secret"
+
+
+@pytest.mark.parametrize("variable", ["LINE_MONITOR__MQTT__PORT", "LINE_MONITOR__MQTT"])
+def test_a_variable_does_not_hide_that_the_file_s_table_is_none(
+    file: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    file.write_text("mqtt = 1884\n")
+    message = refusal(file, monkeypatch, **{variable: "1885" if "PORT" in variable else '{"port": 1885}'})
+    assert message.startswith(f"{file}: line 1: mqtt: must be a table")
+
+
+def test_the_keys_of_a_camera_are_its_own_when_one_is_its_name_or_another_camera_has_none(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = loaded(
+        file,
+        monkeypatch,
+        LINE_MONITOR__CAMERA__TOP__NAME="upper",
+        LINE_MONITOR__CAMERA__TOP__RECIPE="other",
+        LINE_MONITOR__CAMERA__SIDE_2__RECIPE="third",
+    )
+    assert [(one.name, one.recipe) for one in settings.camera] == [("upper", "other"), ("side-2", "third")]
+    file.write_text(FILE.replace('name = "top"\n', ""))
+    message = refusal(file, monkeypatch, LINE_MONITOR__CAMERA__SIDE_2__RECIPE="A b").splitlines()
+    assert "environment variable LINE_MONITOR__CAMERA__SIDE_2__RECIPE: camera 'side-2': recipe: " in " ".join(
+        message
+    )
+
+
 def test_an_empty_variable_counts_as_not_set(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = loaded(file, monkeypatch, LINE_MONITOR__MQTT__PORT="", LINE_MONITOR__MQTT__CA_FILE=" ")
     assert (settings.mqtt.port, settings.mqtt.ca_file) == (1883, None)

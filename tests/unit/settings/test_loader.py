@@ -371,6 +371,8 @@ def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("LINE_MONITOR__LINE__NAME", "line7")
     settings = loaded(file, "[mqtt]\nport = 1884\nhost = 'broker'\n")
     assert (settings.mqtt.port, settings.mqtt.host, settings.line.name) == (2883, "broker", "line7")
+    # A worker process makes them again from a message, and must not read its own environment.
+    assert type(settings) is Settings
 
 
 def test_a_systemd_credential_overrides_the_file_and_the_environment_overrides_both(
