@@ -11,7 +11,7 @@ packages=(
     gir1.2-aravis-0.8 libgirepository1.0-dev libcairo2-dev    # GigE Vision, and what PyGObject is built with
     pkg-config gcc
     python3-gi gir1.2-gst-rtsp-server-1.0                     # an RTSP server, in the system's Python
-    curl openssl                                              # as the handbook says
+    curl openssl nginx                                        # as the handbook says
     systemd procps iptables                                   # the unit, verified and run; a network that breaks
     chromium                                                  # the review page, as operators see it
     prometheus                                                # promtool, which reads the alerts as it will

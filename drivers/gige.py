@@ -17,7 +17,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -99,6 +99,16 @@ def discover() -> list[DiscoveredCamera]:
             )
     # A camera that can be reached through two network interfaces answers twice.
     return sorted(dict.fromkeys(found), key=lambda camera: (camera.id, camera.address))
+
+
+def find_addresses(wanted: str, cameras: Iterable[DiscoveredCamera]) -> set[str]:
+    """The addresses of the discovered cameras with that id, serial number or address."""
+    return {
+        camera.address
+        for camera in cameras
+        for name in (camera.id, camera.address, camera.serial, f"{camera.vendor}-{camera.serial}")
+        if name.casefold() == wanted.casefold()
+    }
 
 
 class FrameCounter:
@@ -256,13 +266,7 @@ class GigeCamera:
     def _resolve(self) -> str:
         """The address of the camera that the source names."""
         cameras = discover()
-        wanted = self._wanted.casefold()
-        matches = {
-            camera.address
-            for camera in cameras
-            for name in (camera.id, camera.address, camera.serial, f"{camera.vendor}-{camera.serial}")
-            if name.casefold() == wanted
-        }
+        matches = find_addresses(self._wanted, cameras)
         if len(matches) > 1:
             addresses = " or ".join(sorted(matches))
             raise self._error(f"{len(matches)} cameras have this name: use an address, {addresses}")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 import drivers
 from drivers.camera import CameraError, SourceEnded
 from monitor import paths
+from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
     CameraSettings,
     MqttSettings,
@@ -91,6 +92,8 @@ def findings(config: Path | None) -> Iterator[Finding]:
     yield from _recipes(settings)
     for camera in settings.camera:
         yield _camera(camera, running)
+    yield from (Finding(Level.FAIL, "cameras", text) for text in find_contended(settings.camera))
+    yield from (Finding(Level.WARN, "cameras", text) for text in find_shared(settings.camera))
     yield from _jumbo_frames(settings)
     if not settings.camera:
         yield Finding(
@@ -116,9 +119,16 @@ def _review(settings: Settings) -> Iterator[Finding]:
             f"{why}; or set the systemd credential review_password",
         )
         return
-    yield Finding(
-        Level.OK, "review", f"the page is served on {settings.review.host} port {settings.review.port}"
-    )
+    served = f"the page is served on {settings.review.host} port {settings.review.port}"
+    if (public := settings.review.public_url) and settings.review.password_hash is None:
+        yield Finding(
+            Level.WARN,
+            "review",
+            f"{served}, and as {public} without a password of its own: set review.password_hash "
+            "or the credential review_password, unless the proxy asks for one",
+        )
+        return
+    yield Finding(Level.OK, "review", f"{served}{f', and as {public}' if public else ''}")
 
 
 def _is_running(settings: Settings) -> bool:

@@ -35,7 +35,7 @@ from monitor.evaluation.dataset import (
     list_entries,
 )
 from monitor.evaluation.map_store import MapStore, MapStoreError, open_map_store
-from monitor.evaluation.masks import MaskFile, PackedMask, empty_mask, find_mask, read_mask
+from monitor.evaluation.masks import MaskFile, MaskSearch, PackedMask, empty_mask, read_mask
 from monitor.evaluation.operating_points import measure_points
 from monitor.evaluation.results import Evaluation, Figures, Results
 from monitor.images.preprocessing import Size
@@ -134,6 +134,8 @@ class _Category:
     threshold: float = 0.0
     images: dict[PurePosixPath, _ScoredImage] = field(default_factory=dict)
     masks: dict[PurePosixPath, MaskFile] = field(default_factory=dict)
+    other_masks: list[str] = field(default_factory=list)
+    """The names of files in ground_truth/ that are no PNG; they are not read."""
     known: frozenset[str] = frozenset()
     """The marks of the images that the recipe was trained or calibrated on."""
     known_good: int = 0
@@ -200,17 +202,14 @@ def _add_entry(
         category.recipe, category.threshold = scorer.recipe, scorer.threshold
         category.known = known_marks(scorer.recipe.document)
     path = entry.path
+    if path.kind is FileKind.MASK:
+        _add_mask(entry, category, scorer.recipe.size, say)
+        return
     try:
         content = entry.content()
         image = image_file.decode(content)
     except ImageError as error:
-        consequence = "skipped" if path.kind is FileKind.IMAGE else "no mask"
-        say(f"{consequence}: {clean_line(entry.shown_name)}: {error}")
-        return
-    if path.kind is FileKind.MASK:
-        if path.name.suffix.lower() == ".png":
-            mask = read_mask(image, scorer.recipe.size, entry.shown_name)
-            category.masks[path.name.with_suffix("")] = mask
+        say(f"skipped: {clean_line(entry.shown_name)}: {error}")
         return
     if content_mark(content) in category.known:
         if path.defect_type == GOOD:
@@ -236,6 +235,20 @@ def _add_entry(
     )
     if inspected is None and path.defect_type != GOOD:
         say(f"no part: {entry.shown_name}: the presence gate passes it unscored, with its defect")
+
+
+def _add_mask(entry: Entry, category: _Category, size: Size, say: Callable[[str], None]) -> None:
+    """Adds a mask to its category. Raises DatasetError."""
+    name = clean_line(entry.shown_name)
+    if entry.path.name.suffix.lower() != ".png":
+        category.other_masks.append(name)
+        return
+    try:
+        mask = read_mask(entry.content(), size, entry.shown_name)
+    except ImageError as error:
+        say(f"no mask: {name}: {error}")
+    else:
+        category.masks[entry.path.name.with_suffix("")] = mask
 
 
 def _shape(image: Image) -> tuple[int, int]:
@@ -280,13 +293,17 @@ def _evaluation(
     category: _Category, recipe: RecipeVersion, maps: MapStore, say: Callable[[str], None]
 ) -> Evaluation:
     size, threshold = recipe.size, category.threshold
+    search = MaskSearch(category.masks)
     images = [
-        _LabelledImage(scored, _mask(scored, name, category, size, say))
+        _LabelledImage(scored, _mask(scored, name, search, size))
         for name, scored in sorted(category.images.items())
     ]
     good = [image for image in images if image.is_good]
-    if len(good) < len(images) and not category.masks:
-        say("no masks in ground_truth: pixel_auroc and pro are not known")
+    for line in search.remarks():
+        say(f"{category.name}: {line}" if category.name else line)
+    if category.other_masks:
+        count, first = len(category.other_masks), category.other_masks[0]
+        say(f"not read: {count} of ground_truth's files are no PNG, the first is {first}: save masks as PNG")
     per_type = {GOOD: _figures(good, len(good), threshold, maps, size)} if good else {}
     defective = {
         defect_type: [image for image in images if image.scored.defect_type == defect_type]
@@ -310,15 +327,11 @@ def _evaluation(
     )
 
 
-def _mask(
-    scored: _ScoredImage, name: PurePosixPath, category: _Category, size: Size, say: Callable[[str], None]
-) -> PackedMask | None:
+def _mask(scored: _ScoredImage, name: PurePosixPath, search: MaskSearch, size: Size) -> PackedMask | None:
     """The image's mask; None where there is no usable one."""
     if scored.defect_type == GOOD:
         return empty_mask(size)
-    if not category.masks:
-        return None
-    return find_mask(name, category.masks, image_shape=scored.shape, image_name=scored.shown_name, say=say)
+    return search.find(name, scored.shape, scored.shown_name)
 
 
 def _known_lines(category: _Category) -> Iterable[str]:

@@ -16,7 +16,7 @@ import zlib
 from enum import IntEnum
 from pathlib import Path
 
-_RECORD = 4096
+_RECORD = 8192
 _WORDS = 64
 _NOTE = struct.Struct("<II")
 
@@ -32,6 +32,9 @@ class Note(IntEnum):
     RECIPE_STATUS = 2048
     """The recipe in force and the answer to the last request, in a capture worker's record, written by the
     scoring worker."""
+    LATCHED = 4096
+    """The parts for which the line is latched, in the publisher's record, written by the publisher
+    (`monitor.line_state.latched_parts`)."""
 
     @property
     def room(self) -> int:

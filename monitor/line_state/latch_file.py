@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from monitor.line_state.latched_parts import NO_PARTS, LatchedParts
 from monitor.system.atomic_file import remove_file, write_whole
 from monitor.system.trouble_log import TroubleLog
 from monitor.verdict import SCHEMA, rfc3339
@@ -50,24 +51,31 @@ class LatchDocument(msgspec.Struct, frozen=True, kw_only=True):
     latch: str
     """The reason in `P/status`."""
     utc: str
+    latched: LatchedParts = NO_PARTS
+    """Files of earlier versions lack it."""
 
 
 def read_latch(file: Path) -> Latch:
     """The latch at the end of the last service. A damaged file counts as a missed reject, since its reason is
     not known."""
+    return read_latch_and_parts(file)[0]
+
+
+def read_latch_and_parts(file: Path) -> tuple[Latch, LatchedParts]:
+    """As `read_latch`, with the parts for which the line was latched."""
     try:
         document = msgspec.json.decode(file.read_bytes(), type=LatchDocument)
-        return Latch[document.latch.upper()]
+        return Latch[document.latch.upper()], document.latched
     except FileNotFoundError:
-        return Latch.NONE
+        return Latch.NONE, NO_PARTS
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, KeyError):
-        return Latch.MISSED_REJECT
+        return Latch.MISSED_REJECT, NO_PARTS
 
 
-def write_latch(file: Path, latch: Latch, utc_ns: int) -> None:
+def write_latch(file: Path, latch: Latch, utc_ns: int, parts: LatchedParts = NO_PARTS) -> None:
     """Writes the latch. It is on disk when the function returns. Raises OSError; then it leaves an empty file
     if the disk allows that, which `read_latch` takes for a missed reject."""
-    document = LatchDocument(latch=latch.name.lower(), utc=rfc3339(utc_ns))
+    document = LatchDocument(latch=latch.name.lower(), utc=rfc3339(utc_ns), latched=parts)
     try:
         write_whole(file, msgspec.json.encode(document) + b"\n")
     except OSError:
@@ -83,24 +91,24 @@ class LatchFile:
         self._file, self._utc_ns = file, utc_ns
         self._trouble = TroubleLog(log, ended=f"{file}: is written again", log_changes=False)
         self._changed = threading.Condition()
-        self._wanted: Latch | None = None
-        self._written: Latch | None = None
+        self._wanted: tuple[Latch, LatchedParts] | None = None
+        self._written: tuple[Latch, LatchedParts] | None = None
         self._closing = False
         # A daemon thread: a disk that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="latch", daemon=True)
         self._thread.start()
 
-    def put(self, latch: Latch) -> None:
-        """Sets the latch that the thread writes to the file; NONE deletes the file. Returns at once."""
+    def put(self, latch: Latch, parts: LatchedParts = NO_PARTS) -> None:
+        """Sets what the thread writes to the file; the latch NONE deletes the file. Returns at once."""
         with self._changed:
-            self._wanted = latch
+            self._wanted = latch, parts
             self._changed.notify_all()
 
     @property
     def is_written(self) -> bool:
         """Whether the file holds the latch that was put last."""
         with self._changed:
-            return self._wanted is self._written
+            return self._wanted == self._written
 
     def close(self, timeout_s: float) -> bool:
         """Waits for the last write. Returns whether the file holds the latch that was put last."""
@@ -113,11 +121,11 @@ class LatchFile:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._wanted is not self._written)
+                self._changed.wait_for(lambda: self._closing or self._wanted != self._written)
                 wanted = self._wanted
-                if wanted is self._written or wanted is None:
+                if wanted == self._written or wanted is None:
                     return
-            written = self._write(wanted)
+            written = self._write(*wanted)
             with self._changed:
                 if written:
                     self._written = wanted
@@ -126,12 +134,12 @@ class LatchFile:
                 else:
                     self._changed.wait(_RETRY_S)
 
-    def _write(self, latch: Latch) -> bool:
+    def _write(self, latch: Latch, parts: LatchedParts) -> bool:
         try:
             if latch is Latch.NONE:
                 remove_file(self._file)
             else:
-                write_latch(self._file, latch, self._utc_ns())
+                write_latch(self._file, latch, self._utc_ns(), parts)
         except OSError as error:
             self._trouble.report(
                 f"{self._file}: {error.strerror}: after a restart of the service the latch would be wrong"

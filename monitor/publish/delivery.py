@@ -16,6 +16,7 @@ from monitor.journal.recorder import PUBLISHED, UNHEARD, choose_outcome, latency
 from monitor.journal.writer import JournalWriter
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.latched_parts import LatchedPart
 from monitor.line_state.ring import Stage
 from monitor.line_state.verdict_rules import Consequences
 from monitor.line_state.worker_process import Worker
@@ -130,6 +131,7 @@ class Deliveries:
     ) -> None:
         self._log, self._clock = worker.log, clock
         self._cameras, self._link, self._journal, self._latch = cameras, link, journal, latch
+        self._page = worker.settings.review.address
         self._ack_timeout_ns = worker.settings.mqtt.ack_timeout_ms * _MS
         self._open: dict[str, Delivery] = {}
         """The deliveries that have not ended, by event id."""
@@ -323,7 +325,7 @@ class Deliveries:
         if is_missed and delivery.answer is None:
             # The latch is set before the stage is written. If the publisher is killed between the two, the
             # line is latched; in the other order the missed reject would be final without a latch.
-            self._latch.set(Latch.MISSED_REJECT, delivery.camera)
+            self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
         delivery.camera_frames.ring.write_stage(
             delivery.number, stage, delivery.sent_ns, delivery.answered_ns
         )
@@ -334,7 +336,14 @@ class Deliveries:
         word = choose_outcome(stage, to_send=bool(delivery.topics), unheard=delivery.is_unheard)
         self._journal_outcome(delivery, word, delivery.answer)
         if is_missed:
-            self._log.error("camera %s: the gate missed a reject: %s", delivery.camera, word)
+            part = LatchedPart.of(delivery.event).describe(self._page)
+            self._log.error(
+                "camera %s: the gate missed a reject: %s: %s",
+                delivery.camera,
+                word,
+                part,
+                extra={"repeats": f"{delivery.camera}: missed reject: {word}"},
+            )
 
     def _journal_outcome(self, delivery: Delivery, word: str, answer: str | None = None) -> None:
         if delivery.is_journalled:
@@ -357,7 +366,7 @@ class Deliveries:
             self._unheard[delivery.camera].forget(delivery.number)
             delivery.note_answer(answer.result, self._clock())
             if not is_success(answer.result):
-                self._latch.set(Latch.MISSED_REJECT, delivery.camera)
+                self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
             # `step` ends the delivery: the broker may not have had room for the verdict's other topic yet.
 
     def _note_late_answer(self, delivery: Delivery, result: str) -> None:
@@ -365,7 +374,7 @@ class Deliveries:
         part was not removed: the line is latched and the reject counts as missed."""
         self._unheard[delivery.camera].forget(delivery.number)
         if not is_success(result):
-            self._latch.set(Latch.MISSED_REJECT, delivery.camera)
+            self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
             delivery.answered_ns = delivery.answered_ns or self._clock()
             if delivery.stage not in MISSED:
                 delivery.stage = Stage.UNACKNOWLEDGED

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from monitor import paths
 from monitor.journal.recorder import Recorder
 from monitor.line_state.board import Field
-from monitor.line_state.latch_file import Latch, LatchFile, read_latch
+from monitor.line_state.latch_file import Latch, LatchFile, read_latch_and_parts
+from monitor.line_state.latched_parts import NO_PARTS, LatchedPart, LatchedParts, read_parts, write_parts
 from monitor.line_state.worker_process import PUBLISH, Worker
+from monitor.verdict import Event
 
 _SLOW_DISK_NS = 300_000_000
 """After this time a latch is published although it is not on disk: the disk hangs."""
@@ -27,12 +29,18 @@ class LineLatch:
         self._worker, self._board, self._recorder, self._clock = worker, worker.board, recorder, clock
         self._reset_topic = f"{worker.settings.prefix}/reset"
         self._file = LatchFile(paths.latch(worker.settings), worker.log, utc_ns)
+        self._page = worker.settings.review.address
         self._set_ns = 0
         self._resume()
 
     @property
     def present(self) -> Latch:
         return Latch(self._board.read(PUBLISH, Field.LATCH))
+
+    @property
+    def parts(self) -> LatchedParts:
+        """The parts for which the line is latched."""
+        return read_parts(self._board)
 
     @property
     def reset_ns(self) -> int:
@@ -43,34 +51,49 @@ class LineLatch:
         """Takes over the latch: of an earlier publisher of this session from the board, or of an earlier run
         of the service from disk."""
         if not self._board.read(PUBLISH, Field.EVER_RAN):
-            latch = read_latch(paths.latch(self._worker.settings))
+            latch, parts = read_latch_and_parts(paths.latch(self._worker.settings))
             if (carried := self.present).outranks(latch):
                 # The supervisor wrote this latch to the board at the start: it belongs to a killed service
                 # and could not be written to disk.
-                latch = carried
+                latch, parts = carried, NO_PARTS
+            write_parts(self._board, parts)
             self._board.write(PUBLISH, Field.LATCH, latch)
             if latch is not Latch.NONE:
                 self._worker.log.error(
-                    "the line is not ready until a message on %s: %s, from before the service was started",
+                    "the line is not ready until a message on %s: %s, from before the service was started%s",
                     self._reset_topic,
                     latch.word,
+                    f": {parts.describe(self._page)}" if parts.parts else "",
                 )
-        self._file.put(self.present)
+        self._file.put(self.present, self.parts)
 
-    def set(self, latch: Latch, camera: str) -> None:
-        """Latches the line because of that camera. Does nothing for NONE, or when the present latch is not
-        outranked."""
-        if latch is Latch.NONE or not latch.outranks(self.present):
+    def set(self, latch: Latch, camera: str, event: Event | None = None) -> None:
+        """Latches the line because of that camera, and of that part if one is given. When the present latch
+        is not outranked, only the part is added to those that a person must look for. Does nothing for
+        NONE."""
+        if latch is Latch.NONE:
             return
+        present = self.present
+        is_new = latch.outranks(present)
+        if not is_new and (latch is not present or event is None):
+            return
+        before = NO_PARTS if is_new else self.parts
+        parts = before.add(LatchedPart.of(event)) if event is not None else before
+        if not is_new and parts == before:
+            return
+        write_parts(self._board, parts)
         self._board.write(PUBLISH, Field.LATCH, latch)
-        self._file.put(latch)
+        self._file.put(latch, parts)
+        if not is_new:
+            return
         self._set_ns = self._clock()
         self._recorder.record_latch(latch)
         self._worker.log.error(
-            "camera %s: the line is not ready until a message on %s: %s",
+            "camera %s: the line is not ready until a message on %s: %s%s",
             camera,
             self._reset_topic,
             latch.word,
+            f": {parts.describe(self._page)}" if event is not None else "",
         )
 
     def reset(self) -> None:
@@ -81,6 +104,7 @@ class LineLatch:
         # two leaves the line latched.
         self._board.write(PUBLISH, Field.RESET_NS, self._clock())
         self._board.write(PUBLISH, Field.LATCH, Latch.NONE)
+        write_parts(self._board, NO_PARTS)
         self._file.put(Latch.NONE)
         self._worker.log.info(
             "reset: %s", f"the latch {latch.word} is lifted" if latch.word else "no latch was set"

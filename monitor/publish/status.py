@@ -15,6 +15,7 @@ import msgspec
 from monitor.journal.writer import JournalWriter
 from monitor.line_state.board import CameraState, Field
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.latched_parts import NO_PARTS, LatchedParts
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, worker_names
 from monitor.publish.latch import LineLatch
 from monitor.publish.mqtt_connection import Link, LinkState, Will
@@ -121,6 +122,10 @@ class _Report:
     drifting: frozenset[str]
     journal: str | None
     """`ok`, or why the journal can't be written; None once the service is offline."""
+    latched: LatchedParts = NO_PARTS
+    """The parts for which the line is latched."""
+    page: str | None = None
+    """The address of the operators' page, for links."""
 
     def encode(self, session: str, utc_ns: int) -> bytes:
         return msgspec.json.encode(
@@ -134,6 +139,7 @@ class _Report:
                 "cameras": {name: state.word for name, state in self.cameras.items()},
                 "drift": sorted(self.drifting),
                 "journal": self.journal,
+                "latched": self.latched.payload(self.page),
             }
         )
 
@@ -175,7 +181,14 @@ class StatusPublisher:
             self._board.write(PUBLISH, Field.READY, 0)
             return False
         self._board.write(PUBLISH, Field.EVER_CONNECTED, 1)
-        report = _Report(status, health.cameras, health.drifting, problem or "ok")
+        report = _Report(
+            status,
+            health.cameras,
+            health.drifting,
+            problem or "ok",
+            self._latch.parts,
+            self._settings.review.address,
+        )
         if stopping or self._latch.may_be_published(now):
             self._publish(report)
         self._board.write(PUBLISH, Field.READY, status.ready and self._is_ready_published())

@@ -21,6 +21,7 @@ from monitor.journal.recorder import Recorder
 from monitor.journal.writer import LAST_TRY_S, JournalWriter
 from monitor.line_state import messages
 from monitor.line_state.frame import Frame
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.verdict_rules import PublisherTurn
 from monitor.line_state.worker_process import SCORING, Worker
@@ -131,7 +132,7 @@ class Publisher:
             for frame, closed in camera_frames.find_new():
                 self._apply_consequences(camera_frames, frame, closed)
             for frame, closed in camera_frames.close(turn):
-                self._watch_rejects(camera_frames, closed)
+                self._watch_rejects(camera_frames, frame, closed)
                 self._apply_consequences(camera_frames, frame, closed)
         self._deliveries.step()
         self._recorder.step()
@@ -148,14 +149,16 @@ class Publisher:
         event = camera_frames.event(frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
-        self._latch.set(consequences.latch, camera.name)
+        self._latch.set(consequences.latch, camera.name, event)
         if consequences.is_journalled:
             self._recorder.record_verdict(event)
         self._deliveries.start(camera_frames, frame, event, consequences)
 
-    def _watch_rejects(self, camera_frames: CameraFrames, closed: FinalVerdict) -> None:
+    def _watch_rejects(self, camera_frames: CameraFrames, frame: Frame, closed: FinalVerdict) -> None:
         name = camera_frames.camera.name
-        self._latch.set(self._watches[name].feed(closed.verdict, closed.reason), name)
+        latch = self._watches[name].feed(closed.verdict, closed.reason)
+        if latch is not Latch.NONE and latch.outranks(self._latch.present):
+            self._latch.set(latch, name, camera_frames.event(frame, closed))
 
     def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
         """The event of a frame. The recorder calls this with the camera's ring."""

@@ -165,12 +165,13 @@ class PasswordAttempts:
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def may_try(self, address: str) -> bool:
-        """Counts the attempt and returns whether it is allowed; call `forget` after a right password."""
+    def may_try(self, address: str, most: int = _MAX_ATTEMPTS) -> bool:
+        """Counts the attempt and returns whether it is allowed, as one of at most `most` in a minute; call
+        `forget` after a right password."""
         now = self._clock()
         with self._lock:
             recent = [at for at in self._wrong.get(address, []) if now - at < _ATTEMPT_WINDOW_S]
-            allowed = len(recent) < _MAX_ATTEMPTS
+            allowed = len(recent) < most
             self._wrong[address] = [*recent, now] if allowed else recent
             self._wrong.move_to_end(address)
             while len(self._wrong) > _MAX_ADDRESSES:

@@ -20,6 +20,7 @@ from monitor.line_state.board import Board, CameraState, Field
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.latched_parts import NO_PARTS, LatchedParts, read_parts
 from monitor.line_state.ring import SLOTS, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, capture_name, worker_names
 from monitor.settings import CameraSettings, Settings
@@ -61,6 +62,8 @@ class LineStatus:
     """One line each: first what to check before a reset, then the workers' problems."""
     cameras: tuple[CameraView, ...]
     utc: str
+    latched: LatchedParts = NO_PARTS
+    """The parts to look for before a reset."""
 
 
 class LineView:
@@ -103,6 +106,7 @@ class LineView:
                 problems=tuple(problems),
                 cameras=cameras,
                 utc=utc,
+                latched=read_parts(board) if latch is not Latch.NONE else NO_PARTS,
             )
 
     def recipe_name(self, camera: CameraSettings) -> str:

@@ -25,8 +25,11 @@ from monitor.review.access import (
     tidy_name,
     verify,
 )
+from monitor.review.proxy import PublicAddress
 from monitor.settings import ReviewSettings
 
+_PROXY_ATTEMPTS = 30
+"""Wrong passwords a minute from all clients of a proxy together."""
 _OPEN = frozenset({"login", "enter", "static", "alive"})
 """Endpoints that need no password."""
 HEADERS = {
@@ -50,6 +53,7 @@ class RequestChecks:
         self, app: Flask, settings: ReviewSettings, sessions: Sessions, attempts: PasswordAttempts
     ) -> None:
         self._settings, self._sessions, self._attempts = settings, sessions, attempts
+        self._public = PublicAddress.parse(settings.public_url) if settings.public_url else None
         # Browsers share cookies between all ports of a host: each line's page needs its own cookie name.
         self._cookie = f"line-monitor-{settings.port}"
         self._hash = settings.password_hash.get_secret_value() if settings.password_hash else None
@@ -65,12 +69,7 @@ class RequestChecks:
         app.context_processor(self._template_values)
 
     def _check(self) -> AnyResponse | None:
-        host = self._settings.host
-        if is_local(host) and not is_local_name(request.host, host):
-            abort(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                f"This page can be opened as localhost, 127.0.0.1 or {host} only.",
-            )
+        self._check_host(self._settings.host)
         session = self._sessions.read(request.cookies.get(self._cookie, ""))
         if session is None or (session.known and self._hash is None):
             self._begin(known=False, by="")
@@ -84,14 +83,44 @@ class RequestChecks:
             return redirect(url_for("login", next=request.full_path.removesuffix("?")), HTTPStatus.SEE_OTHER)
         abort(HTTPStatus.UNAUTHORIZED, "Sign in first.")
 
+    def _check_host(self, host: str) -> None:
+        """Accepts this machine's names, and the name in `review.public_url` by which a proxy serves the page.
+        Another name may come from a foreign page (DNS rebinding)."""
+        if not is_local(host) or is_local_name(request.host, host):
+            return
+        if self._public is None:
+            hint = "Behind a proxy, set review.public_url to the address that browsers open."
+        elif self._public.is_host(request.host):
+            return
+        else:
+            hint = "Let the proxy pass on the Host header of the browser, or 127.0.0.1."
+        public = [self._settings.public_url] if self._settings.public_url else []
+        names = ", ".join(dict.fromkeys(["localhost", "127.0.0.1", host, *public]))
+        abort(HTTPStatus.MISDIRECTED_REQUEST, f"This page can be opened as {names} only. {hint}")
+
     def _check_origin(self) -> None:
         """Accepts a form from this page only, by the browser's headers and by the session's token."""
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
         foreign = site not in (None, "same-origin")
-        if foreign or (origin is not None and _host(origin) != request.host):
-            abort(HTTPStatus.FORBIDDEN, "Refused: the form came from another site.")
+        if foreign or not self._is_own_origin(origin):
+            hint = "" if self._public else ", or a proxy serves this page and review.public_url is not set"
+            abort(HTTPStatus.FORBIDDEN, f"Refused: the form came from another site{hint}.")
         if not self._sessions.is_token(g.session, request.form.get("token", "")):
             abort(HTTPStatus.FORBIDDEN, "Refused: the form is too old. Load the page again, then repeat.")
+
+    def _is_own_origin(self, origin: str | None) -> bool:
+        """Whether the form came from this page. Some browsers send no origin."""
+        if origin is None or _host(origin) == request.host:
+            return True
+        return self._public is not None and self._public.is_origin(origin)
+
+    def _is_encrypted(self) -> bool:
+        """Whether the browser is known to have come by HTTPS. A proxy may say so, or the form's origin."""
+        origin = request.headers.get("Origin", "")
+        by_origin = (
+            self._public is not None and self._public.is_origin(origin) and origin.startswith("https:")
+        )
+        return request.scheme == "https" or by_origin
 
     def _begin(self, *, known: bool, by: str) -> None:
         g.cookie = self._sessions.issue(known=known, by=by)
@@ -106,7 +135,13 @@ class RequestChecks:
         response.headers.setdefault("Cache-Control", "no-store")
         if (cookie := g.get("cookie")) is not None:
             response.set_cookie(
-                self._cookie, cookie, max_age=int(SESSION_S), httponly=True, samesite="Lax", path="/"
+                self._cookie,
+                cookie,
+                max_age=int(SESSION_S),
+                httponly=True,
+                samesite="Lax",
+                path=f"{request.script_root}/",
+                secure=self._is_encrypted(),
             )
         return response
 
@@ -124,9 +159,12 @@ class RequestChecks:
     def _enter(self) -> AnyResponse | tuple[str, int]:
         target, by = _local(request.form.get("next", "")), request.form.get("by", "")
         if self._hash is None:
-            return redirect(target, HTTPStatus.SEE_OTHER)
+            return _redirect(target)
         address = request.remote_addr or ""
-        if not self._attempts.may_try(address):
+        # A proxy may pass on a client's own X-Forwarded-For, so the attempts through it are limited together.
+        proxy = request.environ.get("monitor.proxy", "")
+        may_try = self._attempts.may_try(address) if address != proxy else True
+        if not may_try or (proxy and not self._attempts.may_try(f"proxy {proxy}", _PROXY_ATTEMPTS)):
             wrong = "Too many wrong passwords: wait one minute, then try again."
             return render_template("login.html", next=target, wrong=wrong), HTTPStatus.TOO_MANY_REQUESTS
         with self._verifying:
@@ -135,8 +173,9 @@ class RequestChecks:
             wrong = "Wrong password."
             return render_template("login.html", next=target, wrong=wrong), HTTPStatus.FORBIDDEN
         self._attempts.forget(address)
+        self._attempts.forget(f"proxy {proxy}")
         self._begin(known=True, by=by)
-        return redirect(target, HTTPStatus.SEE_OTHER)
+        return _redirect(target)
 
     def _leave(self) -> AnyResponse:
         self._begin(known=False, by="")
@@ -145,7 +184,7 @@ class RequestChecks:
     def _rename(self) -> AnyResponse:
         session: Session = g.session
         self._begin(known=session.known, by=tidy_name(request.form.get("by", "")))
-        return redirect(_local(request.form.get("next", "")), HTTPStatus.SEE_OTHER)
+        return _redirect(_local(request.form.get("next", "")))
 
     def _template_values(self) -> dict[str, object]:
         """Values for every template."""
@@ -156,6 +195,11 @@ class RequestChecks:
             "signed_in": bool(session and session.known),
             "here": request.full_path.removesuffix("?"),
         }
+
+
+def _redirect(target: str) -> AnyResponse:
+    """To a path on this page."""
+    return redirect(request.script_root + target, HTTPStatus.SEE_OTHER)
 
 
 def _local(target: str) -> str:

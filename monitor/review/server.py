@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from flask import Flask
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
@@ -24,9 +25,10 @@ from monitor.errors import LineMonitorError
 from monitor.line_state.worker_process import Worker
 from monitor.review.access import is_local, refusal
 from monitor.review.application import MAX_BODY_BYTES, build
+from monitor.review.proxy import ProxiedApplication, PublicAddress
 from monitor.review.request_checks import HEADERS
 from monitor.review.request_timeout import RequestTimeout
-from monitor.settings import Settings
+from monitor.settings import ReviewSettings, Settings
 
 _NICENESS = 10
 _THREADS = 4
@@ -71,7 +73,7 @@ class Server:
         self._request_timeout = RequestTimeout(connections, request_s)
         try:
             self._server = create_server(
-                self._application.wsgi,
+                _behind_proxy(self._application.wsgi, settings.review),
                 map=connections,
                 host=host,
                 port=port,
@@ -82,6 +84,8 @@ class Server:
                 cleanup_interval=5,
                 max_request_header_size=16 * 1024,
                 max_request_body_size=MAX_BODY_BYTES,
+                # Without `public_url` nothing reads these headers.
+                clear_untrusted_proxy_headers=settings.review.public_url is None,
                 backlog=64,
             )
         except (OSError, ValueError) as error:
@@ -123,6 +127,12 @@ class Server:
             return False
         finally:
             connection.close()
+
+
+def _behind_proxy(application: Flask, settings: ReviewSettings) -> Flask | ProxiedApplication:
+    if settings.public_url is None:
+        return application
+    return ProxiedApplication(application, PublicAddress.parse(settings.public_url))
 
 
 def _reachable(host: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,11 +24,12 @@ from monitor.line_state import verdict_rules
 from monitor.line_state.board import Board, Field
 from monitor.line_state.changeover import find_recipe_name
 from monitor.line_state.frame import Frame
-from monitor.line_state.latch_file import Latch, read_latch, write_latch
+from monitor.line_state.latch_file import Latch, read_latch, read_latch_and_parts, write_latch
+from monitor.line_state.latched_parts import MOST, NO_PARTS, LatchedPart, read_parts
 from monitor.line_state.ring import RECORDS, FinalVerdict, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, worker_names
 from monitor.settings import CameraSettings, Settings
-from monitor.verdict import Event, Reason, Verdict
+from monitor.verdict import Event, Reason, Verdict, rfc3339, snapshot_path
 
 _LONGEST_READING_S = 5.0
 _LONGEST_WRITING_S = 5.0
@@ -95,9 +97,13 @@ def _latch_missed(
 ) -> Latch:
     """The latch of the next session. It is on disk before that session starts, unless writing it fails."""
     file = paths.latch(settings)
-    before = latch = read_latch(file)
+    before, parts_before = read_latch_and_parts(file)
+    latch, parts = before, dict.fromkeys(Latch, NO_PARTS)
+    parts[before] = parts_before
     # The killed service may have latched the line on the board and not yet written the file.
     found = [_read_board_latch(board)]
+    for part in read_parts(board).parts if board is not None else ():
+        parts[found[0]] = parts[found[0]].add(part)
     for camera, ring in rings:
         missed, unjudged = _find_unsent(settings, camera, ring)
         if missed:
@@ -108,6 +114,8 @@ def _latch_missed(
                 _list_frames(missed),
             )
             found.append(Latch.MISSED_REJECT)
+            for part in _name_parts(settings, camera, ring, missed):
+                parts[Latch.MISSED_REJECT] = parts[Latch.MISSED_REJECT].add(part)
         if unjudged:
             log.error(
                 "camera %s: the service ended before it had judged %d parts: %s",
@@ -116,14 +124,17 @@ def _latch_missed(
                 _list_frames(unjudged),
             )
             found.append(Latch.UNINSPECTED)
+            for part in _name_parts(settings, camera, ring, unjudged):
+                parts[Latch.UNINSPECTED] = parts[Latch.UNINSPECTED].add(part)
     for one in found:
         if one is not Latch.NONE and one.outranks(latch):
             latch = one
-    if latch is before:
+    if latch is before and parts[latch] == parts_before:
         return latch
-    journal.record_change("latch", before.word, latch.word, "service")
+    if latch is not before:
+        journal.record_change("latch", before.word, latch.word, "service")
     try:
-        write_latch(file, latch, time.time_ns())
+        write_latch(file, latch, time.time_ns(), parts[latch])
     except OSError as error:
         log.error("%s: %s: the latch %s could not be written", file, error.strerror, latch.word)
     return latch
@@ -163,6 +174,23 @@ def _make_verdict(ring: Ring, number: int) -> FinalVerdict:
     if scored is None:
         return FinalVerdict(Verdict.UNINSPECTED, Reason.PUBLISHER_LOST, False, False, 0, 0)
     return FinalVerdict(scored.verdict, scored.reason, True, False, 0, 0)
+
+
+def _name_parts(
+    settings: Settings, camera: CameraSettings, ring: Ring, numbers: list[int]
+) -> Iterator[LatchedPart]:
+    """The last of these frames, for the person who looks for their parts."""
+    for number in numbers[-MOST - 1 :]:
+        frame, scored = ring.frame(number), ring.scorer_verdict(number)
+        if frame is None:
+            continue
+        picture = None
+        if scored is not None and scored.snapshot:
+            picture = snapshot_path(frame.captured_utc_ns, camera.name, number, scored.score)
+        if picture is not None and not (paths.snapshots(settings) / picture).is_file():
+            # The snapshot writer ended with the service.
+            picture = None
+        yield LatchedPart(camera.name, number, rfc3339(frame.captured_utc_ns), picture)
 
 
 def _list_frames(numbers: list[int]) -> str:

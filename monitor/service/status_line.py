@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from monitor.line_state.board import Board, CameraState, Field
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.latched_parts import read_parts
 from monitor.line_state.worker_process import CAPTURE, PUBLISH, SCORING, SUPERVISOR, capture_name
 from monitor.settings import Settings
 
@@ -23,7 +24,8 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
         return "starting: recipes are loaded and warmed up"
     parts = ["ready" if board.is_fresh(PUBLISH, now_ns) and board.read(PUBLISH, Field.READY) else "not ready"]
     if latch := Latch(board.read(PUBLISH, Field.LATCH)).word:
-        parts.append(f"{latch}, until it is reset")
+        which = read_parts(board).describe()
+        parts.append(f"{latch}{f' ({which})' if which else ''}, until it is reset")
     if not board.read(PUBLISH, Field.EVER_CONNECTED):
         parts.append(f"no broker yet at {settings.mqtt.host}:{settings.mqtt.port}")
     parts.append(_describe_cameras(settings, board, now_ns))

@@ -1,6 +1,7 @@
 """The log on stderr: one line per event, with a level for journald or a time for a terminal.
 
-A message that repeats is limited to five a minute. Logging must never block a worker.
+A message that repeats is limited to five a minute. Messages that differ only in a part's details repeat when
+their `extra` has one text as `repeats`. Logging must never block a worker.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class RateLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.CRITICAL:
             return True
-        key = (record.name, record.getMessage())
+        key = (record.name, getattr(record, "repeats", None) or record.getMessage())
         now = self._clock()
         since, count = self._seen.get(key, (now, 0))
         if now - since > _WINDOW_NS:

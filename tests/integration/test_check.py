@@ -63,6 +63,28 @@ def test_a_line_that_runs_is_left_alone(config: Path) -> None:
     assert "publish" not in found["broker"].text, "nothing is published for a running line"
 
 
+def test_one_folder_for_two_cameras_is_told_with_both_names(config: Path, tmp_path: Path) -> None:
+    assert not of("cameras", config)
+    (tmp_path / "link").symlink_to("parts")
+    second = f'[[camera]]\nname = "side"\nrecipe = "plate"\nsource = "folder://{tmp_path}/link"\n'
+    config.write_text(config.read_text() + second)
+    (found,) = of("cameras", config)
+    assert found.level is Level.WARN
+    assert found.text.startswith(f"'top' and 'side' both read folder://{tmp_path}/parts")
+
+
+def test_a_mistake_in_the_environment_is_not_blamed_on_the_file(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINE_MONITOR__MQTT__PASWORD", "secret")
+    (found,) = findings(config)
+    assert (found.level, found.item) == (Level.FAIL, "settings")
+    assert found.text == (
+        "environment variable LINE_MONITOR__MQTT__PASWORD: unknown setting; "
+        "did you mean LINE_MONITOR__MQTT__PASSWORD?"
+    )
+
+
 def test_a_threshold_without_its_guarantee_is_told_with_what_it_needs(write_config: WriteConfig) -> None:
     config = write_config('[[camera]]\nname = "top"\nrecipe = "plate"\nsource = "simulated://bottle-top"\n')
     found = of("recipe plate", config)

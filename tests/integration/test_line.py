@@ -226,6 +226,13 @@ def test_a_reject_that_could_not_be_sent_stops_the_line_until_reset(
         broker.start()
         line.wait_for(lambda: line.witness.status().get("reason") == "missed_reject", 10, "missed_reject")
         assert line.witness.status()["ready"] is False
+        part = line.witness.status()["latched"]["parts"][0]
+        assert part["camera"] == "top"
+        assert (line.settings.line.data / "snapshots" / part["snapshot"]).exists()
+        assert (
+            f"the gate missed a reject: expired: camera top, frame {part['frame']}, captured "
+            in line.log.read_text()
+        )
         for message in [*line.witness.heard("top/reject", back), *line.witness.heard("top/verdict", back)]:
             assert message.payload["ttl_ms"] > 0
         ring = line.ring("top")
@@ -237,6 +244,7 @@ def test_a_reject_that_could_not_be_sent_stops_the_line_until_reset(
         assert stale == [], "no expired verdict is sent"
         line.witness.say("reset", retain=False)
         line.wait_for(lambda: line.witness.status()["ready"] is True, 10, "ready after reset")
+        assert line.witness.status()["latched"] == {"parts": [], "more": False}
 
 
 def test_a_gateway_that_does_not_answer_stops_the_line_and_one_that_does_keeps_it_running(
@@ -277,6 +285,11 @@ def test_a_gate_that_took_a_reject_and_then_failed_stops_the_line(
         assert line.witness.status()["ready"] is True
         line.witness.say("top/ack", json.dumps({"event_id": event, "result": "failed"}))
         line.wait_for(lambda: line.witness.status().get("reason") == "missed_reject", 4, "missed_reject")
+        first = line.witness.heard("top/reject")[0].payload
+        named = line.witness.status()["latched"]["parts"][0]
+        assert {key: named[key] for key in ("frame", "captured_utc", "snapshot")} == {
+            key: first[key] for key in ("frame", "captured_utc", "snapshot")
+        }
         assert line.pid("publish") == publisher, "malformed messages do not end the publisher"
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from monitor.commands.check import Level, _weak_guarantee, _what_passes
+from monitor.commands.check import Level, _review, _weak_guarantee, _what_passes
 from monitor.model.recipe_json import Calibration
+from monitor.review.access import hash_password
+from monitor.settings import ReviewSettings, Settings
 from monitor.training.thresholds import make_calibration
 from tests.real.parts import draft_recipe
 from tests.unit.training.test_operating_points import GOOD, document
@@ -49,3 +52,15 @@ def test_what_a_threshold_guarantees_is_told_with_what_it_needs() -> None:
     assert "from 30 good parts guarantees at most 3.3 %" in of_parts
     estimate = _weak_guarantee("disc", make_calibration(GOOD[:60], 0.01, extrapolate=True))
     assert "an estimate from 60 good images: 99 are needed" in estimate
+
+
+@pytest.mark.parametrize(("password", "level"), [(None, Level.WARN), ("gloves and all", Level.OK)])
+def test_a_page_that_a_proxy_serves_is_told_with_its_address_and_warned_of_without_a_password(
+    password: str | None, level: Level
+) -> None:
+    hashed = SecretStr(hash_password(password)) if password else None
+    review = ReviewSettings(public_url="https://line-pc.example", password_hash=hashed)
+    (found,) = _review(Settings(review=review))
+    assert found.level is level
+    assert "as https://line-pc.example" in found.text
+    assert ("set review.password_hash" in found.text) is (level is Level.WARN)

@@ -88,7 +88,9 @@ def test_images_without_masks_are_named_and_count_for_the_rest(tmp_path: Path, d
     (dataset / "test/scratch/broken.png").write_text("no image")
     lines: list[str] = []
     found = evaluate_recipe(recipe=random_recipe(tmp_path / "r").folder, dataset=dataset, say=lines.append)
-    assert sum("no mask" in line for line in lines) == 3
+    (missing,) = (line for line in lines if "no mask" in line)
+    assert missing.startswith("no mask: 3 of 4 images with a defect, the first is ")
+    assert "000.png: left out of pixel_auroc and pro" in missing
     assert sum("broken.png" in line for line in lines) == 1
     assert found.per_type["scratch"].pro is None
     assert found.per_type["scratch"].image_auroc is not None
@@ -157,6 +159,28 @@ def test_a_mask_at_another_scale_is_as_good(tmp_path: Path, dataset: Path) -> No
     found = evaluate_recipe(recipe=recipe, dataset=dataset, say=lines.append)
     assert lines == []
     assert found.overall.pixel_auroc == pytest.approx(whole.overall.pixel_auroc, abs=0.02)
+
+
+def test_masks_of_other_values_give_the_same_figures_and_doubtful_ones_are_named(
+    tmp_path: Path, dataset: Path
+) -> None:
+    recipe = random_recipe(tmp_path / "r").folder
+    whole = evaluate_recipe(recipe=recipe, dataset=dataset, say=print)
+    for value, file in zip((1, 2, 128, 77), sorted((dataset / "ground_truth").rglob("*.png")), strict=True):
+        save(file, cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) // 255 * value)
+    lines: list[str] = []
+    found = evaluate_recipe(recipe=recipe, dataset=dataset, say=lines.append)
+    assert lines == []
+    assert (found.overall.pixel_auroc, found.overall.pro) == (whole.overall.pixel_auroc, whole.overall.pro)
+    labels = np.zeros((80, 80), np.uint8)
+    labels[30:50, 30:50], labels[60:70, 30:50] = 1, 2
+    save(dataset / "ground_truth/scratch/000_mask.png", labels)
+    (dataset / "ground_truth/stain/x.png").rename(dataset / "ground_truth/stain/x.bmp")
+    evaluate_recipe(recipe=recipe, dataset=dataset, say=lines.append)
+    assert re.search("no mask: .*000_mask.png: it has 3 values", lines[0])
+    assert lines[1].startswith("no mask: 2 of 4 images with a defect")
+    assert re.fullmatch("not read: 1 of .* no PNG, the first is .*x.bmp: save masks as PNG", lines[2])
+    assert len(lines) == 3
 
 
 def teach(recipe: RecipeVersion, *files: Path) -> RecipeVersion:

@@ -9,10 +9,12 @@ import pytest
 
 from monitor.line_state.board import Field
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.latched_parts import MOST
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt_connection import LinkState
 from monitor.system.atomic_file import write_whole
-from tests.unit.publish.scene import Scene
+from monitor.verdict import rfc3339
+from tests.unit.publish.scene import MS, Scene
 
 
 def test_a_missed_reject_stays_latched_over_restarts_of_the_service_until_a_reset(
@@ -84,3 +86,90 @@ def test_a_missed_reject_is_published_though_another_latch_is_set(tmp_path: Path
     assert scene.status() == (False, "missed_reject")
     assert scene.judge_parts("rr") == Latch.MISSED_REJECT
     scene.end()
+
+
+def latched(scene: Scene) -> list[tuple[object, object]]:
+    """Camera and frame of each part that the last status names."""
+    scene.status()
+    return [(part["camera"], part["frame"]) for part in scene.link.statuses[-1]["latched"]["parts"]]  # type: ignore[index]
+
+
+def test_the_status_and_the_log_name_the_parts_of_missed_rejects(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.status()
+    assert latched(scene) == []
+    captured = rfc3339(scene.now + MS)
+    first = scene.miss_reject()
+    second = scene.miss_reject()
+    scene.link.reconnect()
+    assert latched(scene) == [("top", first), ("top", second)]
+    part = scene.link.statuses[-1]["latched"]["parts"][0]  # type: ignore[index]
+    assert set(part) == {"camera", "frame", "captured_utc", "snapshot", "link"}
+    missed = [line for line in caplog.messages if "the gate missed a reject" in line]
+    assert len(missed) == 2
+    assert f"camera top, frame {first}, captured {part['captured_utc']}, no picture" in missed[0]
+    assert part["captured_utc"] <= captured
+    scene.reset()
+    assert latched(scene) == []
+
+
+def test_the_parts_are_named_by_the_next_publisher_and_the_next_service(scene: Scene) -> None:
+    number = scene.miss_reject()
+    scene.link.reconnect()
+    assert latched(scene) == [("top", number)]
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    assert latched(scene) == [("top", number)]
+    for _ in range(2):
+        scene.end()
+        scene.begin_session()
+        assert latched(scene) == [("top", number)]
+
+
+@pytest.mark.parametrize("answer", ["late", "failed", "jammed"])
+def test_a_reject_that_the_gateway_failed_to_act_on_is_named_too(tmp_path: Path, answer: str) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=200)
+    number = scene.part(2.0)
+    scene.turn()
+    scene.link.acknowledge_all()
+    scene.turn()
+    scene.answer(scene.link.sent[0][2]["event_id"], answer)
+    scene.turn()
+    assert latched(scene) == [("top", number)]
+    scene.end()
+
+
+def test_an_uninspected_part_that_stops_the_line_is_named_and_the_reject_that_is_one_too_many(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, on_uninspected="stop", stop_after_rejects=2)
+    scene.judge_parts("rr")
+    assert latched(scene) == [("top", 2)]
+    scene.judge_parts("r")
+    assert latched(scene) == [("top", 2)]
+    scene.reset()
+    scene.judge_parts("puu")
+    assert latched(scene) == [("top", 5), ("top", 6)]
+    scene.miss_reject()
+    scene.link.reconnect()
+    # The rejects 1 to 3 were not acknowledged by the broker, so they are missed too.
+    assert latched(scene) == [("top", 1), ("top", 2), ("top", 3)]
+    assert scene.link.statuses[-1]["latched"]["more"] is True  # type: ignore[index]
+    scene.end()
+
+
+def test_a_flood_of_missed_rejects_names_the_first_and_writes_no_more(scene: Scene) -> None:
+    scene.link.state = LinkState.DOWN
+    for _ in range(MOST + 3):
+        scene.part(2.0)
+        scene.turn()
+    scene.turn(later_ms=900)
+    scene.link.reconnect()
+    assert len(latched(scene)) == MOST
+    assert scene.link.statuses[-1]["latched"]["more"] is True  # type: ignore[index]
+    count = len(scene.link.statuses)
+    scene.miss_reject()
+    scene.link.reconnect()
+    latched(scene)
+    assert scene.link.statuses[-1]["latched"] == scene.link.statuses[count - 1]["latched"]

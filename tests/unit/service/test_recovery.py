@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from monitor.service.recovery import recover
 from monitor.service.supervisor import Supervisor
 from monitor.settings import Settings
 from monitor.system.systemd import Notifier
+from monitor.verdict import snapshot_path
 from tests.unit.publish.scene import Scene
 
 LOG = logging.getLogger("recovery")
@@ -144,6 +146,32 @@ def test_what_was_latched_and_not_yet_written_down_is_latched_at_the_next_start(
     assert scene.status() == (False, "reject_run")
     closed_and_unsent(2.0)(scene)
     assert killed_and_started_anew(scene) is Latch.MISSED_REJECT, "the graver one is kept"
+    scene.end()
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_the_parts_that_a_killed_service_missed_are_named_with_the_pictures_that_are_there(
+    tmp_path: Path, is_written: bool
+) -> None:
+    scene = Scene(tmp_path)
+    scene.status()
+    known = scene.miss_reject()
+    number = scene.part(2.0)
+    scored, frame = scene.ring.scorer_verdict(number), scene.ring.frame(number)
+    assert scored is not None
+    assert frame is not None
+    scene.ring.write_scored(number, replace(scored, snapshot=True))
+    picture = snapshot_path(frame.captured_utc_ns, "top", number, 2.0)
+    if is_written:
+        (paths.snapshots(scene.settings) / picture).parent.mkdir(parents=True)
+        (paths.snapshots(scene.settings) / picture).touch()
+    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT
+    scene.status()
+    latched = scene.link.statuses[-1]["latched"]
+    assert [(part["frame"], part["snapshot"]) for part in latched["parts"]] == [  # type: ignore[index]
+        (known, None),
+        (number, picture if is_written else None),
+    ]
     scene.end()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from monitor.line_state.board import Board, CameraState, Field, WorkerState
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.latched_parts import LatchedPart, LatchedParts, write_parts
 from monitor.line_state.worker_process import (
     PUBLISH,
     SCORING,
@@ -63,6 +64,11 @@ def test_the_words_tell_what_is_in_the_way(tmp_path: Path) -> None:
     assert text() == (
         "not ready; missed_reject, until it is reset; 1 of 2 cameras up (side frozen); "
         "without recipe: side; being restarted: snapshots"
+    )
+    write_parts(board, LatchedParts((LatchedPart("top", 7, "2026-11-23T18:00:00.123Z"),)))
+    assert text().startswith(
+        "not ready; missed_reject (camera top, frame 7, captured 2026-11-23T18:00:00.123Z, no picture), "
+        "until it is reset; 1 of"
     )
     board.write(SUPERVISOR, Field.STOPPING, 1)
     assert text() == "stopping"

@@ -86,3 +86,15 @@ def test_a_message_that_repeats_is_held_back_and_counted() -> None:
     assert passed("something else") == "something else\n"
     now[0] += 61_000_000_000
     assert passed("no slot") == "no slot (995 more like this in the last minute)\n"
+
+
+def test_messages_that_differ_in_a_part_s_details_are_held_back_as_one() -> None:
+    limit = RateLimit(lambda: 0)
+
+    def passes(frame: int, repeats: str) -> bool:
+        record = logging.LogRecord("publish", logging.ERROR, "", 0, "missed frame %d", (frame,), None)
+        record.repeats = repeats
+        return bool(limit.filter(record))
+
+    assert [passes(frame, "top") for frame in range(7)] == [True] * 5 + [False] * 2
+    assert passes(8, "side")

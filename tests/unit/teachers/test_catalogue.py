@@ -33,7 +33,7 @@ from tests.real.parts import random_weights, teacher_file
 def _nothing_but_this_test_s_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("LINE_MONITOR_CONFIG", raising=False)
-    monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (tmp_path / "line.toml",))
+    monkeypatch.setattr("monitor.settings.loader.DEFAULT_FILES", (tmp_path / "line.toml",))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The settings: refused values and their messages, the order of the sources, secrets that are never shown."""
+"""Settings come from file, credentials and environment; a refused one is named with where it came from."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from monitor.settings import (
     SettingsError,
     find_settings_file,
     load_settings,
+    tables,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CAMERA = """
 [[camera]]
 name = "top"
@@ -28,11 +29,14 @@ source = "folder:///parts"
 recipe = "bottle-top"
 """
 
+CAMERA_KEYS = {"name": "'top'", "source": "'folder:///parts'", "recipe": "'bottle-top'"}
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LINE_MONITOR__MQTT__PASSWORD", "LINE_MONITOR_CONFIG", "CREDENTIALS_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith("LINE_MONITOR") or name == "CREDENTIALS_DIRECTORY":
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -85,11 +89,18 @@ def test_the_default_of_actuate_ms_is_the_deadline_plus_500_ms(file: Path) -> No
 @pytest.mark.parametrize(
     ("text", "path", "hint"),
     [
-        ("[line]\nnaem = 'x'\n", "line.naem", "did you mean 'name'?"),
-        (CAMERA + "deadline = 100\n", "camera.0.deadline", "did you mean 'deadline_ms'?"),
-        ("[mqtt]\nhots = 'x'\n", "mqtt.hots", "did you mean 'host'?"),
-        ("[snapshots]\nzzz = 1\n", "snapshots.zzz", "known here: keep_days"),
-        ("[mqqt]\nport = 1\n", "mqqt", "did you mean 'mqtt'?"),
+        ("[line]\nnaem = 'x'\n", "line 2: line.naem", "did you mean 'name'?"),
+        (CAMERA + "deadline = 100\n", "line 6: camera 'top': deadline", "did you mean 'deadline_ms'?"),
+        ("[mqtt]\nhots = 'x'\n", "line 2: mqtt.hots", "did you mean 'host'?"),
+        ("[snapshots]\nzzz = 1\n", "line 2: snapshots.zzz", "known here: keep_days"),
+        ("[mqqt]\nport = 1\n", "line 1: mqqt", "did you mean 'mqtt'?"),
+        ("[MQTT]\nport = 1\n", "line 1: MQTT", "did you mean 'mqtt'?"),
+        ("[mqtt]\nPORT = 1\n", "line 2: mqtt.PORT", "did you mean 'port'?"),
+        ("[mqtt]\nkeepalive-s = 1\n", "line 2: mqtt.keepalive-s", "did you mean 'keepalive_s'?"),
+        ("host = 'x'\n[mqtt]\n", "line 1: host", "it belongs in [mqtt] or [review]"),
+        ("[[cameras]]\nname = 'top'\n", "line 1: cameras", "did you mean 'camera'?"),
+        (CAMERA + "keepalive_s = 3\n", "line 6: camera 'top': keepalive_s", "it belongs in [mqtt]"),
+        ("_env_file = 'x'\n", "line 1: _env_file", "known here: line, camera"),
     ],
 )
 def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
@@ -112,14 +123,17 @@ def test_an_unknown_key_is_refused_with_its_path_and_a_suggestion(
         ("[mqtt]\ncert_file = 'a'\n", "cert_file and key_file go together"),
         ("[scoring]\ndevice = 'gpu'\n", "scoring.device"),
         ("[snapshots]\nmax_gb = -1\n", "snapshots.max_gb"),
-        (CAMERA + "mode = 'sometimes'\n", "camera.0.mode"),
-        (CAMERA + "deadline_ms = 5\n", "camera.0.deadline_ms"),
+        (CAMERA + "mode = 'sometimes'\n", "camera 'top': mode"),
+        (CAMERA + "deadline_ms = 5\n", "camera 'top': deadline_ms"),
         (CAMERA + "deadline_ms = 500\nactuate_ms = 400\n", "must be larger than deadline_ms"),
         (CAMERA + "roi = [0, 0, 0, 5]\n", "roi is [x, y, width, height]"),
-        (CAMERA + "roi = [1, 2, 3]\n", "camera.0.roi"),
+        (CAMERA + "roi = [1, 2, 3]\n", "camera 'top': roi"),
         (CAMERA + CAMERA, "two cameras are called 'top'"),
         (CAMERA.replace("folder:///parts", "/parts"), "has no scheme"),
-        ("[[camera]]\nname = 'top'\nsource = 'file:///x'\n", "camera.0.recipe: the key is missing; add it"),
+        (
+            "[[camera]]\nname = 'top'\nsource = 'file:///x'\n",
+            "line 1: camera 'top': recipe: the key is missing; add it",
+        ),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line_with_its_key(file: Path, text: str, words: str) -> None:
@@ -137,10 +151,10 @@ def test_a_bad_value_is_refused_in_one_line_with_its_key(file: Path, text: str, 
         ("[mqtt]\nca_file = 1\n", "mqtt.ca_file: must be a path in quotes; allowed: the path of a PEM file"),
         ("[snapshots]\nmax_gb = 0\n", "must be greater than 0; allowed: more than 0 GB"),
         ("[journal]\nkeep_days = inf\n", "allowed: more than 0, at most 36500 days"),
-        ("[camera]\nname = 'top'\n", "camera: must be a list; allowed: [[camera]] in double brackets"),
+        ("[camera]\nname = 'top'\n", "line 1: camera: [camera] in single brackets; write [[camera]]"),
         ("line = 1\n", "line: must be a table"),
         (CAMERA + "roi = [1, 2, 3]\n", "allowed: [x, y, width, height] in pixels"),
-        (CAMERA + "mode = 'sometimes'\n", "camera.0.mode: the value must be 'every-part' or 'latest'"),
+        (CAMERA + "mode = 'sometimes'\n", "camera 'top': mode: the value must be 'every-part' or 'latest'"),
         (CAMERA + "mode = 'latest'\nstop_after_rejects = 3\n", 'or set mode = "every-part"'),
     ],
 )
@@ -148,6 +162,132 @@ def test_a_bad_value_is_refused_with_the_values_that_are_allowed(file: Path, tex
     message = refusal(file, text)
     assert words in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[mqtt]\nport = '1883'\n",
+            "line 2: mqtt.port: must be a number without quotes; allowed: 1 to 65535",
+        ),
+        ("[mqtt]\nport = true\n", "line 2: mqtt.port: must be a number, not true or false"),
+        ("[mqtt]\nport = 1883.5\n", "line 2: mqtt.port: must be a whole number"),
+        ("[mqtt]\nport = nan\n", "line 2: mqtt.port: must be a finite number"),
+        ("[mqtt]\nport = -1\n", "line 2: mqtt.port: "),
+        ("[mqtt]\nport = 123456789012345678901234567890\n", "line 2: mqtt.port: "),
+        ("[mqtt]\nport = 2026-11-30\n", "line 2: mqtt.port: must be a whole number"),
+        ("[snapshots]\nmax_gb = '50'\n", "snapshots.max_gb: must be a number without quotes"),
+        ("[snapshots]\nmax_gb = inf\n", "snapshots.max_gb: must be a finite number"),
+        ("[snapshots]\nmax_gb = nan\n", "snapshots.max_gb: must be a finite number"),
+        ("[journal]\nkeep_days = nan\n", "journal.keep_days: "),
+        (CAMERA + "stop_reject_rate = nan\n", "camera 'top': stop_reject_rate: "),
+        (CAMERA + "roi = ['0', 0, 5, 5]\n", "camera 'top': roi: must be a number without quotes"),
+        (
+            CAMERA + "roi = [1, 2, 3]\n",
+            "camera 'top': roi: the list has too few values; allowed: [x, y, width",
+        ),
+        (CAMERA + "roi = '0,0,5,5'\n", "camera 'top': roi: must be a list"),
+        (CAMERA + "roi = [true, 0, 5, 5]\n", "camera 'top': roi: must be a number, not true or false"),
+        ("[mqtt]\nhost = 5\n", "mqtt.host: must be text in quotes"),
+        ("[mqtt]\nhost = ''\n", "mqtt.host: the text is empty"),
+        ("[mqtt]\nhost = 'mqtt://broker'\n", "mqtt.host: must be an address alone"),
+        ("[mqtt]\nhost = 'broker:8883'\n", "mqtt.host: must be an address alone"),
+        ("[mqtt]\npassword = 12345678\n", "mqtt.password: must be text in quotes"),
+        ("[mqtt]\nca_file = ''\n", "mqtt.ca_file: the text is empty"),
+        ("[line]\ndata = ''\n", "line.data: the text is empty"),
+        ('[line]\ndata = "a\\u0000b"\n', "line.data: the text has a zero character"),
+        ("[[mqtt]]\nport = 1883\n", "line 1: mqtt: [[mqtt]] in double brackets; write [mqtt]"),
+        ("camera = ['top']\n", "line 1: camera number 1: must be a table"),
+        ("[camera.top]\nsource = 'folder:///x'\n", "line 1: camera: [camera] in single brackets"),
+        ("camera = 'top'\n", "line 1: camera: must be a list; allowed: [[camera]] in double brackets"),
+        ("mqtt = 1883\n", "line 1: mqtt: must be a table; allowed: [mqtt] with keys below it"),
+        (
+            CAMERA + "[[camera]]\nsource = 'folder:///x'\nrecipe = 'x'\n",
+            "line 6: camera number 2: name: the key",
+        ),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_its_line(file: Path, text: str, words: str) -> None:
+    message = refusal(file, text)
+    assert words in message
+    assert message.startswith(f"{file}: line ")
+    assert "\n" not in message
+
+
+VALUES = (
+    "1",
+    "-1",
+    "1.5",
+    "nan",
+    "-inf",
+    "true",
+    "[]",
+    "[1]",
+    "{}",
+    "{a = 1}",
+    "2026-11-30",
+    "'x y'",
+    "''",
+    "'\u2028'",
+)
+
+
+@pytest.mark.parametrize("table", tables())
+def test_every_key_takes_any_value_or_refuses_it_in_one_line(file: Path, table: str) -> None:
+    for key in tables()[table].model_fields:
+        for value in VALUES:
+            head, own = ("[[camera]]", CAMERA_KEYS) if table == "camera" else (f"[{table}]", {})
+            keys = {**own, key: value}
+            text = "\n".join([head, *(f"{name} = {shown}" for name, shown in keys.items())])
+            file.write_text(text, encoding="utf-8")
+            try:
+                load_settings(file)
+                continue
+            except SettingsError as refused:
+                message = str(refused)
+            assert len(message.splitlines()) == 1, (key, value)
+            assert re.match(rf"{re.escape(str(file))}: line \d: ", message), (key, value)
+            assert key in message, (key, value)
+
+
+def test_a_key_with_a_line_break_is_refused_in_one_line(file: Path) -> None:
+    assert "\n" not in refusal(file, '[mqtt]\n"a\\nb" = 1\n')
+
+
+def test_an_address_may_have_colons_of_its_own(file: Path) -> None:
+    assert loaded(file, "[mqtt]\nhost = '::1'\n[review]\nhost = 'fe80::1%eth0'\n").mqtt.host == "::1"
+
+
+GIGE = "[[camera]]\nname = '{}'\nsource = 'gige://{}'\nrecipe = 'x'\n"
+
+
+@pytest.mark.parametrize("second", ["Basler-1", "basler-1?trigger=software", "Basler%2D1"])
+def test_one_gige_camera_in_two_tables_is_refused_with_both_names(file: Path, second: str) -> None:
+    message = refusal(file, GIGE.format("top", "Basler-1") + GIGE.format("side", second))
+    assert message.startswith(f"{file}: line 7: cameras 'top' and 'side' have the same source gige://")
+    assert "\n" not in message
+    assert len(loaded(file, GIGE.format("top", "Basler-1") + GIGE.format("side", "Basler-2")).camera) == 2
+
+
+def test_values_that_do_not_fit_each_other_are_named_where_they_come_from(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = CAMERA + "\n\nactuate_ms = 600\n"
+    assert refusal(file, text + "deadline_ms = 700\n").startswith(
+        f"{file}: line 8: camera 'top': actuate_ms (600)"
+    )
+    monkeypatch.setenv("LINE_MONITOR__CAMERA__TOP__DEADLINE_MS", "700")
+    message = refusal(file, text)
+    assert message.startswith(
+        "environment variable LINE_MONITOR__CAMERA__TOP__DEADLINE_MS: camera 'top': actuate_ms"
+    )
+    monkeypatch.setenv("LINE_MONITOR__MQTT__CERT_FILE", "/x.crt")
+    monkeypatch.delenv("LINE_MONITOR__CAMERA__TOP__DEADLINE_MS")
+    message = refusal(file, "[mqtt]\n")
+    assert message.startswith(
+        "environment variable LINE_MONITOR__MQTT__CERT_FILE: mqtt: cert_file and key_file"
+    )
 
 
 def test_a_table_that_the_environment_sets_as_a_whole_is_refused_in_one_line(
@@ -176,11 +316,63 @@ def test_a_file_that_is_not_settings_is_refused_in_one_line(file: Path) -> None:
         load_settings(file.parent)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_file_that_notepad_saved_is_read_like_any_other(file: Path, newline: str, mark: bytes) -> None:
+    file.write_bytes(mark + CAMERA.replace("\n", newline).replace(" = ", "\t=\t").encode())
+    assert load_settings(file).camera[0].name == "top"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[line]\nname = 'x'\n".encode("utf-16"), "not UTF-8 text but UTF-16; save it as UTF-8"),
+        ("[line]\n".encode("utf-16-le"), "line 1: not text, since it has zero bytes"),
+        ("[line]\nsite = 'werk'  # für uns\n".encode("latin-1"), "line 2: not UTF-8 text; save the file"),
+        (b"[mqtt]\nport = 1\nport = 2\n", "line 3: not valid TOML: a key or table is given twice; keep one"),
+        (
+            b"[mqtt]\nport = 1\n\n[mqtt]\nhost = 'x'\n",
+            "line 4: not valid TOML: table [mqtt] is given twice; join",
+        ),
+        (
+            b"[camera]\nname = 'a'\n[camera]\nname = 'b'\n",
+            "line 3: not valid TOML: [camera] is given twice; write [[c",
+        ),
+        (b"[mqtt]\n[line\n", "line 2: not valid TOML: "),
+        ("[line]\nname = “x”\n".encode(), "line 2: not valid TOML: the line has curved quotes"),
+        (
+            "[line]\n name = 'x'\n".encode(),
+            "line 2: not valid TOML: the line has curved quotes or a non-break",
+        ),
+        (b'[line]\ndata = "C:\\data"\n', "line 2: not valid TOML: "),
+        (b"x" * 2_000_000, "larger than 1 MB, so it is no settings file"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused_with_its_line(file: Path, content: bytes, words: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(SettingsError) as failure:
+        load_settings(file)
+    assert str(failure.value).startswith(f"{file}: {words}")
+    assert "\n" not in str(failure.value)
+
+
+def test_a_missing_file_is_blamed_on_the_variable_that_names_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINE_MONITOR_CONFIG", str(file))
+    with pytest.raises(
+        SettingsError, match="no such file; correct the environment variable LINE_MONITOR_CONFIG"
+    ):
+        load_settings(find_settings_file(None))
+
+
 def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINE_MONITOR__MQTT__PORT", "2883")
     monkeypatch.setenv("LINE_MONITOR__LINE__NAME", "line7")
     settings = loaded(file, "[mqtt]\nport = 1884\nhost = 'broker'\n")
     assert (settings.mqtt.port, settings.mqtt.host, settings.line.name) == (2883, "broker", "line7")
+    # A worker process makes them again from a message, and must not read its own environment.
+    assert type(settings) is Settings
 
 
 def test_a_systemd_credential_overrides_the_file_and_the_environment_overrides_both(
@@ -246,7 +438,7 @@ def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> N
     shown = tomllib.loads(uncommented)
     loaded(file, uncommented)
     examples = {"username", "password", "ca_file", "cert_file", "key_file", "roi", "name", "source", "recipe"}
-    examples |= {"password_hash"}
+    examples |= {"password_hash", "public_url"}
     defaults = loaded(file, text).model_dump(mode="json")
     for table, fields in defaults.items():
         rows = zip(shown[table], fields, strict=True) if table == "camera" else [(shown[table], fields)]
@@ -293,10 +485,12 @@ def test_a_default_file_in_a_forbidden_folder_is_skipped_and_named_if_there_is_n
 ) -> None:
     """A home folder under `sudo -u line-monitor` is such a folder, and /etc/line-monitor for other users."""
     nowhere = Path("/nowhere/line.toml")
-    monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (Path("config/line.toml"), nowhere))
+    monkeypatch.setattr("monitor.settings.loader.DEFAULT_FILES", (Path("config/line.toml"), nowhere))
     with pytest.raises(
         SettingsError, match=r"config/line\.toml: this user may not read the folder; .*--config FILE"
     ):
         find_settings_file(None)
-    monkeypatch.setattr("monitor.settings.DEFAULT_FILES", (Path("config/line.toml"), Path("/etc/passwd")))
+    monkeypatch.setattr(
+        "monitor.settings.loader.DEFAULT_FILES", (Path("config/line.toml"), Path("/etc/passwd"))
+    )
     assert find_settings_file(None) == Path("/etc/passwd")

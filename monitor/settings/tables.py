@@ -1,43 +1,35 @@
-"""The settings of one line: a tree of plain models, and the loader that fills it from a TOML file, the
-environment and systemd credentials.
+"""The settings of one line as a tree of plain models: every key, its bounds, its meaning.
 
-It knows nothing of cameras, brokers or recipes; `check` tests whether the things that settings name exist.
-Only `load_settings` reads a file or the environment; a worker process gets its settings from the supervisor.
+It knows nothing of files and the environment; `loader` reads them.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-import tomllib
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from types import UnionType
+from typing import Annotated, Any, NoReturn, Self, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
     SecretStr,
-    ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
-from pydantic_settings import SettingsError as UnreadableSource
+from pydantic_core import PydanticCustomError
 
+from drivers.device_identity import are_one_device, is_exclusive
+from drivers.source import redacted
 from monitor.errors import LineMonitorError
 from monitor.names import NAME_PATTERN, NAME_RULE
 
-CONFIG_VARIABLE = "LINE_MONITOR_CONFIG"
-DEFAULT_FILES = (Path("config/line.toml"), Path("/etc/line-monitor/line.toml"))
 _SCHEMES = "rtsp:// gige:// file:// folder:// or simulated://"
 
 
@@ -102,15 +94,55 @@ def _text(default: Any, title: str, allowed: str) -> Any:
     return Field(default=default, title=title, json_schema_extra={"allowed": allowed})
 
 
+def _check_host(host: str) -> str:
+    if re.search(r"[\s/@]", host) or re.fullmatch(r"[^:]*:\d*", host):
+        raise PydanticCustomError(
+            "host", "must be an address alone, without mqtt:// or a port, which has its own key"
+        )
+    return host
+
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN, json_schema_extra={"allowed": NAME_RULE})]
+_Host = Annotated[str, AfterValidator(_check_host)]
+_PAGE_URL = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:(?P<port>\d{1,5}))?(/[\w.~-]+)*/?"
 _PORT = {"ge": 0, "le": 65_535}
 _PEM = "the path of a PEM file"
+
+
+def plain_kind(field: FieldInfo) -> Any:
+    """The type of a setting; of one that may be left out, the type that it has otherwise."""
+    annotation = field.annotation
+    return get_args(annotation)[0] if get_origin(annotation) is UnionType else annotation
+
+
+def _refuse_as_number(value: object) -> None:
+    if isinstance(value, bool):
+        raise PydanticCustomError("no_number", "must be a number, not true or false")
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)\s*", value, re.ASCII):
+        raise PydanticCustomError("no_number", "must be a number without quotes")
 
 
 class _Table(BaseModel):
     """A TOML table. The docstring below each key is the key's description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_kind(cls, value: object, info: ValidationInfo) -> object:
+        """Refuses what pydantic would convert: text or true as a number, and empty text as a path."""
+        field = cls.model_fields[info.field_name or ""]
+        kind = plain_kind(field)
+        if kind in (int, float):
+            _refuse_as_number(value)
+        elif get_origin(kind) is tuple and get_args(kind)[0] is int and isinstance(value, list | tuple):
+            for number in value:
+                _refuse_as_number(number)
+        if value == "" and (kind is Path or (kind is str and field.default is not None)):
+            raise PydanticCustomError("empty_text", "the text is empty")
+        if isinstance(value, str) and "\0" in value:
+            raise PydanticCustomError("zero_character", "the text has a zero character")
+        return value
 
 
 class LineSettings(_Table):
@@ -209,7 +241,7 @@ class ScoringSettings(_Table):
 class MqttSettings(_Table):
     """The connection to the MQTT broker. It uses TLS if `ca_file` or `cert_file` is set."""
 
-    host: str = _text("127.0.0.1", "Broker address", "a host name or an IP address")
+    host: _Host = _text("127.0.0.1", "Broker address", "a host name or an IP address")
     """Address of the broker."""
     port: int = _number(1883, "Broker port", "(TCP port)", ge=1, le=65_535)
     """Port of the broker. 8883 is usual with TLS."""
@@ -276,16 +308,45 @@ class MetricsSettings(_Table):
 class ReviewSettings(_Table):
     """The operators' page."""
 
-    host: str = _text("127.0.0.1", "Page address", "a host name or an IP address")
+    host: _Host = _text("127.0.0.1", "Page address", "a host name or an IP address")
     """Address on which the page is served. `0.0.0.0` serves it to other machines, which needs
     `password_hash`."""
     port: int = _number(8080, "Page port", "(TCP port)", **_PORT)
     """Port of the page. 0 turns it off."""
+    public_url: str | None = _text(
+        None, "Public address of the page", "begins with https:// or http://, then a host name"
+    )
+    """Address that browsers open where a TLS proxy on this machine serves the page. Without it the page is
+    opened by this machine's own names alone."""
     password_hash: SecretStr | None = _text(
         None, "Page password hash", "made by `line-monitor review --hash-password`"
     )
     """Hash of the password of the page. Better kept out of this file: in the systemd credential
     `review_password`, which overrides it."""
+
+    @property
+    def address(self) -> str | None:
+        """The address of the page for links, without a slash at its end; None if it is off or not known."""
+        if self.port == 0:
+            return None
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return None if self.host in ("0.0.0.0", "::") else f"http://{host}:{self.port}"
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str | None) -> str | None:
+        found = re.fullmatch(_PAGE_URL, url, re.ASCII | re.IGNORECASE) if url is not None else None
+        if url is not None and (found is None or int(found["port"] or 1) > 65_535):
+            message = "must be the address that browsers open, as https://line-pc.example"
+            raise PydanticCustomError("public_url", message)
+        return url
+
+
+def _refuse_camera(message: str, place: int, key: str) -> NoReturn:
+    """Raises an error about a key of the camera at that place among the cameras."""
+    raise PydanticCustomError("two_cameras", "{message}", {"message": message, "at": (place, key)})
 
 
 def _table(model: type[_Table], title: str) -> Any:
@@ -311,9 +372,18 @@ class Settings(_Table):
     @classmethod
     def _check_names(cls, cameras: tuple[CameraSettings, ...]) -> tuple[CameraSettings, ...]:
         names = [camera.name for camera in cameras]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two cameras are called {name!r}; give each camera its own name")
+        for place, camera in enumerate(cameras):
+            if camera.name in names[:place]:
+                message = f"two cameras are called {camera.name!r}; give each camera its own name"
+                _refuse_camera(message, place, "name")
+            for other in cameras[:place]:
+                if is_exclusive(camera.source) and are_one_device(camera.source, other.source):
+                    message = (
+                        f"cameras {other.name!r} and {camera.name!r} have the same source "
+                        f"{redacted(camera.source)}, and a GigE Vision camera serves one at a time; "
+                        "correct the source of one, or remove one"
+                    )
+                    _refuse_camera(message, place, "source")
         return cameras
 
     @property
@@ -355,160 +425,3 @@ def unit_and_bounds(field: FieldInfo) -> str:
     else:
         numbers = ", ".join(f"{words[name]} {value}" for name, value in bounds.items())
     return f"{numbers} {extra['unit']}"
-
-
-class _MergedSettings(Settings, BaseSettings):
-    """The file's settings, which are the arguments, with the environment and the credentials merged in."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="LINE_MONITOR__", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment overrides the credentials, and the credentials override the file."""
-        return env_settings, _Credentials(settings_cls), init_settings
-
-
-_CREDENTIALS = {"mqtt_password": ("mqtt", "password"), "review_password": ("review", "password_hash")}
-
-
-class _Credentials(InitSettingsSource):
-    """Secrets in files of the folder that systemd provides (systemd.exec(5), LoadCredential=)."""
-
-    def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        found: dict[str, Any] = {}
-        folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        if folder:
-            for credential, (table, key) in _CREDENTIALS.items():
-                # An empty file counts as none, because the unit names files that may hold no secret.
-                if secret := _read_secret(Path(folder) / credential):
-                    found[table] = {key: secret}
-        super().__init__(settings_cls, init_kwargs=found)
-
-
-def _read_secret(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SettingsError(
-            f"credential {file}: {why}; make it a text file that the service's user can read"
-        ) from None
-
-
-def find_settings_file(config: Path | None) -> Path:
-    """The settings file: `config` if given, else $LINE_MONITOR_CONFIG, else the first default that exists."""
-    if config is not None:
-        return config
-    if named := os.environ.get(CONFIG_VARIABLE):
-        return Path(named)
-    forbidden = []
-    for file in DEFAULT_FILES:
-        try:
-            if file.is_file():
-                return file
-        except PermissionError:
-            forbidden.append(file)
-    if forbidden:
-        raise SettingsError(
-            f"{forbidden[-1]}: this user may not read the folder; use sudo -u line-monitor, "
-            "or name a file with --config FILE"
-        )
-    raise SettingsError(
-        f"no settings file at {' or '.join(map(str, DEFAULT_FILES))}; name one with --config FILE"
-    )
-
-
-def load_settings(file: Path) -> Settings:
-    """The checked settings of a file, the environment and the credentials. Raises SettingsError."""
-    try:
-        settings = Settings.model_validate(dict(_MergedSettings(**_read_toml(file))))
-    except UnreadableSource as error:
-        # A whole table is set to text that is not JSON, as in LINE_MONITOR__LINE=line1.
-        raise SettingsError(
-            f"environment variables LINE_MONITOR__...: {error}; "
-            "set single keys, as in LINE_MONITOR__LINE__NAME=line1"
-        ) from None
-    except ValidationError as error:
-        raise SettingsError("\n".join(f"{file}: {line}" for line in _explain(error))) from None
-    if not settings.line.data.is_absolute():
-        data = (file.resolve().parent / settings.line.data).resolve()
-        settings = settings.model_copy(update={"line": settings.line.model_copy(update={"data": data})})
-    return settings
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(f"{file}: no such file; name one with --config FILE") from None
-    except OSError as error:
-        raise SettingsError(f"{file}: {error.strerror}; name a readable file with --config FILE") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{file}: not UTF-8 text; save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file}: not valid TOML: {error}; correct that line") from None
-
-
-_PLAIN_WORDS = {
-    "finite_number": "must be a finite number",
-    "float_parsing": "must be a number",
-    "float_type": "must be a number",
-    "int_from_float": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_type": "must be a whole number",
-    "missing": "the key is missing; add it",
-    "model_type": "must be a table",
-    "path_type": "must be a path in quotes",
-    "string_pattern_mismatch": "this text is not allowed",
-    "string_type": "must be text in quotes",
-    "too_long": "the list has too many values",
-    "tuple_type": "must be a list",
-}
-"""Messages for errors that pydantic describes in Python's words."""
-
-
-def _explain(error: ValidationError) -> list[str]:
-    """One line for each problem: the key's path, what is wrong, and the values that are allowed."""
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        kind, path = problem["type"], problem["loc"]
-        if kind == "default_factory_not_called":
-            # The default needs another key's value; that value is wrong and has a line of its own.
-            continue
-        if kind == "extra_forbidden":
-            message = "unknown key" + _suggestion(path)
-        elif kind == "value_error":
-            message = problem["msg"].removeprefix("Value error, ")
-        else:
-            message = _PLAIN_WORDS.get(kind) or problem["msg"].replace("Input should", "the value must")
-            if allowed := _allowed(path):
-                message += f"; allowed: {allowed}"
-        lines.append(f"{'.'.join(map(str, path))}: {message[0].lower() + message[1:]}")
-    return lines
-
-
-def _allowed(path: tuple[int | str, ...]) -> str:
-    keys = [key for key in path if isinstance(key, str)]
-    if keys == ["camera"]:
-        return "[[camera]] in double brackets, once for each camera"
-    field = tables()[keys[0]].model_fields.get(keys[1]) if len(keys) > 1 else None
-    return unit_and_bounds(field) if field else ""
-
-
-def _suggestion(path: tuple[int | str, ...]) -> str:
-    """The known key with the most similar spelling, or all known keys of the table."""
-    table = tables().get(str(path[0])) if len(path) > 1 else None
-    known = list((table or Settings).model_fields)
-    close = difflib.get_close_matches(str(path[-1]), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"

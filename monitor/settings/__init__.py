@@ -1,0 +1,51 @@
+"""The settings of one line: the tables with every key, and the loader that fills them."""
+
+from monitor.settings.environment import CONFIG_VARIABLE
+from monitor.settings.loader import DEFAULT_FILES, find_settings_file, load_settings
+from monitor.settings.tables import (
+    CameraSettings,
+    Choice,
+    JournalSettings,
+    JournalVerdicts,
+    LineSettings,
+    MetricsSettings,
+    Mode,
+    MqttSettings,
+    OnUninspected,
+    Precision,
+    PublishVerdicts,
+    ReviewSettings,
+    RuntimeName,
+    ScoringSettings,
+    Settings,
+    SettingsError,
+    SnapshotSettings,
+    tables,
+    unit_and_bounds,
+)
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "DEFAULT_FILES",
+    "CameraSettings",
+    "Choice",
+    "JournalSettings",
+    "JournalVerdicts",
+    "LineSettings",
+    "MetricsSettings",
+    "Mode",
+    "MqttSettings",
+    "OnUninspected",
+    "Precision",
+    "PublishVerdicts",
+    "ReviewSettings",
+    "RuntimeName",
+    "ScoringSettings",
+    "Settings",
+    "SettingsError",
+    "SnapshotSettings",
+    "find_settings_file",
+    "load_settings",
+    "tables",
+    "unit_and_bounds",
+]
