@@ -52,6 +52,8 @@ class LineHealth:
     is_journal_failing: bool
     """The journal can't be written at present."""
     is_stopping: bool
+    without_time: frozenset[str] = frozenset()
+    """Live views for which the parts leave no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ def _find_other_trouble(names: list[str], health: LineHealth) -> str | None:
         return "drift"
     if health.is_journal_failing:
         return "journal"
+    if health.without_time:
+        return "no_time"
     return None
 
 
@@ -121,6 +125,7 @@ class _Report:
     drifting: frozenset[str]
     journal: str | None
     """`ok`, or why the journal can't be written; None once the service is offline."""
+    without_time: frozenset[str] = frozenset()
 
     def encode(self, session: str, utc_ns: int) -> bytes:
         return msgspec.json.encode(
@@ -134,6 +139,7 @@ class _Report:
                 "cameras": {name: state.word for name, state in self.cameras.items()},
                 "drift": sorted(self.drifting),
                 "journal": self.journal,
+                "without_time": sorted(self.without_time),
             }
         )
 
@@ -175,7 +181,7 @@ class StatusPublisher:
             self._board.write(PUBLISH, Field.READY, 0)
             return False
         self._board.write(PUBLISH, Field.EVER_CONNECTED, 1)
-        report = _Report(status, health.cameras, health.drifting, problem or "ok")
+        report = _Report(status, health.cameras, health.drifting, problem or "ok", health.without_time)
         if stopping or self._latch.may_be_published(now):
             self._publish(report)
         self._board.write(PUBLISH, Field.READY, status.ready and self._is_ready_published())
@@ -249,6 +255,9 @@ class StatusPublisher:
             ),
             # The measurement of a dead scoring worker may be out of date.
             drifting=self._name_cameras(drifting if is_scorer_fresh else 0),
+            without_time=self._name_cameras(
+                board.read(SCORING, Field.WITHOUT_TIME) if is_scorer_fresh else 0
+            ),
             is_journal_failing=is_journal_failing,
             is_stopping=stopping or bool(board.read(SUPERVISOR, Field.STOPPING)),
         )
