@@ -125,7 +125,11 @@ class Worker:
 
 def run_worker(work: Callable[[Worker], None]) -> None:
     """Reads the start data from standard input and calls `work`, which returns once the worker is to stop."""
-    start = WorkerStart(**json.loads(sys.stdin.buffer.read()))
+    start_data = sys.stdin.buffer.read()
+    if not start_data:
+        # A spare process of a worker: its supervisor has ended before it was needed.
+        return
+    start = WorkerStart(**json.loads(start_data))
     _die_with(start.supervisor)
     logs.configure()
     worker = Worker(start)

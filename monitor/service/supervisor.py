@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections import deque
@@ -43,6 +42,7 @@ from monitor.service.prometheus import Metrics
 from monitor.service.recovery import recover
 from monitor.service.reload import compare_settings
 from monitor.service.restart_policy import RestartPolicy, StopWatch, is_killed_from_outside
+from monitor.service.spare import Spare, start_process
 from monitor.settings import Settings
 from monitor.system.process_state import is_stopped
 from monitor.system.systemd import Notifier
@@ -50,7 +50,6 @@ from monitor.system.systemd import Notifier
 _TICK_S = 0.05
 _BROKER_WAIT_NS = 3_000_000_000
 _RESTART_POLICY = RestartPolicy()
-_PRIVATE_VARIABLES = ("LINE_MONITOR__", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +135,7 @@ class Supervisor:
         }
         if settings.review.port:
             self._workers[REVIEW] = SupervisedWorker(REVIEW, f"monitor.{REVIEW}")
+        self._spare_publisher = Spare(f"monitor.{PUBLISH}")
         self._captures_to_start = [capture_name(camera.name) for camera in settings.camera]
         self._rings: dict[str, Ring] = {}
         self._rings_are_finished = True
@@ -204,6 +204,8 @@ class Supervisor:
                 self._must_reload = False
                 self.reload(board)
             self.run_once(board)
+            if not self._captures_to_start and board.is_fresh(PUBLISH, self._clock()):
+                self._spare_publisher.step(self._clock())
             metrics.step()
             self._notify_systemd(board)
             time.sleep(_TICK_S)
@@ -289,17 +291,9 @@ class Supervisor:
             supervisor=os.getpid(),
             settings=settings_for(self._settings, worker.name),
         )
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_VARIABLES)
-        }
+        spare = self._spare_publisher.take(now) if worker.name == PUBLISH else None
         try:
-            worker.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", worker.module],
-                stdin=subprocess.PIPE,
-                env=environment,
-                # Ctrl-C in a terminal must reach only the supervisor, which stops the workers in order.
-                process_group=0,
-            )
+            worker.process = spare or start_process(worker.module)
         except OSError as error:
             self._log.error("worker %s can't be started: %s", worker.name, error)
             self._record_death(board, worker, now)
@@ -378,6 +372,7 @@ class Supervisor:
         self._log.info("stopping")
         self._systemd.report_stopping()
         metrics.close()
+        self._spare_publisher.close()
         board.write(SUPERVISOR, Field.STOPPING, 1)
         policy = self._stop_policy
         first = [name for name in self._workers if name.startswith(f"{CAPTURE}-") or name == REVIEW]

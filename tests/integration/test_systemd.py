@@ -112,7 +112,8 @@ def test_a_stuck_supervisor_gets_the_service_restarted(installed: Service) -> No
 def test_what_a_service_killed_as_a_whole_had_not_sent_is_missed_by_the_next(installed: Service) -> None:
     """Its rings outlive it, although systemd owns their folder."""
     session, since = installed.witness.status()["session"], time.monotonic()
-    installed.machine.run("kill", "-STOP", installed.pid("publish"))
+    # A supervisor that can't act either: it would replace the stopped publisher within a second.
+    installed.machine.run("kill", "-STOP", installed.shows("MainPID"), installed.pid("publish"))
     # There is a bad part each second at five frames a second: its reject is scored and not sent.
     time.sleep(2.5)
     installed.machine.run("kill", "-KILL", installed.shows("MainPID"))

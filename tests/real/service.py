@@ -42,7 +42,8 @@ class Service:
     review_port: int
 
     def pid(self, worker: str) -> str:
-        return self.machine.run("pgrep", "--full", "--", f"-m monitor[.]{worker}").stdout.strip()
+        # The publisher has a spare process, which is always the younger one.
+        return self.machine.run("pgrep", "--oldest", "--full", "--", f"-m monitor[.]{worker}").stdout.strip()
 
     def shows(self, name: str) -> str:
         return self.machine.shows(UNIT, name)[name]

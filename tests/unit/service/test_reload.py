@@ -54,10 +54,7 @@ def test_the_level_of_the_log_is_taken_over() -> None:
         (line(top={"source": "rtsp://me:second@host/path"}), "camera.top.source"),
         (line(side=None), "camera.side"),
         (line(third={}), "camera.third"),
-        (
-            line().model_copy(update={"snapshots": Settings(snapshots={"keep_days": 1}).snapshots}),
-            "snapshots.keep_days",
-        ),  # type: ignore[arg-type]
+        (line(mqtt={"keepalive_s": 5}), "mqtt.keepalive_s"),
     ],
 )
 def test_what_needs_a_restart_is_named_and_not_taken_over(after: Settings, path: str) -> None:

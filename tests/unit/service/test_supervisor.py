@@ -1,5 +1,5 @@
-"""A worker that keeps dying of its own fault is started every 20 s; one that is killed or stopped from outside
-at once."""
+"""A worker that keeps dying of its own fault is started every 20 s; one that is killed or stopped from
+outside at once."""
 
 from __future__ import annotations
 
