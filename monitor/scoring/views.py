@@ -24,7 +24,9 @@ _PAUSE_STEP = (5**0.5 - 1) / 2
 """A view's turn is followed by a pause of 0.2 to 0.6 of its time. This step from one pause to the next,
 modulo 1, spreads the pauses evenly over that range and repeats no pattern (the golden ratio). Equal pauses
 could keep step with parts that come at equal distances, so that each of them would meet a view's turn."""
-_FIRST_BAN_NS, _LONGEST_BAN_NS = 2 * _S, 3600 * _S
+_FIRST_BAN_NS, _LONGEST_BAN_NS, _LONGEST_BUSY_BAN_NS = 2 * _S, 3600 * _S, 8 * _S
+"""How long a view waits after a turn that was too long for the parts: the first time, at most, and at most
+where the turn was long because the machine is busy, so that parts take longer too."""
 _WINDOW_NS = 10 * _S
 """A view has no time left when frames of it waited in such a window and none of them was scored in time."""
 
@@ -49,8 +51,8 @@ class _View:
 class _PartsWindow:
     """What is known of the parts in one window of time."""
 
-    most_waiting: int = 0
-    """The most parts that waited at one moment; 0 in a window without parts."""
+    most_turns: int = 0
+    """The most turns that the parts of one moment needed; 0 in a window without parts."""
     allowed_ns: int = _LONGEST_BAN_NS
     """The shortest time that one of them might take from its capture to its score."""
 
@@ -67,6 +69,8 @@ class LiveViews:
         """The used time of the view that was chosen last: a view that was away starts again from there."""
         self._pause_until_ns = 0
         self._pauses = 0
+        self._fastest_part_ns: int | None = None
+        """The shortest known turn of a part."""
         self._window_ends_ns: int | None = None
         self._window, self._window_before = _PartsWindow(), _PartsWindow(1, allowed_ns or 0)
         self.without_time: frozenset[str] = frozenset()
@@ -76,10 +80,10 @@ class LiveViews:
         """By view, how long a turn of it takes."""
         return {name: view.turn_time.estimate_ns for name, view in self._views.items()}
 
-    def see_parts(self, parts: Sequence[Frame]) -> None:
-        """Take note of the parts that wait for a score at one moment."""
+    def see_parts(self, parts: Sequence[Frame], max_batch: int = 1) -> None:
+        """Take note of the parts that wait for a score at one moment; `max_batch` of them are one turn."""
         window = self._window
-        window.most_waiting = max(window.most_waiting, len(parts))
+        window.most_turns = max(window.most_turns, -(-len(parts) // max_batch))
         window.allowed_ns = min([window.allowed_ns, *(one.decide_by_ns - one.captured_ns for one in parts)])
 
     def see_waiting(self, names: Collection[str], now_ns: int) -> bool:
@@ -96,7 +100,7 @@ class LiveViews:
         )
         for view in self._views.values():
             view.waited = view.served = False
-        if self._window.most_waiting:
+        if self._window.most_turns:
             self._window_before, self._window = self._window, _PartsWindow()
         self._window_ends_ns = now_ns + _WINDOW_NS
         return self.without_time != before
@@ -137,13 +141,23 @@ class LiveViews:
         self._pauses += 1
         share = _LEAST_PAUSE + _PAUSE_RANGE * (self._pauses * _PAUSE_STEP % 1)
         self._pause_until_ns = ended_ns + int(elapsed * share)
+        if part_turn_ns:
+            self._fastest_part_ns = min(part_turn_ns, self._fastest_part_ns or part_turn_ns)
         if elapsed <= self._left_for_a_view_ns(part_turn_ns):
             view.long_turns = 0
             return False
-        ban = min(_LONGEST_BAN_NS, _FIRST_BAN_NS << min(view.long_turns, 20))
+        longest = _LONGEST_BUSY_BAN_NS if self._is_busy(elapsed, part_turn_ns) else _LONGEST_BAN_NS
+        view.banned_until_ns = ended_ns + min(longest, _FIRST_BAN_NS << min(view.long_turns, 20))
         view.long_turns += 1
-        view.banned_until_ns = ended_ns + ban
         return True
+
+    def _is_busy(self, elapsed_ns: int, part_turn_ns: int) -> bool:
+        """Whether a view's turn was too long only because the machine is busy: it would not be if it were
+        shorter by as much as the parts' turns once were."""
+        fastest = self._fastest_part_ns
+        if fastest is None or not part_turn_ns:
+            return False
+        return elapsed_ns * fastest // part_turn_ns <= self._left_for_a_view_ns(fastest)
 
     def add_part_turn(self, began_ns: int, ended_ns: int) -> None:
         """Add a turn of parts that has just ended. Only idle time counts as a pause of the views: their share
@@ -169,5 +183,5 @@ class LiveViews:
         """The longest turn of a view after which as many parts as lately waited together still meet the
         shortest deadline of the parts."""
         windows = (self._window, self._window_before)
-        most = max(window.most_waiting for window in windows)
+        most = max(window.most_turns for window in windows)
         return min(window.allowed_ns for window in windows) - most * part_turn_ns

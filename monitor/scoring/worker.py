@@ -96,7 +96,8 @@ class ScoringLoop:
             self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
         waiting = self._waiting()
         now = self._clock()
-        self._views.see_parts([work.frame for work in waiting if work.camera.mode is Mode.EVERY_PART])
+        parts = [work.frame for work in waiting if work.camera.mode is Mode.EVERY_PART]
+        self._views.see_parts(parts, self._max_batch)
         pair_ns = self._turn_time.pair_ns if self._makes_pairs else 0
         todo = plan(
             waiting,
@@ -128,7 +129,9 @@ class ScoringLoop:
     def _watch_views(self, waiting: Sequence[WaitingFrame], now: int) -> None:
         """Write to the board for which live views no time is left, and find out when the next one may have
         its turn."""
-        names = {work.camera.name for work in waiting if work.camera.mode is Mode.LATEST}
+        of_views = {work.camera.name for work in waiting if work.camera.mode is Mode.LATEST}
+        # A view without a recipe has another trouble.
+        names = of_views & self._in_force.keys()
         left_ns = self._views.wait_ns(names, now)
         self._idle_ms = _IDLE_MS if left_ns is None else min(_IDLE_MS, math.ceil(left_ns / 1e6))
         before = self._views.without_time

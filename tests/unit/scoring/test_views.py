@@ -116,6 +116,23 @@ def test_a_view_whose_turn_would_cost_a_part_its_deadline_is_held_back_longer_ea
     assert views.wait_ns(["large"], now + 180 * MS) == 2 * S, "one turn in time, and it starts anew"
 
 
+def test_a_view_that_was_slow_because_the_machine_was_busy_is_back_within_seconds() -> None:
+    views, now = LiveViews(("live",), 200 * MS), 0
+    assert not serve(views, "live", now, 40 * MS)
+    for _ in range(20):
+        now += 10 * S
+        assert serve(views, "live", now, 160 * MS, part_turn=120 * MS), "everything takes four times as long"
+        assert (views.wait_ns(["live"], now + 160 * MS) or 0) <= 8 * S
+
+
+def test_parts_of_one_batch_are_one_turn() -> None:
+    views = LiveViews(("live",), 200 * MS)
+    views.see_parts([part(200 * MS)] * 16, max_batch=16)
+    assert not serve(views, "live", 0, 100 * MS)
+    views.see_parts([part(200 * MS)] * 50, max_batch=16)
+    assert serve(views, "live", 0, 100 * MS), "four turns take 120 ms"
+
+
 def test_how_long_a_turn_may_be_follows_from_the_parts_that_wait_together() -> None:
     views = LiveViews(("live",), 200 * MS)
     assert not serve(views, "live", 0, 100 * MS)

@@ -96,6 +96,15 @@ def test_after_a_views_turn_the_worker_waits_no_longer_than_its_pause(line: Mixe
     assert line.is_scored("live", newest)
 
 
+def test_a_view_without_a_recipe_is_not_said_to_have_no_time(line: MixedLine) -> None:
+    line.scoring._in_force.pop("live")
+    for _ in range(13):
+        line.show("live")
+        line.scoring.run_once()
+        line.ahead_ns += S
+    assert line.board.read(SCORING, Field.WITHOUT_TIME) == 0
+
+
 def test_a_view_without_time_is_on_the_board_and_in_the_log_until_it_has_time_again(
     line: MixedLine, caplog: pytest.LogCaptureFixture
 ) -> None:
