@@ -140,7 +140,7 @@ class ScoringLoop:
         after = self._views.without_time
         self._write_cameras(Field.WITHOUT_TIME, after)
         for name in sorted(after - before):
-            self._worker.log.warning("view %s: no time left for it: parts come first", name)
+            self._worker.log.warning("view %s: no time left for it: no picture was scored in time", name)
         for name in sorted(before - after):
             self._worker.log.info("view %s: there is time for it again", name)
 
@@ -216,11 +216,11 @@ class ScoringLoop:
         in_time = now < work.frame.decide_by_ns
         part_ns = self._turn_time.estimate_ns
         if self._views.add(name, started, now, part_ns, scored=scored, in_time=in_time):
+            # Without the time in it, the line is the same each time, so the log limits its number.
             self._worker.log.warning(
-                "view %s: one picture took %.0f ms, so that a part could miss its deadline: it waits before "
-                "its next one",
+                "view %s: a picture took so long that a part could miss its deadline: the view has to wait "
+                "before its next one",
                 name,
-                (now - started) / 1e6,
             )
 
     def _finish(

@@ -122,6 +122,6 @@ def test_a_view_without_time_is_on_the_board_and_in_the_log_until_it_has_time_ag
         assert line.board.read(SCORING, Field.WITHOUT_TIME) == 0
     said = [record.getMessage() for record in caplog.records if "view live" in record.getMessage()]
     assert said == [
-        "view live: no time left for it: parts come first",
+        "view live: no time left for it: no picture was scored in time",
         "view live: there is time for it again",
     ]
