@@ -123,13 +123,10 @@ class Worker:
             time.sleep(min(0.05, left / 1e9))
 
 
-def run_worker(work: Callable[[Worker], None]) -> None:
-    """Reads the start data from standard input and calls `work`, which returns once the worker is to stop."""
-    start_data = sys.stdin.buffer.read()
-    if not start_data:
-        # A spare process of a worker: its supervisor has ended before it was needed.
-        return
-    start = WorkerStart(**json.loads(start_data))
+def run_worker(work: Callable[[Worker], None], start_data: bytes | None = None) -> None:
+    """Calls `work`, which returns once the worker is to stop. The start data are read from standard input
+    unless they are given."""
+    start = WorkerStart(**json.loads(sys.stdin.buffer.read() if start_data is None else start_data))
     _die_with(start.supervisor)
     logs.configure()
     worker = Worker(start)

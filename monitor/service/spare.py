@@ -3,28 +3,37 @@
 It knows nothing of the board or of restarts: the supervisor says when a spare is needed. Importing the
 publisher takes half a second of processor time, and several seconds on a busy machine. Until a new publisher
 has started, no part gets a verdict; a spare takes over at once.
+
+The supervisor starts a spare as `python -m monitor.service.spare`. In the list of processes it has the
+worker's name only once it is the worker.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import subprocess
 import sys
 
-from monitor.system.process_state import is_stopped
+from monitor.line_state.worker_process import run_worker
+from monitor.system.process_state import is_stopped, rename_process
 
+_MODULE = "SPARE_OF"
+"""The environment variable with the worker's module."""
 _PRIVATE_VARIABLES = ("LINE_MONITOR__", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
 
 
-def start_process(module: str) -> subprocess.Popen[bytes]:
-    """A worker's process, which waits for its start data on its standard input. Raises OSError."""
+def start_process(module: str, **more: str) -> subprocess.Popen[bytes]:
+    """A worker's process, which waits for its start data on its standard input; `more` are variables of its
+    environment. Raises OSError."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_VARIABLES)
     }
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", module],
+        _command(module),
         stdin=subprocess.PIPE,
-        env=environment,
+        env=environment | more,
         # Ctrl-C in a terminal must reach only the supervisor, which stops the workers in order.
         process_group=0,
     )
@@ -46,7 +55,7 @@ class Spare:
         if self._process is None and now_ns >= self._start_at_ns:
             self._start_at_ns = now_ns + self._retry_ns
             try:
-                self._process = start_process(self._module)
+                self._process = start_process(f"{__package__}.spare", **{_MODULE: self._module})
             except OSError:
                 # The worker itself is then started without a spare, and its failure is logged.
                 return
@@ -76,4 +85,23 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     if process.stdin is not None:
         process.stdin.close()
-    process.wait(1.0)
+    # A process that waits for a disk in the kernel ends when that wait ends; nobody needs to wait with it.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1.0)
+
+
+def _command(module: str) -> list[str]:
+    return [sys.executable, "-P", "-m", module]
+
+
+def main() -> None:
+    """Wait for the start data, and then be the worker. Without them the supervisor has ended."""
+    module = os.environ.pop(_MODULE)
+    worker = importlib.import_module(f"{module}.worker")
+    if start_data := sys.stdin.buffer.read():
+        rename_process(_command(module))
+        run_worker(worker.work, start_data)
+
+
+if __name__ == "__main__":
+    main()

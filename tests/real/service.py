@@ -42,8 +42,7 @@ class Service:
     review_port: int
 
     def pid(self, worker: str) -> str:
-        # The publisher has a spare process, which is always the younger one.
-        return self.machine.run("pgrep", "--oldest", "--full", "--", f"-m monitor[.]{worker}").stdout.strip()
+        return self.machine.run("pgrep", "--full", "--", f"-m monitor[.]{worker}").stdout.strip()
 
     def shows(self, name: str) -> str:
         return self.machine.shows(UNIT, name)[name]

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from monitor.line_state.board import Field
+from monitor.line_state.worker_process import PUBLISH
 from monitor.service.spare import Spare, start_process
 from monitor.system.process_state import is_stopped
+from tests.unit.publish.scene import Scene
 
 S = 1_000_000_000
-MODULE = "monitor.service"
-"""A package without a program: the process ends at once with an error."""
+MODULE = "monitor.no_such_worker"
+"""Its process ends at once with an error."""
 PUBLISHER = "monitor.publish"
 
 
@@ -84,10 +87,35 @@ def test_a_spare_that_is_not_needed_is_ended(spare: Spare) -> None:
 
 def test_a_spare_ends_by_itself_and_quietly_when_its_supervisor_has_gone() -> None:
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", PUBLISHER], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-P", "-m", "monitor.service.spare"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SPARE_OF": PUBLISHER},
     ) as process:
         _, said = process.communicate(timeout=20)
     assert (process.returncode, said) == (0, b"")
+
+
+def test_a_spare_has_the_workers_name_only_once_it_is_the_worker(tmp_path: Path, spare: Spare) -> None:
+    """So whoever looks for the publisher in the list of processes finds exactly one."""
+    scene = Scene(tmp_path)
+    scene.end()
+    spare.step(0)
+    process = spare.take(S)
+    assert process is not None
+    assert process.stdin is not None
+
+    def command() -> str:
+        return Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
+
+    wait_until(lambda: command().endswith("-P -m monitor.service.spare"))
+    process.stdin.write(scene.post.to_json())
+    process.stdin.close()
+    wait_until(lambda: bool(scene.board.read(PUBLISH, Field.EVER_RAN)))
+    assert command().endswith("-P -m monitor.publish")
+    assert scene.board.read(PUBLISH, Field.PID) == process.pid
+    process.terminate()
+    assert process.wait(10) == 0
 
 
 def test_a_worker_never_gets_the_services_secrets_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
