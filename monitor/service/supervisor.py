@@ -204,7 +204,7 @@ class Supervisor:
                 self._must_reload = False
                 self.reload(board)
             self.run_once(board)
-            if not self._captures_to_start and board.is_fresh(PUBLISH, self._clock()):
+            if board.is_fresh(PUBLISH, self._clock()):
                 self._spare_publisher.step(self._clock())
             metrics.step()
             self._notify_systemd(board)
