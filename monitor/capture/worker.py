@@ -30,7 +30,7 @@ from monitor.verdict import Reason
 
 _MS = 1_000_000
 _READ_S = 0.5
-_VIEW_NICENESS = 10
+_VIEW_NICENESS = 15
 _MOST_MISSED = 1000
 """The most missed exposures before a shot that get a frame: a camera that reports more has lost count."""
 
