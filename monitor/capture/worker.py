@@ -10,6 +10,7 @@ live view that were missed.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ import drivers
 from drivers.camera import Camera, CameraError, CameraLost, Shot, SourceEnded
 from monitor.line_state import messages
 from monitor.line_state.board import CameraState, Field
-from monitor.line_state.frame import Frame, PixelFormat, ShotError, crop_shot
+from monitor.line_state.frame import Frame, PixelFormat, ShotError, crop_shot, publishing_margin_ms
+from monitor.line_state.live_settings import read_camera
 from monitor.line_state.ring import Ring, RingError
 from monitor.line_state.worker_process import Worker
 from monitor.settings import CameraSettings, Mode
@@ -28,13 +30,9 @@ from monitor.verdict import Reason
 
 _MS = 1_000_000
 _READ_S = 0.5
+_VIEW_NICENESS = 15
 _MOST_MISSED = 1000
 """The most missed exposures before a shot that get a frame: a camera that reports more has lost count."""
-
-
-def publishing_margin_ms(deadline_ms: int) -> float:
-    """Return how long before its deadline a frame is decided: the time to publish the verdict."""
-    return min(50.0, 0.2 * deadline_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,10 @@ class Intake:
         self._camera, self._ring, self._announce, self._times = camera, ring, announce, times
         self._next = ring.recover_capture() + 1
         self._latest = camera.mode is Mode.LATEST
+
+    def change_times(self, camera: CameraSettings) -> None:
+        """Use this camera's deadline and last moment of the gate from the next frame on."""
+        self._camera = camera
 
     def admit(self, shot: Shot, frozen: bool = False) -> str | None:
         """Write a frame for the shot and for each exposure missed before it.
@@ -191,6 +193,7 @@ class CaptureLoop:
                     self._set_state(CameraState.UP)
                     continue
                 seen = True
+                self._intake.change_times(read_camera(self._worker.board, self._camera))
                 frozen = watch.is_frozen(shot)
                 trouble = self._intake.admit(shot, frozen)
                 if frozen:
@@ -220,4 +223,7 @@ class CaptureLoop:
 
 def work(worker: Worker) -> None:
     camera = worker.settings.camera_named(worker.name.removeprefix("capture-"))
+    if camera.mode is Mode.LATEST:
+        # Parts come first: on a busy machine a live view must take no processor time from them.
+        os.nice(_VIEW_NICENESS)
     CaptureLoop(worker, camera, Clocks()).run()

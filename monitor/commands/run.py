@@ -21,5 +21,5 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError("no [[camera]] in the settings: there is nothing to inspect")
     if settings.review.port and (why := refusal(settings.review)) is not None:
         raise CommandError(why)
-    logs.configure()
-    return supervisor.run(settings)
+    logs.configure(settings.log.level.number)
+    return supervisor.run(settings, lambda: load_settings(options))

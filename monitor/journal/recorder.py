@@ -104,7 +104,11 @@ class Recorder:
             if ring.last_frame()
             for found in read_outcomes(settings, camera, ring, event_of, for_good=False)
         )
-        journal.record_values("settings", settings_changes.flatten_settings(settings), self._who)
+        self.record_settings(settings)
+
+    def record_settings(self, settings: Settings) -> None:
+        """Records the settings that differ from those recorded last."""
+        self._journal.record_values("settings", settings_changes.flatten_settings(settings), self._who)
 
     def step(self) -> None:
         """Records again a few of the frames that were finished before this publisher started."""

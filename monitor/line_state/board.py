@@ -105,6 +105,15 @@ class Field(IntEnum):
     """When the publisher last received a reset. Rejects before it no longer count for a stop of the line."""
     JOURNAL_FAILING = 18
     """1 while the journal can't be written, written by the publisher."""
+    WITHOUT_TIME = 19
+    """A bit for each live view for which the parts leave no time, written by the scoring worker."""
+    CAMERA_TIMES = 20
+    """In a capture worker's record: the deadline and the gate's last moment that count for its next frame
+    (`monitor.line_state.live_settings`), written by the supervisor."""
+    LOG_LEVEL = 21
+    """The level of the log, as a number of Python's `logging`, written by the supervisor."""
+    RELOADS = 22
+    """How often the supervisor has written settings to the board."""
 
 
 class Board:

@@ -99,6 +99,11 @@ class Frame:
         return self.height * self.width * self.format.channels * self.format.bytes_per_channel
 
 
+def publishing_margin_ms(deadline_ms: int) -> float:
+    """How long before its deadline a frame is decided: the time to publish the verdict."""
+    return min(50.0, 0.2 * deadline_ms)
+
+
 def to_image(pixels: NDArray[np.uint8] | NDArray[np.uint16], format: PixelFormat) -> Image:
     """Converts raw pixels to uint8, (H, W, 3) BGR or (H, W) mono, for scorers, snapshots and `collect`.
 

@@ -91,6 +91,8 @@ class Worker:
         self.log = logging.getLogger(start.name)
         self.stopping = False
         self._clock = clock
+        self._log_level = 0
+        """The level on the board that was taken over; 0 before the supervisor has written one."""
         self.board.write(self.name, Field.PID, os.getpid())
         self.board.write(self.name, Field.SINCE_NS, clock())
         self.report_alive(60.0)
@@ -100,6 +102,9 @@ class Worker:
         """Reports that this worker is alive. If it does not report again within `within_s` seconds, the
         supervisor kills it."""
         self.board.write(self.name, Field.ALIVE_UNTIL_NS, self._clock() + int(within_s * 1e9))
+        if (level := self.board.read(SUPERVISOR, Field.LOG_LEVEL)) != self._log_level:
+            self._log_level = level
+            logging.getLogger().setLevel(level)
 
     def mark_running(self) -> None:
         """Reports that the worker has started and does its work."""
@@ -118,9 +123,10 @@ class Worker:
             time.sleep(min(0.05, left / 1e9))
 
 
-def run_worker(work: Callable[[Worker], None]) -> None:
-    """Reads the start data from standard input and calls `work`, which returns once the worker is to stop."""
-    start = WorkerStart(**json.loads(sys.stdin.buffer.read()))
+def run_worker(work: Callable[[Worker], None], start_data: bytes | None = None) -> None:
+    """Calls `work`, which returns once the worker is to stop. The start data are read from standard input
+    unless they are given."""
+    start = WorkerStart(**json.loads(sys.stdin.buffer.read() if start_data is None else start_data))
     _die_with(start.supervisor)
     logs.configure()
     worker = Worker(start)

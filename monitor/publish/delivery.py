@@ -24,6 +24,7 @@ from monitor.publish.camera_frames import MISSED, CameraFrames
 from monitor.publish.latch import LineLatch
 from monitor.publish.mqtt_connection import Link, Received
 from monitor.publish.resend import UnheardRejects
+from monitor.settings import Mode
 from monitor.verdict import Event
 
 _MS = 1_000_000
@@ -82,6 +83,10 @@ class Delivery:
     @property
     def camera(self) -> str:
         return self.camera_frames.camera.name
+
+    @property
+    def is_of_part(self) -> bool:
+        return self.camera_frames.camera.mode is Mode.EVERY_PART
 
     def reset_for_connection(self, generation: int) -> None:
         """On a new connection, marks all topics as unsent: messages of an earlier connection may be lost.
@@ -193,7 +198,8 @@ class Deliveries:
             rejects.note_refused(refused, now)
             for delivery, sent_ns in rejects.take_received(acknowledged, unheard):
                 self._note_received_late(delivery, sent_ns)
-        waiting = sorted(self._open.values(), key=lambda delivery: delivery.frame.expires_ns)
+        # A live view's verdict never goes before a part's: a pass that comes too late is none.
+        waiting = sorted(self._open.values(), key=lambda one: (not one.is_of_part, one.frame.expires_ns))
         for delivery in waiting:
             # This comes first: each connection has its own message ids, so those of an earlier one must be
             # gone.

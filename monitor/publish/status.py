@@ -53,6 +53,8 @@ class LineHealth:
     is_journal_failing: bool
     """The journal can't be written at present."""
     is_stopping: bool
+    without_time: frozenset[str] = frozenset()
+    """Live views for which the parts leave no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ def _find_other_trouble(names: list[str], health: LineHealth) -> str | None:
         return "drift"
     if health.is_journal_failing:
         return "journal"
+    if health.without_time:
+        return "no_time"
     return None
 
 
@@ -126,6 +130,7 @@ class _Report:
     """The parts for which the line is latched."""
     page: str | None = None
     """The address of the operators' page, for links."""
+    without_time: frozenset[str] = frozenset()
 
     def encode(self, session: str, utc_ns: int) -> bytes:
         return msgspec.json.encode(
@@ -140,6 +145,7 @@ class _Report:
                 "drift": sorted(self.drifting),
                 "journal": self.journal,
                 "latched": self.latched.payload(self.page),
+                "without_time": sorted(self.without_time),
             }
         )
 
@@ -188,6 +194,7 @@ class StatusPublisher:
             problem or "ok",
             self._latch.parts,
             self._settings.review.address,
+            health.without_time,
         )
         if stopping or self._latch.may_be_published(now):
             self._publish(report)
@@ -262,6 +269,9 @@ class StatusPublisher:
             ),
             # The measurement of a dead scoring worker may be out of date.
             drifting=self._name_cameras(drifting if is_scorer_fresh else 0),
+            without_time=self._name_cameras(
+                board.read(SCORING, Field.WITHOUT_TIME) if is_scorer_fresh else 0
+            ),
             is_journal_failing=is_journal_failing,
             is_stopping=stopping or bool(board.read(SUPERVISOR, Field.STOPPING)),
         )

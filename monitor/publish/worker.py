@@ -20,11 +20,13 @@ from monitor import paths
 from monitor.journal.recorder import Recorder
 from monitor.journal.writer import LAST_TRY_S, JournalWriter
 from monitor.line_state import messages
+from monitor.line_state.board import Field
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.live_settings import read_live_settings
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.verdict_rules import PublisherTurn
-from monitor.line_state.worker_process import SCORING, Worker
+from monitor.line_state.worker_process import SCORING, SUPERVISOR, Worker
 from monitor.publish.camera_frames import CameraFrames
 from monitor.publish.changeover_requests import ChangeoverRequests
 from monitor.publish.delivery import Deliveries
@@ -63,7 +65,9 @@ class Publisher:
     ) -> None:
         self._worker, self._clock, self._utc_ns = worker, clock, utc_ns
         settings, session = worker.settings, str(worker.session)
-        self._cameras = [CameraFrames(camera, worker) for camera in settings.camera]
+        # Parts come first: in each turn their frames are closed and sent before those of the live views.
+        parts_first = sorted(settings.camera, key=lambda camera: camera.mode is Mode.LATEST)
+        self._cameras = [CameraFrames(camera, worker) for camera in parts_first]
         self._watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
         self._journal = JournalWriter(paths.journal(settings), settings.journal, session=session)
         self._recorder = Recorder(
@@ -83,6 +87,7 @@ class Publisher:
         self._latch = LineLatch(worker, self._recorder, clock, utc_ns)
         self._deliveries = Deliveries(worker, self._cameras, self._link, self._journal, self._latch, clock)
         self._status = StatusPublisher(worker, self._link, self._journal, self._latch, utc_ns)
+        self._reloads = 0
         self._watching_since_ns = self._turned_ns = clock()
         self._resume()
 
@@ -140,6 +145,14 @@ class Publisher:
         for camera_frames in self._cameras:
             camera_frames.count_final()
         self._publish_status(now, stopping)
+        self._record_reload()
+
+    def _record_reload(self) -> None:
+        """Records the settings that the line has taken over without a restart."""
+        reloads = self._worker.board.read(SUPERVISOR, Field.RELOADS)
+        if reloads != self._reloads:
+            self._reloads = reloads
+            self._recorder.record_settings(read_live_settings(self._worker.board, self._worker.settings))
 
     def _apply_consequences(self, camera_frames: CameraFrames, frame: Frame, closed: FinalVerdict) -> None:
         """Logs the verdict, latches the line, records the verdict and starts its delivery, as far as the

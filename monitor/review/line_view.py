@@ -22,7 +22,7 @@ from monitor.line_state.frame import Frame, to_image
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import NO_PARTS, LatchedParts, read_parts
 from monitor.line_state.ring import SLOTS, Ring, RingError
-from monitor.line_state.worker_process import PUBLISH, capture_name, worker_names
+from monitor.line_state.worker_process import PUBLISH, SCORING, capture_name, worker_names
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict
 
@@ -98,6 +98,13 @@ class LineView:
                 for name in worker_names(self._settings)
                 if name not in captures and (problem := board.read_trouble(name))
             ]
+            if board.is_fresh(SCORING, self._clock()):
+                waiting = board.read(SCORING, Field.WITHOUT_TIME)
+                problems += [
+                    f"view {camera.name}: no time left for it, since parts come first"
+                    for i, camera in enumerate(self._settings.camera)
+                    if waiting >> i & 1
+                ]
             if (latch := Latch(board.read(PUBLISH, Field.LATCH))) is not Latch.NONE:
                 problems.insert(0, _LATCH_PROBLEMS[latch])
             return LineStatus(

@@ -1,6 +1,8 @@
 """The rule for which scored frames get a snapshot: rejects, and every n-th passed frame.
 
-It knows nothing of pictures, sockets or the folder: it only counts verdicts.
+It knows nothing of pictures, sockets or the folder: it only counts verdicts. A live view gets one snapshot a
+second at most, so that the snapshots of a view whose verdict changes with every frame leave room for those of
+parts.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from collections import Counter
 
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Verdict
+
+_VIEW_EVERY_NS = 1_000_000_000
 
 
 class SnapshotChoice:
@@ -21,12 +25,24 @@ class SnapshotChoice:
         """The number of passed frames by camera, without the frames that showed no part."""
         self._rejecting: set[str] = set()
         """Live views whose last judged frame was a reject."""
+        self._view_from_ns: dict[str, int] = {}
+        """By live view, when it may have its next snapshot."""
 
-    def wants(self, camera: CameraSettings, verdict: Verdict) -> bool:
+    def wants(self, camera: CameraSettings, verdict: Verdict, now_ns: int) -> bool:
         """Return whether the camera's next scored frame gets a snapshot. Call it once for every scored frame.
 
         Of the frames of a defect that stays in a live view, only the first gets a snapshot.
         """
+        wanted = self._count(camera, verdict)
+        if not wanted or camera.mode is not Mode.LATEST:
+            return wanted
+        if now_ns < self._view_from_ns.get(camera.name, now_ns):
+            return False
+        self._view_from_ns[camera.name] = now_ns + _VIEW_EVERY_NS
+        return True
+
+    def _count(self, camera: CameraSettings, verdict: Verdict) -> bool:
+        """Count the verdict. Return whether the frame gets a snapshot by its verdict alone."""
         if verdict is Verdict.PASS:
             self._rejecting.discard(camera.name)
             self._passed[camera.name] += 1

@@ -11,6 +11,7 @@ CUDA error ends the process, since its CUDA context can't be used any more; the 
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections import Counter, deque
@@ -24,14 +25,16 @@ from monitor.inference.presence import describe_shape
 from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.line_state import messages
 from monitor.line_state.board import Field
-from monitor.line_state.frame import to_image
+from monitor.line_state.frame import publishing_margin_ms, to_image
 from monitor.line_state.ring import Ring, ScorerVerdict
 from monitor.line_state.worker_process import Worker
 from monitor.scoring.drift import Drift, DriftDetector, explain
 from monitor.scoring.recipes import RecipesInForce
-from monitor.scoring.schedule import TurnTime, WaitingFrame, plan
+from monitor.scoring.schedule import WaitingFrame, plan
 from monitor.scoring.snapshot_choice import SnapshotChoice
-from monitor.settings import CameraSettings, Mode
+from monitor.scoring.turn_time import TurnTime
+from monitor.scoring.views import LiveViews
+from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import Reason, Verdict, judge
 
 _IDLE_MS = 200
@@ -40,7 +43,7 @@ _SWITCH_S = 0.0005
 network, and each time it waits up to this interval while another thread loads a recipe. The default is 5
 ms."""
 _RECENT = 100
-"""The schedule counts the scores of each camera among this many last scored frames."""
+"""The schedule counts the scores of each camera among this many last scored parts."""
 _CPU_BATCH, _GPU_BATCH = 1, 16
 """The most frames of a turn."""
 
@@ -57,8 +60,11 @@ class ScoringLoop:
         }
         self._recipes = RecipesInForce(settings, worker.board, str(worker.session), worker.log)
         self._turn_time = TurnTime()
+        """The time of the parts' turns. The live views' turns are in `_views`."""
         self._recent: deque[str] = deque(maxlen=_RECENT)
-        """The cameras of the last scored frames."""
+        """The cameras of the last scored parts."""
+        self._views = _make_views(settings)
+        self._idle_ms = _IDLE_MS
         self._snapshot_choice = SnapshotChoice(settings.snapshots.pass_every)
         self._misfits: set[str] = set()
         """Cameras whose frames have another shape than the recipe's presence gate. The log has a line for
@@ -79,7 +85,7 @@ class ScoringLoop:
         while not self._worker.stopping:
             self._worker.report_alive(1.5)
             if not self.run_once():
-                self._frames.poll(_IDLE_MS, zmq.POLLIN)
+                self._frames.poll(self._idle_ms, zmq.POLLIN)
 
     def run_once(self) -> bool:
         """Carry out one plan. Return whether it had frames for a turn."""
@@ -90,6 +96,8 @@ class ScoringLoop:
             self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
         waiting = self._waiting()
         now = self._clock()
+        parts = [work.frame for work in waiting if work.camera.mode is Mode.EVERY_PART]
+        self._views.see_parts(parts, self._max_batch)
         pair_ns = self._turn_time.pair_ns if self._makes_pairs else 0
         todo = plan(
             waiting,
@@ -99,16 +107,42 @@ class ScoringLoop:
             self._turn_time.estimate_ns,
             Counter(self._recent),
             pair_ns,
+            self._views,
         )
         for work in todo.overdue:
             self._rings[work.camera.name].release(work.frame)
-        if any(now < work.frame.decide_by_ns for work in todo.overdue):
-            self._turn_time.lower()
+        self._lower_estimates([work for work in todo.overdue if now < work.frame.decide_by_ns])
         for work, reason in todo.uninspected:
             self._settle(work, self._unscored(reason))
+        self._watch_views(waiting, now)
         if todo.batch:
             self._score(todo.batch)
         return bool(todo.batch)
+
+    def _lower_estimates(self, given_up: Sequence[WaitingFrame]) -> None:
+        """Lower the estimates because of which these frames were given up."""
+        if any(work.camera.mode is Mode.EVERY_PART for work in given_up):
+            self._turn_time.lower()
+        for name in {work.camera.name for work in given_up if work.camera.mode is Mode.LATEST}:
+            self._views.lower(name)
+
+    def _watch_views(self, waiting: Sequence[WaitingFrame], now: int) -> None:
+        """Write to the board for which live views no time is left, and find out when the next one may have
+        its turn."""
+        of_views = {work.camera.name for work in waiting if work.camera.mode is Mode.LATEST}
+        # A view without a recipe has another trouble.
+        names = of_views & self._in_force.keys()
+        left_ns = self._views.wait_ns(names, now)
+        self._idle_ms = _IDLE_MS if left_ns is None else min(_IDLE_MS, math.ceil(left_ns / 1e6))
+        before = self._views.without_time
+        if not self._views.see_waiting(names, now):
+            return
+        after = self._views.without_time
+        self._write_cameras(Field.WITHOUT_TIME, after)
+        for name in sorted(after - before):
+            self._worker.log.warning("view %s: no time left for it: no picture was scored in time", name)
+        for name in sorted(before - after):
+            self._worker.log.info("view %s: there is time for it again", name)
 
     def _waiting(self) -> list[WaitingFrame]:
         waiting = []
@@ -132,7 +166,9 @@ class ScoringLoop:
         self._makes_pairs = bool(scorers) and all(scorer.parallel_images > 1 for scorer in scorers.values())
         self._detectors.pop(camera.name, None)
         self._misfits.discard(camera.name)
-        if camera.name in scorers and camera.mode is Mode.EVERY_PART:
+        if camera.mode is Mode.LATEST:
+            self._views.forget_turn_times(camera.name)
+        elif camera.name in scorers:
             self._detectors[camera.name] = DriftDetector(scorers[camera.name].calibration)
         self._write_drift()
         without = [camera.name for camera in self._cameras if camera.name not in scorers]
@@ -157,24 +193,42 @@ class ScoringLoop:
                 continue
             self._warn_of_misfit(work.camera, scorer, image)
             good.append((work, image, seen))
-        if not good:
-            # No frame was scored, so neither the turn's time nor its cameras are recorded.
+        scored_ns = self._clock()
+        if good:
+            # The thread that loads a recipe holds this lock while no other network may run.
+            with self._recipes.network_lock:
+                results = scorer.score([seen for _, _, seen in good])
+            scored_ns = self._clock()
+            for (work, image, _), result in zip(good, results, strict=True):
+                self._finish(work, image, result, scorer, started, scored_ns)
+        if batch[0].camera.mode is Mode.LATEST:
+            self._add_view_turn(batch[0], started, scored=bool(good))
             return
-        # The thread that loads a recipe holds this lock in the steps during which no other network may run.
-        with self._recipes.network_lock:
-            results = scorer.score([seen for _, _, seen in good])
-        now = self._clock()
-        self._turn_time.add(now - started, pair=self._makes_pairs and len(good) > 1)
-        self._recent.extend(work.camera.name for work, _, _ in good)
-        for (work, image, _), result in zip(good, results, strict=True):
-            self._finish(work, image, result, scorer, started, now)
+        self._views.add_part_turn(started, self._clock())
+        if good:
+            # A turn without a scored part says nothing about the time or the shares of later turns.
+            self._turn_time.add(scored_ns - started, pair=self._makes_pairs and len(good) > 1)
+            self._recent.extend(work.camera.name for work, _, _ in good)
+
+    def _add_view_turn(self, work: WaitingFrame, started: int, *, scored: bool) -> None:
+        """Add the turn of a live view's frame to the times that the views have used."""
+        name, now = work.camera.name, self._clock()
+        in_time = now < work.frame.decide_by_ns
+        part_ns = self._turn_time.estimate_ns
+        if self._views.add(name, started, now, part_ns, scored=scored, in_time=in_time):
+            # Without the time in it, the line is the same each time, so the log limits its number.
+            self._worker.log.warning(
+                "view %s: a picture took so long that a part could miss its deadline: the view has to wait "
+                "before its next one",
+                name,
+            )
 
     def _finish(
         self, work: WaitingFrame, image: Image, result: ScoreResult, scorer: Scorer, started: int, now: int
     ) -> None:
         """Write a frame's score, wake the publisher, send the snapshot, and then release the slot."""
         verdict, reason = judge(result.score, scorer.threshold)
-        wanted = self._snapshot_choice.wants(work.camera, verdict)
+        wanted = self._snapshot_choice.wants(work.camera, verdict, now)
         keep = wanted and bool(self._snapshots.poll(0, zmq.POLLOUT))
         ring = self._rings[work.camera.name]
         ring.write_scored(
@@ -258,6 +312,17 @@ class ScoringLoop:
         ring.write_scored(work.frame.number, scored)
         ring.release(work.frame)
         messages.send_descriptor(self._verdicts, work.camera.name, work.frame.number)
+
+
+def _make_views(settings: Settings) -> LiveViews:
+    """The live views of these settings, with the shortest time that a part may take until its score."""
+    allowed_ms = [
+        camera.deadline_ms - publishing_margin_ms(camera.deadline_ms)
+        for camera in settings.camera
+        if camera.mode is Mode.EVERY_PART
+    ]
+    views = [camera.name for camera in settings.camera if camera.mode is Mode.LATEST]
+    return LiveViews(views, int(min(allowed_ms) * 1e6) if allowed_ms else None)
 
 
 def work(worker: Worker) -> None:

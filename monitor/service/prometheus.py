@@ -160,6 +160,7 @@ class Metrics(Collector):
             alive = self._board.is_fresh(worker, time.monotonic_ns())
             up.add_metric([camera], float(alive and state == CameraState.UP))
         yield from (frames, verdicts, misses, missed, overruns, up, self._collect_drift())
+        yield self._collect_without_time()
         publishing = self._board.is_fresh(PUBLISH, time.monotonic_ns())
         ready = self._board.read(PUBLISH, Field.READY) if publishing else 0
         yield GaugeMetricFamily("line_monitor_ready", "The run permission as last sent", value=ready)
@@ -185,6 +186,18 @@ class Metrics(Collector):
         with contextlib.suppress(OSError):
             free.add_metric([], shutil.disk_usage(self._settings.line.data).free)
         yield free
+
+    def _collect_without_time(self) -> GaugeMetricFamily:
+        """Whether parts leave a live view no time. There is no sample while the scoring worker is stopped."""
+        without = GaugeMetricFamily(
+            "line_monitor_view_without_time", "1: parts leave no time for the live view", labels=["camera"]
+        )
+        if self._board.is_fresh(SCORING, time.monotonic_ns()):
+            bits = self._board.read(SCORING, Field.WITHOUT_TIME)
+            for i, camera in enumerate(self._settings.camera):
+                if camera.mode is Mode.LATEST:
+                    without.add_metric([camera.name], bits >> i & 1)
+        return without
 
     def _collect_drift(self) -> GaugeMetricFamily:
         """The drift of each camera. There is no sample while the scoring worker is stopped: its last value

@@ -29,6 +29,10 @@ class RestartPolicy:
     help."""
     grace_s: float = 3.0
     """The time for which a worker may no longer count as alive before it is killed."""
+    stopped_s: float = 0.7
+    """The time for which a process may be stopped by a signal before it is killed. The kernel reports this
+    state at once and for no other reason, so a busy machine can't look like it. A tool may stop a process for
+    a moment."""
     starting_s: float = 120.0
     """The time that a worker may take to start. After it the worker counts as stuck."""
     overdue_s: float = 10.0
@@ -47,6 +51,24 @@ class RestartPolicy:
         if kills <= 1:
             return self.first_s
         return min(self.longest_killed_s, self.then_s * 2.0 ** min(kills - 2, 10))
+
+
+class StopWatch:
+    """Tells since when a process has been stopped by a signal."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._since_ns: int | None = None
+
+    def stopped_for_ns(self, pid: int, is_stopped: bool, now_ns: int) -> int:
+        """How long that process has been stopped, by what this watch has seen: 0 while it is not. Call it
+        again and again with its present state."""
+        if not is_stopped:
+            self._since_ns = None
+        elif self._since_ns is None or pid != self._pid:
+            self._since_ns = now_ns
+        self._pid = pid
+        return 0 if self._since_ns is None else now_ns - self._since_ns
 
 
 def is_killed_from_outside(code: int) -> bool:

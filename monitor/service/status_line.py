@@ -15,9 +15,15 @@ from monitor.line_state.worker_process import CAPTURE, PUBLISH, SCORING, SUPERVI
 from monitor.settings import Settings
 
 
-def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns: int) -> str:
+def make_text(
+    settings: Settings,
+    board: Board,
+    workers: Collection[str],
+    now_ns: int,
+    needs_restart: Collection[str] = (),
+) -> str:
     """`ready; 2 of 2 cameras up`, or the reasons why the line is not ready. `workers` are the names of the
-    workers that should run."""
+    workers that should run, `needs_restart` the changed settings that count only after a restart."""
     if board.read(SUPERVISOR, Field.STOPPING):
         return "stopping"
     if not board.read(SCORING, Field.EVER_RAN) and not board.read(SCORING, Field.RESTARTS):
@@ -33,6 +39,13 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
     without = [camera.name for i, camera in enumerate(settings.camera) if missing >> i & 1]
     if without:
         parts.append(f"without recipe: {', '.join(without)}")
+    if board.is_fresh(SCORING, now_ns):
+        waiting = board.read(SCORING, Field.WITHOUT_TIME)
+        parts += [
+            f"view {camera.name}: no time left for it"
+            for i, camera in enumerate(settings.camera)
+            if waiting >> i & 1
+        ]
     away = [
         name
         for name in workers
@@ -40,6 +53,8 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
     ]
     if away:
         parts.append(f"being restarted: {', '.join(away)}")
+    if needs_restart:
+        parts.append(f"restart to change {', '.join(needs_restart)}")
     return "; ".join(parts)
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections import deque
@@ -20,9 +19,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from monitor import paths
+from monitor.errors import LineMonitorError
 from monitor.line_state.board import Board, Field, WorkerState
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.live_settings import write_live_settings
 from monitor.line_state.ring import Ring, RingError
 from monitor.line_state.worker_process import (
     CAPTURE,
@@ -39,14 +40,16 @@ from monitor.line_state.worker_process import (
 from monitor.service import status_line
 from monitor.service.prometheus import Metrics
 from monitor.service.recovery import recover
-from monitor.service.restart_policy import RestartPolicy, is_killed_from_outside
+from monitor.service.reload import compare_settings
+from monitor.service.restart_policy import RestartPolicy, StopWatch, is_killed_from_outside
+from monitor.service.spare import Spare, start_process
 from monitor.settings import Settings
+from monitor.system.process_state import is_stopped
 from monitor.system.systemd import Notifier
 
 _TICK_S = 0.05
 _BROKER_WAIT_NS = 3_000_000_000
 _RESTART_POLICY = RestartPolicy()
-_PRIVATE_VARIABLES = ("LINE_MONITOR__", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,11 @@ class SupervisedWorker:
     process: subprocess.Popen[bytes] | None = None
     start_at_ns: int = 0
     killed_at_ns: int = 0
-    """When the supervisor killed the process because it was stuck; 0 if it did not, and after the process has
-    ended."""
+    """When the supervisor killed the process because it was stuck or stopped; 0 if it did not, and after the
+    process has ended."""
+    was_stopped: bool = False
+    """Whether the supervisor killed the process because a signal had stopped it."""
+    stop_watch: StopWatch = field(default_factory=StopWatch)
     deaths: deque[int] = field(default_factory=deque)
     """The times of its own deaths, which a fault of the worker caused."""
     kills: deque[int] = field(default_factory=deque)
@@ -108,7 +114,15 @@ class Supervisor:
         stop_policy: StopPolicy = StopPolicy(),
         clock: Callable[[], int] = time.monotonic_ns,
         systemd: Notifier | None = None,
+        read_settings: Callable[[], Settings] | None = None,
     ) -> None:
+        """`read_settings` reads the settings anew for a reload."""
+        self._read_settings = read_settings or (lambda: settings)
+        self._must_reload = False
+        self._needs_restart: tuple[str, ...] = ()
+        """The settings that differ from the file's and count only after a restart."""
+        self._terminal = [stream for stream in (0, 1, 2) if os.isatty(stream)]
+        """The standard streams that lead to a terminal."""
         self._systemd = systemd or Notifier()
         self._reported_ready = False
         self._settings, self._policy, self._stop_policy, self._clock = settings, policy, stop_policy, clock
@@ -121,6 +135,7 @@ class Supervisor:
         }
         if settings.review.port:
             self._workers[REVIEW] = SupervisedWorker(REVIEW, f"monitor.{REVIEW}")
+        self._spare_publisher = Spare(f"monitor.{PUBLISH}")
         self._captures_to_start = [capture_name(camera.name) for camera in settings.camera]
         self._rings: dict[str, Ring] = {}
         self._rings_are_finished = True
@@ -135,6 +150,7 @@ class Supervisor:
             paths.make_runtime(self.folder)
             signal.signal(signal.SIGTERM, self.stop)
             signal.signal(signal.SIGINT, self.stop)
+            signal.signal(signal.SIGHUP, self.hang_up)
             try:
                 board, metrics = self._create_shared_memory(latch)
                 try:
@@ -150,6 +166,14 @@ class Supervisor:
         """Starts an orderly stop."""
         self._stopping = True
 
+    def hang_up(self, signum: int = 0, frame: FrameType | None = None) -> None:
+        """Reads the settings anew soon, or starts an orderly stop where the terminal of the line has been
+        closed: the kernel sends SIGHUP for that too."""
+        if not all(os.isatty(stream) for stream in self._terminal):
+            self._stopping = True
+        else:
+            self._must_reload = True
+
     def _create_shared_memory(self, latch: Latch) -> tuple[Board, Metrics]:
         workers = worker_names(self._settings)
         try:
@@ -157,6 +181,7 @@ class Supervisor:
             board = Board(self.folder / "board", workers)
             # Only the publisher writes this field later; it has not been started yet.
             board.write(PUBLISH, Field.LATCH, latch)
+            write_live_settings(board, self._settings)
             for camera in self._settings.camera:
                 Ring.create(self.folder, camera.name, self.session)
                 self._rings[camera.name] = Ring(self.folder, camera.name, self.session)
@@ -175,10 +200,33 @@ class Supervisor:
                 for name in self._captures_to_start:
                     self._workers[name] = SupervisedWorker(name, f"monitor.{CAPTURE}")
                 self._captures_to_start = []
+            if self._must_reload:
+                self._must_reload = False
+                self.reload(board)
             self.run_once(board)
+            if board.is_fresh(PUBLISH, self._clock()):
+                self._spare_publisher.step(self._clock())
             metrics.step()
             self._notify_systemd(board)
             time.sleep(_TICK_S)
+
+    def reload(self, board: Board) -> None:
+        """Reads the settings anew, hands those to the workers that need no restart, and says what does. The
+        line goes on with its present settings if the new ones can't be used."""
+        try:
+            found = compare_settings(self._settings, self._read_settings())
+        except LineMonitorError as error:
+            for line in str(error).splitlines():
+                self._log.error("settings not reloaded, the line goes on with those of before: %s", line)
+            return
+        self._settings, self._needs_restart = found.settings, found.needs_restart
+        write_live_settings(board, self._settings)
+        root, level = logging.getLogger(), self._settings.log.level.number
+        # These lines are written whether they come before or after a change of the level.
+        root.setLevel(min(level, logging.WARNING))
+        for line in found.lines():
+            self._log.warning("%s", line)
+        root.setLevel(level)
 
     def run_once(self, board: Board) -> None:
         """Checks every worker once: records a dead one, kills a stuck one, starts a missing one."""
@@ -205,7 +253,9 @@ class Supervisor:
         if all(self.within_budget(board, worker) for worker in workers):
             self._systemd.feed_watchdog()
         self._systemd.report_status(
-            lambda: status_line.make_text(self._settings, board, self._workers, self._clock())
+            lambda: status_line.make_text(
+                self._settings, board, self._workers, self._clock(), self._needs_restart
+            )
         )
 
     def within_budget(self, board: Board, worker: SupervisedWorker) -> bool:
@@ -241,17 +291,9 @@ class Supervisor:
             supervisor=os.getpid(),
             settings=settings_for(self._settings, worker.name),
         )
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_VARIABLES)
-        }
+        spare = self._spare_publisher.take(now) if worker.name == PUBLISH else None
         try:
-            worker.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", worker.module],
-                stdin=subprocess.PIPE,
-                env=environment,
-                # Ctrl-C in a terminal must reach only the supervisor, which stops the workers in order.
-                process_group=0,
-            )
+            worker.process = spare or start_process(worker.module)
         except OSError as error:
             self._log.error("worker %s can't be started: %s", worker.name, error)
             self._record_death(board, worker, now)
@@ -268,10 +310,11 @@ class Supervisor:
         """Records and logs the end of a worker's process, if it has ended."""
         if worker.process is None or (code := worker.process.poll()) is None:
             return
-        # When the supervisor has killed a stuck worker, that counts as the worker's own death.
-        from_outside = is_killed_from_outside(code) and not worker.killed_at_ns
+        # When the supervisor has killed a stuck worker, that counts as the worker's own death. A signal that
+        # stopped it came from outside.
+        from_outside = is_killed_from_outside(code) and (not worker.killed_at_ns or worker.was_stopped)
         worker.process = None
-        worker.killed_at_ns = 0
+        worker.killed_at_ns, worker.was_stopped = 0, False
         pause = self._record_death(board, worker, self._clock(), from_outside=from_outside)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         self._log.error("worker %s ended %s; next start in %.1f s", worker.name, how, pause)
@@ -297,12 +340,18 @@ class Supervisor:
         grace = int(self._policy.grace_s * 1e9)
         if worker.process is None or worker.killed_at_ns:
             return
-        if self._clock() <= board.read(worker.name, Field.ALIVE_UNTIL_NS) + grace:
+        now, pid = self._clock(), worker.process.pid
+        stopped_ns = worker.stop_watch.stopped_for_ns(pid, is_stopped(pid), now)
+        worker.was_stopped = stopped_ns >= int(self._policy.stopped_s * 1e9)
+        if worker.was_stopped:
+            self._log.error("worker %s was stopped by a signal from outside and is killed", worker.name)
+        elif now > board.read(worker.name, Field.ALIVE_UNTIL_NS) + grace:
+            self._log.error("worker %s is stuck and is killed", worker.name)
+        else:
             return
-        self._log.error("worker %s is stuck and is killed", worker.name)
         # The process is killed once. The board is not changed: the worker must not count as alive again
         # before its process has ended.
-        worker.killed_at_ns = self._clock()
+        worker.killed_at_ns = now
         worker.process.kill()
 
     def _write_failing(self, board: Board) -> None:
@@ -323,6 +372,7 @@ class Supervisor:
         self._log.info("stopping")
         self._systemd.report_stopping()
         metrics.close()
+        self._spare_publisher.close()
         board.write(SUPERVISOR, Field.STOPPING, 1)
         policy = self._stop_policy
         first = [name for name in self._workers if name.startswith(f"{CAPTURE}-") or name == REVIEW]
@@ -370,6 +420,6 @@ class Supervisor:
                     self._log.error("process %d does not end: a device or a disk hangs", process.pid)
 
 
-def run(settings: Settings) -> int:
-    """The `run` command."""
-    return Supervisor(settings).run()
+def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
+    """The `run` command. `read_settings` reads the settings anew for a reload."""
+    return Supervisor(settings, read_settings=read_settings).run()

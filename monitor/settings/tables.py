@@ -84,6 +84,18 @@ class JournalVerdicts(Choice):
     ALL = "all", "every verdict, so that each part can be traced"
 
 
+class LogLevel(Choice):
+    DEBUG = "debug", "everything, for people who look for a fault"
+    INFO = "info", "what begins and what ends"
+    WARNING = "warning", "trouble, and parts that were uninspected"
+    ERROR = "error", "what somebody must look at"
+
+    @property
+    def number(self) -> int:
+        """The number of this level in Python's `logging`."""
+        return 10 * (list(LogLevel).index(self) + 1)
+
+
 def _number(default: float, title: str, unit: str, **bounds: float) -> Any:
     """A setting that is a number. The bounds are those of pydantic's Field: ge, gt, le, lt."""
     return Field(default=default, title=title, json_schema_extra={"unit": unit}, **bounds)  # type: ignore[call-overload]
@@ -349,6 +361,13 @@ def _refuse_camera(message: str, place: int, key: str) -> NoReturn:
     raise PydanticCustomError("two_cameras", "{message}", {"message": message, "at": (place, key)})
 
 
+class LogSettings(_Table):
+    """The log. A running line takes a change over with `systemctl reload line-monitor`."""
+
+    level: LogLevel = Field(default=LogLevel.INFO, title="Level of the log")
+    """The least important lines that are written."""
+
+
 def _table(model: type[_Table], title: str) -> Any:
     """A TOML table that may be left out, as every key in it has a default."""
     return Field(default=model(), title=title, description=model.__doc__)
@@ -367,6 +386,7 @@ class Settings(_Table):
     journal: JournalSettings = _table(JournalSettings, "Journal")
     metrics: MetricsSettings = _table(MetricsSettings, "Metrics")
     review: ReviewSettings = _table(ReviewSettings, "Review page")
+    log: LogSettings = _table(LogSettings, "Log")
 
     @field_validator("camera")
     @classmethod

@@ -94,6 +94,29 @@ def test_what_it_logs_has_levels_and_is_one_line_an_event(installed: Service) ->
         assert "Traceback" not in entry["MESSAGE"]
 
 
+def test_a_reload_changes_a_deadline_without_a_restart_and_names_what_needs_one(installed: Service) -> None:
+    file = installed.machine.path("/etc/line-monitor/line.toml")
+    before, main = file.read_text(), installed.shows("MainPID")
+    changed = before.replace("deadline_ms = 1000", "deadline_ms = 900").replace(
+        "[mqtt]", "[mqtt]\nkeepalive_s = 4"
+    )
+    try:
+        file.write_text(changed)
+        installed.machine.run("systemctl", "reload", UNIT)
+
+        def is_said(words: str) -> bool:
+            return any(words in entry["MESSAGE"] for entry in installed.journal())
+
+        wait_for(lambda: is_said("camera top: deadline_ms 1000 -> 900"), 10, "new deadline")
+        wait_for(lambda: is_said("mqtt.keepalive_s can't be changed while the line runs"), 10, "hint")
+        wait_for(lambda: "restart to change mqtt.keepalive_s" in installed.shows("StatusText"), 10, "status")
+    finally:
+        file.write_text(before)
+        installed.machine.run("systemctl", "reload", UNIT)
+    wait_for(lambda: "restart to change" not in installed.shows("StatusText"), 10, "status without it")
+    assert installed.shows("MainPID") == main
+
+
 def test_a_stuck_supervisor_gets_the_service_restarted(installed: Service) -> None:
     main, scorer = installed.shows("MainPID"), installed.pid("scoring")
     session = installed.witness.status()["session"]
@@ -112,7 +135,8 @@ def test_a_stuck_supervisor_gets_the_service_restarted(installed: Service) -> No
 def test_what_a_service_killed_as_a_whole_had_not_sent_is_missed_by_the_next(installed: Service) -> None:
     """Its rings outlive it, although systemd owns their folder."""
     session, since = installed.witness.status()["session"], time.monotonic()
-    installed.machine.run("kill", "-STOP", installed.pid("publish"))
+    # A supervisor that can't act either: it would replace the stopped publisher within a second.
+    installed.machine.run("kill", "-STOP", installed.shows("MainPID"), installed.pid("publish"))
     # There is a bad part each second at five frames a second: its reject is scored and not sent.
     time.sleep(2.5)
     installed.machine.run("kill", "-KILL", installed.shows("MainPID"))

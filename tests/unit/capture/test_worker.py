@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from drivers.camera import Shot
-from monitor.capture.worker import Clocks, FreezeWatch, Intake, publishing_margin_ms
-from monitor.line_state.frame import PixelFormat
+from monitor.capture.worker import Clocks, FreezeWatch, Intake
+from monitor.line_state.frame import PixelFormat, publishing_margin_ms
 from monitor.line_state.ring import FinalVerdict, Ring, Stage, Tally
 from monitor.settings import CameraSettings
 from monitor.verdict import Reason, Verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,8 @@ def test_trouble_that_concerns_the_gate_takes_the_run_permission_away(
         ({"drifting": frozenset({"top"}), "failing": frozenset({"snapshots"})}, "worker_failing"),
         ({"is_journal_failing": True}, "journal"),
         ({"is_journal_failing": True, "drifting": frozenset({"top"})}, "drift"),
+        ({"without_time": frozenset({"live"})}, "no_time"),
+        ({"is_journal_failing": True, "without_time": frozenset({"live"})}, "journal"),
     ],
 )
 def test_other_trouble_is_published_but_leaves_the_run_permission(
@@ -93,6 +96,24 @@ def test_drift_is_published_once_while_the_scorer_runs_and_not_after_its_death(s
     assert published(WorkerState.STOPPED, 1, 0) == [[]]
     assert published(WorkerState.RUNNING, 0, 1) == [["top"]]
     assert published(WorkerState.RUNNING, 0, 0) == [[]]
+
+
+def test_a_live_view_without_time_is_named_in_the_status_while_the_scorer_runs(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, mode="latest")
+
+    def published(state: WorkerState, bits: int) -> list[tuple[object, object, object]]:
+        scene.board.write(SCORING, Field.STATE, state)
+        scene.board.write(SCORING, Field.EVER_RAN, 1)
+        scene.board.write(SCORING, Field.ALIVE_UNTIL_NS, scene.now + 10_000 * MS)
+        scene.board.write(SCORING, Field.WITHOUT_TIME, bits)
+        before = len(scene.link.statuses)
+        scene.turn(later_ms=60)
+        return [(one["reason"], one["without_time"], one["ready"]) for one in scene.link.statuses[before:]]
+
+    assert published(WorkerState.RUNNING, 0) == [(None, [], True)]
+    assert published(WorkerState.RUNNING, 1) == [("no_time", ["top"], True)]
+    assert published(WorkerState.STOPPED, 1) == [("scorer_lost", [], False)]
+    scene.end()
 
 
 def test_heartbeats_come_once_a_second_and_none_makes_up_for_a_stall(scene: Scene) -> None:

@@ -8,16 +8,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from drivers.camera import Shot
+from monitor.capture.worker import Clocks, Intake
 from monitor.journal.reader import JournalReader
 from monitor.line_state.board import Field
 from monitor.line_state.latch_file import Latch
-from monitor.line_state.ring import Stage
+from monitor.line_state.live_settings import write_live_settings
+from monitor.line_state.ring import Ring, ScorerVerdict, Stage
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt_connection import LinkState
+from monitor.publish.worker import Publisher
+from monitor.settings import Mode
 from monitor.verdict import Reason, Verdict
-from tests.unit.publish.scene import MS, Scene
+from tests.unit.publish.scene import MS, Scene, StandInLink
 
 
 def test_a_publisher_that_follows_a_killed_one_sends_what_was_stored_and_not_sent(scene: Scene) -> None:
@@ -32,6 +38,42 @@ def test_a_publisher_that_follows_a_killed_one_sends_what_was_stored_and_not_sen
     assert scene.ring.final_verdict(number) == closed, "a verdict is never changed"
     assert closed is not None
     assert (closed.verdict, closed.reason) == (Verdict.REJECT, Reason.NONE)
+
+
+class BesideAView(Scene):
+    """A publisher with a live view called `live` before the camera of parts in the settings."""
+
+    def begin_session(self, latch: Latch = Latch.NONE) -> None:
+        top = self.settings.camera[0]
+        self.settings = self.settings.model_copy(
+            update={"camera": (top.model_copy(update={"name": "live", "mode": Mode.LATEST}), top)}
+        )
+        super().begin_session(latch)
+        self.view.admit(Shot(np.zeros((2, 2), np.uint8), "Mono8", self.now))
+        scored = ScorerVerdict(Verdict.PASS, Reason.NONE, 0.5, 1.0, self.now, self.now, "", False)
+        self.view_ring.write_scored(1, scored)
+
+    def start(self) -> tuple[Publisher, StandInLink]:
+        Ring.create(self.folder, "live", self.ring.session)
+        self.view_ring = Ring(self.folder, "live", self.ring.session)
+        clocks = Clocks(lambda: self.now, lambda: self.now)
+        self.view = Intake(self.settings.camera[0], self.view_ring, lambda frame: None, clocks)
+        self.intake = Intake(self.settings.camera[1], self.ring, lambda frame: None, clocks)
+        return super().start()
+
+
+def test_a_parts_pass_is_sent_before_the_verdict_of_a_live_view_that_came_first(tmp_path: Path) -> None:
+    """Where the broker takes few messages, a pass that waits behind a view's verdict comes too late."""
+    scene = BesideAView(tmp_path, publish_verdicts="all")
+    scene.now += 5 * MS
+    scene.part(0.5)
+    scene.link.places = 2
+    scene.turn()
+    assert [topic for _, topic, _ in scene.link.sent] == [
+        "plant1/line1/top/verdict",
+        "plant1/line1/live/verdict",
+    ]
+    scene.end()
 
 
 @pytest.mark.parametrize("can_be_written", [True, False])
@@ -109,3 +151,15 @@ def test_a_stop_waits_for_an_answer_that_comes_soon_and_latches_nothing(
     assert scene.ring.stage(number) is Stage.ACKNOWLEDGED
     assert scene.latch() == Latch.NONE
     scene.end()
+
+
+def test_settings_that_were_taken_over_are_in_the_record_of_changes(scene: Scene) -> None:
+    scene.turn()
+    camera = scene.settings.camera[0].model_copy(update={"deadline_ms": 300, "actuate_ms": 800})
+    write_live_settings(scene.board, scene.settings.model_copy(update={"camera": (camera,)}))
+    scene.turn()
+    scene.turn()
+    scene.end()
+    with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
+        changes = [(one.what, one.old, one.new) for one in reader.changes()]
+    assert changes.count(("camera.top.deadline_ms", None, "300")) == 1

@@ -15,7 +15,7 @@ import pytest
 from monitor.line_state.board import Board, CameraState, Field, WorkerState
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Ring
-from monitor.line_state.worker_process import PUBLISH, capture_name, worker_names
+from monitor.line_state.worker_process import PUBLISH, SCORING, capture_name, worker_names
 from monitor.review.line_view import LineView
 from monitor.settings import Settings
 
@@ -100,6 +100,10 @@ def test_the_status_is_what_the_board_says_and_stopped_without_one(
     assert status.ready
     assert status.cameras[0].state == "up"
     assert status.problems == (f"{PUBLISH}: the broker is away",)
+    board.write(SCORING, Field.STATE, WorkerState.RUNNING)
+    board.write(SCORING, Field.ALIVE_UNTIL_NS, later)
+    board.write(SCORING, Field.WITHOUT_TIME, 1)
+    assert view.status().problems[1:] == ("view top: no time left for it, since parts come first",)
     board.write(capture_name("top"), Field.ALIVE_UNTIL_NS, 0)
     board.write(PUBLISH, Field.ALIVE_UNTIL_NS, 0)
     status = view.status()

@@ -1,17 +1,24 @@
-"""The most urgent frame is scored first, no camera is starved, and every refused frame has its reason."""
+"""The most urgent part is scored first, no part waits for more than one view's turn, no camera is starved by
+another of its kind, and every refused frame has its reason."""
 
 from __future__ import annotations
 
+import random
+import statistics
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.scoring.schedule import TurnTime, WaitingFrame, plan
-from monitor.settings import CameraSettings
+from monitor.scoring.schedule import WaitingFrame, plan
+from monitor.scoring.turn_time import TurnTime
+from monitor.scoring.views import LiveViews
+from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason
 
 ALL = dict.fromkeys(("top", "side", "live"), "a" * 64)
@@ -25,10 +32,15 @@ def camera(name: str, **more: object) -> CameraSettings:
 TOP, SIDE, LIVE = camera("top"), camera("side"), camera("live", mode="latest")
 
 
-def work(of: CameraSettings, number: int, decide_by: int) -> WaitingFrame:
+def work(of: CameraSettings, number: int, decide_by: int, captured: int = 0) -> WaitingFrame:
     return WaitingFrame(
-        of, Frame(number, 0, 0, decide_by, decide_by, decide_by, -1, -1, 0, PixelFormat.Mono8, 1, 1)
+        of, Frame(number, captured, 0, decide_by, decide_by, decide_by, -1, -1, 0, PixelFormat.Mono8, 1, 1)
     )
+
+
+def live_views(*names: str, allowed: int | None = None) -> LiveViews:
+    """Live views, on a line without parts unless `allowed` is given."""
+    return LiveViews(names or ("live",), allowed)
 
 
 def names(works: tuple[WaitingFrame, ...]) -> list[tuple[str, int]]:
@@ -59,7 +71,8 @@ def test_overdue_frames_are_not_scored() -> None:
 
 
 def test_of_a_live_view_only_the_newest_frame_is_scored() -> None:
-    todo = plan([work(LIVE, 5, 100), work(LIVE, 7, 300), work(LIVE, 6, 200)], 0, ALL, 16)
+    waiting = [work(LIVE, 5, 100), work(LIVE, 7, 300), work(LIVE, 6, 200)]
+    todo = plan(waiting, 0, ALL, 16, views=live_views())
     assert names(todo.batch) == [("live", 7)]
     assert {(one.frame.number, reason) for one, reason in todo.uninspected} == {
         (5, Reason.SUPERSEDED),
@@ -106,43 +119,86 @@ def test_an_overloaded_scorer_judges_what_it_can_instead_of_nothing() -> None:
     assert judged > 0.9 * 600 * period / cost
 
 
-def shares(
-    cameras: list[tuple[CameraSettings, int, int]],
+@dataclass
+class Turn:
+    """One turn of a simulated scorer."""
+
+    began: int
+    ended: int
+    batch: tuple[WaitingFrame, ...]
+
+    @property
+    def is_view(self) -> bool:
+        return self.batch[0].camera.mode is Mode.LATEST
+
+
+def simulate(
+    arrivals: list[WaitingFrame],
     cost: int,
-    until: int,
     pair_cost: int = 0,
     *,
     batch: int = 1,
     recipe_each: bool = False,
-) -> dict[str, float]:
-    """Simulate a scorer. Return the share of each camera's frames that it judges in time.
-
-    Each camera comes with its period and the time that its frames may take. A turn of up to `batch` frames
-    takes `cost`, a pair takes `pair_cost`. `recipe_each` gives each camera a recipe of its own.
-    """
-    arrivals = sorted(
-        (turn * period, of.name, turn, patience, of)
-        for of, period, patience in cameras
-        for turn in range(1, until // period)
-    )
-    in_force = {of.name: of.name if recipe_each else "a" * 64 for of, _, _ in cameras}
-    total, judged = Counter(name for _, name, *_ in arrivals), Counter[str]()
+    view_cost: Mapping[str, int] | None = None,
+) -> list[Turn]:
+    """Simulate a scorer whose turn takes `cost`, or of a pair `pair_cost`, or of a view `view_cost`, for
+    frames that arrive at their `captured_ns`."""
+    coming = deque(sorted(arrivals, key=lambda one: one.frame.captured_ns))
+    names = {one.camera.name for one in arrivals}
+    in_force = {name: name if recipe_each else "a" * 64 for name in names}
+    of_parts = [one.frame for one in arrivals if one.camera.mode is Mode.EVERY_PART]
+    allowed = min((frame.decide_by_ns - frame.captured_ns for frame in of_parts), default=None)
+    views = LiveViews({one.camera.name for one in arrivals if one.camera.mode is Mode.LATEST}, allowed)
     waiting: list[WaitingFrame] = []
     lately: deque[str] = deque(maxlen=100)
-    now, coming = 0, deque(arrivals)
+    now, turns = 0, []
     while coming or waiting:
-        while coming and coming[0][0] <= now:
-            at, _, number, patience, of = coming.popleft()
-            waiting.append(work(of, number, at + patience))
-        todo = plan(waiting, now, in_force, batch, cost, Counter(lately), pair_cost)
+        while coming and coming[0].frame.captured_ns <= now:
+            waiting.append(coming.popleft())
+        views.see_parts([one.frame for one in waiting if one.camera.mode is Mode.EVERY_PART])
+        todo = plan(waiting, now, in_force, batch, cost, Counter(lately), pair_cost, views)
         done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.uninspected))}
         waiting = [one for one in waiting if id(one) not in done]
-        now += pair_cost if pair_cost and len(todo.batch) > 1 else cost if todo.batch else 0
-        for one in todo.batch:
-            lately.append(one.camera.name)
-            judged[one.camera.name] += now <= one.frame.decide_by_ns
         if not todo.batch:
-            now = max(now + 1, coming[0][0] if coming else now)
+            next_view = views.wait_ns({one.camera.name for one in waiting}, now)
+            steps = [coming[0].frame.captured_ns] if coming else []
+            now = max(
+                now + 1, min([*steps, now + next_view] if next_view is not None else steps, default=now)
+            )
+            continue
+        name, is_view = todo.batch[0].camera.name, todo.batch[0].camera.mode is Mode.LATEST
+        took = (view_cost or {}).get(name, cost) if is_view else cost
+        took = pair_cost if pair_cost and len(todo.batch) > 1 else took
+        turns.append(Turn(now, now + took, todo.batch))
+        if is_view:
+            in_time = now + took <= todo.batch[0].frame.decide_by_ns
+            views.add(name, now, now + took, cost, scored=True, in_time=in_time)
+        else:
+            views.add_part_turn(now, now + took)
+            lately += [one.camera.name for one in todo.batch]
+        now += took
+    return turns
+
+
+def shares(
+    cameras: list[tuple[CameraSettings, int, int]], cost: int, until: int, pair_cost: int = 0, **more: Any
+) -> dict[str, float]:
+    """Return the share of each camera's frames that a simulated scorer judges in time.
+
+    Each camera comes with its period and the time that its frames may take.
+    """
+    arrivals = [
+        work(of, turn, turn * period + patience, turn * period)
+        for of, period, patience in cameras
+        for turn in range(1, until // period)
+    ]
+    judged = Counter(
+        one.camera.name
+        for turn in simulate(arrivals, cost, pair_cost, **more)
+        for one in turn.batch
+        if turn.ended <= one.frame.decide_by_ns
+    )
+    total = Counter(one.camera.name for one in arrivals)
     return {name: judged[name] / total[name] for name in total}
 
 
@@ -162,7 +218,12 @@ def test_a_slow_camera_is_judged_however_fast_the_others_are(
     fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, pair_cost: int
 ) -> None:
     cost, period = 30, 300 + phase
-    cameras = [(camera(f"fast{i}", mode=kind), every, may) for i, (kind, every, may) in enumerate(fast)]
+    # Parts take all the time that they need, so beside a slow view all are views.
+    kinds = [mode if mode == "latest" else kind for kind, _, _ in fast]
+    cameras = [
+        (camera(f"fast{i}", mode=kind), every, may)
+        for i, (kind, (_, every, may)) in enumerate(zip(kinds, fast, strict=True))
+    ]
     share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000, pair_cost)
     assert share["slow"] >= 0.85
 
@@ -173,7 +234,12 @@ def test_a_slow_camera_with_its_own_recipe_is_judged_in_batches_too(
     fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, batch: int
 ) -> None:
     cost, period = 30, 300 + phase
-    cameras = [(camera(f"fast{i}", mode=kind), every, may) for i, (kind, every, may) in enumerate(fast)]
+    # Parts take all the time that they need, so beside a slow view all are views.
+    kinds = [mode if mode == "latest" else kind for kind, _, _ in fast]
+    cameras = [
+        (camera(f"fast{i}", mode=kind), every, may)
+        for i, (kind, (_, every, may)) in enumerate(zip(kinds, fast, strict=True))
+    ]
     slow = (camera("slow", mode=mode), period, patience)
     assert shares([*cameras, slow], cost, 6_000, batch=batch, recipe_each=True)["slow"] >= 0.85
 
@@ -270,9 +336,9 @@ def test_a_pair_is_scored_where_many_frames_wait_and_the_first_has_time_for_it()
     assert names(plan(waiting[:3], 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 1)], "few frames wait"
     urgent = [work(TOP, 0, 35), *waiting]
     assert names(plan(urgent, 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 0)], "a pair would make it late"
-    live = [work(camera("live", mode="latest"), 1, 1000), *waiting]
-    in_force = {**ALL, "live": "a" * 64}
-    assert names(plan(live, 0, in_force, 1, 20, pair_ns=38).batch) == [("live", 1)], "it is due at once"
+    live = [work(LIVE, 1, 1000), *waiting]
+    beside = plan(live, 0, ALL, 1, 20, pair_ns=38, views=live_views(allowed=100))
+    assert names(beside.batch) == [("top", 1), ("top", 2)], "a view is in no pair and waits for both"
 
 
 def test_an_overloaded_scorer_gives_up_the_most_urgent_frames_for_pairs() -> None:
@@ -292,41 +358,116 @@ def test_a_pair_does_not_overtake_a_more_urgent_part_of_another_recipe() -> None
     assert names(plan(waiting, 0, of_another, 1, 20, pair_ns=38).batch) == [("top", 1)]
 
 
-def test_a_slower_scorer_is_noticed_by_its_pairs_too() -> None:
-    turn_time = TurnTime()
-    turn_time.add(20)
-    assert turn_time.pair_ns == 40, "twice a single turn before the first pair"
-    turn_time.add(38, pair=True)
-    assert (turn_time.estimate_ns, turn_time.pair_ns) == (20, 38)
-    for _ in range(5):
-        turn_time.add(200, pair=True)
-    assert turn_time.estimate_ns == 100
-    assert turn_time.pair_ns == 0, "until single turns are as slow"
+@st.composite
+def mixed_lines(draw: st.DrawFn) -> tuple[list[WaitingFrame], dict[str, int]]:
+    """Frames of two cameras of parts and three live views at any times, and the time of each view's turn."""
+    arrivals = []
+    for name, mode in (
+        ("top", "every-part"),
+        ("side", "every-part"),
+        *((f"v{i}", "latest") for i in range(3)),
+    ):
+        times = draw(st.lists(st.integers(0, 1500), max_size=25, unique=True))
+        patience, of = draw(st.integers(40, 800)), camera(name, mode=mode)
+        arrivals += [work(of, n, at + patience, at) for n, at in enumerate(sorted(times), start=1)]
+    return arrivals, {f"v{i}": draw(st.integers(1, 120)) for i in range(3)}
 
 
-def test_pairs_slower_than_two_single_turns_are_not_made_for_a_while() -> None:
-    turn_time = TurnTime()
-    turn_time.add(20)
-    turn_time.add(45, pair=True)
-    assert turn_time.pair_ns == 0
-    tries = [turn_time.pair_ns for _ in range(600) if turn_time.add(20) is None]
-    assert tries[0] == 0
-    assert tries[-1] == 40, "a pair is tried again"
+WAYS: list[dict[str, Any]] = [{}, {"pair_cost": 54}, {"batch": 16}, {"batch": 16, "recipe_each": True}]
 
 
-def test_one_slow_turn_does_not_change_the_estimate() -> None:
-    turn_time = TurnTime()
-    for elapsed in (20, 21, 900, 20):
-        turn_time.add(elapsed)
-    assert turn_time.estimate_ns <= 21
+@settings(max_examples=300, deadline=None)
+@given(line=mixed_lines(), way=st.sampled_from(WAYS))
+def test_a_part_waits_for_other_parts_and_at_most_for_the_one_view_that_has_begun(
+    line: tuple[list[WaitingFrame], dict[str, int]], way: dict[str, Any]
+) -> None:
+    """For any arrivals and deadlines."""
+    arrivals, view_cost = line
+    turns = simulate(arrivals, 30, view_cost=view_cost, **way)
+    begun = {id(one): turn.began for turn in turns if not turn.is_view for one in turn.batch}
+    for part in arrivals:
+        if part.camera.mode is Mode.LATEST or id(part) not in begun:
+            continue
+        arrived, began = part.frame.captured_ns, begun[id(part)]
+        meanwhile = [turn for turn in turns if turn.ended > arrived and turn.began < began]
+        views = [turn for turn in meanwhile if turn.is_view]
+        assert len(views) <= 1
+        assert all(turn.began < arrived for turn in views), "no view begins while a part waits"
+        waited_for = sum(turn.ended - max(turn.began, arrived) for turn in meanwhile)
+        assert began == arrived + waited_for, "the scorer is never idle while a part waits"
 
 
-def test_an_estimate_that_is_too_long_falls_until_a_frame_is_tried() -> None:
-    turn_time = TurnTime()
-    for _ in range(5):
-        turn_time.add(900)
-    tries = 0
-    while turn_time.estimate_ns > 200:
-        turn_time.lower()
-        tries += 1
-    assert tries < 10
+@settings(max_examples=300, deadline=None)
+@given(line=mixed_lines(), way=st.sampled_from(WAYS[:1] + WAYS[2:3]))
+def test_views_make_no_part_later_than_one_turn_of_theirs(
+    line: tuple[list[WaitingFrame], dict[str, int]], way: dict[str, Any]
+) -> None:
+    """Compared with the same parts without views, where each part has time enough."""
+    arrivals, view_cost = line
+    patient = [
+        work(one.camera, one.frame.number, one.frame.captured_ns + 50_000, one.frame.captured_ns)
+        for one in arrivals
+    ]
+    parts = [one for one in patient if one.camera.mode is Mode.EVERY_PART]
+
+    def begins(turns: list[Turn]) -> dict[int, int]:
+        return {id(one): turn.began for turn in turns if not turn.is_view for one in turn.batch}
+
+    alone, beside = (begins(simulate(frames, 30, view_cost=view_cost, **way)) for frames in (parts, patient))
+    assert alone.keys() == beside.keys() == {id(part) for part in parts}
+    assert all(beside[part] <= alone[part] + max(view_cost.values()) for part in alone)
+
+
+def test_a_batch_of_parts_is_not_filled_up_with_a_view() -> None:
+    waiting = [work(TOP, 1, 500), work(LIVE, 1, 100), work(TOP, 2, 600)]
+    todo = plan(waiting, 0, ALL, 16, 10, views=live_views(allowed=100))
+    assert names(todo.batch) == [("top", 1), ("top", 2)]
+
+
+def test_a_turn_has_one_view_only_so_that_a_part_waits_for_one_picture() -> None:
+    waiting = [work(camera(name, mode="latest"), 1, 500) for name in ("a", "b", "c")]
+    in_force = dict.fromkeys("abc", "a" * 64)
+    assert len(plan(waiting, 0, in_force, 16, 10, views=live_views("a", "b", "c")).batch) == 1
+
+
+def test_a_view_with_a_short_deadline_goes_behind_a_part_with_a_long_one() -> None:
+    waiting = [work(LIVE, 1, 60), work(TOP, 1, 60_000)]
+    assert names(plan(waiting, 0, ALL, 1, 20, views=live_views(allowed=100)).batch) == [("top", 1)]
+
+
+def test_a_part_that_can_no_longer_be_judged_in_time_keeps_no_view_back() -> None:
+    waiting = [work(LIVE, 1, 60), work(TOP, 1, 10)]
+    todo = plan(waiting, 0, ALL, 1, 20, views=live_views(allowed=100))
+    assert names(todo.batch) == [("live", 1)]
+    assert names(todo.overdue) == [("top", 1)]
+
+
+def test_views_get_what_the_parts_leave_and_never_more() -> None:
+    busy = [(camera("parts"), 40, 300), (camera("live", mode="latest"), 20, 200)]
+    share = shares(busy, 30, 20_000)
+    assert share["parts"] == 1.0
+    assert 0.05 < share["live"] < 0.4
+    full = [(camera("parts"), 30, 300), (camera("live", mode="latest"), 20, 200)]
+    share = shares(full, 30, 20_000)
+    assert share["parts"] == 1.0
+    assert share["live"] < 0.01
+
+
+@pytest.mark.parametrize(("cost", "view_cost"), [(35, 35), (60, 60), (100, 100), (35, 70)])
+@pytest.mark.parametrize("period", [250, 240, 130])
+def test_three_views_make_the_median_part_half_a_turn_later_and_none_more_than_one(
+    cost: int, view_cost: int, period: int
+) -> None:
+    """In microseconds, with parts that come almost at equal distances and views that want more than all."""
+    jitter = random.Random(period)
+    arrivals = []
+    for n in range(1, 200):
+        at = 1000 * n * period + jitter.randint(-2000, 2000)
+        arrivals.append(work(TOP, n, at + 2_000_000, at))
+    for name, per_s in (("a", 10), ("b", 15), ("c", 25)):
+        times = [n * 1_000_000 // per_s for n in range(1, 200 * period * per_s // 1000)]
+        arrivals += [work(camera(name, mode="latest"), n, at + 2_000_000, at) for n, at in enumerate(times)]
+    turns = simulate(arrivals, 1000 * cost, view_cost=dict.fromkeys("abc", 1000 * view_cost))
+    waits = [turn.began - one.frame.captured_ns for turn in turns if not turn.is_view for one in turn.batch]
+    assert statistics.median(waits) <= 0.5 * 1000 * view_cost
+    assert max(waits) <= 1000 * view_cost

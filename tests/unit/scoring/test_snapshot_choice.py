@@ -9,8 +9,14 @@ from monitor.verdict import Verdict
 PASS, REJECT, UNINSPECTED = Verdict.PASS, Verdict.REJECT, Verdict.UNINSPECTED
 
 
-def choices(choice: SnapshotChoice, camera: CameraSettings, *verdicts: Verdict) -> list[bool]:
-    return [choice.wants(camera, verdict) for verdict in verdicts]
+S = 1_000_000_000
+
+
+def choices(
+    choice: SnapshotChoice, camera: CameraSettings, *verdicts: Verdict, began: int = 0, every: int = S
+) -> list[bool]:
+    """The choices for frames that come every `every` nanoseconds."""
+    return [choice.wants(camera, verdict, began + n * every) for n, verdict in enumerate(verdicts)]
 
 
 def camera(mode: Mode, name: str = "top") -> CameraSettings:
@@ -26,9 +32,16 @@ def test_every_rejected_part_gets_a_snapshot_and_an_uninspected_one_none() -> No
 def test_a_defect_in_a_live_view_gets_one_snapshot_until_it_has_left() -> None:
     choice, live = SnapshotChoice(0), camera(Mode.LATEST)
     assert choices(choice, live, REJECT, REJECT, UNINSPECTED, REJECT) == [True, False, False, False]
-    assert choices(choice, live, PASS, REJECT, REJECT) == [False, True, False]
+    assert choices(choice, live, PASS, REJECT, REJECT, began=4 * S) == [False, True, False]
     choice.see_empty_place("top")
-    assert choices(choice, live, REJECT) == [True]
+    assert choices(choice, live, REJECT, began=7 * S) == [True]
+
+
+def test_a_live_view_that_changes_with_every_frame_leaves_room_for_the_snapshots_of_parts() -> None:
+    flickering = (REJECT, PASS) * 50
+    choice, live = SnapshotChoice(1), camera(Mode.LATEST)
+    assert sum(choices(choice, live, *flickering, every=S // 25)) == 4, "4 s"
+    assert sum(choices(choice, camera(Mode.EVERY_PART), *flickering, every=S // 25)) == 100
 
 
 def test_every_nth_passed_frame_of_each_camera_gets_a_snapshot() -> None:

@@ -35,10 +35,14 @@ def board(tmp_path: Path) -> Iterator[Board]:
     opened.close()
 
 
-def drift(board: Board) -> dict[str, float]:
+def gauge(board: Board, name: str) -> dict[str, float]:
     metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
-    (family,) = [family for family in metrics.collect() if family.name == "line_monitor_drift"]
+    (family,) = [family for family in metrics.collect() if family.name == name]
     return {sample.labels["camera"]: sample.value for sample in family.samples}
+
+
+def drift(board: Board) -> dict[str, float]:
+    return gauge(board, "line_monitor_drift")
 
 
 def test_drift_is_told_of_every_camera_whose_frames_are_parts_by_its_direction(board: Board) -> None:
@@ -52,6 +56,15 @@ def test_of_a_scorer_that_is_gone_no_drift_is_told(board: Board) -> None:
     board.write(SCORING, Field.DRIFT_HIGHER, 0b001)
     board.write(SCORING, Field.STATE, WorkerState.STOPPED)
     assert drift(board) == {}
+
+
+def test_a_live_view_without_time_is_told_while_the_scorer_runs(board: Board) -> None:
+    name = "line_monitor_view_without_time"
+    assert gauge(board, name) == {"live": 0}
+    board.write(SCORING, Field.WITHOUT_TIME, 0b010)
+    assert gauge(board, name) == {"live": 1}
+    board.write(SCORING, Field.STATE, WorkerState.STOPPED)
+    assert gauge(board, name) == {}
 
 
 def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board: Board) -> None:

@@ -56,6 +56,11 @@ def test_the_words_tell_what_is_in_the_way(tmp_path: Path) -> None:
     for camera in ("top", "side"):
         board.write(capture_name(camera), Field.CAMERA_STATE, CameraState.UP)
     assert text() == "ready; 2 of 2 cameras up"
+    board.write(SCORING, Field.WITHOUT_TIME, 0b10)
+    assert text() == "ready; 2 of 2 cameras up; view side: no time left for it"
+    board.write(SCORING, Field.WITHOUT_TIME, 0)
+    changed = make_text(line, board, expected, NOW_NS, ("mqtt.port", "camera.top.source"))
+    assert changed == "ready; 2 of 2 cameras up; restart to change mqtt.port, camera.top.source"
     board.write(capture_name("side"), Field.CAMERA_STATE, CameraState.FROZEN)
     board.write(PUBLISH, Field.READY, 0)
     board.write(PUBLISH, Field.LATCH, Latch.MISSED_REJECT)

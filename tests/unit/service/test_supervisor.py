@@ -1,12 +1,15 @@
-"""A worker that keeps dying of its own fault is started every 20 s; one that is killed from outside at
-once."""
+"""A worker that keeps dying of its own fault is started every 20 s; one that is killed or stopped from
+outside at once."""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from monitor.line_state.worker_process import PUBLISH, SUPERVISOR, worker_names
 from monitor.paths import make_data, make_runtime
 from monitor.publish.worker import LONGEST_STOP_S
 from monitor.service.supervisor import RestartPolicy, StopPolicy, SupervisedWorker, Supervisor
-from monitor.settings import Settings
+from monitor.settings import LogLevel, LogSettings, Settings, SettingsError
+from monitor.system.process_state import is_stopped
 from monitor.system.systemd import Notifier
 
 S = 1_000_000_000
@@ -32,8 +36,14 @@ class Watched:
         self.now = 1000 * S
         line = Settings(line={"data": folder}, metrics={"port": 0}, review={"port": 0})
         make_data(line)
-        self.policy = RestartPolicy()
-        self.supervisor = Supervisor(line, self.policy, clock=lambda: self.now, systemd=Notifier({}))
+        self.policy, self.file = RestartPolicy(), line
+        self.supervisor = Supervisor(
+            line,
+            self.policy,
+            clock=lambda: self.now,
+            systemd=Notifier({}),
+            read_settings=lambda: self.file,
+        )
         make_runtime(self.supervisor.folder)
         Board.create(self.supervisor.folder / "board", worker_names(line))
         self.board = Board(self.supervisor.folder / "board", worker_names(line))
@@ -127,3 +137,128 @@ def test_a_publisher_that_everything_keeps_waiting_is_not_killed_in_an_orderly_s
     policy = StopPolicy()
     assert policy.publisher_s > LONGEST_STOP_S + 0.2, "0.2 s for the end of its process"
     assert sum(getattr(policy, step.name) for step in fields(policy)) < 5.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+class Stopped:
+    """A supervisor's worker that a signal has stopped, and looks of the supervisor every 50 ms."""
+
+    def __init__(self, watched: Watched, process: subprocess.Popen[bytes]) -> None:
+        self.watched, self.process = watched, process
+        watched.worker.process = process
+        watched.board.write(PUBLISH, Field.ALIVE_UNTIL_NS, watched.now + 100 * S)
+
+    def send(self, stop: signal.Signals) -> None:
+        os.kill(self.process.pid, stop)
+        wait_until(lambda: is_stopped(self.process.pid) is (stop is signal.SIGSTOP))
+
+    def looks(self, seconds: float) -> bool:
+        """Whether the supervisor kills the worker within that time."""
+        for _ in range(round(seconds / 0.05)):
+            self.watched.now += S // 20
+            self.watched.supervisor._kill_if_stuck(self.watched.board, self.watched.worker)
+            if self.watched.worker.killed_at_ns:
+                return True
+        return False
+
+
+@pytest.fixture
+def stopped(watched: Watched) -> Iterator[Stopped]:
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        yield Stopped(watched, process)
+        process.kill()
+
+
+def test_a_worker_that_a_signal_has_stopped_is_killed_within_a_second(stopped: Stopped) -> None:
+    """Though it counts as alive for a long time yet, as a worker that is starting does."""
+    assert not stopped.looks(5)
+    stopped.send(signal.SIGSTOP)
+    assert stopped.looks(0.9)
+    wait_until(lambda: stopped.process.poll() is not None)
+    assert stopped.process.returncode == -signal.SIGKILL
+
+
+def test_a_worker_that_is_stopped_for_a_moment_goes_on(stopped: Stopped) -> None:
+    for _ in range(20):
+        stopped.send(signal.SIGSTOP)
+        assert not stopped.looks(0.5)
+        stopped.send(signal.SIGCONT)
+        assert not stopped.looks(0.1)
+
+
+def test_the_successor_of_a_stopped_worker_starts_at_once_and_only_after_its_end(stopped: Stopped) -> None:
+    watched = stopped.watched
+    started: list[int | None] = []
+    watched.supervisor._start = lambda board, worker: started.append(stopped.process.poll())  # type: ignore[method-assign]
+    watched.supervisor._workers = {PUBLISH: watched.worker}
+    stopped.send(signal.SIGSTOP)
+    for _ in range(2000):
+        watched.now += S // 20
+        watched.supervisor.run_once(watched.board)
+        if started:
+            break
+        time.sleep(0.001)
+    assert started == [-signal.SIGKILL]
+    assert not watched.worker.deaths
+    assert len(watched.worker.kills) == 1, "a stop by a signal is no fault of the worker"
+    assert not watched.worker.was_stopped, "the next process has not been stopped"
+
+
+def test_a_stuck_worker_that_is_not_stopped_has_the_time_that_it_had(stopped: Stopped) -> None:
+    watched = stopped.watched
+    watched.board.write(PUBLISH, Field.ALIVE_UNTIL_NS, watched.now + 2 * S)
+    assert not stopped.looks(4.9), "2 s until it counts as stuck, and 3 s more"
+    assert stopped.looks(0.2)
+    assert not watched.worker.was_stopped
+
+
+def test_a_reload_reaches_the_board_and_the_workers_that_start_later(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.file = watched.file.model_copy(update={"log": LogSettings(level=LogLevel.ERROR)})
+    root = logging.getLogger()
+    before = root.level
+    try:
+        watched.supervisor.hang_up()
+        assert watched.supervisor._must_reload
+        watched.supervisor.reload(watched.board)
+        assert root.level == logging.ERROR
+    finally:
+        root.setLevel(before)
+    assert watched.board.read(SUPERVISOR, Field.LOG_LEVEL) == logging.ERROR
+    assert watched.supervisor._settings.log.level is LogLevel.ERROR
+    assert "settings reloaded: log.level info -> error" in caplog.messages, "written before the level counts"
+
+
+def test_a_file_that_cant_be_used_changes_nothing_and_is_told(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> Settings:
+        raise SettingsError(
+            "line.toml: camera.0.deadline_ms: must be a whole number\nline.toml: mqtt.port: no"
+        )
+
+    watched.supervisor._read_settings = refuse
+    before = watched.supervisor._settings
+    watched.supervisor.reload(watched.board)
+    assert watched.supervisor._settings is before
+    assert watched.board.read(SUPERVISOR, Field.RELOADS) == 0
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert caplog.messages[1].endswith("line.toml: mqtt.port: no")
+
+
+def test_a_hangup_of_the_lines_own_terminal_stops_it_in_order(watched: Watched) -> None:
+    terminal, other_end = os.openpty()
+    watched.supervisor._terminal = [other_end]
+    watched.supervisor.hang_up()
+    assert (watched.supervisor._must_reload, watched.supervisor._stopping) == (True, False)
+    os.close(terminal)
+    watched.supervisor.hang_up()
+    assert watched.supervisor._stopping
+    os.close(other_end)

@@ -162,6 +162,25 @@ def test_a_threshold_that_hardly_any_defect_reaches_is_said_once() -> None:
     assert len(list(explain_all({"torch-f32": low, "openvino-f32": make_calibration([0.1, 0.3], 0.01)}))) == 2
 
 
+@pytest.mark.parametrize(
+    ("threshold", "unrelated", "warned"),
+    [
+        (4.0, 8.0, False),
+        (5.08, 8.0, False),
+        (5.99, 8.0, False),
+        (6.0, 8.0, True),
+        (6.75, 8.0, True),
+        (6.0, math.inf, False),
+    ],
+)
+def test_hardly_any_defect_is_said_from_six_of_eight_on(
+    threshold: float, unrelated: float, warned: bool
+) -> None:
+    """A student with a threshold of 5.08 let 5 % of its defects pass; those from 6 on let 90 % and more."""
+    printed = list(explain_all({"torch-f32": make_calibration([1.0, threshold], 0.01)}, (), unrelated))
+    assert any("hardly any defect" in line for line in printed) is warned
+
+
 @pytest.mark.parametrize(("quick", "warned"), [(0.98, False), (0.5, True)])
 def test_eight_bits_that_would_take_longer_than_they_save_are_advised_against(
     quick: float, warned: bool

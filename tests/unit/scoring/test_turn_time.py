@@ -1,0 +1,45 @@
+"""The schedule's estimate of a turn's time follows the scorer, and ignores a single slow turn."""
+
+from __future__ import annotations
+
+from monitor.scoring.turn_time import TurnTime
+
+
+def test_a_slower_scorer_is_noticed_by_its_pairs_too() -> None:
+    turn_time = TurnTime()
+    turn_time.add(20)
+    assert turn_time.pair_ns == 40, "twice a single turn before the first pair"
+    turn_time.add(38, pair=True)
+    assert (turn_time.estimate_ns, turn_time.pair_ns) == (20, 38)
+    for _ in range(5):
+        turn_time.add(200, pair=True)
+    assert turn_time.estimate_ns == 100
+    assert turn_time.pair_ns == 0, "until single turns are as slow"
+
+
+def test_pairs_slower_than_two_single_turns_are_not_made_for_a_while() -> None:
+    turn_time = TurnTime()
+    turn_time.add(20)
+    turn_time.add(45, pair=True)
+    assert turn_time.pair_ns == 0
+    tries = [turn_time.pair_ns for _ in range(600) if turn_time.add(20) is None]
+    assert tries[0] == 0
+    assert tries[-1] == 40, "a pair is tried again"
+
+
+def test_one_slow_turn_does_not_change_the_estimate() -> None:
+    turn_time = TurnTime()
+    for elapsed in (20, 21, 900, 20):
+        turn_time.add(elapsed)
+    assert turn_time.estimate_ns <= 21
+
+
+def test_an_estimate_that_is_too_long_falls_until_a_frame_is_tried() -> None:
+    turn_time = TurnTime()
+    for _ in range(5):
+        turn_time.add(900)
+    tries = 0
+    while turn_time.estimate_ns > 200:
+        turn_time.lower()
+        tries += 1
+    assert tries < 10

@@ -1,0 +1,129 @@
+"""A spare process takes over at once, and never outlives its supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from monitor.line_state.board import Field
+from monitor.line_state.worker_process import PUBLISH
+from monitor.service.spare import Spare, start_process
+from monitor.system.process_state import is_stopped
+from tests.unit.publish.scene import Scene
+
+S = 1_000_000_000
+MODULE = "monitor.no_such_worker"
+"""Its process ends at once with an error."""
+PUBLISHER = "monitor.publish"
+
+
+@pytest.fixture
+def spare() -> Iterator[Spare]:
+    made = Spare(PUBLISHER)
+    yield made
+    made.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_a_spare_is_handed_out_once_and_the_next_one_is_started_later(spare: Spare) -> None:
+    assert spare.take(0) is None, "there is none yet"
+    spare.step(10 * S)
+    taken = spare.take(11 * S)
+    assert taken is not None
+    assert taken.poll() is None
+    spare.step(12 * S)
+    assert spare.take(12 * S) is None, "the publisher that has just started needs the processor"
+    spare.step(15 * S)
+    other = spare.take(15 * S)
+    assert other is not None
+    for process in (taken, other):
+        process.kill()
+        process.communicate()
+
+
+def test_a_spare_that_a_signal_has_stopped_is_ended_and_not_handed_out(spare: Spare) -> None:
+    spare.step(0)
+    process = spare._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_until(lambda: is_stopped(process.pid))
+    assert spare.take(S) is None
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_spare_that_dies_is_replaced_but_not_in_a_rush() -> None:
+    spare, starts = Spare(MODULE), set()
+    for tick in range(40):
+        spare.step(tick * S)
+        if spare._process is not None:
+            starts.add(tick)
+            spare._process.communicate()
+    assert spare.take(40 * S) is None
+    assert 5 <= len(starts) <= 14
+    spare.close()
+
+
+def test_a_spare_that_is_not_needed_is_ended(spare: Spare) -> None:
+    spare.step(0)
+    process = spare._process
+    assert process is not None
+    spare.close()
+    assert process.returncode == -signal.SIGKILL
+    assert spare.take(S) is None
+
+
+def test_a_spare_ends_by_itself_and_quietly_when_its_supervisor_has_gone() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "monitor.service.spare"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SPARE_OF": PUBLISHER},
+    ) as process:
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (0, b"")
+
+
+def test_a_spare_has_the_workers_name_only_once_it_is_the_worker(tmp_path: Path, spare: Spare) -> None:
+    """So whoever looks for the publisher in the list of processes finds exactly one."""
+    scene = Scene(tmp_path)
+    scene.end()
+    spare.step(0)
+    process = spare.take(S)
+    assert process is not None
+    assert process.stdin is not None
+
+    def command() -> str:
+        return Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
+
+    wait_until(lambda: command().endswith("-P -m monitor.service.spare"))
+    process.stdin.write(scene.post.to_json())
+    process.stdin.close()
+    wait_until(lambda: bool(scene.board.read(PUBLISH, Field.EVER_RAN)))
+    assert command().endswith("-P -m monitor.publish")
+    assert scene.board.read(PUBLISH, Field.PID) == process.pid
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+def test_a_worker_never_gets_the_services_secrets_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LINE_MONITOR__MQTT__PASSWORD", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
+        monkeypatch.setenv(name, "1")
+    with start_process(PUBLISHER) as process:
+        given = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        process.kill()
+    assert any(entry.startswith(b"PATH=") for entry in given)
+    private = (b"LINE_MONITOR__", b"CREDENTIALS_DIRECTORY", b"NOTIFY_SOCKET", b"WATCHDOG_")
+    assert not any(entry.startswith(private) for entry in given)
