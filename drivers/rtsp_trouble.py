@@ -49,7 +49,7 @@ class Address:
         end = min((at for mark in "/?#" if (at := rest.find(mark)) >= 0), default=len(rest))
         login, _, place = rest[:end].rpartition("@")
         found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?", place)
-        if found is None or not found[1]:
+        if found is None or not found[1] or int(found[2] or 1) not in range(1, 65536):
             raise _Trouble("its address is not HOST or HOST:PORT: write rtsp://user:password@host:554/path")
         port = int(found[2] or _PORTS.get(scheme.lower(), 554))
         return cls(scheme.lower(), login, found[1].strip("[]"), port, rest[end:])

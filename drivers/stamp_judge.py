@@ -10,8 +10,8 @@ from collections import deque
 _STAMPS = 16
 _FEWEST = 3
 _RUN_NS = 3_000_000_000
-_RUN_DOUBT = 0.03
-"""Jitter falsifies a rate that is measured over 3 s by less than this."""
+_BOUND = 0.28
+"""The largest rate that `StreamClock` learns, and 3 % for the jitter in a measurement over 3 s."""
 
 
 class StampJudge:
@@ -24,36 +24,39 @@ class StampJudge:
         self._wrong_rate: str | None = None
         self._why: str | None = None
 
-    def judge(self, advance: int | None, told: bool, between: int | None, bound: float) -> str | None:
-        """Why the stamps can't be used, or None. `between` is the time since the image before where both
-        arrived at the usual distance; `bound` is the largest rate that can be learnt."""
-        self._stamps.append("" if told else _describe(advance))
+    def judge(self, advance: int | None, told: bool, between: int, steady: bool) -> str | None:
+        """Why the stamps can't be used, or None. `between` is the time since the image before; `steady` is
+        whether both images arrived at the usual distance; `told` whether the stamp's advance makes sense."""
+        self._stamps.append("" if told else _describe(advance, between))
         wrong = [why for why in self._stamps if why]
-        if len(wrong) > _STAMPS // 2 or (len(wrong) == len(self._stamps) >= 3):
+        if len(wrong) > _STAMPS // 2 or len(wrong) == len(self._stamps) >= _FEWEST:
             self._why = max(wrong, key=wrong.count)
-        elif not wrong and len(self._stamps) >= 3:
+        elif not wrong and len(self._stamps) >= _FEWEST:
             self._why = None
-        if told and advance is not None and between is not None:
-            self._measure(advance, between, bound)
-        else:
+        if not steady:
             self._run = (0, 0)
+        elif told and advance is not None:
+            self._measure(advance, between)
         return self._why or self._wrong_rate
 
-    def _measure(self, advance: int, between: int, bound: float) -> None:
+    def _measure(self, advance: int, between: int) -> None:
         """Compare stamps and arrivals over 3 s of steady images."""
         self._run = self._run[0] + advance, self._run[1] + between
         if self._run[1] < _RUN_NS:
             return
-        rate = self._run[1] / self._run[0] - 1
+        share = self._run[0] / self._run[1] - 1
+        too_much = abs(1 / (1 + share) - 1) > _BOUND
         self._run = (0, 0)
-        kind = "slow" if rate > 0 else "fast"
-        too_much = abs(rate) > bound + _RUN_DOUBT
         self._wrong_rate = (
-            f"its time stamps run {abs(rate) / (1 + rate):.0%} too {kind}" if too_much else None
+            f"its time stamps run {abs(share):.0%} too {'fast' if share > 0 else 'slow'}"
+            if too_much
+            else None
         )
 
 
-def _describe(advance: int | None) -> str:
+def _describe(advance: int | None, between: int) -> str:
     if advance is None:
         return "its images have no time stamps"
-    return "its time stamps stand still" if advance == 0 else "its time stamps jump"
+    if advance == 0:
+        return "its time stamps stand still"
+    return "its time stamps run far too slow" if 0 < 2 * advance < between else "its time stamps jump"

@@ -71,6 +71,8 @@ class StampRate:
         # While there are few blocks their distance from the line understates the noise.
         noise_ns = max(_LEAST_NOISE_NS, (1 + 12 / count) * farthest_ns)
         doubt = 3 * noise_ns / span_ns + _WANDER
+        if self._limits is None and abs(slope) > bound:
+            return
         low, high = self._limits or (-bound, bound)
         self._limits = max(low, min(slope - doubt, high)), min(high, max(slope + doubt, low))
         self.rate = min(max(slope, self._limits[0]), self._limits[1])

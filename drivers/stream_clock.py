@@ -7,11 +7,11 @@ missing or the same again) the usual time between images stands in for it: an im
 expected has waited no longer than the one before, whatever its stamp says.
 
 Limits. The camera's RTCP reports would tell a slow clock from a growing backlog, but OpenCV does not hand
-them out. So a backlog that grows steadily from the first image on, by at most 6 % of the time (25 % where
-images arrive at regular intervals, as they do not on a network that is too slow for them), is taken for a
-slow clock. Later growth is noticed unless it is slower than the limits of the rate: 0.03 % after some
-minutes. A stall at the camera or in the network whose images the camera then stamps anew can't be noticed by
-anyone.
+them out. So a backlog that begins to grow before the rate is known (after 2 s, or 12 images of a slow camera)
+is taken for a slow clock as long as it grows by at most 6 % of the time: 25 % where images arrive at regular
+intervals, as they do not on a network that is too slow for them. Later growth is noticed unless it is slower
+than the limits of the rate, which are 0.03 % wide after some minutes. A delay that a new connection has from
+its first image on is not seen, nor is a stall whose images the camera then stamps anew.
 
 The calculated time must never be later than the arrival.
 """
@@ -28,6 +28,8 @@ LATE_NS = 100_000_000
 _PATIENCE_NS = 5_000_000_000
 _FRESH_NS = 50_000_000
 _BOUND, _REGULAR_BOUND = 0.06, 0.25
+_MOST_LENIENT_NS = 400_000_000
+"""How much lateness is put down to a rate that is not known yet."""
 _MS = 1_000_000
 
 
@@ -69,6 +71,7 @@ class StreamClock:
         self._offset_ns = self._lag_ns = 0
         self._unsettled_ns = 0
         """The time between exposures that was taken by stamps of a rate that is not known yet."""
+        self._lenient_ns = 0
         self.undated: str | None = None
 
     def captured(self, stamp_ns: int | None, arrival_ns: int, waited: bool = True) -> int:
@@ -81,15 +84,15 @@ class StreamClock:
         between = arrival_ns - last_ns
         told = advance is not None and self._makes_sense(advance, between)
         usual = between if self._between.usual_ns is None else self._between.usual_ns
-        self._follow(between, advance if told else None, usual, waited)
-        if waited and (
-            self._lag_ns <= _FRESH_NS or (not self._rate.is_known and 2 * abs(between - usual) <= usual)
-        ):
+        steady = waited and 2 * abs(between - usual) <= usual
+        self._follow(between, advance if told else None, usual, steady)
+        if waited and (self._lag_ns <= _FRESH_NS or (steady and not self._rate.is_known)):
+            if told:
+                self._learn_rate()
             self._between.add(between)
             if advance is not None and advance > 0:
                 self._advance.add(advance)
-        steady = waited and 2 * abs(between - usual) <= usual
-        self.undated = self._judge.judge(advance, told, between if steady else None, self._bound())
+        self.undated = self._judge.judge(advance, told, between, steady)
         self._lateness.note(self._lag_ns, arrival_ns)
         return arrival_ns - self._lag_ns
 
@@ -113,7 +116,9 @@ class StreamClock:
         return None if last_ns is None else stamp_ns - last_ns - replaced_ns
 
     def _bound(self) -> float:
-        return _REGULAR_BOUND if self._between.share_within(0.2) >= 0.8 else _BOUND
+        """The largest rate that can be learnt now. A network that is too slow for the stream has no regular
+        arrivals, since images differ in size."""
+        return _REGULAR_BOUND if self._between.share_within(0.3) >= 0.6 else _BOUND
 
     def _makes_sense(self, advance: int, between: int) -> bool:
         """Whether the stamp's advance can be the time between two exposures."""
@@ -124,9 +129,14 @@ class StreamClock:
             return True
         scatter = min(max(2 * _MS, 4 * self._advance.scatter_ns), usual * 9 // 10)
         tolerance = max(scatter, min(usual // 10, 10 * _MS))
-        near = max(5 * _MS, min((self._between.usual_ns or between) // 4, 30 * _MS))
+        expected = self._between.usual_ns or between
+        near = max(5 * _MS, min(expected // 4, 30 * _MS))
         late = between - round(advance * (1 + self._rate.rate))
-        if abs(advance - usual) <= tolerance or abs(late) <= min(near, advance // 2):
+        if abs(late) <= min(near, advance // 2):
+            return True
+        if not expected // 2 <= usual <= 2 * expected:
+            return False
+        if abs(advance - usual) <= tolerance:
             return True
         # The camera left out images. Then the wait became shorter, at most by all of it.
         after = self._lag_ns + late
@@ -134,28 +144,28 @@ class StreamClock:
         left_out = missing >= 2 and abs(advance - missing * usual) <= scatter
         return abs(after) <= near or (left_out and after >= -near)
 
-    def _follow(self, between: int, advance: int | None, usual: int, waited: bool) -> None:
-        """Bring the wait forward by one image, and learn the rate."""
-        rate, bound = self._rate.rate, self._bound()
+    def _follow(self, between: int, advance: int | None, usual: int, steady: bool) -> None:
+        """Bring the wait forward by one image."""
+        rate = self._rate.rate
         exposed = usual if advance is None else round(advance * (1 + rate))
         lag = self._lag_ns + between - exposed
         self._offset_ns += between - (round(usual / (1 + rate)) if advance is None else advance)
-        steady = waited and 2 * abs(between - usual) <= usual
         if not self._rate.is_known:
-            if steady and lag <= LATE_NS:
-                lag -= round(bound * exposed)
+            if steady and lag <= LATE_NS and self._lenient_ns < _MOST_LENIENT_NS:
+                # An image that arrives when it is expected is fresh, as far as the rate can be the reason.
+                leniency = min(max(0, lag), round(self._bound() * exposed))
+                self._lenient_ns += leniency
+                lag -= leniency
             else:
                 self._unsettled_ns += exposed
                 if between > 2 * usual:
                     self._rate.forget_offsets()
         self._lag_ns = max(0, lag)
-        if advance is not None and waited and (lag <= _FRESH_NS or (steady and not self._rate.is_known)):
-            self._learn(bound)
 
-    def _learn(self, bound: float) -> None:
+    def _learn_rate(self) -> None:
         was_known = self._rate.is_known
         assert self._arrival_ns is not None
-        above = self._rate.add(self._arrival_ns - self._offset_ns, self._offset_ns, bound)
+        above = self._rate.add(self._arrival_ns - self._offset_ns, self._offset_ns, self._bound())
         if self._rate.is_known and not was_known:
             self._lag_ns = max(0, self._lag_ns - round(self._rate.rate * self._unsettled_ns))
         if above is not None and self._lag_ns <= _FRESH_NS:
