@@ -30,8 +30,15 @@ class ArrivalClock:
         self._in_a_row = self._others = 0
         self._lag_ns = 0
 
-    def captured(self, stamp_ns: int | None, arrival_ns: int, waited: bool = True) -> int:
-        """The image's time on the clock of `arrival_ns`. `stamp_ns` is not looked at."""
+    @property
+    def usual_ns(self) -> int | None:
+        """The usual time between images; None while it is not known."""
+        return self._between.usual_ns
+
+    def captured(
+        self, stamp_ns: int | None, arrival_ns: int, waited: bool = True, rested: bool = True
+    ) -> int:
+        """The image's time on the clock of `arrival_ns`. `stamp_ns` and `rested` are not looked at."""
         last_ns, self._arrival_ns = self._arrival_ns, arrival_ns
         if last_ns is None:
             return arrival_ns

@@ -23,6 +23,7 @@ import math
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -34,6 +35,7 @@ from drivers.pace import Clock
 from drivers.rtsp_trouble import find_trouble
 from drivers.source import redacted
 from drivers.stream_clock import StreamClock
+from drivers.stream_socket import count_waiting, find_connection, is_at_rest, list_sockets
 
 _WINDOW_S = 120.0
 _SETTLE_S = 4.0
@@ -63,6 +65,9 @@ class RtspCamera:
         self._stream = self._new_stream()
         self._capture: cv2.VideoCapture | None = None
         self._stalled = False
+        self._connection: int | None = None
+        self._before: tuple[int, bool] | None = None
+        """When the last image arrived, and whether its reader had to wait for it."""
 
     def open(self) -> None:
         self.close()
@@ -76,10 +81,13 @@ class RtspCamera:
             "fflags": "discardcorrupt",
         }
         began_ns = self._clock()
+        sockets = list_sockets()
         self._capture = open_capture(self._url, options)
+        self._connection = find_connection(sockets)
         if self._capture is None:
             raise CameraError(f"no stream from {self._name}: {self._explain(self._clock() - began_ns)}")
         self._stalled = False
+        self._before = None
         try:
             self._settle(self._capture)
         except CameraError:
@@ -91,6 +99,7 @@ class RtspCamera:
         if capture is None:
             raise CameraError("the stream is not open: call open() before read()")
         began_ns = self._clock()
+        rested = self._has_rested()
         grabbed, waited = (False, True) if self._stalled else _grab(capture)
         if not grabbed:
             raise CameraLost(
@@ -100,7 +109,8 @@ class RtspCamera:
         # After its timeout FFmpeg delivers the image that it held back. No further image follows.
         self._stalled = arrival_ns - began_ns > 0.95e9 * READ_TIMEOUT_S
         stamp_ns = _stamp(capture)
-        captured_ns = self._stream.captured(stamp_ns, arrival_ns, waited)
+        captured_ns = self._stream.captured(stamp_ns, arrival_ns, waited, rested)
+        self._before = (arrival_ns, waited)
         if self._stream.stuck(arrival_ns):
             raise CameraLost(
                 f"images from {self._name} stay {self._stream.lag_s():.1f} s late: connecting again"
@@ -131,6 +141,7 @@ class RtspCamera:
         while live < 2:
             # The first image may come late, because decoding starts at a key frame.
             began_ns = self._clock()
+            rested = self._has_rested()
             grabbed, waited = _grab(capture)
             arrival_ns = self._clock()
             # After its timeout FFmpeg delivers the image that it held back.
@@ -144,13 +155,25 @@ class RtspCamera:
                     if not live:
                         self._stream = self._new_stream()
                 before = (arrival_ns, stamp_ns or 0)
-                self._stream.captured(stamp_ns, arrival_ns, waited)
+                self._stream.captured(stamp_ns, arrival_ns, waited, rested)
+                self._before = (arrival_ns, waited)
             elif before is not None:
                 raise CameraError(
                     f"the stream from {self._name} ended while it started: check camera and network"
                 )
             if arrival_ns > give_up_ns and live == 0:
                 raise CameraError(f"{self._name} answers, but sends no live images: is it busy or starting?")
+
+    def _has_rested(self) -> bool:
+        """Whether the network is seen at rest after the last image. A camera that sends by UDP holds nothing
+        back."""
+        if self._transport == "udp":
+            return True
+        usual_ns = self._stream.usual_ns
+        if self._connection is None or self._before is None or not self._before[1] or usual_ns is None:
+            return False
+        waiting = partial(count_waiting, self._connection)
+        return is_at_rest(waiting, self._before[0], usual_ns, self._clock, time.sleep)
 
     def _explain(self, took_ns: int) -> str:
         """Why FFmpeg did not get the stream, with the fix."""

@@ -6,12 +6,15 @@ time since that one arrived, less the time between their exposures. The stamps s
 missing or the same again) the usual time between images stands in for it: an image that arrives when it is
 expected has waited no longer than the one before, whatever its stamp says.
 
-Limits. The camera's RTCP reports would tell a slow clock from a growing backlog, but OpenCV does not hand
-them out. So a backlog that begins to grow before the rate is known (after 2 s, or 12 images of a slow camera)
-is taken for a slow clock as long as it grows by at most 6 % of the time: 25 % where images arrive at regular
-intervals, as they do not on a network that is too slow for them. Later growth is noticed unless it is slower
-than the limits of the rate, which are 0.03 % wide after some minutes. A delay that a new connection has from
-its first image on is not seen, nor is a stall whose images the camera then stamps anew.
+A slow clock and a backlog that grows look alike in the stamps. The rate is learnt only from images before
+which the network was at rest (`stream_socket.py`), since a network that is too slow for the stream never
+rests; without rest, clocks that differ by 0.05 % are allowed for.
+
+Limits. The camera's RTCP reports would tell more, but OpenCV does not hand them out. So a delay that grows
+from the first 2 s on (12 images of a slow camera), although the network rests, as in a relay that plays too
+slowly, is taken for a slow clock. Later growth is noticed unless it is slower than the limits of the rate,
+which are 0.03 % wide after some minutes. A delay that a connection has from its first image on is not seen,
+nor is a stall whose images the camera then stamps anew.
 
 The calculated time must never be later than the arrival.
 """
@@ -27,7 +30,9 @@ LATE_NS = 100_000_000
 """An image that has waited longer is old: nothing is learnt from it, and images that stay old are a fault."""
 _PATIENCE_NS = 5_000_000_000
 _FRESH_NS = 50_000_000
-_BOUND, _REGULAR_BOUND = 0.06, 0.25
+_BOUND = 0.25
+_UNPROVED_BOUND = 5e-4
+"""Clocks of cameras differ by less than this from this machine's, unless something is wrong with them."""
 _MOST_LENIENT_NS = 400_000_000
 """How much lateness is put down to a rate that is not known yet."""
 _MS = 1_000_000
@@ -74,9 +79,19 @@ class StreamClock:
         self._lenient_ns = 0
         self.undated: str | None = None
 
-    def captured(self, stamp_ns: int | None, arrival_ns: int, waited: bool = True) -> int:
-        """The image's time on the clock of `arrival_ns`. `waited` is whether its reader had to wait for it:
-        if not, it lay in this machine's buffer."""
+    @property
+    def usual_ns(self) -> int | None:
+        """The usual time between images; None while it is not known."""
+        return self._between.usual_ns
+
+    def captured(
+        self, stamp_ns: int | None, arrival_ns: int, waited: bool = True, rested: bool = True
+    ) -> int:
+        """The image's time on the clock of `arrival_ns`.
+
+        `waited` is whether its reader had to wait for it: if not, it lay in this machine's buffer. `rested`
+        is whether the network was seen at rest since the image before: only then nothing was held back there.
+        """
         last_ns, self._arrival_ns = self._arrival_ns, arrival_ns
         advance = self._take_stamp(stamp_ns)
         if last_ns is None:
@@ -85,9 +100,9 @@ class StreamClock:
         told = advance is not None and self._makes_sense(advance, between)
         usual = between if self._between.usual_ns is None else self._between.usual_ns
         steady = waited and 2 * abs(between - usual) <= usual
-        self._follow(between, advance if told else None, usual, steady)
+        self._follow(between, advance if told else None, usual, steady, rested)
         if waited and (self._lag_ns <= _FRESH_NS or (steady and not self._rate.is_known)):
-            if told:
+            if told and rested:
                 self._learn_rate()
             self._between.add(between)
             if advance is not None and advance > 0:
@@ -115,11 +130,6 @@ class StreamClock:
         replaced_ns, self._replaced_ns = self._replaced_ns, 0
         return None if last_ns is None else stamp_ns - last_ns - replaced_ns
 
-    def _bound(self) -> float:
-        """The largest rate that can be learnt now. A network that is too slow for the stream has no regular
-        arrivals, since images differ in size."""
-        return _REGULAR_BOUND if self._between.share_within(0.3) >= 0.6 else _BOUND
-
     def _makes_sense(self, advance: int, between: int) -> bool:
         """Whether the stamp's advance can be the time between two exposures."""
         usual = self._advance.usual_ns
@@ -144,16 +154,18 @@ class StreamClock:
         left_out = missing >= 2 and abs(advance - missing * usual) <= scatter
         return abs(after) <= near or (left_out and after >= -near)
 
-    def _follow(self, between: int, advance: int | None, usual: int, steady: bool) -> None:
+    def _follow(self, between: int, advance: int | None, usual: int, steady: bool, rested: bool) -> None:
         """Bring the wait forward by one image."""
         rate = self._rate.rate
         exposed = usual if advance is None else round(advance * (1 + rate))
         lag = self._lag_ns + between - exposed
         self._offset_ns += between - (round(usual / (1 + rate)) if advance is None else advance)
-        if not self._rate.is_known:
+        if steady and not rested and lag <= LATE_NS:
+            lag -= round(_UNPROVED_BOUND * exposed)
+        elif not self._rate.is_known:
             if steady and lag <= LATE_NS and self._lenient_ns < _MOST_LENIENT_NS:
                 # An image that arrives when it is expected is fresh, as far as the rate can be the reason.
-                leniency = min(max(0, lag), round(self._bound() * exposed))
+                leniency = min(max(0, lag), round(_BOUND * exposed))
                 self._lenient_ns += leniency
                 lag -= leniency
             else:
@@ -165,7 +177,7 @@ class StreamClock:
     def _learn_rate(self) -> None:
         was_known = self._rate.is_known
         assert self._arrival_ns is not None
-        above = self._rate.add(self._arrival_ns - self._offset_ns, self._offset_ns, self._bound())
+        above = self._rate.add(self._arrival_ns - self._offset_ns, self._offset_ns, _BOUND)
         if self._rate.is_known and not was_known:
             self._lag_ns = max(0, self._lag_ns - round(self._rate.rate * self._unsettled_ns))
         if above is not None and self._lag_ns <= _FRESH_NS:
