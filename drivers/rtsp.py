@@ -32,7 +32,7 @@ from drivers.arrival_clock import ArrivalClock
 from drivers.camera import CameraError, CameraLost, Shot
 from drivers.ffmpeg import OPEN_TIMEOUT_S, READ_TIMEOUT_S, open_capture, quiet
 from drivers.pace import Clock
-from drivers.rtsp_trouble import find_trouble
+from drivers.rtsp_trouble import find_port, find_trouble
 from drivers.source import redacted
 from drivers.stream_clock import StreamClock
 from drivers.stream_socket import count_waiting, find_connection, is_at_rest, list_sockets
@@ -83,7 +83,7 @@ class RtspCamera:
         began_ns = self._clock()
         sockets = list_sockets()
         self._capture = open_capture(self._url, options)
-        self._connection = find_connection(sockets)
+        self._connection = find_connection(sockets, find_port(self._url))
         if self._capture is None:
             raise CameraError(f"no stream from {self._name}: {self._explain(self._clock() - began_ns)}")
         self._stalled = False

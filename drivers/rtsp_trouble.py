@@ -66,6 +66,14 @@ class _Answer:
         return next((value for key, value in self.headers if key == name), "")
 
 
+def find_port(url: str) -> int:
+    """The port of the camera's URL; 0 where the URL has no valid address."""
+    try:
+        return Address.parse(url).port
+    except _Trouble:
+        return 0
+
+
 def find_trouble(url: str, transport: str) -> str | None:
     """Why the camera gives no stream by `transport` (tcp or udp), with the fix; None if it grants one."""
     try:

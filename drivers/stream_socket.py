@@ -18,8 +18,8 @@ from pathlib import Path
 from drivers.pace import Clock
 
 _FILES = "/proc/self/fd"
-_SHARE_AT_REST = 0.25
-_SHARE_WATCHED = 0.6
+_SHARE_AT_REST = 0.2
+_SHARE_WATCHED = 0.75
 """Of the usual time between images. FFmpeg can't deliver the next image before most of it is over, so
 watching does not delay images."""
 
@@ -37,18 +37,19 @@ def list_sockets() -> dict[int, str]:
     return found
 
 
-def find_connection(before: dict[int, str]) -> int | None:
-    """The one TCP connection that was made since `before`; None without one, or where there are several."""
+def find_connection(before: dict[int, str], port: int) -> int | None:
+    """The one TCP connection to this port that was made since `before`; None without one, or where there are
+    several."""
     made = [number for number, name in list_sockets().items() if before.get(number) != name]
-    connections = [number for number in made if _is_tcp(number)]
+    connections = [number for number in made if _is_connected(number, port)]
     return connections[0] if len(connections) == 1 else None
 
 
-def _is_tcp(number: int) -> bool:
+def _is_connected(number: int, port: int) -> bool:
     try:
         with socket.socket(fileno=os.dup(number)) as view:
-            is_stream = view.type == socket.SOCK_STREAM
-            return is_stream and view.family in (socket.AF_INET, socket.AF_INET6) and bool(view.getpeername())
+            is_internet = view.family in (socket.AF_INET, socket.AF_INET6)
+            return is_internet and view.type == socket.SOCK_STREAM and view.getpeername()[1] == port
     except OSError:
         return False
 
@@ -61,7 +62,7 @@ def count_waiting(number: int) -> int:
 def is_at_rest(
     waiting: Callable[[], int], arrived_ns: int, usual_ns: int, clock: Clock, sleep: Callable[[float], None]
 ) -> bool:
-    """Whether nothing arrives for a quarter of the usual time between images, after the image that arrived at
+    """Whether nothing arrives for a fifth of the usual time between images, after the image that arrived at
     `arrived_ns`. `waiting` counts the bytes that have arrived. It takes at most until 0.6 of that time is
     over."""
     needed_ns = round(_SHARE_AT_REST * usual_ns)

@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import drivers
-from drivers.camera import CameraError
+from drivers.camera import CameraError, CameraLost
 from monitor.commands import stream_times
 from tests.real.cameras import RtspServer
 from tests.real.line import Line
@@ -70,6 +71,25 @@ def test_check_names_stamps_that_run_at_another_rate(clip: Path) -> None:
         driver.close()
     assert problem is not None
     assert "too slow" in problem
+
+
+def test_a_network_that_is_too_slow_is_no_slow_clock(clip: Path) -> None:
+    """Images come every 113 ms in place of 100 from the first one on, as with stamps that run 12 % slow."""
+    rate = clip.stat().st_size / 40 * 10 * 0.88
+    with OddRtsp(clip, bytes_per_s=rate) as camera:
+        driver = drivers.open(camera.url)
+        driver.open()
+        offsets = []
+        with contextlib.suppress(CameraLost):
+            while len(offsets) < 150:
+                shot = driver.read(1.0)
+                assert shot is not None
+                assert shot.device_ns is not None
+                offsets.append((shot.captured_ns - shot.device_ns) / 1e6)
+        driver.close()
+    assert len(offsets) < 150, "a camera whose images stay late is lost"
+    assert max(offsets) - offsets[0] < 100, "no image is dated newer than it is"
+    assert len(offsets) > 30
 
 
 def test_a_slow_camera_is_told_in_time(clip: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Self
 
 _PYTHON = "/usr/bin/python3"
 _CHUNK = 1400
+_PIECE = 60
 
 
 def make_clip(file: Path) -> Path:
@@ -33,7 +34,8 @@ class OddRtsp:
     """`with OddRtsp(clip) as camera:` streams at `camera.url`.
 
     `stamp(n)` is the RTP stamp of image n in 1/90000 s; `answers` are status lines by method, in place of
-    200, with further headers after a line break. Without a clip it answers, but has no images.
+    200, with further headers after a line break. `bytes_per_s` is what the network carries of the stream;
+    more waits. Without a clip it answers, but has no images.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class OddRtsp:
         fps: float = 10,
         stamp: Callable[[int], int] | None = None,
         answers: dict[str, str] | None = None,
+        bytes_per_s: float | None = None,
     ) -> None:
         self._images, self._sets = _split_clip(clip.read_bytes() if clip else b"")
         self._fps, self._answers = fps, answers or {}
+        self._bytes_per_s = bytes_per_s
         self._stamp = stamp or (lambda n: round(n / fps * 90_000))
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -67,6 +71,8 @@ class OddRtsp:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            # Otherwise the kernel would join the small pieces of a slow network to bursts.
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
@@ -110,6 +116,7 @@ class OddRtsp:
 
     def _play(self, client: socket.socket) -> None:
         began, sequence = time.monotonic(), 0
+        self._sent = 0
         with contextlib.suppress(OSError):
             for number in range(1 << 30 if self._images else 0):
                 if self._stopped.wait(max(0.0, began + number / self._fps - time.monotonic())):
@@ -117,8 +124,18 @@ class OddRtsp:
                 for packet, is_last in _packets(self._images[number % len(self._images)]):
                     stamp = self._stamp(number) & 0xFFFFFFFF
                     head = struct.pack(">BBHII", 0x80, 96 | 0x80 * is_last, sequence & 0xFFFF, stamp, 7)
-                    client.sendall(b"$\0" + struct.pack(">H", len(head) + len(packet)) + head + packet)
+                    whole = b"$\0" + struct.pack(">H", len(head) + len(packet)) + head + packet
+                    self._send(client, whole, began)
                     sequence += 1
+
+    def _send(self, client: socket.socket, packet: bytes, began: float) -> None:
+        """Send the packet, in small pieces at the network's pace where it has one."""
+        size = len(packet) if self._bytes_per_s is None else _PIECE
+        for at in range(0, len(packet), size):
+            client.sendall(packet[at : at + size])
+            self._sent += size
+            if self._bytes_per_s is not None:
+                self._stopped.wait(max(0.0, began + self._sent / self._bytes_per_s - time.monotonic()))
 
 
 def _split_clip(data: bytes) -> tuple[list[list[bytes]], list[bytes]]:
