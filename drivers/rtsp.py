@@ -113,7 +113,8 @@ class RtspCamera:
         self._before = (arrival_ns, waited)
         if self._stream.stuck(arrival_ns):
             raise CameraLost(
-                f"images from {self._name} stay {self._stream.lag_s():.1f} s late: connecting again"
+                f"images from {self._name} stay {self._stream.lag_s():.1f} s late, as in a network that is "
+                "too slow for them: connecting again"
             )
         got, pixels = capture.retrieve()
         usable = got and pixels is not None and pixels.dtype == np.uint8
@@ -128,6 +129,7 @@ class RtspCamera:
 
     def close(self) -> None:
         capture, self._capture = self._capture, None
+        self._connection = None
         if capture is not None:
             capture.release()
 
@@ -177,6 +179,11 @@ class RtspCamera:
 
     def _explain(self, took_ns: int) -> str:
         """Why FFmpeg did not get the stream, with the fix."""
+        if took_ns > 1.2e9 * OPEN_TIMEOUT_S:
+            # A look-up of the host name has no time limit, so it must not be repeated.
+            return (
+                "no answer in time: check the host name and the name service (DNS), or write the IP address"
+            )
         if trouble := find_trouble(self._url, self._transport):
             return trouble
         if took_ns < 0.95e9 * OPEN_TIMEOUT_S:

@@ -159,7 +159,7 @@ class _Conversation:
             self._socket: socket.socket = socket.create_connection(
                 (address.host, address.port), self._left_s()
             )
-        except socket.gaierror:
+        except (socket.gaierror, UnicodeError):
             raise _Trouble(
                 f"the host name {address.host!r} is not known: check it, or write the IP address"
             ) from None

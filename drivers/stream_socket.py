@@ -18,10 +18,10 @@ from pathlib import Path
 from drivers.pace import Clock
 
 _FILES = "/proc/self/fd"
-_SHARE_AT_REST = 0.2
-_SHARE_WATCHED = 0.75
-"""Of the usual time between images. FFmpeg can't deliver the next image before most of it is over, so
-watching does not delay images."""
+_REST_SHARE, _MOST_REST_NS = 0.2, 20_000_000
+_WATCH_SHARE, _MOST_WATCH_NS = 0.75, 100_000_000
+"""Of the usual time between images, and at most. FFmpeg can't deliver the next image before most of that time
+is over, so watching does not delay images; where the frame rate rises, it delays one by less than 0.1 s."""
 
 
 def list_sockets() -> dict[int, str]:
@@ -62,18 +62,21 @@ def count_waiting(number: int) -> int:
 def is_at_rest(
     waiting: Callable[[], int], arrived_ns: int, usual_ns: int, clock: Clock, sleep: Callable[[float], None]
 ) -> bool:
-    """Whether nothing arrives for a fifth of the usual time between images, after the image that arrived at
-    `arrived_ns`. `waiting` counts the bytes that have arrived. It takes at most until 0.6 of that time is
-    over."""
-    needed_ns = round(_SHARE_AT_REST * usual_ns)
-    end_ns = arrived_ns + round(_SHARE_WATCHED * usual_ns)
-    seen, since_ns = waiting(), clock()
-    while since_ns + needed_ns <= end_ns:
-        sleep(needed_ns / 3e9)
-        now_ns = clock()
-        now_seen = waiting()
-        if now_seen != seen:
-            seen, since_ns = now_seen, clock()
-        elif now_ns - since_ns >= needed_ns:
-            return True
+    """Whether nothing arrives for a fifth of the usual time between images (at most 20 ms), after the image
+    that arrived at `arrived_ns`. `waiting` counts the bytes that have arrived; where it fails, nothing is
+    known."""
+    needed_ns = min(round(_REST_SHARE * usual_ns), _MOST_REST_NS)
+    end_ns = arrived_ns + min(round(_WATCH_SHARE * usual_ns), _MOST_WATCH_NS)
+    try:
+        seen, since_ns = waiting(), clock()
+        while since_ns + needed_ns <= end_ns:
+            sleep(needed_ns / 3e9)
+            now_ns = clock()
+            now_seen = waiting()
+            if now_seen != seen:
+                seen, since_ns = now_seen, clock()
+            elif now_ns - since_ns >= needed_ns:
+                return True
+    except OSError:
+        return False
     return False

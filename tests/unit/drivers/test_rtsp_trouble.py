@@ -60,6 +60,7 @@ def test_addresses_that_lead_nowhere() -> None:
     assert "host name 'no-such-camera.invalid' is not known" in str(
         find_trouble("rtsp://no-such-camera.invalid/live", "tcp")
     )
+    assert "is not known" in str(find_trouble(f"rtsp://{'a' * 70}.invalid/live", "tcp"))
     assert "refuses the connection" in str(find_trouble(f"rtsp://127.0.0.1:{free_port()}/live", "tcp"))
     assert "HOST:PORT" in str(find_trouble("rtsp://127.0.0.1:99999/live", "tcp"))
     assert "HOST:PORT" in str(find_trouble("rtsp://127.0.0.1:rtsp/live", "tcp"))

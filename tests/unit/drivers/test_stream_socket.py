@@ -56,6 +56,16 @@ def test_a_reader_that_comes_late_does_not_wait() -> None:
     assert network.now == 60 * MS
 
 
+def test_a_slow_camera_is_watched_for_a_tenth_of_a_second_and_a_closed_socket_tells_nothing() -> None:
+    network = Network(lambda ms: int(ms * 1000))
+    assert not is_at_rest(network.waiting, 0, 20 * PERIOD, network.clock, network.sleep)
+    assert network.now <= 110 * MS
+    closed = socket.create_server(("127.0.0.1", 0))
+    number = closed.fileno()
+    closed.close()
+    assert not is_at_rest(lambda: count_waiting(number), 0, PERIOD, lambda: 0, lambda seconds: None)
+
+
 def test_the_new_connection_is_found_and_its_bytes_are_counted() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         before = list_sockets()
