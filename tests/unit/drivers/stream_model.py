@@ -33,6 +33,7 @@ class Stream:
     restamp: Callable[[int, int], int | None] = field(default=lambda number, stamp: stamp)
     seed: int = 1
     always_waited: bool | None = None
+    rested: bool = True
 
     @property
     def period(self) -> int:
@@ -83,7 +84,7 @@ def play(stream: Stream, clock: StreamClock | ArrivalClock | None = None) -> lis
         if stream.always_waited is not None:
             waited = stream.always_waited
         before = taken
-        captured = clock.captured(stream.restamp(number, stamp), taken, waited)
+        captured = clock.captured(stream.restamp(number, stamp), taken, waited, stream.rested)
         images.append(Dated(due, taken, captured, clock.undated, clock.stuck(taken)))
         if images[-1].stuck:
             break

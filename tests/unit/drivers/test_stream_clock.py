@@ -278,6 +278,22 @@ def test_some_missing_stamps_are_bridged() -> None:
     assert not lost_though_on_time(images)
 
 
+@pytest.mark.parametrize("growth", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("period_ms", [40, 100, 500])
+def test_a_network_that_never_rests_is_no_slow_clock(period_ms: float, growth: float) -> None:
+    """It is too slow for the stream from the first image on, so that stamps alone would look slow."""
+    images = play(Stream(60, period_ms=period_ms, growth=(0, growth), rested=False))
+    assert not dated_new_too_late(images)
+    assert images[-1].stuck
+
+
+@pytest.mark.parametrize("period_ms", [40, 100])
+def test_a_good_clock_needs_no_rest(period_ms: float) -> None:
+    """A camera that spreads its packets evenly leaves the network no rest."""
+    images = play(Stream(600, period_ms=period_ms, drift=0.0003, jitter_ms=5, rested=False))
+    assert max(image.age_ms for image in images) < 20
+
+
 def test_a_reader_that_is_too_slow_is_no_slow_clock() -> None:
     """The backlog lies in this machine's own buffer: no read ever waits."""
     images = play(Stream(30, growth=(0, 0.05), always_waited=False))
