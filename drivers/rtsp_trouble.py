@@ -128,7 +128,9 @@ def _refuse(answer: _Answer, address: Address) -> NoReturn:
             raise _Trouble(f"the user may not see this stream {said}: give the user the right to view it")
         case 404:
             raise _Trouble(f"it has no stream at this path {said}: look the path up in the camera's manual")
-        case 453 | 503:
+        case 503:
+            raise _Trouble(f"it is busy or starting {said}: close other programs that watch it")
+        case 453:
             raise _Trouble(f"it has no room for another viewer {said}: close other programs that watch it")
     raise _Trouble(f"it refuses the stream {said}: check the path, and the stream's settings in the camera")
 

@@ -112,6 +112,21 @@ def test_a_wrong_path_and_a_wrong_password_each_have_a_message() -> None:
                 drivers.open(url).open()
 
 
+def test_a_camera_that_sends_by_udp_alone_is_told_with_the_option_that_helps() -> None:
+    with RtspServer(udp_only=True) as server:
+        with pytest.raises(CameraError, match="add the option transport=udp to the source"):
+            drivers.open(server.url).open()
+        server.stop()
+        server.start()
+        camera = drivers.open(f"{server.url}?transport=udp")
+        camera.open()
+        shot = camera.read(1.0)
+        camera.close()
+    assert shot is not None
+    assert shot.undated is None
+    assert age_s(shot) < 0.3
+
+
 def test_a_drifting_camera_is_judged_and_one_without_times_is_not(
     tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto, clip: Path
 ) -> None:

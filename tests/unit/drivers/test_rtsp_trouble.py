@@ -21,6 +21,7 @@ DIGEST = '401 Unauthorized\r\nWWW-Authenticate: Digest realm="cam", nonce="n0"'
         ({"DESCRIBE": "404 Not Found"}, ["no stream at this path", "404 Not Found", "manual"]),
         ({"DESCRIBE": "403 Forbidden"}, ["may not see", "right"]),
         ({"DESCRIBE": "453 Not Enough Bandwidth"}, ["no room", "close other programs"]),
+        ({"DESCRIBE": "503 Service Unavailable"}, ["busy or starting (503 Service Unavailable)"]),
         ({"DESCRIBE": "500 Internal"}, ["refuses the stream (500 Internal)"]),
         ({"DESCRIBE": DIGEST}, ["asks for a user and a password", "rtsp://user:password@host"]),
         ({"SETUP": "461 Unsupported Transport"}, ["UDP alone", "transport=udp"]),
