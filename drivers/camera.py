@@ -39,6 +39,9 @@ class Shot:
     missed: int = 0
     """Number of exposures between the previous shot and this one that never reached this machine."""
     fault: str | None = None
+    undated: str | None = None
+    """Why `captured_ns` can't be relied on, with the fix, although the pixels are usable. Such an image may
+    be an old one, so it belongs to no part."""
 
 
 class CameraError(Exception):

@@ -27,30 +27,37 @@ def open_capture(url: str, options: dict[str, str]) -> cv2.VideoCapture | None:
     """
     joined = "|".join(f"{name};{value}" for name, value in options.items())
     with _environment(OPENCV_FFMPEG_CAPTURE_OPTIONS=joined, OPENCV_FFMPEG_LOGLEVEL="-8"):
-        # OpenCV's warning is turned off, because the caller reports the failure.
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
-            capture = cv2.VideoCapture(
-                url,
-                cv2.CAP_FFMPEG,
-                [
-                    cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-                    round(OPEN_TIMEOUT_S * 1000),
-                    cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-                    round(READ_TIMEOUT_S * 1000),
-                    cv2.CAP_PROP_N_THREADS,
-                    1,
-                ],
-            )
+            with quiet():
+                capture = cv2.VideoCapture(
+                    url,
+                    cv2.CAP_FFMPEG,
+                    [
+                        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+                        round(OPEN_TIMEOUT_S * 1000),
+                        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+                        round(READ_TIMEOUT_S * 1000),
+                        cv2.CAP_PROP_N_THREADS,
+                        1,
+                    ],
+                )
         except cv2.error:
             # The text of the error holds the URL, so it is dropped.
             return None
-        finally:
-            cv2.utils.logging.setLogLevel(level)
     if capture.isOpened():
         return capture
     capture.release()
     return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Turn OpenCV's warnings off, because the caller reports the failure."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 @contextmanager

@@ -1,57 +1,114 @@
 """Calculates when a stream's image reached this machine, without the time that it waited in a buffer.
 
-It knows nothing of cameras, only of two clocks. A stream's time stamps come from a clock with an unknown
-offset and a slightly different speed. The smallest difference between arrival and stamp in the last seconds
-belongs to an image that did not wait; a larger difference is larger by the image's wait. The calculated time
-must never be later than the arrival.
+It knows nothing of cameras, only of two clocks. The wait of an image is the wait of the one before, plus the
+time since that one arrived, less the time between their exposures. The stamps say the latter, at a rate that
+`StampRate` learns from spans without a stall. Where a stamp makes no sense (the clock was set, the stamp is
+missing or the same again) the usual time between images stands in for it: an image that arrives when it is
+expected has waited no longer than the one before, whatever its stamp says.
+
+A slow clock and a backlog that grows look alike in the stamps. The rate is learnt only from images before
+which the network was at rest (`stream_socket.py`), since a network that is too slow for the stream never
+rests; without rest, clocks that differ by 0.05 % are allowed for.
+
+Limits. The camera's RTCP reports would tell more, but OpenCV does not hand them out. So a delay that grows
+from the first 2 s on (12 images of a slow camera), although the network rests, as in a relay that plays too
+slowly, is taken for a slow clock. Later growth is noticed unless it is slower than the limits of the rate,
+which are 0.03 % wide after some minutes. A delay that a connection has from its first image on is not seen,
+nor is a stall whose images the camera then stamps anew.
+
+The calculated time must never be later than the arrival.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from drivers.intervals import Intervals
+from drivers.stamp_judge import StampJudge
+from drivers.stamp_order import StampOrder
+from drivers.stamp_rate import StampRate
 
-_BEHIND_NS = 500_000_000
+LATE_NS = 100_000_000
+"""An image that has waited longer is old: nothing is learnt from it, and images that stay old are a fault."""
 _PATIENCE_NS = 5_000_000_000
-_JUMP_NS = 500_000_000
+_FRESH_NS = 50_000_000
+_BOUND = 0.25
+_UNPROVED_BOUND = 5e-4
+"""Clocks of cameras differ by less than this from this machine's, unless something is wrong with them."""
+_MOST_LENIENT_NS = 400_000_000
+"""How much lateness is put down to a rate that is not known yet."""
+_MS = 1_000_000
+
+
+class Lateness:
+    """How long images have been late without a break."""
+
+    def __init__(self) -> None:
+        self._since_ns: int | None = None
+
+    def note(self, lag_ns: int, arrival_ns: int) -> None:
+        if lag_ns < LATE_NS:
+            self._since_ns = None
+        elif self._since_ns is None:
+            self._since_ns = arrival_ns
+
+    def stuck(self, arrival_ns: int) -> bool:
+        """Whether images have been late for 5 s, which is too long for a backlog that shrinks."""
+        return self._since_ns is not None and arrival_ns - self._since_ns > _PATIENCE_NS
 
 
 class StreamClock:
     """Calculates the times of images from their arrivals and their stamps, in nanoseconds of two clocks.
 
-    The window is the time for which an image without a wait is the reference. It must be longer than the
-    waits that it should detect, and short enough that the clocks' drift stays small (30 s at 500 ppm are 15
-    ms).
+    `window_s` is the span from which the stamps' rate is learnt. `undated` is why the stamps can't be used at
+    present, as the end of a sentence about the camera; None while they can.
     """
 
     def __init__(self, window_s: float) -> None:
-        self._window_ns = round(window_s * 1e9)
-        # Pairs (arrival, offset) with ascending offsets: the first offset is the smallest in the window.
-        self._offsets: deque[tuple[int, int]] = deque()
+        self._rate = StampRate(window_s)
+        self._order = StampOrder()
+        self._judge = StampJudge()
+        self._lateness = Lateness()
+        self._between = Intervals()
+        self._advance = Intervals()
+        self._arrival_ns: int | None = None
         self._stamp_ns: int | None = None
-        self._lag_ns = 0
-        self._behind_since_ns: int | None = None
+        self._replaced_ns = 0
+        """The time that stood in for missing stamps since the last stamp."""
+        self._offset_ns = self._lag_ns = 0
+        self._unsettled_ns = 0
+        """The time between exposures that was taken by stamps of a rate that is not known yet."""
+        self._lenient_ns = 0
+        self.undated: str | None = None
 
-    def captured(self, stamp_ns: int | None, arrival_ns: int) -> int:
-        """The image's time on the clock of `arrival_ns`. For an image without a stamp it is the arrival."""
-        if stamp_ns is None:
+    @property
+    def usual_ns(self) -> int | None:
+        """The usual time between images; None while it is not known."""
+        return self._between.usual_ns
+
+    def captured(
+        self, stamp_ns: int | None, arrival_ns: int, waited: bool = True, rested: bool = True
+    ) -> int:
+        """The image's time on the clock of `arrival_ns`.
+
+        `waited` is whether its reader had to wait for it: if not, it lay in this machine's buffer. `rested`
+        is whether the network was seen at rest since the image before: only then nothing was held back there.
+        """
+        last_ns, self._arrival_ns = self._arrival_ns, arrival_ns
+        advance = self._take_stamp(stamp_ns)
+        if last_ns is None:
             return arrival_ns
-        offset = arrival_ns - stamp_ns
-        if self._stamp_ns is not None and stamp_ns < self._stamp_ns - _JUMP_NS:
-            # The stream's clock was set back. Images that waited before the jump still wait after it, so the
-            # new reference includes the previous wait.
-            self._offsets.clear()
-            self._offsets.append((arrival_ns, offset - self._lag_ns))
-        self._stamp_ns = stamp_ns
-        while self._offsets and self._offsets[-1][1] >= offset:
-            self._offsets.pop()
-        self._offsets.append((arrival_ns, offset))
-        while arrival_ns - self._offsets[0][0] > self._window_ns:
-            self._offsets.popleft()
-        self._lag_ns = offset - self._offsets[0][1]
-        if self._lag_ns < _BEHIND_NS:
-            self._behind_since_ns = None
-        elif self._behind_since_ns is None:
-            self._behind_since_ns = arrival_ns
+        between = arrival_ns - last_ns
+        told = advance is not None and self._makes_sense(advance, between)
+        usual = between if self._between.usual_ns is None else self._between.usual_ns
+        steady = waited and 2 * abs(between - usual) <= usual
+        self._follow(between, advance if told else None, usual, steady, rested)
+        if waited and (self._lag_ns <= _FRESH_NS or (steady and not self._rate.is_known)):
+            if told and rested:
+                self._learn_rate()
+            self._between.add(between)
+            if advance is not None and advance > 0:
+                self._advance.add(advance)
+        self.undated = self._judge.judge(advance, told, between, steady)
+        self._lateness.note(self._lag_ns, arrival_ns)
         return arrival_ns - self._lag_ns
 
     def lag_s(self) -> float:
@@ -59,9 +116,69 @@ class StreamClock:
         return self._lag_ns / 1e9
 
     def stuck(self, arrival_ns: int) -> bool:
-        """Whether images have been late for 5 s, which is too long for a backlog that shrinks.
+        """Whether images have been late for 5 s. Either the network or the camera delays them all, or the
+        rate of the stamps has changed. A new connection corrects each of these."""
+        return self.undated is None and self._lateness.stuck(arrival_ns)
 
-        Either the network or the camera delays them all, or the stream's clock jumped forward or stopped. A
-        new connection corrects each of these.
-        """
-        return self._behind_since_ns is not None and arrival_ns - self._behind_since_ns > _PATIENCE_NS
+    def _take_stamp(self, stamp_ns: int | None) -> int | None:
+        """How far the stamp is from the one of the image before; None without a stamp."""
+        if stamp_ns is None:
+            self._replaced_ns += self._between.usual_ns or 0
+            return None
+        stamp_ns = self._order.arrange(stamp_ns)
+        last_ns, self._stamp_ns = self._stamp_ns, stamp_ns
+        replaced_ns, self._replaced_ns = self._replaced_ns, 0
+        return None if last_ns is None else stamp_ns - last_ns - replaced_ns
+
+    def _makes_sense(self, advance: int, between: int) -> bool:
+        """Whether the stamp's advance can be the time between two exposures."""
+        usual = self._advance.usual_ns
+        if advance <= 0:
+            return False
+        if usual is None:
+            return True
+        scatter = min(max(2 * _MS, 4 * self._advance.scatter_ns), usual * 9 // 10)
+        tolerance = max(scatter, min(usual // 10, 10 * _MS))
+        expected = self._between.usual_ns or between
+        near = max(5 * _MS, min(expected // 4, 30 * _MS))
+        late = between - round(advance * (1 + self._rate.rate))
+        if abs(late) <= min(near, advance // 2):
+            return True
+        if not expected // 2 <= usual <= 2 * expected:
+            return False
+        if abs(advance - usual) <= tolerance:
+            return True
+        # The camera left out images. Then the wait became shorter, at most by all of it.
+        after = self._lag_ns + late
+        missing = round(advance / usual)
+        left_out = missing >= 2 and abs(advance - missing * usual) <= scatter
+        return abs(after) <= near or (left_out and after >= -near)
+
+    def _follow(self, between: int, advance: int | None, usual: int, steady: bool, rested: bool) -> None:
+        """Bring the wait forward by one image."""
+        rate = self._rate.rate
+        exposed = usual if advance is None else round(advance * (1 + rate))
+        lag = self._lag_ns + between - exposed
+        self._offset_ns += between - (round(usual / (1 + rate)) if advance is None else advance)
+        if steady and not rested and lag <= LATE_NS:
+            lag -= round(_UNPROVED_BOUND * exposed)
+        elif not self._rate.is_known:
+            if steady and lag <= LATE_NS and self._lenient_ns < _MOST_LENIENT_NS:
+                # An image that arrives when it is expected is fresh, as far as the rate can be the reason.
+                leniency = min(max(0, lag), round(_BOUND * exposed))
+                self._lenient_ns += leniency
+                lag -= leniency
+            else:
+                self._unsettled_ns += exposed
+                if between > 2 * usual:
+                    self._rate.forget_offsets()
+        self._lag_ns = max(0, lag)
+
+    def _learn_rate(self) -> None:
+        was_known = self._rate.is_known
+        assert self._arrival_ns is not None
+        above = self._rate.add(self._arrival_ns - self._offset_ns, self._offset_ns, _BOUND)
+        if self._rate.is_known and not was_known:
+            self._lag_ns = max(0, self._lag_ns - round(self._rate.rate * self._unsettled_ns))
+        if above is not None and self._lag_ns <= _FRESH_NS:
+            self._lag_ns = above

@@ -86,9 +86,10 @@ class Intake:
                 self._record(shot, Reason.NO_FRAME)
         if shot.missed and not trouble:
             trouble = f"{shot.missed} exposures never arrived"
-        if shot.pixels is None or frozen:
+        if shot.pixels is None or shot.undated or frozen:
             self._record(shot, Reason.BAD_FRAME)
-            return trouble or "the camera is frozen: it sends the same frame again and again"
+            frozen_text = "the camera is frozen: it sends the same frame again and again"
+            return trouble or shot.undated or frozen_text
         try:
             pixels, format = crop_shot(shot, self._camera.roi)
         except ShotError as error:
@@ -196,7 +197,9 @@ class CaptureLoop:
                 self._intake.change_times(read_camera(self._worker.board, self._camera))
                 frozen = watch.is_frozen(shot)
                 trouble = self._intake.admit(shot, frozen)
-                if frozen:
+                if shot.undated:
+                    self._set_state(CameraState.UNDATED, shot.undated)
+                elif frozen:
                     self._set_state(CameraState.FROZEN, trouble or "")
                 else:
                     self._set_state(CameraState.UP)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 import drivers
 from drivers.camera import CameraError, SourceEnded
 from monitor import paths
+from monitor.commands import stream_times
 from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
     CameraSettings,
@@ -340,6 +341,8 @@ def _camera(camera: CameraSettings, running: bool) -> Finding:
                 crop_shot(shot, camera.roi)
             except ShotError as error:
                 return Finding(Level.FAIL, item, f"{error}; its frames can't be inspected")
+            if why := stream_times.find_problem(camera.source, driver, shot):
+                return Finding(Level.FAIL, item, why)
             return Finding(Level.OK, item, f"{width}x{height} {shot.pixel_format}")
         return Finding(Level.WARN, item, "it is connected, but sent no frame within 10 s: is it triggered?")
     except SourceEnded:

@@ -55,6 +55,8 @@ class CameraState(IntEnum):
     UP = 1
     LOST = 2
     FROZEN = 3
+    UNDATED = 4
+    """It sends images, but the times at which they arrived can't be told."""
 
     @property
     def word(self) -> str:

@@ -94,7 +94,7 @@ def _find_reason_not_ready(gated: list[str], health: LineHealth) -> str | None:
         return "scorer_lost"
     if any(name in health.without_recipe for name in gated):
         return "no_recipe"
-    for state in (CameraState.LOST, CameraState.FROZEN, CameraState.STARTING):
+    for state in (CameraState.LOST, CameraState.FROZEN, CameraState.UNDATED, CameraState.STARTING):
         if any(health.cameras[name] is state for name in gated):
             return f"camera_{state.word}"
     return None
@@ -104,6 +104,8 @@ def _find_other_trouble(names: list[str], health: LineHealth) -> str | None:
     """Trouble that an operator should check, but that does not remove the run permission."""
     if any(health.cameras[name] in (CameraState.LOST, CameraState.FROZEN) for name in names):
         return "camera_lost"
+    if any(health.cameras[name] is CameraState.UNDATED for name in names):
+        return "camera_undated"
     if any(name in health.without_recipe for name in names):
         return "no_recipe"
     if health.failing:

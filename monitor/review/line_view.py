@@ -45,7 +45,7 @@ class CameraView:
     name: str
     recipe: str
     state: str
-    """up, lost, frozen, starting, or stopped where no line runs."""
+    """up, lost, frozen, undated, starting, or stopped where no line runs."""
     problem: str
     """The capture worker's problem in one line; empty when there is none."""
     counts: Counts | None

@@ -120,8 +120,10 @@ class RtspServer(_ServerProcess):
         folder: Path | None = None,
         user: str | None = None,
         password: str | None = None,
+        udp_only: bool = False,
     ) -> None:
         super().__init__()
+        self._udp_only = udp_only
         self.port = port or free_port()
         self._size = size
         self._fps = fps
@@ -139,6 +141,8 @@ class RtspServer(_ServerProcess):
         given = ["--port", str(self.port), "--fps", str(self._fps), "--size", "x".join(map(str, self._size))]
         if self._folder:
             given += ["--folder", str(self._folder)]
+        if self._udp_only:
+            given.append("--udp-only")
         if self._user:
             given += ["--user", self._user, "--password", self._password or ""]
         return given

@@ -10,8 +10,9 @@ import tempfile
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 
 def pattern(options: argparse.Namespace) -> str:
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--pattern", default="ball")
     parser.add_argument("--folder", help="images to play instead of the pattern")
+    parser.add_argument("--udp-only", action="store_true")
     parser.add_argument("--user")
     parser.add_argument("--password")
     options = parser.parse_args()
@@ -64,6 +66,8 @@ def main() -> None:
             "rtph264pay name=pay0 pt=96 config-interval=1 )"
         )
         factory.set_shared(True)
+        if options.udp_only:
+            factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
         if options.user:
             auth = GstRtspServer.RTSPAuth()
             token = GstRtspServer.RTSPToken()

@@ -92,6 +92,14 @@ def test_a_frozen_cameras_frames_are_never_judged(ring: Ring) -> None:
     assert (frame.refused, announced) == (Reason.BAD_FRAME, [])
 
 
+def test_an_image_whose_time_cant_be_told_is_never_judged(ring: Ring) -> None:
+    took, announced = intake(ring)
+    assert took.admit(shot(undated="its time stamps stand still")) == "its time stamps stand still"
+    frame = ring.frame(1)
+    assert frame is not None
+    assert (frame.refused, announced) == (Reason.BAD_FRAME, [])
+
+
 @pytest.mark.parametrize(
     ("mode", "reason"), [("every-part", Reason.QUEUE_FULL), ("latest", Reason.SUPERSEDED)]
 )

@@ -69,9 +69,9 @@ def test_rtsp_passes_the_camera_its_own_query_unchanged() -> None:
     the driver."""
     from drivers.rtsp import _split
 
-    assert _split("rtsp://h/a%20b?x=%31&transport=udp&y=2") == ("rtsp://h/a%20b?x=%31&y=2", "udp")
-    assert _split("rtsp://h/live?transport=tcp") == ("rtsp://h/live", "tcp")
-    assert _split("rtsp://h/live") == ("rtsp://h/live", "tcp")
+    assert _split("rtsp://h/a%20b?x=%31&transport=udp&y=2") == ("rtsp://h/a%20b?x=%31&y=2", "udp", "stamps")
+    assert _split("rtsp://h/live?transport=tcp") == ("rtsp://h/live", "tcp", "stamps")
+    assert _split("rtsp://h/live") == ("rtsp://h/live", "tcp", "stamps")
 
 
 def test_options_decode_the_path() -> None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.stream_clock import StreamClock
+from tests.unit.drivers.stream_model import (
+    Span,
+    Stream,
+    dated_new_too_late,
+    lost_though_on_time,
+    play,
+)
 
 MS = 1_000_000
 PERIOD = 40 * MS
@@ -126,3 +134,168 @@ def test_no_sequence_breaks_it(steps: list[tuple[int, int]]) -> None:
     for stamp, wait in steps:
         arrival += wait
         assert clock.captured(stamp, arrival) <= arrival
+
+
+PERIODS = st.sampled_from([33.3, 40, 100, 200, 500])
+DRIFTS = st.one_of(st.just(0.0), st.floats(-0.05, 0.05))
+STALLS = st.lists(st.tuples(st.floats(6, 25), st.floats(0.2, 3)), max_size=2).map(tuple)
+STEPS = st.lists(st.tuples(st.floats(1, 28), st.floats(-20, 20)), max_size=3).map(tuple)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(PERIODS, DRIFTS, st.sampled_from([0.0, 3.0, 10.0]), STALLS, STALLS, st.integers(0, 9))
+def test_a_drifting_clock_is_told_from_stalls_of_network_and_reader(
+    period: float, drift: float, jitter: float, network: tuple[Span, ...], reader: tuple[Span, ...], seed: int
+) -> None:
+    stream = Stream(
+        period_ms=period, drift=drift, jitter_ms=jitter, network=network, reader=reader, seed=seed
+    )
+    images = play(stream)
+    assert not dated_new_too_late(images)
+    assert not lost_though_on_time(images)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(PERIODS, DRIFTS, st.sampled_from([0.0, 3.0, 10.0]), STEPS)
+def test_steps_of_the_stamps_lose_no_image(
+    period: float, drift: float, jitter: float, steps: tuple[Span, ...]
+) -> None:
+    images = play(Stream(period_ms=period, drift=drift, jitter_ms=jitter, steps=steps))
+    assert not dated_new_too_late(images)
+    assert not lost_though_on_time(images)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(PERIODS, DRIFTS, st.floats(8, 15), st.floats(0.003, 0.2), st.sampled_from([0.0, 3.0]))
+def test_a_backlog_that_grows_is_no_slow_clock(
+    period: float, drift: float, begins: float, rate: float, jitter: float
+) -> None:
+    stream = Stream(60, period_ms=period, drift=drift, jitter_ms=jitter, growth=(begins, rate))
+    images = play(stream)
+    assert not dated_new_too_late(images)
+    if rate >= 0.01:
+        assert images[-1].stuck, "a new connection ends the backlog"
+
+
+@pytest.mark.parametrize("percent", [0.1, 1, 5, 16, -1, -5, -16])
+@pytest.mark.parametrize("period_ms", [33.3, 100])
+def test_a_camera_with_another_frame_rate_than_it_stamps_is_fresh(percent: float, period_ms: float) -> None:
+    images = play(Stream(120, period_ms=period_ms, drift=percent / 100))
+    assert max(image.age_ms for image in images) < 50
+    assert not dated_new_too_late(images)
+    assert not any(image.undated or image.stuck for image in images)
+
+
+@pytest.mark.parametrize("every_s", [2, 5])
+@pytest.mark.parametrize("by_ms", [-400, -150, -50, 50, 150, 400])
+def test_a_clock_that_is_set_again_and_again_loses_nothing(every_s: float, by_ms: float) -> None:
+    steps = tuple((every_s * k, by_ms / 1000) for k in range(1, 12))
+    images = play(Stream(60, drift=0.01 * (by_ms > 0), steps=steps))
+    assert not lost_though_on_time(images)
+
+
+@pytest.mark.parametrize("by_s", [-300, -0.176, -0.07, 0.04, 0.193, 7.77])
+def test_a_step_within_a_stall_leaves_old_images_old(by_s: float) -> None:
+    """A step forward by whole periods can't be told from images that the camera left out."""
+    for period_ms in (40, 100, 200):
+        images = play(Stream(40, period_ms=period_ms, network=((12, 3),), steps=((13.01, by_s),)))
+        assert not dated_new_too_late(images)
+
+
+def test_images_that_the_camera_left_out_end_its_backlog() -> None:
+    """The camera's buffer holds 1 s of a stall of 5 s; after that it goes on with new images."""
+    clock = StreamClock(120)
+    for k in range(200):
+        clock.captured(k * 5 * PERIOD // 2, k * 5 * PERIOD // 2)
+    resumed = (20_000 + 5000) * MS
+    for k in range(200, 210):
+        resumed += MS
+        assert resumed - clock.captured(k * 100 * MS, resumed) > 3900 * MS
+    for k in range(251, 300):
+        assert clock.captured(k * 100 * MS, k * 100 * MS) == k * 100 * MS
+
+
+@pytest.mark.parametrize("wraps_at_s", [10, 12.5])
+def test_stamps_that_wrap_around_change_nothing(wraps_at_s: float) -> None:
+    """RTP stamps have 32 bits: at 90 kHz they begin anew after 13 hours, here also within a stall."""
+    wrap = 2**32 * 10**9 // 90_000
+    begins = wrap - round(wraps_at_s * 1e9)
+    stream = Stream(40, network=((11.5, 2),), restamp=lambda number, stamp: (begins + stamp) % wrap)
+    images = play(stream)
+    assert not dated_new_too_late(images)
+    assert not lost_though_on_time(images)
+
+
+@pytest.mark.parametrize("drift", [0, 0.02])
+@pytest.mark.parametrize("order", [(0, 2, 1), (0, 3, 1, 2), (0, 4, 2, 1, 3)])
+def test_stamps_in_the_order_of_decoding_do_no_harm(order: tuple[int, ...], drift: float) -> None:
+    """B-frames: a decoder needs images in another order than they are shown in."""
+
+    def reorder(number: int, stamp: int) -> int:
+        place = number % (len(order) - 1)
+        shown = number - place + order[place + 1] - 1
+        return round(shown * 100 * MS * (1 - drift))
+
+    images = play(Stream(40, network=((12, 2),), reader=((20, 3),), restamp=reorder))
+    assert not dated_new_too_late(images)
+    assert not lost_though_on_time(images)
+
+
+@pytest.mark.parametrize(
+    ("restamp", "why"),
+    [
+        (lambda number, stamp: 0, "its time stamps stand still"),
+        (lambda number, stamp: None, "its images have no time stamps"),
+        (lambda number, stamp: None if number % 4 else stamp, "its images have no time stamps"),
+        (lambda number, stamp: number * 7919 % 101 * 10**9, "its time stamps jump"),
+        (lambda number, stamp: number // 4 * 4 * 100 * MS, "its time stamps stand still"),
+        (lambda number, stamp: stamp * 3 // 5, "its time stamps run 40% too slow"),
+        (lambda number, stamp: stamp * 8 // 5, "its time stamps run 60% too fast"),
+        (lambda number, stamp: stamp // 1000, "its time stamps run far too slow"),
+        (lambda number, stamp: stamp * 1000, "its time stamps jump"),
+        (lambda number, stamp: -stamp, "its time stamps jump"),
+    ],
+)
+def test_stamps_that_tell_nothing_are_named(restamp: object, why: str) -> None:
+    images = play(Stream(30, restamp=restamp))  # type: ignore[arg-type]
+    assert {image.undated for image in images[40:]} == {why}
+
+
+def test_stamps_that_stop_are_named_within_a_second_and_forgiven_once_they_go_on() -> None:
+    frozen = Stream(40, restamp=lambda number, stamp: min(stamp, 10**10) if number < 200 else stamp)
+    images = play(frozen)
+    assert not images[100].undated
+    assert all(image.undated == "its time stamps stand still" for image in images[110:200])
+    assert not any(image.undated for image in images[220:])
+    assert not dated_new_too_late(images)
+    assert not lost_though_on_time(images[220:])
+
+
+def test_some_missing_stamps_are_bridged() -> None:
+    every_third = Stream(40, network=((20, 2),), restamp=lambda number, stamp: stamp if number % 3 else None)
+    images = play(every_third)
+    assert not dated_new_too_late(images)
+    assert not lost_though_on_time(images)
+
+
+@pytest.mark.parametrize("growth", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("period_ms", [40, 100, 500])
+def test_a_network_that_never_rests_is_no_slow_clock(period_ms: float, growth: float) -> None:
+    """It is too slow for the stream from the first image on, so that stamps alone would look slow."""
+    images = play(Stream(60, period_ms=period_ms, growth=(0, growth), rested=False))
+    assert not dated_new_too_late(images)
+    assert images[-1].stuck
+
+
+@pytest.mark.parametrize("period_ms", [40, 100])
+def test_a_good_clock_needs_no_rest(period_ms: float) -> None:
+    """A camera that spreads its packets evenly leaves the network no rest."""
+    images = play(Stream(600, period_ms=period_ms, drift=0.0003, jitter_ms=5, rested=False))
+    assert max(image.age_ms for image in images) < 20
+
+
+def test_a_reader_that_is_too_slow_is_no_slow_clock() -> None:
+    """The backlog lies in this machine's own buffer: no read ever waits."""
+    images = play(Stream(30, growth=(0, 0.05), always_waited=False))
+    assert not dated_new_too_late(images)
+    assert images[-1].stuck

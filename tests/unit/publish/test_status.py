@@ -44,6 +44,7 @@ def test_a_line_without_trouble_is_ready() -> None:
     [
         ({"cameras": {"top": CameraState.LOST, "live": CameraState.UP}}, "degraded", "camera_lost"),
         ({"cameras": {"top": CameraState.FROZEN, "live": CameraState.UP}}, "degraded", "camera_frozen"),
+        ({"cameras": {"top": CameraState.UNDATED, "live": CameraState.UP}}, "degraded", "camera_undated"),
         ({"cameras": {"top": CameraState.STARTING, "live": CameraState.UP}}, "starting", "camera_starting"),
         ({"is_scorer_started": False, "is_scorer_fresh": False}, "starting", "starting"),
         ({"is_scorer_fresh": False}, "degraded", "scorer_lost"),
