@@ -320,7 +320,8 @@ class Deliveries:
 
     def _end(self, delivery: Delivery, stage: Stage) -> None:
         is_missed = delivery.is_for_gate and stage in MISSED
-        if is_missed and delivery.answer is None:
+        is_latched = is_missed and self._latch.applies_to(delivery.frame.captured_ns)
+        if is_latched and delivery.answer is None:
             # The latch is set before the stage is written. If the publisher is killed between the two, the
             # line is latched; in the other order the missed reject would be final without a latch.
             self._latch.set(Latch.MISSED_REJECT, delivery.camera)
@@ -333,7 +334,7 @@ class Deliveries:
             self._ended[delivery.event_id] = delivery
         word = choose_outcome(stage, to_send=bool(delivery.topics), unheard=delivery.is_unheard)
         self._journal_outcome(delivery, word, delivery.answer)
-        if is_missed:
+        if is_latched:
             self._log.error("camera %s: the gate missed a reject: %s", delivery.camera, word)
 
     def _journal_outcome(self, delivery: Delivery, word: str, answer: str | None = None) -> None:

@@ -174,7 +174,8 @@ class StatusPublisher:
         if self._link.state is not LinkState.UP:
             self._board.write(PUBLISH, Field.READY, 0)
             return False
-        self._board.write(PUBLISH, Field.EVER_CONNECTED, 1)
+        if not self._board.read(PUBLISH, Field.EVER_CONNECTED):
+            self._board.write(PUBLISH, Field.EVER_CONNECTED, now)
         report = _Report(status, health.cameras, health.drifting, problem or "ok")
         if stopping or self._latch.may_be_published(now):
             self._publish(report)

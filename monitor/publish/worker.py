@@ -92,7 +92,9 @@ class Publisher:
             camera_frames.resume_episode()
             watch = self._watches[camera_frames.camera.name]
             for verdict in camera_frames.last_judged(watch.looks_back, self._latch.reset_ns):
-                self._latch.set(watch.feed(verdict), camera_frames.camera.name)
+                latch = watch.feed(verdict)
+                if self._latch.applies_to(self._clock()):
+                    self._latch.set(latch, camera_frames.camera.name)
 
     def run(self) -> bool:
         """Runs the loop until the worker is stopped, then closes all frames, sends their verdicts and
@@ -131,7 +133,7 @@ class Publisher:
             for frame, closed in camera_frames.find_new():
                 self._apply_consequences(camera_frames, frame, closed)
             for frame, closed in camera_frames.close(turn):
-                self._watch_rejects(camera_frames, closed)
+                self._watch_rejects(camera_frames, frame, closed)
                 self._apply_consequences(camera_frames, frame, closed)
         self._deliveries.step()
         self._recorder.step()
@@ -148,14 +150,17 @@ class Publisher:
         event = camera_frames.event(frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
-        self._latch.set(consequences.latch, camera.name)
+        if self._latch.applies_to(frame.captured_ns):
+            self._latch.set(consequences.latch, camera.name)
         if consequences.is_journalled:
             self._recorder.record_verdict(event)
         self._deliveries.start(camera_frames, frame, event, consequences)
 
-    def _watch_rejects(self, camera_frames: CameraFrames, closed: FinalVerdict) -> None:
+    def _watch_rejects(self, camera_frames: CameraFrames, frame: Frame, closed: FinalVerdict) -> None:
         name = camera_frames.camera.name
-        self._latch.set(self._watches[name].feed(closed.verdict, closed.reason), name)
+        latch = self._watches[name].feed(closed.verdict, closed.reason)
+        if self._latch.applies_to(frame.captured_ns):
+            self._latch.set(latch, name)
 
     def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
         """The event of a frame. The recorder calls this with the camera's ring."""

@@ -22,7 +22,6 @@ from types import FrameType
 from monitor import paths
 from monitor.line_state.board import Board, Field, WorkerState
 from monitor.line_state.counts import count_verdicts
-from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Ring, RingError
 from monitor.line_state.worker_process import (
     CAPTURE,
@@ -38,7 +37,7 @@ from monitor.line_state.worker_process import (
 )
 from monitor.service import status_line
 from monitor.service.prometheus import Metrics
-from monitor.service.recovery import recover
+from monitor.service.recovery import Recovered, recover
 from monitor.service.restart_policy import RestartPolicy, is_killed_from_outside
 from monitor.settings import Settings
 from monitor.system.systemd import Notifier
@@ -131,12 +130,12 @@ class Supervisor:
         """Runs the line until SIGTERM or SIGINT. Raises PathError when the line can't be started."""
         paths.make_data(self._settings)
         with paths.DataLock(self._settings):
-            latch = recover(self._settings, self.folder, self._log)
+            recovered = recover(self._settings, self.folder, self._log)
             paths.make_runtime(self.folder)
             signal.signal(signal.SIGTERM, self.stop)
             signal.signal(signal.SIGINT, self.stop)
             try:
-                board, metrics = self._create_shared_memory(latch)
+                board, metrics = self._create_shared_memory(recovered)
                 try:
                     self._work(board, metrics)
                 finally:
@@ -150,13 +149,13 @@ class Supervisor:
         """Starts an orderly stop."""
         self._stopping = True
 
-    def _create_shared_memory(self, latch: Latch) -> tuple[Board, Metrics]:
+    def _create_shared_memory(self, recovered: Recovered) -> tuple[Board, Metrics]:
         workers = worker_names(self._settings)
         try:
             Board.create(self.folder / "board", workers)
             board = Board(self.folder / "board", workers)
             # Only the publisher writes this field later; it has not been started yet.
-            board.write(PUBLISH, Field.LATCH, latch)
+            board.write(PUBLISH, Field.LATCH, recovered.latch)
             for camera in self._settings.camera:
                 Ring.create(self.folder, camera.name, self.session)
                 self._rings[camera.name] = Ring(self.folder, camera.name, self.session)
@@ -164,7 +163,7 @@ class Supervisor:
             raise paths.PathError(
                 f"can't make the rings in {self.folder}: {error}; free space there, or set RUNTIME_DIRECTORY"
             ) from error
-        return board, Metrics(self._settings, self._rings, board, self._log)
+        return board, Metrics(self._settings, self._rings, board, self._log, recovered.lost_rejects)
 
     def _work(self, board: Board, metrics: Metrics) -> None:
         self._log.info("session %s on %s", self.session, self._settings.line.data)

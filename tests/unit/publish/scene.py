@@ -116,9 +116,9 @@ class Scene:
         (folder / "data").mkdir(exist_ok=True)
         self.begin_session()
 
-    def begin_session(self, latch: Latch = Latch.NONE) -> None:
+    def begin_session(self, latch: Latch = Latch.NONE, *, connected: bool = True) -> None:
         """As the start of the service: of the last session only the data folder is left, and the latch that
-        was found in its rings."""
+        was found in its rings. `connected`: the session has reached the broker already."""
         folder, session = self.folder, uuid.uuid4()
         Board.create(folder / "board", worker_names(self.settings))
         Ring.create(folder, "top", session)
@@ -127,6 +127,7 @@ class Scene:
         self.post = WorkerStart(PUBLISH, str(folder), str(session), os.getpid(), tree)
         self.board = Board(folder / "board", worker_names(self.settings))
         self.board.write(PUBLISH, Field.LATCH, latch)
+        self.board.write(PUBLISH, Field.EVER_CONNECTED, self.now if connected else 0)
         self.intake = Intake(
             self.settings.camera[0], self.ring, lambda frame: None, Clocks(lambda: self.now, lambda: self.now)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
 
 
 def drift(board: Board) -> dict[str, float]:
-    metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
+    metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"), {})
     (family,) = [family for family in metrics.collect() if family.name == "line_monitor_drift"]
     return {sample.labels["camera"]: sample.value for sample in family.samples}
 
@@ -56,7 +57,7 @@ def test_of_a_scorer_that_is_gone_no_drift_is_told(board: Board) -> None:
 
 def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board: Board) -> None:
     def journal_ok() -> float:
-        metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
+        metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"), {})
         (family,) = [family for family in metrics.collect() if family.name == "line_monitor_journal_ok"]
         return float(family.samples[0].value)
 
@@ -68,9 +69,20 @@ def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board:
     assert journal_ok() == 0
 
 
+def test_rejects_that_a_killed_service_lost_are_among_the_missed_ones(board: Board, ring: Ring) -> None:
+    lost = {"top": 3, "removed": 2}
+    metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"), lost)
+    (family,) = [family for family in metrics.collect() if family.name == "line_monitor_rejects_missed"]
+    counted = {one.labels["camera"]: one.value for one in family.samples if one.name.endswith("_total")}
+    assert counted == lost
+    ring.write_tally(replace(ring.tally(), missed_rejects=4))
+    (family,) = [family for family in metrics.collect() if family.name == "line_monitor_rejects_missed"]
+    assert {one.labels["camera"]: one.value for one in family.samples}["top"] == 7
+
+
 def test_exposures_that_had_to_be_refused_are_counted(board: Board, ring: Ring) -> None:
     def overruns() -> float:
-        metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"))
+        metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"), {})
         (family,) = [family for family in metrics.collect() if family.name == "line_monitor_overruns"]
         (sample,) = [one for one in family.samples if one.name == "line_monitor_overruns_total"]
         assert sample.labels == {"camera": "top"}
