@@ -1,8 +1,9 @@
 """Changeover requests from the gateway: receives them, hands them to the scoring worker, sends the answers.
 
 It knows nothing of loading a recipe: the publisher and the scoring worker exchange requests and answers over
-the board. A message that is not a valid request is logged and ignored; a request gets its answer, also after
-the death of either worker. An answer must never be sent before a verdict that waits.
+the board. Every message on `P/+/recipe/set` gets its answer, also after the death of either worker. A message
+that is not a valid request, or is for a camera that the settings do not have, is refused. An answer must
+never be sent before a verdict that waits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ import msgspec
 from monitor.journal.writer import JournalWriter
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
-from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request, RequestError, RequestPayload
+from monitor.line_state.changeover import (
+    ChangeoverState,
+    RecipeStatus,
+    Request,
+    RequestError,
+    RequestId,
+    RequestPayload,
+)
 from monitor.names import InvalidNameError, check_name
 from monitor.publish.mqtt_connection import LinkState
 from monitor.settings import CameraSettings, Settings
@@ -75,6 +83,8 @@ class ChangeoverRequests:
         self._prefix, self._board, self._journal = settings.prefix, board, journal
         self._log, self._utc_ns = log, utc_ns
         self._answers = {camera.name: _CameraAnswers(camera) for camera in settings.camera}
+        self._refusals: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_MOST_WAITING)
+        """The topic and the payload of the refusals for cameras that the settings do not have."""
 
     @property
     def subscription(self) -> str:
@@ -86,18 +96,31 @@ class ChangeoverRequests:
 
     def take_request(self, topic: str, payload: bytes) -> None:
         """Handles a message on `P/{camera}/recipe/set`. The caller ignores retained messages."""
-        answers = self._answers.get(topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set"))
-        if answers is None:
-            self._log.warning("ignored a message on %s: the settings have no such camera", topic)
-            return
+        name = topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set")
+        answers = self._answers.get(name)
         try:
             if len(payload) > _LONGEST_PAYLOAD:
                 raise RequestError(f"{len(payload)} bytes are more than {_LONGEST_PAYLOAD}")
             request = changeover.parse_request(payload)
+            if answers is None:
+                known = ", ".join(self._answers) or "none"
+                why = f"the settings have no camera {_shorten(name)!r}; there are: {known}"
+                raise RequestError(why, request.request_id, request.recipe)
         except RequestError as error:
-            self._log.warning("ignored a malformed message on %s: %s", topic, error)
+            self._refuse(topic, answers, error)
+        else:
+            self._handle(answers, request)
+
+    def _refuse(self, topic: str, answers: _CameraAnswers | None, error: RequestError) -> None:
+        """Answers a message that is no request of a camera of this line."""
+        self._log.warning("refused a message on %s: %s", topic, error)
+        recipe = _shorten(error.recipe) if error.recipe is not None else None
+        why = changeover.shorten_reason(str(error))
+        if answers is not None:
+            self._queue_answer(answers, error.request_id, recipe, ChangeoverState.REFUSED, why)
             return
-        self._handle(answers, request)
+        payload = changeover.make_answer(error.request_id, ChangeoverState.REFUSED, recipe, None, why, None)
+        self._refusals.append((topic.removesuffix("/set"), payload))
 
     def _handle(self, answers: _CameraAnswers, request: RequestPayload) -> None:
         """Hands the request to the scoring worker, or refuses it."""
@@ -110,21 +133,22 @@ class ChangeoverRequests:
             # A repeat of the same message (QoS 1): the first one gets the answer.
             return
         why = None
-        shown = request.recipe[:_LONGEST_SHOWN] + "..." * (len(request.recipe) > _LONGEST_SHOWN)
         try:
-            check_name(shown)
+            check_name(_shorten(request.recipe))
         except InvalidNameError as error:
             why = str(error)
         if why is None and pending is not None:
             why = f"recipe {pending.recipe!r} is being loaded: send the request again after its answer"
         if why is not None:
             self._log.warning("camera %s: refused a changeover: %s", name, why)
-            self._queue_answer(answers, request, ChangeoverState.REFUSED, changeover.shorten_reason(why))
+            why = changeover.shorten_reason(why)
+            recipe = _shorten(request.recipe)
+            self._queue_answer(answers, request.request_id, recipe, ChangeoverState.REFUSED, why)
             return
         last = changeover.read_request(self._board, name)
         status = changeover.read_recipe_status(self._board, name)
         number = 1 + max(last.number if last else 0, status.number if status else 0)
-        self._queue_answer(answers, request, ChangeoverState.LOADING, None)
+        self._queue_answer(answers, request.request_id, request.recipe, ChangeoverState.LOADING, None)
         changeover.write_request(self._board, name, Request(number, request.request_id, request.recipe))
 
     def _find_pending(self, camera: str) -> Request | None:
@@ -141,11 +165,16 @@ class ChangeoverRequests:
         return None if answered else request
 
     def _queue_answer(
-        self, answers: _CameraAnswers, request: RequestPayload, state: ChangeoverState, why: str | None
+        self,
+        answers: _CameraAnswers,
+        request_id: RequestId | None,
+        recipe: str | None,
+        state: ChangeoverState,
+        why: str | None,
     ) -> None:
         status = changeover.read_recipe_status(self._board, answers.camera.name)
         in_force = status.in_force if status else None
-        answers.queue(changeover.make_answer(request.request_id, state, request.recipe, None, why, in_force))
+        answers.queue(changeover.make_answer(request_id, state, recipe, None, why, in_force))
 
     def send_answers(self, link: Outlet) -> None:
         """Sends the answers that wait, in order, as far as the broker has room. The newest is sent again on
@@ -158,6 +187,13 @@ class ChangeoverRequests:
                     answers.queue(status.payload())
                 self._record(answers.camera, status)
             self._send(answers, link)
+        while self._refusals and link.state is LinkState.UP and link.room(reserved=0) > 0:
+            topic, payload = self._refusals[0]
+            # It is not retained: no later answer would replace it.
+            payload = {**payload, "utc": rfc3339(self._utc_ns())}
+            if link.send(topic, msgspec.json.encode(payload)) is None:
+                return
+            self._refusals.popleft()
 
     def _send(self, answers: _CameraAnswers, link: Outlet) -> None:
         if link.state is not LinkState.UP:
@@ -179,3 +215,7 @@ class ChangeoverRequests:
             path = f"camera.{camera.name}.recipe_in_force"
             values = {path: status.in_force.recipe, f"{path}_sha": status.in_force.sha}
             self._journal.record_values(path, values, who)
+
+
+def _shorten(name: str) -> str:
+    return name[:_LONGEST_SHOWN] + "..." * (len(name) > _LONGEST_SHOWN)

@@ -32,6 +32,7 @@ class StandInLink:
     def __init__(self) -> None:
         self.state, self.generation, self.places = LinkState.UP, 1, 100
         self.sent: list[dict[str, Any]] = []
+        self.topics: list[str] = []
 
     def room(self, reserved: int = 1) -> int:
         return self.places
@@ -39,8 +40,10 @@ class StandInLink:
     def send(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
     ) -> int | None:
-        assert (topic, qos, retain) == ("plant1/line1/top/recipe", 1, True)
+        # A retained answer stays at the broker, and only a camera's next answer replaces it.
+        assert (qos, retain) == (1, topic == "plant1/line1/top/recipe")
         self.sent.append(json.loads(payload))
+        self.topics.append(topic)
         return len(self.sent)
 
     def states(self) -> list[tuple[object, object]]:
@@ -152,23 +155,58 @@ def test_answers_wait_for_room_and_keep_their_order(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload",
+    ("payload", "request_id", "recipe"),
     [
-        b"",
-        b"null",
-        b"[" * 3000,
-        b"{" * 5000,
-        b'{"recipe": "plate"}',
-        b'{"request_id": "a"}',
-        b'{"request_id": {}, "recipe": "plate"}',
-        b'{"request_id": "\xff", "recipe": "plate"}',
-        json.dumps({"request_id": "x" * 65, "recipe": "plate"}).encode(),
-        json.dumps({"request_id": 2**64, "recipe": "plate"}).encode(),
+        (b"", None, None),
+        (b"null", None, None),
+        (b"[" * 3000, None, None),
+        (b"{" * 5000, None, None),
+        (b'{"recipe": "plate"}', None, "plate"),
+        (b'{"request_id": "a"}', "a", None),
+        (b'{"request_id": 7, "recipe": ["plate"]}', 7, None),
+        (b'{"request_id": {}, "recipe": "plate"}', None, "plate"),
+        (b'{"request_id": "\xff", "recipe": "plate"}', None, "plate"),
+        (json.dumps({"request_id": "x" * 65, "recipe": "y" * 65}).encode(), None, "y" * 40 + "..."),
+        (json.dumps({"request_id": 2**64, "recipe": "plate"}).encode(), None, "plate"),
+        (json.dumps({"request_id": "a", "recipe": "plate", "more": "x" * 5000}).encode(), None, None),
     ],
 )
-def test_a_message_that_is_no_request_is_ignored(scene: Scene, payload: bytes) -> None:
+def test_a_message_that_is_no_request_is_refused_with_what_could_be_read_of_it(
+    scene: Scene, payload: bytes, request_id: object, recipe: object
+) -> None:
+    scene.stand(AT_START)
     scene.requests.take_request(TOPIC, payload)
-    scene.requests.take_request("plant1/line1/no-such/recipe/set", b'{"request_id": "a", "recipe": "plate"}')
+    scene.requests.send_answers(scene.link)
+    answer = scene.link.sent[-1]
+    assert (answer["state"], answer["request_id"], answer["recipe"]) == ("refused", request_id, recipe)
+    assert answer["reason"]
+    assert "\n" not in answer["reason"]
+    assert answer["in_force"] == {"recipe": "plate", "recipe_sha": PLATE.sha}
+    assert changeover.read_request(scene.board, "top") is None
+
+
+@pytest.mark.parametrize("name", ["no-such", "", "Top", "x" * 300, "top ", "größe"])
+@pytest.mark.parametrize("payload", [b'{"request_id": "a", "recipe": "plate"}', b"nonsense"])
+def test_a_request_for_a_camera_that_the_settings_do_not_have_is_refused_on_its_topic(
+    scene: Scene, name: str, payload: bytes
+) -> None:
+    scene.requests.take_request(f"plant1/line1/{name}/recipe/set", payload)
+    scene.requests.send_answers(scene.link)
+    scene.link.generation = 2
+    scene.requests.send_answers(scene.link)
+    assert scene.link.topics == [f"plant1/line1/{name}/recipe"], "once, also over a new connection"
+    (answer,) = scene.link.sent
+    assert answer["state"] == "refused"
+    assert answer["request_id"] == ("a" if payload.startswith(b"{") else None)
+    assert ("there are: top" in answer["reason"]) is payload.startswith(b"{")
+
+
+def test_refusals_for_unknown_cameras_wait_for_room_and_are_bounded(scene: Scene) -> None:
+    scene.link.places = 0
+    for number in range(1000):
+        scene.requests.take_request(f"plant1/line1/no-{number}/recipe/set", b"{}")
     scene.requests.send_answers(scene.link)
     assert scene.link.sent == []
-    assert changeover.read_request(scene.board, "top") is None
+    scene.link.places = 5
+    scene.requests.send_answers(scene.link)
+    assert scene.link.topics == [f"plant1/line1/no-{number}/recipe" for number in range(980, 1000)]
