@@ -33,7 +33,7 @@ from monitor.verdict import rfc3339
 
 _LONGEST_PAYLOAD = 4096
 _LONGEST_SHOWN = 40
-"""The most characters of a requested name that an answer repeats; a recipe's name has at most 32."""
+"""The most characters of a name from a message that a reason repeats; a name has at most 32."""
 _MOST_WAITING = 20
 """The most answers of one camera that wait while the broker is slow or away; above it the oldest are
 dropped."""
@@ -114,12 +114,12 @@ class ChangeoverRequests:
     def _refuse(self, topic: str, answers: _CameraAnswers | None, error: RequestError) -> None:
         """Answers a message that is no request of a camera of this line."""
         self._log.warning("refused a message on %s: %s", topic, error)
-        recipe = _shorten(error.recipe) if error.recipe is not None else None
         why = changeover.shorten_reason(str(error))
         if answers is not None:
-            self._queue_answer(answers, error.request_id, recipe, ChangeoverState.REFUSED, why)
+            self._queue_answer(answers, error.request_id, error.recipe, ChangeoverState.REFUSED, why)
             return
-        payload = changeover.make_answer(error.request_id, ChangeoverState.REFUSED, recipe, None, why, None)
+        refused = ChangeoverState.REFUSED
+        payload = changeover.make_answer(error.request_id, refused, error.recipe, None, why, None)
         self._refusals.append((topic.removesuffix("/set"), payload))
 
     def _handle(self, answers: _CameraAnswers, request: RequestPayload) -> None:
@@ -142,8 +142,7 @@ class ChangeoverRequests:
         if why is not None:
             self._log.warning("camera %s: refused a changeover: %s", name, why)
             why = changeover.shorten_reason(why)
-            recipe = _shorten(request.recipe)
-            self._queue_answer(answers, request.request_id, recipe, ChangeoverState.REFUSED, why)
+            self._queue_answer(answers, request.request_id, request.recipe, ChangeoverState.REFUSED, why)
             return
         last = changeover.read_request(self._board, name)
         status = changeover.read_recipe_status(self._board, name)

@@ -166,7 +166,7 @@ def test_answers_wait_for_room_and_keep_their_order(scene: Scene) -> None:
         (b'{"request_id": 7, "recipe": ["plate"]}', 7, None),
         (b'{"request_id": {}, "recipe": "plate"}', None, "plate"),
         (b'{"request_id": "\xff", "recipe": "plate"}', None, "plate"),
-        (json.dumps({"request_id": "x" * 65, "recipe": "y" * 65}).encode(), None, "y" * 40 + "..."),
+        (json.dumps({"request_id": "x" * 65, "recipe": "y" * 65}).encode(), None, "y" * 65),
         (json.dumps({"request_id": 2**64, "recipe": "plate"}).encode(), None, "plate"),
         (json.dumps({"request_id": "a", "recipe": "plate", "more": "x" * 5000}).encode(), None, None),
     ],
