@@ -181,15 +181,16 @@ class Deliveries:
 
     def step(self) -> None:
         """Takes the broker's acknowledgements, ends the deliveries that are complete or expired, and sends as
-        much as the broker takes: first new rejects, then rejects that no client received, then the other
-        verdicts."""
+        much as the broker takes: first new rejects, then the other verdicts. Rejects that no client received
+        are sent again when nothing else waits."""
         now = self._clock()
         acknowledged, unheard = self._link.take_acknowledged(), self._link.take_unheard()
         refused = self._link.take_refused()
         had_subscriber = {name: rejects.has_subscriber for name, rejects in self._unheard.items()}
         for rejects in self._unheard.values():
+            rejects.use_connection(self._link.generation)
             rejects.note_refused(refused, now)
-            for delivery, sent_ns in rejects.take_received(acknowledged, unheard):
+            for delivery, sent_ns in rejects.take_received(acknowledged, unheard, now):
                 self._note_received_late(delivery, sent_ns)
         waiting = sorted(self._open.values(), key=lambda delivery: delivery.frame.expires_ns)
         for delivery in waiting:
@@ -204,10 +205,11 @@ class Deliveries:
         unfinished = [one for one in waiting if not one.stage.is_final and not one.answer_by_ns]
         for delivery in unfinished:
             self._send(delivery, only_gate=True)
-        for camera_frames in self._cameras:
-            self._send_again(self._unheard[camera_frames.camera.name])
         for delivery in unfinished:
             self._send(delivery, only_gate=False)
+        waits = any(delivery.unsent for delivery in unfinished)
+        for rejects in self._unheard.values():
+            self._send_again(rejects, 0 if waits else self._link.spare_room())
 
     def _end_if_done(self, delivery: Delivery, now: int) -> None:
         is_expired = now >= delivery.frame.expires_ns
@@ -252,19 +254,14 @@ class Deliveries:
         elif has_subscriber and not had_subscriber:
             self._log.info("camera %s: a client is subscribed to its rejects again", camera)
 
-    def _send_again(self, rejects: UnheardRejects[Delivery]) -> None:
-        """Sends the rejects that no client received, while the gate can act on them. Their delivery may have
-        ended already; if no subscriber appears, the journal keeps `unheard`."""
+    def _send_again(self, rejects: UnheardRejects[Delivery], most: int) -> None:
+        """Sends at most `most` of the rejects that no client received, while the gate can act on them. Their
+        delivery may have ended already; if no subscriber appears, the journal keeps `unheard`."""
         now = self._clock()
-        due = rejects.take_due(now, self._link.generation)
         if rejects.take_unacknowledged(now):
-            self._link.drop("the broker did not acknowledge a reject within its time to live")
-        for number, delivery in due:
+            self._link.drop("the broker did not acknowledge a repeated reject within its time to live")
+        for number, delivery in rejects.take_due(now, most):
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
-            if ttl_ms < 1:
-                continue
-            if self._link.room() <= 0:
-                return
             sent = self._link.send(delivery.topics[0], _encode(delivery.event, ttl_ms), ttl_ms=ttl_ms)
             if sent is None:
                 return

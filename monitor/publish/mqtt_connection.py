@@ -342,6 +342,13 @@ class Link:
         maximum = self._connection.receive_maximum
         return maximum - len(self._unacknowledged) - (reserved if maximum > reserved else 0)
 
+    def spare_room(self) -> int:
+        """The number of QoS 1 messages that may be sent now and leave half of the broker's receive maximum to
+        messages that must not wait. One is allowed where the receive maximum is 1."""
+        if self.state is not LinkState.UP or self._connection is None:
+            return 0
+        return max(1, self._connection.receive_maximum // 2) - len(self._unacknowledged)
+
     def send(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
     ) -> int | None:

@@ -16,6 +16,7 @@ import pytest
 
 from monitor.publish.mqtt_connection import ConnectError, Link, LinkState, Will, probe
 from monitor.settings import MqttSettings
+from tests.benchmarks import unheard_rejects
 from tests.real.line import Witness
 from tests.real.mosquitto import Mosquitto, free_port
 
@@ -225,3 +226,10 @@ def test_a_wrong_password_is_one_line_with_the_fix() -> None:
     ):
         probe(secret.model_copy(update={"port": broker.port}), "t")
     assert "wrong" not in str(refused.value)
+
+
+@pytest.mark.timing
+def test_200_rejects_a_second_without_a_subscriber_delay_no_first_sending(tmp_path: Path) -> None:
+    with Mosquitto() as broker:
+        result = unheard_rejects.measure(tmp_path, broker.port, rate=200.0, seconds=4.0)
+    assert unheard_rejects.is_good(result), result

@@ -64,6 +64,9 @@ class StandInLink:
     def room(self, reserved: int = 1) -> int:
         return self.places if self.state is LinkState.UP else 0
 
+    def spare_room(self) -> int:
+        return self.room()
+
     def send(self, topic: str, payload: bytes, **more: object) -> int | None:
         if self.state is not LinkState.UP:
             return None
