@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import msgspec
-
 from monitor.journal.writer import JournalWriter
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
@@ -28,12 +26,14 @@ from monitor.line_state.changeover import (
 )
 from monitor.names import InvalidNameError, check_name
 from monitor.publish.mqtt_connection import LinkState
+from monitor.publish.short_payload import RECIPE_EXTRAS, encode_short
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import rfc3339
 
 _LONGEST_PAYLOAD = 4096
 _LONGEST_SHOWN = 40
 """The most characters of a name from a message that a reason repeats; a name has at most 32."""
+REPEAT_NS = 1_000_000_000
 _MOST_WAITING = 20
 """The most answers of one camera that wait while the broker is slow or away; above it the oldest are
 dropped."""
@@ -45,6 +45,9 @@ class Outlet(Protocol):
     state: LinkState
     generation: int
 
+    @property
+    def keeps_retained(self) -> bool: ...
+    def payload_room(self, topic: str, *, qos: int = 1, expires: bool = False) -> int | None: ...
     def room(self, reserved: int = 1) -> int: ...
     def send(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
@@ -61,6 +64,8 @@ class _CameraAnswers:
         """The newest payload, sent or waiting."""
         self.generation = 0
         """The number of the connection over which the last answer was sent."""
+        self.repeat_ns = 0
+        """When the last answer is due again, at a broker that keeps no retained messages."""
         self.status: RecipeStatus | None = None
         """The status that the scoring worker reported last."""
 
@@ -85,10 +90,6 @@ class ChangeoverRequests:
         self._answers = {camera.name: _CameraAnswers(camera) for camera in settings.camera}
         self._refusals: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_MOST_WAITING)
         """The topic and the payload of the refusals for cameras that the settings do not have."""
-
-    @property
-    def subscription(self) -> str:
-        return f"{self._prefix}/+/recipe/set"
 
     def is_request(self, topic: str) -> bool:
         """Whether messages on that topic are changeover requests."""
@@ -175,9 +176,9 @@ class ChangeoverRequests:
         in_force = status.in_force if status else None
         answers.queue(changeover.make_answer(request_id, state, recipe, None, why, in_force))
 
-    def send_answers(self, link: Outlet) -> None:
+    def send_answers(self, link: Outlet, now: int) -> None:
         """Sends the answers that wait, in order, as far as the broker has room. The newest is sent again on
-        each new connection."""
+        each new connection, and every second where the broker keeps no retained messages."""
         for answers in self._answers.values():
             status = changeover.read_recipe_status(self._board, answers.camera.name)
             if status is not None and status != answers.status:
@@ -185,27 +186,31 @@ class ChangeoverRequests:
                 if status.payload() != answers.last:
                     answers.queue(status.payload())
                 self._record(answers.camera, status)
-            self._send(answers, link)
+            self._send(answers, link, now)
         while self._refusals and link.state is LinkState.UP and link.room(reserved=0) > 0:
             topic, payload = self._refusals[0]
             # It is not retained: no later answer would replace it.
-            payload = {**payload, "utc": rfc3339(self._utc_ns())}
-            if link.send(topic, msgspec.json.encode(payload)) is None:
+            if link.send(topic, self._encode(payload, topic, link)) is None:
                 return
             self._refusals.popleft()
 
-    def _send(self, answers: _CameraAnswers, link: Outlet) -> None:
+    def _send(self, answers: _CameraAnswers, link: Outlet, now: int) -> None:
         if link.state is not LinkState.UP:
             return
-        if answers.generation != link.generation and not answers.waiting and answers.last is not None:
+        is_new = answers.generation != link.generation
+        is_due = not link.keeps_retained and now >= answers.repeat_ns
+        if (is_new or is_due) and not answers.waiting and answers.last is not None:
             answers.queue(answers.last)
         topic = f"{self._prefix}/{answers.camera.name}/recipe"
         while answers.waiting and link.room(reserved=0) > 0:
-            payload = {**answers.waiting[0], "utc": rfc3339(self._utc_ns())}
-            if link.send(topic, msgspec.json.encode(payload), retain=True) is None:
+            if link.send(topic, self._encode(answers.waiting[0], topic, link), retain=True) is None:
                 return
-            answers.generation = link.generation
+            answers.generation, answers.repeat_ns = link.generation, now + REPEAT_NS
             answers.waiting.popleft()
+
+    def _encode(self, answer: dict[str, Any], topic: str, link: Outlet) -> bytes:
+        payload = {**answer, "utc": rfc3339(self._utc_ns())}
+        return encode_short(payload, RECIPE_EXTRAS, link.payload_room(topic))
 
     def _record(self, camera: CameraSettings, status: RecipeStatus) -> None:
         """Adds the recipe in force to the journal's record of changes."""

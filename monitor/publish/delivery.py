@@ -19,10 +19,12 @@ from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Stage
 from monitor.line_state.verdict_rules import Consequences
 from monitor.line_state.worker_process import Worker
+from monitor.publish.broker_client import Received
 from monitor.publish.camera_frames import MISSED, CameraFrames
 from monitor.publish.latch import LineLatch
-from monitor.publish.mqtt_connection import Link, Received
+from monitor.publish.mqtt_connection import Link
 from monitor.publish.resend import UnheardRejects
+from monitor.publish.short_payload import VERDICT_EXTRAS, encode_short
 from monitor.verdict import Event
 
 _MS = 1_000_000
@@ -262,7 +264,8 @@ class Deliveries:
             self._link.drop("the broker did not acknowledge a repeated reject within its time to live")
         for number, delivery in rejects.take_due(now, most):
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
-            sent = self._link.send(delivery.topics[0], _encode(delivery.event, ttl_ms), ttl_ms=ttl_ms)
+            topic = delivery.topics[0]
+            sent = self._link.send(topic, self._encode(delivery.event, topic, ttl_ms), ttl_ms=ttl_ms)
             if sent is None:
                 return
             rejects.note_sent(number, sent, now, delivery.frame.expires_ns)
@@ -288,7 +291,7 @@ class Deliveries:
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
             if ttl_ms < 1:
                 return
-            sent = self._link.send(topic, _encode(delivery.event, ttl_ms), ttl_ms=ttl_ms)
+            sent = self._link.send(topic, self._encode(delivery.event, topic, ttl_ms), ttl_ms=ttl_ms)
             if sent is None:
                 return
             delivery.unsent.pop(0)
@@ -299,6 +302,12 @@ class Deliveries:
                 # Messages of an earlier connection may be lost, so the gateway's time to answer begins with
                 # this sending.
                 delivery.sent_generation, delivery.sent_ns = delivery.generation, now
+
+    def _encode(self, event: Event, topic: str, ttl_ms: int) -> bytes:
+        """The payload, without some fields where the broker takes only small packets."""
+        return encode_short(
+            event.payload(ttl_ms), VERDICT_EXTRAS, self._link.payload_room(topic, expires=True)
+        )
 
     def _await_answer(self, delivery: Delivery) -> None:
         """Called when the broker has acknowledged all messages. Ends the delivery, or sets the time by which
@@ -398,7 +407,3 @@ class Deliveries:
 
 def _is_gate_topic(topic: str) -> bool:
     return topic.endswith("/reject")
-
-
-def _encode(event: Event, ttl_ms: int) -> bytes:
-    return msgspec.json.encode(event.payload(ttl_ms))

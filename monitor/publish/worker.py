@@ -20,16 +20,20 @@ from monitor import paths
 from monitor.journal.recorder import Recorder
 from monitor.journal.writer import LAST_TRY_S, JournalWriter
 from monitor.line_state import messages
+from monitor.line_state.board import Field
 from monitor.line_state.frame import Frame
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.verdict_rules import PublisherTurn
-from monitor.line_state.worker_process import SCORING, Worker
+from monitor.line_state.worker_process import PUBLISH, SCORING, Worker
+from monitor.publish.broker_client import Subscriptions
 from monitor.publish.camera_frames import CameraFrames
 from monitor.publish.changeover_requests import ChangeoverRequests
 from monitor.publish.delivery import Deliveries
 from monitor.publish.latch import LineLatch
-from monitor.publish.mqtt_connection import Link, LinkState
+from monitor.publish.mqtt_connection import Link, LinkState, PacketNeeds
+from monitor.publish.other_session import OtherSessionGuard
 from monitor.publish.reject_watch import RejectWatch
+from monitor.publish.short_payload import measure_verdicts
 from monitor.publish.status import StatusPublisher, make_will
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Event, Verdict
@@ -72,18 +76,31 @@ class Publisher:
         self._verdicts = messages.open_receiver(context, worker.folder, messages.VERDICTS)
         self._changeovers = ChangeoverRequests(settings, worker.board, self._journal, worker.log, utc_ns)
         self._reset_topic = f"{settings.prefix}/reset"
-        self._link = link or Link(
-            settings.mqtt,
-            client_id=f"{settings.line.site}.{settings.line.name}.monitor",
-            will=partial(make_will, settings, session, utc_ns),
-            topics=(self._reset_topic, f"{settings.prefix}/+/ack", self._changeovers.subscription),
-            clock=clock,
-        )
+        self._link = link or self._make_link(session)
         self._latch = LineLatch(worker, self._recorder, clock, utc_ns)
         self._deliveries = Deliveries(worker, self._cameras, self._link, self._journal, self._latch, clock)
         self._status = StatusPublisher(worker, self._link, self._journal, self._latch, utc_ns)
         self._watching_since_ns = self._turned_ns = clock()
         self._resume()
+
+    def _make_link(self, session: str) -> Link:
+        settings = self._worker.settings
+        kinds = ("ack", "recipe/set")
+        topics = (self._reset_topic, *(f"{settings.prefix}/+/{kind}" for kind in kinds))
+        each = (f"{settings.prefix}/{camera.name}/{kind}" for camera in settings.camera for kind in kinds)
+        largest, shortest = measure_verdicts(settings, session)
+        # A publisher that follows a dead one of this session must not wait: the line speaks already.
+        is_first = not self._worker.board.read(PUBLISH, Field.EVER_CONNECTED)
+        return Link(
+            settings.mqtt,
+            client_id=f"{settings.line.site}.{settings.line.name}.monitor",
+            will=partial(make_will, settings, session, self._utc_ns),
+            subscriptions=Subscriptions(topics, (self._reset_topic, *each)),
+            clock=self._clock,
+            guard=OtherSessionGuard(settings, session, self._clock),
+            listens_first=is_first,
+            needs=PacketNeeds(shortest, largest),
+        )
 
     def _resume(self) -> None:
         """Takes over the state of an earlier publisher of this session."""
@@ -187,7 +204,7 @@ class Publisher:
         """Publishes the status and then the answers to changeover requests. A turn calls this after it has
         sent the verdicts, which must not wait for these messages."""
         if self._status.step(now, stopping):
-            self._changeovers.send_answers(self._link)
+            self._changeovers.send_answers(self._link, now)
 
     def _wait(self) -> None:
         """Waits until a message comes, a frame is due to be closed, or 10 ms have passed."""

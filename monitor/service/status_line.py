@@ -24,7 +24,9 @@ def make_text(settings: Settings, board: Board, workers: Collection[str], now_ns
     parts = ["ready" if board.is_fresh(PUBLISH, now_ns) and board.read(PUBLISH, Field.READY) else "not ready"]
     if latch := Latch(board.read(PUBLISH, Field.LATCH)).word:
         parts.append(f"{latch}, until it is reset")
-    if not board.read(PUBLISH, Field.EVER_CONNECTED):
+    if board.is_fresh(PUBLISH, now_ns) and (trouble := board.read_trouble(PUBLISH)):
+        parts.append(trouble)
+    elif not board.read(PUBLISH, Field.EVER_CONNECTED):
         parts.append(f"no broker yet at {settings.mqtt.host}:{settings.mqtt.port}")
     parts.append(_describe_cameras(settings, board, now_ns))
     missing = board.read(SCORING, Field.WITHOUT_RECIPE)

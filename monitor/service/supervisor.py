@@ -43,7 +43,9 @@ from monitor.settings import Settings
 from monitor.system.systemd import Notifier
 
 _TICK_S = 0.05
-_BROKER_WAIT_NS = 3_000_000_000
+_BROKER_WAIT_NS = 6_000_000_000
+"""The longest wait for the broker before the cameras start. It includes the 3 s in which the publisher
+listens for another line with the same names."""
 _RESTART_POLICY = RestartPolicy()
 _PRIVATE_VARIABLES = ("LINE_MONITOR__", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
 
@@ -220,7 +222,7 @@ class Supervisor:
 
     def _may_capture(self, board: Board, since_ns: int) -> bool:
         """Whether the capture workers may start: parts can be judged and rejects can be sent, so that the
-        start loses no part. A missing broker delays them by 3 s at most."""
+        start loses no part. A missing broker delays them by 6 s at most."""
         if not board.read(SCORING, Field.EVER_RAN):
             # When the scoring worker can't start, the cameras start nevertheless, so that their state is
             # shown.

@@ -2,9 +2,9 @@
 
     .venv/bin/python -m tests.benchmarks.unheard_rejects [--rate 200] [--seconds 10]
 
-A real publisher and a real Mosquitto; the parts of four cameras are written into their rings as if scored. For
-the first half of the time no client is subscribed to the rejects, then one is. The exit code is 1 if a first
-sending took longer than a deadline of 250 ms, a connection was dropped, or the line was latched.
+A real publisher and a real Mosquitto; the parts of four cameras are written into their rings as if scored.
+For the first half of the time no client is subscribed to the rejects, then one is. The exit code is 1 if a
+first sending took longer than a deadline of 250 ms, a connection was dropped, or the line was latched.
 """
 
 from __future__ import annotations
@@ -96,11 +96,14 @@ class _Line:
             self.publisher._wait()
         return parts
 
-    def sendings_ms(self, from_frames: list[int]) -> list[float]:
-        """The times from each score to the first sending, of the frames above those numbers."""
+    def last_frames(self) -> list[int]:
+        return [ring.last_frame() for ring in self.rings]
+
+    def sendings_ms(self, after: list[int], until: list[int]) -> list[float]:
+        """The times from each score to the first sending, of each ring's frames between those numbers."""
         found = []
-        for ring, first in zip(self.rings, from_frames, strict=True):
-            for number in range(first + 1, ring.last_frame() + 1):
+        for ring, first, last in zip(self.rings, after, until, strict=True):
+            for number in range(first + 1, last + 1):
                 scored, sent_ns = ring.scorer_verdict(number), ring.sent_ns(number)
                 if scored is not None and sent_ns is not None:
                     found.append((sent_ns - scored.scored_ns) / 1e6)
@@ -117,12 +120,12 @@ def measure(folder: Path, port: int, rate: float, seconds: float) -> Measured:
     line.run(0, 0.1, 0)
     generation = line.publisher._link.generation
     parts = line.run(rate, seconds / 2, 0)
-    result.alone_ms = line.sendings_ms([0] * len(_CAMERAS))
-    before = [ring.last_frame() for ring in line.rings]
+    before = line.last_frames()
     witness = Witness(port, line.prefix)
     parts = line.run(rate, seconds / 2, parts)
     line.run(0, 0.5, parts)
-    result.received_ms = line.sendings_ms(before)
+    result.alone_ms = line.sendings_ms([0] * len(_CAMERAS), before)
+    result.received_ms = line.sendings_ms(before, line.last_frames())
     result.rejects = parts
     result.repeated = sum(
         payload.payload["frame"] <= before[place]

@@ -16,7 +16,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from monitor.commands.check import Level, findings
-from monitor.publish.mqtt_connection import ConnectError, probe
+from monitor.publish.broker_client import BrokerClient, ConnectError, Subscriptions
 from monitor.settings import MqttSettings
 from tests.real.bundle import ROOT
 from tests.real.mosquitto import free_port
@@ -161,13 +161,13 @@ def test_nameless_unencrypted_and_unknown_are_refused_in_one_line(
     user: str | None, more: dict[str, object], words: str, broker: Broker
 ) -> None:
     with pytest.raises(ConnectError, match=words) as refused:
-        probe(broker.settings(user, **more), "t")
+        BrokerClient(broker.settings(user, **more), "t", None, Subscriptions()).connect(diagnose=True)
     assert "\n" not in str(refused.value)
 
 
 def test_a_broker_that_calls_itself_otherwise_is_not_believed(broker: Broker) -> None:
     with pytest.raises(ConnectError, match="TLS failed"):
-        probe(broker.settings("line1", host="127.0.0.2"), "t")
+        BrokerClient(broker.settings("line1", host="127.0.0.2"), "t", None, Subscriptions()).connect()
 
 
 def test_check_says_whether_the_broker_lets_the_line_speak(broker: Broker, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from monitor.line_state.board import Board, Field
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Ring, ScorerVerdict
 from monitor.line_state.worker_process import PUBLISH, Worker, WorkerStart, settings_for, worker_names
-from monitor.publish.mqtt_connection import LinkState, Received
+from monitor.publish.broker_client import Received
+from monitor.publish.mqtt_connection import LinkState
 from monitor.publish.worker import Publisher
 from monitor.settings import Settings
 from monitor.verdict import Reason, Verdict, judge
@@ -44,6 +45,14 @@ class StandInLink:
         self.dropped: list[str] = []
         self.received: list[Received] = []
         self._next = 0
+
+    limitations: tuple[str, ...] = ()
+    keeps_retained = True
+    packet_room: int | None = None
+    """The bytes of payload that the broker takes; None is no limit."""
+
+    def payload_room(self, topic: str, **more: object) -> int | None:
+        return self.packet_room
 
     def reconnect(self) -> None:
         self.state, self.generation, self._next = LinkState.UP, self.generation + 1, 0

@@ -33,6 +33,11 @@ class StandInLink:
         self.state, self.generation, self.places = LinkState.UP, 1, 100
         self.sent: list[dict[str, Any]] = []
         self.topics: list[str] = []
+        self.keeps_retained = True
+        self.packet_room: int | None = None
+
+    def payload_room(self, topic: str, *, qos: int = 1, expires: bool = False) -> int | None:
+        return self.packet_room
 
     def room(self, reserved: int = 1) -> int:
         return self.places
@@ -69,12 +74,12 @@ class Scene:
     def ask(self, request_id: object, recipe: str) -> None:
         """The gateway requests a recipe."""
         self.requests.take_request(TOPIC, json.dumps({"request_id": request_id, "recipe": recipe}).encode())
-        self.requests.send_answers(self.link)
+        self.requests.send_answers(self.link, time.monotonic_ns())
 
     def stand(self, standing: RecipeStatus) -> None:
         """The scoring worker reports what is in force."""
         changeover.write_recipe_status(self.board, "top", standing)
-        self.requests.send_answers(self.link)
+        self.requests.send_answers(self.link, time.monotonic_ns())
 
 
 @pytest.fixture
@@ -91,12 +96,12 @@ def in_force(number: int, request_id: str, judged: RecipeIdentity) -> RecipeStat
 
 def test_the_recipe_in_force_is_published_at_the_start_and_on_each_connection(scene: Scene) -> None:
     scene.stand(AT_START)
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.states() == [(None, "in_force")]
     assert scene.link.sent[0]["recipe_sha"] == PLATE.sha
     scene.link.generation = 2
-    scene.requests.send_answers(scene.link)
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.states() == [(None, "in_force")] * 2
 
 
@@ -150,7 +155,7 @@ def test_answers_wait_for_room_and_keep_their_order(scene: Scene) -> None:
     scene.stand(in_force(1, "a", DISC))
     assert scene.link.sent == []
     scene.link.places = 5
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.states() == [(None, "in_force"), ("a", "loading"), ("a", "in_force")]
 
 
@@ -176,7 +181,7 @@ def test_a_message_that_is_no_request_is_refused_with_what_could_be_read_of_it(
 ) -> None:
     scene.stand(AT_START)
     scene.requests.take_request(TOPIC, payload)
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     answer = scene.link.sent[-1]
     assert (answer["state"], answer["request_id"], answer["recipe"]) == ("refused", request_id, recipe)
     assert answer["reason"]
@@ -191,9 +196,9 @@ def test_a_request_for_a_camera_that_the_settings_do_not_have_is_refused_on_its_
     scene: Scene, name: str, payload: bytes
 ) -> None:
     scene.requests.take_request(f"plant1/line1/{name}/recipe/set", payload)
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     scene.link.generation = 2
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.topics == [f"plant1/line1/{name}/recipe"], "once, also over a new connection"
     (answer,) = scene.link.sent
     assert answer["state"] == "refused"
@@ -205,8 +210,8 @@ def test_refusals_for_unknown_cameras_wait_for_room_and_are_bounded(scene: Scene
     scene.link.places = 0
     for number in range(1000):
         scene.requests.take_request(f"plant1/line1/no-{number}/recipe/set", b"{}")
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.sent == []
     scene.link.places = 5
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.topics == [f"plant1/line1/no-{number}/recipe" for number in range(980, 1000)]

@@ -56,7 +56,9 @@ def test_parts_before_the_first_contact_with_the_broker_latch_nothing(
     scene.link.reconnect()
     scene.turn(later_ms=60)
     scene.turn(later_ms=900)
-    assert scene.latch() == Latch.NONE, "the part came before the contact, and its reject was not acknowledged"
+    assert scene.latch() == Latch.NONE, (
+        "the part came before the contact, and its reject was not acknowledged"
+    )
     scene.link.reconnect()
     scene.turn(later_ms=60)
     scene.miss_reject()
