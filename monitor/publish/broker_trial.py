@@ -154,8 +154,8 @@ class BrokerTrial:
         return msgspec.json.encode(status if short else {**status, "cameras": {}})
 
     def _make_verdict(self, packet_bytes: int | None) -> bytes:
-        """A verdict as long as one can be, or as the broker takes. It has no session, so that no gateway takes
-        it for a line's."""
+        """A verdict as long as one can be, or as the broker takes. It has no session, so that no gateway
+        takes it for a line's."""
         payload = self._event.payload(0)
         payload["check"] = payload.pop("session")
         most = None

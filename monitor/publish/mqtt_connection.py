@@ -118,8 +118,7 @@ class Link:
             else:
                 self._end_connection(str(outcome))
         elif self.state is LinkState.UP and self._connection and not self._connection.read_and_write():
-            self._note_end(self._connection)
-            self._end_connection(self._connection.explain_end())
+            self._end_connection(self._explain_end(self._connection))
 
     def _use(self, connection: BrokerClient) -> None:
         self._connection, self.state, self.trouble = connection, LinkState.UP, ""
@@ -130,13 +129,17 @@ class Link:
         found = describe_limits(connection.limits, self._needs.largest, self._settings.keepalive_s)
         self.limitations = tuple(f"{connection.where} {what}" for what in found)
 
-    def _note_end(self, connection: BrokerClient) -> None:
-        """Decides from the end of a connection whether the guard is asked before the next one."""
+    def _explain_end(self, connection: BrokerClient) -> str:
+        """Why the broker ended the connection. Decides whether the guard is asked before the next one."""
         is_short = self._clock() - self._connected_ns < _SHORT_NS
         self._short_connections = self._short_connections + 1 if is_short else 0
         reason = connection.ended_by.value if connection.ended_by is not None else None
         if reason == SESSION_TAKEN_OVER or (reason is None and self._short_connections >= 2):
             self._must_listen = self._guard is not None
+        why = connection.explain_end()
+        if reason is None and self._short_connections >= 2:
+            why += f" again at once: does another client use the client id {self._client_id}?"
+        return why
 
     def socket(self) -> Any | None:
         """The socket to poll for reading; None without a connection."""
@@ -264,6 +267,9 @@ class Link:
         try:
             if self._must_listen and self._guard is not None:
                 self._guard.wait_until_free(self._report_trouble, lambda: self._is_closed)
+            if self._is_closed:
+                # A connection now would end that of another line.
+                raise ConnectError("the link is closed")
             connection = open_client(
                 self._settings,
                 self._client_id,

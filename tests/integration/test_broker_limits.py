@@ -157,10 +157,11 @@ def turn(link: Link, until: Callable[[], bool], within_s: float = 10.0) -> None:
         time.sleep(0.005)
 
 
-def make_link(port: int, needs: PacketNeeds = PacketNeeds(), **more: object) -> Link:
+def make_link(port: int, needs: PacketNeeds | None = None, **more: object) -> Link:
     settings = MqttSettings(port=port, **more)  # type: ignore[arg-type]
     will = Will("p/l/status", b'{"state": "offline", "cameras": {}}', b'{"state": "offline"}')
-    return Link(settings, "t", lambda: will, Subscriptions(("p/l/+/ack",), ("p/l/top/ack",)), needs=needs)
+    topics = Subscriptions(("p/l/+/ack",), ("p/l/top/ack",))
+    return Link(settings, "t", lambda: will, topics, needs=needs or PacketNeeds())
 
 
 @pytest.mark.parametrize("protocol", [4, 5])

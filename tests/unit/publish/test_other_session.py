@@ -1,4 +1,4 @@
-"""Another session speaks when its heart goes on beating; what is left of a connection that has ended does not."""
+"""Another session speaks when its heartbeats go on; leftovers of a connection that has ended do not."""
 
 from __future__ import annotations
 
