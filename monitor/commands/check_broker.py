@@ -27,9 +27,11 @@ class OtherLineSearch:
         from monitor.publish.broker_client import ConnectError
         from monitor.publish.other_session import find_other_session
 
-        own = _find_own_sessions(self._settings) if self._running else set()
+        own = _find_own_session(self._settings) if self._running else ""
+        if own is None:
+            return  # every heartbeat may be our own
         try:
-            self._session = find_other_session(self._settings, own)
+            self._session = find_other_session(self._settings, {own})
         except ConnectError:
             # The broker's own findings say what is wrong.
             self._session = None
@@ -40,20 +42,17 @@ class OtherLineSearch:
         return self._session
 
 
-def _find_own_sessions(settings: Settings) -> set[str]:
-    """The sessions of the line that runs here, from its rings."""
-    from monitor.line_state.ring import Ring, RingError
+def _find_own_session(settings: Settings) -> str | None:
+    """The session of the line that runs here, from its journal: check may not see the service's runtime
+    directory. None when it is not known."""
+    from monitor.journal.reader import JournalReader, JournalReadError
 
-    found = set()
-    folder = paths.runtime(settings)
-    for file in folder.glob("*.ring"):
-        try:
-            ring = Ring(folder, file.stem, writable=False)
-        except RingError:
-            continue
-        found.add(str(ring.session))
-        ring.close()
-    return found
+    try:
+        with JournalReader(paths.journal(settings)) as reader:
+            running = [one.session for one in reader.sessions() if one.ended_utc is None and one.session]
+    except JournalReadError:
+        return None
+    return running[-1] if running else None
 
 
 def find_broker(settings: Settings, running: bool, search: OtherLineSearch) -> Iterator[Finding]:

@@ -46,6 +46,8 @@ class OddBroker:
     """The reason code for each subscription."""
     on_publish: bytes | None = None
     """The answer to a PUBLISH, after which it closes the connection; None: it acknowledges."""
+    only_version: int | None = None
+    """The version of MQTT that it speaks; it closes a connection with another one. None: it speaks all."""
     topics: list[str] = field(default_factory=list)
     """The topics of the subscriptions."""
 
@@ -84,7 +86,7 @@ class OddBroker:
 
     def _reply(self, kind: int, flags: int, body: bytes) -> bytes:
         if kind == _CONNECT:
-            return self.answer
+            return self.answer if self.only_version in (None, body[6]) else b""
         if kind == _PING:
             return bytes([0xD0, 0])
         if kind == _SUBSCRIBE:

@@ -215,3 +215,23 @@ def test_refusals_for_unknown_cameras_wait_for_room_and_are_bounded(scene: Scene
     scene.link.places = 5
     scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.topics == [f"plant1/line1/no-{number}/recipe" for number in range(980, 1000)]
+
+
+def test_where_the_broker_keeps_nothing_the_answer_is_repeated_every_second(scene: Scene) -> None:
+    scene.stand(AT_START)
+    scene.link.keeps_retained = False
+    now = time.monotonic_ns()
+    for step in range(50):
+        scene.requests.send_answers(scene.link, now + step * 100_000_000)
+    assert 5 <= len(scene.link.states()) <= 7
+    assert set(scene.link.states()) == {(None, "in_force")}
+
+
+def test_where_the_broker_takes_small_packets_a_refusal_stays_one(scene: Scene) -> None:
+    scene.link.packet_room = 200
+    scene.stand(AT_START)
+    scene.requests.take_request(TOPIC, b'{"request_id": "a", "recipe": 7}')
+    scene.requests.take_request("plant1/line1/no-such/recipe/set", b'{"request_id": "b", "recipe": "plate"}')
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    assert scene.link.states()[-2:] == [("a", "refused"), ("b", "refused")]
+    assert all(len(json.dumps(one, separators=(",", ":"))) <= 200 for one in scene.link.sent)
