@@ -67,7 +67,11 @@ class HeartbeatListener:
         topics = Subscriptions((f"{settings.prefix}/heartbeat",))
         client_id = f"{settings.line.site}.{settings.line.name}.listen-{uuid.uuid4().hex[:8]}"
         self._client = BrokerClient(settings.mqtt, client_id, None, topics)
-        self._client.connect(diagnose=diagnose)
+        try:
+            self._client.connect(diagnose=diagnose)
+        except ConnectError:
+            self._client.free_client()
+            raise
 
     def __enter__(self) -> HeartbeatListener:
         return self
