@@ -23,6 +23,8 @@ _SILENCE_S = 15.0
 """A line that was heard has left when it is silent for so long: a restart of its service takes less."""
 _LONGEST_LISTEN_S = 60.0
 _APART_NS = 500_000_000
+_MOST_SESSIONS = 100
+"""The most sessions that are kept apart; a plant has no more than a few."""
 
 
 class _Heartbeat(msgspec.Struct):
@@ -54,6 +56,8 @@ class HeardSessions:
             return
         if message.retained or heartbeat.session in self._own:
             return
+        if len(self._first) >= _MOST_SESSIONS:
+            self._first.clear()
         number, first_ns = self._first.setdefault(heartbeat.session, (heartbeat.n, now_ns))
         if heartbeat.n != number and now_ns - first_ns >= _APART_NS:
             self.speaking, self.last_ns = heartbeat.session, now_ns
