@@ -138,7 +138,10 @@ class Link:
             self._must_listen = self._guard is not None
         why = connection.explain_end()
         if reason is None and self._short_connections >= 2:
-            why += f" again at once: does another client use the client id {self._client_id}?"
+            why += (
+                f" again at once: another client may use the client id {self._client_id}, or the broker does "
+                "not take what the line sends; see its log, and run line-monitor check"
+            )
         return why
 
     def socket(self) -> Any | None:

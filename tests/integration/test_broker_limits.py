@@ -180,6 +180,34 @@ def test_without_retained_messages_the_will_and_the_status_are_sent_as_others(pr
         witness.close()
 
 
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_will_that_is_too_large_is_made_shorter(protocol: int) -> None:
+    with Mosquitto(extra=f"{SMALL}\n{NO_RETAIN}") as broker:
+        witness = Witness(broker.port, "p/l")
+        will = Will("p/l/status", b'{"cameras": "' + b"x" * 500 + b'"}', b'{"state": "offline"}')
+        settings = MqttSettings(port=broker.port, protocol=protocol)
+        line = Link(settings, "t", lambda: will, Subscriptions(("p/l/+/ack",)))
+        turn(line, lambda: line.state is LinkState.UP)
+        line.drop("gone")
+        turn(line, lambda: witness.status() == {"state": "offline"})
+        line.close()
+        witness.close()
+
+
+def test_with_mqtt_311_a_broker_that_hangs_up_on_each_verdict_is_not_taken_for_another_line_alone() -> None:
+    with Mosquitto(extra=SMALL) as broker:
+        line = make_link(broker.port, protocol=4)
+
+        def is_told() -> bool:
+            if line.state is LinkState.UP:
+                line.send("p/l/top/verdict", b"x" * 600)
+            return "the broker does not take what the line sends" in line.trouble
+
+        turn(line, is_told)
+        assert "line-monitor check" in line.trouble
+        line.close()
+
+
 def test_a_message_that_is_too_large_is_not_sent_and_the_connection_stays() -> None:
     with Mosquitto(extra=SMALL) as broker:
         line = make_link(broker.port, PacketNeeds(300, 700))
