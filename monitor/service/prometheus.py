@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
@@ -41,7 +42,7 @@ class Metrics(Collector):
         rings: Mapping[str, Ring],
         board: Board,
         log: logging.Logger,
-        lost_rejects: Mapping[str, int],
+        lost_rejects: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._settings, self._rings, self._board, self._log = settings, rings, board, log
         self._lost_rejects = lost_rejects

@@ -37,7 +37,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
 
 
 def drift(board: Board) -> dict[str, float]:
-    metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"), {})
+    metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
     (family,) = [family for family in metrics.collect() if family.name == "line_monitor_drift"]
     return {sample.labels["camera"]: sample.value for sample in family.samples}
 
@@ -57,7 +57,7 @@ def test_of_a_scorer_that_is_gone_no_drift_is_told(board: Board) -> None:
 
 def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board: Board) -> None:
     def journal_ok() -> float:
-        metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"), {})
+        metrics = Metrics(SETTINGS, {}, board, logging.getLogger("metrics"))
         (family,) = [family for family in metrics.collect() if family.name == "line_monitor_journal_ok"]
         return float(family.samples[0].value)
 
@@ -82,7 +82,7 @@ def test_rejects_that_a_killed_service_lost_are_among_the_missed_ones(board: Boa
 
 def test_exposures_that_had_to_be_refused_are_counted(board: Board, ring: Ring) -> None:
     def overruns() -> float:
-        metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"), {})
+        metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"))
         (family,) = [family for family in metrics.collect() if family.name == "line_monitor_overruns"]
         (sample,) = [one for one in family.samples if one.name == "line_monitor_overruns_total"]
         assert sample.labels == {"camera": "top"}
