@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import os
 import shutil
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -22,10 +19,11 @@ import drivers
 from drivers.camera import CameraError, SourceEnded
 from monitor import paths
 from monitor.commands import stream_times
+from monitor.commands.check_broker import OtherLineSearch, find_broker
+from monitor.commands.finding import Finding, Level
 from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
     CameraSettings,
-    MqttSettings,
     Settings,
     SettingsError,
     find_settings_file,
@@ -40,8 +38,6 @@ _TIME_ERROR = 5
 """Result of ntp_adjtime(3) for a clock that is not synchronised."""
 _GB = 1e9
 _MIN_JUMBO_BYTES = 8000
-_PROBE_CAMERA = "line-monitor-check"
-"""Name of a camera that does not exist, for a test message to the broker."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,19 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     return check(options.config, sys.stdout)
-
-
-class Level(Enum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    level: Level
-    item: str
-    text: str
 
 
 def check(config: Path | None, out: TextIO) -> int:
@@ -88,6 +71,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
     )
     yield from _review(settings)
     running = _is_running(settings)
+    search = OtherLineSearch(settings, running)
     yield from _service(settings, running)
     yield _device(settings)
     yield from _recipes(settings)
@@ -100,7 +84,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "cameras", "no [[camera]] in the settings: `line-monitor run` has nothing to inspect"
         )
-    yield from _broker(settings, running)
+    yield from find_broker(settings, running, search)
     yield from _disk(settings, running)
     yield _clock()
 
@@ -351,54 +335,6 @@ def _camera(camera: CameraSettings, running: bool) -> Finding:
         return Finding(Level.FAIL, item, str(error))
     finally:
         driver.close()
-
-
-def _broker(settings: Settings, running: bool) -> Iterator[Finding]:
-    from monitor.publish import mqtt_connection
-
-    where = f"{settings.mqtt.host}:{settings.mqtt.port}"
-    yield from _tls_files(settings.mqtt)
-    # The broker's access rules treat this topic like that of a camera, but no gateway acts on it. A running
-    # line reports refused messages itself.
-    known = {camera.name for camera in settings.camera}
-    topic = None if running or _PROBE_CAMERA in known else f"{settings.prefix}/{_PROBE_CAMERA}/verdict"
-    try:
-        mqtt_connection.probe(
-            settings.mqtt, f"{settings.line.site}-{settings.line.name}-check-{os.getpid()}", topic
-        )
-    except mqtt_connection.ConnectError as error:
-        yield Finding(Level.FAIL, "broker", str(error))
-    except mqtt_connection.PublishRefused as error:
-        yield Finding(Level.FAIL, "broker", f"{where} {error}; config/mosquitto-acl-example is an example")
-    else:
-        # A broker with MQTT 3.1.1 does not report that it refused a message.
-        publishes = " and lets us publish" if topic and settings.mqtt.protocol == 5 else ""
-        yield Finding(Level.OK, "broker", f"{where} answers{publishes}")
-    if settings.mqtt.protocol == 4:
-        yield Finding(
-            Level.WARN,
-            "broker",
-            "mqtt.protocol = 4 has no message expiry: a broker could deliver old messages after an "
-            "interruption; use a broker with MQTT 5 and set mqtt.protocol = 5",
-        )
-    is_local = settings.mqtt.host in ("127.0.0.1", "localhost", "::1")
-    if settings.mqtt.password is not None and settings.mqtt.ca_file is None and not is_local:
-        yield Finding(Level.WARN, "broker", "the password is sent unencrypted: set mqtt.ca_file for TLS")
-    if settings.mqtt.username is not None and settings.mqtt.password is None:
-        yield Finding(
-            Level.WARN,
-            "broker",
-            "mqtt.username is set without a password: write it to /etc/line-monitor/mqtt_password, and run "
-            "check with CREDENTIALS_DIRECTORY=/etc/line-monitor",
-        )
-
-
-def _tls_files(settings: MqttSettings) -> Iterator[Finding]:
-    for key in ("ca_file", "cert_file", "key_file"):
-        file: Path | None = getattr(settings, key)
-        if file is not None and not os.access(file, os.R_OK):
-            why = "can't be read by this user" if file.exists() else "no such file"
-            yield Finding(Level.FAIL, "broker", f"mqtt.{key} {file}: {why}")
 
 
 def _disk(settings: Settings, running: bool) -> Iterator[Finding]:

@@ -79,7 +79,7 @@ class Field(IntEnum):
     CAMERA_STATE = 4
     """The state of a capture worker's camera."""
     EVER_CONNECTED = 5
-    """1 once a publisher of this session has been connected to the broker."""
+    """When a publisher of this session was first connected to the broker; 0 before that."""
     LATCH = 6
     """The latch that keeps the line from being ready, written by the publisher. It must outlive the
     publisher's process."""

@@ -41,6 +41,11 @@ class ChangeoverError(LineMonitorError):
 class RequestError(LineMonitorError):
     """The message is not a valid request. The error's message is one line with the cause."""
 
+    def __init__(self, why: str, request_id: RequestId | None = None, recipe: str | None = None) -> None:
+        super().__init__(why)
+        self.request_id, self.recipe = request_id, recipe
+        """What could be read of the request; None where nothing could be."""
+
 
 class ChangeoverState(StrEnum):
     LOADING = "loading"
@@ -100,7 +105,7 @@ class RecipeStatus(msgspec.Struct, frozen=True):
 def make_answer(
     request_id: RequestId | None,
     state: ChangeoverState,
-    recipe: str,
+    recipe: str | None,
     sha: str | None,
     reason: str | None,
     in_force: RecipeIdentity | None,
@@ -122,7 +127,27 @@ def parse_request(payload: bytes) -> RequestPayload:
     try:
         return msgspec.json.decode(payload, type=RequestPayload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"want {{request_id, recipe}}: {error}") from None
+        raise RequestError(
+            f"want {{request_id, recipe}}: {error}",
+            _read_key(payload, _RequestIdAlone, "request_id"),
+            _read_key(payload, _RecipeAlone, "recipe"),
+        ) from None
+
+
+class _RequestIdAlone(msgspec.Struct):
+    request_id: RequestId
+
+
+class _RecipeAlone(msgspec.Struct):
+    recipe: str
+
+
+def _read_key(payload: bytes, kind: type[msgspec.Struct], key: str) -> Any:
+    """One key of a malformed request; None when that key is missing or malformed too."""
+    try:
+        return getattr(msgspec.json.decode(payload, type=kind), key)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def add_recent_recipe(status: RecipeStatus | None, recipe: RecipeIdentity) -> tuple[RecipeIdentity, ...]:

@@ -1,8 +1,9 @@
 """Changeover requests from the gateway: receives them, hands them to the scoring worker, sends the answers.
 
 It knows nothing of loading a recipe: the publisher and the scoring worker exchange requests and answers over
-the board. A message that is not a valid request is logged and ignored; a request gets its answer, also after
-the death of either worker. An answer must never be sent before a verdict that waits.
+the board. Every message on `P/+/recipe/set` gets its answer, also after the death of either worker. A message
+that is not a valid request, or is for a camera that the settings do not have, is refused. An answer must
+never be sent before a verdict that waits.
 """
 
 from __future__ import annotations
@@ -12,20 +13,27 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import msgspec
-
 from monitor.journal.writer import JournalWriter
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
-from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request, RequestError, RequestPayload
+from monitor.line_state.changeover import (
+    ChangeoverState,
+    RecipeStatus,
+    Request,
+    RequestError,
+    RequestId,
+    RequestPayload,
+)
 from monitor.names import InvalidNameError, check_name
 from monitor.publish.mqtt_connection import LinkState
+from monitor.publish.short_payload import RECIPE_EXTRAS, encode_short
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import rfc3339
 
 _LONGEST_PAYLOAD = 4096
 _LONGEST_SHOWN = 40
-"""The most characters of a requested name that an answer repeats; a recipe's name has at most 32."""
+"""The most characters of a name from a message that a reason repeats; a name has at most 32."""
+REPEAT_NS = 1_000_000_000
 _MOST_WAITING = 20
 """The most answers of one camera that wait while the broker is slow or away; above it the oldest are
 dropped."""
@@ -37,6 +45,9 @@ class Outlet(Protocol):
     state: LinkState
     generation: int
 
+    @property
+    def keeps_retained(self) -> bool: ...
+    def payload_room(self, topic: str, *, qos: int = 1, expires: bool = False) -> int | None: ...
     def room(self, reserved: int = 1) -> int: ...
     def send(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
@@ -53,6 +64,8 @@ class _CameraAnswers:
         """The newest payload, sent or waiting."""
         self.generation = 0
         """The number of the connection over which the last answer was sent."""
+        self.repeat_ns = 0
+        """When the last answer is due again, at a broker that keeps no retained messages."""
         self.status: RecipeStatus | None = None
         """The status that the scoring worker reported last."""
 
@@ -75,10 +88,8 @@ class ChangeoverRequests:
         self._prefix, self._board, self._journal = settings.prefix, board, journal
         self._log, self._utc_ns = log, utc_ns
         self._answers = {camera.name: _CameraAnswers(camera) for camera in settings.camera}
-
-    @property
-    def subscription(self) -> str:
-        return f"{self._prefix}/+/recipe/set"
+        self._refusals: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_MOST_WAITING)
+        """The topic and the payload of the refusals for cameras that the settings do not have."""
 
     def is_request(self, topic: str) -> bool:
         """Whether messages on that topic are changeover requests."""
@@ -86,18 +97,31 @@ class ChangeoverRequests:
 
     def take_request(self, topic: str, payload: bytes) -> None:
         """Handles a message on `P/{camera}/recipe/set`. The caller ignores retained messages."""
-        answers = self._answers.get(topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set"))
-        if answers is None:
-            self._log.warning("ignored a message on %s: the settings have no such camera", topic)
-            return
+        name = topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set")
+        answers = self._answers.get(name)
         try:
             if len(payload) > _LONGEST_PAYLOAD:
                 raise RequestError(f"{len(payload)} bytes are more than {_LONGEST_PAYLOAD}")
             request = changeover.parse_request(payload)
+            if answers is None:
+                known = ", ".join(self._answers) or "none"
+                why = f"the settings have no camera {_shorten(name)!r}; there are: {known}"
+                raise RequestError(why, request.request_id, request.recipe)
         except RequestError as error:
-            self._log.warning("ignored a malformed message on %s: %s", topic, error)
+            self._refuse(topic, answers, error)
+        else:
+            self._handle(answers, request)
+
+    def _refuse(self, topic: str, answers: _CameraAnswers | None, error: RequestError) -> None:
+        """Answers a message that is no request of a camera of this line."""
+        self._log.warning("refused a message on %s: %s", topic, error)
+        why = changeover.shorten_reason(str(error))
+        if answers is not None:
+            self._queue_answer(answers, error.request_id, error.recipe, ChangeoverState.REFUSED, why)
             return
-        self._handle(answers, request)
+        refused = ChangeoverState.REFUSED
+        payload = changeover.make_answer(error.request_id, refused, error.recipe, None, why, None)
+        self._refusals.append((topic.removesuffix("/set"), payload))
 
     def _handle(self, answers: _CameraAnswers, request: RequestPayload) -> None:
         """Hands the request to the scoring worker, or refuses it."""
@@ -110,21 +134,21 @@ class ChangeoverRequests:
             # A repeat of the same message (QoS 1): the first one gets the answer.
             return
         why = None
-        shown = request.recipe[:_LONGEST_SHOWN] + "..." * (len(request.recipe) > _LONGEST_SHOWN)
         try:
-            check_name(shown)
+            check_name(_shorten(request.recipe))
         except InvalidNameError as error:
             why = str(error)
         if why is None and pending is not None:
             why = f"recipe {pending.recipe!r} is being loaded: send the request again after its answer"
         if why is not None:
             self._log.warning("camera %s: refused a changeover: %s", name, why)
-            self._queue_answer(answers, request, ChangeoverState.REFUSED, changeover.shorten_reason(why))
+            why = changeover.shorten_reason(why)
+            self._queue_answer(answers, request.request_id, request.recipe, ChangeoverState.REFUSED, why)
             return
         last = changeover.read_request(self._board, name)
         status = changeover.read_recipe_status(self._board, name)
         number = 1 + max(last.number if last else 0, status.number if status else 0)
-        self._queue_answer(answers, request, ChangeoverState.LOADING, None)
+        self._queue_answer(answers, request.request_id, request.recipe, ChangeoverState.LOADING, None)
         changeover.write_request(self._board, name, Request(number, request.request_id, request.recipe))
 
     def _find_pending(self, camera: str) -> Request | None:
@@ -141,15 +165,20 @@ class ChangeoverRequests:
         return None if answered else request
 
     def _queue_answer(
-        self, answers: _CameraAnswers, request: RequestPayload, state: ChangeoverState, why: str | None
+        self,
+        answers: _CameraAnswers,
+        request_id: RequestId | None,
+        recipe: str | None,
+        state: ChangeoverState,
+        why: str | None,
     ) -> None:
         status = changeover.read_recipe_status(self._board, answers.camera.name)
         in_force = status.in_force if status else None
-        answers.queue(changeover.make_answer(request.request_id, state, request.recipe, None, why, in_force))
+        answers.queue(changeover.make_answer(request_id, state, recipe, None, why, in_force))
 
-    def send_answers(self, link: Outlet) -> None:
+    def send_answers(self, link: Outlet, now: int) -> None:
         """Sends the answers that wait, in order, as far as the broker has room. The newest is sent again on
-        each new connection."""
+        each new connection, and every second where the broker keeps no retained messages."""
         for answers in self._answers.values():
             status = changeover.read_recipe_status(self._board, answers.camera.name)
             if status is not None and status != answers.status:
@@ -157,20 +186,31 @@ class ChangeoverRequests:
                 if status.payload() != answers.last:
                     answers.queue(status.payload())
                 self._record(answers.camera, status)
-            self._send(answers, link)
+            self._send(answers, link, now)
+        while self._refusals and link.state is LinkState.UP and link.room(reserved=0) > 0:
+            topic, payload = self._refusals[0]
+            # It is not retained: no later answer would replace it.
+            if link.send(topic, self._encode(payload, topic, link)) is None:
+                return
+            self._refusals.popleft()
 
-    def _send(self, answers: _CameraAnswers, link: Outlet) -> None:
+    def _send(self, answers: _CameraAnswers, link: Outlet, now: int) -> None:
         if link.state is not LinkState.UP:
             return
-        if answers.generation != link.generation and not answers.waiting and answers.last is not None:
+        is_new = answers.generation != link.generation
+        is_due = not link.keeps_retained and now >= answers.repeat_ns
+        if (is_new or is_due) and not answers.waiting and answers.last is not None:
             answers.queue(answers.last)
         topic = f"{self._prefix}/{answers.camera.name}/recipe"
         while answers.waiting and link.room(reserved=0) > 0:
-            payload = {**answers.waiting[0], "utc": rfc3339(self._utc_ns())}
-            if link.send(topic, msgspec.json.encode(payload), retain=True) is None:
+            if link.send(topic, self._encode(answers.waiting[0], topic, link), retain=True) is None:
                 return
-            answers.generation = link.generation
+            answers.generation, answers.repeat_ns = link.generation, now + REPEAT_NS
             answers.waiting.popleft()
+
+    def _encode(self, answer: dict[str, Any], topic: str, link: Outlet) -> bytes:
+        payload = {**answer, "utc": rfc3339(self._utc_ns())}
+        return encode_short(payload, RECIPE_EXTRAS, link.payload_room(topic))
 
     def _record(self, camera: CameraSettings, status: RecipeStatus) -> None:
         """Adds the recipe in force to the journal's record of changes."""
@@ -179,3 +219,7 @@ class ChangeoverRequests:
             path = f"camera.{camera.name}.recipe_in_force"
             values = {path: status.in_force.recipe, f"{path}_sha": status.in_force.sha}
             self._journal.record_values(path, values, who)
+
+
+def _shorten(name: str) -> str:
+    return name[:_LONGEST_SHOWN] + "..." * (len(name) > _LONGEST_SHOWN)

@@ -20,10 +20,12 @@ from monitor.line_state.latched_parts import LatchedPart
 from monitor.line_state.ring import Stage
 from monitor.line_state.verdict_rules import Consequences
 from monitor.line_state.worker_process import Worker
+from monitor.publish.broker_client import Received
 from monitor.publish.camera_frames import MISSED, CameraFrames
 from monitor.publish.latch import LineLatch
-from monitor.publish.mqtt_connection import Link, Received
+from monitor.publish.mqtt_connection import Link
 from monitor.publish.resend import UnheardRejects
+from monitor.publish.short_payload import VERDICT_EXTRAS, encode_short
 from monitor.settings import Mode
 from monitor.verdict import Event
 
@@ -188,15 +190,16 @@ class Deliveries:
 
     def step(self) -> None:
         """Takes the broker's acknowledgements, ends the deliveries that are complete or expired, and sends as
-        much as the broker takes: first new rejects, then rejects that no client received, then the other
-        verdicts."""
+        much as the broker takes: first new rejects, then the other verdicts. Rejects that no client received
+        are sent again when nothing else waits."""
         now = self._clock()
         acknowledged, unheard = self._link.take_acknowledged(), self._link.take_unheard()
         refused = self._link.take_refused()
         had_subscriber = {name: rejects.has_subscriber for name, rejects in self._unheard.items()}
         for rejects in self._unheard.values():
+            rejects.use_connection(self._link.generation)
             rejects.note_refused(refused, now)
-            for delivery, sent_ns in rejects.take_received(acknowledged, unheard):
+            for delivery, sent_ns in rejects.take_received(acknowledged, unheard, now):
                 self._note_received_late(delivery, sent_ns)
         # A live view's verdict never goes before a part's: a pass that comes too late is none.
         waiting = sorted(self._open.values(), key=lambda one: (not one.is_of_part, one.frame.expires_ns))
@@ -212,10 +215,11 @@ class Deliveries:
         unfinished = [one for one in waiting if not one.stage.is_final and not one.answer_by_ns]
         for delivery in unfinished:
             self._send(delivery, only_gate=True)
-        for camera_frames in self._cameras:
-            self._send_again(self._unheard[camera_frames.camera.name])
         for delivery in unfinished:
             self._send(delivery, only_gate=False)
+        waits = any(delivery.unsent for delivery in unfinished)
+        for rejects in self._unheard.values():
+            self._send_again(rejects, 0 if waits else self._link.spare_room())
 
     def _end_if_done(self, delivery: Delivery, now: int) -> None:
         is_expired = now >= delivery.frame.expires_ns
@@ -260,20 +264,16 @@ class Deliveries:
         elif has_subscriber and not had_subscriber:
             self._log.info("camera %s: a client is subscribed to its rejects again", camera)
 
-    def _send_again(self, rejects: UnheardRejects[Delivery]) -> None:
-        """Sends the rejects that no client received, while the gate can act on them. Their delivery may have
-        ended already; if no subscriber appears, the journal keeps `unheard`."""
+    def _send_again(self, rejects: UnheardRejects[Delivery], most: int) -> None:
+        """Sends at most `most` of the rejects that no client received, while the gate can act on them. Their
+        delivery may have ended already; if no subscriber appears, the journal keeps `unheard`."""
         now = self._clock()
-        due = rejects.take_due(now, self._link.generation)
         if rejects.take_unacknowledged(now):
-            self._link.drop("the broker did not acknowledge a reject within its time to live")
-        for number, delivery in due:
+            self._link.drop("the broker did not acknowledge a repeated reject within its time to live")
+        for number, delivery in rejects.take_due(now, most):
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
-            if ttl_ms < 1:
-                continue
-            if self._link.room() <= 0:
-                return
-            sent = self._link.send(delivery.topics[0], _encode(delivery.event, ttl_ms), ttl_ms=ttl_ms)
+            topic = delivery.topics[0]
+            sent = self._link.send(topic, self._encode(delivery.event, topic, ttl_ms), ttl_ms=ttl_ms)
             if sent is None:
                 return
             rejects.note_sent(number, sent, now, delivery.frame.expires_ns)
@@ -299,7 +299,7 @@ class Deliveries:
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
             if ttl_ms < 1:
                 return
-            sent = self._link.send(topic, _encode(delivery.event, ttl_ms), ttl_ms=ttl_ms)
+            sent = self._link.send(topic, self._encode(delivery.event, topic, ttl_ms), ttl_ms=ttl_ms)
             if sent is None:
                 return
             delivery.unsent.pop(0)
@@ -310,6 +310,12 @@ class Deliveries:
                 # Messages of an earlier connection may be lost, so the gateway's time to answer begins with
                 # this sending.
                 delivery.sent_generation, delivery.sent_ns = delivery.generation, now
+
+    def _encode(self, event: Event, topic: str, ttl_ms: int) -> bytes:
+        """The payload, without some fields where the broker takes only small packets."""
+        return encode_short(
+            event.payload(ttl_ms), VERDICT_EXTRAS, self._link.payload_room(topic, expires=True)
+        )
 
     def _await_answer(self, delivery: Delivery) -> None:
         """Called when the broker has acknowledged all messages. Ends the delivery, or sets the time by which
@@ -328,7 +334,8 @@ class Deliveries:
 
     def _end(self, delivery: Delivery, stage: Stage) -> None:
         is_missed = delivery.is_for_gate and stage in MISSED
-        if is_missed and delivery.answer is None:
+        is_latched = is_missed and self._latch.applies_to(delivery.frame.captured_ns)
+        if is_latched and delivery.answer is None:
             # The latch is set before the stage is written. If the publisher is killed between the two, the
             # line is latched; in the other order the missed reject would be final without a latch.
             self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
@@ -341,7 +348,7 @@ class Deliveries:
             self._ended[delivery.event_id] = delivery
         word = choose_outcome(stage, to_send=bool(delivery.topics), unheard=delivery.is_unheard)
         self._journal_outcome(delivery, word, delivery.answer)
-        if is_missed:
+        if is_latched:
             part = LatchedPart.of(delivery.event).describe(self._page)
             self._log.error(
                 "camera %s: the gate missed a reject: %s: %s",
@@ -415,7 +422,3 @@ class Deliveries:
 
 def _is_gate_topic(topic: str) -> bool:
     return topic.endswith("/reject")
-
-
-def _encode(event: Event, ttl_ms: int) -> bytes:
-    return msgspec.json.encode(event.payload(ttl_ms))

@@ -67,6 +67,12 @@ class LineLatch:
                 )
         self._file.put(self.present, self.parts)
 
+    def applies_to(self, captured_ns: int) -> bool:
+        """Whether a part that was captured then can latch the line. A part from before the session's first
+        connection to the broker can't: the line was never ready until then, and no gateway knew of it."""
+        connected_ns = self._board.read(PUBLISH, Field.EVER_CONNECTED)
+        return 0 < connected_ns <= captured_ns
+
     def set(self, latch: Latch, camera: str, event: Event | None = None) -> None:
         """Latches the line because of that camera, and of that part if one is given. When the present latch
         is not outranked, only the part is added to those that a person must look for. Does nothing for

@@ -10,36 +10,34 @@ on the next connection. Without a connection this module must never hold a messa
 
 from __future__ import annotations
 
-import contextlib
 import math
-import select
-import socket
-import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
-from monitor.errors import LineMonitorError
+from monitor.publish.broker_client import (
+    SESSION_TAKEN_OVER,
+    BrokerClient,
+    ConnectError,
+    Received,
+    Subscriptions,
+    Will,
+    open_client,
+)
+from monitor.publish.broker_limits import describe_limits, find_unusable, measure_publish
 from monitor.settings import MqttSettings
 
-_CONNECT_S = 3.0
 _RETRY_NS = 500_000_000
-_MOST_UNACKNOWLEDGED = 20
-"""The most QoS 1 messages that may wait for the broker's acknowledgement. A broker can set a lower limit, its
-receive maximum (MQTT 5, 3.3.4); Mosquitto's default is 20."""
-
-_NO_MATCHING_SUBSCRIBERS = 0x10
-"""MQTT 5, 3.4.2.1: the broker took the message while no client was subscribed. Reporting it is optional."""
+_SHORT_NS = 5_000_000_000
+"""A connection that the broker ends within 5 s of its start is short. After two short ones in a row another
+client may use this client id: a broker with MQTT 3.1.1 gives no reason."""
 
 
 class LinkState(Enum):
@@ -48,234 +46,20 @@ class LinkState(Enum):
     UP = "up"
 
 
-class ConnectError(LineMonitorError):
-    """The broker can't be reached or refuses the connection. The message is one line with the fix."""
+class SpeechGuard(Protocol):
+    """What the link needs of `monitor.publish.other_session.OtherSessionGuard`."""
 
-
-class PublishRefused(LineMonitorError):
-    """The broker takes the connection but does not let the line publish."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message from the broker."""
-
-    topic: str
-    payload: bytes
-    retained: bool
+    def wait_until_free(self, report: Callable[[str], None], is_closed: Callable[[], bool]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Will:
-    """The message that the broker publishes when the connection ends without a DISCONNECT."""
+class PacketNeeds:
+    """The sizes of a line's largest packets in bytes."""
 
-    topic: str
-    payload: bytes
-
-
-class _Connection:
-    """The client of one TCP connection, and what it has received since the link last took it."""
-
-    def __init__(
-        self, settings: MqttSettings, client_id: str, will: Will | None, topics: tuple[str, ...]
-    ) -> None:
-        self.acknowledged: set[int] = set()
-        self.refused: set[int] = set()
-        self.unheard: set[int] = set()
-        self.received: list[Received] = []
-        self.refusal = ""
-        self.receive_maximum = _MOST_UNACKNOWLEDGED
-        self._settings, self._topics = settings, topics
-        self._v5 = settings.protocol == 5
-        self._reason: ReasonCode | None = None
-        self._subscribed = not topics
-        self.client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=None if self._v5 else True,
-            protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
-        )
-        # 0 is no bound. `Link.room` keeps to the broker's receive maximum, so paho's own queue stays empty.
-        self.client.max_inflight_messages_set(0)
-        self.client.connect_timeout = _CONNECT_S
-        if will is not None:
-            self.client.will_set(will.topic, will.payload, qos=1, retain=True)
-        if settings.username is not None:
-            password = settings.password.get_secret_value() if settings.password else None
-            self.client.username_pw_set(settings.username, password)
-        self.client.on_connect = self._on_connect
-        self.client.on_publish = self._on_publish
-        self.client.on_message = self._on_message
-        self.client.on_subscribe = self._on_subscribe
-        self.client.on_socket_open = self._on_socket_open
-
-    def connect(self) -> None:
-        """Connects and subscribes. Blocks for at most three times the connect timeout of 3 s: for TCP,
-        CONNACK and SUBACK. Name resolution and the TLS handshake come on top. Raises ConnectError."""
-        where = f"{self._settings.host}:{self._settings.port}"
-        try:
-            if self._settings.ca_file or self._settings.cert_file:
-                self.client.tls_set(
-                    ca_certs=str(self._settings.ca_file) if self._settings.ca_file else None,
-                    certfile=str(self._settings.cert_file) if self._settings.cert_file else None,
-                    keyfile=str(self._settings.key_file) if self._settings.key_file else None,
-                )
-            properties = None
-            if self._v5:
-                properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-                properties.SessionExpiryInterval = 0
-            self.client.connect(
-                self._settings.host,
-                self._settings.port,
-                keepalive=self._settings.keepalive_s,
-                clean_start=True if self._v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
-                properties=properties,
-            )
-        except ssl.SSLError as error:
-            raise ConnectError(
-                f"broker {where}: TLS failed: {error}; check mqtt.ca_file and the port"
-            ) from error
-        except socket.gaierror as error:
-            raise ConnectError(f"broker {where}: unknown host; check mqtt.host") from error
-        except (OSError, ValueError) as error:
-            raise ConnectError(
-                f"broker {where} can't be reached: {error}; start it, or set mqtt.host and mqtt.port"
-            ) from error
-        self._loop_until(lambda: self._reason is not None)
-        if self._reason is None:
-            self.abort()
-            hint = "; for an MQTT 3.1.1 broker set mqtt.protocol = 4" if self._v5 else ""
-            raise ConnectError(f"broker {where} does not answer CONNECT{hint}")
-        if self._reason.is_failure:
-            self.abort()
-            fixes = {
-                "Unsupported protocol version": "set mqtt.protocol = 4",
-                "Not authorized": "check mqtt.username and password",
-                "Bad user name or password": "check mqtt.username and password",
-            }
-            fix = fixes.get(str(self._reason), "see the broker's log")
-            raise ConnectError(f"broker {where} refuses the connection: {self._reason}; {fix}")
-        # Waits at most 3 s for SUBACK. The connection is used without it, but may then not receive the
-        # gateway's messages yet.
-        self._loop_until(lambda: self._subscribed)
-
-    def await_acknowledgement(self) -> None:
-        """Waits until the broker has acknowledged or refused a message, for at most the connect timeout."""
-        self._loop_until(lambda: bool(self.acknowledged or self.refused))
-
-    def _loop_until(self, condition: Callable[[], bool]) -> None:
-        until = time.monotonic() + _CONNECT_S
-        while not condition() and time.monotonic() < until:
-            if self.client.loop(0.05) != paho.MQTT_ERR_SUCCESS:
-                break
-
-    def abort(self) -> None:
-        """Ends the connection without a DISCONNECT, so that the broker publishes the Will. Data that the
-        kernel has not sent yet is discarded: after a plain close the kernel would still send it."""
-        if (sock := self._socket()) is not None:
-            with contextlib.suppress(OSError):  # the socket may be closed already
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            sock.close()
-
-    def free_client(self) -> None:
-        """Removes the client's callbacks after the end of the connection, so that Python frees the client at
-        once. The callbacks refer to this object, and this object refers to the client: with such a cycle the
-        client, and the pair of sockets that it uses internally, would stay open until a garbage
-        collection."""
-        client = self.client
-        client.on_connect = client.on_publish = client.on_message = client.on_subscribe = None
-
-    def _socket(self) -> socket.socket | None:
-        sock = self.client.socket()
-        # paho may also return a WebSocket wrapper; this link is plain TCP or TLS.
-        return sock if isinstance(sock, socket.socket) and sock.fileno() >= 0 else None
-
-    def read_and_write(self) -> bool:
-        """Reads and writes what can be read and written without waiting. Returns whether the connection is
-        still open."""
-        for _ in range(100):
-            sock = self._socket()
-            if sock is None:
-                return False
-            pending = getattr(sock, "pending", None)
-            if not (pending and pending()) and not select.select([sock], [], [], 0)[0]:
-                break
-            self.client.loop_read()
-        while (sock := self._socket()) is not None and self.client.want_write():
-            if not select.select([], [sock], [], 0)[1]:
-                break
-            self.client.loop_write()
-        self.client.loop_misc()
-        return self.client.socket() is not None
-
-    def _on_connect(
-        self,
-        client: paho.Client,
-        userdata: Any,
-        flags: paho.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        self._reason = reason
-        if reason.is_failure:
-            return
-        maximum = getattr(properties, "ReceiveMaximum", _MOST_UNACKNOWLEDGED)
-        self.receive_maximum = max(1, min(_MOST_UNACKNOWLEDGED, maximum))
-        if self._topics:
-            client.subscribe([(topic, 1) for topic in self._topics])
-
-    def _on_publish(
-        self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
-    ) -> None:
-        if reason.is_failure:
-            self.refused.add(mid)
-            self.refusal = f"the broker refuses what the line publishes: {reason}; see the broker's ACL"
-        else:
-            self.acknowledged.add(mid)
-            if reason.value == _NO_MATCHING_SUBSCRIBERS:
-                self.unheard.add(mid)
-
-    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        self.received.append(Received(message.topic, bytes(message.payload), message.retain))
-
-    @staticmethod
-    def _on_socket_open(client: paho.Client, userdata: Any, sock: Any) -> None:
-        # Without this option the kernel delays the second of two small messages until the first has been
-        # acknowledged (Nagle's algorithm).
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def _on_subscribe(
-        self,
-        client: paho.Client,
-        userdata: Any,
-        mid: int,
-        reasons: list[ReasonCode],
-        properties: Properties | None,
-    ) -> None:
-        self._subscribed = True
-        if any(reason.is_failure for reason in reasons):
-            self.refusal = (
-                "the broker does not let the line receive acks, resets and changeovers; see the broker's ACL"
-            )
-
-
-def probe(settings: MqttSettings, client_id: str, topic: str | None = None) -> None:
-    """Connects once, without a Will, and disconnects. With a topic, it publishes `{}` there, which expires
-    after 1 s with MQTT 5 and never with MQTT 3.1.1. Raises ConnectError, and PublishRefused where the broker
-    does not let the line publish there, which only MQTT 5 reports."""
-    connection = _Connection(settings, client_id, None, ())
-    connection.connect()
-    if topic is not None:
-        properties = None
-        if settings.protocol == 5:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = 1
-        connection.client.publish(topic, b"{}", qos=1, properties=properties)
-        connection.await_acknowledgement()
-    connection.client.disconnect()
-    connection.read_and_write()
-    if connection.refused:
-        raise PublishRefused(f"does not let us publish {topic}; see its ACL")
+    shortest: int = 0
+    """Without what can be left out: a broker that takes less can't be used."""
+    largest: int = 0
+    """In full."""
 
 
 class Link:
@@ -286,21 +70,33 @@ class Link:
         settings: MqttSettings,
         client_id: str,
         will: Callable[[], Will],
-        topics: tuple[str, ...],
+        subscriptions: Subscriptions,
         clock: Callable[[], int] = time.monotonic_ns,
+        guard: SpeechGuard | None = None,
+        listens_first: bool = False,
+        needs: PacketNeeds = PacketNeeds(),
     ) -> None:
+        """The link waits for the `guard` before it connects again after another client seems to have used its
+        client id; with `listens_first` also before the first connection."""
         self.state = LinkState.DOWN
         self.trouble = ""
         """Why there is no connection, in one line."""
         self.generation = 0
         """The number of the present connection. What was sent over an earlier one and not acknowledged may be
         lost."""
-        self._settings, self._client_id, self._will, self._topics = settings, client_id, will, topics
-        self._clock = clock
-        self._connection: _Connection | None = None
-        self._attempt: list[_Connection | ConnectError] = []
+        self.limitations: tuple[str, ...] = ()
+        """What the line does otherwise because of the broker's limits, a line each."""
+        self._settings, self._client_id, self._will, self._needs = settings, client_id, will, needs
+        self._subscriptions, self._clock, self._guard = subscriptions, clock, guard
+        self._must_listen = listens_first
+        self._short_connections = 0
+        """How many connections in a row the broker ended soon after their start."""
+        self._connection: BrokerClient | None = None
+        self._connected_ns = 0
+        self._attempt: list[BrokerClient | ConnectError] = []
         self._thread: threading.Thread | None = None
         self._retry_ns = 0
+        self._is_closed = False
         self._unacknowledged: set[int] = set()
 
     def step(self) -> None:
@@ -317,16 +113,36 @@ class Link:
                 if self._attempt
                 else ConnectError("connecting to the broker ended without a result")
             )
-            if isinstance(outcome, _Connection):
-                self._connection, self.state, self.trouble = outcome, LinkState.UP, ""
-                self.generation += 1
-                self._unacknowledged.clear()
+            if isinstance(outcome, BrokerClient):
+                self._use(outcome)
             else:
                 self._end_connection(str(outcome))
         elif self.state is LinkState.UP and self._connection and not self._connection.read_and_write():
-            self._end_connection(
-                f"broker {self._settings.host}:{self._settings.port} closed or lost the connection"
+            self._end_connection(self._explain_end(self._connection))
+
+    def _use(self, connection: BrokerClient) -> None:
+        self._connection, self.state, self.trouble = connection, LinkState.UP, ""
+        self._connected_ns = self._clock()
+        self._must_listen = False
+        self.generation += 1
+        self._unacknowledged.clear()
+        found = describe_limits(connection.limits, self._needs.largest, self._settings.keepalive_s)
+        self.limitations = tuple(f"{connection.where} {what}" for what in found)
+
+    def _explain_end(self, connection: BrokerClient) -> str:
+        """Why the broker ended the connection. Decides whether the guard is asked before the next one."""
+        is_short = self._clock() - self._connected_ns < _SHORT_NS
+        self._short_connections = self._short_connections + 1 if is_short else 0
+        reason = connection.ended_by.value if connection.ended_by is not None else None
+        if reason == SESSION_TAKEN_OVER or (reason is None and self._short_connections >= 2):
+            self._must_listen = self._guard is not None
+        why = connection.explain_end()
+        if reason is None and self._short_connections >= 2:
+            why += (
+                f" again at once: another client may use the client id {self._client_id}, or the broker does "
+                "not take what the line sends; see its log, and run line-monitor check"
             )
+        return why
 
     def socket(self) -> Any | None:
         """The socket to poll for reading; None without a connection."""
@@ -339,18 +155,35 @@ class Link:
         """
         if self.state is not LinkState.UP or self._connection is None:
             return 0
-        maximum = self._connection.receive_maximum
+        maximum = self._connection.limits.receive_maximum
         return maximum - len(self._unacknowledged) - (reserved if maximum > reserved else 0)
+
+    def spare_room(self) -> int:
+        """The number of QoS 1 messages that may be sent now and leave half of the broker's receive maximum to
+        messages that must not wait. One is allowed where the receive maximum is 1."""
+        if self.state is not LinkState.UP or self._connection is None:
+            return 0
+        return max(1, self._connection.limits.receive_maximum // 2) - len(self._unacknowledged)
 
     def send(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
     ) -> int | None:
-        """Hands a message to the connection; returns its message id, or None where there is no connection.
+        """Hands a message to the connection; returns its message id. None where there is no connection, and
+        for a message that is larger than what the broker takes: the broker would end the connection.
 
         `ttl_ms` becomes the MQTT 5 message expiry in whole seconds, rounded up. That is only a second
         safeguard: the caller checks the time to live just before sending.
         """
         if self.state is not LinkState.UP or self._connection is None:
+            return None
+        retain = retain and self.keeps_retained
+        most = self.payload_room(topic, qos=qos, expires=ttl_ms is not None)
+        if most is not None and len(payload) > most:
+            self._connection.refusal = (
+                f"{self._connection.where} takes packets of at most {self._connection.limits.packet_bytes} "
+                f"bytes: a message on {topic} can't be sent; raise the limit at the broker "
+                "(Mosquitto: max_packet_size)"
+            )
             return None
         properties = None
         if ttl_ms is not None and self._settings.protocol == 5:
@@ -363,6 +196,21 @@ class Link:
         if qos:
             self._unacknowledged.add(info.mid)
         return info.mid
+
+    @property
+    def keeps_retained(self) -> bool:
+        """Whether the broker keeps retained messages. Where it does not, they are to be repeated."""
+        return self._connection is None or self._connection.limits.retains
+
+    def payload_room(self, topic: str, *, qos: int = 1, expires: bool = False) -> int | None:
+        """The bytes of payload that the broker takes in a message on that topic; None is no limit."""
+        most = self._connection.limits.packet_bytes if self._connection else None
+        if most is None:
+            return None
+        empty = (
+            measure_publish(topic, most, qos=qos, expires=expires, protocol=self._settings.protocol) - most
+        )
+        return max(0, most - empty)
 
     def has_unacknowledged(self) -> bool:
         """Whether a message with QoS 1 waits for the broker's acknowledgement."""
@@ -410,25 +258,40 @@ class Link:
 
     def close(self) -> None:
         """Disconnects in order: the broker then does not publish the Will."""
+        self._is_closed = True
         if self._connection is not None:
-            self._connection.client.disconnect()
-            self._connection.read_and_write()
-            self._connection.free_client()
+            self._connection.disconnect()
             self._connection = None
         self.state = LinkState.DOWN
         self._retry_ns = self._clock() + 3_600_000_000_000
 
-    def _connect(self, outcome: list[_Connection | ConnectError]) -> None:
-        connection = _Connection(self._settings, self._client_id, self._will(), self._topics)
+    def _connect(self, outcome: list[BrokerClient | ConnectError]) -> None:
+        """Runs on a thread of its own."""
         try:
-            connection.connect()
+            if self._must_listen and self._guard is not None:
+                self._guard.wait_until_free(self._report_trouble, lambda: self._is_closed)
+            if self._is_closed:
+                # A connection now would end that of another line.
+                raise ConnectError("the link is closed")
+            connection = open_client(
+                self._settings,
+                self._client_id,
+                self._will(),
+                self._subscriptions,
+                # Mistakes in the settings show before the first connection; later a quick retry is better.
+                diagnose=self.generation == 0,
+            )
+            if why := find_unusable(connection.limits, self._needs.shortest):
+                connection.disconnect()
+                raise ConnectError(f"{connection.where} {why}")
         except ConnectError as error:
-            connection.free_client()
-            # A new error, because the traceback of this one refers to the connection and would keep it in
-            # memory.
+            # A new error, because the traceback of this one refers to a client and would keep it in memory.
             outcome.append(ConnectError(str(error)))
         else:
             outcome.append(connection)
+
+    def _report_trouble(self, trouble: str) -> None:
+        self.trouble = trouble
 
     def _end_connection(self, why: str) -> None:
         if self._connection is not None:

@@ -17,14 +17,17 @@ from monitor.line_state.board import CameraState, Field
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import NO_PARTS, LatchedParts
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, worker_names
+from monitor.publish.broker_client import Will
 from monitor.publish.latch import LineLatch
-from monitor.publish.mqtt_connection import Link, LinkState, Will
+from monitor.publish.mqtt_connection import Link, LinkState
+from monitor.publish.short_payload import STATUS_EXTRAS, encode_short
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import SCHEMA, rfc3339
 
 _MS = 1_000_000
 _STATUS_NS = 50 * _MS
 _HEARTBEAT_NS = 1000 * _MS
+_REPEAT_NS = 1000 * _MS
 
 
 class OperatingState(StrEnum):
@@ -134,29 +137,31 @@ class _Report:
     """The address of the operators' page, for links."""
     without_time: frozenset[str] = frozenset()
 
-    def encode(self, session: str, utc_ns: int) -> bytes:
-        return msgspec.json.encode(
-            {
-                "schema": SCHEMA,
-                "state": self.status.state.value,
-                "ready": self.status.ready,
-                "reason": self.status.reason,
-                "session": session,
-                "utc": rfc3339(utc_ns),
-                "cameras": {name: state.word for name, state in self.cameras.items()},
-                "drift": sorted(self.drifting),
-                "journal": self.journal,
-                "latched": self.latched.payload(self.page),
-                "without_time": sorted(self.without_time),
-            }
-        )
+    def encode(self, session: str, utc_ns: int, most: int | None = None) -> bytes:
+        """The payload, without some fields where it would have more than `most` bytes."""
+        payload = {
+            "schema": SCHEMA,
+            "state": self.status.state.value,
+            "ready": self.status.ready,
+            "reason": self.status.reason,
+            "session": session,
+            "utc": rfc3339(utc_ns),
+            "cameras": {name: state.word for name, state in self.cameras.items()},
+            "drift": sorted(self.drifting),
+            "journal": self.journal,
+            "latched": self.latched.payload(self.page),
+            "without_time": sorted(self.without_time),
+        }
+        return encode_short(payload, STATUS_EXTRAS, most)
 
 
 def make_will(settings: Settings, session: str, utc_ns: Callable[[], int]) -> Will:
     """The status that the broker publishes when the publisher's connection breaks."""
     lost = {camera.name: CameraState.LOST for camera in settings.camera}
     report = _Report(OFFLINE, lost, frozenset(), None)
-    return Will(f"{settings.prefix}/status", report.encode(session, utc_ns()))
+    now = utc_ns()
+    short = report.encode(session, now, most=0)
+    return Will(f"{settings.prefix}/status", report.encode(session, now), short_payload=short)
 
 
 class StatusPublisher:
@@ -171,6 +176,9 @@ class StatusPublisher:
         self._session = str(worker.session)
         self._published: tuple[int, _Report] | None = None
         """The last report, with the number of the connection over which it was sent."""
+        self._repeat_ns = 0
+        """When the status is due again, at a broker that keeps no retained messages."""
+        self._limitations: tuple[str, ...] = ()
         self._trouble = "not connected yet"
         self._status_due_ns = self._heartbeat_due_ns = 0
 
@@ -188,7 +196,8 @@ class StatusPublisher:
         if self._link.state is not LinkState.UP:
             self._board.write(PUBLISH, Field.READY, 0)
             return False
-        self._board.write(PUBLISH, Field.EVER_CONNECTED, 1)
+        if not self._board.read(PUBLISH, Field.EVER_CONNECTED):
+            self._board.write(PUBLISH, Field.EVER_CONNECTED, now)
         report = _Report(
             status,
             health.cameras,
@@ -199,7 +208,7 @@ class StatusPublisher:
             health.without_time,
         )
         if stopping or self._latch.may_be_published(now):
-            self._publish(report)
+            self._publish(report, now)
         self._board.write(PUBLISH, Field.READY, status.ready and self._is_ready_published())
         if now >= self._heartbeat_due_ns:
             self._publish_heartbeat(now, status.ready)
@@ -216,14 +225,23 @@ class StatusPublisher:
         else:
             self._worker.log.info("connected to the broker")
         self._trouble = trouble
+        if self._limitations != (limitations := self._link.limitations):
+            self._limitations = limitations
+            for limitation in limitations:
+                self._worker.log.warning("%s", limitation)
 
-    def _publish(self, report: _Report) -> None:
-        """Publishes the report if it has changed or the connection is new, and the broker has room."""
+    def _publish(self, report: _Report, now: int) -> None:
+        """Publishes the report if it has changed or the connection is new, and the broker has room; every
+        second where the broker keeps no retained messages."""
         current = (self._link.generation, report)
-        if current == self._published or not self._link.room(reserved=0):
+        is_due = not self._link.keeps_retained and now >= self._repeat_ns
+        if (current == self._published and not is_due) or not self._link.room(reserved=0):
             return
-        payload = report.encode(self._session, self._utc_ns())
-        self._link.send(f"{self._settings.prefix}/status", payload, retain=True)
+        topic = f"{self._settings.prefix}/status"
+        payload = report.encode(self._session, self._utc_ns(), self._link.payload_room(topic))
+        if self._link.send(topic, payload, retain=True) is None:
+            return
+        self._repeat_ns = now + _REPEAT_NS
         status = report.status
         if self._published is None or self._published[1].status != status:
             reason = f": {status.reason}" if status.reason else ""

@@ -22,17 +22,19 @@ from monitor.journal.writer import LAST_TRY_S, JournalWriter
 from monitor.line_state import messages
 from monitor.line_state.board import Field
 from monitor.line_state.frame import Frame
-from monitor.line_state.latch_file import Latch
 from monitor.line_state.live_settings import read_live_settings
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.verdict_rules import PublisherTurn
-from monitor.line_state.worker_process import SCORING, SUPERVISOR, Worker
+from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker
+from monitor.publish.broker_client import Subscriptions
 from monitor.publish.camera_frames import CameraFrames
 from monitor.publish.changeover_requests import ChangeoverRequests
 from monitor.publish.delivery import Deliveries
 from monitor.publish.latch import LineLatch
-from monitor.publish.mqtt_connection import Link, LinkState
+from monitor.publish.mqtt_connection import Link, LinkState, PacketNeeds
+from monitor.publish.other_session import OtherSessionGuard
 from monitor.publish.reject_watch import RejectWatch
+from monitor.publish.short_payload import measure_verdicts
 from monitor.publish.status import StatusPublisher, make_will
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Event, Verdict
@@ -77,19 +79,32 @@ class Publisher:
         self._verdicts = messages.open_receiver(context, worker.folder, messages.VERDICTS)
         self._changeovers = ChangeoverRequests(settings, worker.board, self._journal, worker.log, utc_ns)
         self._reset_topic = f"{settings.prefix}/reset"
-        self._link = link or Link(
-            settings.mqtt,
-            client_id=f"{settings.line.site}.{settings.line.name}.monitor",
-            will=partial(make_will, settings, session, utc_ns),
-            topics=(self._reset_topic, f"{settings.prefix}/+/ack", self._changeovers.subscription),
-            clock=clock,
-        )
+        self._link = link or self._make_link(session)
         self._latch = LineLatch(worker, self._recorder, clock, utc_ns)
         self._deliveries = Deliveries(worker, self._cameras, self._link, self._journal, self._latch, clock)
         self._status = StatusPublisher(worker, self._link, self._journal, self._latch, utc_ns)
         self._reloads = 0
         self._watching_since_ns = self._turned_ns = clock()
         self._resume()
+
+    def _make_link(self, session: str) -> Link:
+        settings = self._worker.settings
+        kinds = ("ack", "recipe/set")
+        topics = (self._reset_topic, *(f"{settings.prefix}/+/{kind}" for kind in kinds))
+        each = (f"{settings.prefix}/{camera.name}/{kind}" for camera in settings.camera for kind in kinds)
+        largest, shortest = measure_verdicts(settings, session)
+        # A publisher that follows a dead one of this session must not wait: the line speaks already.
+        is_first = not self._worker.board.read(PUBLISH, Field.EVER_CONNECTED)
+        return Link(
+            settings.mqtt,
+            client_id=f"{settings.line.site}.{settings.line.name}.monitor",
+            will=partial(make_will, settings, session, self._utc_ns),
+            subscriptions=Subscriptions(topics, (self._reset_topic, *each)),
+            clock=self._clock,
+            guard=OtherSessionGuard(settings, session, self._clock),
+            listens_first=is_first,
+            needs=PacketNeeds(shortest, largest),
+        )
 
     def _resume(self) -> None:
         """Takes over the state of an earlier publisher of this session."""
@@ -98,7 +113,9 @@ class Publisher:
             camera_frames.resume_episode()
             watch = self._watches[camera_frames.camera.name]
             for verdict in camera_frames.last_judged(watch.looks_back, self._latch.reset_ns):
-                self._latch.set(watch.feed(verdict), camera_frames.camera.name)
+                latch = watch.feed(verdict)
+                if self._latch.applies_to(self._clock()):
+                    self._latch.set(latch, camera_frames.camera.name)
 
     def run(self) -> bool:
         """Runs the loop until the worker is stopped, then closes all frames, sends their verdicts and
@@ -162,7 +179,8 @@ class Publisher:
         event = camera_frames.event(frame, closed)
         if closed.verdict is Verdict.UNINSPECTED and camera.mode is Mode.EVERY_PART:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
-        self._latch.set(consequences.latch, camera.name, event)
+        if self._latch.applies_to(frame.captured_ns):
+            self._latch.set(consequences.latch, camera.name, event)
         if consequences.is_journalled:
             self._recorder.record_verdict(event)
         self._deliveries.start(camera_frames, frame, event, consequences)
@@ -170,7 +188,8 @@ class Publisher:
     def _watch_rejects(self, camera_frames: CameraFrames, frame: Frame, closed: FinalVerdict) -> None:
         name = camera_frames.camera.name
         latch = self._watches[name].feed(closed.verdict, closed.reason)
-        if latch is not Latch.NONE and latch.outranks(self._latch.present):
+        is_new = latch is not Latch.NONE and latch.outranks(self._latch.present)
+        if is_new and self._latch.applies_to(frame.captured_ns):
             self._latch.set(latch, name, camera_frames.event(frame, closed))
 
     def _event(self, camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
@@ -198,7 +217,7 @@ class Publisher:
         """Publishes the status and then the answers to changeover requests. A turn calls this after it has
         sent the verdicts, which must not wait for these messages."""
         if self._status.step(now, stopping):
-            self._changeovers.send_answers(self._link)
+            self._changeovers.send_answers(self._link, now)
 
     def _wait(self) -> None:
         """Waits until a message comes, a frame is due to be closed, or 10 ms have passed."""

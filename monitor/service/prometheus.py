@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
@@ -36,9 +37,17 @@ class Metrics(Collector):
     """The metrics and their HTTP port."""
 
     def __init__(
-        self, settings: Settings, rings: Mapping[str, Ring], board: Board, log: logging.Logger
+        self,
+        settings: Settings,
+        rings: Mapping[str, Ring],
+        board: Board,
+        log: logging.Logger,
+        lost_rejects: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._settings, self._rings, self._board, self._log = settings, rings, board, log
+        self._lost_rejects = lost_rejects
+        """By camera: the rejects that were lost with a killed service before this session. A camera may have
+        been removed from the settings since."""
         self._registry = CollectorRegistry()
         self._latency = Histogram(
             "line_monitor_latency_seconds",
@@ -131,7 +140,8 @@ class Metrics(Collector):
         )
         missed = CounterMetricFamily(
             "line_monitor_rejects_missed",
-            "Rejects not sent in time, not acknowledged in time, or not acted on by the gate",
+            "Rejects not sent in time, not acknowledged in time, not acted on by the gate, or lost with a "
+            "killed service before this one",
             labels=["camera"],
         )
         overruns = CounterMetricFamily(
@@ -153,12 +163,14 @@ class Metrics(Collector):
                 if reason is not Reason.NONE and now.uninspected[reason]:
                     verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
             misses.add_metric([camera], now.uninspected[Reason.DEADLINE])
-            missed.add_metric([camera], now.missed_rejects)
+            missed.add_metric([camera], now.missed_rejects + self._lost_rejects.get(camera, 0))
             overruns.add_metric([camera], ring.overruns())
             worker = capture_name(camera)
             state = self._board.read(worker, Field.CAMERA_STATE)
             alive = self._board.is_fresh(worker, time.monotonic_ns())
             up.add_metric([camera], float(alive and state == CameraState.UP))
+        for camera in self._lost_rejects.keys() - self._rings.keys():
+            missed.add_metric([camera], self._lost_rejects[camera])
         yield from (frames, verdicts, misses, missed, overruns, up, self._collect_drift())
         yield self._collect_without_time()
         publishing = self._board.is_fresh(PUBLISH, time.monotonic_ns())

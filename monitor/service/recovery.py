@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -36,15 +37,24 @@ _LONGEST_WRITING_S = 5.0
 _MOST_NAMED = 20
 
 
-def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What the next session takes over from a killed service."""
+
+    latch: Latch
+    """The latch of the next session: the disk may have failed to store it."""
+    lost_rejects: Mapping[str, int]
+    """By camera: the rejects that were lost with the service."""
+
+
+def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
     """Latches the line for missed rejects, and adds to the journal the verdicts that it lacks.
 
-    `folder` is the runtime directory of the killed service. Returns the latch for the next session: the disk
-    may have failed to store it.
+    `folder` is the runtime directory of the killed service.
     """
     rings = _open_rings(settings, folder, log)
     if not rings:
-        return read_latch(paths.latch(settings))
+        return Recovered(read_latch(paths.latch(settings)), {})
     board = _open_board(settings, folder)
     newest = rings[0][1]
     # Rings from before a power cut may lack the last frames. Without a session the journal records a gap.
@@ -65,7 +75,7 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
         held=RECORDS * len(rings),
         log=log,
     )
-    latch = _latch_missed(settings, rings, board, journal, log)
+    recovered = _latch_missed(settings, rings, board, journal, log)
     until = time.monotonic() + _LONGEST_READING_S
     for camera, ring in rings:
         for found in read_outcomes(settings, camera, ring, event_of, for_good=True):
@@ -85,7 +95,7 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Latch:
             "the killed service's verdicts could not be added to the journal: %s",
             journal.problem or "the disk is too slow",
         )
-    return latch
+    return recovered
 
 
 def _latch_missed(
@@ -94,7 +104,7 @@ def _latch_missed(
     board: Board | None,
     journal: JournalWriter,
     log: logging.Logger,
-) -> Latch:
+) -> Recovered:
     """The latch of the next session. It is on disk before that session starts, unless writing it fails."""
     file = paths.latch(settings)
     before, parts_before = read_latch_and_parts(file)
@@ -104,8 +114,11 @@ def _latch_missed(
     found = [_read_board_latch(board)]
     for part in read_parts(board).parts if board is not None else ():
         parts[found[0]] = parts[found[0]].add(part)
+    lost: dict[str, int] = {}
     for camera, ring in rings:
         missed, unjudged = _find_unsent(settings, camera, ring)
+        lost[camera.name] = len(missed)
+        missed, unjudged = (_since_first_contact(ring, board, numbers) for numbers in (missed, unjudged))
         if missed:
             log.error(
                 "camera %s: %d rejects were lost with the service: %s",
@@ -130,14 +143,14 @@ def _latch_missed(
         if one is not Latch.NONE and one.outranks(latch):
             latch = one
     if latch is before and parts[latch] == parts_before:
-        return latch
+        return Recovered(latch, lost)
     if latch is not before:
         journal.record_change("latch", before.word, latch.word, "service")
     try:
         write_latch(file, latch, time.time_ns(), parts[latch])
     except OSError as error:
         log.error("%s: %s: the latch %s could not be written", file, error.strerror, latch.word)
-    return latch
+    return Recovered(latch, lost)
 
 
 def _read_board_latch(board: Board | None) -> Latch:
@@ -166,6 +179,19 @@ def _find_unsent(settings: Settings, camera: CameraSettings, ring: Ring) -> tupl
         elif follows.latch is not Latch.NONE:
             unjudged.append(number)
     return missed, unjudged
+
+
+def _since_first_contact(ring: Ring, board: Board | None, numbers: list[int]) -> list[int]:
+    """The frames that were captured after the killed service had reached the broker. Earlier parts latch
+    nothing: the line was never ready. Without a readable board all frames count."""
+    if board is None:
+        return numbers
+    connected_ns = board.read(PUBLISH, Field.EVER_CONNECTED)
+    return [
+        number
+        for number in numbers
+        if connected_ns and ((frame := ring.frame(number)) is None or frame.captured_ns >= connected_ns)
+    ]
 
 
 def _make_verdict(ring: Ring, number: int) -> FinalVerdict:

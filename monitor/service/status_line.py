@@ -32,7 +32,9 @@ def make_text(
     if latch := Latch(board.read(PUBLISH, Field.LATCH)).word:
         which = read_parts(board).describe()
         parts.append(f"{latch}{f' ({which})' if which else ''}, until it is reset")
-    if not board.read(PUBLISH, Field.EVER_CONNECTED):
+    if board.is_fresh(PUBLISH, now_ns) and (trouble := board.read_trouble(PUBLISH)):
+        parts.append(trouble)
+    elif not board.read(PUBLISH, Field.EVER_CONNECTED):
         parts.append(f"no broker yet at {settings.mqtt.host}:{settings.mqtt.port}")
     parts.append(_describe_cameras(settings, board, now_ns))
     missing = board.read(SCORING, Field.WITHOUT_RECIPE)

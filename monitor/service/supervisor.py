@@ -22,7 +22,6 @@ from monitor import paths
 from monitor.errors import LineMonitorError
 from monitor.line_state.board import Board, Field, WorkerState
 from monitor.line_state.counts import count_verdicts
-from monitor.line_state.latch_file import Latch
 from monitor.line_state.live_settings import write_live_settings
 from monitor.line_state.ring import Ring, RingError
 from monitor.line_state.worker_process import (
@@ -39,7 +38,7 @@ from monitor.line_state.worker_process import (
 )
 from monitor.service import status_line
 from monitor.service.prometheus import Metrics
-from monitor.service.recovery import recover
+from monitor.service.recovery import Recovered, recover
 from monitor.service.reload import compare_settings
 from monitor.service.restart_policy import RestartPolicy, StopWatch, is_killed_from_outside
 from monitor.service.spare import Spare, start_process
@@ -48,7 +47,9 @@ from monitor.system.process_state import is_stopped
 from monitor.system.systemd import Notifier
 
 _TICK_S = 0.05
-_BROKER_WAIT_NS = 3_000_000_000
+_BROKER_WAIT_NS = 6_000_000_000
+"""The longest wait for the broker before the cameras start. It includes the 3 s in which the publisher
+listens for another line with the same names."""
 _RESTART_POLICY = RestartPolicy()
 
 
@@ -146,13 +147,13 @@ class Supervisor:
         """Runs the line until SIGTERM or SIGINT. Raises PathError when the line can't be started."""
         paths.make_data(self._settings)
         with paths.DataLock(self._settings):
-            latch = recover(self._settings, self.folder, self._log)
+            recovered = recover(self._settings, self.folder, self._log)
             paths.make_runtime(self.folder)
             signal.signal(signal.SIGTERM, self.stop)
             signal.signal(signal.SIGINT, self.stop)
             signal.signal(signal.SIGHUP, self.hang_up)
             try:
-                board, metrics = self._create_shared_memory(latch)
+                board, metrics = self._create_shared_memory(recovered)
                 try:
                     self._work(board, metrics)
                 finally:
@@ -174,13 +175,13 @@ class Supervisor:
         else:
             self._must_reload = True
 
-    def _create_shared_memory(self, latch: Latch) -> tuple[Board, Metrics]:
+    def _create_shared_memory(self, recovered: Recovered) -> tuple[Board, Metrics]:
         workers = worker_names(self._settings)
         try:
             Board.create(self.folder / "board", workers)
             board = Board(self.folder / "board", workers)
             # Only the publisher writes this field later; it has not been started yet.
-            board.write(PUBLISH, Field.LATCH, latch)
+            board.write(PUBLISH, Field.LATCH, recovered.latch)
             write_live_settings(board, self._settings)
             for camera in self._settings.camera:
                 Ring.create(self.folder, camera.name, self.session)
@@ -189,7 +190,7 @@ class Supervisor:
             raise paths.PathError(
                 f"can't make the rings in {self.folder}: {error}; free space there, or set RUNTIME_DIRECTORY"
             ) from error
-        return board, Metrics(self._settings, self._rings, board, self._log)
+        return board, Metrics(self._settings, self._rings, board, self._log, recovered.lost_rejects)
 
     def _work(self, board: Board, metrics: Metrics) -> None:
         self._log.info("session %s on %s", self.session, self._settings.line.data)
@@ -271,7 +272,7 @@ class Supervisor:
 
     def _may_capture(self, board: Board, since_ns: int) -> bool:
         """Whether the capture workers may start: parts can be judged and rejects can be sent, so that the
-        start loses no part. A missing broker delays them by 3 s at most."""
+        start loses no part. A missing broker delays them by 6 s at most."""
         if not board.read(SCORING, Field.EVER_RAN):
             # When the scoring worker can't start, the cameras start nevertheless, so that their state is
             # shown.

@@ -16,7 +16,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from monitor.commands.check import Level, findings
-from monitor.publish.mqtt_connection import ConnectError, probe
+from monitor.publish.broker_client import BrokerClient, ConnectError, Subscriptions
 from monitor.settings import MqttSettings
 from tests.real.bundle import ROOT
 from tests.real.mosquitto import free_port
@@ -24,7 +24,15 @@ from tests.real.mosquitto import free_port
 pytestmark = pytest.mark.xdist_group("broker access")
 P = "plant1/line1"
 USERS = {"line1": "one", "gateway1": "two", "viewer1": "three"}
-LINE_SAYS = (f"{P}/status", f"{P}/heartbeat", f"{P}/top/verdict", f"{P}/top/reject", f"{P}/top/recipe")
+CHECK_SAYS = f"{P}/check/top/verdict"
+LINE_SAYS = (
+    f"{P}/status",
+    f"{P}/heartbeat",
+    f"{P}/top/verdict",
+    f"{P}/top/reject",
+    f"{P}/top/recipe",
+    CHECK_SAYS,
+)
 GATEWAY_SAYS = (f"{P}/top/ack", f"{P}/reset", f"{P}/top/recipe/set")
 ELSEWHERE = ("plant1/line2/top/verdict", "plant1/line2/reset", "other/topic")
 
@@ -144,7 +152,9 @@ def test_each_hears_what_it_should_and_nothing_of_another_line(broker: Broker) -
     for client in (line, gateway, viewer):
         client.hear(0.5)
         client.close()
-    assert set(line.heard) == set(GATEWAY_SAYS), "the line receives its gateway's messages, not its own"
+    assert set(line.heard) == {*GATEWAY_SAYS, f"{P}/heartbeat", CHECK_SAYS}, (
+        "the line receives its gateway's messages, heartbeats and what check publishes, and no verdicts"
+    )
     assert set(gateway.heard) == set(viewer.heard) == {*LINE_SAYS, *GATEWAY_SAYS}
 
 
@@ -161,13 +171,13 @@ def test_nameless_unencrypted_and_unknown_are_refused_in_one_line(
     user: str | None, more: dict[str, object], words: str, broker: Broker
 ) -> None:
     with pytest.raises(ConnectError, match=words) as refused:
-        probe(broker.settings(user, **more), "t")
+        BrokerClient(broker.settings(user, **more), "t", None, Subscriptions()).connect(diagnose=True)
     assert "\n" not in str(refused.value)
 
 
 def test_a_broker_that_calls_itself_otherwise_is_not_believed(broker: Broker) -> None:
     with pytest.raises(ConnectError, match="TLS failed"):
-        probe(broker.settings("line1", host="127.0.0.2"), "t")
+        BrokerClient(broker.settings("line1", host="127.0.0.2"), "t", None, Subscriptions()).connect()
 
 
 def test_check_says_whether_the_broker_lets_the_line_speak(broker: Broker, tmp_path: Path) -> None:
@@ -186,5 +196,5 @@ def test_check_says_whether_the_broker_lets_the_line_speak(broker: Broker, tmp_p
     assert text == f"localhost:{broker.port} answers and lets us publish"
     told = found("viewer1")
     assert [level for level, _ in told] == [Level.FAIL]
-    assert f"does not let us publish {P}/" in told[0][1]
+    assert f"does not let us publish {P}/check/" in told[0][1]
     assert "ACL" in told[0][1]

@@ -143,9 +143,13 @@ def test_a_recipe_that_cant_judge_is_refused_with_the_reason_and_the_old_one_sta
         ):
             line.witness.say("top/recipe/set", garbage)
         line.witness.say("no-such/recipe/set", '{"request_id": "n", "recipe": "plate"}')
-        before = len(line.witness.heard("top/recipe"))
-        time.sleep(1)
-        assert len(line.witness.heard("top/recipe")) == before
+        line.wait_for(
+            lambda: bool(line.witness.heard("no-such/recipe")), 5, "the answer on no camera's topic"
+        )
+        (elsewhere,) = line.witness.heard("no-such/recipe")
+        assert (elsewhere.payload["state"], elsewhere.payload["request_id"]) == ("refused", "n")
+        malformed = [message.payload for message in line.witness.heard("top/recipe")][-6:]
+        assert [(answer["state"], answer["request_id"]) for answer in malformed] == [("refused", None)] * 6
         assert line.witness.status()["ready"] is True
         recent = line.witness.heard("top/verdict", since=time.monotonic() - 0.5)
         assert recent

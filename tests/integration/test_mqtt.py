@@ -14,15 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from monitor.publish.mqtt_connection import ConnectError, Link, LinkState, Will, probe
+from monitor.publish.broker_client import BrokerClient, ConnectError, Subscriptions, Will
+from monitor.publish.mqtt_connection import Link, LinkState
 from monitor.settings import MqttSettings
+from tests.benchmarks import unheard_rejects
 from tests.real.line import Witness
 from tests.real.mosquitto import Mosquitto, free_port
 
 
 def make_link(port: int, **more: object) -> Link:
     settings = MqttSettings(port=port, **more)  # type: ignore[arg-type]
-    return Link(settings, "t", lambda: Will("p/l/status", b'{"state": "offline"}'), ("p/l/+/ack",))
+    return Link(
+        settings, "t", lambda: Will("p/l/status", b'{"state": "offline"}'), Subscriptions(("p/l/+/ack",))
+    )
+
+
+def connect_once(settings: MqttSettings) -> None:
+    client = BrokerClient(settings, "t", None, Subscriptions())
+    client.connect(diagnose=True)
+    client.disconnect()
 
 
 def turn(link: Link, until: Callable[[], bool], within_s: float = 10.0) -> None:
@@ -212,9 +222,9 @@ def test_the_gateways_acknowledgements_are_received() -> None:
 
 def test_a_broker_that_cant_be_reached_is_one_line_with_the_fix() -> None:
     with pytest.raises(ConnectError, match=r"broker 127\.0\.0\.1:\d+ can't be reached: .*refused"):
-        probe(MqttSettings(port=free_port()), "t")
+        connect_once(MqttSettings(port=free_port()))
     with pytest.raises(ConnectError, match=r"unknown host; check mqtt\.host"):
-        probe(MqttSettings(host="no-such-host.invalid"), "t")
+        connect_once(MqttSettings(host="no-such-host.invalid"))
 
 
 def test_a_wrong_password_is_one_line_with_the_fix() -> None:
@@ -223,5 +233,12 @@ def test_a_wrong_password_is_one_line_with_the_fix() -> None:
         Mosquitto(extra="allow_anonymous false") as broker,
         pytest.raises(ConnectError, match=r"check mqtt\.username and password") as refused,
     ):
-        probe(secret.model_copy(update={"port": broker.port}), "t")
+        connect_once(secret.model_copy(update={"port": broker.port}))
     assert "wrong" not in str(refused.value)
+
+
+@pytest.mark.timing
+def test_200_rejects_a_second_without_a_subscriber_delay_no_first_sending(tmp_path: Path) -> None:
+    with Mosquitto() as broker:
+        result = unheard_rejects.measure(tmp_path, broker.port, rate=200.0, seconds=4.0)
+    assert unheard_rejects.is_good(result), result

@@ -26,7 +26,8 @@ from monitor.capture.worker import Clocks, Intake
 from monitor.line_state.board import Board
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict
-from monitor.publish.mqtt_connection import LinkState, Received
+from monitor.publish.broker_client import Received
+from monitor.publish.mqtt_connection import LinkState
 from monitor.verdict import judge
 from tests.unit.publish.scene import MS, Scene, StandInLink
 

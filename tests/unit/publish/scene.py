@@ -21,7 +21,8 @@ from monitor.line_state.board import Board, Field
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Ring, ScorerVerdict
 from monitor.line_state.worker_process import PUBLISH, Worker, WorkerStart, settings_for, worker_names
-from monitor.publish.mqtt_connection import LinkState, Received
+from monitor.publish.broker_client import Received
+from monitor.publish.mqtt_connection import LinkState
 from monitor.publish.worker import Publisher
 from monitor.settings import Settings
 from monitor.verdict import Reason, Verdict, judge
@@ -45,6 +46,14 @@ class StandInLink:
         self.received: list[Received] = []
         self._next = 0
 
+    limitations: tuple[str, ...] = ()
+    keeps_retained = True
+    packet_room: int | None = None
+    """The bytes of payload that the broker takes; None is no limit."""
+
+    def payload_room(self, topic: str, **more: object) -> int | None:
+        return self.packet_room
+
     def reconnect(self) -> None:
         self.state, self.generation, self._next = LinkState.UP, self.generation + 1, 0
 
@@ -63,6 +72,9 @@ class StandInLink:
 
     def room(self, reserved: int = 1) -> int:
         return self.places if self.state is LinkState.UP else 0
+
+    def spare_room(self) -> int:
+        return self.room()
 
     def send(self, topic: str, payload: bytes, **more: object) -> int | None:
         if self.state is not LinkState.UP:
@@ -116,9 +128,9 @@ class Scene:
         (folder / "data").mkdir(exist_ok=True)
         self.begin_session()
 
-    def begin_session(self, latch: Latch = Latch.NONE) -> None:
+    def begin_session(self, latch: Latch = Latch.NONE, *, connected: bool = True) -> None:
         """As the start of the service: of the last session only the data folder is left, and the latch that
-        was found in its rings."""
+        was found in its rings. `connected`: the session has reached the broker already."""
         folder, session = self.folder, uuid.uuid4()
         Board.create(folder / "board", worker_names(self.settings))
         Ring.create(folder, "top", session)
@@ -127,6 +139,7 @@ class Scene:
         self.post = WorkerStart(PUBLISH, str(folder), str(session), os.getpid(), tree)
         self.board = Board(folder / "board", worker_names(self.settings))
         self.board.write(PUBLISH, Field.LATCH, latch)
+        self.board.write(PUBLISH, Field.EVER_CONNECTED, self.now if connected else 0)
         self.intake = Intake(
             self.settings.camera[0], self.ring, lambda frame: None, Clocks(lambda: self.now, lambda: self.now)
         )

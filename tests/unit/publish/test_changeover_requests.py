@@ -32,6 +32,12 @@ class StandInLink:
     def __init__(self) -> None:
         self.state, self.generation, self.places = LinkState.UP, 1, 100
         self.sent: list[dict[str, Any]] = []
+        self.topics: list[str] = []
+        self.keeps_retained = True
+        self.packet_room: int | None = None
+
+    def payload_room(self, topic: str, *, qos: int = 1, expires: bool = False) -> int | None:
+        return self.packet_room
 
     def room(self, reserved: int = 1) -> int:
         return self.places
@@ -39,8 +45,10 @@ class StandInLink:
     def send(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
     ) -> int | None:
-        assert (topic, qos, retain) == ("plant1/line1/top/recipe", 1, True)
+        # A retained answer stays at the broker, and only a camera's next answer replaces it.
+        assert (qos, retain) == (1, topic == "plant1/line1/top/recipe")
         self.sent.append(json.loads(payload))
+        self.topics.append(topic)
         return len(self.sent)
 
     def states(self) -> list[tuple[object, object]]:
@@ -66,12 +74,12 @@ class Scene:
     def ask(self, request_id: object, recipe: str) -> None:
         """The gateway requests a recipe."""
         self.requests.take_request(TOPIC, json.dumps({"request_id": request_id, "recipe": recipe}).encode())
-        self.requests.send_answers(self.link)
+        self.requests.send_answers(self.link, time.monotonic_ns())
 
     def stand(self, standing: RecipeStatus) -> None:
         """The scoring worker reports what is in force."""
         changeover.write_recipe_status(self.board, "top", standing)
-        self.requests.send_answers(self.link)
+        self.requests.send_answers(self.link, time.monotonic_ns())
 
 
 @pytest.fixture
@@ -88,12 +96,12 @@ def in_force(number: int, request_id: str, judged: RecipeIdentity) -> RecipeStat
 
 def test_the_recipe_in_force_is_published_at_the_start_and_on_each_connection(scene: Scene) -> None:
     scene.stand(AT_START)
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.states() == [(None, "in_force")]
     assert scene.link.sent[0]["recipe_sha"] == PLATE.sha
     scene.link.generation = 2
-    scene.requests.send_answers(scene.link)
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.states() == [(None, "in_force")] * 2
 
 
@@ -147,28 +155,83 @@ def test_answers_wait_for_room_and_keep_their_order(scene: Scene) -> None:
     scene.stand(in_force(1, "a", DISC))
     assert scene.link.sent == []
     scene.link.places = 5
-    scene.requests.send_answers(scene.link)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.states() == [(None, "in_force"), ("a", "loading"), ("a", "in_force")]
 
 
 @pytest.mark.parametrize(
-    "payload",
+    ("payload", "request_id", "recipe"),
     [
-        b"",
-        b"null",
-        b"[" * 3000,
-        b"{" * 5000,
-        b'{"recipe": "plate"}',
-        b'{"request_id": "a"}',
-        b'{"request_id": {}, "recipe": "plate"}',
-        b'{"request_id": "\xff", "recipe": "plate"}',
-        json.dumps({"request_id": "x" * 65, "recipe": "plate"}).encode(),
-        json.dumps({"request_id": 2**64, "recipe": "plate"}).encode(),
+        (b"", None, None),
+        (b"null", None, None),
+        (b"[" * 3000, None, None),
+        (b"{" * 5000, None, None),
+        (b'{"recipe": "plate"}', None, "plate"),
+        (b'{"request_id": "a"}', "a", None),
+        (b'{"request_id": 7, "recipe": ["plate"]}', 7, None),
+        (b'{"request_id": {}, "recipe": "plate"}', None, "plate"),
+        (b'{"request_id": "\xff", "recipe": "plate"}', None, "plate"),
+        (json.dumps({"request_id": "x" * 65, "recipe": "y" * 65}).encode(), None, "y" * 65),
+        (json.dumps({"request_id": 2**64, "recipe": "plate"}).encode(), None, "plate"),
+        (json.dumps({"request_id": "a", "recipe": "plate", "more": "x" * 5000}).encode(), None, None),
     ],
 )
-def test_a_message_that_is_no_request_is_ignored(scene: Scene, payload: bytes) -> None:
+def test_a_message_that_is_no_request_is_refused_with_what_could_be_read_of_it(
+    scene: Scene, payload: bytes, request_id: object, recipe: object
+) -> None:
+    scene.stand(AT_START)
     scene.requests.take_request(TOPIC, payload)
-    scene.requests.take_request("plant1/line1/no-such/recipe/set", b'{"request_id": "a", "recipe": "plate"}')
-    scene.requests.send_answers(scene.link)
-    assert scene.link.sent == []
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    answer = scene.link.sent[-1]
+    assert (answer["state"], answer["request_id"], answer["recipe"]) == ("refused", request_id, recipe)
+    assert answer["reason"]
+    assert "\n" not in answer["reason"]
+    assert answer["in_force"] == {"recipe": "plate", "recipe_sha": PLATE.sha}
     assert changeover.read_request(scene.board, "top") is None
+
+
+@pytest.mark.parametrize("name", ["no-such", "", "Top", "x" * 300, "top ", "größe"])
+@pytest.mark.parametrize("payload", [b'{"request_id": "a", "recipe": "plate"}', b"nonsense"])
+def test_a_request_for_a_camera_that_the_settings_do_not_have_is_refused_on_its_topic(
+    scene: Scene, name: str, payload: bytes
+) -> None:
+    scene.requests.take_request(f"plant1/line1/{name}/recipe/set", payload)
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    scene.link.generation = 2
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    assert scene.link.topics == [f"plant1/line1/{name}/recipe"], "once, also over a new connection"
+    (answer,) = scene.link.sent
+    assert answer["state"] == "refused"
+    assert answer["request_id"] == ("a" if payload.startswith(b"{") else None)
+    assert ("there are: top" in answer["reason"]) is payload.startswith(b"{")
+
+
+def test_refusals_for_unknown_cameras_wait_for_room_and_are_bounded(scene: Scene) -> None:
+    scene.link.places = 0
+    for number in range(1000):
+        scene.requests.take_request(f"plant1/line1/no-{number}/recipe/set", b"{}")
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    assert scene.link.sent == []
+    scene.link.places = 5
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    assert scene.link.topics == [f"plant1/line1/no-{number}/recipe" for number in range(980, 1000)]
+
+
+def test_where_the_broker_keeps_nothing_the_answer_is_repeated_every_second(scene: Scene) -> None:
+    scene.stand(AT_START)
+    scene.link.keeps_retained = False
+    now = time.monotonic_ns()
+    for step in range(50):
+        scene.requests.send_answers(scene.link, now + step * 100_000_000)
+    assert 5 <= len(scene.link.states()) <= 7
+    assert set(scene.link.states()) == {(None, "in_force")}
+
+
+def test_where_the_broker_takes_small_packets_a_refusal_stays_one(scene: Scene) -> None:
+    scene.link.packet_room = 200
+    scene.stand(AT_START)
+    scene.requests.take_request(TOPIC, b'{"request_id": "a", "recipe": 7}')
+    scene.requests.take_request("plant1/line1/no-such/recipe/set", b'{"request_id": "b", "recipe": "plate"}')
+    scene.requests.send_answers(scene.link, time.monotonic_ns())
+    assert scene.link.states()[-2:] == [("a", "refused"), ("b", "refused")]
+    assert all(len(json.dumps(one, separators=(",", ":"))) <= 200 for one in scene.link.sent)

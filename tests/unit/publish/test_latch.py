@@ -34,6 +34,51 @@ def test_a_missed_reject_stays_latched_over_restarts_of_the_service_until_a_rese
     assert scene.status()[1] != "missed_reject"
 
 
+@pytest.mark.parametrize(
+    "camera", [{}, {"on_uninspected": "stop"}, {"stop_after_rejects": 2}, {"stop_reject_rate": 0.01}]
+)
+@pytest.mark.parametrize("acks", [0, 300])
+def test_parts_before_the_first_contact_with_the_broker_latch_nothing(
+    acks: int, camera: dict[str, object], tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, ack_timeout_ms=acks, **camera)
+    scene.end()
+    scene.begin_session(connected=False)
+    scene.link.state = LinkState.DOWN
+    assert scene.judge_parts("rrur" * 3) == Latch.NONE
+    scene.turn(later_ms=2000)
+    assert scene.latch() == Latch.NONE
+    scene.end()
+    scene.publisher, scene.link = scene.start()
+    scene.link.state = LinkState.DOWN
+    scene.turn()
+    assert scene.latch() == Latch.NONE, "nor for a publisher that follows a dead one"
+    scene.part(2.0)
+    scene.turn()
+    scene.link.reconnect()
+    scene.turn(later_ms=60)
+    scene.turn(later_ms=900)
+    assert scene.latch() == Latch.NONE, (
+        "the part came before the contact, and its reject was not acknowledged"
+    )
+    scene.link.reconnect()
+    scene.turn(later_ms=60)
+    scene.miss_reject()
+    assert scene.latch() != Latch.NONE, "the part came after the contact"
+    scene.end()
+
+
+def test_a_latch_of_an_earlier_session_holds_also_before_the_first_contact(scene: Scene) -> None:
+    scene.miss_reject()
+    scene.link.reconnect()
+    scene.status()
+    scene.end()
+    scene.begin_session(connected=False)
+    scene.link.state = LinkState.DOWN
+    scene.turn()
+    assert scene.latch() == Latch.MISSED_REJECT
+
+
 def test_a_latch_that_cant_be_read_is_a_missed_reject(scene: Scene) -> None:
     scene.end()
     (scene.folder / "data/latch.json").write_text("{")

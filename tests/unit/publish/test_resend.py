@@ -6,10 +6,13 @@ import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import Stage
+from monitor.publish.resend import AGAIN_NS, UnheardRejects
 from tests.unit.publish.scene import MS, Scene
 
 
@@ -22,9 +25,9 @@ def test_unheard_rejects_are_sent_again_one_at_a_time_and_all_at_once_to_a_new_s
     assert scene.run_for(100, subscribed=False) == []
     assert [scene.ring.stage(number) for number in numbers] == [Stage.SENT] * 3, "their deliveries have ended"
     tried = scene.run_for(600, subscribed=False)
-    assert tried == [(numbers[0], "reject")] * 3, "only the first, every 200 ms"
+    assert tried == [(numbers[-1], "reject")] * 3, "only the newest, 200 ms after each report"
     received = scene.run_for(250, subscribed=True)
-    assert received == [(number, "reject") for number in numbers]
+    assert received == [(number, "reject") for number in reversed(numbers)]
     assert scene.run_for(2000, subscribed=True) == []
     assert scene.latch() == Latch.NONE
     assert scene.outcomes() == dict.fromkeys(numbers, "published")
@@ -189,3 +192,99 @@ def test_one_line_is_logged_when_no_client_is_subscribed_and_one_when_a_client_i
     scene.run_for(500, subscribed=False)
     assert logged() == ["no client"]
     scene.end()
+
+
+def test_first_sendings_report_whether_a_client_is_subscribed_so_that_nothing_is_offered_beside_them(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    scene.turn()
+    scene.link.places = 1000
+    for _ in range(50):
+        scene.part(2.0)
+        scene.run_for(40, subscribed=False)
+    assert len(scene.link.sent) == 100, "a reject and a verdict of each part, at 25 rejects a second"
+    assert not scene.link.dropped
+    scene.end()
+
+
+def test_a_pass_too_goes_before_rejects_that_are_sent_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    scene.part(2.0)
+    scene.turn()
+    scene.run_for(150, subscribed=False)
+    scene.link.places = 0
+    scene.run_for(300, subscribed=True)
+    passed = scene.part(0.5)
+    scene.link.places, scene.link.sent = 1, []
+    scene.turn()
+    assert [(payload["frame"], topic[-7:]) for _, topic, payload in scene.link.sent] == [(passed, "verdict")]
+    scene.end()
+
+
+def test_the_offer_of_an_old_reject_does_not_end_the_connection_when_the_broker_is_slow(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, actuate_ms=600)
+    scene.part(2.0)
+    scene.turn()
+    scene.run_for(150, subscribed=False)
+    for _ in range(25):
+        scene.turn(later_ms=10)
+    assert scene.topics()[-1] == "reject", "it was offered with some 400 ms left"
+    scene.turn(later_ms=200)
+    scene.turn(later_ms=100)
+    assert not scene.link.dropped, "it has expired, and the broker had less than 500 ms"
+    scene.turn(later_ms=50)
+    assert len(scene.link.dropped) == 1
+    scene.end()
+
+
+def test_another_connections_message_ids_tell_nothing_of_rejects_that_were_offered(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actuate_ms=2000)
+    for _ in range(3):
+        scene.part(2.0)
+    scene.turn()
+    scene.run_for(150, subscribed=False)
+    scene.turn(later_ms=200)
+    (offered, *_), before = scene.link.sent[-1], len(scene.link.sent)
+    scene.link.reconnect()
+    scene.link.acknowledged = {offered}
+    scene.turn()
+    scene.turn()
+    assert len(scene.link.sent) == before, "the acknowledgement is of another message: nobody is subscribed"
+    scene.end()
+
+
+@given(
+    rejects=st.lists(st.tuples(st.integers(0, 50), st.integers(60, 3000)), max_size=60),
+    most=st.integers(-3, 9),
+    subscribed=st.booleans(),
+)
+def test_what_is_offered_is_the_newest_in_order_bounded_and_still_of_use(
+    rejects: list[tuple[int, int]], most: int, subscribed: bool
+) -> None:
+    waiting: UnheardRejects[int] = UnheardRejects()
+    waiting.use_connection(1)
+    now = 0
+    expiry: dict[int, int] = {}
+    for number, (later_ms, ttl_ms) in enumerate(rejects):
+        now += later_ms * MS
+        expiry[number] = now + ttl_ms * MS
+        waiting.add(number, expiry[number], number, now)
+    if subscribed:
+        waiting.note_subscriber()
+    assert waiting.take_due(now, most) == [] or subscribed, "not before 200 ms"
+    now += AGAIN_NS
+    due = [number for number, _ in waiting.take_due(now, most)]
+    useful = [number for number, expires_ns in expiry.items() if expires_ns - now >= 50 * MS][::-1]
+    assert due == useful[: max(0, most if subscribed else min(1, most))]
+
+
+def test_no_more_than_1000_rejects_of_a_camera_wait_and_the_oldest_are_given_up() -> None:
+    waiting: UnheardRejects[int] = UnheardRejects()
+    for number in range(3000):
+        waiting.add(number, 3_600_000 * MS, number, number)
+    waiting.note_subscriber()
+    due = waiting.take_due(3000, 5000)
+    assert [number for number, _ in due] == list(range(2999, 1999, -1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,17 @@ def test_the_journal_is_ok_only_while_a_publisher_lives_that_can_write_it(board:
     assert journal_ok() == 1
     board.write(PUBLISH, Field.JOURNAL_FAILING, 1)
     assert journal_ok() == 0
+
+
+def test_rejects_that_a_killed_service_lost_are_among_the_missed_ones(board: Board, ring: Ring) -> None:
+    lost = {"top": 3, "removed": 2}
+    metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"), lost)
+    (family,) = [family for family in metrics.collect() if family.name == "line_monitor_rejects_missed"]
+    counted = {one.labels["camera"]: one.value for one in family.samples if one.name.endswith("_total")}
+    assert counted == lost
+    ring.write_tally(replace(ring.tally(), missed_rejects=4))
+    (family,) = [family for family in metrics.collect() if family.name == "line_monitor_rejects_missed"]
+    assert {one.labels["camera"]: one.value for one in family.samples}["top"] == 7
 
 
 def test_exposures_that_had_to_be_refused_are_counted(board: Board, ring: Ring) -> None:

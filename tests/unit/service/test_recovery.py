@@ -17,7 +17,7 @@ from monitor.line_state.board import Field
 from monitor.line_state.latch_file import Latch, read_latch, write_latch
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt_connection import LinkState
-from monitor.service.recovery import recover
+from monitor.service.recovery import Recovered, recover
 from monitor.service.supervisor import Supervisor
 from monitor.settings import Settings
 from monitor.system.systemd import Notifier
@@ -30,9 +30,9 @@ LOG = logging.getLogger("recovery")
 def killed_and_started_anew(scene: Scene) -> Latch:
     """Returns the latch on disk before the new session runs."""
     scene.end()
-    latch = recover(scene.settings, scene.folder, LOG)
+    recovered = recover(scene.settings, scene.folder, LOG)
     latched = read_latch(paths.latch(scene.settings))
-    scene.begin_session(latch)
+    scene.begin_session(recovered.latch)
     return latched
 
 
@@ -111,6 +111,44 @@ def test_what_a_killed_service_had_still_to_send_or_to_stop_for_latches_at_the_n
     assert [change.new for change in latched] == ([latch.word] if latch else [])
 
 
+@pytest.mark.parametrize("lay", [closed_and_unsent(2.0), scored_and_open(2.0), open_and_unscored])
+@pytest.mark.parametrize("on_uninspected", ["reject", "stop"])
+def test_a_killed_service_that_never_reached_a_broker_latches_nothing_at_the_next_start(
+    lay: Callable[[Scene], None], on_uninspected: str, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, on_uninspected=on_uninspected)
+    scene.end()
+    scene.begin_session(connected=False)
+    scene.link.state = LinkState.DOWN
+    lay(scene)
+    assert killed_and_started_anew(scene) is Latch.NONE
+    scene.end()
+
+
+@pytest.mark.parametrize("is_board_whole", [True, False])
+def test_the_rejects_that_were_lost_with_a_killed_service_are_counted(
+    is_board_whole: bool, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path)
+    scene.turn()
+    sent(scene)
+    scene.link.state = LinkState.DOWN
+    for score in (2.0, 0.5, float("nan"), 2.0):
+        scene.part(score)
+    scene.turn()
+    open_and_unscored(scene)
+    scene.end()
+    if not is_board_whole:
+        (scene.folder / "board").unlink()
+    found = recover(scene.settings, scene.folder, LOG)
+    assert found == Recovered(Latch.MISSED_REJECT, {"top": 4}), "the one that was sent is not lost"
+
+
+def test_after_an_orderly_end_no_reject_counts_as_lost(tmp_path: Path) -> None:
+    settings = Settings(line={"data": tmp_path})  # type: ignore[arg-type]
+    assert recover(settings, tmp_path / "none", LOG) == Recovered(Latch.NONE, {})
+
+
 def test_a_reject_that_waits_for_the_gateways_answer_latches_too(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ack_timeout_ms=3000)
     scene.turn()
@@ -125,7 +163,9 @@ def test_a_reject_of_a_camera_that_was_taken_out_of_the_settings_latches_too(tmp
     scene.end()
     camera = scene.settings.camera[0].model_copy(update={"name": "renamed"})
     settings = scene.settings.model_copy(update={"camera": (camera,)})
-    assert recover(settings, scene.folder, LOG) is Latch.MISSED_REJECT
+    recovered = recover(settings, scene.folder, LOG)
+    assert recovered.latch is Latch.MISSED_REJECT
+    assert recovered.lost_rejects == {"top": 1}
     with JournalReader(paths.journal(settings)) as reader:
         assert [(row.camera, row.verdict) for row in reader.verdicts()] == [("top", "reject")]
 
@@ -209,7 +249,7 @@ def test_the_supervisor_lays_down_a_board_with_the_latch_that_was_found(tmp_path
     supervisor = Supervisor(line, systemd=Notifier({}))
     paths.make_data(line)
     paths.make_runtime(supervisor.folder)
-    board, metrics = supervisor._create_shared_memory(Latch.MISSED_REJECT)
+    board, metrics = supervisor._create_shared_memory(Recovered(Latch.MISSED_REJECT, {}))
     assert board.read(PUBLISH, Field.LATCH) == Latch.MISSED_REJECT
     metrics.close()
     board.close()

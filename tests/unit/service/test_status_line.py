@@ -51,6 +51,9 @@ def test_the_words_tell_what_is_in_the_way(tmp_path: Path) -> None:
     for worker in (*expected, capture_name("top"), capture_name("side")):
         run(board, worker)
     assert text().startswith("not ready; no broker yet at 127.0.0.1:1883; 0 of 2 cameras up")
+    board.write_trouble(PUBLISH, "another line speaks as plant1/line1")
+    assert text().startswith("not ready; another line speaks as plant1/line1; 0 of 2 cameras up")
+    board.write_trouble(PUBLISH, "")
     board.write(PUBLISH, Field.EVER_CONNECTED, 1)
     board.write(PUBLISH, Field.READY, 1)
     for camera in ("top", "side"):
