@@ -8,6 +8,8 @@ decoding. A JPEG has no checksums, so damage that gives another valid image is n
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +22,10 @@ from drivers.orientation import read_exif, upright
 
 START = b"\xff\xd8"
 
-_SCAN, _APP0, _APP1 = 0xDA, 0xE0, 0xE1
+_END, _SCAN, _APP0, _APP1 = 0xD9, 0xDA, 0xE0, 0xE1
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """The markers that begin a frame, whose segment holds the size."""
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
-_END_OF_HEADER = frozenset({0xD8, 0xD9, _SCAN})
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _UNREADABLE_KINDS = {
     0xC3: "a lossless JPEG",
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "a hierarchical JPEG"),
@@ -33,8 +34,10 @@ _UNREADABLE_KINDS = {
 }
 _EXIF, _JFIF = b"Exif\0\0", b"JFIF\0"
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
-_MOST_PADDINGS = 16
+_MOST_PADDINGS = 4
 _LONGEST_PADDING = 1 << 16
+_READ_AHEAD = 8
+"""Bytes that libjpeg may have read ahead and does not count, and one zero after 0xFF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +66,20 @@ def decode(content: bytes) -> NDArray[Any]:
     return upright(image, read_exif(header.exif))
 
 
-def decode_strictly(content: bytes, space: str) -> NDArray[Any]:
+def decode_strictly(content: bytes, space: str, paddings: int = _MOST_PADDINGS) -> NDArray[Any]:
     """The samples in simplejpeg's colour space of that name. Raises ImageError for any damage.
 
-    Zeros before a marker are no damage: some cameras fill the image data up to an even length with them.
+    Zeros before up to `paddings` markers are no damage: some cameras fill image data up to whole words.
     """
-    for _ in range(_MOST_PADDINGS):
-        try:
-            return np.asarray(simplejpeg.decode_jpeg(content, space, strict=True))
-        except ValueError as error:
-            shorter = _without_padding(content, str(error))
-            if shorter is None:
-                raise _refusal(str(error)) from None
-            content = shorter
-    raise ImageError("the file is damaged (zeros before many of its markers)")
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(content, space, strict=True))
+    except ValueError as error:
+        message = str(error)
+    if paddings:
+        for shorter in _without_padding(content, message):
+            with suppress(ImageError):
+                return decode_strictly(shorter, space, paddings - 1)
+    raise _refusal(message)
 
 
 def clean_header(content: bytes) -> Header:
@@ -87,19 +90,23 @@ def clean_header(content: bytes) -> Header:
     alike, but libjpeg warns of those it does not know. Raises ImageError for a kind of JPEG that is not read.
     """
     segments, exif, size, place = [START], b"", (0, 0), len(START)
-    while (place := content.find(b"\xff", place)) >= 0 and place + 1 < len(content):
+    while True:
+        place = content.find(b"\xff", place)
+        if not 0 <= place < len(content) - 1:
+            raise ImageError("the file is cut short")
         marker = content[place + 1]
         if marker in (0x00, 0xFF):
             place += 1
             continue
         if marker in _UNREADABLE_KINDS:
             raise ImageError(f"{_UNREADABLE_KINDS[marker]}: save it as a baseline JPEG or as PNG")
-        if marker in _END_OF_HEADER:
-            segments.append(content[place:])
-            break
+        if marker == _END:
+            raise ImageError("the file is damaged (it has no image data)")
         end = place + 2
         if marker not in _WITHOUT_LENGTH:
             end += max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
+        if marker == _SCAN and end < len(content):
+            return Header(b"".join([*segments, content[place:]]), exif, *size)
         segment = content[place:end]
         body = segment[4:]
         if marker == _APP0 and body.startswith(_JFIF):
@@ -110,7 +117,6 @@ def clean_header(content: bytes) -> Header:
             size = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
         segments.append(segment)
         place = end
-    return Header(b"".join(segments), exif, *size)
 
 
 def _colour_space(content: bytes) -> str:
@@ -124,25 +130,28 @@ def _colour_space(content: bytes) -> str:
         return "YCbCr"
 
 
-def _without_padding(content: bytes, message: str) -> bytes | None:
-    """The file without the bytes that libjpeg found before a marker, if all of them are zeros; else None.
+def _without_padding(content: bytes, message: str) -> Iterator[bytes]:
+    """The file without the zeros before the marker at which libjpeg found bytes that it had no use for.
 
-    One zero more would mean that zeros stand in the place of image data. 0xFF 0x00 ends image data.
+    Nothing, where these bytes are not zeros. More zeros than libjpeg counted and had read ahead stand in the
+    place of image data. The last byte of image data may be a zero too, and is one after 0xFF.
     """
     found = _EXTRANEOUS.match(message)
     if found is None or (count := int(found[1])) > _LONGEST_PADDING:
-        return None
-    zeros, marker = bytes(count), b"\xff" + bytes([int(found[2], 16)])
+        return
+    marker = b"\xff" + bytes([int(found[2], 16)])
     place = content.find(marker)
     while place >= 0:
         fill = place
         while content[fill - 1] == 0xFF:
             fill -= 1
-        before = content[: fill - count] if content.endswith(zeros, 0, fill) else b"\0"
-        if not before.endswith(b"\0") or before.endswith(b"\xff\0"):
-            return before + content[fill:]
+        if content.endswith(bytes(count), 0, fill):
+            start = len(content[:fill].rstrip(b"\0"))
+            if fill - start <= count + _READ_AHEAD:
+                yield content[:start] + content[fill:]
+                yield content[: start + 1] + content[fill:]
+                return
         place = content.find(marker, place + 1)
-    return None
 
 
 def _refusal(message: str) -> ImageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 TAG = 0x0112
 """The orientation's tag in EXIF and in TIFF."""
+
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 
 _TRANSPOSED = (5, 6, 7, 8)
 _FLIPPED_LEFT_RIGHT = (2, 3, 6, 7)

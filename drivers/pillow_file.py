@@ -71,6 +71,8 @@ def _array(image: ImageFile) -> NDArray[Any]:
         return np.asarray(image)
     if image.mode == "1":
         return np.asarray(image.convert("L"))
+    # Pillow warns where it drops a palette's alpha.
+    image.info.pop("transparency", None)
     if image.mode in ("LA", "P", "RGB", "RGBA", "RGBX"):
         return np.asarray(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR))
     raise ImageError(f"pixels of the kind {image.mode}: save the image with 8 or 16 bits a channel")

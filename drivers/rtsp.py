@@ -21,6 +21,7 @@ import time
 import cv2
 import numpy as np
 
+from drivers import credentials
 from drivers.camera import CameraError, CameraLost, Shot
 from drivers.ffmpeg import READ_TIMEOUT_S, open_capture
 from drivers.pace import Clock
@@ -133,8 +134,12 @@ def _stamp(capture: cv2.VideoCapture) -> int | None:
 
 
 def _split(source: str) -> tuple[str, str]:
-    """The URL for the camera, unchanged but for the removed option, and the value of `transport`."""
-    url, mark, query = source.partition("?")
+    """The URL for the camera and the value of `transport`.
+
+    The URL is as it was typed, but for the removed option and for escapes in user and password. Options stand
+    after the last `?`, since a password may hold one.
+    """
+    url, mark, query = source.rpartition("?") if "?" in source else (source, "", "")
     camera_options, transport = [], "tcp"
     for option in query.split("&"):
         name, _, value = option.partition("=")
@@ -147,4 +152,7 @@ def _split(source: str) -> tuple[str, str]:
     if not url.partition("://")[2].strip("/"):
         raise CameraError(f"source {redacted(source)}: no address; use rtsp://user:password@host/path")
     rest = "&".join(camera_options)
-    return (url + mark + rest if rest else url), transport
+    try:
+        return credentials.escape(url + mark + rest if rest else url), transport
+    except credentials.AmbiguousCredentials as error:
+        raise CameraError(f"source {redacted(source)}: {error}") from None

@@ -26,7 +26,9 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _JPEG = 7
 _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946)
 _COMPRESSION_WORDS = "none, LZW, Deflate, PackBits, JPEG or CCITT"
-_PREDICTORS = (1, 2)
+_DIFFERENCES = 2
+_PREDICTED = (5, 8, 32946)
+"""LZW and Deflate. Decoders disagree on what a predictor means with other compressions."""
 _DEPTHS = {
     _WHITE_IS_ZERO: (1, 2, 4, 8, 10, 12, 14, 16),
     _BLACK_IS_ZERO: (1, 2, 4, 8, 10, 12, 14, 16),
@@ -77,8 +79,11 @@ def _check_kind(page: tifffile.TiffPage) -> None:
         raise ImageError(
             f"a TIFF with {_name(page.compression)} compression: save it with {_COMPRESSION_WORDS}"
         )
-    if page.predictor not in _PREDICTORS:
-        raise ImageError(f"a TIFF with predictor {_name(page.predictor)}: save it without a predictor")
+    if page.predictor != 1 and (page.predictor != _DIFFERENCES or page.compression not in _PREDICTED):
+        raise ImageError(
+            f"a TIFF with predictor {_name(page.predictor)} and {_name(page.compression)} compression: "
+            "save it without a predictor"
+        )
     if page.samplesperpixel < _SAMPLES[photometric]:
         raise ImageError(f"the file is damaged ({page.samplesperpixel} channels of {_name(photometric)})")
     if photometric == _YCBCR and page.compression != _JPEG:
