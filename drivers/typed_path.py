@@ -53,5 +53,7 @@ def decode(typed: str) -> str:
 
 
 def spell(path: str) -> str:
-    """The path with escapes for `%` and `?`, which is read in one way only."""
+    """How to type the path so that it is read in one way only: as it is, or with escapes for `%` and `?`."""
+    if decode(path) == path and not split_options(path)[1]:
+        return path
     return path.replace("%", "%25").replace("?", "%3F")
