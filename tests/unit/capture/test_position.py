@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from drivers.camera import Shot
+import drivers
+from drivers.camera import Shot, SourceEnded
 from drivers.progress import Mark, Step
 from monitor.capture.position import StoredPosition, recover
 from monitor.capture.worker import Clocks, Intake
+from monitor.line_state.frame import Frame
 from monitor.line_state.ring import Ring
 from monitor.settings import CameraSettings
+from monitor.verdict import Reason
+from tests.real.image_bytes import encoded
 
 DECODING, DECODED, TOLD = Step
 
@@ -73,3 +77,64 @@ def test_a_frame_in_the_ring_is_never_told_again(ring: Ring, tmp_path: Path) -> 
     )
     assert StoredPosition(tmp_path, ring).mark == Mark(0, "a.png", TOLD)
     assert (tmp_path / f"{ring.camera}.position").stat().st_mode & 0o077 == 0
+
+
+class Killed(BaseException):
+    """The worker's death."""
+
+
+def work_until_killed(folder: Path, ring: Ring, steps: int) -> int:
+    """A capture worker that is killed before its step of that number. Returns the steps that it did.
+
+    A step is the writing of a mark or of a frame: whatever happens between two of them leaves no trace.
+    """
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        if done == steps:
+            raise Killed
+        done += 1
+
+    class Position(StoredPosition):
+        def keep(self, mark: Mark) -> None:
+            step()
+            super().keep(mark)
+
+    class OneRing(Ring):
+        def write_captured(self, frame: Frame) -> None:
+            step()
+            super().write_captured(frame)
+
+    own = OneRing(folder, ring.camera)
+    position = Position(folder, own)
+    camera = CameraSettings(name="top", source=f"folder://{folder}/parts?fps=1000", recipe="part")
+    intake = Intake(camera, own, lambda number: None, Clocks())
+    driver = drivers.open(camera.source, progress=position)
+    driver.open()
+    try:
+        while shot := driver.read(1.0):
+            intake.admit(shot)
+            position.tell(shot.device_frame)
+    except (Killed, SourceEnded):
+        pass
+    finally:
+        position.close()
+        own.close()
+    return done
+
+
+@pytest.mark.parametrize("first", range(17))
+def test_whenever_a_worker_dies_every_image_gets_one_frame(ring: Ring, tmp_path: Path, first: int) -> None:
+    """The first one dies after `first` steps, each that follows after five."""
+    (tmp_path / "parts").mkdir()
+    for number in range(4):
+        (tmp_path / "parts" / f"{number}.png").write_bytes(encoded("PNG"))
+    (tmp_path / "parts" / "2.png").write_bytes(b"damaged")
+    steps = first
+    while work_until_killed(tmp_path, ring, steps) == steps:
+        steps = 5
+    frames = [ring.frame(number) for number in range(1, ring.last_frame() + 1)]
+    assert [frame.device_frame for frame in frames if frame] == [0, 1, 2, 3]
+    assert frames[2] is not None
+    assert frames[2].refused is Reason.BAD_FRAME

@@ -1,4 +1,4 @@
-"""Paths in sources are taken as people type them; what can be read in two ways is refused with the spelling."""
+"""Paths in sources are taken as people type them; what can be read in two ways is refused."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_two_folders_that_can_be_meant_are_refused_with_the_spelling_of_each(
 def test_options_that_are_a_folders_name_are_refused_with_the_spelling(tmp_path: Path) -> None:
     for name in ("lot", "lot?fps=5"):
         folder_with_image(tmp_path / name)
-    with pytest.raises(drivers.CameraError, match="write .*lot%3Ffps=5 for the first"):
+    with pytest.raises(drivers.CameraError, match=r"write .*lot%3Ffps=5 for the first"):
         drivers.open(f"folder://{tmp_path}/lot?fps=5").open()
     camera = drivers.open(f"folder://{tmp_path}/lot%3Ffps=5")
     camera.open()
