@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers import jpeg_file, pillow_file, tiff_file
-from drivers.image_limits import MAX_FILE_BYTES, ImageError
+from drivers.image_limits import MAX_FILE_BYTES, ImageError, damaged
 from drivers.image_name import SUFFIXES, is_folder_of_images, is_image
 
 __all__ = ["SUFFIXES", "Image", "ImageError", "decode", "decode_any_depth", "find", "read", "read_bytes"]
@@ -108,8 +108,7 @@ def decode_any_depth(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
     except MemoryError:
         raise ImageError("the memory does not suffice for this image: save it smaller") from None
     except Exception as error:  # noqa: BLE001 - whatever a file holds must not end the program that reads it
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"the file is damaged ({why})") from None
+        raise damaged(error) from None
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"pixels are {image.dtype}; save the image with 8 or 16 bits a channel")
     return np.ascontiguousarray(image)

@@ -8,10 +8,20 @@ from __future__ import annotations
 MAX_PIXELS = 1 << 28
 """268 million pixels. A few damaged bytes in a header can ask for more memory than the machine has."""
 MAX_FILE_BYTES = 1 << 31
+_LONGEST_REASON = 200
 
 
 class ImageError(Exception):
     """The file is not a usable image. The message is one line without the file's name."""
+
+
+def damaged(error: Exception) -> ImageError:
+    """The error of a decoder as one line, whatever the file put into it."""
+    words = " ".join(str(error).split())
+    if not words or "not identified by this driver" in words:
+        words = "its header can't be read"
+    shown = "".join(letter if letter.isprintable() else "?" for letter in words)
+    return ImageError(f"the file is damaged ({shown[:_LONGEST_REASON]})")
 
 
 def check_size(columns: int, rows: int) -> None:

@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from drivers import jpeg_file
-from drivers.image_limits import ImageError, check_size
+from drivers.image_limits import ImageError, check_size, damaged
 from drivers.orientation import TAG, upright
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -59,7 +59,7 @@ def decode(content: bytes) -> NDArray[Any]:
             samples = page.asarray(maxworkers=1, squeeze=False)
             colours = page.colormap
     except (tifffile.TiffFileError, ValueError, RuntimeError) as error:
-        raise ImageError(f"the file is damaged ({_one_line(error)})") from None
+        raise damaged(error) from None
     image = _pixels(_interleaved(samples), page.photometric, _depth(page), colours)
     return upright(image, page.tags.valueof(TAG))
 
@@ -157,7 +157,3 @@ def _depth(page: tifffile.TiffPage) -> int:
 
 def _name(value: object) -> str:
     return str(getattr(value, "name", value))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
