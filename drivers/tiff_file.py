@@ -23,7 +23,10 @@ from drivers.orientation import TAG, upright
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_CHUNKY = 1
+_CCITT = (2, 3, 4)
 _JPEG = 7
+_IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
 _COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946)
 _COMPRESSION_WORDS = "none, LZW, Deflate, PackBits, JPEG or CCITT"
 _DIFFERENCES = 2
@@ -84,6 +87,14 @@ def _check_kind(page: tifffile.TiffPage) -> None:
             f"a TIFF with predictor {_name(page.predictor)} and {_name(page.compression)} compression: "
             "save it without a predictor"
         )
+    if page.compression == _JPEG and (
+        depth != 8 or photometric not in _IN_JPEG or page.planarconfig != _CHUNKY
+    ):
+        raise ImageError(f"a TIFF of the kind {_name(photometric)} with JPEG compression: {_FIX}")
+    if page.compression in _CCITT and depth != 1:
+        raise ImageError(f"a TIFF with CCITT compression and {depth} bits a channel: {_FIX}")
+    if page.fillorder != 1 and depth != 1:
+        raise ImageError(f"a TIFF with reversed bits and {depth} bits a channel: {_FIX}")
     if page.samplesperpixel < _SAMPLES[photometric]:
         raise ImageError(f"the file is damaged ({page.samplesperpixel} channels of {_name(photometric)})")
     if photometric == _YCBCR and page.compression != _JPEG:

@@ -154,6 +154,7 @@ class CaptureLoop:
         self._position = StoredPosition(worker.folder, self._ring)
         self._intake = Intake(camera, self._ring, self._announce, times)
         self._state = CameraState.STARTING
+        self._place: str | None = None
         if worker.board.read(worker.name, Field.CAMERA_STATE) != CameraState.STARTING:
             # An earlier capture worker had the camera open: the camera is lost until it is open again.
             self._set_state(CameraState.LOST, "the capture worker was restarted")
@@ -184,8 +185,7 @@ class CaptureLoop:
         try:
             self._worker.report_alive(15.0)
             driver.open()
-            if place := drivers.place(driver):
-                self._worker.log.info("camera %s reads %s", self._camera.name, place)
+            self._say_place(drivers.place(driver))
             while not self._worker.stopping:
                 # A driver may block for 3 s; after 4 s the supervisor ends this worker.
                 self._worker.report_alive(4.0)
@@ -210,6 +210,12 @@ class CaptureLoop:
         finally:
             driver.close()
         return seen
+
+    def _say_place(self, place: str | None) -> None:
+        """Logs which folder or clip is read, once."""
+        if place and place != self._place:
+            self._worker.log.info("camera %s reads %s", self._camera.name, place)
+            self._place = place
 
     def _announce(self, frame: int) -> None:
         messages.send_descriptor(self._frames, self._camera.name, frame)

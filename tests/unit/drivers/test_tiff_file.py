@@ -168,6 +168,50 @@ def test_jpeg_inside_a_tiff_is_read_as_a_jpeg_is() -> None:
     assert np.abs(wanted.astype(int) - image).mean() < 3
 
 
+def test_jpeg_tiles_are_read_as_jpegs_are() -> None:
+    image = textured(100, 70)
+    padded = np.pad(image, ((0, 28), (0, 58), (0, 0)), mode="edge")
+    tiles = [
+        cv2.imencode(".jpg", np.ascontiguousarray(padded[top : top + 64, left : left + 64]))[1].tobytes()
+        for top in (0, 64)
+        for left in (0, 64)
+    ]
+    read = [image_file.decode(tile) for tile in tiles]
+    wanted = np.concatenate([np.concatenate(read[:2], axis=1), np.concatenate(read[2:], axis=1)])[:100, :70]
+    entries = [
+        *((256, 4, [70]), (257, 4, [100]), (258, SHORT, [8, 8, 8]), (259, SHORT, [JPEG])),
+        *((262, SHORT, [YCBCR]), (277, SHORT, [3]), (284, SHORT, [1]), (530, SHORT, [2, 2])),
+        *((322, SHORT, [64]), (323, SHORT, [64])),
+    ]
+    file = write_file(tiles, entries, (324, 325))
+    assert np.array_equal(image_file.decode(file), wanted)
+
+
+def test_cmyk_jpeg_inside_a_tiff_gives_the_pixels_of_another_decoder() -> None:
+    ink_values = np.random.default_rng(1).integers(0, 256, (40, 56, 4), np.uint8)
+    out = io.BytesIO()
+    PIL.Image.fromarray(ink_values, "CMYK").save(out, "TIFF", compression="jpeg", quality=95)
+    other = cv2.imdecode(np.frombuffer(out.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(image_file.decode(out.getvalue()), other)
+
+
+@pytest.mark.parametrize("compression", ["raw", "group4", "packbits"])
+def test_reversed_bits_of_a_black_and_white_image_are_put_right(compression: str) -> None:
+    """FillOrder 2, as fax machines write it."""
+    white = textured()[:, :, 0] > 128
+    file = saved(white, compression=compression)
+    page = PIL.Image.open(io.BytesIO(file)).tag_v2  # type: ignore[attr-defined]
+    turned_over = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+    strips = [
+        file[at : at + size].translate(turned_over) for at, size in zip(page[273], page[279], strict=True)
+    ]
+    entries = [
+        *((256, 4, [128]), (257, 4, [128]), (258, SHORT, [1]), (259, SHORT, [page[259]])),
+        *((262, SHORT, [page[262]]), (266, SHORT, [2]), (277, SHORT, [1]), (278, 4, [page[278]])),
+    ]
+    assert np.array_equal(image_file.decode(write_file(strips, entries, (273, 279))), white * 255)
+
+
 def test_jpeg_inside_a_tiff_may_hold_rgb_and_grey() -> None:
     image = textured()
     strips = []
@@ -202,6 +246,9 @@ def test_jpeg_inside_a_tiff_may_hold_rgb_and_grey() -> None:
         (lambda: tiff(random_samples(3, 8), RGB, predictor=2), "predictor"),
         (lambda: tiff(random_samples(3, 8), RGB, compression=PACKBITS, predictor=2), "predictor"),
         (lambda: tiff(random_samples(2, 8), RGB), "2 channels"),
+        (lambda: compressed_as(JPEG, planar=True), "RGB with JPEG"),
+        (lambda: compressed_as(4), "CCITT compression and 8 bits"),
+        (lambda: tiff(random_samples(3, 8), RGB, tags=[(266, SHORT, [2])]), "reversed bits"),
         (lambda: tiff(random_samples(1, 8), PALETTE), "palette is missing"),
     ],
 )
@@ -278,8 +325,8 @@ def jpeg_tiff(strips: list[bytes], photometric: int, count: int, extra: Any = ()
     )
 
 
-def compressed_as(compression: int) -> bytes:
-    file = tiff(plain(RED).astype(np.int64), RGB, compression=NONE)
+def compressed_as(compression: int, planar: bool = False) -> bytes:
+    file = tiff(plain(RED).astype(np.int64), RGB, compression=NONE, planar=planar)
     return file.replace(
         struct.pack("<HHIH", 259, SHORT, 1, NONE), struct.pack("<HHIH", 259, SHORT, 1, compression)
     )
