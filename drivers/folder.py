@@ -87,7 +87,7 @@ class FolderCamera:
             self._ahead = (
                 None,
                 "BGR8",
-                "the capture worker before ended while it read this file",
+                "the previous capture worker ended while it read this file",
             )
 
     def read(self, timeout_s: float) -> Shot | None:

@@ -29,7 +29,7 @@ def redacted(source: str) -> str:
     remains. If the path has an `@`, the host is replaced too, which does less harm than a shown password.
     A folder or file on this machine has no credentials: its path is shown.
     """
-    if scheme_of(source) in _ON_DISK:
+    if _is_path(source):
         return source
     scheme, separator, rest = source.partition("://")
     if not separator:
@@ -41,12 +41,17 @@ def redacted(source: str) -> str:
 
 def find_secrets(source: str) -> str:
     """The parts that `redacted` removes, for a comparison with an earlier source; empty if there are none."""
-    if scheme_of(source) in _ON_DISK:
+    if _is_path(source):
         return ""
     _, separator, rest = source.partition("://")
     place = rest if separator else source
     credentials, _, address = place.rpartition("@")
     return "&".join([*filter(None, [credentials]), *(found[0] for found in _SECRET.finditer(address))])
+
+
+def _is_path(source: str) -> bool:
+    """Whether the source is an absolute path on this machine. What stands before a path may be credentials."""
+    return scheme_of(source) in _ON_DISK and source.partition("://")[2].startswith("/")
 
 
 def scheme_of(source: str) -> str:

@@ -31,6 +31,8 @@ class StoredPosition(Progress):
         super().__init__()
         self._session = ring.session
         self._file = os.open(folder / f"{ring.camera}.position", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Without reserved memory, a later write could fail and end the worker.
+        os.posix_fallocate(self._file, 0, _RECORD.size)
         found = _unpack(os.pread(self._file, _RECORD.size, 0), ring.session)
         self.mark = recover(found, _newest_index(ring))
 

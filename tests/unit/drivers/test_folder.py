@@ -190,7 +190,7 @@ def test_a_file_that_ended_the_program_is_not_read_again(images: Path, clock: Cl
     shot = camera.read(1.0)
     assert shot is not None
     assert (shot.device_frame, shot.pixels) == (2, None)
-    assert "02.bmp is not a readable image: the capture worker before ended" in str(shot.fault)
+    assert "02.bmp is not a readable image: the previous capture worker ended" in str(shot.fault)
     progress.tell(shot.device_frame)
     assert told(progress, camera) == 3
 
