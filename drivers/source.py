@@ -50,7 +50,7 @@ def find_secrets(source: str) -> str:
 
 
 def _is_path(source: str) -> bool:
-    """Whether the source is an absolute path on this machine. What stands before a path may be credentials."""
+    """Whether the source is an absolute path here. What stands before a path may be credentials."""
     return scheme_of(source) in _ON_DISK and source.partition("://")[2].startswith("/")
 
 
