@@ -1,12 +1,15 @@
 """A folder of images as a camera: `folder:///dir[?fps=10&loop=1]`, in the order of their names.
 
-Every file is one part. An unreadable file is a shot without pixels, so that shot n always belongs to file n.
-Folders inside the folder are ignored.
+Every image is one part; `image_name` has the rule for what is an image. An unreadable one is a shot without
+pixels. Folders inside the folder are ignored. Who opens the folder again goes on after the image that was
+given last, also when files were added or removed.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 import numpy as np
@@ -14,71 +17,106 @@ from numpy.typing import NDArray
 
 from drivers.camera import CameraError, Shot, SourceEnded
 from drivers.image_file import SUFFIXES, ImageError, decode_any_depth, read_bytes
+from drivers.image_name import is_image
 from drivers.pace import Clock, Pace, Sleep
+from drivers.progress import Progress, Step, Unkept
 from drivers.source import Options
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+_Image = tuple[Pixels | None, str, str | None]
+"""Pixels, the name of their format, and the fault if there are no pixels."""
 
 
 class FolderCamera:
     """Implements `Camera`. `device_frame` is the index of the image; it continues over loops."""
 
-    def __init__(self, source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> None:
+    def __init__(
+        self,
+        source: str,
+        clock: Clock = time.monotonic_ns,
+        sleep: Sleep = time.sleep,
+        progress: Progress | None = None,
+    ) -> None:
         options = Options(source)
         self._fps = options.number("fps", 0.01, 1000) or 10.0
         self._loop = options.flag("loop", False)
         options.refuse_unknown()
         if options.host or not options.path.strip("/"):
             raise options.error("a folder is named by its absolute path: folder:///path/to/images")
-        self._folder = Path(options.path)
-        self._error = options.error
+        self._options = options
         self._clock = clock
         self._sleep = sleep
-        self._files: list[Path] = []
+        self._progress = progress or Unkept()
+        self._folder = Path(options.path)
+        self._files: list[str] = []
         self._pace: Pace | None = None
-        self._index = 0
-        self._ahead: tuple[Pixels | None, str] | None = None
+        self._index = self._at = 0
+        self._ahead: _Image | None = None
+
+    @property
+    def place(self) -> str:
+        """What is read, for people; known once the folder is open."""
+        return f"{self._folder.resolve()} ({len(self._files)} images)"
 
     def open(self) -> None:
+        self._folder = self._options.find_path()
         try:
-            self._files = sorted(
-                (
-                    file
-                    for file in self._folder.iterdir()
-                    if file.suffix.lower() in SUFFIXES and file.is_file()
-                ),
-                key=lambda file: file.name,
-            )
+            # A million files are listed in about a second; `Path.iterdir` would ask for each of them.
+            with os.scandir(self._folder) as listed:
+                self._files = sorted(
+                    file.name for file in listed if is_image(file.name) and not file.is_dir()
+                )
         except OSError as error:
-            raise self._error(f"{self._folder}: {error.strerror}") from None
+            raise self._options.error(f"{self._folder}: {error.strerror}") from None
         if not self._files:
-            raise self._error(f"no images in {self._folder}: looked for {' '.join(sorted(SUFFIXES))}")
-        self._index = 0
+            raise self._options.error(f"no images in {self._folder}: looked for {' '.join(sorted(SUFFIXES))}")
         self._ahead = None
+        self._resume()
         self._pace = Pace(self._fps, self._clock, self._sleep)
+
+    def _resume(self) -> None:
+        """Go to the image that follows the mark. The one that ended the program before is not read again."""
+        mark = self._progress.mark
+        self._index = self._at = mark.next_index
+        if mark.name:
+            after = bisect_right if mark.step is Step.TOLD else bisect_left
+            self._at = after(self._files, mark.name)
+        if self._loop:
+            self._at %= len(self._files)
+        if mark.step is Step.DECODING and mark.name in self._files:
+            self._ahead = (
+                None,
+                "BGR8",
+                "the previous capture worker ended while it read this file",
+            )
 
     def read(self, timeout_s: float) -> Shot | None:
         if self._pace is None:
             raise CameraError("the folder is not open: call open() before read()")
-        if self._index >= len(self._files) and not self._loop:
+        if self._at >= len(self._files):
             raise SourceEnded(f"all {len(self._files)} images of {self._folder} were read")
-        file = self._files[self._index % len(self._files)]
+        name = self._files[self._at]
         if self._ahead is None:
             # Decoding takes place before the wait, so that it does not delay the image.
-            self._ahead = load(file)
+            self._progress.begin(self._index, name)
+            self._ahead = load(self._folder / name)
+            self._progress.finish()
         if not self._pace.wait(timeout_s):
             return None
-        pixels, pixel_format = self._ahead
+        pixels, pixel_format, fault = self._ahead
         shot = Shot(
             pixels=pixels,
             pixel_format=pixel_format,
             captured_ns=self._clock(),
             device_ns=self._index * self._pace.period_ns,
             device_frame=self._index,
-            fault=None if pixels is not None else f"{file.name} is not a readable image",
+            fault=fault and f"{name} is not a readable image: {fault}",
         )
         self._pace.advance()
         self._index += 1
+        self._at += 1
+        if self._loop:
+            self._at %= len(self._files)
         self._ahead = None
         return shot
 
@@ -87,19 +125,15 @@ class FolderCamera:
         self._ahead = None
 
 
-def load(file: Path) -> tuple[Pixels | None, str]:
-    """The pixels of a file and the name of their format: `BGR8`, `Mono8` or `Mono16`. The pixels are None
-    when the file can't be decoded.
+def load(file: Path) -> _Image:
+    """The pixels of a file and the name of their format: `BGR8`, `Mono8` or `Mono16`; without pixels, why.
 
     Colour with 16 bits is shifted to 8 bits. An alpha channel is dropped.
     """
     try:
         image = decode_any_depth(read_bytes(file))
-    except (ImageError, OSError):
-        # OSError: the process has no descriptor left to read the decoder's messages.
-        return None, "BGR8"
+    except ImageError as error:
+        return None, "BGR8", str(error)
     if image.ndim == 2:
-        return image, "Mono16" if image.dtype == np.uint16 else "Mono8"
-    if image.dtype == np.uint16:
-        image = np.right_shift(image, 8)
-    return image.astype(np.uint8, copy=False), "BGR8"
+        return image, "Mono16" if image.dtype == np.uint16 else "Mono8", None
+    return image, "BGR8", None

@@ -28,6 +28,7 @@ from functools import partial
 import cv2
 import numpy as np
 
+from drivers import credentials
 from drivers.arrival_clock import ArrivalClock
 from drivers.camera import CameraError, CameraLost, Shot
 from drivers.ffmpeg import OPEN_TIMEOUT_S, READ_TIMEOUT_S, open_capture, quiet
@@ -216,9 +217,12 @@ def _stamp(capture: cv2.VideoCapture) -> int | None:
 
 
 def _split(source: str) -> tuple[str, str, str]:
-    """The URL for the camera, unchanged but for the removed options, and the values of `transport` and
-    `clock`."""
-    url, mark, query = source.partition("?")
+    """The URL for the camera, and the values of `transport` and `clock`.
+
+    The URL is as it was typed, but for the removed options and for escapes in user and password. Options
+    stand after the last `?`, since a password may hold one.
+    """
+    url, mark, query = source.rpartition("?") if "?" in source else (source, "", "")
     chosen = {name: allowed[0] for name, allowed in _OPTIONS.items()}
     camera_options = []
     for option in query.split("&"):
@@ -233,4 +237,8 @@ def _split(source: str) -> tuple[str, str, str]:
     if not url.partition("://")[2].strip("/"):
         raise CameraError(f"source {redacted(source)}: no address; use rtsp://user:password@host/path")
     rest = "&".join(camera_options)
-    return (url + mark + rest if rest else url), chosen["transport"], chosen["clock"]
+    try:
+        escaped = credentials.escape(url + mark + rest if rest else url)
+    except credentials.AmbiguousCredentials as error:
+        raise CameraError(f"source {redacted(source)}: {error}") from None
+    return escaped, chosen["transport"], chosen["clock"]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from drivers.camera import CameraError, Shot, SourceEnded
 from drivers.pace import Clock, Sleep, wait_until
+from drivers.progress import Progress, Unkept
 from drivers.scenes import PRINT_CONTRAST, SCENES, Field, belt
 from drivers.source import Options
 
@@ -361,8 +362,15 @@ def _settings(source: str) -> _Settings:
 class SimulatedCamera:
     """Implements `Camera`. `device_frame` is the exposure's index, `device_ns` its time in the stream."""
 
-    def __init__(self, source: str, clock: Clock = time.monotonic_ns, sleep: Sleep = time.sleep) -> None:
+    def __init__(
+        self,
+        source: str,
+        clock: Clock = time.monotonic_ns,
+        sleep: Sleep = time.sleep,
+        progress: Progress | None = None,
+    ) -> None:
         self._settings = _settings(source)
+        self._progress = progress or Unkept()
         self._clock = clock
         self._sleep = sleep
         self._period_ns = round(1e9 / self._settings.fps)
@@ -374,8 +382,8 @@ class SimulatedCamera:
         settings = self._settings
         self._conveyor = Conveyor(settings.scene, settings.seed, settings.defects, settings.size)
         self._conveyor.prepare()
-        self._start_ns = self._clock()
-        self._next = 0
+        self._next = self._progress.mark.next_index
+        self._start_ns = self._clock() - self._next * self._period_ns
 
     def read(self, timeout_s: float) -> Shot | None:
         if self._conveyor is None:
@@ -391,6 +399,7 @@ class SimulatedCamera:
         exposure = max(self._next, newest - _BUFFERED + 1)
         missed = exposure - self._next
         self._next = exposure + 1
+        self._progress.begin(exposure)
         return Shot(
             pixels=self._conveyor.image(exposure),
             pixel_format="BGR8",

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from urllib.parse import parse_qsl, unquote, urlsplit
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
 
+from drivers import typed_path
 from drivers.camera import CameraError
+
+_ON_DISK = ("folder", "file")
+"""Their sources hold a path and no credentials."""
 
 _SECRET = re.compile(
     r"(?i)\b(user(?:name)?|usr|login|pass(?:word|wd)?|pwd|psw|token|auth|secret|key)=[^&?#/]*",
@@ -22,7 +27,10 @@ def redacted(source: str) -> str:
 
     Everything before the last `@` is replaced, so that no part of a password with an unescaped `/` or `@`
     remains. If the path has an `@`, the host is replaced too, which does less harm than a shown password.
+    A folder or file on this machine has no credentials: its path is shown.
     """
+    if _is_path(source):
+        return source
     scheme, separator, rest = source.partition("://")
     if not separator:
         scheme, rest = "", source
@@ -33,10 +41,17 @@ def redacted(source: str) -> str:
 
 def find_secrets(source: str) -> str:
     """The parts that `redacted` removes, for a comparison with an earlier source; empty if there are none."""
+    if _is_path(source):
+        return ""
     _, separator, rest = source.partition("://")
     place = rest if separator else source
     credentials, _, address = place.rpartition("@")
     return "&".join([*filter(None, [credentials]), *(found[0] for found in _SECRET.finditer(address))])
+
+
+def _is_path(source: str) -> bool:
+    """Whether the source is an absolute path here. What stands before a path may be credentials."""
+    return scheme_of(source) in _ON_DISK and source.partition("://")[2].startswith("/")
 
 
 def scheme_of(source: str) -> str:
@@ -54,13 +69,23 @@ class Options:
 
     def __init__(self, source: str) -> None:
         self.source = source
+        place = source.partition("://")[2]
+        if "\0" in place:
+            raise self.error("it holds a NUL character")
+        if scheme_of(source) in _ON_DISK:
+            place, self._query = typed_path.split_options(place)
+        elif "#" in place:
+            raise self.error("a # has no meaning here: write %23 if it belongs to the name")
+        else:
+            place, _, self._query = place.partition("?")
         try:
-            parts = urlsplit(source)
-            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            pairs = parse_qsl(self._query, keep_blank_values=True, strict_parsing=bool(self._query))
         except ValueError as error:
             raise CameraError(f"source {redacted(source)}: not a valid URL: {error}") from None
-        self.host = unquote(parts.netloc)
-        self.path = unquote(parts.path)
+        host, slash, path = place.partition("/")
+        self.host = unquote(host)
+        self._typed = slash + path
+        self.path = typed_path.decode(self._typed)
         self._given: dict[str, str] = {}
         self._known: list[str] = []
         for name, value in pairs:
@@ -71,6 +96,13 @@ class Options:
     def error(self, problem: str) -> CameraError:
         """An error whose message begins with the source. The caller raises it."""
         return CameraError(f"source {redacted(self.source)}: {problem}")
+
+    def find_path(self) -> Path:
+        """The path on this machine, as it was typed or with escapes. Raises CameraError where both exist."""
+        try:
+            return typed_path.find(self._typed, self._query)
+        except typed_path.AmbiguousPath as error:
+            raise self.error(str(error)) from None
 
     def text(self, name: str) -> str | None:
         self._known.append(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,21 @@ class CollectError(LineMonitorError):
     """Frames can't be read or saved. The message is one line with the reason and the fix."""
 
 
+@dataclass
+class _Faults:
+    """The unusable frames: how many, and what was wrong with the first."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, fault: str | None) -> None:
+        self.count += 1
+        self.first = self.first or fault or "no reason given"
+
+    def explain(self) -> str:
+        return f"; {self.count} unusable frames, the first: {self.first}" if self.count else ""
+
+
 def collect(camera: CameraSettings, count: int, to: Path, say: Callable[[str], None]) -> None:
     """Save `count` frames as lossless PNG files in the folder `to`, named by time and number.
 
@@ -40,18 +56,20 @@ def collect(camera: CameraSettings, count: int, to: Path, say: Callable[[str], N
     driver = drivers.open(camera.source)
     driver.open()
     try:
-        unusable = _save_frames(driver, camera, count, to, say)
+        if place := drivers.place(driver):
+            say(f"camera {camera.name!r} reads {place}")
+        faults = _save_frames(driver, camera, count, to, say)
     finally:
         driver.close()
-    if unusable:
-        say(f"{unusable} unusable frames were left out")
+    if faults.count:
+        say(f"{faults.count} unusable frames were left out; the first: {faults.first}")
 
 
 def _save_frames(
     driver: Camera, camera: CameraSettings, count: int, to: Path, say: Callable[[str], None]
-) -> int:
-    """Save frames of the open camera. Returns the number of unusable ones, which are left out."""
-    saved = unusable = 0
+) -> _Faults:
+    """Save frames of the open camera. Returns what is known of the unusable ones, which are left out."""
+    saved, faults = 0, _Faults()
     started = rfc3339(time.time_ns()).replace(":", "").replace("-", "").replace(".", "")
     last_usable = time.monotonic()
     while saved < count:
@@ -60,14 +78,15 @@ def _save_frames(
         except SourceEnded:
             raise CollectError(
                 f"camera {camera.name!r}: the source ended after {saved} of {count} frames; "
-                f"these are saved in {to}"
+                f"these are saved in {to}{faults.explain()}"
             ) from None
         if shot is None or shot.pixels is None:
-            unusable += shot is not None
+            if shot is not None:
+                faults.add(shot.fault)
             if time.monotonic() - last_usable > _LONGEST_SILENCE_S:
                 raise CollectError(
                     f"camera {camera.name!r}: no usable frame for {_LONGEST_SILENCE_S:.0f} s "
-                    f"({saved} of {count} saved): is the camera triggered?"
+                    f"({saved} of {count} saved)" + (faults.explain() or ": is the camera triggered?")
                 )
             continue
         last_usable = time.monotonic()
@@ -75,7 +94,7 @@ def _save_frames(
         _save_png(shot, camera, to / f"{started}_{camera.name}_{saved:06d}.png")
         if saved % _FRAMES_A_REPORT == 0 or saved == count:
             say(f"{saved} of {count} frames saved to {to}")
-    return unusable
+    return faults
 
 
 def _save_png(shot: Shot, camera: CameraSettings, file: Path) -> None:

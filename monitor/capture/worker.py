@@ -19,11 +19,12 @@ import zmq
 
 import drivers
 from drivers.camera import Camera, CameraError, CameraLost, Shot, SourceEnded
+from monitor.capture.position import StoredPosition
 from monitor.line_state import messages
 from monitor.line_state.board import CameraState, Field
 from monitor.line_state.frame import Frame, PixelFormat, ShotError, crop_shot, publishing_margin_ms
 from monitor.line_state.live_settings import read_camera
-from monitor.line_state.ring import Ring, RingError
+from monitor.line_state.ring import FrameTooLarge, Ring, RingError
 from monitor.line_state.worker_process import Worker
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason
@@ -77,8 +78,7 @@ class Intake:
     def admit(self, shot: Shot, frozen: bool = False) -> str | None:
         """Write a frame for the shot and for each exposure missed before it.
 
-        Returns the trouble with the shot in one line, or None. Raises RingError when the ring can't hold
-        frames of this size.
+        Returns the trouble with the shot in one line, or None. Raises RingError when memory is short.
         """
         trouble = shot.fault
         if not self._latest:
@@ -95,7 +95,11 @@ class Intake:
         except ShotError as error:
             self._record(shot, Reason.BAD_FRAME)
             return str(error)
-        self._ring.reserve(pixels.nbytes)
+        try:
+            self._ring.reserve(pixels.nbytes)
+        except FrameTooLarge as error:
+            self._record(shot, Reason.BAD_FRAME)
+            return str(error)
         slot = self._ring.free_slot()
         if slot is None:
             self._record(shot, Reason.SUPERSEDED if self._latest else Reason.QUEUE_FULL)
@@ -150,8 +154,10 @@ class CaptureLoop:
         self._ring = Ring(worker.folder, camera.name, worker.session)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._frames = messages.open_sender(self._context, worker.folder, messages.FRAMES)
+        self._position = StoredPosition(worker.folder, self._ring)
         self._intake = Intake(camera, self._ring, self._announce, times)
         self._state = CameraState.STARTING
+        self._place: str | None = None
         if worker.board.read(worker.name, Field.CAMERA_STATE) != CameraState.STARTING:
             # An earlier capture worker had the camera open: the camera is lost until it is open again.
             self._set_state(CameraState.LOST, "the capture worker was restarted")
@@ -162,7 +168,7 @@ class CaptureLoop:
         pause_s = 0.2
         while not self._worker.stopping:
             try:
-                driver = drivers.open(self._camera.source)
+                driver = drivers.open(self._camera.source, progress=self._position)
                 pause_s = 0.2 if self.run_once(driver) else min(2.0, pause_s * 2)
             except SourceEnded:
                 self._set_state(CameraState.LOST, "the source has ended")
@@ -182,6 +188,7 @@ class CaptureLoop:
         try:
             self._worker.report_alive(15.0)
             driver.open()
+            self._say_place(drivers.place(driver))
             while not self._worker.stopping:
                 # A driver may block for 3 s; after 4 s the supervisor ends this worker.
                 self._worker.report_alive(4.0)
@@ -197,6 +204,7 @@ class CaptureLoop:
                 self._intake.change_times(read_camera(self._worker.board, self._camera))
                 frozen = watch.is_frozen(shot)
                 trouble = self._intake.admit(shot, frozen)
+                self._position.tell(shot.device_frame)
                 if shot.undated:
                     self._set_state(CameraState.UNDATED, shot.undated)
                 elif frozen:
@@ -208,6 +216,12 @@ class CaptureLoop:
         finally:
             driver.close()
         return seen
+
+    def _say_place(self, place: str | None) -> None:
+        """Logs which folder or clip is read, once."""
+        if place and place != self._place:
+            self._worker.log.info("camera %s reads %s", self._camera.name, place)
+            self._place = place
 
     def _announce(self, frame: int) -> None:
         messages.send_descriptor(self._frames, self._camera.name, frame)

@@ -305,6 +305,7 @@ def _region(camera: CameraSettings, scorer: Scorer, name: str) -> Iterator[Findi
 def _camera(camera: CameraSettings, running: bool) -> Finding:
     """Whether the camera delivers a frame that can be inspected, within 10 s."""
     from monitor.line_state.frame import ShotError, crop_shot
+    from monitor.line_state.ring import FrameTooLarge, check_fits
 
     item = f"camera {camera.name}"
     if running:
@@ -322,12 +323,15 @@ def _camera(camera: CameraSettings, running: bool) -> Finding:
                 return Finding(Level.FAIL, item, f"its frames are unusable: {shot.fault}")
             height, width = shot.pixels.shape[:2]
             try:
-                crop_shot(shot, camera.roi)
-            except ShotError as error:
+                check_fits(crop_shot(shot, camera.roi)[0].nbytes)
+            except (ShotError, FrameTooLarge) as error:
                 return Finding(Level.FAIL, item, f"{error}; its frames can't be inspected")
             if why := stream_times.find_problem(camera.source, driver, shot):
                 return Finding(Level.FAIL, item, why)
-            return Finding(Level.OK, item, f"{width}x{height} {shot.pixel_format}")
+            place = drivers.place(driver)
+            return Finding(
+                Level.OK, item, f"{width}x{height} {shot.pixel_format}" + (f" from {place}" if place else "")
+            )
         return Finding(Level.WARN, item, "it is connected, but sent no frame within 10 s: is it triggered?")
     except SourceEnded:
         return Finding(Level.FAIL, item, f"{drivers.redacted(camera.source)} has no frames")

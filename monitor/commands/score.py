@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="name of the recipe")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them"
+    )
     parser.add_argument(
         "--heatmaps", type=Path, metavar="DIR", help="also save each image with its anomaly map in DIR"
     )
@@ -34,11 +36,26 @@ def run(options: argparse.Namespace) -> int:
     try:
         recipe = paths.recipe(settings, options.recipe)
         all_scored = score_files(
-            recipe, options.images, options.heatmaps, out=print, device=settings.scoring.device
+            recipe, list_images(options.images), options.heatmaps, out=print, device=settings.scoring.device
         )
     except OSError as error:
         raise CommandError(str(error)) from None
     return 0 if all_scored else FAILED
+
+
+def list_images(given: Sequence[Path]) -> list[Path]:
+    """The files as they were given; a folder stands for all its images. Raises CommandError."""
+    from monitor.training.readable_images import find_image_files
+
+    files: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            files.append(path)
+        elif found := find_image_files(path, CommandError):
+            files += found
+        else:
+            raise CommandError(f"{path}: no images in this folder")
+    return files
 
 
 def score_files(

@@ -28,6 +28,7 @@ from typing import IO, Self, cast
 
 from drivers import image_file
 from drivers.image_file import ImageError
+from drivers.image_name import is_folder_of_images, is_image_path
 from monitor.errors import LineMonitorError
 
 LAYOUT = (
@@ -147,9 +148,7 @@ def parse_plain_path(name: str, top: tuple[str, ...] = ()) -> LabelledPath | Non
 def _image_parts(name: str) -> tuple[str, ...]:
     """The folders and the name of an image file inside a data set; empty for any other file."""
     path = PurePosixPath(name)
-    if path.is_absolute() or any(part.startswith(".") for part in path.parts):
-        return ()
-    return path.parts if path.suffix.lower() in image_file.SUFFIXES else ()
+    return path.parts if not path.is_absolute() and is_image_path(path.parts) else ()
 
 
 def _choose_parser(names: Sequence[str]) -> _Parser:
@@ -205,7 +204,7 @@ def _categories(root: Path) -> list[Path]:
         categories = [
             folder.parent
             for folder in sorted(root.glob(pattern))
-            if folder.is_dir() and not any(p.startswith(".") for p in folder.relative_to(root).parts)
+            if folder.is_dir() and all(map(is_folder_of_images, folder.relative_to(root).parts))
         ]
         if categories:
             return categories

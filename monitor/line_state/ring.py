@@ -66,6 +66,10 @@ class RingError(LineMonitorError):
     """The ring's files can't be used. The message is one line with the cause."""
 
 
+class FrameTooLarge(RingError):
+    """A frame does not fit into a slot; frames of other sizes may."""
+
+
 class Stage(IntEnum):
     """How the delivery of a closed frame's verdict ended."""
 
@@ -351,13 +355,10 @@ class Ring:
     def reserve(self, frame_bytes: int) -> int:
         """Reserves the memory of the slots for frames of that size, so that no later write can fail.
 
-        Returns the number of slots, which is lower when memory is short. Raises RingError when a frame is too
-        large or memory is short of four slots.
+        Returns the number of slots, which is lower when memory is short. Raises FrameTooLarge, and RingError
+        when memory is short of four slots.
         """
-        if frame_bytes > SLOT_STRIDE:
-            raise RingError(
-                f"a frame of {frame_bytes} bytes is larger than a slot ({SLOT_STRIDE}): set roi, or Mono8"
-            )
+        check_fits(frame_bytes)
         usable = min(SLOTS, max(4, POOL_BYTES // max(1, frame_bytes)))
         if frame_bytes > self._reserved:
             for slot in range(usable):
@@ -533,6 +534,14 @@ class Ring:
         newest = self._newest(at, layout)
         sequence = newest[0] + 1 if newest else 1
         self._write(at + (sequence % 2) * _COPY, layout.pack(sequence, *values))
+
+
+def check_fits(frame_bytes: int) -> None:
+    """Raises FrameTooLarge for a frame that is larger than a slot."""
+    if frame_bytes > SLOT_STRIDE:
+        raise FrameTooLarge(
+            f"a frame of {frame_bytes} bytes is larger than a slot ({SLOT_STRIDE}): set roi, or Mono8"
+        )
 
 
 def _boot() -> uuid.UUID:

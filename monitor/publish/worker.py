@@ -22,6 +22,7 @@ from monitor.journal.writer import LAST_TRY_S, JournalWriter
 from monitor.line_state import messages
 from monitor.line_state.board import Field
 from monitor.line_state.frame import Frame
+from monitor.line_state.latch_file import Latch
 from monitor.line_state.live_settings import read_live_settings
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.verdict_rules import PublisherTurn

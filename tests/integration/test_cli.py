@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.real import parts_folder
+from tests.real.bmp_bytes import wrap
 from tests.real.mosquitto import Mosquitto, free_port
 
 COMMANDS = (
@@ -178,10 +180,33 @@ def test_collect_saves_what_the_scorer_would_get(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     saved = sorted((tmp_path / "out").iterdir())
     assert len(saved) == 7
+    assert f"reads {tmp_path}/parts (5 images)" in result.stdout
     assert np.array_equal(cv2.imread(str(saved[0])), parts_folder.good(0)[20:100, 10:110])
     assert_one_line(
         run("--config", config, "collect", "side", "--count", "1", "--to", tmp_path), "side", "top"
     )
+
+
+def test_a_folder_of_damaged_files_is_one_line_with_the_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "lot#5"
+    folder.mkdir()
+    (tmp_path / "lot").mkdir()
+    (folder / "0.bmp").write_bytes(wrap(b"", 131392, 131392, 24))
+    os.mkfifo(folder / "1.png")
+    config = tmp_path / "line.toml"
+    config.write_text(
+        f'[line]\ndata = "{tmp_path}/data"\n[[camera]]\nname = "top"\nrecipe = "plate"\n'
+        f'source = "folder://{folder}?fps=50"\n'
+    )
+    collected = run("--config", config, "collect", "top", "--count", "1", "--to", tmp_path / "out")
+    assert_one_line(collected, "0 of 1", "0.bmp is not a readable image", "131392x131392")
+    checked = run("--config", config, "check")
+    assert "FAIL  camera top: its frames are unusable: 0.bmp is not a readable image" in checked.stdout
+    assert checked.stderr == ""
+    for command in (["train", "plate"], ["calibrate", "plate"]):
+        refused = run("--config", config, *command, "--images", folder)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
 
 
 def test_check_says_what_is_wrong_with_the_fix_and_no_secret(

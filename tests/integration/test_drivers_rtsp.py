@@ -145,3 +145,13 @@ def test_a_folder_of_images_is_served(tmp_path: Path) -> None:
             levels.append(round(float(pixels.mean()) / 60) * 60)
         camera.close()
     assert levels in ([60, 180] * 3, [180, 60] * 3)
+
+
+def test_a_password_is_taken_as_it_is_typed(capfd: pytest.CaptureFixture[str]) -> None:
+    """FFmpeg alone would end the host at the first of these characters."""
+    with RtspServer(user="line op", password="p@ss/w#rd?50%off&x=1:2") as server:
+        camera = drivers.open(server.url + "?transport=tcp")
+        camera.open()
+        assert shot_of(camera).pixels is not None
+        camera.close()
+    assert "w#rd" not in "".join(capfd.readouterr())

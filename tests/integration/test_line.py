@@ -16,8 +16,9 @@ import pytest
 
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.ring import Ring
-from monitor.verdict import Verdict
+from monitor.verdict import Reason, Verdict
 from tests.real import parts_folder
+from tests.real.bmp_bytes import wrap
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
 
@@ -144,6 +145,54 @@ def test_every_part_gets_its_verdict_though_a_worker_is_killed(
         assert_one_verdict_a_frame(line, "top", ring)
         _, right = agreement(ring, truth)
         assert right == 1.0
+        assert images_with_a_frame(ring) == list(range(ring.last_frame())), "no image comes twice"
+
+
+def images_with_a_frame(ring: Ring) -> list[int]:
+    """The index of the image of each frame, in the order of the frames."""
+    frames = (ring.frame(number) for number in range(1, ring.last_frame() + 1))
+    return [frame.device_frame for frame in frames if frame is not None]
+
+
+def test_a_folder_with_damaged_files_is_shown_once_though_the_capture_worker_is_killed(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    """None of these files ends the worker, and the worker that follows a killed one repeats no part."""
+    parts_folder.write_parts(tmp_path / "parts", 40, bad_every=0)
+    images = sorted((tmp_path / "parts").iterdir())
+    spoilt = [0, 7, 13, 21, 22, 39]
+    header = wrap(b"", 131392, 131392, 24)
+    for number, content in zip(
+        spoilt, (header, b"", header[:20], b"\xff\xd8\xff", b"II*\0", None), strict=True
+    ):
+        images[number].unlink()
+        if content is None:
+            os.mkfifo(images[number])
+        else:
+            images[number].write_bytes(content)
+    (tmp_path / "parts" / f"._{images[3].name}").write_bytes(b"left by macOS")
+    config = write_config(folder_camera(tmp_path / "parts", fps=10).replace("&loop=1", ""))
+    with Line(config, broker.port) as line:
+        line.wait_for(lambda: line.folder.joinpath("top.ring").exists(), 30, "the ring")
+        ring = line.ring("top")
+        line.wait_for(lambda: ring.last_frame() >= 10, 30, "ten frames")
+        killed = line.pid("capture-top")
+        os.kill(killed, signal.SIGKILL)
+        line.wait_for(lambda: line.pid("capture-top") != killed, 10, "new capture worker")
+        line.wait_for(lambda: ring.last_frame() >= len(images), 30, "all images")
+        time.sleep(1)
+        line.stop()
+        assert_one_verdict_a_frame(line, "top", ring)
+        assert images_with_a_frame(ring) == list(range(len(images)))
+        refused = [number for number in range(len(images)) if is_bad_frame(ring, number + 1)]
+        # The image that was being read when the worker was killed is not read again.
+        assert set(spoilt) <= set(refused)
+        assert len(refused) <= len(spoilt) + 1
+
+
+def is_bad_frame(ring: Ring, number: int) -> bool:
+    frame = ring.frame(number)
+    return frame is not None and frame.refused is Reason.BAD_FRAME
 
 
 def test_when_the_supervisor_is_killed_its_workers_die_and_the_next_start_is_clean(

@@ -45,3 +45,25 @@ def scan(jpeg: bytes) -> int:
 def png_chunk(kind: bytes, content: bytes) -> bytes:
     checksum = zlib.crc32(kind + content)
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def exif(orientation: int) -> bytes:
+    """EXIF data that holds the orientation alone, without the prefix that JPEG wants."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    return b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+
+
+def turned(stored: image_file.Image, orientation: int) -> image_file.Image:
+    """What a person should see of a stored image, by the table of TIFF 6.0: where its first row and column
+    lie."""
+    mirrored = stored[:, ::-1]
+    return {
+        1: stored,
+        2: mirrored,
+        3: np.rot90(stored, 2),
+        4: stored[::-1],
+        5: np.rot90(mirrored, 1),
+        6: np.rot90(stored, -1),
+        7: np.rot90(mirrored, -1),
+        8: np.rot90(stored, 1),
+    }[orientation]

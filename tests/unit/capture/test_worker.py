@@ -156,3 +156,15 @@ def test_a_camera_whose_own_clock_stands_still_is_frozen() -> None:
 def test_a_camera_without_its_own_time_stamps_is_never_frozen() -> None:
     watch = FreezeWatch()
     assert not any(watch.is_frozen(shot(captured_ns=NOW + i * 1000 * MS)) for i in range(20))
+
+
+def test_a_frame_that_fits_in_no_slot_is_a_bad_frame_with_a_reason(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image of a folder may be larger than the others, which still get their verdicts."""
+    took, announced = intake(ring)
+    monkeypatch.setattr("monitor.line_state.ring.SLOT_STRIDE", 100)
+    assert "larger than a slot" in str(took.admit(shot()))
+    assert took.admit(shot(pixels=np.full((5, 5, 3), 9, np.uint8))) is None
+    assert [getattr(ring.frame(n), "refused", None) for n in (1, 2)] == [Reason.BAD_FRAME, Reason.NONE]
+    assert announced == [2]

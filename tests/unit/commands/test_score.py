@@ -6,8 +6,11 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from drivers.image_file import read
-from monitor.commands.score import score_files
+from monitor.commands.arguments import CommandError
+from monitor.commands.score import list_images, score_files
 from monitor.inference.scorer import Scorer
 from tests.real.parts import part, random_recipe, save
 
@@ -25,6 +28,18 @@ def test_every_image_gets_its_line_in_order(tmp_path: Path) -> None:
     assert said[0]["verdict"] == ("reject" if said[0]["score"] > said[0]["threshold"] else "pass")
     assert set(said[1]) == set(said[3]) == {"image", "error"}
     assert score_files(recipe.folder, files[:1], None, lines.append)
+
+
+def test_a_folder_stands_for_its_images_without_leftovers(tmp_path: Path) -> None:
+    parts = [save(tmp_path / "lot" / name, part(1)) for name in ("a.png", "b/c.png")]
+    for name in ("._a.png", "Thumbs.db", "a.png.part", "__MACOSX/a.png"):
+        (tmp_path / "lot" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "lot" / name).write_bytes(b"no part")
+    gone = tmp_path / "gone.png"
+    assert list_images([gone, tmp_path / "lot"]) == [gone, *parts]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CommandError, match="empty: no images"):
+        list_images([tmp_path / "empty"])
 
 
 def test_a_name_that_is_no_text_is_scored_like_any_other(tmp_path: Path) -> None:

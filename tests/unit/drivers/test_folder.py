@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import drivers
+from drivers.progress import Progress
 
 
 class Clock:
@@ -72,8 +74,29 @@ def test_a_loop_goes_on_counting(images: Path, clock: Clock) -> None:
     assert abs(int(shots[13].pixels[5, 5, 0]) - 20) <= 2
 
 
-@pytest.mark.parametrize("broken", [b"", b"\x89PNG\r\n\x1a\n then nothing"])
-def test_an_unreadable_image_is_a_shot_without_pixels(images: Path, clock: Clock, broken: bytes) -> None:
+def giant_bmp() -> bytes:
+    """Two flipped bytes of the header: 131,120 pixels wide and 131,104 high."""
+    content = bytearray(cv2.imencode(".bmp", np.zeros((32, 48, 3), np.uint8))[1].tobytes())
+    content[20] ^= 0x02
+    content[24] ^= 0x02
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (b"", "the file is empty"),
+        (b"\x89PNG\r\n\x1a\n then nothing", "the file is damaged"),
+        (giant_bmp(), "131120x131104 pixels, more than 268 million"),
+        (b"BM", "the file is damaged"),
+        (b"\xff\xd8", "the file is cut short"),
+        (b"II*\0" + b"\xff" * 60, "the file is damaged"),
+        (b"<html>", "not a readable image"),
+    ],
+)
+def test_an_unreadable_image_is_a_shot_without_pixels(
+    images: Path, clock: Clock, broken: bytes, why: str
+) -> None:
     """If the image were skipped, every later verdict would belong to the wrong file."""
     (images / "02.bmp").write_bytes(broken)
     camera = drivers.open(source(images), clock, clock.sleep)
@@ -82,7 +105,103 @@ def test_an_unreadable_image_is_a_shot_without_pixels(images: Path, clock: Clock
     assert [shot.device_frame for shot in shots if shot] == list(range(6))
     assert [shot is not None and shot.pixels is None for shot in shots] == [k == 2 for k in range(6)]
     assert shots[2] is not None
-    assert shots[2].fault == "02.bmp is not a readable image"
+    assert shots[2].fault is not None
+    assert shots[2].fault.startswith("02.bmp is not a readable image: ")
+    assert why in shots[2].fault
+
+
+def test_what_is_no_file_or_went_away_is_a_shot_without_pixels(images: Path, clock: Clock) -> None:
+    (images / "00a.png").symlink_to(images / "nowhere.png")
+    os.mkfifo(images / "00b.png")
+    camera = drivers.open(source(images), clock, clock.sleep)
+    camera.open()
+    (images / "01.PNG").unlink()
+    shots = [camera.read(1.0) for _ in range(8)]
+    faults = [shot.fault for shot in shots if shot]
+    assert [fault is None for fault in faults] == [True, False, False, False, True, True, True, True]
+    assert [str(fault).partition(" ")[0] for fault in faults[1:4]] == ["00a.png", "00b.png", "01.PNG"]
+
+
+def told(progress: Progress, camera: drivers.Camera) -> int | None:
+    """The level of the next image, which gets its frame as in the capture worker."""
+    shot = camera.read(1.0)
+    assert shot is not None
+    progress.tell(shot.device_frame)
+    return None if shot.pixels is None else round(int(shot.pixels[5, 5, 0]) / 20)
+
+
+def test_who_opens_the_folder_again_repeats_no_part(images: Path, clock: Clock) -> None:
+    progress = Progress()
+    levels = list[int | None]()
+    for _ in range(3):
+        camera = drivers.open(source(images), clock, clock.sleep, progress)
+        camera.open()
+        levels += [told(progress, camera) for _ in range(2)]
+    assert levels == [0, 1, 2, 3, 4, 5]
+    camera = drivers.open(source(images), clock, clock.sleep, progress)
+    camera.open()
+    with pytest.raises(drivers.SourceEnded):
+        camera.read(1.0)
+
+
+def test_an_image_that_was_read_and_got_no_frame_comes_again(images: Path, clock: Clock) -> None:
+    progress = Progress()
+    camera = drivers.open(source(images), clock, clock.sleep, progress)
+    camera.open()
+    told(progress, camera)
+    assert camera.read(1.0) is not None
+    camera = drivers.open(source(images), clock, clock.sleep, progress)
+    camera.open()
+    shot = camera.read(1.0)
+    assert shot is not None
+    assert shot.device_frame == 1
+
+
+def test_files_that_come_and_go_shift_no_part(images: Path, clock: Clock) -> None:
+    progress = Progress()
+    camera = drivers.open(source(images), clock, clock.sleep, progress)
+    camera.open()
+    assert [told(progress, camera) for _ in range(3)] == [0, 1, 2]
+    (images / "00.png").unlink()
+    (images / "02.bmp").unlink()
+    for name in ("01b.png", "01c.png"):
+        cv2.imwrite(str(images / name), np.full((32, 48, 3), 220, np.uint8))
+    camera = drivers.open(source(images), clock, clock.sleep, progress)
+    camera.open()
+    assert [told(progress, camera) for _ in range(3)] == [3, 4, 5]
+
+
+def test_a_loop_goes_on_where_it_was(images: Path, clock: Clock) -> None:
+    progress = Progress()
+    levels = list[int | None]()
+    for _ in range(5):
+        camera = drivers.open(source(images, "?loop=1"), clock, clock.sleep, progress)
+        camera.open()
+        levels += [told(progress, camera) for _ in range(3)]
+    assert levels == [0, 1, 2, 3, 4, 5] * 2 + [0, 1, 2]
+    assert progress.mark.index == 14
+
+
+def test_a_file_that_ended_the_program_is_not_read_again(images: Path, clock: Clock) -> None:
+    progress = Progress()
+    progress.begin(2, "02.bmp")
+    camera = drivers.open(source(images), clock, clock.sleep, progress)
+    camera.open()
+    shot = camera.read(1.0)
+    assert shot is not None
+    assert (shot.device_frame, shot.pixels) == (2, None)
+    assert "02.bmp is not a readable image: the previous capture worker ended" in str(shot.fault)
+    progress.tell(shot.device_frame)
+    assert told(progress, camera) == 3
+
+
+def test_who_keeps_no_mark_begins_at_the_first_image(images: Path, clock: Clock) -> None:
+    camera = drivers.open(source(images), clock, clock.sleep)
+    for _ in range(2):
+        camera.open()
+        shot = camera.read(1.0)
+        assert shot is not None
+        assert shot.device_frame == 0
 
 
 def test_mono_and_16_bit_images_keep_their_depth(tmp_path: Path, clock: Clock) -> None:
@@ -158,6 +277,25 @@ def test_a_clip_loops_at_the_speed_given(clip: Path, clock: Clock) -> None:
         assert abs(int(shot.pixels[9, 9, 0]) - 20 * (number % 12)) <= 3
         assert shot.captured_ns == start + number * 200_000_000
     camera.close()
+
+
+@pytest.mark.parametrize("options", ["", "?loop=1"])
+def test_who_opens_a_clip_again_repeats_no_part(clip: Path, clock: Clock, options: str) -> None:
+    progress = Progress()
+    levels = list[int | None]()
+    for _ in range(4 if options else 2):
+        camera = drivers.open(f"file://{clip}{options}", clock, clock.sleep, progress)
+        camera.open()
+        levels += [told(progress, camera) for _ in range(6)]
+        camera.close()
+    assert levels == list(range(12)) * (2 if options else 1)
+    camera = drivers.open(f"file://{clip}{options}", clock, clock.sleep, progress)
+    camera.open()
+    if options:
+        assert [told(progress, camera) for _ in range(14)] == [*range(12), 0, 1]
+    else:
+        with pytest.raises(drivers.SourceEnded):
+            camera.read(1.0)
 
 
 def test_what_is_not_a_clip_says_so(tmp_path: Path) -> None:

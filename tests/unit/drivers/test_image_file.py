@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -100,10 +102,10 @@ def test_a_jpeg_that_its_decoder_complains_of_is_damaged(capfd: pytest.CaptureFi
         cv2.imdecode(np.frombuffer(broken, np.uint8), cv2.IMREAD_ANYCOLOR)
         if "Corrupt JPEG data" in capfd.readouterr().err:
             complaints += 1
-            with pytest.raises(ImageError, match=r"the file is damaged .*Corrupt JPEG data"):
+            with pytest.raises(ImageError, match="the file is damaged"):
                 image_file.decode(broken)
     assert complaints > 3
-    assert capfd.readouterr().err == "", "the decoder's message is in the error"
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -135,10 +137,10 @@ def test_a_tiff_that_its_decoder_complains_of_is_damaged(
 
 def test_one_flipped_byte_of_a_compressed_tiff_is_damage() -> None:
     tiff = encoded("TIFF", compression="tiff_adobe_deflate")
-    with pytest.raises(ImageError, match="incorrect data check"):
+    with pytest.raises(ImageError, match="BAD_DATA"):
         image_file.decode(flipped(tiff, len(tiff) // 3))
     tiff = encoded("TIFF", compression="tiff_lzw")
-    with pytest.raises(ImageError, match="Using code not yet in table"):
+    with pytest.raises(ImageError, match="the file is damaged"):
         image_file.decode(flipped(tiff, 337))
 
 
@@ -174,3 +176,82 @@ def test_an_even_image_may_be_all_zeros_in_its_file(level: int, optimised: int) 
     jpeg = cv2.imencode(".jpg", even, [cv2.IMWRITE_JPEG_OPTIMIZE, optimised])[1].tobytes()
     assert (bytes(64) in jpeg) == bool(optimised)
     assert (image_file.decode(jpeg) == level).all()
+
+
+@pytest.fixture
+def odd_files(tmp_path: Path) -> Path:
+    """What may lie in a folder under an image's name without being one."""
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    (tmp_path / "text.png").write_text("no image")
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(1 << 40)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket.png"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("empty.png", "the file is empty"),
+        ("folder.png", "a folder, not a file"),
+        ("pipe.png", "a pipe, socket or device"),
+        ("gone.png", "No such file"),
+        ("round.png", "Too many levels of symbolic links"),
+        ("device.png", "a pipe, socket or device"),
+        ("socket.png", "No such device"),
+        ("text.png", "not a readable image"),
+        ("sparse.png", "larger than 2 GiB"),
+        ("a\0b.png", "null byte"),
+        ("x" * 300 + ".png", "File name too long"),
+    ],
+)
+def test_a_file_that_is_no_image_is_refused_at_once_with_the_reason(
+    odd_files: Path, name: str, why: str
+) -> None:
+    with pytest.raises(ImageError, match=why) as refused:
+        image_file.read(odd_files / name)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_whatever_a_file_holds_it_is_an_image_or_an_image_error(kind: str) -> None:
+    """A traceback here would end a capture worker, and the line would see no parts."""
+    random = np.random.default_rng(1)
+    whole = encoded(kind)
+    messages = list[str]()
+    for turn in range(300):
+        try:
+            read = image_file.decode_any_depth(spoilt(whole, turn, random))
+        except ImageError as error:
+            messages.append(str(error))
+        else:
+            assert read.ndim in (2, 3)
+            assert read.dtype in (np.uint8, np.uint16)
+    assert len(messages) > 20
+    assert not any("\n" in message for message in messages)
+
+
+def spoilt(whole: bytes, turn: int, random: np.random.Generator) -> bytes:
+    """Up to five bytes changed; in half of the turns in the header or in the end, where most is decided."""
+    content = bytearray(whole)
+    ranges = ((0, 200), (0, len(content)), (len(content) - 400, len(content)), (0, len(content)))
+    for _ in range(random.integers(1, 6)):
+        content[int(random.integers(*ranges[turn % 4]))] = int(random.integers(256))
+    if turn % 5 == 0:
+        del content[int(random.integers(len(content))) :]
+    return bytes(content)
+
+
+def test_memory_that_does_not_suffice_is_the_files_fault_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(content: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("drivers.pillow_file.decode", exhausted)
+    with pytest.raises(ImageError, match="memory"):
+        image_file.decode(encoded("PNG"))

@@ -19,6 +19,8 @@ from drivers.source import Options, redacted
         ("rtsp://10.0.0.9/live?pwd=s3cret", None),
         ("rtsp://10.0.0.9/live?token=s3cret", None),
         ("operator:s3cret@10.0.0.9", "***@10.0.0.9"),
+        ("file://operator:s3cret@server/clip.mp4", "file://***@server/clip.mp4"),
+        ("folder:///data/@line/key=5#2", "folder:///data/@line/key=5#2"),
     ],
 )
 def test_no_credentials_survive(source: str, shown: str | None) -> None:

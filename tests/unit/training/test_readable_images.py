@@ -86,7 +86,7 @@ def test_decoders_write_nothing_between_the_lines_of_whoever_reads_files(
         file.name for file, _, _ in readable_images.read_images(image_file.find(tmp_path), lines.append)
     ]
     assert usable == ["e.png"]
-    assert lines[0].endswith("a.png: not a readable image (libpng error: Invalid IHDR data)")
+    assert lines[0].endswith("a.png: the file is damaged (its header can't be read)")
     assert len(lines) == 4
     assert capfd.readouterr().err == ""
 
@@ -105,4 +105,5 @@ def test_a_skipped_file_is_one_line_whatever_its_name(tmp_path: Path, name: byte
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"hello")
     lines: list[str] = []
     assert not list(readable_images.read_images(image_file.find(tmp_path), lines.append))
-    assert lines == [f"skipped: {tmp_path}/{shown}: not a readable image"]
+    (line,) = lines
+    assert line.startswith(f"skipped: {tmp_path}/{shown}: not a readable image: only PNG")

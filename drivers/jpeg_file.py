@@ -1,0 +1,172 @@
+"""Decodes JPEG files strictly: what the standard allows is read, what is cut short or damaged is refused.
+
+libjpeg-turbo fills what it can't decode with invented pixels and only warns. simplejpeg makes each warning an
+error. Some warnings are no damage: bytes between segments, and versions of JFIF. They are taken out before
+decoding. A JPEG has no checksums, so damage that gives another valid image is not found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from drivers.image_limits import ImageError, check_size
+from drivers.orientation import read_exif, upright
+
+START = b"\xff\xd8"
+
+_END, _SCAN, _APP0, _APP1 = 0xD9, 0xDA, 0xE0, 0xE1
+_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+"""The markers that begin a frame, whose segment holds the size."""
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_UNREADABLE_KINDS = {
+    0xC3: "a lossless JPEG",
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "a hierarchical JPEG"),
+    0xCB: "a lossless JPEG",
+    0xF7: "a JPEG-LS file",
+}
+_EXIF, _JFIF = b"Exif\0\0", b"JFIF\0"
+_EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_MOST_PADDINGS = 4
+_LONGEST_PADDING = 1 << 16
+_READ_AHEAD = 8
+"""Bytes that libjpeg may have read ahead and does not count, and one zero after 0xFF."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says before its first scan."""
+
+    cleaned: bytes
+    """The whole file, with nothing but segments before the first scan."""
+    exif: bytes
+    """Its EXIF data; empty if there is none."""
+    rows: int
+    columns: int
+
+
+def decode(content: bytes) -> NDArray[Any]:
+    """The image of a JPEG file's bytes: uint8, (H, W, 3) BGR or (H, W) mono. Raises ImageError."""
+    header = clean_header(content)
+    check_size(header.columns, header.rows)
+    space = _colour_space(header.cleaned)
+    if space == "CMYK":
+        image = _cmyk_to_bgr(decode_strictly(header.cleaned, "CMYK"))
+    elif space == "Gray":
+        image = decode_strictly(header.cleaned, "GRAY")[:, :, 0]
+    else:
+        image = decode_strictly(header.cleaned, "BGR")
+    return upright(image, read_exif(header.exif))
+
+
+def decode_strictly(content: bytes, space: str, paddings: int = _MOST_PADDINGS) -> NDArray[Any]:
+    """The samples in simplejpeg's colour space of that name. Raises ImageError for any damage.
+
+    Zeros before up to `paddings` markers are no damage: some cameras fill image data up to whole words.
+    """
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(content, space, strict=True))
+    except ValueError as error:
+        message = str(error)
+    if paddings:
+        for shorter in _without_padding(content, message):
+            with suppress(ImageError):
+                return decode_strictly(shorter, space, paddings - 1)
+    raise _refusal(message)
+
+
+def clean_header(content: bytes) -> Header:
+    """What a file says before its first scan, and the file with nothing but segments there.
+
+    The standard allows fill bytes (0xFF) before a marker (ITU T.81, B.1.1.2). Other bytes between segments
+    are left by some network cameras, and every decoder passes over them. All versions of JFIF are decoded
+    alike, but libjpeg warns of those it does not know. Raises ImageError for a kind of JPEG that is not read.
+    """
+    segments, exif, size, place = [START], b"", (0, 0), len(START)
+    while True:
+        place = content.find(b"\xff", place)
+        if not 0 <= place < len(content) - 1:
+            raise ImageError("the file is cut short")
+        marker = content[place + 1]
+        if marker in (0x00, 0xFF):
+            place += 1
+            continue
+        if marker in _UNREADABLE_KINDS:
+            raise ImageError(f"{_UNREADABLE_KINDS[marker]}: save it as a baseline JPEG or as PNG")
+        if marker == _END:
+            raise ImageError("the file is damaged (it has no image data)")
+        end = place + 2
+        if marker not in _WITHOUT_LENGTH:
+            end += max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
+        if marker == _SCAN and end < len(content):
+            return Header(b"".join([*segments, content[place:]]), exif, *size)
+        segment = content[place:end]
+        body = segment[4:]
+        if marker == _APP0 and body.startswith(_JFIF):
+            segment = segment[:9] + b"\1\2" + segment[11:]
+        elif marker == _APP1 and body.startswith(_EXIF) and not exif:
+            exif = body
+        elif marker in _FRAMES and len(body) > 5:
+            size = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+        segments.append(segment)
+        place = end
+
+
+def _colour_space(content: bytes) -> str:
+    """simplejpeg's name of the colour space that the file is in."""
+    try:
+        return str(simplejpeg.decode_jpeg_header(content, strict=True)[2])
+    except ValueError as error:
+        raise _refusal(str(error)) from None
+    except KeyError:
+        # simplejpeg has no name for 4:4:1 subsampling, but decodes it. Only YCbCr is subsampled.
+        return "YCbCr"
+
+
+def _without_padding(content: bytes, message: str) -> Iterator[bytes]:
+    """The file without the zeros before the marker at which libjpeg found bytes that it had no use for.
+
+    Nothing, where these bytes are not zeros. More zeros than libjpeg counted and had read ahead stand in the
+    place of image data. The last byte of image data may be a zero too, and is one after 0xFF.
+    """
+    found = _EXTRANEOUS.match(message)
+    if found is None or (count := int(found[1])) > _LONGEST_PADDING:
+        return
+    marker = b"\xff" + bytes([int(found[2], 16)])
+    place = content.find(marker)
+    while place >= 0:
+        fill = place
+        while content[fill - 1] == 0xFF:
+            fill -= 1
+        if content.endswith(bytes(count), 0, fill):
+            start = len(content[:fill].rstrip(b"\0"))
+            if fill - start <= count + _READ_AHEAD:
+                yield content[:start] + content[fill:]
+                yield content[: start + 1] + content[fill:]
+                return
+        place = content.find(marker, place + 1)
+
+
+def _refusal(message: str) -> ImageError:
+    if "Premature end of JPEG" in message:
+        return ImageError("the file is cut short")
+    if "determine subsampling" in message:
+        return ImageError("its colour subsampling is unusual: save it with 4:4:4, 4:2:2 or 4:2:0, or as PNG")
+    if "precision" in message:
+        return ImageError(f"a JPEG with more than 8 bits a channel: save it as PNG ({message})")
+    return ImageError(f"the file is damaged ({message})")
+
+
+def _cmyk_to_bgr(cmyk: NDArray[Any]) -> NDArray[Any]:
+    """Adobe's inverted CMYK, as OpenCV computes it."""
+    wide = cmyk.astype(np.int32)
+    key = wide[:, :, 3:]
+    bgr = key - ((255 - wide[:, :, 2::-1]) * key >> 8)
+    return np.asarray(bgr.astype(np.uint8))

@@ -1,0 +1,78 @@
+"""Decodes PNG, BMP and WebP files by Pillow, which raises an error where a file is damaged or cut short.
+
+It knows nothing of JPEG and TIFF. Checksums show any damage of a PNG. In BMP and WebP damage shows only where
+the data can't be decoded.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
+
+from drivers.image_limits import ImageError, check_size
+from drivers.orientation import read_exif, upright
+
+_PNG, _BMP = b"\x89PNG\r\n\x1a\n", b"BM"
+_RIFF, _WEBP = b"RIFF", b"WEBP"
+_LOST_BITS = {"BGR;15": (0xF8, 0xF8, 0xF8), "BGR;16": (0xF8, 0xFC, 0xF8)}
+"""Pillow stretches the 5 and 6 bits of 16-bit BMPs; here their low bits are zeros."""
+
+
+def is_readable(content: bytes) -> bool:
+    """Whether the file begins as a PNG, BMP or WebP does."""
+    return content.startswith((_PNG, _BMP)) or (content[:4] == _RIFF and content[8:12] == _WEBP)
+
+
+def decode(content: bytes) -> NDArray[Any]:
+    """The image: uint8 or uint16, (H, W, 3) BGR or (H, W) mono. Of several images the first is used.
+
+    16-bit colour becomes 8-bit. An alpha channel is dropped, which leaves the colours as they are. Raises
+    ImageError for an image that is too large; Pillow's errors have many types.
+    """
+    image = _opened(content)
+    check_size(*image.size)
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        # Loading does not look at the checksums of the image data; this does. It uses the file up.
+        image.verify()
+        image = _opened(content)
+    lost = _lost_bits(image)
+    image.load()
+    array = _array(image)
+    return upright(array if lost is None else array & lost, read_exif(image.info.get("exif", b"")))
+
+
+def _opened(content: bytes) -> ImageFile:
+    """Not by `PIL.Image.open`, whose limit of pixels belongs to the whole process."""
+    kind: type[ImageFile]
+    if content.startswith(_PNG):
+        kind = PngImagePlugin.PngImageFile
+    elif content.startswith(_BMP):
+        kind = BmpImagePlugin.BmpImageFile
+    else:
+        kind = WebPImagePlugin.WebPImageFile
+    return kind(io.BytesIO(content))
+
+
+def _lost_bits(image: ImageFile) -> NDArray[np.uint8] | None:
+    raw = image.tile[0].args if image.tile else None
+    mode = raw[0] if isinstance(raw, tuple) else raw
+    bits = _LOST_BITS.get(mode) if isinstance(mode, str) else None
+    return None if bits is None else np.array(bits, np.uint8)
+
+
+def _array(image: ImageFile) -> NDArray[Any]:
+    if image.mode in ("L", "I;16"):
+        return np.asarray(image)
+    if image.mode == "1":
+        return np.asarray(image.convert("L"))
+    # Pillow warns where it drops a palette's alpha.
+    image.info.pop("transparency", None)
+    if image.mode in ("LA", "P", "RGB", "RGBA", "RGBX"):
+        return np.asarray(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR))
+    raise ImageError(f"pixels of the kind {image.mode}: save the image with 8 or 16 bits a channel")

@@ -1,0 +1,362 @@
+"""Every kind of TIFF that is read gives the values that were put in; every other kind is refused by name."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from numpy.typing import NDArray
+
+from drivers import image_file
+from drivers.image_file import ImageError
+from tests.real.image_bytes import RED, encoded, plain, textured, turned
+from tests.real.tiff_bytes import (
+    CMYK,
+    DEFLATE,
+    JPEG,
+    LZW,
+    MIN_IS_BLACK,
+    MIN_IS_WHITE,
+    NONE,
+    OLD_DEFLATE,
+    PACKBITS,
+    PALETTE,
+    RGB,
+    YCBCR,
+    tiff,
+    write_file,
+)
+
+SHORT = 3
+COLOURS = np.random.default_rng(3).integers(0, 65536, (3, 256))
+EXTRA_SAMPLES = 338
+Samples = NDArray[Any]
+
+
+def random_samples(count: int, bits: int, rows: int = 37, columns: int = 53) -> Samples:
+    return np.random.default_rng(bits).integers(0, 1 << bits, (rows, columns, count))
+
+
+def grey(samples: Samples, bits: int) -> Samples:
+    """What a grey TIFF means: below 8 bits the largest value is white; above, the value moves to the top."""
+    values = samples[:, :, 0]
+    return values * 255 // ((1 << bits) - 1) if bits <= 8 else values << (16 - bits)
+
+
+def negative(samples: Samples, bits: int) -> Samples:
+    return grey((1 << bits) - 1 - samples, bits)
+
+
+def bgr(samples: Samples, bits: int) -> Samples:
+    return samples[:, :, 2::-1] >> (bits - 8)
+
+
+def ink(samples: Samples, bits: int) -> Samples:
+    paper = 255 - samples
+    return (paper[:, :, :3] * paper[:, :, 3:4] // 255)[:, :, ::-1]
+
+
+def looked_up(samples: Samples, bits: int) -> Samples:
+    return (COLOURS[:, : 1 << bits] >> 8)[:, samples[:, :, 0]].transpose(1, 2, 0)[:, :, ::-1]
+
+
+def palette(bits: int) -> tuple[int, int, list[int]]:
+    return (320, SHORT, COLOURS[:, : 1 << bits].reshape(-1).tolist())
+
+
+KINDS = [
+    *[(MIN_IS_BLACK, 1, bits, (), grey) for bits in (1, 2, 4, 8, 10, 12, 14, 16)],
+    *[(MIN_IS_WHITE, 1, bits, (), negative) for bits in (1, 2, 4, 8, 10, 12, 14, 16)],
+    *[(MIN_IS_BLACK, 2, bits, ((EXTRA_SAMPLES, SHORT, [2]),), grey) for bits in (8, 16)],
+    *[(RGB, 3, bits, (), bgr) for bits in (8, 16)],
+    *[
+        (RGB, 4, bits, ((EXTRA_SAMPLES, SHORT, [kind]),), bgr)
+        for bits, kind in itertools.product((8, 16), (0, 1, 2))
+    ],
+    *[(PALETTE, 1, bits, (palette(bits),), looked_up) for bits in (1, 2, 4, 8)],
+    (CMYK, 4, 8, (), ink),
+    (CMYK, 5, 8, ((EXTRA_SAMPLES, SHORT, [0]),), ink),
+]
+
+
+@pytest.mark.parametrize("tile", [None, (16, 32)])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize(("photometric", "count", "bits", "tags", "meaning"), KINDS)
+def test_the_values_that_were_put_in_come_out(
+    photometric: int, count: int, bits: int, tags: Any, meaning: Any, planar: bool, tile: Any
+) -> None:
+    samples = random_samples(count, bits)
+    wanted = meaning(samples, bits)
+    for order, big, compression in itertools.product("<>", (False, True), (NONE, DEFLATE, PACKBITS)):
+        file = tiff(
+            samples,
+            photometric,
+            bits,
+            planar=planar,
+            tile=tile,
+            rows_per_strip=8,
+            compression=compression,
+            order=order,
+            big=big,
+            tags=tags,
+        )
+        read = image_file.decode_any_depth(file)
+        assert read.dtype == (np.uint16 if wanted.ndim == 2 and bits > 8 else np.uint8)
+        assert np.array_equal(read, wanted)
+
+
+@pytest.mark.parametrize("compression", [DEFLATE, OLD_DEFLATE])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("planar", [False, True])
+def test_differences_to_the_pixel_on_the_left_are_summed(compression: int, bits: int, planar: bool) -> None:
+    samples = random_samples(3, bits)
+    file = tiff(samples, RGB, bits, planar=planar, compression=compression, predictor=2, rows_per_strip=5)
+    assert np.array_equal(image_file.decode(file), bgr(samples, bits))
+
+
+def test_one_strip_and_many_are_one_image() -> None:
+    samples = random_samples(3, 16)
+    for rows in (0, 1, 7, 100):
+        file = tiff(samples, RGB, 16, planar=True, rows_per_strip=rows)
+        assert np.array_equal(image_file.decode(file), bgr(samples, 16))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_image_is_turned_as_its_tag_says(orientation: int, bits: int) -> None:
+    samples = random_samples(3, bits, rows=3, columns=5)
+    file = tiff(samples, RGB, bits, tags=[(274, SHORT, [orientation])])
+    assert np.array_equal(image_file.decode(file), turned(bgr(samples, bits), orientation))
+
+
+def test_a_palette_of_8_bit_values_is_taken_as_it_is() -> None:
+    """Some old programs write colours from 0 to 255 where 0 to 65535 belong."""
+    samples = random_samples(1, 8)
+    few = COLOURS & 255
+    file = tiff(samples, PALETTE, tags=[(320, SHORT, few.reshape(-1).tolist())])
+    assert np.array_equal(image_file.decode(file), few[:, samples[:, :, 0]].transpose(1, 2, 0)[:, :, ::-1])
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits"])
+def test_what_libtiff_writes_comes_out(compression: str) -> None:
+    assert np.array_equal(image_file.decode(encoded("TIFF", compression=compression)), textured()[:, :, ::-1])
+    wide = textured()[:, :, 0].astype(np.uint16) * 257
+    assert np.array_equal(image_file.decode_any_depth(saved(wide, compression=compression)), wide)
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "raw"])
+@pytest.mark.parametrize("photometric", [MIN_IS_WHITE, MIN_IS_BLACK])
+def test_black_and_white_comes_out(compression: str, photometric: int) -> None:
+    white = textured()[:, :, 0] > 128
+    file = saved(white, compression=compression, tiffinfo={262: photometric})
+    assert np.array_equal(image_file.decode(file), white * 255)
+
+
+def test_jpeg_inside_a_tiff_is_read_as_a_jpeg_is() -> None:
+    """Photometric interpretation YCbCr: the strips are what JPEG files hold."""
+    image = textured()
+    strips = [cv2.imencode(".jpg", image[top : top + 64])[1].tobytes() for top in (0, 64)]
+    wanted = np.concatenate([image_file.decode(strip) for strip in strips])
+    file = jpeg_tiff(strips, YCBCR, 3, extra=[(530, SHORT, [2, 2])])
+    assert np.array_equal(image_file.decode(file), wanted)
+    assert np.abs(wanted.astype(int) - image).mean() < 3
+
+
+def test_jpeg_tiles_are_read_as_jpegs_are() -> None:
+    image = textured(100, 70)
+    padded = np.pad(image, ((0, 28), (0, 58), (0, 0)), mode="edge")
+    tiles = [
+        cv2.imencode(".jpg", np.ascontiguousarray(padded[top : top + 64, left : left + 64]))[1].tobytes()
+        for top in (0, 64)
+        for left in (0, 64)
+    ]
+    read = [image_file.decode(tile) for tile in tiles]
+    wanted = np.concatenate([np.concatenate(read[:2], axis=1), np.concatenate(read[2:], axis=1)])[:100, :70]
+    entries = [
+        *((256, 4, [70]), (257, 4, [100]), (258, SHORT, [8, 8, 8]), (259, SHORT, [JPEG])),
+        *((262, SHORT, [YCBCR]), (277, SHORT, [3]), (284, SHORT, [1]), (530, SHORT, [2, 2])),
+        *((322, SHORT, [64]), (323, SHORT, [64])),
+    ]
+    file = write_file(tiles, entries, (324, 325))
+    assert np.array_equal(image_file.decode(file), wanted)
+
+
+def test_cmyk_jpeg_inside_a_tiff_gives_the_pixels_of_another_decoder() -> None:
+    ink_values = np.random.default_rng(1).integers(0, 256, (40, 56, 4), np.uint8)
+    out = io.BytesIO()
+    PIL.Image.fromarray(ink_values, "CMYK").save(out, "TIFF", compression="jpeg", quality=95)
+    other = cv2.imdecode(np.frombuffer(out.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(image_file.decode(out.getvalue()), other)
+
+
+@pytest.mark.parametrize("compression", ["raw", "group4", "packbits"])
+def test_reversed_bits_of_a_black_and_white_image_are_put_right(compression: str) -> None:
+    """FillOrder 2, as fax machines write it."""
+    white = textured()[:, :, 0] > 128
+    file = saved(white, compression=compression)
+    page = PIL.Image.open(io.BytesIO(file)).tag_v2  # type: ignore[attr-defined]
+    turned_over = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+    strips = [
+        file[at : at + size].translate(turned_over) for at, size in zip(page[273], page[279], strict=True)
+    ]
+    entries = [
+        *((256, 4, [128]), (257, 4, [128]), (258, SHORT, [1]), (259, SHORT, [page[259]])),
+        *((262, SHORT, [page[262]]), (266, SHORT, [2]), (277, SHORT, [1]), (278, 4, [page[278]])),
+    ]
+    assert np.array_equal(image_file.decode(write_file(strips, entries, (273, 279))), white * 255)
+
+
+def test_jpeg_inside_a_tiff_may_hold_rgb_and_grey() -> None:
+    image = textured()
+    strips = []
+    for top in (0, 64):
+        out = io.BytesIO()
+        PIL.Image.fromarray(image[top : top + 64, :, ::-1]).save(out, "JPEG", quality=100, keep_rgb=True)
+        strips.append(out.getvalue())
+    read = image_file.decode(jpeg_tiff(strips, RGB, 3))
+    assert np.abs(read.astype(int) - image).max() <= 3
+    strips = [cv2.imencode(".jpg", image[top : top + 64, :, 0], [1, 100])[1].tobytes() for top in (0, 64)]
+    read = image_file.decode(jpeg_tiff(strips, MIN_IS_BLACK, 1))
+    assert read.ndim == 2
+    assert np.abs(read.astype(int) - image[:, :, 0]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (lambda: tiff(random_samples(1, 16), MIN_IS_BLACK, 16, tags=[(339, SHORT, [2])]), "INT"),
+        (lambda: saved(np.zeros((8, 8), np.float32)), "IEEEFP"),
+        (lambda: tiff(random_samples(1, 32), MIN_IS_BLACK, 32), "32 bits"),
+        (lambda: tiff(random_samples(4, 16), CMYK, 16), "16 bits"),
+        (lambda: tiff(random_samples(3, 4), RGB, 4), "4 bits"),
+        (lambda: tiff(random_samples(3, 8), YCBCR), "YCbCr"),
+        (lambda: tiff(random_samples(3, 8), 8), "CIELAB"),
+        (lambda: tiff(random_samples(1, 8), 32803), "CFA"),
+        (lambda: tiff(random_samples(1, 16), PALETTE, 16), "16 bits"),
+        (lambda: compressed_as(50000), "ZSTD compression"),
+        (lambda: compressed_as(34712), "JPEG2000 compression"),
+        (lambda: compressed_as(6), "OJPEG compression"),
+        (lambda: tiff(random_samples(3, 8), RGB, compression=DEFLATE, tags=[(317, SHORT, [3])]), "predictor"),
+        (lambda: tiff(random_samples(3, 8), RGB, predictor=2), "predictor"),
+        (lambda: tiff(random_samples(3, 8), RGB, compression=PACKBITS, predictor=2), "predictor"),
+        (lambda: tiff(random_samples(2, 8), RGB), "2 channels"),
+        (lambda: compressed_as(JPEG, planar=True), "RGB with JPEG"),
+        (lambda: compressed_as(4), "CCITT compression and 8 bits"),
+        (lambda: tiff(random_samples(3, 8), RGB, tags=[(266, SHORT, [2])]), "reversed bits"),
+        (lambda: tiff(random_samples(1, 8), PALETTE), "palette is missing"),
+    ],
+)
+def test_a_kind_that_is_not_read_is_named_with_the_fix(file: Any, words: str) -> None:
+    with pytest.raises(ImageError, match=words) as refused:
+        image_file.decode(file())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("compression", [NONE, DEFLATE, PACKBITS])
+@pytest.mark.parametrize("planar", [False, True])
+def test_a_missing_strip_is_damage(compression: int, planar: bool) -> None:
+    """tifffile would fill it with zeros."""
+    samples = random_samples(3, 8)
+    pieces = [tiff(samples, RGB, compression=compression, planar=planar, rows_per_strip=8)]
+    for tag in (273, 279):
+        pieces.append(with_zero(pieces[0], tag))
+    for broken in pieces[1:]:
+        with pytest.raises(ImageError, match="damaged"):
+            image_file.decode(broken)
+
+
+def test_a_strip_that_is_too_short_is_damage() -> None:
+    whole = [bytes(64 * 3) for _ in range(8)]
+    for short in (whole[:-1], [*whole[:-1], whole[-1][:-5]]):
+        file = write_file(
+            short,
+            [
+                (256, 4, [64]),
+                (257, 4, [8]),
+                (258, 3, [8, 8, 8]),
+                (259, 3, [NONE]),
+                (262, 3, [RGB]),
+                (277, 3, [3]),
+                (278, 4, [1]),
+                (284, 3, [1]),
+            ],
+            (273, 279),
+        )
+        with pytest.raises(ImageError, match=r"damaged|cut short"):
+            image_file.decode(file)
+
+
+def test_a_header_that_asks_for_more_than_the_memory_is_refused() -> None:
+    file = tiff(np.zeros((8, 8, 1), np.uint8), MIN_IS_BLACK)
+    for size in (2**31 - 1, 2**20):
+        giant = file.replace(struct.pack("<HHII", 256, 4, 1, 8), struct.pack("<HHII", 256, 4, 1, size))
+        giant = giant.replace(struct.pack("<HHII", 257, 4, 1, 8), struct.pack("<HHII", 257, 4, 1, size))
+        with pytest.raises(ImageError, match="million"):
+            image_file.decode(giant)
+
+
+def saved(image: Samples, **settings: Any) -> bytes:
+    out = io.BytesIO()
+    PIL.Image.fromarray(image).save(out, "TIFF", **settings)
+    return out.getvalue()
+
+
+def jpeg_tiff(strips: list[bytes], photometric: int, count: int, extra: Any = ()) -> bytes:
+    return write_file(
+        strips,
+        [
+            (256, 4, [128]),
+            (257, 4, [128]),
+            (258, SHORT, [8] * count),
+            (259, SHORT, [JPEG]),
+            (262, SHORT, [photometric]),
+            (277, SHORT, [count]),
+            (278, 4, [64]),
+            (284, SHORT, [1]),
+            *extra,
+        ],
+        (273, 279),
+    )
+
+
+def compressed_as(compression: int, planar: bool = False) -> bytes:
+    file = tiff(plain(RED).astype(np.int64), RGB, compression=NONE, planar=planar)
+    return file.replace(
+        struct.pack("<HHIH", 259, SHORT, 1, NONE), struct.pack("<HHIH", 259, SHORT, 1, compression)
+    )
+
+
+def with_zero(file: bytes, tag: int) -> bytes:
+    """The file with a zero as the second of the values of `tag`, which stand somewhere else in it."""
+    at = file.index(struct.pack("<HH", tag, 4), struct.unpack_from("<I", file, 4)[0])
+    place = struct.unpack_from("<I", file, at + 8)[0] + 4
+    return file[:place] + bytes(4) + file[place + 4 :]
+
+
+def test_lzw_with_planes_comes_out() -> None:
+    """No program here writes this kind, so the planes are compressed one by one by libtiff."""
+    samples = random_samples(3, 8, rows=16, columns=24)
+    pieces = []
+    for plane in range(3):
+        page = saved(samples[:, :, plane].astype(np.uint8), compression="tiff_lzw")
+        opened = PIL.Image.open(io.BytesIO(page))
+        at, size = opened.tag_v2[273][0], opened.tag_v2[279][0]  # type: ignore[attr-defined]
+        pieces.append(page[at : at + size])
+    entries = [
+        (256, 4, [24]),
+        (257, 4, [16]),
+        (258, SHORT, [8, 8, 8]),
+        (259, SHORT, [LZW]),
+        (262, SHORT, [RGB]),
+        (277, SHORT, [3]),
+        (278, 4, [16]),
+        (284, SHORT, [2]),
+    ]
+    read = image_file.decode(write_file(pieces, entries, (273, 279)))
+    assert np.array_equal(read, samples[:, :, ::-1])
