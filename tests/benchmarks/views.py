@@ -47,6 +47,9 @@ class Times:
 
     sent: list[float] = field(default_factory=list)
     """Of the parts, from capture to sent."""
+    waited: list[float] = field(default_factory=list)
+    """Of the parts, how much of the time from capture to scoring a view's turn took. Other work on the
+    machine does not change it except by making turns longer."""
     view_turns: list[float] = field(default_factory=list)
     view_frames: dict[str, int] = field(default_factory=dict)
     """By view, how many of its frames were judged."""
@@ -91,22 +94,29 @@ def measure(folder: Path, views: dict[str, int], seconds: float, times: Times) -
         time.sleep(2.5)  # until the last part is sent
         times.uninspected += sum(rings[_PARTS].tally().uninspected) - before
         times.seconds += seconds
+        turns = {name: view_turns(rings[name], first[name], last[name]) for name in views}
+        for name, of_view in turns.items():
+            times.view_turns += [(end - start) / 1e6 for start, end in of_view]
+            times.view_frames[name] = times.view_frames.get(name, 0) + len(of_view)
+        every_turn = [turn for of_view in turns.values() for turn in of_view]
         for number in range(first[_PARTS], last[_PARTS] + 1):
             frame, sent_ns = rings[_PARTS].frame(number), rings[_PARTS].sent_ns(number)
+            scored = rings[_PARTS].scorer_verdict(number)
             if frame is not None and sent_ns:
                 times.sent.append((sent_ns - frame.captured_ns) / 1e6)
-        for name in views:
-            turns = view_turns(rings[name], first[name], last[name])
-            times.view_turns += turns
-            times.view_frames[name] = times.view_frames.get(name, 0) + len(turns)
+            if frame is not None and scored is not None:
+                waited = (
+                    min(end, scored.started_ns) - max(start, frame.captured_ns) for start, end in every_turn
+                )
+                times.waited.append(sum(time_ns for time_ns in waited if time_ns > 0) / 1e6)
         for ring in rings.values():
             ring.close()
 
 
-def view_turns(ring: Ring, first: int, last: int) -> list[float]:
-    """The times in ms of the turns of a view's frames."""
+def view_turns(ring: Ring, first: int, last: int) -> list[tuple[int, int]]:
+    """Begin and end in ns of the turns of a view's frames."""
     scored = (ring.scorer_verdict(number) for number in range(first, last + 1))
-    return [(one.scored_ns - one.started_ns) / 1e6 for one in scored if one is not None and one.recipe_sha]
+    return [(one.started_ns, one.scored_ns) for one in scored if one is not None and one.recipe_sha]
 
 
 def main() -> int:
@@ -148,6 +158,8 @@ def report(alone: Times, mixed: Times) -> int:
     print(markdown(rows))
     rates = ", ".join(f"{name} {count / mixed.seconds:.1f}" for name, count in mixed.view_frames.items())
     print(f"\none view's turn: {turn:.1f} ms; frames judged a second: {rates}")
+    p50, p99 = np.percentile(mixed.waited, (50, 99)) / turn
+    print(f"a part waited for a view's turn: p50 {p50:.2f}, p99 {p99:.2f} of the median turn")
     later = (np.array(percentiles["with three views"]) - np.array(percentiles["without views"])) / turn
     missed = alone.uninspected + mixed.uninspected > 0
     for what, ratio, limit in (("p50", later[0], _P50), ("p99", later[1], _P99)):
