@@ -37,7 +37,7 @@ from monitor.training.examples import Split
 from monitor.training.operating_points import score_ceiling
 from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, ThresholdRule, make_calibration
 
-MEMORY_SHARE = 2 / 3
+MEMORY_SHARE = 3 / 4
 """The memory's share in the map of a recipe with a student too (`tests/benchmarks/README.md`)."""
 UNIT_DEVIATIONS = 2.0
 """The unit of a map is the score that lies this many standard deviations above the mean of the logarithms of

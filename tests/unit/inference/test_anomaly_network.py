@@ -50,7 +50,7 @@ def test_the_map_is_the_weighted_mean_of_both_in_their_units(both: RecipeVersion
     student, alone = both_maps(both)
     with torch.no_grad():
         found = AnomalyNetwork(build_networks(both))(batch(both))
-    assert torch.allclose(found, (student + 2 * alone) / 3, rtol=1e-5)
+    assert torch.allclose(found, (student + 3 * alone) / 4, rtol=1e-5)
 
 
 def test_a_recipe_without_a_share_keeps_the_larger_of_both(both: RecipeVersion) -> None:
