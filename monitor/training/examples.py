@@ -24,7 +24,7 @@ from monitor.training.compare import Compare
 from monitor.training.loop import TrainingError
 from monitor.training.parts import Thumbnail, make_thumbnail
 from monitor.training.readable_images import content_mark, find_image_files, read_with_progress, report_copies
-from monitor.training.thresholds import images_needed
+from monitor.training.thresholds import images_needed, useful_parts
 
 FEWEST_IMAGES = 3
 """The split needs one image for each of its three uses."""
@@ -120,10 +120,10 @@ def split_images(
 
     A tenth select the student and fix the units, at least one. With a student, as many calibrate as the
     guarantee of `overkill` needs, but at least a fifth and at most half; the rest train. Without a student
-    all others calibrate, because the memory scores each of them without its own features. Images of one part
-    have one use. The paper's split is 80 % train and 20 % select, and
-    the 20 % calibrate too. Raises TrainingError for fewer than 3 images, and
-    for fewer than 3 parts outside the paper's split.
+    all others may calibrate, because the memory scores each of them without its own features. Of these, so
+    many calibrate that the threshold guarantees just `overkill` (`useful_parts`); the rest select too. Images
+    of one part have one use. The paper's split is 80 % train and 20 % select, and the 20 % calibrate too.
+    Raises TrainingError for fewer than 3 images, and for fewer than 3 parts outside the paper's split.
     """
     count = len(parts)
     if count < FEWEST_IMAGES:
@@ -149,9 +149,12 @@ def split_images(
     half = (len(drawn) - tenth) // 2
     calibrating = max(few, min(len(drawn) // 2, images_needed(overkill, left_out)))
     if not compare.has_student:
-        calibrating = len(drawn) - tenth
+        calibrating = useful_parts(len(drawn) - tenth, overkill, left_out)
+        tenth = len(drawn) - calibrating
     elif calibrating + tenth >= len(drawn):
         calibrating = max(1, half)
+    else:
+        calibrating = useful_parts(calibrating, overkill, left_out)
     uses = drawn[:calibrating], drawn[calibrating : calibrating + tenth], drawn[calibrating + tenth :]
     calibrate, select, train = (tuple(i for part in use for i in part) for use in uses)
     return Split(train=train, select=select, calibrate=calibrate)

@@ -99,6 +99,17 @@ def images_needed(overkill: float, left_out: int = 0) -> int:
     return math.ceil(round((left_out + 1) * (1 / overkill - 1), 9))
 
 
+def useful_parts(count: int, overkill: float, left_out: int = 0) -> int:
+    """How many of `count` parts should calibrate, so that the threshold guarantees just this rate.
+
+    With more parts the threshold is the same high score and guarantees less than was asked for: it lets more
+    defects pass. With 146 parts and 1 % it is the highest score, which 99 parts need too. All calibrate where
+    they are too few. `left_out` is as in `make_calibration`.
+    """
+    above = math.floor(round((count + left_out + 1) * overkill, 9))
+    return math.ceil(round(above / overkill, 9)) - 1 - left_out if above > left_out else count
+
+
 def guarantee_with(calibration: Calibration, left_out: int) -> float:
     """The rate of overkill that the calibration's threshold guarantees if `left_out` more parts are good ones
     that it rejects."""

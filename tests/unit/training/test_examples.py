@@ -27,9 +27,9 @@ def test_no_image_is_for_two_things(count: int, compare: Compare) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "overkill", "calibrating"), [(100, 0.01, 50), (300, 0.01, 99), (300, 0.05, 60), (40, 0.05, 19)]
+    ("count", "overkill", "calibrating"), [(100, 0.01, 50), (300, 0.01, 99), (300, 0.05, 59), (40, 0.05, 19)]
 )
-def test_as_many_calibrate_as_the_rate_needs_at_least_a_fifth_and_at_most_half(
+def test_as_many_calibrate_as_the_rate_needs_about_a_fifth_at_least_and_at_most_half(
     count: int, overkill: float, calibrating: int
 ) -> None:
     by_use = split_images(range(count), 0, compare=Compare.BOTH, overkill=overkill)
@@ -40,6 +40,13 @@ def test_as_many_calibrate_as_the_rate_needs_at_least_a_fifth_and_at_most_half(
 def test_a_memory_alone_calibrates_with_all_images_that_do_not_select() -> None:
     by_use = split_images(range(100), 0, compare=Compare.MEMORY)
     assert (len(by_use.train), len(by_use.select), len(by_use.calibrate)) == (0, 10, 90)
+
+
+@pytest.mark.parametrize(("count", "calibrating"), [(110, 99), (163, 99), (220, 99), (221, 199), (332, 298)])
+def test_no_more_images_calibrate_than_guarantee_just_the_rate(count: int, calibrating: int) -> None:
+    overkill = 0.01 if calibrating < 298 else 1 / 299
+    by_use = split_images(range(count), 0, compare=Compare.MEMORY, overkill=overkill)
+    assert (len(by_use.select), len(by_use.calibrate)) == (count - calibrating, calibrating)
 
 
 def test_images_of_one_part_have_one_use() -> None:

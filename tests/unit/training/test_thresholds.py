@@ -23,6 +23,7 @@ from monitor.training.thresholds import (
     make_calibration,
     rank,
     share_float32_threshold,
+    useful_parts,
     without_guarantee,
 )
 
@@ -216,6 +217,22 @@ def test_too_few_images_guarantee_the_smallest_rate_that_they_can(count: int, ov
     assert not is_extrapolated(found)
     assert found.guarantee == pytest.approx(1 / (count + 1))
     assert found.guarantee > overkill
+
+
+@pytest.mark.parametrize("left_out", [0, 3])
+@pytest.mark.parametrize("overkill", [0.005, 0.01, 0.013, 0.05])
+def test_so_many_parts_are_useful_that_one_part_less_would_have_a_higher_threshold_or_no_guarantee(
+    overkill: float, left_out: int
+) -> None:
+    for count in range(1, 700):
+        useful = useful_parts(count, overkill, left_out)
+        assert useful <= count
+        # The number of parts above the threshold is the same for all parts and for the useful ones.
+        above = [number + left_out - rank(number + left_out, overkill) for number in (count, useful)]
+        assert above[0] == above[1]
+        if useful < count:
+            fewer = useful - 1 + left_out
+            assert fewer - rank(fewer, overkill) < above[1]
 
 
 def test_both_guarantees_are_said() -> None:
