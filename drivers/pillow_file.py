@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 
 from drivers.image_limits import ImageError, check_size
@@ -20,6 +20,8 @@ from drivers.orientation import read_exif, upright
 
 _PNG, _BMP = b"\x89PNG\r\n\x1a\n", b"BM"
 _RIFF, _WEBP = b"RIFF", b"WEBP"
+_STRIP = 256
+"""Rows that are copied at a time."""
 _LOST_BITS = {"BGR;15": (0xF8, 0xF8, 0xF8), "BGR;16": (0xF8, 0xFC, 0xF8)}
 """Pillow stretches the 5 and 6 bits of 16-bit BMPs; here their low bits are zeros."""
 
@@ -74,5 +76,15 @@ def _array(image: ImageFile) -> NDArray[Any]:
     # Pillow warns where it drops a palette's alpha.
     image.info.pop("transparency", None)
     if image.mode in ("LA", "P", "RGB", "RGBA", "RGBX"):
-        return np.asarray(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR))
+        return _bgr(image if image.mode == "RGB" else image.convert("RGB"))
     raise ImageError(f"pixels of the kind {image.mode}: save the image with 8 or 16 bits a channel")
+
+
+def _bgr(image: Image) -> NDArray[np.uint8]:
+    """The pixels of an RGB image. They are copied by strips, because each copy of a large image takes much
+    memory."""
+    array = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        bottom = min(top + _STRIP, image.height)
+        array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))[:, :, ::-1]
+    return array

@@ -46,9 +46,19 @@ class MaskFile:
 
 def read_mask(content: bytes, size: Size, shown_name: str) -> MaskFile:
     """The mask of a file's bytes. Raises ImageError when it does not show clearly where the defect is."""
-    drawn = find_defect(decode_any_depth(content))
+    drawn = find_defect(_decode(content))
     _check_transparency(content, drawn)
     return MaskFile(np.packbits(resize_mask(drawn, size)), (drawn.shape[0], drawn.shape[1]), shown_name)
+
+
+def _decode(content: bytes) -> NDArray[Any]:
+    """The values of the file: (H, W) or (H, W, 3), of 8 or 16 bits. Raises ImageError."""
+    image = decode_any_depth(content)
+    if image.ndim == 3 and content[24:25] == b"\x10" and content[:4] == b"\x89PNG":
+        # The decoder keeps only the upper 8 of 16 bits of colour; a mask may have the value 1.
+        wide = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        return image if wide is None else wide[:, :, :3]
+    return image
 
 
 def find_defect(image: NDArray[Any]) -> Image:

@@ -53,7 +53,7 @@ def test_a_link_to_a_folder_is_that_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["simulated://plate", "gige://[x", "/parts", "usb://0", "rtsp://[::1/x", "rtsp://h:port/s"]
+    "source", ["simulated://plate", "/parts", "usb://0", "rtsp://[::1/x", "rtsp://h:port/s"]
 )
 def test_a_source_without_a_device_names_none(source: str) -> None:
     assert find_device(source) is None

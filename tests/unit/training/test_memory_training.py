@@ -58,7 +58,10 @@ def test_training_says_how_many_images_have_which_use(tmp_path: Path) -> None:
     lines: list[str] = []
     good = good_parts(tmp_path / "good", 6)
     train(tmp_path, good, lines.append, name="memory", compare=Compare.MEMORY)
-    assert "6 images: 1 to fix the unit of scores, 5 to calibrate" in lines
+    assert (
+        "6 images: 1 to fix the unit of scores, 5 to calibrate; the memory keeps features of all of them"
+        in lines
+    )
     train(tmp_path, good, lines.append, name="student", compare=Compare.STUDENT, epochs=1)
     assert "6 images: 2 to train, 1 to select, 3 to calibrate" in lines
     train(tmp_path, good, lines.append, name="paper", compare=Compare.STUDENT, epochs=1, as_paper=True)
@@ -107,7 +110,8 @@ def test_with_both_units_bring_student_and_memory_to_about_1(tmp_path: Path) -> 
     document = train(tmp_path, good_parts(tmp_path / "good", 30), compare=Compare.BOTH).document
     assert document.memory is not None
     assert document.student is not None
-    assert 0.3 < statistics.median(document.calibration[REFERENCE].scores) < 1.2
+    # The mean of both is below 1 where their highest places differ.
+    assert 0.2 < statistics.median(document.calibration[REFERENCE].scores) < 1.2
     assert document.student_unit != 1
 
 
