@@ -4,8 +4,8 @@ It knows nothing of runtimes, files or thresholds; torch, OpenVINO and the expor
 
 A recipe has a student, a memory of good features, or both. With both, the map is at each pixel the
 weighted mean of the two, each divided by its unit. The units were fixed at training, so that both reach 1 on
-about equally many good parts. A mean rejects fewer good parts than the larger of both, because a good place
-that is odd for one is seldom odd for the other.
+about equally many good parts. With a mean fewer defects pass at the recipes' own thresholds than with the
+larger of both, because a good place that is odd for one is seldom odd for the other.
 """
 
 from __future__ import annotations

@@ -79,6 +79,9 @@ class CalibrationRequest:
         return self.empty is not None or not self.gated
 
 
+_KEEP_GOOD = "calibrate again without it; an odd good part must stay, since the promised rate counts it too"
+
+
 def set_thresholds(
     recipe: RecipeVersion,
     files: Sequence[Path],
@@ -136,7 +139,7 @@ def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progres
             files = _fresh_files(loaded, files, say)
             # Refused before the good images are scored, which may take minutes.
             defects = _find_defects(request, loaded, files, say)
-            recipe = _calibrate_with_images(recipe, request, files, say, progress)
+            recipe, files = _calibrate_with_images(recipe, request, files, say, progress)
         except CalibrationError as error:
             raise CalibrationError(f"{request.images}: {error}") from None
     else:
@@ -150,7 +153,7 @@ def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progres
     is_stated = request.sets_threshold or request.defects is not None
     committed = (state(recipe) if is_stated else recipe).commit()
     if request.images is not None:
-        show_oddest(committed, files, "take it out of the folder and calibrate again", say)
+        show_oddest(committed, files, _KEEP_GOOD, say)
     if is_stated:
         save_decisions(committed, scored, say)
     _report(loaded, committed, request, say)
@@ -209,9 +212,9 @@ def _compare_gate(
 
 def _calibrate_with_images(
     recipe: RecipeVersion, request: CalibrationRequest, files: Sequence[Path], say: Say, progress: Progress
-) -> RecipeVersion:
-    """The recipe with thresholds from these files. Old thresholds are removed: they come from other
-    images."""
+) -> tuple[RecipeVersion, Sequence[Path]]:
+    """The recipe with thresholds from these files, and the readable ones. Old thresholds are removed: they
+    come from other images."""
     assert request.images is not None
     readable: list[Path] = []
     marks: list[str] = []
@@ -235,7 +238,7 @@ def _calibrate_with_images(
         progress=progress,
         parts=parts,
     )
-    return calibrated.with_changes(calibrated_on=tuple(sorted(set(marks))))
+    return calibrated.with_changes(calibrated_on=tuple(sorted(set(marks)))), readable
 
 
 def calibrate_with_recorded_scores(

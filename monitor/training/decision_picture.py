@@ -38,23 +38,28 @@ def draw_decisions(
     points: Sequence[OperatingPoint],
     threshold: float,
     lowest: Sequence[tuple[Image, float]],
+    title: str = "",
 ) -> Image:
     """The picture, uint8 (H, 1024, 3) BGR.
 
     `good` are the scores of the good images that set the threshold, at least one; `defects` are those of the
     known defects. A line marks the threshold of each of `points`. `lowest` are the defects with the lowest
-    scores, each with its score, in ascending order; they are shown below the histogram.
+    scores, each with its score, in ascending order; they are shown below the histogram. `title` stands in the
+    first line.
     """
-    histogram = _draw_histogram(good, defects, points)
+    heading = np.full((34, _WIDTH, 3), 255, np.uint8)
+    text = f"{title}: threshold in force {threshold:.4g}"
+    cv2.putText(heading, text, (_LEFT, 26), _FONT, 0.55, _INK, 1, cv2.LINE_AA)
+    histogram = np.concatenate([heading, _draw_histogram(good, defects, points)])
     if not lowest:
         return histogram
-    title = np.full((40, _WIDTH, 3), 255, np.uint8)
-    text = "known defects with the lowest scores: those at or below 1.00 thresholds pass"
-    cv2.putText(title, text, (_LEFT, 26), _FONT, 0.55, _INK, 1, cv2.LINE_AA)
+    caption = np.full((40, _WIDTH, 3), 255, np.uint8)
+    text = "known defects with the lowest scores, and what becomes of them"
+    cv2.putText(caption, text, (_LEFT, 26), _FONT, 0.55, _INK, 1, cv2.LINE_AA)
     sheet = draw_sheet([image for image, _ in lowest], [score for _, score in lowest], threshold)
     padded = np.full((sheet.shape[0], _WIDTH, 3), 255, np.uint8)
     padded[:, : sheet.shape[1]] = sheet
-    return np.concatenate([histogram, title, padded])
+    return np.concatenate([histogram, caption, padded])
 
 
 def _draw_histogram(

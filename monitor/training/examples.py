@@ -119,10 +119,12 @@ def split_images(
     `left_out` is as in `make_calibration`.
 
     A tenth select the student and fix the units, at least one. With a student, as many calibrate as the
-    guarantee of `overkill` needs, but at least a fifth and at most half; the rest train. Without a student
-    all others may calibrate, because the memory scores each of them without its own features. Of these, so
-    many calibrate that the threshold guarantees just `overkill` (`useful_parts`); the rest select too. Images
-    of one part have one use. The paper's split is 80 % train and 20 % select, and the 20 % calibrate too.
+    guarantee of `overkill` needs, but about a fifth at least and at most half; the rest train. Without a
+    student all others may calibrate, because the memory scores each of them without its own features. Where
+    each part has one image, just so many of these calibrate that the threshold guarantees `overkill`
+    (`useful_parts`); the rest select too. Images of one part have one use. The paper's split is 80 % train
+    and 20 % select, and the 20 % calibrate too.
+
     Raises TrainingError for fewer than 3 images, and for fewer than 3 parts outside the paper's split.
     """
     count = len(parts)
@@ -148,13 +150,18 @@ def split_images(
     tenth, few = max(1, round(0.1 * len(drawn))), max(1, round(0.2 * len(drawn)))
     half = (len(drawn) - tenth) // 2
     calibrating = max(few, min(len(drawn) // 2, images_needed(overkill, left_out)))
+
+    def useful(most: int) -> int:
+        # Where some parts have several images, every further part can lower the threshold.
+        return useful_parts(most, overkill, left_out) if len(members) == count else most
+
     if not compare.has_student:
-        calibrating = useful_parts(len(drawn) - tenth, overkill, left_out)
+        calibrating = useful(len(drawn) - tenth)
         tenth = len(drawn) - calibrating
     elif calibrating + tenth >= len(drawn):
         calibrating = max(1, half)
     else:
-        calibrating = useful_parts(calibrating, overkill, left_out)
+        calibrating = useful(calibrating)
     uses = drawn[:calibrating], drawn[calibrating : calibrating + tenth], drawn[calibrating + tenth :]
     calibrate, select, train = (tuple(i for part in use for i in part) for use in uses)
     return Split(train=train, select=select, calibrate=calibrate)

@@ -42,7 +42,8 @@ def explain_oddest(files: Sequence[Path], scores: Sequence[float], sheet: Path, 
 
 
 def draw_sheet(pictures: Sequence[Image], scores: Sequence[float], threshold: float) -> Image:
-    """The contact sheet, uint8 (H, W, 3) BGR: each picture with its number and its score in thresholds.
+    """The contact sheet, uint8 (H, W, 3) BGR: each picture with its number, its score in thresholds, and the
+    verdict that follows.
 
     Pictures are uint8 (H, W, 3) BGR or (H, W), at least one.
     """
@@ -51,11 +52,12 @@ def draw_sheet(pictures: Sequence[Image], scores: Sequence[float], threshold: fl
     sheet = np.full((rows * (_SIDE + _CAPTION), columns * _SIDE, 3), 32, np.uint8)
     for place, (picture, score) in enumerate(zip(pictures, scores, strict=True)):
         top, left = place // _COLUMNS * (_SIDE + _CAPTION), place % _COLUMNS * _SIDE
-        shown = _fit(picture)
+        shown = shrink(picture)
         sheet[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
+        verdict = "passes" if score <= threshold else "rejected"
         cv2.putText(
             sheet,
-            f"{place + 1}: {score / threshold:.2f} thresholds",
+            f"{place + 1}: {score / threshold:.2f} thresholds, {verdict}",
             (left + 6, top + _SIDE + 19),
             cv2.FONT_HERSHEY_SIMPLEX,
             0.5,
@@ -66,8 +68,8 @@ def draw_sheet(pictures: Sequence[Image], scores: Sequence[float], threshold: fl
     return sheet
 
 
-def _fit(picture: Image) -> Image:
-    """The picture in colour, its longer side at `_SIDE` pixels."""
+def shrink(picture: Image) -> Image:
+    """The picture in colour, uint8 (H, W, 3) BGR, its longer side at `_SIDE` pixels."""
     height, width = picture.shape[:2]
     factor = _SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))

@@ -163,7 +163,7 @@ def statement(document: Document) -> str:
     other = _better(document, own)
     if other is not None:
         where = f"at {other.threshold:.4g}" if other.guarantee is None else f"with {_rate(other)}"
-        text += f"; {where}, {_passing(other, whole=False)}"
+        text += f"; {where}, {_passing(other, whole=False)}: {_calibrate(document, other)}"
     if own.source is DefectSource.DRAWN:
         text += f"; drawn defects only stand in for real ones: {_tell_defects(document)}"
     return f"{text}."
@@ -191,9 +191,16 @@ def explain_points(document: Document) -> Iterator[str]:
     if own is None:
         return
     rows: list[Sequence[str]] = [
-        ("asked", "threshold", "rejected", "95 % sure", "more good parts", "defects that pass (95 % sure)")
+        (
+            "asked",
+            "threshold",
+            "rejected on average",
+            "this recipe, 95 % sure",
+            "more to calibrate",
+            "defects that pass (95 % sure)",
+        )
     ]
-    rows += [_row(point) for point in document.operating_points]
+    rows += [_row(point, own) for point in document.operating_points]
     yield "good parts rejected (overkill, false rejects) and defects that pass (escape), by threshold:"
     yield from align_columns(rows).splitlines()
     if own.guarantee is None:
@@ -209,10 +216,10 @@ def explain_points(document: Document) -> Iterator[str]:
         yield f"WARNING: {line}"
 
 
-def _row(point: OperatingPoint) -> tuple[str, ...]:
+def _row(point: OperatingPoint, own: OperatingPoint) -> tuple[str, ...]:
     guarantee, confident = point.guarantee, point.confident
     return (
-        f"{100 * point.overkill:g} %",
+        f"{100 * point.overkill:g} %" + (" (in force)" if point is own else ""),
         f"{point.threshold:.4g}",
         "not known" if guarantee is None else f"at most {format_bound(guarantee)}",
         "not known" if confident is None else f"below {format_bound(confident)}",
@@ -230,7 +237,8 @@ def _rate(point: OperatingPoint) -> str:
 
 
 def _missing(point: OperatingPoint) -> str:
-    return f"{point.more_parts} more good {_plural('part', point.more_parts)} for {100 * point.overkill:g} %"
+    parts = _plural("part", point.more_parts)
+    return f"{point.more_parts} more good {parts} to calibrate for {100 * point.overkill:g} %"
 
 
 def _rejected(point: OperatingPoint) -> str:
@@ -276,7 +284,7 @@ def _what_helps(document: Document, own: OperatingPoint) -> str:
     if other is not None and own.passed - other.passed >= _MUCH_BETTER * own.defects:
         return (
             f"with {_rate(other)} of good parts rejected, {_number(other)} of {other.defects} would pass: "
-            f"line-monitor calibrate {document.name} --overkill {other.overkill:g}"
+            f"{_calibrate(document, other)}"
         )
     if is_extrapolated(document.calibration[REFERENCE]):
         return "its threshold lies above every good part: calibrate it without --extrapolate"
@@ -287,6 +295,11 @@ def _what_helps(document: Document, own: OperatingPoint) -> str:
             f"{_FEW_TRAINING_IMAGES} or more are better"
         )
     return "train with a larger --size, or with --tile, so that a defect covers more pixels"
+
+
+def _calibrate(document: Document, point: OperatingPoint) -> str:
+    """The command that puts the point in force."""
+    return f"line-monitor calibrate {document.name} --overkill {point.overkill:g}"
 
 
 def _tell_defects(document: Document) -> str:

@@ -63,7 +63,7 @@ def find_parts(
         raise ValueError(f"{len(names)} names for {len(thumbnails)} thumbnails")
     labels = np.arange(len(names))
     if pattern is not None:
-        labels = np.unique(_named_parts(names, pattern), return_inverse=True)[1]
+        labels = np.unique(find_named_parts(names, pattern), return_inverse=True)[1]
     numbers: dict[int, int] = {}
     joined = _join_near_copies(labels, thumbnails).tolist()
     return tuple(numbers.setdefault(label, len(numbers)) for label in joined)
@@ -96,7 +96,7 @@ def blocks_of(parts: Sequence[int], count: int = 40) -> tuple[int, ...]:
     return tuple(blocks[part] for part in parts)
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     """The pattern as a regular expression. Raises PartsError."""
     try:
         return re.compile(pattern)
@@ -107,9 +107,9 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         ) from None
 
 
-def _named_parts(names: Sequence[str], pattern: str) -> list[str]:
+def find_named_parts(names: Sequence[str], pattern: str) -> list[str]:
     """The text by which each name says its part. Raises PartsError."""
-    expression = compile_pattern(pattern)
+    expression = _compile(pattern)
     found = []
     for name in names:
         match = expression.search(name)

@@ -17,7 +17,7 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.system.atomic_file import write_whole
 from monitor.training.decision_picture import PICTURE, draw_decisions
 from monitor.training.known_defects import ScoredDefects
-from monitor.training.oddest_images import COUNT, SHEET, draw_sheet, explain_oddest, find_oddest
+from monitor.training.oddest_images import COUNT, SHEET, draw_sheet, explain_oddest, find_oddest, shrink
 from monitor.training.readable_images import read_images
 
 Say = Callable[[str], None]
@@ -29,14 +29,16 @@ def show_oddest(recipe: RecipeVersion, files: Sequence[Path], fix: str, say: Say
 
     `files` are those of the calibration's scores, in the same order. `fix` says what to do about a bad part
     among them. Nothing is shown where their numbers differ: a file was not readable any more, and which score
-    belongs to which file is not known.
+    belongs to which file is not known. An earlier sheet is then removed.
     """
     own = recipe.document.calibration[REFERENCE]
     if len(files) != len(own.scores):
+        (recipe.folder / SHEET).unlink(missing_ok=True)
         return
     scores = dict(zip(files, own.scores, strict=True))
     chosen = [files[position] for position in find_oddest(own.scores)]
-    pictures = {file: image for file, _, image in read_images(chosen, say)}
+    # Each image is made small at once: eight large ones would take gigabytes.
+    pictures = {file: shrink(image) for file, _, image in read_images(chosen, say)}
     shown = [file for file in chosen if file in pictures]
     if not shown:
         return
@@ -58,8 +60,15 @@ def save_decisions(recipe: RecipeVersion, defects: ScoredDefects | None, say: Sa
     known = document.defect_scores.known if document.defect_scores else ()
     lowest = []
     for file, score in defects.lowest(COUNT) if defects is not None else ():
-        lowest += [(image, score) for _, _, image in read_images([file], say)]
-    picture = draw_decisions(own.scores, known, document.operating_points, own.threshold, lowest)
+        lowest += [(shrink(image), score) for _, _, image in read_images([file], say)]
+    picture = draw_decisions(
+        own.scores,
+        known,
+        document.operating_points,
+        own.threshold,
+        lowest,
+        f"{recipe.name} {recipe.sha[:12]}",
+    )
     save_picture(recipe.folder / PICTURE, picture, say)
 
 

@@ -100,7 +100,8 @@ def images_needed(overkill: float, left_out: int = 0) -> int:
 
 
 def useful_parts(count: int, overkill: float, left_out: int = 0) -> int:
-    """How many of `count` parts should calibrate, so that the threshold guarantees just this rate.
+    """How many of `count` parts with one image each should calibrate, so that the threshold guarantees just
+    this rate.
 
     With more parts the threshold is the same high score and guarantees less than was asked for: it lets more
     defects pass. With 146 parts and 1 % it is the highest score, which 99 parts need too. All calibrate where
@@ -379,7 +380,7 @@ def explain(calibration: Calibration) -> str:
             "`line-monitor calibrate` with new good images can guarantee it"
         )
     more = images_needed(calibration.overkill, calibration.left_out) - count
-    missing = f"{more} more good parts are needed to guarantee {asked} overkill (good parts rejected)"
+    missing = f"{more} more good parts that calibrate are needed for {asked}"
     if calibration.guarantee is None or is_extrapolated(calibration):
         return f"{threshold}: an estimate above all of them; {missing}"
     return (
@@ -403,7 +404,7 @@ def explain_all(
     for key, calibration in calibrations.items():
         keys.setdefault(explain(calibration), []).append(key)
     for text, same in keys.items():
-        yield f"{text} ({', '.join(same)})"
+        yield f"{text} (for {', '.join(same)})"
     highest = max(calibration.threshold for calibration in calibrations.values())
     if highest >= _MAX_USEFUL_SHARE * unrelated:
         yield (

@@ -74,7 +74,7 @@ def test_calibrating_changes_the_threshold_and_nothing_else(tmp_path: Path) -> N
     assert calibration.guaranteed
     assert calibration.threshold == sorted(calibration.scores)[rank(12, 0.1) - 1]
     assert sum(score > calibration.threshold for score in calibration.scores) <= 1
-    assert any(line.startswith("threshold ") and "(torch-f32" in line for line in lines)
+    assert any(line.startswith("threshold ") and "(for torch-f32" in line for line in lines)
 
 
 def test_bad_files_are_skipped_and_no_files_are_refused(tmp_path: Path) -> None:

@@ -51,4 +51,4 @@ def test_every_threshold_has_a_line() -> None:
     image = picture(GOOD, [])
     thresholds = {point.threshold for point in operating_points(make_calibration(GOOD, 0.01), None)}
     # One row of pixels above the bars: every line crosses it.
-    assert (image[56] == (180, 105, 30)).all(axis=1).sum() >= len(thresholds) > 1
+    assert (image[34 + 56] == (180, 105, 30)).all(axis=1).sum() >= len(thresholds) > 1

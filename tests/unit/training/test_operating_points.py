@@ -84,7 +84,8 @@ def test_the_sentence_says_what_passes_at_the_own_rate_and_at_a_better_one(tmp_p
     found = document(tmp_path, make_calibration(GOOD, 0.01), [0.96, 0.97, 0.98, *[2.0] * 7])
     assert found.statement == (
         "With 1 % of good parts rejected (overkill, false rejects), 3 of your 10 known defects would pass "
-        "(escape, missed defects; 7 to 65 % of such defects); with 5 %, none (0 to 31 %)."
+        "(escape, missed defects; 7 to 65 % of such defects); with 5 %, none (0 to 31 %): "
+        "line-monitor calibrate disc --overkill 0.05."
     )
     assert warning(found) == ""
 
@@ -92,7 +93,7 @@ def test_the_sentence_says_what_passes_at_the_own_rate_and_at_a_better_one(tmp_p
 def test_the_sentence_says_the_rate_that_is_really_guaranteed(tmp_path: Path) -> None:
     found = document(tmp_path, make_calibration(GOOD[:60], 0.01), [0.9] * 10)
     assert found.statement.startswith(
-        "With at most 1.7 % of good parts rejected (overkill, false rejects; 39 more good parts for 1 %), "
+        "With at most 1.7 % of good parts rejected (overkill, false rejects; 39 more good parts to calibrate for 1 %), "
     )
 
 
@@ -158,7 +159,7 @@ def test_images_that_selected_the_student_guarantee_nothing_at_any_point(tmp_pat
     found = document(tmp_path, chosen, [0.96], training=trained(as_paper=True))
     assert all(point.guarantee is None and point.confident is None for point in found.operating_points)
     assert found.statement.startswith("At this threshold, whose rate of rejected good parts")
-    assert found.statement.endswith("; at 0.95, none (0 to 98 %).")
+    assert "; at 0.95, none (0 to 98 %): line-monitor calibrate disc" in found.statement
     assert any("no rate is guaranteed" in line for line in explain_points(found))
 
 

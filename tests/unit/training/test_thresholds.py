@@ -157,7 +157,7 @@ def test_a_threshold_that_hardly_any_defect_reaches_is_said_once() -> None:
     high, low = make_calibration([1, 2, 5, 6.2], 0.01, 8.0), make_calibration([0.1, 0.2], 0.01, 8.0)
     printed = list(explain_all({"torch-f32": high, "openvino-f32": high}))
     assert len(printed) == 2
-    assert printed[0].endswith("(torch-f32, openvino-f32)"), "equal thresholds are said once"
+    assert printed[0].endswith("(for torch-f32, openvino-f32)"), "equal thresholds are said once"
     assert printed[1].startswith(f"warning: the threshold {high.threshold:.4g} is so high")
     assert len(list(explain_all({"torch-f32": low}))) == 1
     assert len(list(explain_all({"torch-f32": low, "openvino-f32": make_calibration([0.1, 0.3], 0.01)}))) == 2
@@ -242,7 +242,7 @@ def test_both_guarantees_are_said() -> None:
     assert "an estimate above all of them" in explain(make_calibration([1.0] * 60, 0.01, extrapolate=True))
     of_parts = explain(make_calibration([1.0] * 60, 0.01, parts=[n // 3 for n in range(60)]))
     assert "60 calibration images of 20 parts" in of_parts
-    assert "79 more good parts are needed" in of_parts
+    assert "79 more good parts that calibrate are needed" in of_parts
 
 
 @pytest.mark.parametrize(
