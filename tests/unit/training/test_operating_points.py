@@ -93,7 +93,8 @@ def test_the_sentence_says_what_passes_at_the_own_rate_and_at_a_better_one(tmp_p
 def test_the_sentence_says_the_rate_that_is_really_guaranteed(tmp_path: Path) -> None:
     found = document(tmp_path, make_calibration(GOOD[:60], 0.01), [0.9] * 10)
     assert found.statement.startswith(
-        "With at most 1.7 % of good parts rejected (overkill, false rejects; 39 more good parts to calibrate for 1 %), "
+        "With at most 1.7 % of good parts rejected (overkill, false rejects; 39 more good parts to calibrate "
+        "for 1 %), "
     )
 
 
