@@ -136,7 +136,7 @@ class Supervisor:
         }
         if settings.review.port:
             self._workers[REVIEW] = SupervisedWorker(REVIEW, f"monitor.{REVIEW}")
-        self._spare_publisher = Spare(f"monitor.{PUBLISH}")
+        self._spare_publisher = Spare(f"monitor.{PUBLISH}", self._log)
         self._captures_to_start = [capture_name(camera.name) for camera in settings.camera]
         self._rings: dict[str, Ring] = {}
         self._rings_are_finished = True
