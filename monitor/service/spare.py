@@ -27,6 +27,8 @@ _REPORT_TO = "SPARE_REPORTS_TO"
 """The environment variable with the file descriptor of the pipe."""
 _LONGEST_IMPORT_NS = 120_000_000_000
 """A spare that has not reported the end of its imports by then is ended."""
+_NEXT_NS = 1_500_000_000
+"""The wait before the next spare after one was taken. It is short, since the next stop may follow soon."""
 _LONGEST_RETRY_NS = 60_000_000_000
 """The longest wait before the next spare. A spare that has lived this long before it ended is no part of a
 crash loop."""
@@ -91,7 +93,7 @@ class Spare:
             self.close()
         else:
             self._process, self._failures = None, 0
-        self._start_at_ns = max(self._start_at_ns, now_ns + self._retry_ns)
+        self._start_at_ns = max(self._start_at_ns, now_ns + _NEXT_NS)
         return spare
 
     def close(self) -> None:

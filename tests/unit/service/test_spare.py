@@ -179,7 +179,10 @@ def test_a_worker_never_gets_the_services_secrets_by_its_environment(monkeypatch
     for name in ("LINE_MONITOR__MQTT__PASSWORD", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
         monkeypatch.setenv(name, "1")
     with start_process(PUBLISHER) as process:
-        given = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        environment = Path(f"/proc/{process.pid}/environ")
+        # The kernel shows it a moment after the start.
+        wait_until(lambda: bool(environment.read_bytes()))
+        given = environment.read_bytes().split(b"\0")
         process.kill()
     assert any(entry.startswith(b"PATH=") for entry in given)
     private = (b"LINE_MONITOR__", b"CREDENTIALS_DIRECTORY", b"NOTIFY_SOCKET", b"WATCHDOG_")
