@@ -3,7 +3,7 @@
 It knows nothing of the board or of restarts: the supervisor says when a spare is needed. Importing the
 publisher takes half a second of processor time, and several seconds on a busy machine. Until a new publisher
 has started, no part gets a verdict; a spare takes over at once. A spare reports the end of its imports by a
-byte on a pipe, and only one that has reported it is handed out: an import may hang.
+byte on a pipe. One that has not reported it for some seconds is not handed out: an import may hang.
 
 The supervisor starts a spare as `python -m monitor.service.spare`. In the list of processes it has the
 worker's name only once it is the worker.
@@ -25,6 +25,9 @@ _MODULE = "SPARE_OF"
 """The environment variable with the worker's module."""
 _REPORT_TO = "SPARE_REPORTS_TO"
 """The environment variable with the file descriptor of the pipe."""
+_YOUNG_NS = 5_000_000_000
+"""A spare that was started within this time may take over before the end of its imports: a new process would
+end them later."""
 _LONGEST_IMPORT_NS = 120_000_000_000
 """A spare that has not reported the end of its imports by then is ended."""
 _NEXT_NS = 1_500_000_000
@@ -72,27 +75,27 @@ class Spare:
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             self._record_failure(now_ns, f"ended {how}")
         elif (
-            process is not None
-            and now_ns - self._started_ns > _LONGEST_IMPORT_NS
-            and not self._has_reported()
+            process is not None and now_ns - self._started_ns > _LONGEST_IMPORT_NS and not self.has_imported()
         ):
             self._record_failure(now_ns, f"was not ready after {_LONGEST_IMPORT_NS // 10**9} s and is ended")
         if self._process is None and now_ns >= self._start_at_ns:
             self._start(now_ns)
 
-    def is_ready(self) -> bool:
-        """Whether there is a spare that can take over at once."""
-        if self._process is None or self._process.poll() is not None:
+    def is_ready(self, now_ns: int) -> bool:
+        """Whether there is a spare that can take over sooner than a new process."""
+        if self._process is None or self._process.poll() is not None or is_stopped(self._process.pid):
             return False
-        return self._has_reported() and not is_stopped(self._process.pid)
+        return self.has_imported() or now_ns - self._started_ns <= _YOUNG_NS
 
     def take(self, now_ns: int) -> subprocess.Popen[bytes] | None:
-        """The spare, if there is one that can take over at once. Another one is ended."""
-        spare = self._process if self.is_ready() else None
+        """The spare, if one is ready. Another one is ended."""
+        spare = self._process if self.is_ready(now_ns) else None
         if spare is None:
             self.close()
         else:
-            self._process, self._failures = None, 0
+            self._failures = 0 if self.has_imported() else self._failures
+            self._process = None
+            self._close_report()
         self._start_at_ns = max(self._start_at_ns, now_ns + _NEXT_NS)
         return spare
 
@@ -116,7 +119,10 @@ class Spare:
         except OSError as error:
             self._record_failure(now_ns, f"can't be started: {error}")
 
-    def _has_reported(self) -> bool:
+    def has_imported(self) -> bool:
+        """Whether the spare has reported the end of its imports."""
+        if self._process is None:
+            return False
         if self._report is None:
             return True
         try:
@@ -129,7 +135,7 @@ class Spare:
 
     def _record_failure(self, now_ns: int, how: str) -> None:
         """Ends and forgets the spare. Each further failure doubles the wait before the next spare."""
-        was_ready = self._process is not None and self._has_reported()
+        was_ready = self.has_imported()
         self.close()
         has_lasted = was_ready and now_ns - self._started_ns >= _LONGEST_RETRY_NS
         self._failures = 1 if has_lasted else self._failures + 1
@@ -169,7 +175,7 @@ def main() -> None:
     module = os.environ.pop(_MODULE)
     report_to = int(os.environ.pop(_REPORT_TO))
     worker = importlib.import_module(f"{module}.worker")
-    # Where the supervisor has ended, nobody reads the pipe, and there are no start data.
+    # Nobody reads the pipe where the spare was taken before, or where the supervisor has ended.
     with contextlib.suppress(BrokenPipeError):
         os.write(report_to, b"1")
     os.close(report_to)

@@ -330,7 +330,7 @@ class Supervisor:
         if from_outside:
             worker.kills.append(now)
             is_publisher = worker.name == PUBLISH
-            at_once = worker.was_stopped or (is_publisher and self._spare_publisher.is_ready())
+            at_once = worker.was_stopped or (is_publisher and self._spare_publisher.is_ready(now))
             pause = self._policy.pause_killed_s(
                 worker.count_kills(since), is_publisher=is_publisher, at_once=at_once
             )

@@ -44,14 +44,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_a_spare_is_handed_out_once_and_the_next_one_is_started_later(spare: Spare) -> None:
     assert spare.take(0) is None, "there is none yet"
     spare.step(10 * S)
-    wait_until(spare.is_ready)
+    wait_until(spare.has_imported)
     taken = spare.take(11 * S)
     assert taken is not None
     assert taken.poll() is None
     spare.step(12 * S)
     assert spare.take(12 * S) is None, "the publisher that has just started needs the processor"
     spare.step(15 * S)
-    wait_until(spare.is_ready)
+    wait_until(spare.has_imported)
     other = spare.take(15 * S)
     assert other is not None
     for process in (taken, other):
@@ -61,7 +61,7 @@ def test_a_spare_is_handed_out_once_and_the_next_one_is_started_later(spare: Spa
 
 def test_a_spare_that_a_signal_has_stopped_is_ended_and_not_handed_out(spare: Spare) -> None:
     spare.step(0)
-    wait_until(spare.is_ready)
+    wait_until(spare.has_imported)
     process = spare._process
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)
@@ -86,12 +86,29 @@ def test_spares_that_keep_dying_are_said_once_and_tried_ever_more_rarely(
     spare.close()
 
 
+def test_a_spare_that_was_started_a_moment_ago_takes_over_in_the_midst_of_its_imports(
+    tmp_path: Path, spare: Spare
+) -> None:
+    scene = Scene(tmp_path)
+    scene.end()
+    spare.step(0)
+    assert not spare.has_imported()
+    process = spare.take(S)
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.write(scene.post.to_json())
+    process.stdin.close()
+    wait_until(lambda: bool(scene.board.read(PUBLISH, Field.EVER_RAN)))
+    process.terminate()
+    assert process.wait(10) == 0
+
+
 def test_a_spare_that_dies_after_a_long_life_is_replaced_soon(
     spare: Spare, caplog: pytest.LogCaptureFixture
 ) -> None:
     for now in (0, 1000):
         spare.step(now * S)
-        wait_until(spare.is_ready)
+        wait_until(spare.has_imported)
         process = spare._process
         assert process is not None
         process.kill()
@@ -115,15 +132,16 @@ def test_a_spare_that_hangs_in_an_import_is_never_handed_out(
     hanging = spare._process
     assert hanging is not None
     time.sleep(0.3)
-    assert not spare.is_ready()
-    assert spare.take(S) is None
+    assert spare.is_ready(4 * S), "a new process would be no further"
+    assert not spare.is_ready(6 * S)
+    assert spare.take(6 * S) is None
     assert hanging.returncode == -signal.SIGKILL
-    spare.step(4 * S)
+    spare.step(8 * S)
     hanging = spare._process
     assert hanging is not None
-    spare.step(123 * S)
+    spare.step(127 * S)
     assert not caplog.messages
-    spare.step(125 * S)
+    spare.step(129 * S)
     assert hanging.returncode == -signal.SIGKILL
     assert "was not ready after 120 s and is ended" in caplog.text
 
@@ -157,7 +175,7 @@ def test_a_spare_has_the_workers_name_only_once_it_is_the_worker(tmp_path: Path,
     scene = Scene(tmp_path)
     scene.end()
     spare.step(0)
-    wait_until(spare.is_ready)
+    wait_until(spare.has_imported)
     process = spare.take(S)
     assert process is not None
     assert process.stdin is not None

@@ -117,7 +117,7 @@ def test_a_publisher_with_a_ready_spare_is_started_at_once(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_ready = iter([True, True, False, True, True])
-    monkeypatch.setattr(watched.supervisor._spare_publisher, "is_ready", lambda: next(is_ready))
+    monkeypatch.setattr(watched.supervisor._spare_publisher, "is_ready", lambda now: next(is_ready))
     pauses = [watched.dies(-signal.SIGKILL, after_s=2) for _ in range(5)]
     assert pauses == [0.0, 0.0, 0.5, 0.0, 0.5], "the fifth time it counts as failing"
 
