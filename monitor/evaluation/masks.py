@@ -83,6 +83,8 @@ def find_defect(image: NDArray[Any]) -> Image:
     defect = values[1 + int(counts[1:].argmax())]
     if not is_grey or _has_third_value(codes, values, defect):
         raise ImageError(f"it has {len(values)} values, so it is not known which are defects; {_SAVE}")
+    if len(values) <= _FEW:
+        codes = np.where(codes <= defect * _NOISE, 0, codes)
     top = int(values[-1])
     # Rounded up: a pixel above 0 stays above 0.
     return ((codes.astype(np.uint32) * 255 + top - 1) // top).astype(np.uint8)

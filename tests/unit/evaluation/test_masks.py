@@ -137,8 +137,15 @@ def test_grey_edges_below_another_defect_s_value_are_read_alike(top: int) -> Non
 
 def test_noise_of_compression_is_no_third_value() -> None:
     mask = drawn()
-    mask[10, 12], mask[8, 12] = 254, 2
-    assert np.array_equal(find_defect(mask), mask)
+    mask[10, 12] = 254
+    noisy = mask.copy()
+    noisy[8, 12] = noisy[30, 30] = 15
+    assert np.array_equal(find_defect(noisy), mask), "noise beside the defect and far from it is no defect"
+    wide = np.where(noisy == 255, 65_535, noisy.astype(np.uint16) * 250).astype(np.uint16)
+    assert np.array_equal(find_defect(wide) > 0, mask > 0)
+    noisy[30, 30] = 17
+    with pytest.raises(ImageError, match="it has 4 values"):
+        find_defect(noisy)
 
 
 def test_a_mask_of_one_value_is_empty_or_all_defect() -> None:
