@@ -12,6 +12,8 @@ from drivers.camera import CameraError
 from drivers.source import Options, scheme_of
 
 _RTSP_PORTS = {"rtsp": 554, "rtsps": 322}
+_RTSP_OPTIONS = ("", "transport", "clock")
+"""The options of this program, which the camera never sees, and an empty one."""
 
 
 def is_exclusive(source: str) -> bool:
@@ -49,6 +51,6 @@ def find_device(source: str) -> tuple[str, str] | None:
 def _find_stream(source: str, port: int) -> str:
     # A camera's user name, password or query may hold any character, so the host begins after the last @.
     parts = urlsplit("rtsp://" + source.partition("://")[2].rpartition("@")[2])
-    query = [option for option in parts.query.split("&") if option and not option.startswith("transport=")]
+    query = [option for option in parts.query.split("&") if option.partition("=")[0] not in _RTSP_OPTIONS]
     host = (parts.hostname or "").rstrip(".")
     return f"{host}:{parts.port or port}{parts.path.rstrip('/')}?{'&'.join(sorted(query))}".casefold()

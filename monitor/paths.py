@@ -73,7 +73,7 @@ def runtime(settings: Settings) -> Path:
     return Path(tempfile.gettempdir()) / f"line-monitor-{os.getuid()}-{identity}"
 
 
-_OWN_FILES = ("board", "board.new", "*.ring", "*.ring.new", "*.pixels", "*.pixels.new", "*.ipc")
+_OWN_FILES = ("board", "board.new", "*.ring", "*.ring.new", "*.pixels", "*.pixels.new", "*.position", "*.ipc")
 
 
 def make_runtime(place: Path) -> None:

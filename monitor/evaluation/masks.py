@@ -28,6 +28,9 @@ _FEW = 4
 """A mask with more values than these has grey edges, as resizing makes them."""
 _NOISE = 1 / 16
 """The largest relative difference from 0 or from the defect's value that compression makes."""
+_STRONG_NOISE = 1 / 8
+"""The same for a mask of more than `_FEW` values. Edges have values further from both; without such values a
+mask has noise and no edges."""
 _MOST_NAMED = 3
 """The most masks of one problem that get a line each."""
 _LEFT_OUT = "left out of pixel_auroc and pro"
@@ -83,9 +86,21 @@ def find_defect(image: NDArray[Any]) -> Image:
     defect = values[1 + int(counts[1:].argmax())]
     if not is_grey or _has_third_value(codes, values, defect):
         raise ImageError(f"it has {len(values)} values, so it is not known which are defects; {_SAVE}")
+    codes = _without_noise(codes, values, float(defect))
     top = int(values[-1])
     # Rounded up: a pixel above 0 stays above 0.
     return ((codes.astype(np.uint32) * 255 + top - 1) // top).astype(np.uint8)
+
+
+def _without_noise(codes: NDArray[Any], values: NDArray[Any], defect: float) -> NDArray[Any]:
+    """The mask with 0 in place of the values that compression made of 0. A mask with grey edges keeps them,
+    down to the lowest."""
+    limit = _NOISE
+    if len(values) > _FEW:
+        limit = _STRONG_NOISE
+        if ((values > defect * limit) & (values < defect * (1 - limit))).any():
+            return codes
+    return np.where(codes <= defect * limit, 0, codes)
 
 
 def _has_third_value(codes: NDArray[Any], values: NDArray[Any], defect: Any) -> bool:

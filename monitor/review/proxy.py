@@ -46,10 +46,13 @@ class PublicAddress:
 
 
 def _split(url: str) -> tuple[str, int]:
-    """The host and the port of a URL; no host where it can't be read."""
+    """The host and the port of a URL; no host where it can't be read, or where there is more than these."""
     try:
         parts = urlsplit(url)
-        return parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+        if "@" in parts.netloc or parts.netloc != url.partition("://")[2]:
+            return "", 0
+        # A name with a dot at its end is the same name.
+        return (parts.hostname or "").removesuffix("."), parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
         return "", 0
 

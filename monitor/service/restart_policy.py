@@ -17,16 +17,19 @@ class RestartPolicy:
     """The wait after the first death within the window."""
     then_s: float = 0.5
     """The wait after the next deaths, below `most_deaths`, and after the second kill from outside. Each
-    further kill doubles it, up to `longest_killed_s`."""
+    further kill doubles it, up to `longest_killed_publisher_s` or `longest_killed_s`."""
     most_deaths: int = 5
     """The number of deaths within the window from which a worker counts as failing."""
     window_s: float = 60.0
     failing_s: float = 20.0
     """The wait after each own death of a failing worker."""
+    longest_killed_publisher_s: float = 0.5
+    """The longest wait for a publisher that is repeatedly killed from outside. Without a publisher no part
+    gets a verdict, and rejects are missed after `actuate_ms`."""
     longest_killed_s: float = 5.0
-    """The longest wait for a worker that is repeatedly killed from outside, for example by the kernel when
-    memory runs out. From `most_deaths` kills on the worker counts as failing too, but a longer wait does not
-    help."""
+    """The longest wait for another worker that is repeatedly killed from outside, for example by the kernel
+    when memory runs out. From `most_deaths` kills on the worker counts as failing too, but a longer wait does
+    not help."""
     grace_s: float = 3.0
     """The time for which a worker may no longer count as alive before it is killed."""
     stopped_s: float = 0.7
@@ -45,12 +48,17 @@ class RestartPolicy:
             return self.failing_s
         return self.first_s if deaths <= 1 else self.then_s
 
-    def pause_killed_s(self, kills: int) -> float:
+    def pause_killed_s(self, kills: int, *, is_publisher: bool = False, at_once: bool = False) -> float:
         """The wait before the next start, by the number of kills from outside within the window. Such a kill
-        does not show a fault of the worker, so the wait stays short."""
-        if kills <= 1:
+        does not show a fault of the worker, so the wait stays short.
+
+        `at_once` is for a start that can't fill the processor before the worker counts as failing: a spare is
+        ready, or a signal had stopped the process, which takes `stopped_s` to be noticed.
+        """
+        if kills <= 1 or (at_once and kills < self.most_deaths):
             return self.first_s
-        return min(self.longest_killed_s, self.then_s * 2.0 ** min(kills - 2, 10))
+        longest_s = self.longest_killed_publisher_s if is_publisher else self.longest_killed_s
+        return min(longest_s, self.then_s * 2.0 ** min(kills - 2, 10))
 
 
 class StopWatch:

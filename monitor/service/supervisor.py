@@ -136,7 +136,7 @@ class Supervisor:
         }
         if settings.review.port:
             self._workers[REVIEW] = SupervisedWorker(REVIEW, f"monitor.{REVIEW}")
-        self._spare_publisher = Spare(f"monitor.{PUBLISH}")
+        self._spare_publisher = Spare(f"monitor.{PUBLISH}", self._log)
         self._captures_to_start = [capture_name(camera.name) for camera in settings.camera]
         self._rings: dict[str, Ring] = {}
         self._rings_are_finished = True
@@ -315,8 +315,8 @@ class Supervisor:
         # stopped it came from outside.
         from_outside = is_killed_from_outside(code) and (not worker.killed_at_ns or worker.was_stopped)
         worker.process = None
-        worker.killed_at_ns, worker.was_stopped = 0, False
         pause = self._record_death(board, worker, self._clock(), from_outside=from_outside)
+        worker.killed_at_ns, worker.was_stopped = 0, False
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         self._log.error("worker %s ended %s; next start in %.1f s", worker.name, how, pause)
 
@@ -329,7 +329,11 @@ class Supervisor:
         since = now - int(self._policy.window_s * 1e9)
         if from_outside:
             worker.kills.append(now)
-            pause = self._policy.pause_killed_s(worker.count_kills(since))
+            is_publisher = worker.name == PUBLISH
+            at_once = worker.was_stopped or (is_publisher and self._spare_publisher.is_ready(now))
+            pause = self._policy.pause_killed_s(
+                worker.count_kills(since), is_publisher=is_publisher, at_once=at_once
+            )
         else:
             worker.deaths.append(now)
             pause = self._policy.pause_s(worker.count_deaths(since))

@@ -10,6 +10,7 @@ import pytest
 import drivers
 from drivers.camera import Shot, SourceEnded
 from drivers.progress import Mark, Step
+from monitor import paths
 from monitor.capture.position import StoredPosition, recover
 from monitor.capture.worker import Clocks, Intake
 from monitor.line_state.frame import Frame
@@ -52,6 +53,18 @@ def test_a_mark_outlives_its_worker(ring: Ring, tmp_path: Path, name: str) -> No
     position.tell(5)
     assert StoredPosition(tmp_path, ring).mark == Mark(5, name, TOLD)
     position.close()
+
+
+def test_a_line_starts_again_after_a_camera_has_kept_its_mark(ring: Ring, tmp_path: Path) -> None:
+    place = tmp_path / "runtime"
+    paths.make_runtime(place)
+    for _ in range(2):
+        StoredPosition(place, ring).close()
+        paths.make_runtime(place)
+        assert not list(place.iterdir()), "the mark belongs to the session before"
+    StoredPosition(place, ring).close()
+    paths.remove_runtime(place)
+    assert not place.exists()
 
 
 def test_the_mark_of_another_session_or_a_damaged_one_is_none(ring: Ring, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers import device_identity, rtsp
 from drivers.device_identity import are_one_device, find_device, is_exclusive
 
 
@@ -20,6 +21,9 @@ from drivers.device_identity import are_one_device, find_device, is_exclusive
             "rtsp://cam.local/s?channel=1&subtype=0",
             "rtsps://CAM.local:554/s?subtype=0&transport=udp&channel=1",
         ),
+        ("rtsp://cam.local/1?clock=arrival", "rtsp://cam.local/1"),
+        ("rtsp://cam.local/1?clock=stamps&transport=udp", "rtsp://cam.local/1?transport=tcp&"),
+        ("rtsp://cam.local/s?channel=1&clock=arrival", "rtsp://cam.local/s?channel=1"),
         ("rtsp://[fe80::1]/s", "rtsp://[FE80::1]:554/s"),
         ("folder:///parts/a", "folder:///parts/b/../a/?fps=10&loop=1"),
         ("file:///parts/clip.mp4", "file:///parts//clip.mp4?fps=5"),
@@ -36,6 +40,7 @@ def test_sources_of_one_device_name_the_same_device(one: str, other: str) -> Non
         ("gige://Basler-21876543", "gige://Basler-21876544"),
         ("rtsp://10.0.0.9/stream1", "rtsp://10.0.0.9/stream2"),
         ("rtsp://10.0.0.9/s?channel=1", "rtsp://10.0.0.9/s?channel=2"),
+        ("rtsp://10.0.0.9/s?clockwise=1", "rtsp://10.0.0.9/s?clockwise=2"),
         ("rtsp://10.0.0.9:554/s", "rtsp://10.0.0.9:8554/s"),
         ("rtsp://user:1@10.0.0.9/s", "rtsp://user:1@10.0.0.10/s"),
         ("folder:///parts/A", "folder:///parts/a"),
@@ -63,3 +68,7 @@ def test_a_source_without_a_device_names_none(source: str) -> None:
 def test_only_a_gige_camera_serves_one_program_at_a_time() -> None:
     assert is_exclusive("GigE://x")
     assert not is_exclusive("rtsp://x/s")
+
+
+def test_every_option_of_the_rtsp_driver_is_known_here() -> None:
+    assert {"", *rtsp._OPTIONS} == set(device_identity._RTSP_OPTIONS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivers.image_file import ImageError
+from drivers.image_file import ImageError, decode_any_depth
 from monitor.evaluation.masks import MaskFile, MaskSearch, find_defect, read_mask, resize_mask
 
 SIZE = (16, 16)
@@ -137,8 +137,24 @@ def test_grey_edges_below_another_defect_s_value_are_read_alike(top: int) -> Non
 
 def test_noise_of_compression_is_no_third_value() -> None:
     mask = drawn()
-    mask[10, 12], mask[8, 12] = 254, 2
-    assert np.array_equal(find_defect(mask), mask)
+    mask[10, 12] = 254
+    noisy = mask.copy()
+    noisy[8, 12] = noisy[30, 30] = 15
+    assert np.array_equal(find_defect(noisy), mask), "noise beside the defect and far from it is no defect"
+    wide = np.where(noisy == 255, 65_535, noisy.astype(np.uint16) * 250).astype(np.uint16)
+    assert np.array_equal(find_defect(wide) > 0, mask > 0)
+    noisy[8, 12] = noisy[30, 30] = 17
+    with pytest.raises(ImageError, match="it has 4 values"):
+        find_defect(noisy)
+
+
+@pytest.mark.parametrize("quality", [100, 95, 85, 75])
+def test_a_mask_that_was_saved_as_jpeg_has_the_defect_alone(quality: int) -> None:
+    content = cv2.imencode(".jpg", drawn(), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    noisy = decode_any_depth(content)
+    assert np.count_nonzero(noisy) > np.count_nonzero(drawn())
+    assert np.array_equal(find_defect(noisy) > 0, drawn() > 0)
+    assert np.array_equal(read_mask(content, SIZE, "x").packed, RIGHT)
 
 
 def test_a_mask_of_one_value_is_empty_or_all_defect() -> None:

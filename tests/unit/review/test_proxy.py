@@ -12,13 +12,31 @@ from monitor.settings import ReviewSettings
 PAGE = PublicAddress.parse("https://Line-PC.example")
 
 
-@pytest.mark.parametrize("host", ["line-pc.example", "LINE-PC.example:443"])
+@pytest.mark.parametrize(
+    "host", ["line-pc.example", "LINE-PC.example:443", "line-pc.example.", "line-pc.example.:443"]
+)
 def test_the_host_of_the_public_address_opens_the_page(host: str) -> None:
     assert PAGE.is_host(host)
 
 
 @pytest.mark.parametrize(
-    "host", ["", "evil.example", "line-pc.example.evil", "line-pc.example:8443", "x@line-pc", "[::1"]
+    "host",
+    [
+        "",
+        ".",
+        "evil.example",
+        "line-pc.example.evil",
+        "line-pc.example..",
+        "line-pc.example:8443",
+        "x@line-pc",
+        "evil@line-pc.example",
+        "u:p@line-pc.example:443",
+        "@line-pc.example",
+        "line-pc.example/x",
+        "line-pc.example?x",
+        "line-pc.example#x",
+        "[::1",
+    ],
 )
 def test_another_host_does_not(host: str) -> None:
     assert not PAGE.is_host(host)
@@ -47,6 +65,10 @@ def test_a_form_of_the_public_address_is_the_page_s_own(origin: str) -> None:
         "https://evil.example",
         "https://line-pc.example:444",
         "https://[x",
+        "https://u@line-pc.example",
+        "https://u:p@line-pc.example:443",
+        "https://line-pc.example/live",
+        "https://line-pc.example#@evil.example",
     ],
 )
 def test_a_form_of_another_origin_is_not(origin: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from monitor.line_state.board import Board, Field
-from monitor.line_state.worker_process import PUBLISH, SUPERVISOR, worker_names
+from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, worker_names
 from monitor.paths import make_data, make_runtime
 from monitor.publish.worker import LONGEST_STOP_S
 from monitor.service.supervisor import RestartPolicy, StopPolicy, SupervisedWorker, Supervisor
@@ -25,7 +25,6 @@ from monitor.system.process_state import is_stopped
 from monitor.system.systemd import Notifier
 
 S = 1_000_000_000
-PUBLISHER_FAILS = 0b100
 
 
 class Watched:
@@ -49,22 +48,24 @@ class Watched:
         self.board = Board(self.supervisor.folder / "board", worker_names(line))
         self.worker = SupervisedWorker(PUBLISH, f"monitor.{PUBLISH}")
 
-    def dies(self, how: int, after_s: float = 0.0) -> float:
+    def dies(self, how: int, after_s: float = 0.0, *, was_stopped: bool = False) -> float:
         """Ends the worker so long after its start, with that exit code, or by that signal as a negative
-        number. Returns the wait before the next start in seconds."""
+        number; `was_stopped`: the supervisor ends it, since a signal had stopped it. Returns the wait before
+        the next start in seconds."""
         self.now = max(self.now, self.worker.start_at_ns) + int(after_s * S)
         program = f"import os; os.kill(os.getpid(), {-how})" if how < 0 else f"raise SystemExit({how})"
         self.worker.process = subprocess.Popen([sys.executable, "-I", "-c", program])
         assert self.worker.process.wait(10) == how
+        self.worker.was_stopped = was_stopped
         self.supervisor._reap(self.board, self.worker)
         assert self.worker.process is None
         return (self.worker.start_at_ns - self.now) / S
 
-    def fails(self) -> bool:
+    def fails(self, name: str = PUBLISH) -> bool:
         """Whether the board shows that the worker keeps dying."""
-        self.supervisor._workers = {PUBLISH: self.worker}
+        self.supervisor._workers = {name: self.worker}
         self.supervisor._write_failing(self.board)
-        return self.board.read(SUPERVISOR, Field.FAILING) == PUBLISHER_FAILS
+        return self.board.read(SUPERVISOR, Field.FAILING) == 1 << worker_names(self.file).index(name)
 
 
 @pytest.fixture
@@ -86,13 +87,39 @@ def test_the_fifth_death_of_its_own_accord_within_a_minute_keeps_it_away(watched
 
 @pytest.mark.parametrize("how", [-signal.SIGKILL, -signal.SIGTERM, 0])
 def test_a_worker_that_others_kill_is_never_kept_away_for_long(watched: Watched, how: int) -> None:
+    watched.worker.name = SCORING
     assert [watched.dies(how, after_s=2) for _ in range(4)] == [0.0, 0.5, 1.0, 2.0]
-    assert not watched.fails()
+    assert not watched.fails(SCORING)
     assert [watched.dies(how, after_s=2) for _ in range(3)] == [4.0, 5.0, 5.0]
-    assert watched.fails(), "a person should look at it, since it goes on"
-    assert watched.board.read(PUBLISH, Field.RESTARTS) == 7
+    assert watched.fails(SCORING), "a person should look at it, since it goes on"
+    assert watched.board.read(SCORING, Field.RESTARTS) == 7
     assert watched.dies(how, after_s=61) == 0.0
-    assert not watched.fails()
+    assert not watched.fails(SCORING)
+
+
+@pytest.mark.parametrize("how", [-signal.SIGKILL, -signal.SIGTERM, 0])
+def test_a_publisher_that_others_kill_is_away_for_half_a_second_at_most(watched: Watched, how: int) -> None:
+    assert [watched.dies(how, after_s=2) for _ in range(7)] == [0.0] + [0.5] * 6
+    assert watched.fails()
+
+
+@pytest.mark.parametrize("name", [PUBLISH, SCORING])
+def test_a_worker_that_a_signal_stops_again_and_again_is_started_at_once(watched: Watched, name: str) -> None:
+    watched.worker.name = name
+    pauses = [watched.dies(-signal.SIGKILL, after_s=2, was_stopped=True) for _ in range(4)]
+    assert pauses == [0.0] * 4
+    assert not watched.fails(name)
+    assert watched.dies(-signal.SIGKILL, after_s=2, was_stopped=True) >= 0.5
+    assert watched.fails(name)
+
+
+def test_a_publisher_with_a_ready_spare_is_started_at_once(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_ready = iter([True, True, False, True, True])
+    monkeypatch.setattr(watched.supervisor._spare_publisher, "is_ready", lambda now: next(is_ready))
+    pauses = [watched.dies(-signal.SIGKILL, after_s=2) for _ in range(5)]
+    assert pauses == [0.0, 0.0, 0.5, 0.0, 0.5], "the fifth time it counts as failing"
 
 
 def test_kills_by_others_bring_its_own_deaths_no_nearer_to_a_crash_loop(watched: Watched) -> None:
