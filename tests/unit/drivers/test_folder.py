@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import drivers
+from drivers.image_file import find
 from drivers.progress import Progress
 
 
@@ -120,6 +121,29 @@ def test_what_is_no_file_or_went_away_is_a_shot_without_pixels(images: Path, clo
     faults = [shot.fault for shot in shots if shot]
     assert [fault is None for fault in faults] == [True, False, False, False, True, True, True, True]
     assert [str(fault).partition(" ")[0] for fault in faults[1:4]] == ["00a.png", "00b.png", "01.PNG"]
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("00a.png", "symbolic links"),  # it leads to itself
+        ("00.png/x", "Not a directory"),
+        ("x" * 400 + ".png", "too long"),
+        ("nowhere/x.png", "No such file"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_one_shot_without_pixels(
+    images: Path, clock: Clock, target: str, why: str
+) -> None:
+    """Listing asks each link for its kind, and some links can't be asked."""
+    (images / "00a.png").symlink_to(target)
+    camera = drivers.open(source(images), clock, clock.sleep)
+    camera.open()
+    shots = [camera.read(1.0) for _ in range(7)]
+    assert [shot is not None and shot.pixels is None for shot in shots] == [k == 1 for k in range(7)]
+    assert shots[1] is not None
+    assert why in str(shots[1].fault)
+    assert [file.name for file in find(images)] == sorted(file.name for file in images.glob("0*.*"))
 
 
 def told(progress: Progress, camera: drivers.Camera) -> int | None:
