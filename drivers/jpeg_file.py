@@ -22,7 +22,7 @@ from drivers.orientation import read_exif, upright
 
 START = b"\xff\xd8"
 
-_END, _SCAN, _APP0, _APP1 = 0xD9, 0xDA, 0xE0, 0xE1
+_BEGIN, _END, _SCAN, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """The markers that begin a frame, whose segment holds the size."""
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -32,7 +32,10 @@ _UNREADABLE_KINDS = {
     0xCB: "a lossless JPEG",
     0xF7: "a JPEG-LS file",
 }
-_EXIF, _JFIF = b"Exif\0\0", b"JFIF\0"
+_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
+_EXIF, _JFIF, _ICC, _ADOBE = b"Exif\0\0", b"JFIF\0", b"ICC_PROFILE\0", b"Adobe"
+_ADOBE_SPACES = {3: (0, 1), 4: (0, 2)}
+"""By number of components, the known codes of Adobe's segment. Every decoder takes others for the last."""
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _MOST_PADDINGS = 4
 _LONGEST_PADDING = 1 << 16
@@ -86,10 +89,10 @@ def clean_header(content: bytes) -> Header:
     """What a file says before its first scan, and the file with nothing but segments there.
 
     The standard allows fill bytes (0xFF) before a marker (ITU T.81, B.1.1.2). Other bytes between segments
-    are left by some network cameras, and every decoder passes over them. All versions of JFIF are decoded
-    alike, but libjpeg warns of those it does not know. Raises ImageError for a kind of JPEG that is not read.
+    are left by some network cameras, and every decoder passes over them. Raises ImageError for a kind of JPEG
+    that is not read.
     """
-    segments, exif, size, place = [START], b"", (0, 0), len(START)
+    segments, exif, frame, place = [START], b"", b"", len(START)
     while True:
         place = content.find(b"\xff", place)
         if not 0 <= place < len(content) - 1:
@@ -102,21 +105,43 @@ def clean_header(content: bytes) -> Header:
             raise ImageError(f"{_UNREADABLE_KINDS[marker]}: save it as a baseline JPEG or as PNG")
         if marker == _END:
             raise ImageError("the file is damaged (it has no image data)")
+        if marker == _BEGIN:
+            raise ImageError("the file is damaged (it begins twice)")
         end = place + 2
         if marker not in _WITHOUT_LENGTH:
             end += max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
-        if marker == _SCAN and end < len(content):
-            return Header(b"".join([*segments, content[place:]]), exif, *size)
         segment = content[place:end]
+        if marker == _SCAN and end < len(content):
+            segments = [_normalised(one, frame) for one in [*segments, segment]]
+            size = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
+            return Header(b"".join([*segments, content[end:]]), exif, *size)
         body = segment[4:]
-        if marker == _APP0 and body.startswith(_JFIF):
-            segment = segment[:9] + b"\1\2" + segment[11:]
-        elif marker == _APP1 and body.startswith(_EXIF) and not exif:
+        if marker == _APP1 and body.startswith(_EXIF) and not exif:
             exif = body
         elif marker in _FRAMES and len(body) > 5:
-            size = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+            frame = segment
         segments.append(segment)
         place = end
+
+
+def _normalised(segment: bytes, frame: bytes) -> bytes:
+    """The segment without what libjpeg warns of although it changes no pixel.
+
+    `frame` is the segment that begins the frame.
+    """
+    marker, body = segment[1], segment[4:]
+    if marker == _APP0 and body.startswith(_JFIF) and len(body) > 6:
+        return segment[:9] + b"\1\2" + segment[11:]
+    if marker == _APP2 and body.startswith(_ICC):
+        # Colour profiles are not applied.
+        return b""
+    known = _ADOBE_SPACES.get(frame[9]) if len(frame) > 9 else None
+    if marker == _APP14 and body.startswith(_ADOBE) and len(body) > 11 and known and body[11] not in known:
+        return segment[:15] + bytes([known[-1]]) + segment[16:]
+    if marker == _SCAN and frame[1:2] and frame[1] in _SEQUENTIAL:
+        # Spectral selection and approximation have a meaning only in a progressive JPEG.
+        return segment[:-3] + b"\0\x3f\0"
+    return segment
 
 
 def _colour_space(content: bytes) -> str:

@@ -89,6 +89,51 @@ def test_every_version_of_jfif_is_read(version: bytes) -> None:
     assert np.array_equal(image_file.decode(file), image_file.decode(PLAIN))
 
 
+def adobe(transform: int) -> bytes:
+    return b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([transform])
+
+
+def with_scan_of(*values: int) -> bytes:
+    """The plain file with other bytes for its scan's spectral selection and approximation."""
+    end = scan(PLAIN)
+    return PLAIN[: end - 3] + bytes(values) + PLAIN[end:]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(with_scan_of(*values) for values in ((0, 0, 0), (0, 63, 1), (1, 63, 0), (0, 0, 255))),
+        *(PLAIN[:2] + adobe(transform) + PLAIN[20:] for transform in (1, 2, 3, 255)),
+        *(PLAIN[:20] + adobe(transform) + PLAIN[20:] for transform in (0, 1, 2, 3)),
+        *(before(TABLE, b"\xff\xe2\0\x14ICC_PROFILE\0" + place) for place in (b"\2\2abcd", b"\0\0abcd")),
+        before(TABLE, b"\xff\xe2\0\x08ICC_PROFILE\0"[:10]),
+        before(TABLE, b"\xff\xe2\0\x0eICC_PROFILE\0"),
+        PLAIN[:2] + b"\xff\xe0\0\x08JFIF\0\1" + PLAIN[20:],
+    ],
+)
+def test_what_a_segment_says_oddly_changes_no_pixel(file: bytes) -> None:
+    """libjpeg warns of these and decodes them alike."""
+    assert np.array_equal(image_file.decode(file), image_file.decode(PLAIN))
+
+
+@pytest.mark.parametrize("transform", [3, 9])
+def test_an_unknown_code_of_adobe_with_four_components_is_taken_as_decoders_do(transform: int) -> None:
+    out = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((40, 56, 4), np.uint8), "CMYK").save(out, "JPEG", quality=95)
+    file = out.getvalue()
+    at = file.index(b"Adobe") + 11
+    assert np.array_equal(
+        image_file.decode(file[:at] + bytes([transform]) + file[at + 1 :]),
+        image_file.decode(file[:at] + b"\2" + file[at + 1 :]),
+    )
+
+
+def test_a_file_that_begins_twice_is_called_damaged() -> None:
+    for file in (PLAIN[:2] + PLAIN, PLAIN[:20] + PLAIN):
+        with pytest.raises(ImageError, match=r"damaged \(it begins twice\)"):
+            image_file.decode(file)
+
+
 @pytest.mark.parametrize(
     "change",
     [
