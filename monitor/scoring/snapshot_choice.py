@@ -56,3 +56,7 @@ class SnapshotChoice:
         """Note a frame without a part: the defect in a live view has left, so the next reject is a new
         one."""
         self._shown.discard(camera)
+
+    def see_unsent(self, camera: str) -> None:
+        """Note that a snapshot could not be sent: the defect in a live view still has none."""
+        self._shown.discard(camera)

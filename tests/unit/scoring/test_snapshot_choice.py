@@ -71,6 +71,13 @@ def test_a_new_defect_after_an_empty_place_gets_its_snapshot_too() -> None:
     ]
 
 
+def test_a_defect_whose_snapshot_could_not_be_sent_gets_the_next_one() -> None:
+    choice, live = SnapshotChoice(0), camera(Mode.LATEST)
+    assert choice.wants(live, REJECT, 0)
+    choice.see_unsent("top")
+    assert choices(choice, live, REJECT, REJECT, began=S) == [True, False]
+
+
 def test_every_nth_passed_frame_of_each_camera_gets_a_snapshot() -> None:
     choice = SnapshotChoice(2)
     top, side = camera(Mode.EVERY_PART), camera(Mode.EVERY_PART, "side")
