@@ -37,6 +37,7 @@ _EXIF, _JFIF, _ICC, _ADOBE = b"Exif\0\0", b"JFIF\0", b"ICC_PROFILE\0", b"Adobe"
 _ADOBE_SPACES = {3: (0, 1), 4: (0, 2)}
 """By number of components, the known codes of Adobe's segment. Every decoder takes others for the last."""
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_RESTART = re.compile(rb"(\xff+[\xd0-\xd7])")
 _MOST_PADDINGS = 4
 _LONGEST_PADDING = 1 << 16
 _READ_AHEAD = 8
@@ -164,6 +165,8 @@ def _without_padding(content: bytes, message: str) -> Iterator[bytes]:
     found = _EXTRANEOUS.match(message)
     if found is None or (count := int(found[1])) > _LONGEST_PADDING:
         return
+    if 0xD0 <= int(found[2], 16) <= 0xD7 and (shorter := _without_restart_padding(content)) != content:
+        yield shorter
     marker = b"\xff" + bytes([int(found[2], 16)])
     place = content.find(marker)
     while place >= 0:
@@ -177,6 +180,22 @@ def _without_padding(content: bytes, message: str) -> Iterator[bytes]:
                 yield content[: start + 1] + content[fill:]
                 return
         place = content.find(marker, place + 1)
+
+
+def _without_restart_padding(content: bytes) -> bytes:
+    """The file without zeros before any restart marker: who pads one interval to whole words pads them all.
+
+    Image data may end with 0xFF, which is followed by a zero that belongs to it.
+    """
+    start = len(START)
+    while content[start + 1 : start + 2] not in (b"", bytes([_SCAN])):
+        length = int.from_bytes(content[start + 2 : start + 4], "big")
+        start += 2 + (0 if content[start + 1] in _WITHOUT_LENGTH else length)
+    pieces = _RESTART.split(content[start:])
+    for place in range(0, len(pieces) - 1, 2):
+        data = pieces[place].rstrip(b"\0")
+        pieces[place] = data + b"\0" if data.endswith(b"\xff") else data
+    return content[:start] + b"".join(pieces)
 
 
 def _refusal(message: str) -> ImageError:

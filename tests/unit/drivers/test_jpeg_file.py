@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import struct
 from collections.abc import Callable
 
@@ -69,6 +70,30 @@ def test_zeros_after_stuffed_image_data_are_no_damage() -> None:
     for file in stuffed[:3]:
         padded = file[:-2] + bytes(5) + file[-2:]
         assert np.array_equal(image_file.decode(padded), image_file.decode(file))
+
+
+@pytest.mark.parametrize("word", [2, 4, 16])
+@pytest.mark.parametrize("image", [textured(), textured()[:, :, 0], textured(61, 83)])
+def test_zeros_before_every_restart_marker_are_no_damage(image: image_file.Image, word: int) -> None:
+    """Each interval is filled up to whole words; the last one ends with the file."""
+    file = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[1]
+    whole = file.tobytes()
+    pieces = re.split(rb"(\xff[\xd0-\xd7])", whole[scan(whole) :])
+    assert len(pieces) > 40
+    assert any(data.endswith(b"\xff\0") for data in pieces[:-1:2])
+    padded = [data + bytes(-len(data) % word) if n % 2 == 0 else data for n, data in enumerate(pieces[:-1])]
+    read = image_file.decode(whole[: scan(whole)] + b"".join(padded) + pieces[-1])
+    assert np.array_equal(read, other_decoder(whole))
+
+
+def test_zeros_in_the_place_of_an_intervals_image_data_are_damage() -> None:
+    file = cv2.imencode(".jpg", textured(), [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_RST_INTERVAL, 4])[
+        1
+    ]
+    whole = file.tobytes()
+    end = whole.index(b"\xff\xd3")
+    with pytest.raises(ImageError, match="damaged"):
+        image_file.decode(whole[: end - 40] + bytes(40) + whole[end:])
 
 
 def encoded_grey(level: int) -> bytes:
