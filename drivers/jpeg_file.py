@@ -17,6 +17,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from drivers import jpeg_sampling
 from drivers.image_limits import ImageError, check_size
 from drivers.orientation import read_exif, upright
 
@@ -32,11 +33,14 @@ _UNREADABLE_KINDS = {
     0xCB: "a lossless JPEG",
     0xF7: "a JPEG-LS file",
 }
+_RESTART_INTERVAL = 0xDD
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 _EXIF, _JFIF, _ICC, _ADOBE = b"Exif\0\0", b"JFIF\0", b"ICC_PROFILE\0", b"Adobe"
 _ADOBE_SPACES = {3: (0, 1), 4: (0, 2)}
 """By number of components, the known codes of Adobe's segment. Every decoder takes others for the last."""
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_UNKNOWN, _END_MARKER = "unknown", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff+[^\0\xff]")
 _RESTART = re.compile(rb"(\xff+[\xd0-\xd7])")
 _MOST_PADDINGS = 4
 _LONGEST_PADDING = 1 << 16
@@ -54,6 +58,10 @@ class Header:
     """Its EXIF data; empty if there is none."""
     rows: int
     columns: int
+    start: int
+    """Where the image data begins in the cleaned file."""
+    is_one_scan: bool
+    """Whether all image data stands in one sequential scan without restart markers."""
 
 
 def decode(content: bytes) -> NDArray[Any]:
@@ -65,9 +73,24 @@ def decode(content: bytes) -> NDArray[Any]:
         image = _cmyk_to_bgr(decode_strictly(header.cleaned, "CMYK"))
     elif space == "Gray":
         image = decode_strictly(header.cleaned, "GRAY")[:, :, 0]
+    elif space == _UNKNOWN:
+        image = _decode_unusual(header)
     else:
         image = decode_strictly(header.cleaned, "BGR")
     return upright(image, read_exif(header.exif))
+
+
+def _decode_unusual(header: Header) -> NDArray[Any]:
+    """The image of a file with a subsampling that simplejpeg can't decode. Raises ImageError."""
+    if not header.is_one_scan:
+        raise ImageError(
+            "its colour subsampling is unusual: save it with 4:4:4, 4:2:2 or 4:2:0, as PNG, "
+            "or as a baseline JPEG without restart markers"
+        )
+    end = _MARKER.search(header.cleaned, header.start)
+    if end is None or _END_MARKER not in header.cleaned[end.start() :]:
+        raise ImageError("the file is cut short")
+    return jpeg_sampling.decode(header.cleaned[: header.start], header.cleaned[header.start : end.start()])
 
 
 def decode_strictly(content: bytes, space: str, paddings: int = _MOST_PADDINGS) -> NDArray[Any]:
@@ -115,7 +138,8 @@ def clean_header(content: bytes) -> Header:
         if marker == _SCAN and end < len(content):
             segments = [_normalised(one, frame) for one in [*segments, segment]]
             size = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
-            return Header(b"".join([*segments, content[end:]]), exif, *size)
+            before = b"".join(segments)
+            return Header(before + content[end:], exif, *size, len(before), _is_one_scan(segments, frame))
         body = segment[4:]
         if marker == _APP1 and body.startswith(_EXIF) and not exif:
             exif = body
@@ -123,6 +147,12 @@ def clean_header(content: bytes) -> Header:
             frame = segment
         segments.append(segment)
         place = end
+
+
+def _is_one_scan(segments: list[bytes], frame: bytes) -> bool:
+    """`segments` are those before the image data; the last one begins the scan."""
+    restarts = any(one[1] == _RESTART_INTERVAL and one[4:6] != b"\0\0" for one in segments if one)
+    return frame[1:2] != b"" and frame[1] in _SEQUENTIAL and frame[9:10] == segments[-1][4:5] and not restarts
 
 
 def _normalised(segment: bytes, frame: bytes) -> bytes:
@@ -146,10 +176,12 @@ def _normalised(segment: bytes, frame: bytes) -> bytes:
 
 
 def _colour_space(content: bytes) -> str:
-    """simplejpeg's name of the colour space that the file is in."""
+    """simplejpeg's name of the colour space that the file is in; _UNKNOWN for an unusual subsampling."""
     try:
         return str(simplejpeg.decode_jpeg_header(content, strict=True)[2])
     except ValueError as error:
+        if "determine subsampling" in str(error):
+            return _UNKNOWN
         raise _refusal(str(error)) from None
     except KeyError:
         # simplejpeg has no name for 4:4:1 subsampling, but decodes it. Only YCbCr is subsampled.
@@ -201,8 +233,6 @@ def _without_restart_padding(content: bytes) -> bytes:
 def _refusal(message: str) -> ImageError:
     if "Premature end of JPEG" in message:
         return ImageError("the file is cut short")
-    if "determine subsampling" in message:
-        return ImageError("its colour subsampling is unusual: save it with 4:4:4, 4:2:2 or 4:2:0, or as PNG")
     if "precision" in message:
         return ImageError(f"a JPEG with more than 8 bits a channel: save it as PNG ({message})")
     return ImageError(f"the file is damaged ({message})")
