@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from drivers import image_file
 from drivers.image_file import ImageError
 from tests.real.image_bytes import RED, encoded, plain, textured, turned
+from tests.real.jpeg_bytes import FACTORS, subsampled
 from tests.real.tiff_bytes import (
     CMYK,
     DEFLATE,
@@ -321,6 +322,17 @@ def test_a_header_that_asks_for_more_than_the_memory_is_refused() -> None:
         giant = giant.replace(struct.pack("<HHII", 257, 4, 1, 8), struct.pack("<HHII", 257, 4, 1, size))
         with pytest.raises(ImageError, match="million"):
             image_file.decode(giant)
+
+
+@pytest.mark.parametrize("factors", FACTORS)
+def test_a_jpeg_with_unusual_subsampling_in_a_tiff_gives_the_pixels_of_the_jpeg(
+    factors: tuple[int, int, int],
+) -> None:
+    jpeg = subsampled(factors)
+    size = [(256, 4, [37]), (257, 4, [21]), (278, 4, [21])]
+    kind = [(258, SHORT, [8] * 3), (259, SHORT, [JPEG]), (262, SHORT, [YCBCR])]
+    file = write_file([jpeg], [*size, *kind, (277, SHORT, [3]), (284, SHORT, [1])], (273, 279))
+    assert np.array_equal(image_file.decode(file), image_file.decode(jpeg))
 
 
 def saved(image: Samples, **settings: Any) -> bytes:
