@@ -37,7 +37,7 @@ _RESTART_INTERVAL = 0xDD
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 _EXIF, _JFIF, _ICC, _ADOBE = b"Exif\0\0", b"JFIF\0", b"ICC_PROFILE\0", b"Adobe"
 _ADOBE_SPACES = {3: (0, 1), 4: (0, 2)}
-"""By number of components, the known codes of Adobe's segment. Every decoder takes others for the last."""
+"""By number of components, the known codes of Adobe's segment. Decoders read any other code as the last."""
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _UNKNOWN, _END_MARKER = "unknown", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+[^\0\xff]")
@@ -152,7 +152,8 @@ def clean_header(content: bytes) -> Header:
 def _is_one_scan(segments: list[bytes], frame: bytes) -> bool:
     """`segments` are those before the image data; the last one begins the scan."""
     restarts = any(one[1] == _RESTART_INTERVAL and one[4:6] != b"\0\0" for one in segments if one)
-    return frame[1:2] != b"" and frame[1] in _SEQUENTIAL and frame[9:10] == segments[-1][4:5] and not restarts
+    has_one = len(frame) > 9 and frame[1] in _SEQUENTIAL and frame[9:10] == segments[-1][4:5]
+    return has_one and not restarts
 
 
 def _normalised(segment: bytes, frame: bytes) -> bytes:
@@ -169,7 +170,7 @@ def _normalised(segment: bytes, frame: bytes) -> bytes:
     known = _ADOBE_SPACES.get(frame[9]) if len(frame) > 9 else None
     if marker == _APP14 and body.startswith(_ADOBE) and len(body) > 11 and known and body[11] not in known:
         return segment[:15] + bytes([known[-1]]) + segment[16:]
-    if marker == _SCAN and frame[1:2] and frame[1] in _SEQUENTIAL:
+    if marker == _SCAN and len(body) > 3 and frame and frame[1] in _SEQUENTIAL:
         # Spectral selection and approximation have a meaning only in a progressive JPEG.
         return segment[:-3] + b"\0\x3f\0"
     return segment
