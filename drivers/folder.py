@@ -64,7 +64,7 @@ class FolderCamera:
             # A million files are listed in about a second; `Path.iterdir` would ask for each of them.
             with os.scandir(self._folder) as listed:
                 self._files = sorted(
-                    file.name for file in listed if is_image(file.name) and not file.is_dir()
+                    file.name for file in listed if is_image(file.name) and not _is_folder(file)
                 )
         except OSError as error:
             raise self._options.error(f"{self._folder}: {error.strerror}") from None
@@ -123,6 +123,14 @@ class FolderCamera:
     def close(self) -> None:
         self._pace = None
         self._ahead = None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder. A link that leads nowhere is none: it becomes one unreadable image."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def load(file: Path) -> _Image:

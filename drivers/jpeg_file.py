@@ -17,12 +17,13 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from drivers import jpeg_sampling
 from drivers.image_limits import ImageError, check_size
 from drivers.orientation import read_exif, upright
 
 START = b"\xff\xd8"
 
-_END, _SCAN, _APP0, _APP1 = 0xD9, 0xDA, 0xE0, 0xE1
+_BEGIN, _END, _SCAN, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """The markers that begin a frame, whose segment holds the size."""
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -32,8 +33,15 @@ _UNREADABLE_KINDS = {
     0xCB: "a lossless JPEG",
     0xF7: "a JPEG-LS file",
 }
-_EXIF, _JFIF = b"Exif\0\0", b"JFIF\0"
+_RESTART_INTERVAL = 0xDD
+_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
+_EXIF, _JFIF, _ICC, _ADOBE = b"Exif\0\0", b"JFIF\0", b"ICC_PROFILE\0", b"Adobe"
+_ADOBE_SPACES = {3: (0, 1), 4: (0, 2)}
+"""By number of components, the known codes of Adobe's segment. Decoders read any other code as the last."""
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_UNKNOWN, _END_MARKER = "unknown", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff+[^\0\xff]")
+_RESTART = re.compile(rb"(\xff+[\xd0-\xd7])")
 _MOST_PADDINGS = 4
 _LONGEST_PADDING = 1 << 16
 _READ_AHEAD = 8
@@ -50,6 +58,10 @@ class Header:
     """Its EXIF data; empty if there is none."""
     rows: int
     columns: int
+    start: int
+    """Where the image data begins in the cleaned file."""
+    is_one_scan: bool
+    """Whether all image data stands in one sequential scan without restart markers."""
 
 
 def decode(content: bytes) -> NDArray[Any]:
@@ -61,9 +73,24 @@ def decode(content: bytes) -> NDArray[Any]:
         image = _cmyk_to_bgr(decode_strictly(header.cleaned, "CMYK"))
     elif space == "Gray":
         image = decode_strictly(header.cleaned, "GRAY")[:, :, 0]
+    elif space == _UNKNOWN:
+        image = _decode_unusual(header)
     else:
         image = decode_strictly(header.cleaned, "BGR")
     return upright(image, read_exif(header.exif))
+
+
+def _decode_unusual(header: Header) -> NDArray[Any]:
+    """The image of a file with a subsampling that simplejpeg can't decode. Raises ImageError."""
+    if not header.is_one_scan:
+        raise ImageError(
+            "its colour subsampling is unusual: save it with 4:4:4, 4:2:2 or 4:2:0, as PNG, "
+            "or as a baseline JPEG without restart markers"
+        )
+    end = _MARKER.search(header.cleaned, header.start)
+    if end is None or _END_MARKER not in header.cleaned[end.start() :]:
+        raise ImageError("the file is cut short")
+    return jpeg_sampling.decode(header.cleaned[: header.start], header.cleaned[header.start : end.start()])
 
 
 def decode_strictly(content: bytes, space: str, paddings: int = _MOST_PADDINGS) -> NDArray[Any]:
@@ -86,10 +113,10 @@ def clean_header(content: bytes) -> Header:
     """What a file says before its first scan, and the file with nothing but segments there.
 
     The standard allows fill bytes (0xFF) before a marker (ITU T.81, B.1.1.2). Other bytes between segments
-    are left by some network cameras, and every decoder passes over them. All versions of JFIF are decoded
-    alike, but libjpeg warns of those it does not know. Raises ImageError for a kind of JPEG that is not read.
+    are left by some network cameras, and every decoder passes over them. Raises ImageError for a kind of JPEG
+    that is not read.
     """
-    segments, exif, size, place = [START], b"", (0, 0), len(START)
+    segments, exif, frame, place = [START], b"", b"", len(START)
     while True:
         place = content.find(b"\xff", place)
         if not 0 <= place < len(content) - 1:
@@ -102,28 +129,60 @@ def clean_header(content: bytes) -> Header:
             raise ImageError(f"{_UNREADABLE_KINDS[marker]}: save it as a baseline JPEG or as PNG")
         if marker == _END:
             raise ImageError("the file is damaged (it has no image data)")
+        if marker == _BEGIN:
+            raise ImageError("the file is damaged (it begins twice)")
         end = place + 2
         if marker not in _WITHOUT_LENGTH:
             end += max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
-        if marker == _SCAN and end < len(content):
-            return Header(b"".join([*segments, content[place:]]), exif, *size)
         segment = content[place:end]
+        if marker == _SCAN and end < len(content):
+            segments = [_normalised(one, frame) for one in [*segments, segment]]
+            size = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
+            before = b"".join(segments)
+            return Header(before + content[end:], exif, *size, len(before), _is_one_scan(segments, frame))
         body = segment[4:]
-        if marker == _APP0 and body.startswith(_JFIF):
-            segment = segment[:9] + b"\1\2" + segment[11:]
-        elif marker == _APP1 and body.startswith(_EXIF) and not exif:
+        if marker == _APP1 and body.startswith(_EXIF) and not exif:
             exif = body
         elif marker in _FRAMES and len(body) > 5:
-            size = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+            frame = segment
         segments.append(segment)
         place = end
 
 
+def _is_one_scan(segments: list[bytes], frame: bytes) -> bool:
+    """`segments` are those before the image data; the last one begins the scan."""
+    restarts = any(one[1] == _RESTART_INTERVAL and one[4:6] != b"\0\0" for one in segments if one)
+    has_one = len(frame) > 9 and frame[1] in _SEQUENTIAL and frame[9:10] == segments[-1][4:5]
+    return has_one and not restarts
+
+
+def _normalised(segment: bytes, frame: bytes) -> bytes:
+    """The segment without what libjpeg warns of although it changes no pixel.
+
+    `frame` is the segment that begins the frame.
+    """
+    marker, body = segment[1], segment[4:]
+    if marker == _APP0 and body.startswith(_JFIF) and len(body) > 6:
+        return segment[:9] + b"\1\2" + segment[11:]
+    if marker == _APP2 and body.startswith(_ICC):
+        # Colour profiles are not applied.
+        return b""
+    known = _ADOBE_SPACES.get(frame[9]) if len(frame) > 9 else None
+    if marker == _APP14 and body.startswith(_ADOBE) and len(body) > 11 and known and body[11] not in known:
+        return segment[:15] + bytes([known[-1]]) + segment[16:]
+    if marker == _SCAN and len(body) > 3 and frame and frame[1] in _SEQUENTIAL:
+        # Spectral selection and approximation have a meaning only in a progressive JPEG.
+        return segment[:-3] + b"\0\x3f\0"
+    return segment
+
+
 def _colour_space(content: bytes) -> str:
-    """simplejpeg's name of the colour space that the file is in."""
+    """simplejpeg's name of the colour space that the file is in; _UNKNOWN for an unusual subsampling."""
     try:
         return str(simplejpeg.decode_jpeg_header(content, strict=True)[2])
     except ValueError as error:
+        if "determine subsampling" in str(error):
+            return _UNKNOWN
         raise _refusal(str(error)) from None
     except KeyError:
         # simplejpeg has no name for 4:4:1 subsampling, but decodes it. Only YCbCr is subsampled.
@@ -139,6 +198,8 @@ def _without_padding(content: bytes, message: str) -> Iterator[bytes]:
     found = _EXTRANEOUS.match(message)
     if found is None or (count := int(found[1])) > _LONGEST_PADDING:
         return
+    if 0xD0 <= int(found[2], 16) <= 0xD7 and (shorter := _without_restart_padding(content)) != content:
+        yield shorter
     marker = b"\xff" + bytes([int(found[2], 16)])
     place = content.find(marker)
     while place >= 0:
@@ -154,11 +215,25 @@ def _without_padding(content: bytes, message: str) -> Iterator[bytes]:
         place = content.find(marker, place + 1)
 
 
+def _without_restart_padding(content: bytes) -> bytes:
+    """The file without zeros before any restart marker: who pads one interval to whole words pads them all.
+
+    Image data may end with 0xFF, which is followed by a zero that belongs to it.
+    """
+    start = len(START)
+    while content[start + 1 : start + 2] not in (b"", bytes([_SCAN])):
+        length = int.from_bytes(content[start + 2 : start + 4], "big")
+        start += 2 + (0 if content[start + 1] in _WITHOUT_LENGTH else length)
+    pieces = _RESTART.split(content[start:])
+    for place in range(0, len(pieces) - 1, 2):
+        data = pieces[place].rstrip(b"\0")
+        pieces[place] = data + b"\0" if data.endswith(b"\xff") else data
+    return content[:start] + b"".join(pieces)
+
+
 def _refusal(message: str) -> ImageError:
     if "Premature end of JPEG" in message:
         return ImageError("the file is cut short")
-    if "determine subsampling" in message:
-        return ImageError("its colour subsampling is unusual: save it with 4:4:4, 4:2:2 or 4:2:0, or as PNG")
     if "precision" in message:
         return ImageError(f"a JPEG with more than 8 bits a channel: save it as PNG ({message})")
     return ImageError(f"the file is damaged ({message})")

@@ -25,6 +25,11 @@ _STRIP = 256
 _LOST_BITS = {"BGR;15": (0xF8, 0xF8, 0xF8), "BGR;16": (0xF8, 0xFC, 0xF8)}
 """Pillow stretches the 5 and 6 bits of 16-bit BMPs; here their low bits are zeros."""
 
+# Pillow refuses a PNG with more than 1 MiB of text or colour profile after decompression; image editors
+# write more. A limit remains, since little data can decompress to very much. It holds in the whole process.
+PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
+PngImagePlugin.MAX_TEXT_MEMORY = 256 << 20
+
 
 def is_readable(content: bytes) -> bool:
     """Whether the file begins as a PNG, BMP or WebP does."""

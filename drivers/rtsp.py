@@ -225,7 +225,8 @@ def _split(source: str) -> tuple[str, str, str]:
     url, mark, query = source.rpartition("?") if "?" in source else (source, "", "")
     chosen = {name: allowed[0] for name, allowed in _OPTIONS.items()}
     camera_options = []
-    for option in query.split("&"):
+    options = query.split("&")
+    for place, option in enumerate(options):
         name, _, value = option.partition("=")
         if name not in _OPTIONS:
             camera_options.append(option)
@@ -233,7 +234,11 @@ def _split(source: str) -> tuple[str, str, str]:
             chosen[name] = value
         else:
             allowed = " or ".join(_OPTIONS[name])
-            raise CameraError(f"source {redacted(source)}: option {name}={value!r} must be {allowed}")
+            problem = f"option {name}={value!r} must be {allowed}"
+            if any("@" in later for later in options[place:]):
+                # What stands before an @ may be a part of the password, so it must not be shown.
+                problem = f"option {name} must be {allowed}; write %3F for a ? in the password"
+            raise CameraError(f"source {redacted(source)}: {problem}")
     if not url.partition("://")[2].strip("/"):
         raise CameraError(f"source {redacted(source)}: no address; use rtsp://user:password@host/path")
     rest = "&".join(camera_options)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
@@ -86,6 +88,10 @@ class Options:
         self.host = unquote(host)
         self._typed = slash + path
         self.path = typed_path.decode(self._typed)
+        if scheme_of(source) in _ON_DISK and not host:
+            # Before any complaint about an option: it may be no option, but the end of the name.
+            with self._ambiguity():
+                typed_path.check_options(self._typed, self._query)
         self._given: dict[str, str] = {}
         self._known: list[str] = []
         for name, value in pairs:
@@ -99,8 +105,13 @@ class Options:
 
     def find_path(self) -> Path:
         """The path on this machine, as it was typed or with escapes. Raises CameraError where both exist."""
-        try:
+        with self._ambiguity():
             return typed_path.find(self._typed, self._query)
+
+    @contextmanager
+    def _ambiguity(self) -> Iterator[None]:
+        try:
+            yield
         except typed_path.AmbiguousPath as error:
             raise self.error(str(error)) from None
 

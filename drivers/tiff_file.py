@@ -41,6 +41,7 @@ _DEPTHS = {
     _YCBCR: (8,),
 }
 _SAMPLES = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_PHOTOMETRIC = 262
 _FIX = "save it as 8 or 16 bit grey or RGB"
 
 # tifffile logs what it finds odd in a file; the reader of this program's log can do nothing about that.
@@ -72,6 +73,9 @@ def _check_kind(page: tifffile.TiffPage) -> None:
     if not isinstance(page, tifffile.TiffPage) or not page.tags:
         raise ImageError("the file is damaged (it has no image)")
     photometric, depth = page.photometric, _depth(page)
+    if _PHOTOMETRIC not in page.tags:
+        # tifffile takes such a file for a negative of one channel, other decoders for something else.
+        raise ImageError(f"a TIFF that does not say what its samples mean (tag {_PHOTOMETRIC}): {_FIX}")
     if photometric not in _DEPTHS:
         raise ImageError(f"a TIFF of the kind {_name(photometric)}: {_FIX}")
     if page.sampleformat != 1:
@@ -97,10 +101,24 @@ def _check_kind(page: tifffile.TiffPage) -> None:
         raise ImageError(f"a TIFF with reversed bits and {depth} bits a channel: {_FIX}")
     if page.samplesperpixel < _SAMPLES[photometric]:
         raise ImageError(f"the file is damaged ({page.samplesperpixel} channels of {_name(photometric)})")
+    if page.samplesperpixel > _SAMPLES[photometric] + _extra_samples(page):
+        raise ImageError(
+            f"a TIFF of the kind {_name(photometric)} with {page.samplesperpixel} channels: {_FIX}"
+        )
     if photometric == _YCBCR and page.compression != _JPEG:
         raise ImageError(f"a TIFF with YCbCr colours without JPEG compression: {_FIX}")
     if page.imagedepth != 1 or page.is_ndpi:
         raise ImageError(f"a TIFF with a volume or of a slide scanner: {_FIX}")
+
+
+def _extra_samples(page: tifffile.TiffPage) -> int:
+    """How many channels may be dropped: one that the file declares as extra, such as alpha.
+
+    Some programs write RGB with alpha and declare nothing. Two undeclared channels of grey may be two images.
+    """
+    if page.photometric == _YCBCR:
+        return 0
+    return 1 if page.extrasamples or page.photometric == _RGB else 0
 
 
 def _check_pieces(page: tifffile.TiffPage, content: bytes) -> None:

@@ -32,12 +32,8 @@ def find(typed: str, options: str = "") -> Path:
 
     Raises AmbiguousPath.
     """
+    check_options(typed, options)
     literal, decoded = Path(typed), Path(decode(typed))
-    if options and os.path.lexists(whole := f"{typed}?{options}"):
-        raise AmbiguousPath(
-            f"{whole} exists, and {literal} with the option {options} can be meant too: "
-            f"write {spell(whole)} for the first, or rename it for the second"
-        )
     found = [path for path in dict.fromkeys((literal, decoded)) if os.path.lexists(path)]
     if len(found) > 1:
         raise AmbiguousPath(
@@ -45,6 +41,19 @@ def find(typed: str, options: str = "") -> Path:
             f"write {spell(str(literal))} for the first, {spell(str(decoded))} for the second"
         )
     return found[0] if found else decoded
+
+
+def check_options(typed: str, options: str) -> None:
+    """Raises AmbiguousPath where a path with all or the first of the options as a part of its name exists."""
+    pairs = options.split("&") if options else []
+    for path in dict.fromkeys((typed, decode(typed))):
+        for count in range(len(pairs), 0, -1):
+            whole, rest = f"{path}?{'&'.join(pairs[:count])}", "&".join(pairs[count:])
+            if os.path.lexists(whole):
+                raise AmbiguousPath(
+                    f"{whole} exists, and {path} with the option {options} can be meant too: "
+                    f"write {spell(whole)}{rest and '?' + rest} for the first, or rename it for the second"
+                )
 
 
 def decode(typed: str) -> str:

@@ -126,6 +126,8 @@ class Intake:
         captured = shot.captured_ns
         deadline_ms = self._camera.deadline_ms
         margin = int(publishing_margin_ms(deadline_ms) * _MS)
+        # A missed exposure gave no numbers. Those of the shot after it would count as that shot's frame.
+        known = refused is not Reason.NO_FRAME
         frame = Frame(
             number=self._next,
             captured_ns=captured,
@@ -133,8 +135,8 @@ class Intake:
             decide_by_ns=captured + deadline_ms * _MS - margin,
             deadline_ns=captured + deadline_ms * _MS,
             expires_ns=captured + self._camera.actuate_ms * _MS,
-            device_ns=-1 if shot.device_ns is None else shot.device_ns,
-            device_frame=-1 if shot.device_frame is None else shot.device_frame,
+            device_ns=shot.device_ns if known and shot.device_ns is not None else -1,
+            device_frame=shot.device_frame if known and shot.device_frame is not None else -1,
             slot=slot,
             format=format,
             height=height,

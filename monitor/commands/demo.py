@@ -212,7 +212,7 @@ def _print_rejects(gateway: DemoGateway, rings: dict[str, Ring], truths: Truths)
     for payload in gateway.take(0.2):
         camera, number = payload["camera"], payload["frame"]
         frame = rings[camera].frame(number)
-        truth = truths[camera](frame.device_frame) if frame else None
+        truth = truths[camera](frame.device_frame) if frame and frame.device_frame >= 0 else None
         really = f"really: {truth.defect or 'good'}" if truth else ""
         what = f"  {payload['captured_utc'][11:23]} {camera} frame {number}:"
         if payload["verdict"] == "reject":
@@ -296,7 +296,8 @@ def _compare_with_truth(ring: Ring, truth: Callable[[int], Truth], rejected: set
         if frame is None or closed is None:
             continue
         frames += 1
-        defective = truth(frame.device_frame).defective
+        # The number of a missed exposure is not known.
+        defective = frame.device_frame >= 0 and truth(frame.device_frame).defective
         defects += defective
         caught += defective and closed.verdict is Verdict.REJECT and number in rejected
         escapes += defective and closed.verdict is Verdict.PASS

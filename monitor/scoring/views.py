@@ -7,7 +7,8 @@ Parts come first. A view's turn scores one frame, and a part that arrives meanwh
 turn at most. After each view's turn comes a pause, on average 0.4 of the turn's time, in which the scorer is
 idle or scores parts. So more than every fourth part begins at once, however much the views ask for. A view
 whose turn takes so long that a part would miss its deadline is tried again after a pause that doubles each
-time.
+time. After three such turns in a row it is tried again only when its turn is expected to be short enough:
+when the parts have more time, or their own turns have become shorter.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ could keep step with parts that come at equal distances, so that each of them wo
 _FIRST_BAN_NS, _LONGEST_BAN_NS, _LONGEST_BUSY_BAN_NS = 2 * _S, 3600 * _S, 8 * _S
 """How long a view waits after a turn that was too long for the parts: the first time, at most, and at most
 where the turn was long because the machine is busy, so that parts take longer too."""
+_SURE = 3
+"""After so many turns in a row that were too long for the parts, the next one is expected to be as long."""
 _WINDOW_NS = 10 * _S
 """A view has no time left when frames of it waited in such a window and none of them was scored in time."""
 
@@ -40,6 +43,9 @@ class _View:
     """The time that the view has used, on the scale on which all views are compared."""
     long_turns: int = 0
     """How many of its last turns in a row were too long for the parts."""
+    too_long_ns: int = 0
+    """The length of the last of them, and below that of a part's turn at that time."""
+    part_turn_ns: int = 0
     banned_until_ns: int = 0
     waited: bool = False
     """Whether a frame of it has waited in the present window."""
@@ -71,6 +77,8 @@ class LiveViews:
         self._pauses = 0
         self._fastest_part_ns: int | None = None
         """The shortest known turn of a part."""
+        self._part_turn_ns = 0
+        """How long a part's turn takes now; 0 before the first one."""
         self._window_ends_ns: int | None = None
         self._window, self._window_before = _PartsWindow(), _PartsWindow(1, allowed_ns or 0)
         self.without_time: frozenset[str] = frozenset()
@@ -80,8 +88,10 @@ class LiveViews:
         """By view, how long a turn of it takes."""
         return {name: view.turn_time.estimate_ns for name, view in self._views.items()}
 
-    def see_parts(self, parts: Sequence[Frame], max_batch: int = 1) -> None:
-        """Take note of the parts that wait for a score at one moment; `max_batch` of them are one turn."""
+    def see_parts(self, parts: Sequence[Frame], max_batch: int = 1, turn_ns: int = 0) -> None:
+        """Take note of the parts that wait for a score at one moment; `max_batch` of them are one turn, which
+        takes `turn_ns`."""
+        self._part_turn_ns = turn_ns
         window = self._window
         window.most_turns = max(window.most_turns, -(-len(parts) // max_batch))
         window.allowed_ns = min([window.allowed_ns, *(one.decide_by_ns - one.captured_ns for one in parts)])
@@ -113,12 +123,15 @@ class LiveViews:
         """
         if now_ns < self._pause_until_ns:
             return None
-        free = [name for name in names if now_ns >= self._views[name].banned_until_ns]
+        free = [name for name in self._hopeful(names) if now_ns >= self._views[name].banned_until_ns]
         return min(free, key=lambda name: (self._place_ns(name), name), default=None)
 
     def wait_ns(self, names: Collection[str], now_ns: int) -> int | None:
-        """Return the time until one of these views may have a turn; None without a view."""
-        starts = [max(self._pause_until_ns, self._views[name].banned_until_ns) for name in names]
+        """Return the time until one of these views may have a turn; None if no view may have one at any
+        known time."""
+        starts = [
+            max(self._pause_until_ns, self._views[name].banned_until_ns) for name in self._hopeful(names)
+        ]
         return max(0, min(starts) - now_ns) if starts else None
 
     def add(
@@ -149,7 +162,22 @@ class LiveViews:
         longest = _LONGEST_BUSY_BAN_NS if self._is_busy(elapsed, part_turn_ns) else _LONGEST_BAN_NS
         view.banned_until_ns = ended_ns + min(longest, _FIRST_BAN_NS << min(view.long_turns, 20))
         view.long_turns += 1
+        view.too_long_ns, view.part_turn_ns = elapsed, part_turn_ns
         return True
+
+    def _hopeful(self, names: Collection[str]) -> list[str]:
+        """The views whose next turn is not known to be too long for the parts.
+
+        A view's turn is expected to become shorter by the same factor as the turns of parts.
+        """
+        found = []
+        for name in names:
+            view, expected_ns = self._views[name], 0
+            if view.long_turns >= _SURE and view.part_turn_ns and self._part_turn_ns:
+                expected_ns = view.too_long_ns * self._part_turn_ns // view.part_turn_ns
+            if not expected_ns or expected_ns <= self._left_for_a_view_ns(self._part_turn_ns):
+                found.append(name)
+        return found
 
     def _is_busy(self, elapsed_ns: int, part_turn_ns: int) -> bool:
         """Whether a view's turn was too long only because the machine is busy: it would not be if it were

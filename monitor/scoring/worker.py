@@ -97,7 +97,7 @@ class ScoringLoop:
         waiting = self._waiting()
         now = self._clock()
         parts = [work.frame for work in waiting if work.camera.mode is Mode.EVERY_PART]
-        self._views.see_parts(parts, self._max_batch)
+        self._views.see_parts(parts, self._max_batch, self._turn_time.estimate_ns)
         pair_ns = self._turn_time.pair_ns if self._makes_pairs else 0
         todo = plan(
             waiting,
@@ -230,6 +230,8 @@ class ScoringLoop:
         verdict, reason = judge(result.score, scorer.threshold)
         wanted = self._snapshot_choice.wants(work.camera, verdict, now)
         keep = wanted and bool(self._snapshots.poll(0, zmq.POLLOUT))
+        if wanted and not keep:
+            self._snapshot_choice.see_unsent(work.camera.name)
         ring = self._rings[work.camera.name]
         ring.write_scored(
             work.frame.number,

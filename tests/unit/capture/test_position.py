@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from pathlib import Path
 
@@ -90,6 +91,32 @@ def test_a_frame_in_the_ring_is_never_told_again(ring: Ring, tmp_path: Path) -> 
     )
     assert StoredPosition(tmp_path, ring).mark == Mark(0, "a.png", TOLD)
     assert (tmp_path / f"{ring.camera}.position").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("killed_after", "again"), [(0, 4), (1, 4), (2, 4), (3, 5)])
+def test_a_shot_after_missed_exposures_is_told_once(
+    ring: Ring, tmp_path: Path, killed_after: int, again: int
+) -> None:
+    """The worker is killed after that many frames, of which the shot's own is the third."""
+
+    class KilledRing(Ring):
+        def write_captured(self, frame: Frame) -> None:
+            if frame.number > killed_after:
+                raise Killed
+            super().write_captured(frame)
+
+    StoredPosition(tmp_path, ring).begin(4)
+    intake = Intake(
+        CameraSettings(name="top", source="simulated://bottle", recipe="part"),
+        KilledRing(tmp_path, ring.camera),
+        lambda number: None,
+        Clocks(),
+    )
+    with contextlib.suppress(Killed):
+        intake.admit(
+            Shot(pixels=None, pixel_format="BGR8", captured_ns=0, device_frame=4, missed=2, fault="damaged")
+        )
+    assert StoredPosition(tmp_path, ring).mark.next_index == again
 
 
 class Killed(BaseException):

@@ -54,9 +54,16 @@ def test_a_shot_becomes_a_frame_with_its_times_counted_from_its_arrival(ring: Ri
 
 def test_missed_exposures_get_frames_of_their_own(ring: Ring) -> None:
     took, _ = intake(ring)
-    took.admit(shot())
-    assert took.admit(shot(missed=2)) == "2 exposures never arrived"
+    took.admit(shot(device_frame=3, device_ns=30))
+    assert took.admit(shot(missed=2, device_frame=6, device_ns=60)) == "2 exposures never arrived"
     assert ring.last_frame() == 4
+    frames = [ring.frame(number) for number in range(1, 5)]
+    assert [(one.device_frame, one.device_ns) for one in frames if one] == [
+        (3, 30),
+        (-1, -1),
+        (-1, -1),
+        (6, 60),
+    ]
     assert [getattr(ring.frame(n), "refused", None) for n in (1, 2, 3, 4)] == [
         Reason.NONE,
         Reason.NO_FRAME,

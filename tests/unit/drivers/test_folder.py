@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import drivers
+from drivers.ffmpeg import open_capture
+from drivers.image_file import find
 from drivers.progress import Progress
 
 
@@ -120,6 +122,29 @@ def test_what_is_no_file_or_went_away_is_a_shot_without_pixels(images: Path, clo
     faults = [shot.fault for shot in shots if shot]
     assert [fault is None for fault in faults] == [True, False, False, False, True, True, True, True]
     assert [str(fault).partition(" ")[0] for fault in faults[1:4]] == ["00a.png", "00b.png", "01.PNG"]
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("00a.png", "symbolic links"),  # it leads to itself
+        ("00.png/x", "Not a directory"),
+        ("x" * 400 + ".png", "too long"),
+        ("nowhere/x.png", "No such file"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_one_shot_without_pixels(
+    images: Path, clock: Clock, target: str, why: str
+) -> None:
+    """Listing asks each link for its kind, and some links can't be asked."""
+    (images / "00a.png").symlink_to(target)
+    camera = drivers.open(source(images), clock, clock.sleep)
+    camera.open()
+    shots = [camera.read(1.0) for _ in range(7)]
+    assert [shot is not None and shot.pixels is None for shot in shots] == [k == 1 for k in range(7)]
+    assert shots[1] is not None
+    assert why in str(shots[1].fault)
+    assert [file.name for file in find(images)] == sorted(file.name for file in images.glob("0*.*"))
 
 
 def told(progress: Progress, camera: drivers.Camera) -> int | None:
@@ -296,6 +321,111 @@ def test_who_opens_a_clip_again_repeats_no_part(clip: Path, clock: Clock, option
     else:
         with pytest.raises(drivers.SourceEnded):
             camera.read(1.0)
+
+
+class Killed(BaseException):
+    """The end of a capture worker inside the decoder."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, deadly: int, step: str, times: int) -> None:
+    """Let the decoder end the program at the clip's image of that number, the first `times` times."""
+
+    class Deadly:
+        def __init__(self, capture: cv2.VideoCapture) -> None:
+            self._capture, self._grabbed = capture, 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._capture, name)
+
+        def grab(self) -> bool:
+            self._grabbed += 1
+            self._die("grab")
+            return self._capture.grab()
+
+        def retrieve(self) -> tuple[bool, object]:
+            self._die("retrieve")
+            return self._capture.retrieve()
+
+        def _die(self, at: str) -> None:
+            nonlocal times
+            if at == step and self._grabbed - 1 == deadly and times:
+                times -= 1
+                raise Killed
+
+    def open_deadly(url: str, options: dict[str, str]) -> Deadly | None:
+        capture = open_capture(url, options)
+        return None if capture is None else Deadly(capture)
+
+    monkeypatch.setattr("drivers.file.open_capture", open_deadly)
+
+
+def lives(clip: Path, clock: Clock, options: str = "", most: int = 40) -> tuple[list[int | None], str, int]:
+    """What capture workers tell that follow each other, the last error, and how many were killed."""
+    progress, levels, killed = Progress(), list[int | None](), 0
+    while True:
+        camera = drivers.open(f"file://{clip}{options}", clock, clock.sleep, progress)
+        try:
+            camera.open()
+            while len(levels) < most:
+                levels.append(told(progress, camera))
+                assert progress.mark.index == len(levels) - 1, "each image has the index that follows"
+            return levels, "", killed
+        except Killed:
+            killed += 1
+        except (drivers.CameraError, drivers.SourceEnded) as error:
+            return levels, str(error), killed
+
+
+@pytest.mark.parametrize("step", ["grab", "retrieve"])
+@pytest.mark.parametrize("deadly", [0, 1, 5, 11])
+def test_an_image_of_a_clip_that_ends_one_worker_is_one_bad_frame(
+    clip: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, deadly: int, step: str
+) -> None:
+    kill_at(monkeypatch, deadly, step, 1)
+    levels, error, killed = lives(clip, clock)
+    assert levels == [None if number == deadly else number for number in range(12)]
+    assert "12 images" in error, "the end of the clip"
+    assert killed == 1
+
+
+@pytest.mark.parametrize("options", ["", "?loop=1"])
+@pytest.mark.parametrize("deadly", [0, 1, 5])
+def test_a_clip_that_ends_every_worker_is_refused_from_that_image_on(
+    clip: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, deadly: int, options: str
+) -> None:
+    kill_at(monkeypatch, deadly, "grab", 1000)
+    levels, error, killed = lives(clip, clock, options)
+    assert levels == [*range(deadly), None]
+    assert f"can't be decoded from image {deadly + 1} on" in error
+    assert killed == 2
+
+
+def test_what_only_conversion_can_not_pass_costs_one_part(
+    clip: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The successor decodes the images before again, and does not convert them."""
+    kill_at(monkeypatch, 5, "retrieve", 1000)
+    levels, error, killed = lives(clip, clock, "?loop=1", most=30)
+    assert levels == [None if number % 12 == 5 else number % 12 for number in range(30)]
+    assert (error, killed) == ("", 3)
+
+
+def test_a_clip_that_waits_or_has_ended_is_no_dead_decoder(clip: Path, clock: Clock) -> None:
+    progress = Progress()
+    camera = drivers.open(f"file://{clip}?fps=1", clock, clock.sleep, progress)
+    camera.open()
+    assert told(progress, camera) == 0
+    assert camera.read(0.1) is None
+    for _ in range(2):
+        camera = drivers.open(f"file://{clip}?fps=1", clock, clock.sleep, progress)
+        camera.open()
+        assert camera.read(-1.0) is None, "images are passed over"
+    assert [told(progress, camera) for _ in range(11)] == list(range(1, 12))
+    for _ in range(2):
+        with pytest.raises(drivers.SourceEnded):
+            camera.read(1.0)
+        camera = drivers.open(f"file://{clip}", clock, clock.sleep, progress)
+        camera.open()
 
 
 def test_what_is_not_a_clip_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import struct
 from collections.abc import Callable
 
@@ -71,6 +72,30 @@ def test_zeros_after_stuffed_image_data_are_no_damage() -> None:
         assert np.array_equal(image_file.decode(padded), image_file.decode(file))
 
 
+@pytest.mark.parametrize("word", [2, 4, 16])
+@pytest.mark.parametrize("image", [textured(), textured()[:, :, 0], textured(61, 83)])
+def test_zeros_before_every_restart_marker_are_no_damage(image: image_file.Image, word: int) -> None:
+    """Each interval is filled up to whole words; the last one ends with the file."""
+    file = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[1]
+    whole = file.tobytes()
+    pieces = re.split(rb"(\xff[\xd0-\xd7])", whole[scan(whole) :])
+    assert len(pieces) > 40
+    assert any(data.endswith(b"\xff\0") for data in pieces[:-1:2])
+    padded = [data + bytes(-len(data) % word) if n % 2 == 0 else data for n, data in enumerate(pieces[:-1])]
+    read = image_file.decode(whole[: scan(whole)] + b"".join(padded) + pieces[-1])
+    assert np.array_equal(read, other_decoder(whole))
+
+
+def test_zeros_in_the_place_of_an_intervals_image_data_are_damage() -> None:
+    file = cv2.imencode(".jpg", textured(), [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_RST_INTERVAL, 4])[
+        1
+    ]
+    whole = file.tobytes()
+    end = whole.index(b"\xff\xd3")
+    with pytest.raises(ImageError, match="damaged"):
+        image_file.decode(whole[: end - 40] + bytes(40) + whole[end:])
+
+
 def encoded_grey(level: int) -> bytes:
     image = np.full((8, 8), level, np.uint8)
     image[0] = np.arange(8) * level % 256
@@ -87,6 +112,51 @@ def test_other_bytes_before_the_end_are_damage() -> None:
 def test_every_version_of_jfif_is_read(version: bytes) -> None:
     file = PLAIN.replace(b"JFIF\0\1\1", b"JFIF\0" + version)
     assert np.array_equal(image_file.decode(file), image_file.decode(PLAIN))
+
+
+def adobe(transform: int) -> bytes:
+    return b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([transform])
+
+
+def with_scan_of(*values: int) -> bytes:
+    """The plain file with other bytes for its scan's spectral selection and approximation."""
+    end = scan(PLAIN)
+    return PLAIN[: end - 3] + bytes(values) + PLAIN[end:]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(with_scan_of(*values) for values in ((0, 0, 0), (0, 63, 1), (1, 63, 0), (0, 0, 255))),
+        *(PLAIN[:2] + adobe(transform) + PLAIN[20:] for transform in (1, 2, 3, 255)),
+        *(PLAIN[:20] + adobe(transform) + PLAIN[20:] for transform in (0, 1, 2, 3)),
+        *(before(TABLE, b"\xff\xe2\0\x14ICC_PROFILE\0" + place) for place in (b"\2\2abcd", b"\0\0abcd")),
+        before(TABLE, b"\xff\xe2\0\x08ICC_PROFILE\0"[:10]),
+        before(TABLE, b"\xff\xe2\0\x0eICC_PROFILE\0"),
+        PLAIN[:2] + b"\xff\xe0\0\x08JFIF\0\1" + PLAIN[20:],
+    ],
+)
+def test_what_a_segment_says_oddly_changes_no_pixel(file: bytes) -> None:
+    """libjpeg warns of these and decodes them alike."""
+    assert np.array_equal(image_file.decode(file), image_file.decode(PLAIN))
+
+
+@pytest.mark.parametrize("transform", [3, 9])
+def test_an_unknown_code_of_adobe_with_four_components_is_taken_as_decoders_do(transform: int) -> None:
+    out = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((40, 56, 4), np.uint8), "CMYK").save(out, "JPEG", quality=95)
+    file = out.getvalue()
+    at = file.index(b"Adobe") + 11
+    assert np.array_equal(
+        image_file.decode(file[:at] + bytes([transform]) + file[at + 1 :]),
+        image_file.decode(file[:at] + b"\2" + file[at + 1 :]),
+    )
+
+
+def test_a_file_that_begins_twice_is_called_damaged() -> None:
+    for file in (PLAIN[:2] + PLAIN, PLAIN[:20] + PLAIN):
+        with pytest.raises(ImageError, match=r"damaged \(it begins twice\)"):
+            image_file.decode(file)
 
 
 @pytest.mark.parametrize(
@@ -201,8 +271,9 @@ def test_unusual_subsampling_and_depth_are_named_with_the_fix() -> None:
         image_file.decode(twelve)
     factor = at + 7
     unusual = PLAIN[:factor] + b"\x31" + PLAIN[factor + 1 :]
+    progressive = unusual.replace(FRAME, b"\xff\xc2", 1)
     with pytest.raises(ImageError, match="subsampling is unusual: save it with"):
-        image_file.decode(unusual)
+        image_file.decode(progressive)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 128), (128, 0), (65500, 65500)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import cv2
@@ -79,6 +80,27 @@ def test_what_else_a_png_says_changes_no_value(chunk: bytes, capfd: pytest.Captu
     samples = random_samples(1, 8)
     assert np.array_equal(image_file.decode(png(samples, GREY, chunks=chunk)), samples[:, :, 0])
     assert capfd.readouterr().err == ""
+
+
+def compressed(text: bytes) -> bytes:
+    return zlib.compress(text, 9)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + compressed(bytes([120]) * 5_000_000))],
+        [(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + bytes([120]) * 3_000_000)],
+        [(b"zTXt", b"Raw profile type xmp\0\0" + compressed(bytes([120]) * 2_000_000))],
+        [(b"iCCP", b"profile\0\0" + compressed(bytes(3_000_000)))],
+        [(b"zTXt", b"key%d\0\0" % key + compressed(bytes([120]) * 900_000)) for key in range(80)],
+    ],
+)
+def test_long_texts_and_profiles_in_a_png_change_no_value(chunks: list[tuple[bytes, bytes]]) -> None:
+    plain_file = encoded("PNG")
+    at = plain_file.index(b"IDAT") - 4
+    file = plain_file[:at] + b"".join(png_chunk(*one) for one in chunks) + plain_file[at:]
+    assert np.array_equal(image_file.decode(file), image_file.decode(plain_file))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

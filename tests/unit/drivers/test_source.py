@@ -76,5 +76,20 @@ def test_rtsp_passes_the_camera_its_own_query_unchanged() -> None:
     assert _split("rtsp://h/live") == ("rtsp://h/live", "tcp", "stamps")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rtsp://u:p?clock=s3cret@h/x",
+        "rtsp://u:p?transport=s3cret@h/x",
+        "rtsp://u:p?transport=s3cret&clock=more@h/x",
+        "rtsp://u:p?clock=tcp&clock=s3cret@h/x",
+    ],
+)
+def test_a_password_that_looks_like_an_option_is_not_shown(source: str) -> None:
+    with pytest.raises(drivers.CameraError, match="write %3F for a") as refused:
+        drivers.open(source)
+    assert "s3cret" not in str(refused.value)
+
+
 def test_options_decode_the_path() -> None:
     assert Options("folder:///good%20parts/%C3%A4?loop=1").path == "/good parts/ä"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from drivers import image_file
 from drivers.image_file import ImageError
 from tests.real.image_bytes import RED, encoded, plain, textured, turned
+from tests.real.jpeg_bytes import FACTORS, subsampled
 from tests.real.tiff_bytes import (
     CMYK,
     DEFLATE,
@@ -250,6 +251,28 @@ def test_jpeg_inside_a_tiff_may_hold_rgb_and_grey() -> None:
         (lambda: compressed_as(4), "CCITT compression and 8 bits"),
         (lambda: tiff(random_samples(3, 8), RGB, tags=[(266, SHORT, [2])]), "reversed bits"),
         (lambda: tiff(random_samples(1, 8), PALETTE), "palette is missing"),
+        *[
+            (lambda kind=kind, count=count, planar=planar: many_channels(kind, count, planar), words)
+            for planar in (False, True)
+            for kind, count, words in (
+                (MIN_IS_BLACK, 2, "BLACK with 2 channels"),
+                (MIN_IS_BLACK, 3, "BLACK with 3 channels"),
+                (MIN_IS_WHITE, 4, "WHITE with 4 channels"),
+                (PALETTE, 3, "PALETTE with 3 channels"),
+                (RGB, 5, "RGB with 5 channels"),
+                (CMYK, 5, "SEPARATED with 5 channels"),
+            )
+        ],
+        (lambda: many_channels(MIN_IS_BLACK, 3, tags=[(EXTRA_SAMPLES, SHORT, [0, 0])]), "3 channels"),
+        *[
+            (lambda kind=kind, count=count, bits=bits: without_meaning(kind, count, bits), "samples mean")
+            for kind, count, bits in (
+                (MIN_IS_BLACK, 1, 8),
+                (MIN_IS_BLACK, 1, 16),
+                (MIN_IS_WHITE, 1, 1),
+                (RGB, 3, 8),
+            )
+        ],
     ],
 )
 def test_a_kind_that_is_not_read_is_named_with_the_fix(file: Any, words: str) -> None:
@@ -301,6 +324,17 @@ def test_a_header_that_asks_for_more_than_the_memory_is_refused() -> None:
             image_file.decode(giant)
 
 
+@pytest.mark.parametrize("factors", FACTORS)
+def test_a_jpeg_with_unusual_subsampling_in_a_tiff_gives_the_pixels_of_the_jpeg(
+    factors: tuple[int, int, int],
+) -> None:
+    jpeg = subsampled(factors)
+    size = [(256, 4, [37]), (257, 4, [21]), (278, 4, [21])]
+    kind = [(258, SHORT, [8] * 3), (259, SHORT, [JPEG]), (262, SHORT, [YCBCR])]
+    file = write_file([jpeg], [*size, *kind, (277, SHORT, [3]), (284, SHORT, [1])], (273, 279))
+    assert np.array_equal(image_file.decode(file), image_file.decode(jpeg))
+
+
 def saved(image: Samples, **settings: Any) -> bytes:
     out = io.BytesIO()
     PIL.Image.fromarray(image).save(out, "TIFF", **settings)
@@ -330,6 +364,19 @@ def compressed_as(compression: int, planar: bool = False) -> bytes:
     return file.replace(
         struct.pack("<HHIH", 259, SHORT, 1, NONE), struct.pack("<HHIH", 259, SHORT, 1, compression)
     )
+
+
+def many_channels(photometric: int, count: int, planar: bool = False, tags: Any = ()) -> bytes:
+    tags = [palette(8), *tags] if photometric == PALETTE else tags
+    return tiff(random_samples(count, 8), photometric, planar=planar, tags=tags)
+
+
+def without_meaning(photometric: int, count: int, bits: int) -> bytes:
+    """The file without its PhotometricInterpretation, in whose place stands a private tag."""
+    file = tiff(random_samples(count, bits), photometric, bits)
+    tag = struct.pack("<HHIH", 262, SHORT, 1, photometric)
+    assert tag in file
+    return file.replace(tag, struct.pack("<HHIH", 65000, SHORT, 1, photometric))
 
 
 def with_zero(file: bytes, tag: int) -> bytes:

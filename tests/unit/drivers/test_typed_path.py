@@ -92,6 +92,57 @@ def test_options_that_are_a_folders_name_are_refused_with_the_spelling(tmp_path:
 
 
 @pytest.mark.parametrize(
+    ("name", "spelling"),
+    [
+        ("lot?y=z", "lot%3Fy=z"),
+        ("lot?y=z&fps=3", "lot%3Fy=z&fps=3"),
+        ("lot?fps=fast", "lot%3Ffps=fast"),
+        ("lot?loop=true", "lot%3Floop=true"),
+        ("lot?fps=1&fps=2", "lot%3Ffps=1&fps=2"),
+        ("lot?a=1?b=2", "lot%3Fa=1%3Fb=2"),
+        ("lot%20?y=z", "lot%2520%3Fy=z"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["folder", "file"])
+def test_a_name_that_ends_like_an_option_is_told_its_spelling(
+    tmp_path: Path, scheme: str, name: str, spelling: str
+) -> None:
+    """The complaint would otherwise be that the option is unknown or has a bad value."""
+    folder = folder_with_image(tmp_path / name)
+    with pytest.raises(drivers.CameraError) as refused:
+        drivers.open(f"{scheme}://{folder}").open()
+    assert f"write {tmp_path}/{spelling} for the first" in str(refused.value)
+    camera = drivers.open(f"folder://{tmp_path}/{spelling}")
+    camera.open()
+    assert drivers.place(camera) == f"{folder} (1 images)"
+
+
+def test_a_name_that_is_typed_with_escapes_and_ends_like_an_option_is_told_its_spelling(
+    tmp_path: Path,
+) -> None:
+    folder_with_image(tmp_path / "lot 5?y=z")
+    with pytest.raises(drivers.CameraError, match=r"write .*lot 5%3Fy=z for the first"):
+        drivers.open(f"folder://{tmp_path}/lot%205?y=z")
+
+
+@pytest.mark.parametrize("rest", ["fps=3", "fps=3&loop=1"])
+def test_a_name_that_ends_like_an_option_and_has_options_is_told_its_spelling(
+    tmp_path: Path, rest: str
+) -> None:
+    folder = folder_with_image(tmp_path / "lot?y=z")
+    with pytest.raises(drivers.CameraError) as refused:
+        drivers.open(f"folder://{folder}&{rest}")
+    assert f"write {tmp_path}/lot%3Fy=z?{rest} for the first" in str(refused.value)
+    drivers.open(f"folder://{tmp_path}/lot%3Fy=z?{rest}").open()
+
+
+def test_an_unknown_option_of_a_folder_is_still_named(tmp_path: Path) -> None:
+    folder_with_image(tmp_path / "lot")
+    with pytest.raises(drivers.CameraError, match="unknown option 'fsp'; did you mean 'fps'"):
+        drivers.open(f"folder://{tmp_path}/lot?fsp=5")
+
+
+@pytest.mark.parametrize(
     ("source", "words"),
     [
         ("folder:///nowhere/lot#5?fps=5", "/nowhere/lot#5: No such file"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from monitor.scoring.snapshot_choice import SnapshotChoice
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Verdict
@@ -42,6 +44,38 @@ def test_a_live_view_that_changes_with_every_frame_leaves_room_for_the_snapshots
     choice, live = SnapshotChoice(1), camera(Mode.LATEST)
     assert sum(choices(choice, live, *flickering, every=S // 25)) == 4, "4 s"
     assert sum(choices(choice, camera(Mode.EVERY_PART), *flickering, every=S // 25)) == 100
+
+
+@pytest.mark.parametrize("before", [[REJECT, PASS], [REJECT, UNINSPECTED, PASS], [PASS]])
+def test_a_new_defect_in_a_live_view_gets_its_snapshot_once_the_view_may_have_one(
+    before: list[Verdict],
+) -> None:
+    """A snapshot stands less than a second before the defect, which stays for 4 s."""
+    choice, live, every = SnapshotChoice(1), camera(Mode.LATEST), S // 10
+    assert choices(choice, live, *before, every=every)[0]
+    began = len(before) * every
+    kept = choices(choice, live, *[REJECT] * 40, began=began, every=every)
+    assert [n * every + began for n, one in enumerate(kept) if one] == [S]
+
+
+def test_a_new_defect_after_an_empty_place_gets_its_snapshot_too() -> None:
+    choice, live = SnapshotChoice(0), camera(Mode.LATEST)
+    assert choice.wants(live, REJECT, 0)
+    choice.see_empty_place("top")
+    assert choices(choice, live, *[REJECT] * 5, began=S // 2, every=S // 4) == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_defect_whose_snapshot_could_not_be_sent_gets_the_next_one() -> None:
+    choice, live = SnapshotChoice(0), camera(Mode.LATEST)
+    assert choice.wants(live, REJECT, 0)
+    choice.see_unsent("top")
+    assert choices(choice, live, REJECT, REJECT, began=S) == [True, False]
 
 
 def test_every_nth_passed_frame_of_each_camera_gets_a_snapshot() -> None:

@@ -116,6 +116,60 @@ def test_a_view_whose_turn_would_cost_a_part_its_deadline_is_held_back_longer_ea
     assert views.wait_ns(["large"], now + 180 * MS) == 2 * S, "one turn in time, and it starts anew"
 
 
+def held_back(views: LiveViews, took: int, turn: int = 30 * MS) -> int:
+    """A view has three turns that are too long, each after its pause. Returns the end of the last pause."""
+    now = 0
+    for _ in range(3):
+        views.see_parts([part(200 * MS)], 1, turn)
+        assert views.choose(["large"], now) == "large"
+        assert serve(views, "large", now, took, turn)
+        now += took + 8 * S
+    return now
+
+
+def test_a_view_known_to_be_too_slow_costs_no_more_parts() -> None:
+    views = LiveViews(("large", "small"), 200 * MS)
+    now = held_back(views, 180 * MS)
+    for _ in range(100):
+        views.see_parts([part(200 * MS)], 1, 30 * MS)
+        assert views.choose(["large"], now) is None
+        assert views.wait_ns(["large"], now) is None
+        assert views.choose(["large", "small"], now) == "small", "the other views go on"
+        now += 3600 * S
+
+
+def test_a_view_held_back_is_tried_again_when_the_parts_have_more_time() -> None:
+    views = LiveViews(("large",), 200 * MS)
+    now = held_back(views, 180 * MS)
+    assert views.choose(["large"], now) is None
+    for _ in range(3):
+        views.see_parts([part(400 * MS)], 1, 30 * MS)
+        views.see_waiting(["large"], now)
+        now += 10 * S
+    assert views.choose(["large"], now) == "large"
+    assert not serve(views, "large", now, 180 * MS)
+    assert serve(views, "large", now, 380 * MS), "the turns are counted anew"
+    assert views.choose(["large"], now + 10 * S) == "large"
+
+
+def test_a_view_held_back_is_tried_again_when_the_turns_of_parts_are_shorter() -> None:
+    """The machine was busy from the start, so that all turns took twice as long."""
+    views = LiveViews(("large",), 200 * MS)
+    now = held_back(views, 160 * MS, turn=60 * MS)
+    views.see_parts([part(200 * MS)], 1, 60 * MS)
+    assert views.choose(["large"], now) is None
+    views.see_parts([part(200 * MS)], 1, 30 * MS)
+    assert views.choose(["large"], now) == "large", "80 ms are expected"
+
+
+def test_a_view_with_another_recipe_is_not_held_back() -> None:
+    views = LiveViews(("large",), 200 * MS)
+    now = held_back(views, 180 * MS)
+    assert views.choose(["large"], now) is None
+    views.forget_turn_times("large")
+    assert views.choose(["large"], now) == "large"
+
+
 def test_a_view_that_was_slow_because_the_machine_was_busy_is_back_within_seconds() -> None:
     views, now = LiveViews(("live",), 200 * MS), 0
     assert not serve(views, "live", now, 40 * MS)
