@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -129,7 +130,7 @@ def test_check_names_the_mistake_and_asks_for_no_passphrase(made: Certificates, 
             f'ca_file = "{made.path("ca.crt")}"\ncert_file = "{made.path("client.crt")}"\n'
             f'key_file = "{made.path("client.protected")}"\n[metrics]\nport = 0\n[review]\nport = 0\n'
         )
-        command = f"line-monitor --config {config} check"
+        command = f"{sys.executable} -m monitor.cli --config {config} check"
         result = subprocess.run(
             ["script", "-qec", command, "/dev/null"],
             stdin=subprocess.PIPE,

