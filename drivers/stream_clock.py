@@ -30,6 +30,7 @@ LATE_NS = 100_000_000
 """An image that has waited longer is old: nothing is learnt from it, and images that stay old are a fault."""
 _PATIENCE_NS = 5_000_000_000
 _FRESH_NS = 50_000_000
+_CONFIRMED = 1
 _BOUND = 0.25
 _UNPROVED_BOUND = 5e-4
 """Clocks of cameras differ by less than this from this machine's, unless something is wrong with them."""
@@ -70,9 +71,16 @@ class StreamClock:
         self._between = Intervals()
         self._advance = Intervals()
         self._arrival_ns: int | None = None
-        self._stamp_ns: int | None = None
+        self._latest_ns: int | None = None
+        """The latest stamp."""
+        self._missing_ns = 0
+        """The time that stood in for missing stamps since the latest stamp."""
+        self._trusted_ns: int | None = None
+        """The latest stamp that made sense."""
         self._replaced_ns = 0
-        """The time that stood in for missing stamps since the last stamp."""
+        """The time that stood in for other stamps since then."""
+        self._in_a_row = 0
+        """How many stamps in a row agree with each other, but not with the trusted one."""
         self._offset_ns = self._lag_ns = 0
         self._unsettled_ns = 0
         """The time between exposures that was taken by stamps of a rate that is not known yet."""
@@ -93,21 +101,31 @@ class StreamClock:
         is whether the network was seen at rest since the image before: only then nothing was held back there.
         """
         last_ns, self._arrival_ns = self._arrival_ns, arrival_ns
-        advance = self._take_stamp(stamp_ns)
+        since_latest, advance = self._take_stamp(stamp_ns)
         if last_ns is None:
+            self._trusted_ns = self._latest_ns
             return arrival_ns
         between = arrival_ns - last_ns
-        told = advance is not None and self._makes_sense(advance, between)
         usual = between if self._between.usual_ns is None else self._between.usual_ns
         steady = waited and 2 * abs(between - usual) <= usual
+        told = advance is not None and self._makes_sense(advance, between)
+        stepped = not told and since_latest is not None and self._confirms_step(since_latest, between)
+        if stepped:
+            advance, told = since_latest, True
+        before_ns = self._lag_ns
         self._follow(between, advance if told else None, usual, steady, rested)
-        if waited and (self._lag_ns <= _FRESH_NS or (steady and not self._rate.is_known)):
-            if told and rested:
-                self._learn_rate()
+        if stepped and steady and before_ns < LATE_NS:
+            self._lag_ns = min(self._lag_ns, max(before_ns, 0), _FRESH_NS)
+        self._trust(told, usual)
+        fresh = self._lag_ns <= _FRESH_NS
+        learning = steady and not self._rate.is_known
+        if waited and (self._lag_ns < LATE_NS or learning) and told and rested:
+            self._learn_rate()
+        if waited and ((fresh and before_ns <= _FRESH_NS) or learning):
             self._between.add(between)
-            if advance is not None and advance > 0:
-                self._advance.add(advance)
-        self.undated = self._judge.judge(advance, told, between, steady)
+            if since_latest is not None and since_latest > 0:
+                self._advance.add(since_latest)
+        self.undated = self._judge.judge(advance if told else since_latest, told, between, steady)
         self._lateness.note(self._lag_ns, arrival_ns)
         return arrival_ns - self._lag_ns
 
@@ -120,15 +138,31 @@ class StreamClock:
         rate of the stamps has changed. A new connection corrects each of these."""
         return self.undated is None and self._lateness.stuck(arrival_ns)
 
-    def _take_stamp(self, stamp_ns: int | None) -> int | None:
-        """How far the stamp is from the one of the image before; None without a stamp."""
+    def _take_stamp(self, stamp_ns: int | None) -> tuple[int | None, int | None]:
+        """How far the stamp is from the latest one, and from the trusted one, each less the time of the
+        images between; None without a stamp."""
         if stamp_ns is None:
-            self._replaced_ns += self._between.usual_ns or 0
-            return None
+            self._missing_ns += self._between.usual_ns or 0
+            return None, None
         stamp_ns = self._order.arrange(stamp_ns)
-        last_ns, self._stamp_ns = self._stamp_ns, stamp_ns
-        replaced_ns, self._replaced_ns = self._replaced_ns, 0
-        return None if last_ns is None else stamp_ns - last_ns - replaced_ns
+        latest_ns, self._latest_ns = self._latest_ns, stamp_ns
+        missing_ns, self._missing_ns = self._missing_ns, 0
+        if latest_ns is None or self._trusted_ns is None:
+            return None, None
+        return stamp_ns - latest_ns - missing_ns, stamp_ns - self._trusted_ns - self._replaced_ns
+
+    def _trust(self, told: bool, usual: int) -> None:
+        """Later stamps are measured from the latest one that made sense, so that the error of one that did
+        not is no error of the next."""
+        if told or self._trusted_ns is None:
+            self._trusted_ns, self._replaced_ns, self._in_a_row = self._latest_ns, 0, 0
+        else:
+            self._replaced_ns += round(usual / (1 + self._rate.rate))
+
+    def _confirms_step(self, since_latest: int, between: int) -> bool:
+        """Whether the camera's clock was set: some stamps in a row agree with each other alone."""
+        self._in_a_row = self._in_a_row + 1 if self._makes_sense(since_latest, between) else 0
+        return self._in_a_row >= _CONFIRMED
 
     def _makes_sense(self, advance: int, between: int) -> bool:
         """Whether the stamp's advance can be the time between two exposures."""
@@ -150,6 +184,8 @@ class StreamClock:
             return True
         # The camera left out images. Then the wait became shorter, at most by all of it.
         after = self._lag_ns + late
+        if abs(after) <= _FRESH_NS:
+            return True
         missing = round(advance / usual)
         left_out = missing >= 2 and abs(advance - missing * usual) <= scatter
         return abs(after) <= near or (left_out and after >= -near)
@@ -180,5 +216,5 @@ class StreamClock:
         above = self._rate.add(self._arrival_ns - self._offset_ns, self._offset_ns, _BOUND)
         if self._rate.is_known and not was_known:
             self._lag_ns = max(0, self._lag_ns - round(self._rate.rate * self._unsettled_ns))
-        if above is not None and self._lag_ns <= _FRESH_NS:
+        if above is not None and self._lag_ns < LATE_NS:
             self._lag_ns = above
