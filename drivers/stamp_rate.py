@@ -83,7 +83,8 @@ class StampRate:
             return
         low, high = self._limits or (-bound, bound)
         self._limits = max(low, min(slope - doubt, high)), min(high, max(slope + doubt, low))
-        self.rate = min(max(slope, self._limits[0]), self._limits[1])
+        likely = slope**3 / (slope**2 + (doubt / 3) ** 2)
+        self.rate = min(max(likely, self._limits[0]), self._limits[1])
 
     def _compare(self, stamp_ns: int, offset_ns: int) -> int:
         line = min(offset + round(self.rate * (stamp_ns - stamp)) for stamp, offset in self._blocks)

@@ -30,8 +30,8 @@ LATE_NS = 100_000_000
 """An image that has waited longer is old: nothing is learnt from it, and images that stay old are a fault."""
 _PATIENCE_NS = 5_000_000_000
 _FRESH_NS = 50_000_000
-_CONFIRMED = 1
 _BOUND = 0.25
+_GAP_DELAY_NS, _GAP_DRIFT = 20_000_000, 0.06
 _UNPROVED_BOUND = 5e-4
 """Clocks of cameras differ by less than this from this machine's, unless something is wrong with them."""
 _MOST_LENIENT_NS = 400_000_000
@@ -79,8 +79,8 @@ class StreamClock:
         """The latest stamp that made sense."""
         self._replaced_ns = 0
         """The time that stood in for other stamps since then."""
-        self._in_a_row = 0
-        """How many stamps in a row agree with each other, but not with the trusted one."""
+        self._gap: tuple[int, int] | None = None
+        """Arrival and offset before a gap that the stamps did not explain."""
         self._offset_ns = self._lag_ns = 0
         self._unsettled_ns = 0
         """The time between exposures that was taken by stamps of a rate that is not known yet."""
@@ -109,16 +109,18 @@ class StreamClock:
         usual = between if self._between.usual_ns is None else self._between.usual_ns
         steady = waited and 2 * abs(between - usual) <= usual
         told = advance is not None and self._makes_sense(advance, between)
-        stepped = not told and since_latest is not None and self._confirms_step(since_latest, between)
+        stepped = not told and since_latest is not None and self._makes_sense(since_latest, between)
         if stepped:
             advance, told = since_latest, True
         before_ns = self._lag_ns
         self._follow(between, advance if told else None, usual, steady, rested)
         if stepped and steady and before_ns < LATE_NS:
-            self._lag_ns = min(self._lag_ns, max(before_ns, 0), _FRESH_NS)
+            self._lag_ns = min(self._lag_ns, before_ns, _FRESH_NS)
         self._trust(told, usual)
         fresh = self._lag_ns <= _FRESH_NS
         learning = steady and not self._rate.is_known
+        if fresh and told and waited and rested:
+            self._unsettled_ns = 0
         if waited and (self._lag_ns < LATE_NS or learning) and told and rested:
             self._learn_rate()
         if waited and ((fresh and before_ns <= _FRESH_NS) or learning):
@@ -155,14 +157,9 @@ class StreamClock:
         """Later stamps are measured from the latest one that made sense, so that the error of one that did
         not is no error of the next."""
         if told or self._trusted_ns is None:
-            self._trusted_ns, self._replaced_ns, self._in_a_row = self._latest_ns, 0, 0
+            self._trusted_ns, self._replaced_ns = self._latest_ns, 0
         else:
             self._replaced_ns += round(usual / (1 + self._rate.rate))
-
-    def _confirms_step(self, since_latest: int, between: int) -> bool:
-        """Whether the camera's clock was set: some stamps in a row agree with each other alone."""
-        self._in_a_row = self._in_a_row + 1 if self._makes_sense(since_latest, between) else 0
-        return self._in_a_row >= _CONFIRMED
 
     def _makes_sense(self, advance: int, between: int) -> bool:
         """Whether the stamp's advance can be the time between two exposures."""
@@ -184,7 +181,7 @@ class StreamClock:
             return True
         # The camera left out images. Then the wait became shorter, at most by all of it.
         after = self._lag_ns + late
-        if abs(after) <= _FRESH_NS:
+        if self._lag_ns < LATE_NS and -_FRESH_NS <= after < LATE_NS:
             return True
         missing = round(advance / usual)
         left_out = missing >= 2 and abs(advance - missing * usual) <= scatter
@@ -206,13 +203,19 @@ class StreamClock:
                 lag -= leniency
             else:
                 self._unsettled_ns += exposed
-                if between > 2 * usual:
-                    self._rate.forget_offsets()
+                if between - exposed > usual and self._gap is None:
+                    self._gap = self._arrival_ns - between, self._offset_ns - between + exposed
         self._lag_ns = max(0, lag)
 
     def _learn_rate(self) -> None:
         was_known = self._rate.is_known
         assert self._arrival_ns is not None
+        if self._gap is not None:
+            # A delay that stays after a gap is no drift.
+            since_ns, delay_ns = self._arrival_ns - self._gap[0], self._offset_ns - self._gap[1]
+            if delay_ns > _GAP_DELAY_NS + since_ns * _GAP_DRIFT:
+                self._rate.forget_offsets()
+            self._gap = None
         above = self._rate.add(self._arrival_ns - self._offset_ns, self._offset_ns, _BOUND)
         if self._rate.is_known and not was_known:
             self._lag_ns = max(0, self._lag_ns - round(self._rate.rate * self._unsettled_ns))
