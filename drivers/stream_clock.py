@@ -21,6 +21,8 @@ The calculated time must never be later than the arrival.
 
 from __future__ import annotations
 
+from collections import deque
+
 from drivers.intervals import Intervals
 from drivers.stamp_judge import StampJudge
 from drivers.stamp_order import StampOrder
@@ -71,6 +73,7 @@ class StreamClock:
         self._between = Intervals()
         self._advance = Intervals()
         self._arrival_ns: int | None = None
+        self._arrivals: deque[int] = deque(maxlen=16)
         self._latest_ns: int | None = None
         """The latest stamp."""
         self._missing_ns = 0
@@ -101,6 +104,7 @@ class StreamClock:
         is whether the network was seen at rest since the image before: only then nothing was held back there.
         """
         last_ns, self._arrival_ns = self._arrival_ns, arrival_ns
+        self._arrivals.append(arrival_ns)
         since_latest, advance = self._take_stamp(stamp_ns)
         if last_ns is None:
             self._trusted_ns = self._latest_ns
@@ -175,7 +179,8 @@ class StreamClock:
         late = between - round(advance * (1 + self._rate.rate))
         if abs(late) <= min(near, advance // 2):
             return True
-        if not expected // 2 <= usual <= 2 * expected:
+        average = (self._arrivals[-1] - self._arrivals[0]) // (len(self._arrivals) - 1)
+        if not any(arrivals // 2 <= usual <= 2 * arrivals for arrivals in (expected, average)):
             return False
         if abs(advance - usual) <= tolerance:
             return True
@@ -203,7 +208,7 @@ class StreamClock:
                 lag -= leniency
             else:
                 self._unsettled_ns += exposed
-                if between - exposed > usual and self._gap is None:
+                if between - exposed > usual and self._gap is None and self._arrival_ns is not None:
                     self._gap = self._arrival_ns - between, self._offset_ns - between + exposed
         self._lag_ns = max(0, lag)
 

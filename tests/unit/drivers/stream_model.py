@@ -18,12 +18,14 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Stream:
-    """`drift` 0.05: the stamps run 5 % slow. `jitter_ms` is the most that an arrival scatters; `late_ms` is how
-    late images are on average, most of them less and some up to 0.1 s. `stamp_jitter_ms` is by how much the
-    stamps scatter (standard deviation), `stamp_late_ms` by how much at most they are late. `left_out` is the
-    share of images that the camera left out. `network` and `reader` are spans in which no image gets through;
-    those of the span come at once after it. `growth` is when a backlog begins to grow, and by how much a
-    second."""
+    """`drift` 0.05: the stamps run 5 % slow. `jitter_ms` is the most that an arrival scatters.
+
+    `late_ms` is how late images are on average, most of them less and some up to 0.1 s. `stamp_jitter_ms` is
+    by how much the stamps scatter (standard deviation), `stamp_late_ms` by how much at most they are late.
+    `left_out` is the share of images that the camera left out.
+
+    `network` and `reader` are spans in which no image gets through; those of the span come at once after it.
+    `growth` is when a backlog begins to grow, and by how much a second."""
 
     seconds: float = 30
     period_ms: float = 100

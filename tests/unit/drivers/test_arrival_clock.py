@@ -56,7 +56,9 @@ def test_another_frame_rate_is_taken_over(period_ms: int) -> None:
     assert clock.captured(None, held_back) == now + period_ms * MS, "a gap at the new rate is noticed"
 
 
-@pytest.mark.parametrize("gaps_ms", [(33, 67), (100, 200), (50, 300), (33, 33, 33, 67), (200, 900, 400, 1200)])
+@pytest.mark.parametrize(
+    "gaps_ms", [(33, 67), (100, 200), (50, 300), (33, 33, 33, 67), (200, 900, 400, 1200)]
+)
 def test_images_at_uneven_distances_are_dated_by_their_arrival(gaps_ms: tuple[int, ...]) -> None:
     clock = ArrivalClock()
     now = 0
