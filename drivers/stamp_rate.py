@@ -77,12 +77,13 @@ class StampRate:
         span_ns = self._blocks[-1][0] - self._blocks[0][0]
         # While there are few blocks their distance from the line understates the noise.
         scatter_ns = median(apart - abs(slope) * long for long, apart in self._scatters)
-        noise_ns = max(_LEAST_NOISE_NS, (1 + 12 / count) * farthest_ns, scatter_ns / 2)
+        noise_ns = max(_LEAST_NOISE_NS, (1 + 12 / count) * farthest_ns, scatter_ns)
         doubt = 3 * noise_ns / span_ns + _WANDER
         if self._limits is None and abs(slope) > bound:
             return
         low, high = self._limits or (-bound, bound)
         self._limits = max(low, min(slope - doubt, high)), min(high, max(slope + doubt, low))
+        # Most clocks are right: a slope far below the doubt is more likely noise.
         likely = slope**3 / (slope**2 + (doubt / 3) ** 2)
         self.rate = min(max(likely, self._limits[0]), self._limits[1])
 

@@ -2,9 +2,10 @@
 
 It knows nothing of cameras, only of two clocks. The wait of an image is the wait of the one before, plus the
 time since that one arrived, less the time between their exposures. The stamps say the latter, at a rate that
-`StampRate` learns from spans without a stall. Where a stamp makes no sense (the clock was set, the stamp is
-missing or the same again) the usual time between images stands in for it: an image that arrives when it is
-expected has waited no longer than the one before, whatever its stamp says.
+`StampRate` learns from spans without a stall. Each stamp is measured from the last one that made sense, so
+that the scatter of stamps and arrivals does not add up. Where a stamp makes no sense (the clock was set, the
+stamp is missing or the same again) the usual time between images stands in for it: an image that arrives
+when it is expected has waited no longer than the one before, whatever its stamp says.
 
 A slow clock and a backlog that grows look alike in the stamps. The rate is learnt only from images before
 which the network was at rest (`stream_socket.py`), since a network that is too slow for the stream never
@@ -34,6 +35,7 @@ _PATIENCE_NS = 5_000_000_000
 _FRESH_NS = 50_000_000
 _BOUND = 0.25
 _GAP_DELAY_NS, _GAP_DRIFT = 20_000_000, 0.06
+"""A delay that stays after a gap by more than this, and this share of the gap, was caused by the gap."""
 _UNPROVED_BOUND = 5e-4
 """Clocks of cameras differ by less than this from this machine's, unless something is wrong with them."""
 _MOST_LENIENT_NS = 400_000_000
@@ -74,6 +76,7 @@ class StreamClock:
         self._advance = Intervals()
         self._arrival_ns: int | None = None
         self._arrivals: deque[int] = deque(maxlen=16)
+        """The latest arrivals, for the average time between images."""
         self._latest_ns: int | None = None
         """The latest stamp."""
         self._missing_ns = 0
@@ -112,20 +115,23 @@ class StreamClock:
         between = arrival_ns - last_ns
         usual = between if self._between.usual_ns is None else self._between.usual_ns
         steady = waited and 2 * abs(between - usual) <= usual
-        told = advance is not None and self._makes_sense(advance, between)
-        stepped = not told and since_latest is not None and self._makes_sense(since_latest, between)
+        # Then nothing was held here or on the way, so that a lateness near the limit may be scatter.
+        calm = steady and rested and self._lag_ns < 2 * LATE_NS
+        told = advance is not None and self._makes_sense(advance, between, calm)
+        stepped = not told and since_latest is not None and self._makes_sense(since_latest, between, calm)
         if stepped:
             advance, told = since_latest, True
         before_ns = self._lag_ns
         self._follow(between, advance if told else None, usual, steady, rested)
-        if stepped and steady and before_ns < LATE_NS:
+        if stepped and steady and (calm or before_ns < LATE_NS):
+            # The images came on time before and after, so that the scatter of the stamps must not add up.
             self._lag_ns = min(self._lag_ns, before_ns, _FRESH_NS)
         self._trust(told, usual)
         fresh = self._lag_ns <= _FRESH_NS
         learning = steady and not self._rate.is_known
         if fresh and told and waited and rested:
             self._unsettled_ns = 0
-        if waited and (self._lag_ns < LATE_NS or learning) and told and rested:
+        if waited and (self._lag_ns < LATE_NS or calm or learning) and told and rested:
             self._learn_rate()
         if waited and ((fresh and before_ns <= _FRESH_NS) or learning):
             self._between.add(between)
@@ -165,7 +171,7 @@ class StreamClock:
         else:
             self._replaced_ns += round(usual / (1 + self._rate.rate))
 
-    def _makes_sense(self, advance: int, between: int) -> bool:
+    def _makes_sense(self, advance: int, between: int, calm: bool) -> bool:
         """Whether the stamp's advance can be the time between two exposures."""
         usual = self._advance.usual_ns
         if advance <= 0:
@@ -184,10 +190,11 @@ class StreamClock:
             return False
         if abs(advance - usual) <= tolerance:
             return True
-        # The camera left out images. Then the wait became shorter, at most by all of it.
         after = self._lag_ns + late
-        if self._lag_ns < LATE_NS and -_FRESH_NS <= after < LATE_NS:
+        # Scatter of stamps or arrivals: it cancels out, since the next stamp is measured from this one.
+        if (calm or self._lag_ns < LATE_NS) and -_FRESH_NS <= after < LATE_NS:
             return True
+        # The camera left out images. Then the wait became shorter, at most by all of it.
         missing = round(advance / usual)
         left_out = missing >= 2 and abs(advance - missing * usual) <= scatter
         return abs(after) <= near or (left_out and after >= -near)
