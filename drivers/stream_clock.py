@@ -125,7 +125,7 @@ class StreamClock:
         self._follow(between, advance if told else None, usual, steady, rested)
         if stepped and steady and (calm or before_ns < LATE_NS):
             # The images came on time before and after, so that the scatter of the stamps must not add up.
-            self._lag_ns = min(self._lag_ns, before_ns, _FRESH_NS)
+            self._lag_ns = min(self._lag_ns, before_ns)
         self._trust(told, usual)
         fresh = self._lag_ns <= _FRESH_NS
         learning = steady and not self._rate.is_known
