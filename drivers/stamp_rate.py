@@ -77,7 +77,7 @@ class StampRate:
         span_ns = self._blocks[-1][0] - self._blocks[0][0]
         # While there are few blocks their distance from the line understates the noise.
         scatter_ns = median(apart - abs(slope) * long for long, apart in self._scatters)
-        noise_ns = max(_LEAST_NOISE_NS, (1 + 12 / count) * farthest_ns, scatter_ns)
+        noise_ns = max(_LEAST_NOISE_NS, (1 + 12 / count) * farthest_ns, scatter_ns / 2)
         doubt = 3 * noise_ns / span_ns + _WANDER
         if self._limits is None and abs(slope) > bound:
             return

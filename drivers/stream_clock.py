@@ -14,7 +14,9 @@ rests; without rest, clocks that differ by 0.05 % are allowed for.
 Limits. The camera's RTCP reports would tell more, but OpenCV does not hand them out. So a delay that grows
 from the first 2 s on (12 images of a slow camera), although the network rests, as in a relay that plays too
 slowly, is taken for a slow clock. Later growth is noticed unless it is slower than the limits of the rate,
-which are 0.03 % wide after some minutes. A delay that a connection has from its first image on is not seen,
+which are 0.03 % wide after some minutes. Where stamps or arrivals scatter by a tenth of the usual time
+between images they stay wider: images of a backlog that grows by 3 ms a second, or by 10 ms a second in the
+first half minute, are dated too new. A delay that a connection has from its first image on is not seen,
 nor is a stall whose images the camera then stamps anew.
 
 The calculated time must never be later than the arrival.
