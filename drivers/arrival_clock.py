@@ -1,12 +1,14 @@
 """Dates a stream's images by their arrival alone, for cameras whose time stamps tell nothing
 (`?clock=arrival`).
 
-It knows nothing of stamps. An image that comes after a gap counts as one that waited through the gap, and the
-images that then come at once as those behind it: each is dated one usual interval after the one before. After
-three images at the usual distance, for which the reader had to wait, an image is dated by its arrival again.
+It knows nothing of stamps. An image that comes after a gap, longer than the usual ones, counts as one that
+waited through the gap, and the images that then come at once as those behind it: each is dated one usual
+interval after the one before. Three images in a row for which the reader had to wait, and of which none came
+faster than half the shortest usual interval, end that: an image is dated by its arrival again. So the images
+may come at uneven distances.
 
-Limit: a backlog at the camera or in the network that grows slowly, and a camera that sends old images at the
-usual distance after a gap, can't be noticed.
+Limit: a backlog at the camera or in the network that grows slowly, and a camera that sends old images at
+about the usual distances after a gap, can't be noticed.
 """
 
 from __future__ import annotations
@@ -14,8 +16,6 @@ from __future__ import annotations
 from drivers.intervals import Intervals
 
 _IN_A_ROW = 3
-_OTHER_PACE = 25
-"""After so many images in a row at one other distance, the camera has another frame rate."""
 
 
 class ArrivalClock:
@@ -26,8 +26,9 @@ class ArrivalClock:
     def __init__(self) -> None:
         self._arrival_ns: int | None = None
         self._between = Intervals()
-        self._other = Intervals()
-        self._in_a_row = self._others = 0
+        self._row: list[int] = []
+        """The distances of the images in a row that show that none lies in a buffer, as far as not learnt."""
+        self._in_a_row = _IN_A_ROW
         self._lag_ns = 0
 
     @property
@@ -44,15 +45,14 @@ class ArrivalClock:
             return arrival_ns
         between = arrival_ns - last_ns
         usual = self._between.usual_ns or between
-        if waited and 2 * abs(between - usual) <= usual:
-            self._between.add(between)
-            self._in_a_row, self._others = self._in_a_row + 1, 0
-        else:
-            self._in_a_row = 0
-            self._note_other(between, waited)
-        self._lag_ns = max(0, self._lag_ns + between - usual)
-        if self._in_a_row >= _IN_A_ROW:
-            self._lag_ns = 0
+        before_ns = self._lag_ns
+        self._count(between, waited)
+        in_order = self._in_a_row >= _IN_A_ROW
+        self._lag_ns = 0 if in_order else max(0, before_ns + between - usual)
+        if in_order or (waited and before_ns == self._lag_ns == 0):
+            for distance in self._row or [between]:
+                self._between.add(distance)
+            self._row = []
         return arrival_ns - self._lag_ns
 
     def lag_s(self) -> float:
@@ -62,11 +62,13 @@ class ArrivalClock:
     def stuck(self, arrival_ns: int) -> bool:
         return False
 
-    def _note_other(self, between: int, waited: bool) -> None:
-        """Take over another frame rate once it has lasted."""
-        self._others = self._others + 1 if waited else 0
-        if self._others == 1:
-            self._other = Intervals()
-        self._other.add(between)
-        if self._others >= _OTHER_PACE and self._other.share_within(0.3) >= 0.8:
-            self._between, self._others = self._other, 0
+    def _count(self, between: int, waited: bool) -> None:
+        """Count the images in a row that show that none lies in a buffer. A gap ends the row, and begins the
+        next: if that lasts, the gap was the camera's."""
+        if not waited or 2 * between < self._between.short_ns:
+            self._row, self._in_a_row = [], 0
+            return
+        self._row.append(between)
+        long_ns = self._between.long_ns
+        gap = self._in_a_row >= _IN_A_ROW and long_ns and 2 * between > 3 * long_ns
+        self._in_a_row = 0 if gap else self._in_a_row + 1

@@ -9,7 +9,6 @@ from collections import deque
 from statistics import median
 
 _SAMPLES = 15
-_FEWEST = 4
 
 
 class Intervals:
@@ -25,10 +24,12 @@ class Intervals:
         self.usual_ns = usual = round(median(self._last))
         self.scatter_ns = round(median(abs(value - usual) for value in self._last))
 
-    def share_within(self, share: float) -> float:
-        """The share of the last intervals that differ from the usual one by at most `share` of it. 1 while
-        there are few."""
-        if self.usual_ns is None or len(self._last) < _FEWEST:
-            return 1.0
-        near = sum(abs(value - self.usual_ns) <= share * self.usual_ns for value in self._last)
-        return near / len(self._last)
+    @property
+    def short_ns(self) -> int:
+        """A fifth of the last intervals are shorter. 0 while there are none."""
+        return sorted(self._last)[len(self._last) // 5] if self._last else 0
+
+    @property
+    def long_ns(self) -> int:
+        """A fifth of the last intervals are longer. 0 while there are none."""
+        return sorted(self._last)[-1 - len(self._last) // 5] if self._last else 0

@@ -65,7 +65,7 @@ class RtspCamera:
         self._has_stamps = dated_by != "arrival"
         self._stream = self._new_stream()
         self._capture: cv2.VideoCapture | None = None
-        self._stalled = False
+        self._stalled = self._rested_once = False
         self._connection: int | None = None
         self._before: tuple[int, bool] | None = None
         """When the last image arrived, and whether its reader had to wait for it."""
@@ -87,7 +87,7 @@ class RtspCamera:
         self._connection = find_connection(sockets, find_port(self._url))
         if self._capture is None:
             raise CameraError(f"no stream from {self._name}: {self._explain(self._clock() - began_ns)}")
-        self._stalled = False
+        self._stalled = self._rested_once = False
         self._before = None
         try:
             self._settle(self._capture)
@@ -113,10 +113,7 @@ class RtspCamera:
         captured_ns = self._stream.captured(stamp_ns, arrival_ns, waited, rested)
         self._before = (arrival_ns, waited)
         if self._stream.stuck(arrival_ns):
-            raise CameraLost(
-                f"images from {self._name} stay {self._stream.lag_s():.1f} s late, as in a network that is "
-                "too slow for them: connecting again"
-            )
+            raise CameraLost(self._describe_stuck())
         got, pixels = capture.retrieve()
         usable = got and pixels is not None and pixels.dtype == np.uint8
         return Shot(
@@ -139,7 +136,7 @@ class RtspCamera:
         rate."""
         give_up_ns = self._clock() + round(_SETTLE_S * 1e9)
         live = 0
-        self._stream = self._new_stream()
+        self._stream, whole = self._new_stream(), self._new_stream()
         before: tuple[int, int] | None = None
         while live < 2:
             # The first image may come late, because decoding starts at a key frame.
@@ -159,24 +156,35 @@ class RtspCamera:
                         self._stream = self._new_stream()
                 before = (arrival_ns, stamp_ns or 0)
                 self._stream.captured(stamp_ns, arrival_ns, waited, rested)
+                whole.captured(stamp_ns, arrival_ns, waited, rested)
                 self._before = (arrival_ns, waited)
             elif before is not None:
                 raise CameraError(
                     f"the stream from {self._name} ended while it started: check camera and network"
                 )
             if arrival_ns > give_up_ns and live == 0:
-                raise CameraError(f"{self._name} answers, but sends no live images: is it busy or starting?")
+                if waited and (whole.undated or not self._has_stamps):
+                    # Such stamps can't show whether images are live.
+                    self._stream = whole
+                    return
+                raise CameraError(
+                    f"{self._name} answers, but sends no live images: is it busy or starting? If its time "
+                    "stamps jump, add the option clock=arrival to the source"
+                )
 
     def _has_rested(self) -> bool:
         """Whether the network is seen at rest after the last image. A camera that sends by UDP holds nothing
         back."""
         if self._transport == "udp":
+            self._rested_once = True
             return True
         usual_ns = self._stream.usual_ns
         if self._connection is None or self._before is None or not self._before[1] or usual_ns is None:
             return False
         waiting = partial(count_waiting, self._connection)
-        return is_at_rest(waiting, self._before[0], usual_ns, self._clock, time.sleep)
+        rested = is_at_rest(waiting, self._before[0], usual_ns, self._clock, time.sleep)
+        self._rested_once = self._rested_once or rested
+        return rested
 
     def _explain(self, took_ns: int) -> str:
         """Why FFmpeg did not get the stream, with the fix."""
@@ -192,6 +200,16 @@ class RtspCamera:
         if self._transport == "udp":
             return "no image arrives by UDP: let the firewall pass it, or remove the option transport=udp"
         return _SLOW
+
+    def _describe_stuck(self) -> str:
+        late = f"images from {self._name} stay {self._stream.lag_s():.1f} s late"
+        if self._rested_once:
+            return f"{late}, as in a network that is too slow for them: connecting again"
+        return (
+            f"{late}: either the network is too slow for them, or the camera's clock runs slowly (its "
+            "packets leave the network no rest, so that the driver can't tell): connecting again. If the "
+            "network is fast enough, add the option clock=arrival to the source"
+        )
 
     def _describe_undated(self) -> str | None:
         if (why := self._stream.undated) is None:

@@ -8,10 +8,12 @@ was learnt early holds, and a growth that starts later is not taken for the cloc
 from __future__ import annotations
 
 from collections import deque
+from statistics import median
 
 _BLOCK_NS = 400_000_000
 _FEWEST_IMAGES = 3
 _FEWEST_BLOCKS = 4
+_SCATTERS = 15
 _LEAST_NOISE_NS = 1_000_000
 _WANDER = 1e-4
 """A camera's clock changes its speed by less than this (100 ppm) while it warms up."""
@@ -28,6 +30,9 @@ class StampRate:
         self._blocks: deque[tuple[int, int]] = deque(maxlen=max(round(window_s * 1e9) // _BLOCK_NS, 8))
         self._began_ns = 0
         self._lowest: tuple[int, int] | None = None
+        self._highest_ns = 0
+        self._scatters: deque[tuple[int, int]] = deque(maxlen=_SCATTERS)
+        """For each of the last blocks how long it was, and how far its offsets were apart."""
         self._images = 0
         self._limits: tuple[float, float] | None = None
         self.rate = 0.0
@@ -46,14 +51,16 @@ class StampRate:
         full = self._images >= _FEWEST_IMAGES and stamp_ns - self._began_ns >= _BLOCK_NS
         if self._lowest is not None and full:
             self._blocks.append(self._lowest)
+            self._scatters.append((stamp_ns - self._began_ns, self._highest_ns - self._lowest[1]))
             self._learn(bound)
             above = self._compare(stamp_ns, offset_ns) if self._limits else None
             self._lowest = None
         if self._lowest is None:
             self._began_ns, self._images = stamp_ns, 0
-            self._lowest = stamp_ns, offset_ns
+            self._lowest, self._highest_ns = (stamp_ns, offset_ns), offset_ns
         elif offset_ns < self._lowest[1]:
             self._lowest = stamp_ns, offset_ns
+        self._highest_ns = max(self._highest_ns, offset_ns)
         self._images += 1
         return above
 
@@ -69,13 +76,16 @@ class StampRate:
         slope, farthest_ns = fit_line(list(self._blocks))
         span_ns = self._blocks[-1][0] - self._blocks[0][0]
         # While there are few blocks their distance from the line understates the noise.
-        noise_ns = max(_LEAST_NOISE_NS, (1 + 12 / count) * farthest_ns)
+        scatter_ns = median(apart - abs(slope) * long for long, apart in self._scatters)
+        noise_ns = max(_LEAST_NOISE_NS, (1 + 12 / count) * farthest_ns, scatter_ns / 2)
         doubt = 3 * noise_ns / span_ns + _WANDER
         if self._limits is None and abs(slope) > bound:
             return
         low, high = self._limits or (-bound, bound)
         self._limits = max(low, min(slope - doubt, high)), min(high, max(slope + doubt, low))
-        self.rate = min(max(slope, self._limits[0]), self._limits[1])
+        # Most clocks are right: a slope far below the doubt is more likely noise.
+        likely = slope**3 / (slope**2 + (doubt / 3) ** 2)
+        self.rate = min(max(likely, self._limits[0]), self._limits[1])
 
     def _compare(self, stamp_ns: int, offset_ns: int) -> int:
         line = min(offset + round(self.rate * (stamp_ns - stamp)) for stamp, offset in self._blocks)

@@ -2,9 +2,10 @@
 
 It knows nothing of cameras, only of two clocks. The wait of an image is the wait of the one before, plus the
 time since that one arrived, less the time between their exposures. The stamps say the latter, at a rate that
-`StampRate` learns from spans without a stall. Where a stamp makes no sense (the clock was set, the stamp is
-missing or the same again) the usual time between images stands in for it: an image that arrives when it is
-expected has waited no longer than the one before, whatever its stamp says.
+`StampRate` learns from spans without a stall. Each stamp is measured from the last one that made sense, so
+that the scatter of stamps and arrivals does not add up. Where a stamp makes no sense (the clock was set, the
+stamp is missing or the same again) the usual time between images stands in for it: an image that arrives
+when it is expected has waited no longer than the one before, whatever its stamp says.
 
 A slow clock and a backlog that grows look alike in the stamps. The rate is learnt only from images before
 which the network was at rest (`stream_socket.py`), since a network that is too slow for the stream never
@@ -13,13 +14,17 @@ rests; without rest, clocks that differ by 0.05 % are allowed for.
 Limits. The camera's RTCP reports would tell more, but OpenCV does not hand them out. So a delay that grows
 from the first 2 s on (12 images of a slow camera), although the network rests, as in a relay that plays too
 slowly, is taken for a slow clock. Later growth is noticed unless it is slower than the limits of the rate,
-which are 0.03 % wide after some minutes. A delay that a connection has from its first image on is not seen,
+which are 0.03 % wide after some minutes. Where stamps or arrivals scatter by a tenth of the usual time
+between images they stay wider: images of a backlog that grows by 3 ms a second, or by 10 ms a second in the
+first half minute, are dated too new. A delay that a connection has from its first image on is not seen,
 nor is a stall whose images the camera then stamps anew.
 
 The calculated time must never be later than the arrival.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 from drivers.intervals import Intervals
 from drivers.stamp_judge import StampJudge
@@ -31,6 +36,8 @@ LATE_NS = 100_000_000
 _PATIENCE_NS = 5_000_000_000
 _FRESH_NS = 50_000_000
 _BOUND = 0.25
+_GAP_DELAY_NS, _GAP_DRIFT = 20_000_000, 0.06
+"""A delay that stays after a gap by more than this, and this share of the gap, was caused by the gap."""
 _UNPROVED_BOUND = 5e-4
 """Clocks of cameras differ by less than this from this machine's, unless something is wrong with them."""
 _MOST_LENIENT_NS = 400_000_000
@@ -70,9 +77,18 @@ class StreamClock:
         self._between = Intervals()
         self._advance = Intervals()
         self._arrival_ns: int | None = None
-        self._stamp_ns: int | None = None
+        self._arrivals: deque[int] = deque(maxlen=16)
+        """The latest arrivals, for the average time between images."""
+        self._latest_ns: int | None = None
+        """The latest stamp."""
+        self._missing_ns = 0
+        """The time that stood in for missing stamps since the latest stamp."""
+        self._trusted_ns: int | None = None
+        """The latest stamp that made sense."""
         self._replaced_ns = 0
-        """The time that stood in for missing stamps since the last stamp."""
+        """The time that stood in for other stamps since then."""
+        self._gap: tuple[int, int] | None = None
+        """Arrival and offset before a gap that the stamps did not explain."""
         self._offset_ns = self._lag_ns = 0
         self._unsettled_ns = 0
         """The time between exposures that was taken by stamps of a rate that is not known yet."""
@@ -93,21 +109,37 @@ class StreamClock:
         is whether the network was seen at rest since the image before: only then nothing was held back there.
         """
         last_ns, self._arrival_ns = self._arrival_ns, arrival_ns
-        advance = self._take_stamp(stamp_ns)
+        self._arrivals.append(arrival_ns)
+        since_latest, advance = self._take_stamp(stamp_ns)
         if last_ns is None:
+            self._trusted_ns = self._latest_ns
             return arrival_ns
         between = arrival_ns - last_ns
-        told = advance is not None and self._makes_sense(advance, between)
         usual = between if self._between.usual_ns is None else self._between.usual_ns
         steady = waited and 2 * abs(between - usual) <= usual
+        # Then nothing was held here or on the way, so that a lateness near the limit may be scatter.
+        calm = steady and rested and self._lag_ns < 2 * LATE_NS
+        told = advance is not None and self._makes_sense(advance, between, calm)
+        stepped = not told and since_latest is not None and self._makes_sense(since_latest, between, calm)
+        if stepped:
+            advance, told = since_latest, True
+        before_ns = self._lag_ns
         self._follow(between, advance if told else None, usual, steady, rested)
-        if waited and (self._lag_ns <= _FRESH_NS or (steady and not self._rate.is_known)):
-            if told and rested:
-                self._learn_rate()
+        if stepped and steady and (calm or before_ns < LATE_NS):
+            # The images came on time before and after, so that the scatter of the stamps must not add up.
+            self._lag_ns = min(self._lag_ns, before_ns)
+        self._trust(told, usual)
+        fresh = self._lag_ns <= _FRESH_NS
+        learning = steady and not self._rate.is_known
+        if fresh and told and waited and rested:
+            self._unsettled_ns = 0
+        if waited and (self._lag_ns < LATE_NS or calm or learning) and told and rested:
+            self._learn_rate()
+        if waited and ((fresh and before_ns <= _FRESH_NS) or learning):
             self._between.add(between)
-            if advance is not None and advance > 0:
-                self._advance.add(advance)
-        self.undated = self._judge.judge(advance, told, between, steady)
+            if since_latest is not None and since_latest > 0:
+                self._advance.add(since_latest)
+        self.undated = self._judge.judge(advance if told else since_latest, told, between, steady)
         self._lateness.note(self._lag_ns, arrival_ns)
         return arrival_ns - self._lag_ns
 
@@ -120,17 +152,28 @@ class StreamClock:
         rate of the stamps has changed. A new connection corrects each of these."""
         return self.undated is None and self._lateness.stuck(arrival_ns)
 
-    def _take_stamp(self, stamp_ns: int | None) -> int | None:
-        """How far the stamp is from the one of the image before; None without a stamp."""
+    def _take_stamp(self, stamp_ns: int | None) -> tuple[int | None, int | None]:
+        """How far the stamp is from the latest one, and from the trusted one, each less the time of the
+        images between; None without a stamp."""
         if stamp_ns is None:
-            self._replaced_ns += self._between.usual_ns or 0
-            return None
+            self._missing_ns += self._between.usual_ns or 0
+            return None, None
         stamp_ns = self._order.arrange(stamp_ns)
-        last_ns, self._stamp_ns = self._stamp_ns, stamp_ns
-        replaced_ns, self._replaced_ns = self._replaced_ns, 0
-        return None if last_ns is None else stamp_ns - last_ns - replaced_ns
+        latest_ns, self._latest_ns = self._latest_ns, stamp_ns
+        missing_ns, self._missing_ns = self._missing_ns, 0
+        if latest_ns is None or self._trusted_ns is None:
+            return None, None
+        return stamp_ns - latest_ns - missing_ns, stamp_ns - self._trusted_ns - self._replaced_ns
 
-    def _makes_sense(self, advance: int, between: int) -> bool:
+    def _trust(self, told: bool, usual: int) -> None:
+        """Later stamps are measured from the latest one that made sense, so that the error of one that did
+        not is no error of the next."""
+        if told or self._trusted_ns is None:
+            self._trusted_ns, self._replaced_ns = self._latest_ns, 0
+        else:
+            self._replaced_ns += round(usual / (1 + self._rate.rate))
+
+    def _makes_sense(self, advance: int, between: int, calm: bool) -> bool:
         """Whether the stamp's advance can be the time between two exposures."""
         usual = self._advance.usual_ns
         if advance <= 0:
@@ -144,12 +187,16 @@ class StreamClock:
         late = between - round(advance * (1 + self._rate.rate))
         if abs(late) <= min(near, advance // 2):
             return True
-        if not expected // 2 <= usual <= 2 * expected:
+        average = (self._arrivals[-1] - self._arrivals[0]) // (len(self._arrivals) - 1)
+        if not any(arrivals // 2 <= usual <= 2 * arrivals for arrivals in (expected, average)):
             return False
         if abs(advance - usual) <= tolerance:
             return True
-        # The camera left out images. Then the wait became shorter, at most by all of it.
         after = self._lag_ns + late
+        # Scatter of stamps or arrivals: it cancels out, since the next stamp is measured from this one.
+        if (calm or self._lag_ns < LATE_NS) and -_FRESH_NS <= after < LATE_NS:
+            return True
+        # The camera left out images. Then the wait became shorter, at most by all of it.
         missing = round(advance / usual)
         left_out = missing >= 2 and abs(advance - missing * usual) <= scatter
         return abs(after) <= near or (left_out and after >= -near)
@@ -170,15 +217,21 @@ class StreamClock:
                 lag -= leniency
             else:
                 self._unsettled_ns += exposed
-                if between > 2 * usual:
-                    self._rate.forget_offsets()
+                if between - exposed > usual and self._gap is None and self._arrival_ns is not None:
+                    self._gap = self._arrival_ns - between, self._offset_ns - between + exposed
         self._lag_ns = max(0, lag)
 
     def _learn_rate(self) -> None:
         was_known = self._rate.is_known
         assert self._arrival_ns is not None
+        if self._gap is not None:
+            # A delay that stays after a gap is no drift.
+            since_ns, delay_ns = self._arrival_ns - self._gap[0], self._offset_ns - self._gap[1]
+            if delay_ns > _GAP_DELAY_NS + since_ns * _GAP_DRIFT:
+                self._rate.forget_offsets()
+            self._gap = None
         above = self._rate.add(self._arrival_ns - self._offset_ns, self._offset_ns, _BOUND)
         if self._rate.is_known and not was_known:
             self._lag_ns = max(0, self._lag_ns - round(self._rate.rate * self._unsettled_ns))
-        if above is not None and self._lag_ns <= _FRESH_NS:
+        if above is not None and self._lag_ns < LATE_NS:
             self._lag_ns = above

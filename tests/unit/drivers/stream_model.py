@@ -18,14 +18,23 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Stream:
-    """`drift` 0.05: the stamps run 5 % slow. `network` and `reader` are spans in which no image gets through;
-    those of the span come at once after it. `growth` is when a backlog begins to grow, and by how much a
-    second."""
+    """`drift` 0.05: the stamps run 5 % slow. `jitter_ms` is the most that an arrival scatters.
+
+    `late_ms` is how late images are on average, most of them less and some up to 0.1 s. `stamp_jitter_ms` is
+    by how much the stamps scatter (standard deviation), `stamp_late_ms` by how much at most they are late.
+    `left_out` is the share of images that the camera left out.
+
+    `network` and `reader` are spans in which no image gets through; those of the span come at once after it.
+    `growth` is when a backlog begins to grow, and by how much a second."""
 
     seconds: float = 30
     period_ms: float = 100
     drift: float = 0
     jitter_ms: float = 0
+    late_ms: float = 0
+    stamp_jitter_ms: float = 0
+    stamp_late_ms: float = 0
+    left_out: float = 0
     steps: tuple[Span, ...] = ()
     network: tuple[Span, ...] = ()
     reader: tuple[Span, ...] = ()
@@ -72,10 +81,15 @@ def play(stream: Stream, clock: StreamClock | ArrivalClock | None = None) -> lis
     before = 0
     for number in range(round(stream.seconds * S) // stream.period):
         due = number * stream.period
+        if stream.left_out and chance.random() < stream.left_out:
+            continue
         stamp = round(due * (1 - stream.drift)) + sum(
             round(by * S) for at, by in stream.steps if due >= at * S
         )
+        stamp += round(_scatter(stream, chance) * MS)
         arrival = due + round(chance.uniform(0, stream.jitter_ms) * MS)
+        if stream.late_ms:
+            arrival += round(min(chance.expovariate(1 / stream.late_ms), 100) * MS)
         if stream.growth and due > stream.growth[0] * S:
             arrival += round((due - stream.growth[0] * S) * stream.growth[1])
         arrival = max(_held(arrival, stream.network), before + MS // 2)
@@ -89,6 +103,12 @@ def play(stream: Stream, clock: StreamClock | ArrivalClock | None = None) -> lis
         if images[-1].stuck:
             break
     return images
+
+
+def _scatter(stream: Stream, chance: random.Random) -> float:
+    if not stream.stamp_jitter_ms and not stream.stamp_late_ms:
+        return 0
+    return chance.gauss(0, stream.stamp_jitter_ms) + chance.uniform(0, stream.stamp_late_ms)
 
 
 def _held(time: int, spans: tuple[Span, ...]) -> int:

@@ -10,7 +10,7 @@ def test_one_odd_interval_changes_nothing() -> None:
     for value in [100, 101, 99, 100, 5000, 100, 1]:
         intervals.add(value)
     assert (intervals.usual_ns, intervals.scatter_ns) == (100, 1)
-    assert intervals.share_within(0.2) == 5 / 7
+    assert (intervals.short_ns, intervals.long_ns) == (99, 101)
 
 
 def test_another_pace_is_followed() -> None:

@@ -294,6 +294,105 @@ def test_a_good_clock_needs_no_rest(period_ms: float) -> None:
     assert max(image.age_ms for image in images) < 20
 
 
+@pytest.mark.parametrize(
+    ("period_ms", "scatter_ms", "drift"),
+    [(40, 4, 0), (40, 6, 0), (40, 10, 0), (100, 10, 0), (100, 15, 0), (40, 4, 0.01), (100, 5, -0.05)],
+)
+def test_stamps_that_scatter_lose_no_image(period_ms: float, scatter_ms: float, drift: float) -> None:
+    stream = Stream(600, period_ms=period_ms, stamp_jitter_ms=scatter_ms, drift=drift)
+    images = play(stream)
+    assert not lost_though_on_time(images)
+    assert not dated_new_too_late(images)
+    assert not images[-1].stuck
+
+
+@pytest.mark.parametrize(("period_ms", "late_ms"), [(40, 20), (100, 20), (100, 60)])
+def test_stamps_that_software_puts_late_lose_no_image(period_ms: float, late_ms: float) -> None:
+    images = play(Stream(600, period_ms=period_ms, stamp_late_ms=late_ms))
+    assert not lost_though_on_time(images)
+    assert not images[-1].stuck
+
+
+@pytest.mark.parametrize("by_ms", [12, 20, 30])
+def test_stamps_that_alternate_lose_no_image(by_ms: int) -> None:
+    def alternate(number: int, stamp: int) -> int:
+        return stamp + (by_ms * MS if number % 2 else -by_ms * MS)
+
+    images = play(Stream(60, restamp=alternate))
+    assert not lost_though_on_time(images)
+
+
+@pytest.mark.parametrize(("period_ms", "late_ms"), [(40, 10), (40, 20), (33.3, 10), (100, 20), (100, 40)])
+def test_arrivals_that_scatter_lose_no_image(period_ms: float, late_ms: float) -> None:
+    images = play(Stream(600, period_ms=period_ms, late_ms=late_ms))
+    assert not lost_though_on_time(images)
+    assert not images[-1].stuck
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    st.sampled_from([40, 100, 200]),
+    st.sampled_from([0.0, 0.01, -0.01, 0.05]),
+    st.floats(0, 0.1),
+    st.floats(0, 0.1),
+    STALLS,
+)
+def test_scatter_of_stamps_and_arrivals_is_told_from_stalls(
+    period: float, drift: float, jitter: float, stamps: float, network: tuple[Span, ...]
+) -> None:
+    stream = Stream(
+        120,
+        period_ms=period,
+        drift=drift,
+        jitter_ms=jitter * period,
+        stamp_jitter_ms=stamps * period,
+        network=network,
+    )
+    images = play(stream)
+    assert not dated_new_too_late(images)
+    assert not lost_though_on_time(images)
+
+
+@pytest.mark.parametrize("growth", [0.01, 0.05])
+@pytest.mark.parametrize("period_ms", [40, 100])
+def test_scatter_hides_no_backlog_that_grows(period_ms: float, growth: float) -> None:
+    stream = Stream(
+        120, period_ms=period_ms, jitter_ms=5, stamp_jitter_ms=period_ms / 20, growth=(30, growth)
+    )
+    images = play(stream)
+    assert not dated_new_too_late(images)
+    assert images[-1].stuck
+
+
+@pytest.mark.parametrize("drift", [0.01, 0.05, -0.05])
+@pytest.mark.parametrize("gaps", [(1, 2), (1, 1, 1, 2), (1, 3), (1,) * 10 + (25,)])
+def test_uneven_distances_do_not_hide_a_slow_clock(gaps: tuple[int, ...], drift: float) -> None:
+    """A sensor with 30 images a second that feeds 20 images a second leaves out every third."""
+    clock = StreamClock(120)
+    now = 0
+    for number in range(2000):
+        now += gaps[number % len(gaps)] * PERIOD
+        assert now - clock.captured(round(now * (1 - drift)), now) < 150 * MS
+    assert not clock.stuck(now)
+
+
+@pytest.mark.parametrize("drift", [0.01, 0.05])
+@pytest.mark.parametrize(("every_s", "lasts_s"), [(0.5, 0.12), (2, 0.3)])
+def test_short_stalls_again_and_again_do_not_hide_a_slow_clock(
+    every_s: float, lasts_s: float, drift: float
+) -> None:
+    stalls = tuple((1 + every_s * number, lasts_s) for number in range(round(60 / every_s)))
+    images = play(Stream(60, period_ms=40, drift=drift, network=stalls))
+    assert not lost_though_on_time(images)
+    assert not dated_new_too_late(images)
+
+
+@pytest.mark.parametrize("drift", [0.01, 0.05])
+def test_images_left_out_at_random_do_not_hide_a_slow_clock(drift: float) -> None:
+    images = play(Stream(300, period_ms=40, drift=drift, left_out=0.3))
+    assert not lost_though_on_time(images)
+
+
 def test_a_reader_that_is_too_slow_is_no_slow_clock() -> None:
     """The backlog lies in this machine's own buffer: no read ever waits."""
     images = play(Stream(30, growth=(0, 0.05), always_waited=False))
