@@ -72,6 +72,8 @@ class Subscriptions:
     topics: tuple[str, ...] = ()
     without_wildcards: tuple[str, ...] = ()
     """In place of `topics` at a broker that takes no wildcards."""
+    optional: tuple[str, ...] = ()
+    """Those of `topics` without which the connection still serves."""
 
 
 class BrokerClient:
@@ -315,9 +317,9 @@ class BrokerClient:
         self.unreadable = [
             topic for topic, reason in zip(self._asked, reasons, strict=False) if reason.is_failure
         ]
-        if self.unreadable:
+        if missing := [topic for topic in self.unreadable if topic not in self._subscriptions.optional]:
             self.refusal = (
-                f"the broker does not let the line receive {', '.join(self.unreadable)}; see the broker's ACL"
+                f"the broker does not let the line receive {', '.join(missing)}; see the broker's ACL"
             )
 
 

@@ -6,8 +6,6 @@ to which no gateway subscribes, and sends no message there that says `pass`.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import uuid
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import msgspec
 
 from monitor.publish.broker_client import BrokerClient, ConnectError, Subscriptions, Will, open_client
 from monitor.publish.broker_limits import describe_limits, find_unusable, measure_publish
+from monitor.publish.other_session import make_client_id
 from monitor.publish.short_payload import VERDICT_EXTRAS, encode_short, make_largest_event, measure_verdicts
 from monitor.settings import Settings
 from monitor.verdict import SCHEMA
@@ -40,8 +39,7 @@ class BrokerTrial:
     def __init__(self, settings: Settings, *, publishes: bool) -> None:
         self._settings, self._publishes = settings, publishes
         self._session = str(uuid.uuid4())
-        line = settings.line
-        self._client_id = f"{line.site}.{line.name}.check-{socket.gethostname()[:16]}-{os.getpid()}"
+        self._client_id = make_client_id(settings, "c", uuid.uuid4().hex[:4])
         self._event = make_largest_event(settings, self._session)
         self._all = f"{settings.prefix}/check/#"
         self._status = f"{settings.prefix}/check/{self._event.camera}/status"
