@@ -81,8 +81,9 @@ def find_broker(settings: Settings, running: bool, search: OtherLineSearch) -> I
         else:
             if not any(shortcoming.is_fatal for shortcoming in found):
                 where = f"{settings.mqtt.host}:{settings.mqtt.port}"
+                is_tried = not (running or any(shortcoming.is_untried for shortcoming in found))
                 yield Finding(
-                    Level.OK, "broker", f"{where} answers{'' if running else ' and lets us publish'}"
+                    Level.OK, "broker", f"{where} answers{' and lets us publish' if is_tried else ''}"
                 )
             for shortcoming in found:
                 level = Level.FAIL if shortcoming.is_fatal else Level.WARN

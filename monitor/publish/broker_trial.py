@@ -31,6 +31,8 @@ class Shortcoming:
     text: str
     is_fatal: bool
     """The line can't work with the broker as it is."""
+    is_untried: bool = False
+    """Whether the broker takes what a line publishes could not be tried."""
 
 
 class BrokerTrial:
@@ -98,7 +100,8 @@ class BrokerTrial:
             retain = keeps and topic == self._status
             mid = client.publish_and_wait(topic, payload, retain=retain, expires=True)
             if mid in client.refused:
-                return [self._blame_acl(client, f"does not let us publish {topic} ({client.refusal})")]
+                what = f"refuses what we publish on {topic} ({client.refusal})"
+                return [self._explain_untried(client, what)]
             if mid not in client.acknowledged:
                 return [self._explain_lost(client, what, len(payload))]
         if client.wait_for(lambda: self._has_come_back(client), _ECHO_S):
@@ -106,8 +109,17 @@ class BrokerTrial:
         # MQTT 3.1.1 does not report a refused message. With MQTT 5 it is known that the broker took it.
         is_known = self._settings.mqtt.protocol == 5
         what = "does not let us receive" if is_known else "does not let us publish or receive"
-        found = self._blame_acl(client, f"{what} {self._all}: what we published there did not come back")
-        return [Shortcoming(found.text, is_fatal=not is_known)]
+        what += f" {self._all}: what we published there did not come back"
+        return [self._explain_untried(client, what)]
+
+    def _explain_untried(self, client: BrokerClient, what: str) -> Shortcoming:
+        """The line itself never uses these topics: an account may be without them, and the line runs well."""
+        text = (
+            f"{client.where.removeprefix('broker ')} {what}; so what the line publishes could not be tried: "
+            f"see its ACL, and let the line's account write and read {self._all}, as in "
+            "config/mosquitto-acl-example"
+        )
+        return Shortcoming(text, is_fatal=False, is_untried=True)
 
     def _has_come_back(self, client: BrokerClient) -> bool:
         return any(message.topic == self._verdict for message in client.received)
@@ -131,7 +143,7 @@ class BrokerTrial:
     def _blame_acl(self, client: BrokerClient, what: str) -> Shortcoming:
         return Shortcoming(
             f"{client.where.removeprefix('broker ')} {what}; see its ACL: config/mosquitto-acl-example is an "
-            f"example, and lets check use {self._all}",
+            "example",
             is_fatal=True,
         )
 
