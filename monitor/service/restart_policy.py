@@ -45,12 +45,14 @@ class RestartPolicy:
             return self.failing_s
         return self.first_s if deaths <= 1 else self.then_s
 
-    def pause_killed_s(self, kills: int) -> float:
+    def pause_killed_s(self, kills: int, *, is_urgent: bool = False) -> float:
         """The wait before the next start, by the number of kills from outside within the window. Such a kill
-        does not show a fault of the worker, so the wait stays short."""
-        if kills <= 1:
+        does not show a fault of the worker, so the wait stays short. `is_urgent`: parts are missed without
+        the worker, and its start costs little, so that the wait is never longer than `then_s`."""
+        if kills <= 1 or (is_urgent and kills < self.most_deaths):
             return self.first_s
-        return min(self.longest_killed_s, self.then_s * 2.0 ** min(kills - 2, 10))
+        longest = self.then_s if is_urgent else self.longest_killed_s
+        return min(longest, self.then_s * 2.0 ** min(kills - 2, 10))
 
 
 class StopWatch:

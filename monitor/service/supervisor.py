@@ -329,7 +329,9 @@ class Supervisor:
         since = now - int(self._policy.window_s * 1e9)
         if from_outside:
             worker.kills.append(now)
-            pause = self._policy.pause_killed_s(worker.count_kills(since))
+            # Nobody sends a reject until the next publisher runs, and a spare one is ready.
+            kills, is_urgent = worker.count_kills(since), worker.name == PUBLISH
+            pause = self._policy.pause_killed_s(kills, is_urgent=is_urgent)
         else:
             worker.deaths.append(now)
             pause = self._policy.pause_s(worker.count_deaths(since))

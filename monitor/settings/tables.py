@@ -127,11 +127,15 @@ def plain_kind(field: FieldInfo) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is UnionType else annotation
 
 
-def _refuse_as_number(value: object) -> None:
+def _refuse_as_number(value: object, kind: type) -> None:
     if isinstance(value, bool):
         raise PydanticCustomError("no_number", "must be a number, not true or false")
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)\s*", value, re.ASCII):
         raise PydanticCustomError("no_number", "must be a number without quotes")
+    if isinstance(value, str):
+        # Pydantic would take "1_883" and "1e1".
+        whole = "must be a whole number" if kind is int else "must be a number"
+        raise PydanticCustomError("no_number", whole)  # type: ignore[arg-type]
 
 
 class _Table(BaseModel):
@@ -146,10 +150,10 @@ class _Table(BaseModel):
         field = cls.model_fields[info.field_name or ""]
         kind = plain_kind(field)
         if kind in (int, float):
-            _refuse_as_number(value)
+            _refuse_as_number(value, kind)
         elif get_origin(kind) is tuple and get_args(kind)[0] is int and isinstance(value, list | tuple):
             for number in value:
-                _refuse_as_number(number)
+                _refuse_as_number(number, int)
         if value == "" and (kind is Path or (kind is str and field.default is not None)):
             raise PydanticCustomError("empty_text", "the text is empty")
         if isinstance(value, str) and "\0" in value:

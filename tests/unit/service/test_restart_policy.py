@@ -37,3 +37,12 @@ def test_only_one_process_that_was_stopped_at_every_look_counts_as_stopped(
             since = now
         last = pid
         assert watch.stopped_for_ns(pid, stopped, now) == (0 if since is None else now - since)
+
+
+def test_a_publisher_that_is_stopped_or_killed_again_and_again_follows_within_half_a_second() -> None:
+    """No part may pass meanwhile, and with the default `actuate_ms` a reject has 750 ms in all."""
+    policy = RestartPolicy()
+    pauses = [policy.pause_killed_s(kills, is_urgent=True) for kills in range(1, 12)]
+    assert pauses[: policy.most_deaths - 1] == [0.0] * 4, "as many as a person or a tool may cause"
+    assert set(pauses[policy.most_deaths - 1 :]) == {0.5}, "a loop does not spin"
+    assert [policy.pause_killed_s(kills) for kills in range(1, 8)] == [0.0, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from monitor.line_state.board import Board, Field
-from monitor.line_state.worker_process import PUBLISH, SUPERVISOR, worker_names
+from monitor.line_state.worker_process import PUBLISH, SNAPSHOTS, SUPERVISOR, worker_names
 from monitor.paths import make_data, make_runtime
 from monitor.publish.worker import LONGEST_STOP_S
 from monitor.service.supervisor import RestartPolicy, StopPolicy, SupervisedWorker, Supervisor
@@ -86,13 +86,22 @@ def test_the_fifth_death_of_its_own_accord_within_a_minute_keeps_it_away(watched
 
 @pytest.mark.parametrize("how", [-signal.SIGKILL, -signal.SIGTERM, 0])
 def test_a_worker_that_others_kill_is_never_kept_away_for_long(watched: Watched, how: int) -> None:
+    watched.worker = SupervisedWorker(SNAPSHOTS, f"monitor.{SNAPSHOTS}")
     assert [watched.dies(how, after_s=2) for _ in range(4)] == [0.0, 0.5, 1.0, 2.0]
     assert not watched.fails()
     assert [watched.dies(how, after_s=2) for _ in range(3)] == [4.0, 5.0, 5.0]
     assert watched.fails(), "a person should look at it, since it goes on"
-    assert watched.board.read(PUBLISH, Field.RESTARTS) == 7
+    assert watched.board.read(SNAPSHOTS, Field.RESTARTS) == 7
     assert watched.dies(how, after_s=61) == 0.0
     assert not watched.fails()
+
+
+@pytest.mark.parametrize("how", [-signal.SIGKILL, -signal.SIGTERM, 0])
+def test_a_publisher_that_others_kill_is_followed_at_once(watched: Watched, how: int) -> None:
+    assert [watched.dies(how, after_s=2) for _ in range(4)] == [0.0] * 4, "rejects wait for it"
+    assert not watched.fails()
+    assert [watched.dies(how, after_s=2) for _ in range(3)] == [0.5] * 3
+    assert watched.fails(), "a person should look at it, since it goes on"
 
 
 def test_kills_by_others_bring_its_own_deaths_no_nearer_to_a_crash_loop(watched: Watched) -> None:

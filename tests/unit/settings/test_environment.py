@@ -136,6 +136,9 @@ def test_an_empty_variable_counts_as_not_set(file: Path, monkeypatch: pytest.Mon
     [
         ("LINE_MONITOR__MQTT__PORT", "x", "mqtt.port: must be a whole number; allowed: 1 to 65535"),
         ("LINE_MONITOR__MQTT__PORT", "1883.5", "mqtt.port: must be a whole number"),
+        ("LINE_MONITOR__MQTT__PORT", "1_883", "mqtt.port: must be a whole number"),
+        ("LINE_MONITOR__JOURNAL__KEEP_DAYS", "1_0", "journal.keep_days: must be a number"),
+        ("LINE_MONITOR__MQTT", '{"port": "1_883"}', "mqtt.port: must be a whole number"),
         ("LINE_MONITOR__MQTT__PORT", "70000", "mqtt.port: the value must be less than or equal to 65535"),
         ("LINE_MONITOR__MQTT__PORT", "tcp://10.0.0.1:1883", "mqtt.port: must be a whole number"),
         ("LINE_MONITOR__SNAPSHOTS__MAX_GB", "nan", "snapshots.max_gb: must be a finite number"),

@@ -171,6 +171,15 @@ def test_a_bad_value_is_refused_with_the_values_that_are_allowed(file: Path, tex
             "[mqtt]\nport = '1883'\n",
             "line 2: mqtt.port: must be a number without quotes; allowed: 1 to 65535",
         ),
+        *(
+            (f"[mqtt]\nport = '{text}'\n", "line 2: mqtt.port: must be a whole number; allowed: 1 to 65535")
+            for text in ("1_883", "1e3", "0x75b", "inf", "１８８３", "")
+        ),
+        *(
+            (f"[journal]\nkeep_days = '{text}'\n", "line 2: journal.keep_days: must be a number; allowed: ")
+            for text in ("1e1", "1_0", "nan", "٣")
+        ),
+        (CAMERA + "roi = ['1_0', 0, 5, 5]\n", "camera 'top': roi: must be a whole number"),
         ("[mqtt]\nport = true\n", "line 2: mqtt.port: must be a number, not true or false"),
         ("[mqtt]\nport = 1883.5\n", "line 2: mqtt.port: must be a whole number"),
         ("[mqtt]\nport = nan\n", "line 2: mqtt.port: must be a finite number"),
