@@ -66,6 +66,13 @@ def explain_unreachable(error: Exception, settings: MqttSettings, *, diagnose: b
     is_broken_off = uses_tls(settings) and isinstance(error, ConnectionResetError | TimeoutError)
     if is_broken_off and (why := _explain_port(settings, diagnose=diagnose)):
         return f"breaks the connection off: {why}"
+    # TCP itself times out without that word, and is refused rather than reset.
+    if is_broken_off and (isinstance(error, ConnectionResetError) or "handshake" in str(error)):
+        what = "breaks off" if isinstance(error, ConnectionResetError) else "does not answer"
+        return (
+            f"takes the connection and {what} the TLS handshake: is mqtt.port its port with TLS (8883 is "
+            "usual)? See the broker's log"
+        )
     return f"can't be reached: {error}; start it, or set mqtt.host and mqtt.port"
 
 

@@ -51,7 +51,12 @@ class SpeechGuard(Protocol):
     """What the link needs of `monitor.publish.other_session.OtherSessionGuard`."""
 
     def wait_until_free(
-        self, report: Callable[[str], None], is_closed: Callable[[], bool], suspicion: Suspicion
+        self,
+        report: Callable[[str], None],
+        is_closed: Callable[[], bool],
+        suspicion: Suspicion,
+        *,
+        diagnose: bool,
     ) -> None: ...
 
 
@@ -96,6 +101,8 @@ class Link:
         self._suspicion = Suspicion.NONE
         self._short_connections = 0
         """How many connections in a row the broker ended soon after their start."""
+        self._diagnosed: ConnectError | None = None
+        """The last trouble whose cause was searched for, before the first connection."""
         self._connection: BrokerClient | None = None
         self._connected_ns = 0
         self._attempt: list[BrokerClient | ConnectError] = []
@@ -128,7 +135,7 @@ class Link:
     def _use(self, connection: BrokerClient) -> None:
         self._connection, self.state, self.trouble = connection, LinkState.UP, ""
         self._connected_ns = self._clock()
-        self.must_listen = False
+        self.must_listen, self._diagnosed = False, None
         self.generation += 1
         self._unacknowledged.clear()
         found = describe_limits(connection.limits, self._needs.largest, self._settings.keepalive_s)
@@ -276,9 +283,14 @@ class Link:
 
     def _connect(self, outcome: list[BrokerClient | ConnectError]) -> None:
         """Runs on a thread of its own."""
+        # Mistakes in the settings show before the first connection. The search for one takes seconds, in
+        # which the broker may come: it is done once for each kind of trouble.
+        diagnose = self.generation == 0 and self._diagnosed is None
         try:
             if self.must_listen and self._guard is not None:
-                self._guard.wait_until_free(self._report_trouble, lambda: self._is_closed, self._suspicion)
+                self._guard.wait_until_free(
+                    self._report_trouble, lambda: self._is_closed, self._suspicion, diagnose=diagnose
+                )
                 self._suspicion = Suspicion.NONE
             if self._is_closed:
                 # A connection now would end that of another line.
@@ -288,17 +300,26 @@ class Link:
                 self._client_id,
                 self._will(),
                 self._subscriptions,
-                # Mistakes in the settings show before the first connection; later a quick retry is better.
-                diagnose=self.generation == 0,
+                diagnose=diagnose,
             )
             if why := find_unusable(connection.limits, self._needs.shortest):
                 connection.disconnect()
                 raise ConnectError(f"{connection.where} {why}")
         except ConnectError as error:
-            # A new error, because the traceback of this one refers to a client and would keep it in memory.
-            outcome.append(ConnectError(str(error)))
+            outcome.append(self._recall_diagnosis(error, diagnose))
         else:
             outcome.append(connection)
+
+    def _recall_diagnosis(self, error: ConnectError, diagnosed: bool) -> ConnectError:
+        """The error, in the words of the search for its cause if the same trouble was searched before."""
+        if diagnosed:
+            self._diagnosed = error.copy()
+        elif self._diagnosed is not None and (error.kind, error.code) != (
+            self._diagnosed.kind,
+            self._diagnosed.code,
+        ):
+            self._diagnosed = None
+        return (self._diagnosed or error).copy()
 
     def _report_trouble(self, trouble: str) -> None:
         self.trouble = trouble

@@ -196,7 +196,6 @@ class OtherSessionGuard:
         """`yields`: the publisher before this one had been thrown out, and waited."""
         self._settings, self._session, self._clock = settings, session, clock
         self._yields = yields
-        self._has_waited = False
         self._waited_s, self._ended_ns = 0.0, 0
         """The last wait that counts towards a longer one, and when it ended."""
         self._heard_s = 0.0
@@ -228,6 +227,8 @@ class OtherSessionGuard:
         report: Callable[[str], None],
         is_closed: Callable[[], bool],
         suspicion: Suspicion = Suspicion.NONE,
+        *,
+        diagnose: bool = False,
     ) -> None:
         """Returns when no other session was heard for 3 s, or when one that was heard has been silent for
         15 s. Where another client takes the connection over again and was not heard, each wait is twice as
@@ -237,7 +238,7 @@ class OtherSessionGuard:
             suspicion = Suspicion.TAKEN_OVER
         heard = HeardSessions({self._session})
         try:
-            listener = HeartbeatListener(self._settings, diagnose=not self._has_waited)
+            listener = HeartbeatListener(self._settings, diagnose=diagnose)
         except ConnectError as error:
             if error.code is None:
                 raise
@@ -270,7 +271,7 @@ class OtherSessionGuard:
         if heard.speaking is None and (self._refusal or self._echo.is_deaf):
             self._wait_blindly(report, is_closed, suspicion)
             return
-        self._yields, self._has_waited = False, True
+        self._yields = False
         if suspicion is Suspicion.TAKEN_OVER:
             self._waited_s, self._ended_ns = listen_s, self._clock()
 
@@ -279,7 +280,7 @@ class OtherSessionGuard:
     ) -> None:
         """Where another session can't be heard: waits at least as long as one would have to be silent. Two
         lines that can't hear each other then don't throw each other out again and again."""
-        self._yields, self._has_waited = False, True
+        self._yields = False
         if suspicion is Suspicion.NONE:
             return
         listen_s = self._choose_s()

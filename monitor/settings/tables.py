@@ -135,7 +135,7 @@ def _refuse_as_number(value: object, kind: type) -> None:
     if isinstance(value, str):
         # Pydantic would take "1_883" and "1e1".
         whole = "must be a whole number" if kind is int else "must be a number"
-        raise PydanticCustomError("no_number", whole)  # type: ignore[arg-type]
+        raise PydanticCustomError("no_number", whole)
 
 
 class _Table(BaseModel):
