@@ -37,7 +37,10 @@ class OtherLineSearch:
             return  # the broker's own findings say what is wrong
         self._other, self._refusal = heard.other, heard.refusal
         if self._running and not (heard.heard_own or heard.refusal or heard.other):
-            self._refusal = "the heartbeat of the line that runs here did not come within 3 s"
+            self._refusal = (
+                "no heartbeat of the line that runs here came within 3 s (it is not connected, or its account "
+                "may not read it)"
+            )
 
     def find(self) -> Iterator[Finding]:
         """What was heard of another line, or why none can be heard."""

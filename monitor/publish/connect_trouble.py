@@ -35,7 +35,8 @@ _FIXES = {
 """By MQTT 5's reason code (2.4): what helps."""
 _ACCOUNT = (0x86, 0x87)
 """A wrong account; `Not authorized`."""
-_BUSY = (0x88, 0x89)
+BUSY = (0x88, 0x89)
+"""The broker takes no client at present."""
 
 
 def explain_reason(reason: ReasonCode | None, settings: MqttSettings) -> str:
@@ -47,7 +48,7 @@ def explain_reason(reason: ReasonCode | None, settings: MqttSettings) -> str:
         fix = "check mqtt.username and password"
         if settings.username is None:
             fix = "the broker wants an account; check mqtt.username and password, which are not set"
-    elif code in _BUSY:
+    elif code in BUSY:
         fix = "the broker is overloaded or starting"
     else:
         fix = _FIXES.get(code, "see the broker's log").format(other_protocol=9 - settings.protocol)

@@ -17,6 +17,7 @@ from types import TracebackType
 import msgspec
 
 from monitor.publish.broker_client import BrokerClient, ConnectError, Received, Subscriptions
+from monitor.publish.connect_trouble import BUSY
 from monitor.settings import Settings
 
 LISTEN_S = 3.0
@@ -83,14 +84,15 @@ class HeartbeatEcho:
     def __init__(self, session: str) -> None:
         self._session = session
         self._heard = HeardSessions({session})
-        self._connection, self._since_ns = 0, 0
+        self._connection, self._since_ns, self._now_ns = 0, 0, 0
         self.is_deaf = False
         """Whether no own heartbeat has come back over a connection for 5 s."""
 
     @property
     def other(self) -> str | None:
-        """The other session that speaks while this line is connected."""
-        return self._heard.speaking
+        """The other session that speaks while this line is connected; None 15 s after it was last heard."""
+        is_silent = self._now_ns - self._heard.last_ns >= _SILENCE_S * 1e9
+        return None if is_silent else self._heard.speaking
 
     def note(self, message: Received, now_ns: int) -> None:
         self._heard.note(message, now_ns)
@@ -99,6 +101,7 @@ class HeartbeatEcho:
 
     def step(self, connection: int, now_ns: int) -> None:
         """Takes the number of the present connection; 0 without one."""
+        self._now_ns = now_ns
         if connection != self._connection:
             self._connection, self._since_ns = connection, now_ns
             self._heard = HeardSessions({self._session})
@@ -240,7 +243,7 @@ class OtherSessionGuard:
         try:
             listener = HeartbeatListener(self._settings, diagnose=diagnose)
         except ConnectError as error:
-            if error.code is None:
+            if error.code is None or error.code in BUSY:
                 raise
             self._refusal = str(error)
             self._wait_blindly(report, is_closed, suspicion)

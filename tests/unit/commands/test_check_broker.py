@@ -19,7 +19,7 @@ from monitor.settings import Settings
         (True, Hearing(None, True, ""), None, ""),
         (True, Hearing("other-session", True, ""), Level.FAIL, "another line speaks as plant1/line1"),
         (False, Hearing(None, False, "refuses the connection"), Level.WARN, "can't be noticed"),
-        (True, Hearing(None, False, ""), Level.WARN, "the line that runs here did not come within 3 s"),
+        (True, Hearing(None, False, ""), Level.WARN, "no heartbeat of the line that runs here"),
     ],
 )
 def test_a_broker_at_which_another_line_cant_be_heard_is_a_warning(

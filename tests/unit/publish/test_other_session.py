@@ -62,6 +62,7 @@ class Listening:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, refusal: str = "") -> None:
         self.now, self.refusal, self.can_hear = 0, refusal, True
+        self.code = 0x87
         self.lives_s = 1e9
         """How long a connection that listens lives."""
         self.told: list[str] = []
@@ -71,7 +72,7 @@ class Listening:
 
     def _open(self, settings: Settings, diagnose: bool) -> Listening:
         if self.refusal:
-            raise ConnectError(self.refusal, 0x87)
+            raise ConnectError(self.refusal, self.code)
         self._ends = self.now + int(self.lives_s * 1e9)
         return self
 
@@ -148,6 +149,11 @@ def test_a_line_whose_own_heartbeat_does_not_come_back_says_that_it_can_notice_n
     echo.note(beat(OTHER, 1), 91_000 * MS)
     echo.note(beat(OTHER, 2), 92_000 * MS)
     assert echo.other == OTHER, "a second line that speaks while this one is connected"
+    echo.step(2, 106_900 * MS)
+    assert echo.other == OTHER
+    echo.step(2, 107_000 * MS)
+    assert echo.other is None, "it has left"
+    assert not echo.is_deaf
 
 
 def test_a_line_that_is_deaf_by_the_brokers_acl_yields_as_long(
@@ -159,3 +165,11 @@ def test_a_line_that_is_deaf_by_the_brokers_acl_yields_as_long(
     line.guard.step(1)
     assert "does not come back" in line.guard.warnings[0]
     assert line.waits_s(Suspicion.TAKEN_OVER, 2) == [3 + 15, 6 + 30]
+
+
+def test_a_broker_that_is_still_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Listening(monkeypatch, "Server busy")
+    line.code = 0x89
+    with pytest.raises(ConnectError):
+        line.waits_s(Suspicion.NONE, 1)
+    assert line.guard.warnings == ()
