@@ -38,8 +38,8 @@ class OtherLineSearch:
         self._other, self._refusal = heard.other, heard.refusal
         if self._running and not (heard.heard_own or heard.refusal or heard.other):
             self._refusal = (
-                "no heartbeat of the line that runs here came within 3 s (it is not connected, or its account "
-                "may not read it)"
+                "no heartbeat of the line that runs here came within 3 s (it is not connected, or its "
+                "account may not read it)"
             )
 
     def find(self) -> Iterator[Finding]:
