@@ -19,27 +19,38 @@ class OtherLineSearch:
 
     def __init__(self, settings: Settings, running: bool) -> None:
         self._settings, self._running = settings, running
-        self._session: str | None = None
+        self._other: str | None = None
+        self._refusal = ""
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def _listen(self) -> None:
         from monitor.publish.broker_client import ConnectError
-        from monitor.publish.other_session import find_other_session
+        from monitor.publish.other_session import listen
 
         own = _find_own_session(self._settings) if self._running else ""
         if own is None:
             return  # every heartbeat may be our own
         try:
-            self._session = find_other_session(self._settings, {own})
+            heard = listen(self._settings, {own})
         except ConnectError:
-            # The broker's own findings say what is wrong.
-            self._session = None
+            return  # the broker's own findings say what is wrong
+        self._other, self._refusal = heard.other, heard.refusal
+        if self._running and not (heard.heard_own or heard.refusal or heard.other):
+            self._refusal = (
+                "no heartbeat of the line that runs here came within 3 s (it is not connected, or its "
+                "account may not read it)"
+            )
 
-    def wait(self) -> str | None:
-        """The session of another line that speaks under these names; None without one."""
+    def find(self) -> Iterator[Finding]:
+        """What was heard of another line, or why none can be heard."""
+        from monitor.publish.other_session import describe_deafness, describe_other
+
         self._thread.join(15)
-        return self._session
+        if self._other is not None:
+            yield Finding(Level.FAIL, "broker", describe_other(self._settings, self._other))
+        elif self._refusal:
+            yield Finding(Level.WARN, "broker", describe_deafness(self._settings, self._refusal))
 
 
 def _find_own_session(settings: Settings) -> str | None:
@@ -61,7 +72,6 @@ def find_broker(settings: Settings, running: bool, search: OtherLineSearch) -> I
     from monitor.publish import tls_files
     from monitor.publish.broker_client import ConnectError
     from monitor.publish.broker_trial import BrokerTrial
-    from monitor.publish.other_session import describe_other
 
     problems = tls_files.find_problems(settings.mqtt)
     for problem in problems:
@@ -74,14 +84,14 @@ def find_broker(settings: Settings, running: bool, search: OtherLineSearch) -> I
         else:
             if not any(shortcoming.is_fatal for shortcoming in found):
                 where = f"{settings.mqtt.host}:{settings.mqtt.port}"
+                is_tried = not (running or any(shortcoming.is_untried for shortcoming in found))
                 yield Finding(
-                    Level.OK, "broker", f"{where} answers{'' if running else ' and lets us publish'}"
+                    Level.OK, "broker", f"{where} answers{' and lets us publish' if is_tried else ''}"
                 )
             for shortcoming in found:
                 level = Level.FAIL if shortcoming.is_fatal else Level.WARN
                 yield Finding(level, "broker", shortcoming.text)
-            if (other := search.wait()) is not None:
-                yield Finding(Level.FAIL, "broker", describe_other(settings, other))
+            yield from search.find()
     yield from _find_weak_settings(settings)
 
 

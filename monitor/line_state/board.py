@@ -116,6 +116,9 @@ class Field(IntEnum):
     """The level of the log, as a number of Python's `logging`, written by the supervisor."""
     RELOADS = 22
     """How often the supervisor has written settings to the board."""
+    YIELDS = 23
+    """1 while the publisher listens for another line before it connects: the publisher that follows it must
+    listen too."""
 
 
 class Board:

@@ -122,16 +122,24 @@ def make_answer(
     }
 
 
+LONGEST_REQUEST = 4096
+"""The most bytes of a request."""
+
+
 def parse_request(payload: bytes) -> RequestPayload:
     """Reads the payload of `P/{camera}/recipe/set`. Raises RequestError."""
     try:
         return msgspec.json.decode(payload, type=RequestPayload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(
-            f"want {{request_id, recipe}}: {error}",
-            _read_key(payload, _RequestIdAlone, "request_id"),
-            _read_key(payload, _RecipeAlone, "recipe"),
-        ) from None
+        raise refuse(payload, f"want {{request_id, recipe}}: {error}") from None
+
+
+def refuse(payload: bytes, why: str) -> RequestError:
+    """The refusal of a message, with what can be read of its request. A key that is too long to be repeated
+    counts as one that can't be read."""
+    keys = _read_key(payload, _RequestIdAlone, "request_id"), _read_key(payload, _RecipeAlone, "recipe")
+    request_id, recipe = (None if len(str(key)) > LONGEST_REQUEST else key for key in keys)
+    return RequestError(why, request_id, recipe)
 
 
 class _RequestIdAlone(msgspec.Struct):

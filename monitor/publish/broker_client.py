@@ -31,18 +31,27 @@ from monitor.settings import MqttSettings
 _CONNECT_S = 3.0
 _NO_MATCHING_SUBSCRIBERS = 0x10
 """MQTT 5, 3.4.2.1: the broker took the message while no client was subscribed. Reporting it is optional."""
-RETAIN_NOT_SUPPORTED, PACKET_TOO_LARGE, SESSION_TAKEN_OVER = 0x9A, 0x95, 0x8E
+KEEPALIVE_TIMEOUT, RETAIN_NOT_SUPPORTED, PACKET_TOO_LARGE, SESSION_TAKEN_OVER = 0x8D, 0x9A, 0x95, 0x8E
 
 
 class ConnectError(LineMonitorError):
     """The broker can't be reached or refuses the connection. The message is one line with the fix."""
 
-    def __init__(self, message: str, code: int | None = None, *, is_closed: bool = False) -> None:
+    def __init__(
+        self, message: str, code: int | None = None, *, is_closed: bool = False, kind: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         """The broker's reason code; None without one."""
         self.is_closed = is_closed
         """Whether the broker closed the connection without an answer."""
+        self.kind = kind
+        """What was found without a search for a mistake in the settings: the same as long as it lasts."""
+
+    def copy(self, message: str = "") -> ConnectError:
+        """A new error, because the traceback of this one refers to a client and would keep it in memory."""
+        kept = message or str(self)
+        return ConnectError(kept, self.code, is_closed=self.is_closed, kind=self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,8 @@ class Subscriptions:
     topics: tuple[str, ...] = ()
     without_wildcards: tuple[str, ...] = ()
     """In place of `topics` at a broker that takes no wildcards."""
+    optional: tuple[str, ...] = ()
+    """Those of `topics` without which the connection still serves."""
 
 
 class BrokerClient:
@@ -94,6 +105,8 @@ class BrokerClient:
         self._settings, self._subscriptions = settings, subscriptions
         self._v5 = settings.protocol == 5
         self._reason: ReasonCode | None = None
+        self._is_silent = False
+        """Whether paho closed the connection because the other end had been silent for the keepalive."""
         self._asked: tuple[str, ...] = ()
         self._subscribed = not subscriptions.topics
         self.client = paho.Client(
@@ -124,14 +137,14 @@ class BrokerClient:
         context = self._open(diagnose)
         self._loop_until(lambda: self._reason is not None)
         if self._reason is None:
-            is_closed = self.client.socket() is None
+            is_closed = self.client.socket() is None and not self._is_silent
             self.abort()
             code = self.ended_by.value if self.ended_by is not None else None
             if code is not None:
                 why = connect_trouble.explain_reason(self.ended_by, self._settings)
             else:
                 why = connect_trouble.explain_no_answer(self._settings, context, is_closed, diagnose=diagnose)
-            raise ConnectError(f"{self.where} {why}", code, is_closed=is_closed)
+            raise ConnectError(f"{self.where} {why}", code, is_closed=is_closed, kind="no answer")
         if self._reason.is_failure:
             self.abort()
             why = connect_trouble.explain_reason(self._reason, self._settings)
@@ -164,12 +177,12 @@ class BrokerClient:
             raise ConnectError(str(error)) from error
         except ssl.SSLError as error:
             why = connect_trouble.explain_tls(error, self._settings, diagnose=diagnose)
-            raise ConnectError(f"{self.where}: TLS failed: {why}") from error
+            raise ConnectError(f"{self.where}: TLS failed: {why}", kind=f"TLS {error}") from error
         except socket.gaierror as error:
             raise ConnectError(f"{self.where}: unknown host; check mqtt.host") from error
         except (OSError, ValueError) as error:
             why = connect_trouble.explain_unreachable(error, self._settings, diagnose=diagnose)
-            raise ConnectError(f"{self.where} {why}") from error
+            raise ConnectError(f"{self.where} {why}", kind=str(error)) from error
         return context
 
     def publish_and_wait(
@@ -282,6 +295,7 @@ class BrokerClient:
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self.ended_by = reason
+        self._is_silent = not flags.is_disconnect_packet_from_server and reason.value == KEEPALIVE_TIMEOUT
 
     def _on_publish(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
@@ -315,9 +329,9 @@ class BrokerClient:
         self.unreadable = [
             topic for topic, reason in zip(self._asked, reasons, strict=False) if reason.is_failure
         ]
-        if self.unreadable:
+        if missing := [topic for topic in self.unreadable if topic not in self._subscriptions.optional]:
             self.refusal = (
-                f"the broker does not let the line receive {', '.join(self.unreadable)}; see the broker's ACL"
+                f"the broker does not let the line receive {', '.join(missing)}; see the broker's ACL"
             )
 
 
@@ -339,8 +353,7 @@ def open_client(
             client.connect(diagnose=diagnose and first is None)
         except ConnectError as error:
             client.free_client()
-            # A new error, because the traceback of this one refers to the client and would keep it in memory.
-            first = first or ConnectError(str(error), error.code, is_closed=error.is_closed)
+            first = first or error.copy()
             forms = choose_forms(forms[1:], error)
         else:
             return client

@@ -6,8 +6,6 @@ to which no gateway subscribes, and sends no message there that says `pass`.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import uuid
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import msgspec
 
 from monitor.publish.broker_client import BrokerClient, ConnectError, Subscriptions, Will, open_client
 from monitor.publish.broker_limits import describe_limits, find_unusable, measure_publish
+from monitor.publish.other_session import make_client_id
 from monitor.publish.short_payload import VERDICT_EXTRAS, encode_short, make_largest_event, measure_verdicts
 from monitor.settings import Settings
 from monitor.verdict import SCHEMA
@@ -32,6 +31,8 @@ class Shortcoming:
     text: str
     is_fatal: bool
     """The line can't work with the broker as it is."""
+    is_untried: bool = False
+    """Whether the broker takes what a line publishes could not be tried."""
 
 
 class BrokerTrial:
@@ -40,8 +41,7 @@ class BrokerTrial:
     def __init__(self, settings: Settings, *, publishes: bool) -> None:
         self._settings, self._publishes = settings, publishes
         self._session = str(uuid.uuid4())
-        line = settings.line
-        self._client_id = f"{line.site}.{line.name}.check-{socket.gethostname()[:16]}-{os.getpid()}"
+        self._client_id = make_client_id(settings, "c", uuid.uuid4().hex[:4])
         self._event = make_largest_event(settings, self._session)
         self._all = f"{settings.prefix}/check/#"
         self._status = f"{settings.prefix}/check/{self._event.camera}/status"
@@ -100,7 +100,8 @@ class BrokerTrial:
             retain = keeps and topic == self._status
             mid = client.publish_and_wait(topic, payload, retain=retain, expires=True)
             if mid in client.refused:
-                return [self._blame_acl(client, f"does not let us publish {topic} ({client.refusal})")]
+                what = f"refuses what we publish on {topic} ({client.refusal})"
+                return [self._explain_untried(client, what)]
             if mid not in client.acknowledged:
                 return [self._explain_lost(client, what, len(payload))]
         if client.wait_for(lambda: self._has_come_back(client), _ECHO_S):
@@ -108,8 +109,17 @@ class BrokerTrial:
         # MQTT 3.1.1 does not report a refused message. With MQTT 5 it is known that the broker took it.
         is_known = self._settings.mqtt.protocol == 5
         what = "does not let us receive" if is_known else "does not let us publish or receive"
-        found = self._blame_acl(client, f"{what} {self._all}: what we published there did not come back")
-        return [Shortcoming(found.text, is_fatal=not is_known)]
+        what += f" {self._all}: what we published there did not come back"
+        return [self._explain_untried(client, what)]
+
+    def _explain_untried(self, client: BrokerClient, what: str) -> Shortcoming:
+        """The line itself never uses these topics: an account may be without them, and the line runs well."""
+        text = (
+            f"{client.where.removeprefix('broker ')} {what}; so what the line publishes could not be tried: "
+            f"see its ACL, and let the line's account write and read {self._all}, as in "
+            "config/mosquitto-acl-example"
+        )
+        return Shortcoming(text, is_fatal=False, is_untried=True)
 
     def _has_come_back(self, client: BrokerClient) -> bool:
         return any(message.topic == self._verdict for message in client.received)
@@ -133,7 +143,7 @@ class BrokerTrial:
     def _blame_acl(self, client: BrokerClient, what: str) -> Shortcoming:
         return Shortcoming(
             f"{client.where.removeprefix('broker ')} {what}; see its ACL: config/mosquitto-acl-example is an "
-            f"example, and lets check use {self._all}",
+            "example",
             is_fatal=True,
         )
 

@@ -30,7 +30,8 @@ from monitor.publish.short_payload import RECIPE_EXTRAS, encode_short
 from monitor.settings import CameraSettings, Settings
 from monitor.verdict import rfc3339
 
-_LONGEST_PAYLOAD = 4096
+_LONGEST_READ = 65_536
+"""The most bytes of a message that is too long in which its request is looked for."""
 _LONGEST_SHOWN = 40
 """The most characters of a name from a message that a reason repeats; a name has at most 32."""
 REPEAT_NS = 1_000_000_000
@@ -100,8 +101,9 @@ class ChangeoverRequests:
         name = topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set")
         answers = self._answers.get(name)
         try:
-            if len(payload) > _LONGEST_PAYLOAD:
-                raise RequestError(f"{len(payload)} bytes are more than {_LONGEST_PAYLOAD}")
+            if len(payload) > changeover.LONGEST_REQUEST:
+                why = f"{len(payload)} bytes are more than {changeover.LONGEST_REQUEST}"
+                raise changeover.refuse(payload if len(payload) <= _LONGEST_READ else b"", why)
             request = changeover.parse_request(payload)
             if answers is None:
                 known = ", ".join(self._answers) or "none"

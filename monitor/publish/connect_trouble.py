@@ -35,7 +35,8 @@ _FIXES = {
 """By MQTT 5's reason code (2.4): what helps."""
 _ACCOUNT = (0x86, 0x87)
 """A wrong account; `Not authorized`."""
-_BUSY = (0x88, 0x89)
+BUSY = (0x88, 0x89)
+"""The broker takes no client at present."""
 
 
 def explain_reason(reason: ReasonCode | None, settings: MqttSettings) -> str:
@@ -47,7 +48,7 @@ def explain_reason(reason: ReasonCode | None, settings: MqttSettings) -> str:
         fix = "check mqtt.username and password"
         if settings.username is None:
             fix = "the broker wants an account; check mqtt.username and password, which are not set"
-    elif code in _BUSY:
+    elif code in BUSY:
         fix = "the broker is overloaded or starting"
     else:
         fix = _FIXES.get(code, "see the broker's log").format(other_protocol=9 - settings.protocol)
@@ -66,6 +67,13 @@ def explain_unreachable(error: Exception, settings: MqttSettings, *, diagnose: b
     is_broken_off = uses_tls(settings) and isinstance(error, ConnectionResetError | TimeoutError)
     if is_broken_off and (why := _explain_port(settings, diagnose=diagnose)):
         return f"breaks the connection off: {why}"
+    # TCP itself times out without that word, and is refused rather than reset.
+    if is_broken_off and (isinstance(error, ConnectionResetError) or "handshake" in str(error)):
+        what = "breaks off" if isinstance(error, ConnectionResetError) else "does not answer"
+        return (
+            f"takes the connection and {what} the TLS handshake: is mqtt.port its port with TLS (8883 is "
+            "usual)? See the broker's log"
+        )
     return f"can't be reached: {error}; start it, or set mqtt.host and mqtt.port"
 
 

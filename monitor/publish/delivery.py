@@ -268,8 +268,7 @@ class Deliveries:
         """Sends at most `most` of the rejects that no client received, while the gate can act on them. Their
         delivery may have ended already; if no subscriber appears, the journal keeps `unheard`."""
         now = self._clock()
-        if rejects.take_unacknowledged(now):
-            self._link.drop("the broker did not acknowledge a repeated reject within its time to live")
+        rejects.forget_overdue(now)
         for number, delivery in rejects.take_due(now, most):
             ttl_ms = (delivery.frame.expires_ns - now) // _MS
             topic = delivery.topics[0]

@@ -32,6 +32,7 @@ from monitor.publish.broker_client import (
     open_client,
 )
 from monitor.publish.broker_limits import describe_limits, find_unusable, measure_publish
+from monitor.publish.other_session import Suspicion
 from monitor.settings import MqttSettings
 
 _RETRY_NS = 500_000_000
@@ -49,7 +50,14 @@ class LinkState(Enum):
 class SpeechGuard(Protocol):
     """What the link needs of `monitor.publish.other_session.OtherSessionGuard`."""
 
-    def wait_until_free(self, report: Callable[[str], None], is_closed: Callable[[], bool]) -> None: ...
+    def wait_until_free(
+        self,
+        report: Callable[[str], None],
+        is_closed: Callable[[], bool],
+        suspicion: Suspicion,
+        *,
+        diagnose: bool,
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +96,13 @@ class Link:
         """What the line does otherwise because of the broker's limits, a line each."""
         self._settings, self._client_id, self._will, self._needs = settings, client_id, will, needs
         self._subscriptions, self._clock, self._guard = subscriptions, clock, guard
-        self._must_listen = listens_first
+        self.must_listen = listens_first and guard is not None
+        """Whether the link waits for the guard before its next connection."""
+        self._suspicion = Suspicion.NONE
         self._short_connections = 0
         """How many connections in a row the broker ended soon after their start."""
+        self._diagnosed: ConnectError | None = None
+        """The last trouble whose cause was searched for, before the first connection."""
         self._connection: BrokerClient | None = None
         self._connected_ns = 0
         self._attempt: list[BrokerClient | ConnectError] = []
@@ -123,7 +135,7 @@ class Link:
     def _use(self, connection: BrokerClient) -> None:
         self._connection, self.state, self.trouble = connection, LinkState.UP, ""
         self._connected_ns = self._clock()
-        self._must_listen = False
+        self.must_listen, self._diagnosed = False, None
         self.generation += 1
         self._unacknowledged.clear()
         found = describe_limits(connection.limits, self._needs.largest, self._settings.keepalive_s)
@@ -134,8 +146,12 @@ class Link:
         is_short = self._clock() - self._connected_ns < _SHORT_NS
         self._short_connections = self._short_connections + 1 if is_short else 0
         reason = connection.ended_by.value if connection.ended_by is not None else None
-        if reason == SESSION_TAKEN_OVER or (reason is None and self._short_connections >= 2):
-            self._must_listen = self._guard is not None
+        self._suspicion = Suspicion.NONE
+        if reason == SESSION_TAKEN_OVER:
+            self._suspicion = Suspicion.TAKEN_OVER
+        elif reason is None and self._short_connections >= 2:
+            self._suspicion = Suspicion.SHORT
+        self.must_listen = self._guard is not None and self._suspicion is not Suspicion.NONE
         why = connection.explain_end()
         if reason is None and self._short_connections >= 2:
             why += (
@@ -267,9 +283,15 @@ class Link:
 
     def _connect(self, outcome: list[BrokerClient | ConnectError]) -> None:
         """Runs on a thread of its own."""
+        # Mistakes in the settings show before the first connection. The search for one takes seconds, in
+        # which the broker may come: it is done once for each kind of trouble.
+        diagnose = self.generation == 0 and self._diagnosed is None
         try:
-            if self._must_listen and self._guard is not None:
-                self._guard.wait_until_free(self._report_trouble, lambda: self._is_closed)
+            if self.must_listen and self._guard is not None:
+                self._guard.wait_until_free(
+                    self._report_trouble, lambda: self._is_closed, self._suspicion, diagnose=diagnose
+                )
+                self._suspicion = Suspicion.NONE
             if self._is_closed:
                 # A connection now would end that of another line.
                 raise ConnectError("the link is closed")
@@ -278,17 +300,26 @@ class Link:
                 self._client_id,
                 self._will(),
                 self._subscriptions,
-                # Mistakes in the settings show before the first connection; later a quick retry is better.
-                diagnose=self.generation == 0,
+                diagnose=diagnose,
             )
             if why := find_unusable(connection.limits, self._needs.shortest):
                 connection.disconnect()
                 raise ConnectError(f"{connection.where} {why}")
         except ConnectError as error:
-            # A new error, because the traceback of this one refers to a client and would keep it in memory.
-            outcome.append(ConnectError(str(error)))
+            outcome.append(self._recall_diagnosis(error, diagnose))
         else:
             outcome.append(connection)
+
+    def _recall_diagnosis(self, error: ConnectError, diagnosed: bool) -> ConnectError:
+        """The error, in the words of the search for its cause if the same trouble was searched before."""
+        if diagnosed:
+            self._diagnosed = error.copy()
+        elif self._diagnosed is not None and (error.kind, error.code) != (
+            self._diagnosed.kind,
+            self._diagnosed.code,
+        ):
+            self._diagnosed = None
+        return (self._diagnosed or error).copy()
 
     def _report_trouble(self, trouble: str) -> None:
         self.trouble = trouble

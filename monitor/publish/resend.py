@@ -24,8 +24,7 @@ AGAIN_NS = 200_000_000
 _LEAST_LEFT_NS = 50_000_000
 """A reject with less time to live is not offered again: a gateway could hardly act on it."""
 _PATIENCE_NS = 500_000_000
-"""The broker has at least this time to acknowledge an offer, even where the reject expires sooner. The offer
-of an old reject must not end a connection that carries new ones."""
+"""The broker has at least this time to acknowledge an offer, even where the reject expires sooner."""
 _MOST_WAITING = 1000
 """The most rejects of a camera that are kept to be offered again; above it the oldest are given up."""
 
@@ -109,17 +108,14 @@ class UnheardRejects(Generic[T]):
             if self._offers.pop(message, None) is not None:
                 self._due_ns = now_ns + AGAIN_NS
 
-    def take_unacknowledged(self, now_ns: int) -> bool:
-        """Returns whether the broker did not acknowledge an offer within the reject's time to live and
-        500 ms. Such offers are removed, so that each is reported once."""
-        overdue = [
-            message
+    def forget_overdue(self, now_ns: int) -> None:
+        """Removes the offers that the broker did not acknowledge within the reject's time to live and 500 ms.
+        The connection stays: it carries first sendings, which show by themselves whether it works."""
+        self._offers = {
+            message: offer
             for message, offer in self._offers.items()
-            if max(offer.expires_ns, offer.sent_ns + _PATIENCE_NS) <= now_ns
-        ]
-        for message in overdue:
-            del self._offers[message]
-        return bool(overdue)
+            if max(offer.expires_ns, offer.sent_ns + _PATIENCE_NS) > now_ns
+        }
 
     def take_received(
         self, acknowledged: Iterable[int], unheard: set[int], now_ns: int

@@ -20,6 +20,7 @@ from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Work
 from monitor.publish.broker_client import Will
 from monitor.publish.latch import LineLatch
 from monitor.publish.mqtt_connection import Link, LinkState
+from monitor.publish.other_session import OtherSessionGuard
 from monitor.publish.short_payload import STATUS_EXTRAS, encode_short
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import SCHEMA, rfc3339
@@ -169,16 +170,25 @@ class StatusPublisher:
     clock."""
 
     def __init__(
-        self, worker: Worker, link: Link, journal: JournalWriter, latch: LineLatch, utc_ns: Callable[[], int]
+        self,
+        worker: Worker,
+        link: Link,
+        journal: JournalWriter,
+        latch: LineLatch,
+        utc_ns: Callable[[], int],
+        guard: OtherSessionGuard,
     ) -> None:
         self._worker, self._board, self._settings = worker, worker.board, worker.settings
         self._link, self._journal, self._latch, self._utc_ns = link, journal, latch, utc_ns
+        self._guard = guard
         self._session = str(worker.session)
         self._published: tuple[int, _Report] | None = None
         """The last report, with the number of the connection over which it was sent."""
         self._repeat_ns = 0
         """When the status is due again, at a broker that keeps no retained messages."""
         self._limitations: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
+        """Those of them that the status shows."""
         self._trouble = "not connected yet"
         self._status_due_ns = self._heartbeat_due_ns = 0
 
@@ -216,19 +226,21 @@ class StatusPublisher:
 
     def _report_connection(self) -> None:
         """Writes trouble with the broker to the board, and logs one line when it starts, changes or ends."""
-        trouble = self._link.trouble or self._link.refusal()
-        if trouble == self._trouble or not (trouble or self._link.state is LinkState.UP):
-            return
-        self._worker.board.write_trouble(PUBLISH, trouble)
-        if trouble:
-            self._worker.log.error("%s", trouble)
-        else:
-            self._worker.log.info("connected to the broker")
-        self._trouble = trouble
-        if self._limitations != (limitations := self._link.limitations):
-            self._limitations = limitations
-            for limitation in limitations:
-                self._worker.log.warning("%s", limitation)
+        trouble, is_up = self._link.trouble or self._link.refusal(), self._link.state is LinkState.UP
+        warnings = self._guard.warnings if is_up else self._warnings
+        if trouble != self._trouble and (trouble or is_up):
+            if trouble:
+                self._worker.log.error("%s", trouble)
+            else:
+                self._worker.log.info("connected to the broker")
+            self._trouble = trouble
+            self._board.write_trouble(PUBLISH, "; ".join(filter(None, (trouble, *warnings))))
+        if self._warnings != warnings:
+            self._board.write_trouble(PUBLISH, "; ".join(filter(None, (trouble, *warnings))))
+        limitations = self._link.limitations + warnings
+        for limitation in [one for one in limitations if one not in self._limitations]:
+            self._worker.log.warning("%s", limitation)
+        self._limitations, self._warnings = limitations, warnings
 
     def _publish(self, report: _Report, now: int) -> None:
         """Publishes the report if it has changed or the connection is new, and the broker has room; every

@@ -80,30 +80,34 @@ class Publisher:
         self._verdicts = messages.open_receiver(context, worker.folder, messages.VERDICTS)
         self._changeovers = ChangeoverRequests(settings, worker.board, self._journal, worker.log, utc_ns)
         self._reset_topic = f"{settings.prefix}/reset"
-        self._link = link or self._make_link(session)
+        self._heartbeat_topic = f"{settings.prefix}/heartbeat"
+        has_spoken = bool(worker.board.read(PUBLISH, Field.EVER_CONNECTED))
+        yields = has_spoken and bool(worker.board.read(PUBLISH, Field.YIELDS))
+        self._guard = OtherSessionGuard(settings, session, clock, yields)
+        # A publisher that follows a dead one of this session must not wait: the line speaks already.
+        self._link = link or self._make_link(session, listens_first=yields or not has_spoken)
         self._latch = LineLatch(worker, self._recorder, clock, utc_ns)
         self._deliveries = Deliveries(worker, self._cameras, self._link, self._journal, self._latch, clock)
-        self._status = StatusPublisher(worker, self._link, self._journal, self._latch, utc_ns)
+        self._status = StatusPublisher(worker, self._link, self._journal, self._latch, utc_ns, self._guard)
         self._reloads = 0
         self._watching_since_ns = self._turned_ns = clock()
         self._resume()
 
-    def _make_link(self, session: str) -> Link:
+    def _make_link(self, session: str, *, listens_first: bool) -> Link:
         settings = self._worker.settings
         kinds = ("ack", "recipe/set")
-        topics = (self._reset_topic, *(f"{settings.prefix}/+/{kind}" for kind in kinds))
+        beat = self._heartbeat_topic
+        topics = (self._reset_topic, beat, *(f"{settings.prefix}/+/{kind}" for kind in kinds))
         each = (f"{settings.prefix}/{camera.name}/{kind}" for camera in settings.camera for kind in kinds)
         largest, shortest = measure_verdicts(settings, session)
-        # A publisher that follows a dead one of this session must not wait: the line speaks already.
-        is_first = not self._worker.board.read(PUBLISH, Field.EVER_CONNECTED)
         return Link(
             settings.mqtt,
             client_id=f"{settings.line.site}.{settings.line.name}.monitor",
             will=partial(make_will, settings, session, self._utc_ns),
-            subscriptions=Subscriptions(topics, (self._reset_topic, *each)),
+            subscriptions=Subscriptions(topics, (self._reset_topic, beat, *each), optional=(beat,)),
             clock=self._clock,
-            guard=OtherSessionGuard(settings, session, self._clock),
-            listens_first=is_first,
+            guard=self._guard,
+            listens_first=listens_first,
             needs=PacketNeeds(shortest, largest),
         )
 
@@ -143,7 +147,9 @@ class Publisher:
         if bad:
             self._worker.log.warning("refused %d malformed messages on the verdict queue", bad)
         self._link.step()
+        self._worker.board.write(PUBLISH, Field.YIELDS, self._link.must_listen)
         self._take_messages()
+        self._guard.step(self._link.generation if self._link.state is LinkState.UP else 0)
         turn = PublisherTurn(
             now_ns=now,
             now_utc_ns=self._utc_ns(),
@@ -202,6 +208,8 @@ class Publisher:
         for message in self._link.take_received():
             if message.retained:
                 self._worker.log.warning("ignored a retained message on %s", message.topic)
+            elif message.topic == self._heartbeat_topic:
+                self._guard.hear(message)
             elif message.topic == self._reset_topic:
                 self._reset()
             elif self._changeovers.is_request(message.topic):

@@ -205,8 +205,9 @@ def _make_verdict(ring: Ring, number: int) -> FinalVerdict:
 def _name_parts(
     settings: Settings, camera: CameraSettings, ring: Ring, numbers: list[int]
 ) -> Iterator[LatchedPart]:
-    """The last of these frames, for the person who looks for their parts."""
-    for number in numbers[-MOST - 1 :]:
+    """The last of these frames, the newest first, for the person who looks for their parts: those are still
+    near the machine, and only some of them are named."""
+    for number in reversed(numbers[-MOST - 1 :]):
         frame, scored = ring.frame(number), ring.scorer_verdict(number)
         if frame is None:
             continue

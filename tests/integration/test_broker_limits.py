@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from monitor.publish.broker_client import ConnectError, Subscriptions, Will
 from monitor.publish.broker_trial import BrokerTrial
 from monitor.publish.mqtt_connection import Link, LinkState, PacketNeeds
+from monitor.publish.other_session import make_client_id
 from monitor.settings import MqttSettings, Settings
 from tests.real.line import Line, Witness
 from tests.real.mosquitto import Mosquitto
@@ -26,6 +27,15 @@ NO_RETAIN, SMALL, TINY, NO_QOS, NARROW = (
     "max_packet_size 250",
     "max_qos 0",
     "max_inflight_messages 1",
+)
+
+
+_ACL_WITHOUT_CHECK = "".join(
+    f"topic {right} plant1/line1/{topics}\n"
+    for right, topics in [
+        *(("write", kind) for kind in ("status", "heartbeat", "+/verdict", "+/reject", "+/recipe")),
+        *(("read", kind) for kind in ("+/ack", "reset", "+/recipe/set")),
+    ]
 )
 
 
@@ -130,22 +140,26 @@ def test_a_broker_that_delivers_nothing_back_is_told() -> None:
         told = found(broker.port)
     ((is_fatal, text),) = told
     assert not is_fatal, "with MQTT 5 the broker has acknowledged the message"
-    assert "did not come back; see its ACL" in text
+    assert "did not come back; so what the line publishes could not be tried: see its ACL" in text
 
 
-def test_with_mqtt_311_an_acl_that_denies_without_a_word_is_told() -> None:
+@pytest.mark.parametrize("acl", ["topic readwrite elsewhere/#\n", _ACL_WITHOUT_CHECK])
+def test_an_acl_without_the_topics_of_check_leaves_untried_what_the_line_publishes(acl: str) -> None:
+    """A line runs well with the second: it never uses these topics itself."""
     # Mosquitto drops root rights before it reads the file, and pytest's folders are private.
-    with tempfile.NamedTemporaryFile("w", prefix="acl-") as acl:
-        acl.write("topic readwrite elsewhere/#\n")
-        acl.flush()
-        Path(acl.name).chmod(0o644)
-        with Mosquitto(extra=f"acl_file {acl.name}") as broker:
+    with tempfile.NamedTemporaryFile("w", prefix="acl-") as file:
+        file.write(acl)
+        file.flush()
+        Path(file.name).chmod(0o644)
+        with Mosquitto(extra=f"acl_file {file.name}") as broker:
             ((is_fatal, text),) = found(broker.port, protocol=4)
-            assert is_fatal
+            assert not is_fatal
             assert "does not let us publish or receive plant1/line1/check/#" in text
+            assert "could not be tried" in text
             ((is_fatal, text),) = found(broker.port, protocol=5)
-            assert is_fatal
-            assert "does not let us publish plant1/line1/check/top/status" in text
+            assert not is_fatal
+            assert "refuses what we publish on plant1/line1/check/top/status" in text
+            assert "could not be tried" in text
 
 
 def turn(link: Link, until: Callable[[], bool], within_s: float = 10.0) -> None:
@@ -288,3 +302,11 @@ def test_a_line_inspects_at_a_broker_without_retained_messages_and_with_small_pa
             line.stop()
             assert "keeps no retained messages" in line.log.read_text()
             assert " ERROR " not in line.log.read_text()
+
+
+def test_the_other_connections_of_a_line_have_no_longer_client_ids_than_the_line() -> None:
+    """A broker need not take more than 23 characters (MQTT 3.1.1, 3.1.3.1)."""
+    settings = line_settings(1)
+    for kind in ("c", "l"):
+        assert len(make_client_id(settings, kind, "0" * 4)) <= len("plant1.line1.monitor") <= 23
+    assert len(BrokerTrial(settings, publishes=True)._client_id) <= 23

@@ -16,7 +16,7 @@ from monitor.commands.check import Level, findings
 from monitor.publish import other_session
 from monitor.publish.broker_client import ConnectError, Subscriptions, Will
 from monitor.publish.mqtt_connection import Link, LinkState
-from monitor.publish.other_session import OtherSessionGuard
+from monitor.publish.other_session import OtherSessionGuard, Suspicion
 from monitor.settings import Settings
 from tests.real import parts_folder
 from tests.real.line import Line
@@ -175,7 +175,7 @@ def test_while_nobody_can_be_heard_who_is_thrown_out_waits_longer_each_time(
         took = []
         for _ in range(3):
             began = time.monotonic()
-            guard.wait_until_free(lambda trouble: None, lambda: False)
+            guard.wait_until_free(lambda trouble: None, lambda: False, Suspicion.TAKEN_OVER)
             took.append(time.monotonic() - began)
         assert [least <= one < 1.9 * least for one, least in zip(took, (0.4, 0.8, 1.6), strict=True)] == [
             True

@@ -48,6 +48,7 @@ class StandInLink:
 
     limitations: tuple[str, ...] = ()
     keeps_retained = True
+    must_listen = False
     packet_room: int | None = None
     """The bytes of payload that the broker takes; None is no limit."""
 

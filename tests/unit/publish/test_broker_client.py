@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from dataclasses import replace
 
 import pytest
 
-from monitor.publish.broker_client import ConnectError, Will, choose_forms, make_will_forms
+from monitor.publish.broker_client import (
+    BrokerClient,
+    ConnectError,
+    Subscriptions,
+    Will,
+    choose_forms,
+    make_will_forms,
+)
+from monitor.settings import MqttSettings
 
 WILL = Will("p/l/status", b'{"state": "offline", "cameras": {}}', b'{"state": "offline"}')
 PLAIN = replace(WILL, retain=False)
@@ -43,3 +53,28 @@ def test_each_refusal_leaves_fewer_forms() -> None:
     forms = make_will_forms(WILL)
     for code in codes * 2:
         assert len(choose_forms(forms[1:], ConnectError("", code, is_closed=True))) < len(forms)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_only_an_end_by_the_other_side_counts_as_closed(closes: bool) -> None:
+    """paho closes the connection too, when the other end has been silent for the keepalive."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = BrokerClient(
+            MqttSettings(port=server.getsockname()[1], keepalive_s=1), "t", None, Subscriptions()
+        )
+        taken: list[socket.socket] = []
+
+        def accept() -> None:
+            taken.append(server.accept()[0])
+            if closes:
+                taken[0].recv(100)
+                taken[0].close()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        with pytest.raises(ConnectError) as raised:
+            client.connect()
+        thread.join()
+        taken[0].close()
+    assert raised.value.is_closed is closes
+    assert ("closes the connection" in str(raised.value)) is closes

@@ -173,7 +173,7 @@ def test_answers_wait_for_room_and_keep_their_order(scene: Scene) -> None:
         (b'{"request_id": "\xff", "recipe": "plate"}', None, "plate"),
         (json.dumps({"request_id": "x" * 65, "recipe": "y" * 65}).encode(), None, "y" * 65),
         (json.dumps({"request_id": 2**64, "recipe": "plate"}).encode(), None, "plate"),
-        (json.dumps({"request_id": "a", "recipe": "plate", "more": "x" * 5000}).encode(), None, None),
+        (json.dumps({"request_id": "a", "recipe": "plate", "more": "x" * 5000}).encode(), "a", "plate"),
     ],
 )
 def test_a_message_that_is_no_request_is_refused_with_what_could_be_read_of_it(
@@ -235,3 +235,20 @@ def test_where_the_broker_takes_small_packets_a_refusal_stays_one(scene: Scene) 
     scene.requests.send_answers(scene.link, time.monotonic_ns())
     assert scene.link.states()[-2:] == [("a", "refused"), ("b", "refused")]
     assert all(len(json.dumps(one, separators=(",", ":"))) <= 200 for one in scene.link.sent)
+
+
+def test_a_request_that_is_too_long_is_refused_with_its_request_id(scene: Scene) -> None:
+    """A gateway that waits for the answer to its request gets one."""
+
+    def refused(length: int, **more: str) -> dict[str, Any]:
+        payload = {"request_id": "a", "recipe": "disc", **more, "comment": "x" * length}
+        scene.requests.take_request(TOPIC, json.dumps(payload).encode())
+        scene.requests.send_answers(scene.link, 0)
+        return scene.link.sent[-1]
+
+    for answer in (refused(4096), refused(60_000)):
+        assert (answer["state"], answer["request_id"], answer["recipe"]) == ("refused", "a", "disc")
+        assert "bytes are more than 4096" in answer["reason"]
+    assert refused(0, recipe="x" * 5000)["recipe"] is None, "too long to be repeated"
+    assert refused(0, request_id="x" * 5000)["request_id"] is None
+    assert refused(70_000)["request_id"] is None, "a message of that size is not read"

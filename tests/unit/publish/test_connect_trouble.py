@@ -53,3 +53,19 @@ def test_without_a_search_nothing_is_guessed_at() -> None:
     eof.reason, eof.library = "", ""
     told = connect_trouble.explain_tls(eof, MqttSettings(ca_file=Path("ca.crt")), diagnose=False)
     assert "check mqtt.ca_file and the port" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TimeoutError("_ssl.c:990: The handshake operation timed out"), "does not answer the TLS handshake"),
+        (ConnectionResetError(104, "Connection reset by peer"), "breaks off the TLS handshake"),
+        (TimeoutError("timed out"), "can't be reached: timed out; start it"),
+        (ConnectionRefusedError(111, "Connection refused"), "start it, or set mqtt.host and mqtt.port"),
+    ],
+)
+def test_a_port_that_takes_the_connection_is_not_to_be_started(error: OSError, words: str) -> None:
+    with_tls = MqttSettings(ca_file=Path("ca.crt"))
+    told = connect_trouble.explain_unreachable(error, with_tls, diagnose=False)
+    assert words in told
+    assert ("start it" in told) == ("TLS handshake" not in told)

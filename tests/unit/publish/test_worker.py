@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -18,7 +19,8 @@ from monitor.line_state.board import Field
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.live_settings import write_live_settings
 from monitor.line_state.ring import Ring, ScorerVerdict, Stage
-from monitor.line_state.worker_process import PUBLISH
+from monitor.line_state.worker_process import PUBLISH, Worker
+from monitor.publish.broker_client import Received
 from monitor.publish.mqtt_connection import LinkState
 from monitor.publish.worker import Publisher
 from monitor.settings import Mode
@@ -163,3 +165,34 @@ def test_settings_that_were_taken_over_are_in_the_record_of_changes(scene: Scene
     with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
         changes = [(one.what, one.old, one.new) for one in reader.changes()]
     assert changes.count(("camera.top.deadline_ms", None, "300")) == 1
+
+
+def test_the_publisher_that_follows_one_that_waits_for_another_line_listens_too(scene: Scene) -> None:
+    """It would throw the other line out, for which the one before it waits."""
+
+    def listens(connected: bool, waits: bool) -> bool:
+        scene.board.write(PUBLISH, Field.EVER_CONNECTED, scene.now if connected else 0)
+        scene.link.must_listen = waits
+        scene.turn()
+        scene.end()
+        follower = Publisher(Worker(scene.post), lambda: scene.now, lambda: scene.now)
+        scene.publisher = follower
+        follower._link, scene.link = scene.link, follower._link  # type: ignore[assignment]
+        listens, scene.link = scene.link.must_listen, follower._link  # type: ignore[assignment]
+        return listens
+
+    scene.link.state = LinkState.DOWN
+    cases = [(True, False), (True, True), (False, False), (False, True)]
+    assert [listens(*case) for case in cases] == [False, True, True, True]
+
+
+def test_a_line_that_the_broker_lets_not_read_its_heartbeat_says_what_that_costs(scene: Scene) -> None:
+    scene.turn()
+    scene.turn(later_ms=4900)
+    assert scene.board.read_trouble(PUBLISH) == ""
+    scene.turn(later_ms=200)
+    assert "plant1/line1/heartbeat, as in config/mosquitto-acl-example" in scene.board.read_trouble(PUBLISH)
+    session = json.dumps({"session": str(scene.publisher._worker.session), "n": 7}).encode()
+    scene.link.received.append(Received("plant1/line1/heartbeat", session, False))
+    scene.turn()
+    assert scene.board.read_trouble(PUBLISH) == ""

@@ -215,6 +215,18 @@ def test_the_parts_that_a_killed_service_missed_are_named_with_the_pictures_that
     scene.end()
 
 
+def test_of_many_parts_that_a_killed_service_missed_the_newest_are_named(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.status()
+    numbers = [scene.part(2.0) for _ in range(6)]
+    assert killed_and_started_anew(scene) is Latch.MISSED_REJECT
+    scene.status()
+    latched = scene.link.statuses[-1]["latched"]
+    assert [part["frame"] for part in latched["parts"]] == numbers[:-4:-1]  # type: ignore[index]
+    assert latched["more"] is True  # type: ignore[index]
+    scene.end()
+
+
 def test_a_latch_that_the_disk_has_no_room_for_is_one_that_cant_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
