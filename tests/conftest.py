@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import uuid
@@ -31,6 +32,13 @@ from tests.real.service import Service, running
 TESTS = Path(__file__).parent
 PROGRAMS = ("integration", "faults")
 """The folders of tests that start the line's processes and other programs, and mostly wait for them."""
+
+
+@pytest.fixture(autouse=True)
+def usual_log_level() -> None:
+    """Python's usual level at the start of every test: programs that ran in this process may have changed it."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture

@@ -195,9 +195,9 @@ def test_an_empty_place_ends_a_live_views_reject(tmp_path: Path) -> None:
     recipe = scene.recipe
     bad = part(3, defect=True)
     score = Scorer(recipe, device="cpu", runtime="torch").score([bad])[0].score
-    scene.scoring._snapshot_choice._rejecting.add("top")
+    scene.scoring._snapshot_choice._shown.add("top")
     assert scene.show(empty_place(5)).reason is Reason.NO_PART
-    assert "top" not in scene.scoring._snapshot_choice._rejecting
+    assert "top" not in scene.scoring._snapshot_choice._shown
     assert scene.show(bad).verdict is (Verdict.REJECT if score > 0.5 else Verdict.PASS)
     scene.ring.close()
 
