@@ -36,7 +36,7 @@ PROGRAMS = ("integration", "faults")
 
 @pytest.fixture(autouse=True)
 def usual_log_level() -> None:
-    """Python's usual level at the start of every test: programs that ran in this process may have changed it."""
+    """Python's usual level at the start of every test: an earlier test may have changed it."""
     logging.disable(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
 
