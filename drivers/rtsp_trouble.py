@@ -18,12 +18,18 @@ from drivers.rtsp_login import authorization
 _LONGEST_S = 3.0
 _MOST_BYTES = 1 << 16
 _MOST_REDIRECTS = 3
+_BUSY_PAUSES_S = (0.5, 1.0)
+"""The waits before a camera that says that it is busy is asked again."""
 _TLS_ALERT = b"\x15"
 _PORTS = {"rtsp": 554, "rtsps": 322}
 
 
 class _Trouble(Exception):
     """The reason with the fix, as the end of a sentence about the camera."""
+
+
+class _Busy(_Trouble):
+    """The camera says that it is busy. Our own session that has just failed may still be ending there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,19 @@ def find_port(url: str) -> int:
 
 def find_trouble(url: str, transport: str) -> str | None:
     """Why the camera gives no stream by `transport` (tcp or udp), with the fix; None if it grants one."""
+    for pause_s in _BUSY_PAUSES_S:
+        try:
+            return _find_trouble(url, transport)
+        except _Busy:
+            time.sleep(pause_s)
+    try:
+        return _find_trouble(url, transport)
+    except _Busy as busy:
+        return str(busy)
+
+
+def _find_trouble(url: str, transport: str) -> str | None:
+    """As `find_trouble`. Raises _Busy where the camera says that it is busy."""
     try:
         address = Address.parse(url)
         for _ in range(_MOST_REDIRECTS):
@@ -84,6 +103,8 @@ def find_trouble(url: str, transport: str) -> str | None:
             if elsewhere is None:
                 return None
             address = replace(Address.parse(elsewhere), login=address.login)
+    except _Busy:
+        raise
     except _Trouble as trouble:
         return str(trouble)
     return "it names one address after the other (redirection): write the last one as the source"
@@ -129,7 +150,7 @@ def _refuse(answer: _Answer, address: Address) -> NoReturn:
         case 404:
             raise _Trouble(f"it has no stream at this path {said}: look the path up in the camera's manual")
         case 503:
-            raise _Trouble(f"it is busy or starting {said}: close other programs that watch it")
+            raise _Busy(f"it is busy or starting {said}: close other programs that watch it")
         case 453:
             raise _Trouble(f"it has no room for another viewer {said}: close other programs that watch it")
     raise _Trouble(f"it refuses the stream {said}: check the path, and the stream's settings in the camera")
