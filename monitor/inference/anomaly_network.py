@@ -57,9 +57,10 @@ class AnomalyNetwork(nn.Module):
         self.student = None if networks.student is None else convert(networks.student)
         self.memory = networks.memory
         share = networks.memory_share
-        self._averages = share is not None
-        self._student_factor = (1.0 if share is None else 1 - share) / networks.student_unit
-        self._memory_factor = (1.0 if share is None else share) / networks.memory_unit
+        self._join = torch.maximum if share is None else torch.add
+        student_weight, memory_weight = (1.0, 1.0) if share is None else (1 - share, share)
+        self._student_factor = student_weight / networks.student_unit
+        self._memory_factor = memory_weight / networks.memory_unit
 
     def forward(self, images: Tensor, left_out: Tensor | None = None) -> Tensor:
         """(N, 3, H, W), in the precision of the trunks, to float32 (N, H, W).
@@ -77,9 +78,7 @@ class AnomalyNetwork(nn.Module):
                 return student_map
         assert self.memory is not None
         memory_map = upsample(self.memory(levels, left_out) * self._memory_factor, size)
-        if student_map is None:
-            return memory_map
-        return student_map + memory_map if self._averages else torch.maximum(student_map, memory_map)
+        return memory_map if student_map is None else self._join(student_map, memory_map)
 
 
 def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = None) -> Networks:

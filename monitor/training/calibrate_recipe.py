@@ -6,7 +6,7 @@ from good parts alone: images of known defects are only scored afterwards, to st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from monitor.training import presence_training
 from monitor.training.image_scores import score_files
 from monitor.training.known_defects import find_defects, score_defects
 from monitor.training.operating_points import explain_points, score_ceiling, state, unrelated_score
-from monitor.training.parts import explain_parts, find_parts, make_thumbnail
+from monitor.training.parts import explain_parts, find_parts, make_thumbnail, name_below
 from monitor.training.readable_images import (
     content_mark,
     file_mark,
@@ -43,9 +43,10 @@ from monitor.training.thresholds import (
     make_calibration,
     share_float32_threshold,
 )
+from monitor.training.training_request import Say
 
-Say = Callable[[str], None]
-"""Prints a line for a person."""
+_KEEP_GOOD = "calibrate again without it; an odd good part must stay, since the promised rate counts it too"
+"""What to do about a bad part among the oddest good images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,6 @@ class CalibrationRequest:
     @property
     def sets_gate(self) -> bool:
         return self.empty is not None or not self.gated
-
-
-_KEEP_GOOD = "calibrate again without it; an odd good part must stay, since the promised rate counts it too"
 
 
 def set_thresholds(
@@ -223,8 +221,8 @@ def _calibrate_with_images(
         readable.append(file)
         marks.append(content_mark(content))
         thumbnails.append(make_thumbnail(image))
-    names = [file.relative_to(request.images).as_posix() for file in readable]
-    parts = find_parts(names, thumbnails, request.part_of or _recorded_pattern(recipe))
+    pattern = request.part_of or _recorded_pattern(recipe)
+    parts = find_parts(name_below(request.images, readable), thumbnails, pattern)
     if line := explain_parts(parts):
         say(line)
     calibrated = set_thresholds(

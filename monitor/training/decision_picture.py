@@ -22,9 +22,8 @@ PICTURE = "decisions.png"
 _WIDTH, _HEIGHT = 1024, 360
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 30, 60, 60
 _BINS = 48
-_INK, _PALE, _GOOD, _DEFECT, _THRESHOLD = (
+_INK, _GOOD, _DEFECT, _THRESHOLD = (
     (40, 40, 40),
-    (225, 225, 225),
     (110, 160, 90),
     (60, 60, 210),
     (180, 105, 30),
@@ -38,7 +37,7 @@ def draw_decisions(
     points: Sequence[OperatingPoint],
     threshold: float,
     lowest: Sequence[tuple[Image, float]],
-    title: str = "",
+    title: str,
 ) -> Image:
     """The picture, uint8 (H, 1024, 3) BGR.
 

@@ -150,19 +150,15 @@ def split_images(
     tenth, few = max(1, round(0.1 * len(drawn))), max(1, round(0.2 * len(drawn)))
     half = (len(drawn) - tenth) // 2
     calibrating = max(few, min(len(drawn) // 2, images_needed(overkill, left_out)))
-
-    def useful(most: int) -> int:
-        # Where some parts have several images, every further part can lower the threshold.
-        return useful_parts(most, overkill, left_out) if len(members) == count else most
-
     if not compare.has_student:
-        calibrating = useful(len(drawn) - tenth)
-        tenth = len(drawn) - calibrating
+        calibrating = len(drawn) - tenth
     elif calibrating + tenth >= len(drawn):
         calibrating = max(1, half)
-    else:
-        calibrating = useful(calibrating)
-    uses = drawn[:calibrating], drawn[calibrating : calibrating + tenth], drawn[calibrating + tenth :]
+    # Where some parts have several images, every further part can lower the threshold.
+    if len(drawn) == count:
+        calibrating = useful_parts(calibrating, overkill, left_out)
+    selecting = tenth if compare.has_student else len(drawn) - calibrating
+    uses = drawn[:calibrating], drawn[calibrating:][:selecting], drawn[calibrating:][selecting:]
     calibrate, select, train = (tuple(i for part in use for i in part) for use in uses)
     return Split(train=train, select=select, calibrate=calibrate)
 

@@ -131,10 +131,8 @@ def add_memory(
         arrays = dict(add_deviations(arrays, deviations))
     share = None if draft.student is None else MEMORY_SHARE
     entry = Memory(weights=weights_file("memory", arrays), unit=1.0, share=share)
-    document = msgspec.structs.replace(
-        draft.document, memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry)
-    )
-    found = replace(draft, document=document, memory=arrays)
+    stated = draft.with_changes(memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry))
+    found = replace(stated, memory=arrays)
     scorer = LeftOutScorer(images, collection.owners)
     networks = build_networks(found)
     memory_alone = Networks(networks.teacher, None, memory=networks.memory)

@@ -36,7 +36,7 @@ def explain_oddest(files: Sequence[Path], scores: Sequence[float], sheet: Path, 
     """Lines for a person: what to do about a bad part, then the files with their scores as on the sheet."""
     if not files:
         return
-    yield (f"the oddest good images ({sheet} shows them): a bad part among them raises the threshold: {fix}")
+    yield f"the oddest good images ({sheet} shows them): a bad part among them raises the threshold: {fix}"
     for number, (file, score) in enumerate(zip(files, scores, strict=True), start=1):
         yield f"{number:3d}  score {score:.4g}  {clean_line(str(file))}"
 

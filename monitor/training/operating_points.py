@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-
-import msgspec
 
 from monitor.evaluation.intervals import exact_interval
 from monitor.evaluation.results import align_columns
@@ -137,9 +134,8 @@ def state(recipe: RecipeVersion) -> RecipeVersion:
         score_ceiling(document),
         as_paper=document.training is not None and document.training.as_paper,
     )
-    stated = msgspec.structs.replace(document, operating_points=points)
-    stated = msgspec.structs.replace(stated, statement=statement(stated))
-    return replace(recipe, document=stated, sha="")
+    stated = recipe.with_changes(operating_points=points)
+    return stated.with_changes(statement=statement(stated.document))
 
 
 def own_point(document: Document) -> OperatingPoint | None:

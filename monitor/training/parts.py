@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -49,15 +50,20 @@ def make_thumbnail(image: Image) -> Thumbnail:
     return np.asarray(cv2.resize(grey.astype(np.float32), side, interpolation=cv2.INTER_AREA), np.float32)
 
 
+def name_below(folder: Path, files: Sequence[Path]) -> list[str]:
+    """The names by which `find_parts` finds parts: the paths of the files below their folder, with `/`."""
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
 def find_parts(
     names: Sequence[str], thumbnails: Sequence[Thumbnail], pattern: str | None = None
 ) -> tuple[int, ...]:
     """By image, the number of the part that it shows, from 0 in order of first appearance.
 
-    `names` are the images' paths below their folder. `pattern` is a regular expression that is searched in
-    each name; its first group, or the whole match where it has no group, names the part. Without a pattern
-    each image shows a part of its own. Near copies always show one part. Raises PartsError if the pattern is
-    not a regular expression or has no match in a name.
+    `names` are the images' paths below their folder (`name_below`). `pattern` is a regular expression that is
+    searched in each name; its first group, or the whole match where it has no group, names the part. Without
+    a pattern each image shows a part of its own. Near copies always show one part. Raises PartsError if the
+    pattern is not a regular expression or has no match in a name.
     """
     if len(names) != len(thumbnails):
         raise ValueError(f"{len(names)} names for {len(thumbnails)} thumbnails")

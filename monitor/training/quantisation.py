@@ -62,9 +62,7 @@ def quantise_recipe(
         agreement=0,
         made_with=f"nncf {version('nncf')}, openvino {version('openvino')}",
     )
-    draft = replace(
-        recipe, document=msgspec.structs.replace(recipe.document, quantised=entry), quantised=weights
-    )
+    draft = replace(recipe.with_changes(quantised=entry), quantised=weights)
     compared = SelectionSet(pictures, train, select, seed)
     good = [*select, *train][: len(compared.indices)]
     images = [compared[index] for index in (*good, *compared.indices)]

@@ -6,7 +6,7 @@ only a warning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -19,9 +19,7 @@ from monitor.training.decision_picture import PICTURE, draw_decisions
 from monitor.training.known_defects import ScoredDefects
 from monitor.training.oddest_images import COUNT, SHEET, draw_sheet, explain_oddest, find_oddest, shrink
 from monitor.training.readable_images import read_images
-
-Say = Callable[[str], None]
-"""Prints a line for a person."""
+from monitor.training.training_request import Say
 
 
 def show_oddest(recipe: RecipeVersion, files: Sequence[Path], fix: str, say: Say) -> None:
@@ -58,9 +56,8 @@ def save_decisions(recipe: RecipeVersion, defects: ScoredDefects | None, say: Sa
     document = recipe.document
     own = document.calibration[REFERENCE]
     known = document.defect_scores.known if document.defect_scores else ()
-    lowest = []
-    for file, score in defects.lowest(COUNT) if defects is not None else ():
-        lowest += [(shrink(image), score) for _, _, image in read_images([file], say)]
+    scores = dict(defects.lowest(COUNT)) if defects is not None else {}
+    lowest = [(shrink(image), scores[file]) for file, _, image in read_images(scores, say)]
     picture = draw_decisions(
         own.scores,
         known,

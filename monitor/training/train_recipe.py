@@ -66,6 +66,7 @@ from monitor.training.training_request import Say, TrainingRequest
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
 
 _LEAVE_OUT = "train again with --leave-out FILE --bad-by NAME --bad-reason TEXT"
+"""What to do about a bad part among the oddest good images."""
 
 
 def train_recipe(

@@ -53,7 +53,7 @@ from monitor.training.loop import (
     batch_size,
     steps_an_epoch,
 )
-from monitor.training.parts import explain_parts, find_named_parts, find_parts
+from monitor.training.parts import explain_parts, find_named_parts, find_parts, name_below
 from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, is_rate
 from monitor.training.training_request import Say, TrainingRequest
@@ -84,8 +84,8 @@ def check_request(request: TrainingRequest) -> None:
             'int8 needs OpenVINO and NNCF: pip install "line-monitor[openvino]", or leave --int8 out'
         )
     if request.part_of is not None:
-        names = [str(file.relative_to(request.images)) for file in find_training_files(request.images)]
-        find_named_parts(names, request.part_of)
+        files = find_training_files(request.images)
+        find_named_parts(name_below(request.images, files), request.part_of)
     if request.defects is not None:
         list_defects(request.defects)
 
@@ -221,7 +221,7 @@ def _find_parts(request: TrainingRequest, examples: Examples, say: Say) -> Seque
     """By image, the number of the part that it shows. Raises PartsError."""
     if request.as_paper:
         return range(len(examples))
-    names = [str(file.relative_to(request.images)) for file in examples.files]
+    names = name_below(request.images, examples.files)
     parts = find_parts(names, examples.thumbnails, request.part_of)
     if line := explain_parts(parts):
         say(line)

@@ -17,7 +17,7 @@ def picture(good: list[float], defects: list[float], lowest: int = 0) -> np.ndar
     own = make_calibration(good, 0.01)
     points = operating_points(own, DefectScores(known=tuple(defects)))
     shown = [(np.full((40, 60), 200, np.uint8), score) for score in sorted(defects)[:lowest]]
-    return draw_decisions(good, defects, points, own.threshold, shown)
+    return draw_decisions(good, defects, points, own.threshold, shown, "disc")
 
 
 def red_pixels(image: np.ndarray) -> int:

@@ -42,9 +42,13 @@ def test_a_memory_alone_calibrates_with_all_images_that_do_not_select() -> None:
     assert (len(by_use.train), len(by_use.select), len(by_use.calibrate)) == (0, 10, 90)
 
 
-@pytest.mark.parametrize(("count", "calibrating"), [(110, 99), (163, 99), (220, 99), (221, 199), (332, 298)])
-def test_no_more_images_calibrate_than_guarantee_just_the_rate(count: int, calibrating: int) -> None:
-    overkill = 0.01 if calibrating < 298 else 1 / 299
+@pytest.mark.parametrize(
+    ("count", "overkill", "calibrating"),
+    [(110, 0.01, 99), (163, 0.01, 99), (220, 0.01, 99), (221, 0.01, 199), (332, 1 / 299, 298)],
+)
+def test_no_more_images_calibrate_than_guarantee_just_the_rate(
+    count: int, overkill: float, calibrating: int
+) -> None:
     by_use = split_images(range(count), 0, compare=Compare.MEMORY, overkill=overkill)
     assert (len(by_use.select), len(by_use.calibrate)) == (count - calibrating, calibrating)
 

@@ -160,7 +160,9 @@ def test_images_that_selected_the_student_guarantee_nothing_at_any_point(tmp_pat
     found = document(tmp_path, chosen, [0.96], training=trained(as_paper=True))
     assert all(point.guarantee is None and point.confident is None for point in found.operating_points)
     assert found.statement.startswith("At this threshold, whose rate of rejected good parts")
-    assert "; at 0.95, none (0 to 98 %): line-monitor calibrate disc" in found.statement
+    assert found.statement.endswith(
+        "; at 0.95, none (0 to 98 %): line-monitor calibrate disc --overkill 0.05."
+    )
     assert any("no rate is guaranteed" in line for line in explain_points(found))
 
 
