@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,18 @@ from tests.real.parts import random_recipe
 ANNA = Signature(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three versions with the same weights."""
-    first = random_recipe(tmp_path / "plate")
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    first = random_recipe(tmp_path_factory.mktemp("recipes") / "plate")
     for statement in ("second", "third"):
         first.with_changes(statement=statement).commit()
     return first.folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, three: Path) -> Path:
+    """Three versions with the same weights."""
+    return shutil.copytree(three, tmp_path / "plate")
 
 
 def number_in_force(folder: Path) -> int:
