@@ -49,6 +49,10 @@ def latch(settings: Settings) -> Path:
     return settings.line.data / "latch.json"
 
 
+def audit(settings: Settings) -> Path:
+    return settings.line.data / "audit.jsonl"
+
+
 def teachers(settings: Settings) -> Path:
     return settings.line.data / "teachers"
 
