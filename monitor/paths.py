@@ -53,6 +53,10 @@ def audit(settings: Settings) -> Path:
     return settings.line.data / "audit.jsonl"
 
 
+def accounts(settings: Settings) -> Path:
+    return settings.line.data / settings.review.accounts
+
+
 def teachers(settings: Settings) -> Path:
     return settings.line.data / "teachers"
 

@@ -13,7 +13,8 @@ from flask import Flask, Response
 from jinja2 import StrictUndefined
 
 from monitor import paths
-from monitor.review.access import PasswordAttempts, Sessions, secret_of
+from monitor.accounts.attempts import PasswordAttempts
+from monitor.review.access import Sessions, secret_of
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures

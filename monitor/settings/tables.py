@@ -339,6 +339,10 @@ class ReviewSettings(_Table):
     )
     """Hash of the password of the page. Better kept out of this file: in the systemd credential
     `review_password`, which overrides it."""
+    accounts: Path = _text(Path("accounts.json"), "Accounts file", "a path")
+    """File of the named accounts, which `line-monitor accounts` makes. A relative path starts at the data
+    folder. Once there is an account, page and commands ask for a name and its password, and `password_hash`
+    counts no more."""
 
     @property
     def address(self) -> str | None:
