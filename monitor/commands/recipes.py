@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from monitor.commands.arguments import CommandError, load_settings, positive_integer, print_to_stderr
 
 if TYPE_CHECKING:
+    from drivers.image_file import Image
     from monitor.accounts.permissions import Permission
     from monitor.accounts.signature import Signature
     from monitor.model.in_force import Change
@@ -30,8 +31,8 @@ MOST_IMAGES = 500
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Every training and calibration makes a version of a recipe, NAME@1, NAME@2 and so on. One of them is "
-        "in force: it judges the line's parts. Until a version is put in force with `use`, that is the newest."
+        "Every training and calibration makes a version of a recipe, NAME@1, NAME@2 and so on. One of them "
+        "is in force: it judges the line's parts. Until one is put in force with `use`, it is the newest."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
     listing = actions.add_parser("list", help="a line for each version, oldest first (default)")
@@ -218,4 +219,60 @@ def await_line(
 
 
 def _compare(options: argparse.Namespace, settings: Settings) -> int:
-    raise CommandError("not yet")
+    from monitor import paths
+    from monitor.commands.score import list_images
+    from monitor.inference.scorer import Scorer
+    from monitor.model.in_force import find_asked
+    from monitor.model.recipe_version import RecipeVersion
+    from monitor.review import version_comparison
+    from monitor.review.judged_snapshots import find_newest
+    from monitor.system import progress
+
+    recipes = paths.recipes(settings)
+    one, other = find_asked(recipes, options.one), find_asked(recipes, options.other)
+    if options.images:
+        files = list_images(options.images)
+    else:
+        files = find_newest(paths.snapshots(settings), one.folder.name, options.most)
+        if not files:
+            raise CommandError(
+                f"there are no snapshots of parts that recipe {one.folder.name!r} judged: name images with "
+                "--images DIR"
+            )
+    compared = version_comparison.compare_versions(
+        *(Scorer(RecipeVersion.load(each.file), device=settings.scoring.device) for each in (one, other)),
+        files=files,
+        names=(one.name, other.name),
+        progress=progress.choose_progress(sys.stderr),
+    )
+    for line in compared.skipped:
+        print_to_stderr(line)
+    for line in version_comparison.explain(compared):
+        print(line)
+    if options.json:
+        _write(options.json, version_comparison.encode(compared))
+    if options.picture:
+        sheet = version_comparison.draw_changed(compared)
+        if sheet is None:
+            print_to_stderr(f"no verdict would change: {options.picture} is not written")
+        else:
+            _write(options.picture, encode_picture(sheet, options.picture))
+    return 0
+
+
+def encode_picture(picture: Image, file: Path) -> bytes:
+    """The picture in the format of the file's name. Raises CommandError."""
+    import cv2
+
+    if file.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise CommandError(f"{file}: name a .png or .jpg file for the picture")
+    return cv2.imencode(file.suffix.lower(), picture)[1].tobytes()
+
+
+def _write(file: Path, content: bytes) -> None:
+    from monitor.system.atomic_file import write_whole
+
+    try:
+        write_whole(file, content)
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror or error}") from None

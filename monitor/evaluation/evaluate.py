@@ -66,8 +66,9 @@ def evaluate(
     `dataset` is a folder or an archive, as in `monitor.evaluation.dataset.list_entries`. `recipe` is a
     recipe's folder or the document of one of its versions. It is used for all categories; if there is no
     recipe of that name, each category has its own, named <recipe>-<category>. Maps and masks are compared at
-    the network's input resolution, as in the official code. An unusable image or mask is left out of the figures that need it, and gives `say` one line. A
-    category that can't be evaluated does not stop the others; it is an error only if none is left.
+    the network's input resolution, as in the official code. An unusable image or mask is left out of the
+    figures that need it, and gives `say` one line. A category that can't be evaluated does not stop the
+    others; it is an error only if none is left.
     """
     if (
         recipe.suffix != ".json"
