@@ -90,11 +90,17 @@ def findings(config: Path | None) -> Iterator[Finding]:
 
 
 def _review(settings: Settings) -> Iterator[Finding]:
+    from monitor.accounts.accounts_file import AccountsError, AccountsFile
     from monitor.review.access import refusal
 
     if settings.review.port == 0:
         return
-    if (why := refusal(settings.review)) is not None:
+    try:
+        has_accounts = AccountsFile.of(settings).exist()
+    except AccountsError as error:
+        yield Finding(Level.FAIL, "review", str(error))
+        return
+    if (why := refusal(settings.review, has_accounts=has_accounts)) is not None:
         # A credential of systemd is visible only to the service, so the password may be set although `check`
         # does not see it.
         is_set = settings.review.password_hash is not None
@@ -105,12 +111,13 @@ def _review(settings: Settings) -> Iterator[Finding]:
         )
         return
     served = f"the page is served on {settings.review.host} port {settings.review.port}"
-    if (public := settings.review.public_url) and settings.review.password_hash is None:
+    has_password = has_accounts or settings.review.password_hash is not None
+    if (public := settings.review.public_url) and not has_password:
         yield Finding(
             Level.WARN,
             "review",
-            f"{served}, and as {public} without a password of its own: set review.password_hash "
-            "or the credential review_password, unless the proxy asks for one",
+            f"{served}, and as {public} without a password of its own: add accounts, or set "
+            "review.password_hash or the credential review_password, unless the proxy asks for one",
         )
         return
     yield Finding(Level.OK, "review", f"{served}{f', and as {public}' if public else ''}")

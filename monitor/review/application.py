@@ -13,14 +13,20 @@ from flask import Flask, Response
 from jinja2 import StrictUndefined
 
 from monitor import paths
+from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.attempts import PasswordAttempts
+from monitor.accounts.permissions import Permission
+from monitor.accounts.signature import Signatures
+from monitor.audit.trail import AuditTrail
 from monitor.review.access import Sessions, secret_of
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
+from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.request_checks import RequestChecks
 from monitor.review.scorers import Scorers
+from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.today_pages import TodayPages
@@ -40,7 +46,8 @@ class Application:
 
 
 def build(settings: Settings, runtime: Path | None = None) -> Application:
-    """`runtime` is the line's runtime directory; without it, the directory that `run` would use."""
+    """`runtime` is the line's runtime directory; without it, the directory that `run` would use. Raises
+    AccountsError."""
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
@@ -50,16 +57,21 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
         TRAP_BAD_REQUEST_ERRORS=False,
     )
     app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.globals["permissions"] = Permission
     app.jinja_env.globals["line"] = f"{settings.line.site}/{settings.line.name}"
-    hashed = settings.review.password_hash
-    sessions = Sessions(secret_of(hashed.get_secret_value() if hashed else None), time.time)
-    RequestChecks(app, settings.review, sessions, PasswordAttempts(time.monotonic))
+    secret = settings.review.password_hash
+    hashed = secret.get_secret_value() if secret else None
+    accounts, trail = AccountsFile.of(settings), AuditTrail.of(settings)
+    sessions = Sessions(accounts.session_secret() or secret_of(hashed), time.time)
+    checks = RequestChecks(app, settings.review, sessions, PasswordAttempts(time.monotonic), accounts)
+    signatures = Signatures(accounts, time.monotonic, checks.is_shared_password if hashed else None)
+    form, changes = SignatureForm(signatures, trail), RecordedChanges(trail)
     files = SnapshotFiles(paths.snapshots(settings))
     index = SnapshotIndex(files)
-    WallPages(app, files, index, Pictures(files))
+    WallPages(app, files, index, Pictures(files), changes)
     view = LineView(settings, runtime)
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
-    TodayPages(app, recipes, index, view, Recalibration(recipes, files))
+    TodayPages(app, recipes, index, view, Recalibration(recipes, files), form, changes)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index)

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from monitor.errors import LineMonitorError
+from monitor.model.threshold_change import warn_of_change
 from monitor.review.labels import Label
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 
@@ -78,6 +79,17 @@ class Proposal:
         return effects(self.parts, self.before.threshold, self.after.threshold)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person has to read and confirm before this threshold is accepted."""
+        defects = [part.score for part in self.parts if part.label is Label.DEFECT]
+        return warn_of_change(
+            self.before.threshold,
+            self.after.threshold,
+            passing=sum(score <= self.after.threshold for score in defects),
+            defects=len(defects),
+        )
+
+    @property
     def escapes(self) -> tuple[ScoredPart, ...]:
         """Escapes (missed defects): real defects that are rejected now and would pass."""
         low, high = self.before.threshold, self.after.threshold
@@ -134,28 +146,37 @@ class Recalibration:
         ).start()
         return job
 
-    def accept(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> Job:
-        """Commits the proposal of the job `id_`. Raises RecalibrationError.
+    def find_proposal(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> Proposal:
+        """The proposal of the job `id_`, which waits for a person. Raises RecalibrationError.
 
         `labelled` holds the present labels: if they differ from the job's, the proposal is out of date.
         """
+        with self._lock:
+            return self._find(id_, labelled)[1]
+
+    def accept(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> Job:
+        """Commits the proposal of the job `id_`. Raises RecalibrationError as `find_proposal`."""
         from monitor.model.recipe_json import RecipeError
         from monitor.model.recipe_version import RecipeVersion
 
         with self._lock:
-            job = self.job
-            if job is None or job.id != id_ or job.state is not State.READY or job.proposal is None:
-                raise RecalibrationError("this proposal was replaced or discarded: calculate it again")
-            if job.labelled != frozenset(labelled):
-                raise RecalibrationError("labels have changed since: calculate it again")
+            job, proposal = self._find(id_, labelled)
             try:
-                if RecipeVersion.load(self._recipes / job.recipe).sha != job.proposal.sha:
+                if RecipeVersion.load(self._recipes / job.recipe).sha != proposal.sha:
                     raise RecalibrationError(f"recipe {job.recipe} has changed since: calculate it again")
-                job.proposal.draft.commit()
+                proposal.draft.commit()
             except RecipeError as error:
                 raise RecalibrationError(str(error)) from None
             job.state = State.ACCEPTED
             return job
+
+    def _find(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> tuple[Job, Proposal]:
+        job = self.job
+        if job is None or job.id != id_ or job.state is not State.READY or job.proposal is None:
+            raise RecalibrationError("this proposal was replaced or discarded: calculate it again")
+        if job.labelled != frozenset(labelled):
+            raise RecalibrationError("labels have changed since: calculate it again")
+        return job, job.proposal
 
     def discard(self) -> None:
         with self._lock:

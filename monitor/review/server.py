@@ -21,6 +21,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
+from monitor.accounts.accounts_file import AccountsError, AccountsFile
 from monitor.errors import LineMonitorError
 from monitor.line_state.worker_process import Worker
 from monitor.review.access import is_local, refusal
@@ -63,9 +64,13 @@ class Server:
     def __init__(
         self, settings: Settings, runtime: Path | None = None, *, request_s: float = _REQUEST_S
     ) -> None:
-        if (why := refusal(settings.review)) is not None:
-            raise ReviewError(why)
-        self._application = build(settings, runtime)
+        try:
+            why = refusal(settings.review, has_accounts=AccountsFile.of(settings).exist())
+            if why is not None:
+                raise ReviewError(why)
+            self._application = build(settings, runtime)
+        except AccountsError as error:
+            raise ReviewError(str(error)) from None
         # waitress logs a warning for every request that waits: too many requests would fill the log.
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)
         host, port = settings.review.host, settings.review.port

@@ -13,9 +13,11 @@ from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
-from flask import Flask, abort, g, redirect, render_template, request, url_for
+from flask import Flask, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from monitor.accounts.permissions import Permission
+from monitor.audit.entry import Kind
 from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document
 from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, Filters
 from monitor.review.histogram import Plot, plot
@@ -28,9 +30,14 @@ from monitor.review.recalibration import (
     RecalibrationError,
     State,
 )
+from monitor.review.recorded_changes import RecordedChanges
+from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import SnapshotIndex, today
 from monitor.snapshots.folder_scan import DAY
+
+_MEANING = "new threshold accepted"
+"""What a signature on the recalibration page states."""
 
 
 class TodayPages:
@@ -43,10 +50,13 @@ class TodayPages:
         index: SnapshotIndex,
         view: LineView,
         recalibration: Recalibration,
+        signatures: SignatureForm,
+        changes: RecordedChanges,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._recipes, self._index, self._view = recipes, index, view
         self._recalibration, self._utc_ns = recalibration, utc_ns
+        self._signatures, self._changes = signatures, changes
         self._log = logging.getLogger(__name__)
         app.add_url_rule("/today", "today", self._today)
         app.add_url_rule("/recalibrate/<recipe>", "recalibrate", self._show)
@@ -156,6 +166,8 @@ class TodayPages:
             running_recipe=running_recipe,
             plot=_proposal_plot(job.proposal) if job is not None and job.proposal is not None else None,
             labels=Label,
+            signing=self._signatures.template_values(Permission.CALIBRATE),
+            meaning=_MEANING,
         )
 
     def _start(self, recipe: str) -> AnyResponse:
@@ -168,18 +180,24 @@ class TodayPages:
 
     def _accept(self, recipe: str) -> AnyResponse:
         self._check(recipe)
+        id_, labelled = request.form.get("job", ""), self._labelled(recipe)
         try:
-            job = self._recalibration.accept(request.form.get("job", ""), self._labelled(recipe))
+            proposal = self._recalibration.find_proposal(id_, labelled)
+            signature = self._signatures.take(Permission.CALIBRATE, _MEANING, proposal.warnings)
+            before, after = proposal.before.threshold, proposal.after.threshold
+            with self._changes.recording(
+                Kind.THRESHOLD, f"recipe.{recipe}.threshold", repr(before), repr(after), signature=signature
+            ):
+                self._recalibration.accept(id_, labelled)
         except RecalibrationError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
-        if job.proposal is not None:
-            self._log.warning(
-                "recipe %s: threshold changed from %.4g to %.4g, from labelled overkills, accepted by %s",
-                recipe,
-                job.proposal.before.threshold,
-                job.proposal.after.threshold,
-                g.session.by or "a person without a name",
-            )
+        self._log.warning(
+            "recipe %s: threshold changed from %.4g to %.4g, from labelled overkills, accepted by %s",
+            recipe,
+            before,
+            after,
+            signature.name,
+        )
         return self._back(recipe)
 
     def _discard(self, recipe: str) -> AnyResponse:
