@@ -122,6 +122,13 @@ def find_in_force(folder: Path) -> VersionFile:
     return found
 
 
+def find_judging(folder: Path, sha: str) -> VersionFile:
+    """The version with which a running line judges, by its sha256; the one in force where that is empty or
+    gone. Raises RecipeError."""
+    versions = list_versions(folder) if sha else []
+    return next((one for one in versions if sha.startswith(one.digits)), None) or find_in_force(folder)
+
+
 def find_asked(recipes: Path, name: str) -> VersionFile:
     """The version that `NAME@VERSION` names; the one in force for `NAME` alone.
 
@@ -143,6 +150,15 @@ def find_promoted(recipes: Path, name: str) -> VersionFile:
             "on the page first"
         )
     return found
+
+
+def find_waiting(folder: Path) -> VersionFile | None:
+    """The newest version if it is later than the one in force and was never promoted; else None. Raises
+    RecipeError."""
+    document, newest = read_in_force(folder), find_newest(folder)
+    if document is None or newest is None or document.is_promoted(newest.number):
+        return None
+    return newest if newest.number > document.version else None
 
 
 def explain_not_in_force(version: RecipeVersion) -> Iterator[str]:

@@ -129,6 +129,11 @@ class LineView:
                 return None
             return changeover.read_recipe_status(board, camera)
 
+    def judging_sha(self, camera: str) -> str:
+        """The sha256 of the version that judges the camera's parts; empty where none does."""
+        status = self.recipe_status(camera)
+        return status.in_force.sha if status and status.in_force else ""
+
     def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
         """The camera's newest frame as the scorer gets it, uint8 (H, W, 3) BGR or (H, W); None without one.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ class Comparison:
         ]
         return [
             (low, high, int(counts[0][place]), int(counts[1][place]))
-            for place, (low, high) in enumerate(zip(BIN_EDGES, BIN_EDGES[1:], strict=False))
+            for place, (low, high) in enumerate(pairwise(BIN_EDGES))
         ]
 
 
@@ -136,8 +137,8 @@ def encode(comparison: Comparison) -> bytes:
 
 
 def draw_changed(comparison: Comparison) -> Image | None:
-    """A contact sheet of the parts whose verdict would change, uint8 (H, W, 3) BGR, each with its score by the
-    other version; None where there is none."""
+    """A contact sheet of the parts whose verdict would change, uint8 (H, W, 3) BGR, each with its score by
+    the other version; None where there is none."""
     pictures, scores = [], []
     for image in comparison.changed[:MOST_SHOWN]:
         try:
