@@ -27,6 +27,7 @@ COMMANDS = {
     "calibrate": "set a recipe's threshold or presence gate again from other images",
     "score": "score image files; prints one JSON line for each",
     "evaluate": "measure a recipe's accuracy on labelled images",
+    "recipes": "list and compare the versions of recipes, put one in force, go back",
     "export": "write a recipe as an ONNX or OpenVINO model for other programs",
     "teacher": "list, download or make teacher networks",
     "journal": "show rejected and uninspected parts, and what became of them",

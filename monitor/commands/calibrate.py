@@ -9,7 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from monitor.commands.arguments import EMPTY_HELP, add_overkill, load_settings, print_to_stderr
+from monitor.commands.arguments import (
+    EMPTY_HELP,
+    add_overkill,
+    find_version,
+    load_settings,
+    print_to_stderr,
+)
 
 _DESCRIPTION = (
     "Sets a recipe's threshold from images of good parts that training never saw (--images), or for another "
@@ -22,7 +28,9 @@ _DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
-    parser.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="name of the recipe, for its newest version, or NAME@VERSION"
+    )
     parser.add_argument(
         "--images",
         type=Path,
@@ -59,11 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
     from monitor.system import progress
+    from monitor.system.login_name import login_name
     from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 
     settings = load_settings(options)
     request = CalibrationRequest(
-        recipe=paths.recipe(settings, options.recipe),
+        recipe=find_version(settings, options.recipe)
+        if "@" in options.recipe
+        else paths.recipe(settings, options.recipe),
         images=options.images,
         overkill=options.overkill,
         part_of=options.part_of,
@@ -72,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
         empty=options.empty,
         gated=not options.no_empty,
         device=settings.scoring.device,
+        who=login_name(),
     )
     if not (request.sets_threshold or request.sets_gate or request.defects):
         options.refuse(

@@ -171,6 +171,7 @@ def run(options: argparse.Namespace) -> int:
     from monitor.inference.backends import can_quantise
     from monitor.model.recipe_json import make_tiles
     from monitor.system import progress
+    from monitor.system.login_name import login_name
     from monitor.training.automatic_size import AutomaticSize
     from monitor.training.compare import Compare
     from monitor.training.train_recipe import TrainingRequest, train_recipe
@@ -215,6 +216,7 @@ def run(options: argparse.Namespace) -> int:
             device=options.device or settings.scoring.device,
             as_paper=options.as_paper,
             int8=options.int8 if options.int8 is not None else can_quantise() and usual_int8,
+            who=login_name(),
             roi=next(iter(regions), None),
         ),
         say=print_to_stderr,

@@ -19,10 +19,12 @@ from monitor.accounts.permissions import Permission
 from monitor.accounts.signature import Signatures
 from monitor.audit.trail import AuditTrail
 from monitor.review.access import Sessions, secret_of
+from monitor.review.comparison_job import ComparisonJobs
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
+from monitor.review.recipe_pages import RecipePages
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.request_checks import RequestChecks
 from monitor.review.scorers import Scorers
@@ -30,6 +32,7 @@ from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.today_pages import TodayPages
+from monitor.review.version_changes import VersionChanges
 from monitor.review.wall_pages import WallPages
 from monitor.settings import Settings
 
@@ -73,5 +76,7 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
     TodayPages(app, recipes, index, view, Recalibration(recipes, files), form, changes)
+    versions = VersionChanges(recipes, trail)
+    RecipePages(app, settings, view, versions, ComparisonJobs(files.root), form, recipes)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index)

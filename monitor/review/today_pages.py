@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
-import msgspec
 from flask import Flask, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from monitor.accounts.permissions import Permission
 from monitor.audit.entry import Kind
-from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document
+from monitor.model.in_force import find_judging
+from monitor.model.recipe_json import FILE, REFERENCE, Calibration, RecipeError
+from monitor.model.version_summary import read_document
 from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, Filters
 from monitor.review.histogram import Plot, plot
 from monitor.review.labels import Label
@@ -35,6 +36,7 @@ from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import SnapshotIndex, today
 from monitor.snapshots.folder_scan import DAY
+from monitor.verdict import rfc3339
 
 _MEANING = "new threshold accepted"
 """What a signature on the recalibration page states."""
@@ -107,7 +109,7 @@ class TodayPages:
 
         `rejected` holds scores by label; `cameras` are those whose newest passed parts it judged.
         """
-        calibration = self._calibration(name)
+        calibration = self._calibration(name, cameras)
         passed = [score for camera in cameras for score in self._view.passed_scores(camera)]
         kinds = (*Label, "unlabelled")
         rows: dict[str, dict[str, Sequence[float]]] = {
@@ -128,15 +130,19 @@ class TodayPages:
             "all_overkills": self._index.count(Filters(recipe=name, label=Label.OVERKILL, verdict="all")),
         }
 
-    def _calibration(self, name: str) -> Calibration | None:
-        """None where the recipe is missing or damaged: the scoring worker and `check` report it."""
+    def _calibration(self, name: str, cameras: Sequence[str]) -> Calibration | None:
+        """That of the version which judges these cameras' parts; where no line runs, of the version in force.
+
+        None where the recipe is missing or damaged: the scoring worker and `check` report it.
+        """
         if not RECIPE.fullmatch(name):
             return None
+        shas = [self._view.judging_sha(camera) for camera in cameras]
         try:
-            document = msgspec.json.decode((self._recipes / name / FILE).read_bytes(), type=Document)
-        except (OSError, msgspec.DecodeError):
+            version = find_judging(self._recipes / name, next(iter(filter(None, shas)), ""))
+            return read_document(version).calibration.get(REFERENCE)
+        except RecipeError:
             return None
-        return document.calibration.get(REFERENCE)
 
     def _labelled(self, recipe: str) -> list[tuple[Key, Label]]:
         """The newest parts of each label, at most `MAX_PARTS_PER_LABEL` of each."""
@@ -188,14 +194,14 @@ class TodayPages:
             with self._changes.recording(
                 Kind.THRESHOLD, f"recipe.{recipe}.threshold", repr(before), repr(after), signature=signature
             ):
-                self._recalibration.accept(id_, labelled)
+                self._recalibration.accept(id_, labelled, signature.name, rfc3339(self._utc_ns()))
         except RecalibrationError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         self._log.warning(
-            "recipe %s: threshold changed from %.4g to %.4g, from labelled overkills, accepted by %s",
+            "recipe %s: a version with threshold %.4g, not %.4g, was accepted by %s; it is not in force",
             recipe,
-            before,
             after,
+            before,
             signature.name,
         )
         return self._back(recipe)

@@ -33,8 +33,10 @@ import torch
 
 from monitor.images.preprocessing import RESIZE
 from monitor.images.tiling import format_size
+from monitor.model.in_force import explain_not_in_force
 from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
+from monitor.names import join_version
 from monitor.system.progress import SILENT, Progress
 from monitor.training import advice, plot
 from monitor.training.calibrate_recipe import set_thresholds
@@ -252,6 +254,8 @@ def _report(recipe: RecipeVersion, say: Say) -> None:
     pairs = document.quantised.pairs if document.quantised else ()
     for line in explain_all(document.calibration, pairs, unrelated_score(document)):
         say(line)
-    say(f"recipe {recipe.name!r} ({recipe.sha[:12]}) is in {recipe.folder}")
+    say(f"recipe {join_version(recipe.name, recipe.number)} ({recipe.sha[:12]}) is in {recipe.folder}")
+    for line in explain_not_in_force(recipe):
+        say(line)
     for line in explain_points(document):
         say(line)
