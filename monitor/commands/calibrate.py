@@ -15,6 +15,7 @@ from monitor.commands.arguments import (
     find_version,
     load_settings,
     print_to_stderr,
+    remove_old_versions,
 )
 
 _DESCRIPTION = (
@@ -94,4 +95,5 @@ def run(options: argparse.Namespace) -> int:
     if request.extrapolate and not request.sets_threshold:
         options.refuse("--extrapolate is for a threshold: give --images or --overkill too")
     calibrate_recipe(request, say=print_to_stderr, progress=progress.choose_progress(sys.stderr))
+    remove_old_versions(settings, options.recipe.partition("@")[0])
     return 0

@@ -19,6 +19,7 @@ from monitor.commands.arguments import (
     positive_integer,
     print_to_stderr,
     random_seed,
+    remove_old_versions,
 )
 
 _SAME_SEED = (
@@ -222,4 +223,5 @@ def run(options: argparse.Namespace) -> int:
         say=print_to_stderr,
         progress=progress.choose_progress(sys.stderr),
     )
+    remove_old_versions(settings, options.recipe)
     return 0
