@@ -1,4 +1,4 @@
-"""The settings' bound removes the oldest versions, and never one that judged parts by a person's signature."""
+"""The settings bound removes the oldest versions, and never one that a person has signed for."""
 
 from __future__ import annotations
 
