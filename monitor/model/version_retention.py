@@ -25,7 +25,7 @@ def remove_old_versions(folder: Path, most: int) -> list[VersionFile]:
             removable = [
                 version
                 for version in kept
-                if version not in stay and not (document and document.find_promotion(version.number))
+                if version not in stay and not (document and document.find_promotion(version))
             ]
             removed = removable[: max(0, len(kept) - most)]
             for version in removed:
