@@ -254,6 +254,14 @@ class ScoringSettings(_Table):
     """Number format of the computation."""
 
 
+class RecipeSettings(_Table):
+    """How many versions of a recipe are kept. Versions that were promoted are kept beyond this."""
+
+    keep_versions: int = _number(50, "Versions of a recipe", "versions", ge=1, le=10_000)
+    """Number of versions of each recipe above which a training or calibration removes the oldest. The newest
+    version, the one in force and all that were ever promoted stay."""
+
+
 class MqttSettings(_Table):
     """The connection to the MQTT broker. It uses TLS if `ca_file` or `cert_file` is set."""
 
@@ -389,6 +397,7 @@ class Settings(_Table):
         default=(), title="Cameras", description=CameraSettings.__doc__
     )
     scoring: ScoringSettings = _table(ScoringSettings, "Scoring")
+    recipes: RecipeSettings = _table(RecipeSettings, "Recipes")
     mqtt: MqttSettings = _table(MqttSettings, "MQTT")
     snapshots: SnapshotSettings = _table(SnapshotSettings, "Snapshots")
     journal: JournalSettings = _table(JournalSettings, "Journal")

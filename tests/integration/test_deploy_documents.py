@@ -28,7 +28,18 @@ from tests.real.service import PACKAGES, UNIT, Service, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 DEPLOY = bundle.ROOT / "deploy"
-RUN_HERE = {"log", "camera", "update", "backup", "restore", "broker", "gateway", "metrics", "journal", "record"}
+RUN_HERE = {
+    "log",
+    "camera",
+    "update",
+    "backup",
+    "restore",
+    "broker",
+    "gateway",
+    "metrics",
+    "journal",
+    "record",
+}
 RUN_ELSEWHERE = {"bundle", "stage", "install", "secrets", "start", "remove"}
 """The blocks of the handbook that `test_install`, `test_systemd` and their helpers run."""
 LABELS = {"camera", "verdict", "reason", "stage", "worker", "instance", "job", "le"}
