@@ -50,6 +50,8 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _type(annotation: Any) -> str:
+    if get_origin(annotation) is dict:
+        return "tables"
     if get_origin(annotation) is tuple:
         return f"list of {len(get_args(annotation))} whole numbers"
     return "choice" if issubclass(annotation, Choice) else _TYPES[annotation]
@@ -62,7 +64,7 @@ def _default(field: FieldInfo) -> str:
         return str(extra["default"])
     if field.is_required():
         return "required"
-    if field.default is None:
+    if field.default in (None, {}):
         return "none"
     number = isinstance(field.default, int | float)
     return f"`{field.default if number else json.dumps(str(field.default))}`"

@@ -28,6 +28,7 @@ from monitor.review.recipe_pages import RecipePages
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.request_checks import RequestChecks
 from monitor.review.scorers import Scorers
+from monitor.review.set_changeover import SetChangeover
 from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
@@ -77,6 +78,7 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
     LivePages(app, settings, view, Scorers(recipes))
     TodayPages(app, recipes, index, view, Recalibration(recipes, files), form, changes)
     versions = VersionChanges(recipes, trail)
-    RecipePages(app, settings, view, versions, ComparisonJobs(files.root), form, recipes)
+    sets = SetChangeover(settings, trail)
+    RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index)

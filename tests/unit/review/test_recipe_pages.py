@@ -15,10 +15,11 @@ from werkzeug.test import TestResponse
 from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.permissions import Role
 from monitor.audit.trail import AuditTrail
+from monitor.line_state.changeover import find_recipe_to_load
 from monitor.model.in_force import find_in_force, hold_in_force
 from monitor.model.recipe_json import REFERENCE
 from monitor.review.application import build
-from monitor.settings import CameraSettings, LineSettings, Settings
+from monitor.settings import CameraSettings, LineSettings, RecipeSettings, Settings
 from tests.real.parts import part, random_recipe, save
 
 PASSWORD = "gloves and all"
@@ -52,7 +53,8 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def line(tmp_path: Path, three: Path) -> Settings:
     shutil.copytree(three, tmp_path / "data/recipes/plate")
     camera = CameraSettings(name="top", source="simulated://plate", recipe="plate")
-    return Settings(line=LineSettings(data=tmp_path / "data"), camera=(camera,))
+    sets = RecipeSettings(sets={"one": {"top": "plate@1"}, "wrong": {"top": "plate@9"}})
+    return Settings(line=LineSettings(data=tmp_path / "data"), camera=(camera,), recipes=sets)
 
 
 @pytest.fixture
@@ -127,6 +129,18 @@ def test_two_versions_are_compared_on_the_newest_snapshots(line: Settings, page:
     assert "plate@1: reject" in text
 
 
-@pytest.mark.parametrize("path", ["/recipes/no/1", "/recipes/plate/9", "/recipes/../1", "/recipes/plate/x"])
+def test_a_set_is_changed_over_to_only_if_all_of_it_can_be_used(line: Settings, page: Browser) -> None:
+    assert "plate@1" in page.get("/sets/one").text
+    assert page.post("/sets/wrong/use", signer="anna").status_code == 409
+    folder = line.line.data / "changeovers"
+    assert not folder.exists()
+    assert page.post("/sets/one/use", signer="anna").status_code == 303
+    assert find_recipe_to_load(folder, line.camera[0]) == "plate@1", "from the next start of the line on"
+    assert [entry.kind for entry in AuditTrail.of(line).entries()][-1] == "changeover"
+
+
+@pytest.mark.parametrize(
+    "path", ["/recipes/no/1", "/recipes/plate/9", "/recipes/../1", "/recipes/plate/x", "/sets/no"]
+)
 def test_what_does_not_exist_is_not_found(page: Browser, path: str) -> None:
     assert page.get(path).status_code == 404
