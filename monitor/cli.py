@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "write a recipe as an ONNX or OpenVINO model for other programs",
     "teacher": "list, download or make teacher networks",
     "journal": "show rejected and uninspected parts, and what became of them",
+    "accounts": "list, add and remove named accounts for the page and for signatures",
     "audit": "show the record of who changed what, or verify that it is whole",
     "bench": "measure how fast this machine scores, transports and publishes frames",
     "run": "run the line: cameras, scoring, publishing, until it is stopped",

@@ -6,7 +6,6 @@ The arguments and the output. A running line reads what is in force by itself; t
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.commands.arguments import CommandError, load_settings, positive_integer, print_to_stderr
+from monitor.commands.signing import VIA, add_signature, confirm, sign
 
 if TYPE_CHECKING:
     from drivers.image_file import Image
-    from monitor.accounts.permissions import Permission
-    from monitor.accounts.signature import Signature
     from monitor.line_state.recipe_set import SetDocument
     from monitor.model.in_force import Change
     from monitor.model.version_summary import VersionSummary
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from monitor.settings import Settings
 
 _LONGEST_WAIT_S = 60.0
-_VIA = "command line"
 MOST_IMAGES = 500
 
 
@@ -44,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     back = actions.add_parser("rollback", help="put the version in force that was before the present one")
     back.add_argument("recipe", metavar="NAME")
     for action in (use, back):
-        action.add_argument("--as", dest="account", default="", metavar="NAME", help="the account that signs")
-        action.add_argument("--reason", default="", metavar="TEXT", help="why, for the record of changes")
+        add_signature(action, warns=True)
     parser.set_defaults(action="list", recipes=[])
 
 
@@ -111,6 +107,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
     from monitor.audit.trail import AuditTrail
     from monitor.names import check_name, split_version
     from monitor.review.version_changes import APPROVED, VersionChanges
+    from monitor.review.version_warnings import find_warnings
 
     changes = VersionChanges(paths.recipes(settings), AuditTrail.of(settings))
     is_rollback = options.action == "rollback"
@@ -129,11 +126,12 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
         number = asked
     permission = changes.find_permission(name, number)
     meaning = f"rollback to {name}@{number}" if is_rollback else APPROVED
-    signature = _sign(settings, permission, options.account, meaning, options.reason)
+    signature = sign(options, settings, permission, meaning)
+    confirm(find_warnings(paths.recipe(settings, name), number), understood=options.understood)
     if is_rollback:
-        change = changes.roll_back(name, signature, permission, _VIA)
+        change = changes.roll_back(name, signature, permission, VIA)
     else:
-        change = changes.use(name, number, signature, permission, _VIA)
+        change = changes.use(name, number, signature, permission, VIA)
     return _report(change, settings)
 
 
@@ -147,9 +145,9 @@ def _use_set(options: argparse.Namespace, settings: Settings) -> int:
     name: str = options.version
     changeover = SetChangeover(settings, AuditTrail.of(settings))
     changeover.check(name)
-    signature = _sign(settings, Permission.USE, options.account, f"changeover to set {name}", options.reason)
+    signature = sign(options, settings, Permission.USE, f"changeover to set {name}")
     view = LineView(settings)
-    document = changeover.use(name, signature, _VIA, is_running=view.status().running)
+    document = changeover.use(name, signature, VIA, is_running=view.status().running)
     return await_set(document, view, print, time.monotonic, time.sleep)
 
 
@@ -183,45 +181,6 @@ def await_set(
                 continue
             break
     return int(failed)
-
-
-def _sign(settings: Settings, permission: Permission, account: str, meaning: str, reason: str) -> Signature:
-    """The signature, with a password where there are accounts. Raises CommandError."""
-    from monitor.accounts.accounts_file import AccountsFile
-    from monitor.accounts.signature import Refusal, Signatures
-    from monitor.system.login_name import login_name
-
-    signatures = Signatures(AccountsFile.of(settings), time.monotonic)
-    password = ""
-    if signatures.asks_password:
-        if not account:
-            raise CommandError(f"there are accounts: sign with --as NAME, whose role may {permission}")
-        password = _read_password(account)
-    stated = f"{meaning}: {reason}" if reason else meaning
-    result = signatures.check(account or login_name(), password, stated, permission, _VIA)
-    if isinstance(result, Refusal):
-        _record_refusal(settings, account, permission, result.why)
-        raise CommandError(result.why)
-    return result
-
-
-def _read_password(account: str) -> str:
-    """From the terminal; without one the first line of standard input."""
-    if sys.stdin.isatty():
-        return getpass.getpass(f"Password of {account}: ")
-    return sys.stdin.readline().rstrip("\r\n")
-
-
-def _record_refusal(settings: Settings, account: str, permission: Permission, why: str) -> None:
-    from monitor.audit.entry import Change as AuditChange
-    from monitor.audit.entry import Kind
-    from monitor.audit.trail import AuditTrail
-    from monitor.verdict import rfc3339
-
-    utc = rfc3339(time.time_ns())
-    AuditTrail.of(settings).append(
-        AuditChange(Kind.REFUSED, account[:100], permission.value, None, None, why, utc, via=_VIA)
-    )
 
 
 def _report(change: Change, settings: Settings) -> int:

@@ -16,8 +16,7 @@ from monitor.accounts.permissions import Permission
 from monitor.audit.trail import AuditError
 from monitor.errors import LineMonitorError
 from monitor.model.in_force import find_step_back, read_in_force
-from monitor.model.recipe_json import REFERENCE, Document, RecipeError
-from monitor.model.threshold_change import warn_of_change
+from monitor.model.recipe_json import REFERENCE, RecipeError
 from monitor.model.version_files import VersionFile, find_version
 from monitor.model.version_summary import VersionSummary, list_recipes, summarise
 from monitor.review.comparison_job import ComparisonError, ComparisonJob, ComparisonJobs, ComparisonState
@@ -29,6 +28,7 @@ from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import Key, NoSuchSnapshot
 from monitor.review.version_changes import APPROVED, VersionChanges
 from monitor.review.version_notices import find_notices
+from monitor.review.version_warnings import warn_of_version
 from monitor.settings import Settings
 from monitor.verdict import Verdict
 
@@ -103,7 +103,7 @@ class RecipePages:
             summary=summary,
             present=present,
             calibration=summary.document.calibration.get(REFERENCE) if summary.document else None,
-            warnings=_warnings(present, summary),
+            warnings=warn_of_version(present, summary),
             meaning=_meaning(recipe, number, back=back),
             back=back,
             permission=self._changes.find_permission(recipe, number),
@@ -118,13 +118,13 @@ class RecipePages:
             if back and find_step_back(self._recipes / recipe) != number:
                 abort(HTTPStatus.CONFLICT, "Another version was put in force since: load the page again.")
             meaning = _meaning(recipe, number, back=back)
-            signature = self._signatures.take(permission, meaning, _warnings(present, summary))
+            signature = self._signatures.take(permission, meaning, warn_of_version(present, summary))
             if back:
                 self._changes.roll_back(recipe, signature, permission, _via())
             else:
                 self._changes.use(recipe, number, signature, permission, _via())
         except AuditError as error:
-            abort(HTTPStatus.INSUFFICIENT_STORAGE, f"Not done, since it can't be recorded: {error}.")
+            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")
         except LineMonitorError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
@@ -145,7 +145,7 @@ class RecipePages:
             signature = self._signatures.take(Permission.USE, f"changeover to set {name}")
             self._sets.use(name, signature, _via(), is_running=self._view.status().running)
         except AuditError as error:
-            abort(HTTPStatus.INSUFFICIENT_STORAGE, f"Not done, since it can't be recorded: {error}.")
+            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")
         except LineMonitorError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
@@ -223,26 +223,6 @@ def _via() -> str:
 
 def _meaning(recipe: str, number: int, *, back: bool) -> str:
     return f"rollback to {recipe}@{number}" if back else APPROVED
-
-
-def _warnings(present: VersionSummary | None, wanted: VersionSummary) -> tuple[str, ...]:
-    """What a person must read and confirm before the version judges parts."""
-    after = wanted.threshold
-    if after is None or wanted.document is None:
-        return ("This version can't be read.",)
-    known = _known_defects(wanted.document)
-    passing = sum(score <= after for score in known)
-    before = present.threshold if present and _have_one_scale(present.document, wanted.document) else None
-    return warn_of_change(before or after, after, passing=passing, defects=len(known))
-
-
-def _known_defects(document: Document) -> tuple[float, ...]:
-    return document.defect_scores.known if document.defect_scores else ()
-
-
-def _have_one_scale(one: Document | None, other: Document) -> bool:
-    """Whether the scores of two versions compare: they do where the weights are the same."""
-    return one is not None and (one.student, one.memory) == (other.student, other.memory)
 
 
 def _plot(job: ComparisonJob) -> Plot | None:

@@ -6,7 +6,8 @@ from good parts alone: images of known defects are only scored afterwards, to st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,13 +125,24 @@ def _print_nothing(line: str) -> None:
     """A `say` for lines that were printed before or are printed later."""
 
 
-def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progress = SILENT) -> RecipeVersion:
+Approve = Callable[[RecipeVersion, RecipeVersion], AbstractContextManager[object]]
+"""Gets the recipe before and after; the commit is made in its context, or not at all where it raises."""
+
+
+def _approve_all(before: RecipeVersion, after: RecipeVersion) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+def calibrate_recipe(
+    request: CalibrationRequest, *, say: Say, progress: Progress = SILENT, approve: Approve = _approve_all
+) -> RecipeVersion:
     """Sets a recipe's threshold, its presence gate or its known defects, as requested, and commits the
     recipe.
 
     The threshold comes from new good images, without those that trained the recipe or selected its student;
     or, for another rate of overkill alone, from the scores that the recipe records. Operating points and
-    statement follow. Raises CalibrationError, DefectsError, PartsError, PresenceError, RecipeError.
+    statement follow. `approve` is asked before the commit. Raises CalibrationError, DefectsError, PartsError,
+    PresenceError, RecipeError.
     """
     loaded = RecipeVersion.load(request.recipe)
     if request.overkill is not None and not is_rate(request.overkill):
@@ -155,7 +167,8 @@ def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progres
         recipe = recipe.with_changes(defect_scores=scored.scores)
     is_stated = request.sets_threshold or request.defects is not None
     recipe = (state(recipe) if is_stated else recipe).with_changes(lineage=_lineage(request, loaded, recipe))
-    committed = recipe.commit()
+    with approve(loaded, recipe):
+        committed = recipe.commit()
     if request.images is not None:
         show_oddest(committed, files, _KEEP_GOOD, say)
     if is_stated:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import cv2
@@ -77,8 +78,9 @@ def train_recipe(
     say: Say,
     progress: Progress = SILENT,
     clock: Callable[[], float] = time.monotonic,
+    recording: Callable[[RecipeVersion], AbstractContextManager[object]] = nullcontext,
 ) -> RecipeVersion:
-    """Trains, calibrates and commits the recipe.
+    """Trains, calibrates and commits the recipe. The commit is made in the context of `recording`.
 
     A run that was killed continues where it was saved last when it is started again with the same images and
     settings, and it ends with the same student and threshold as an uninterrupted run.
@@ -114,7 +116,9 @@ def train_recipe(
         defects = score_defects(draft, inputs.defects, device=str(inputs.device), say=say, progress=progress)
         draft = draft.with_changes(defect_scores=defects.scores)
     draft = _with_both_rates(draft, inputs, say)
-    recipe = state(draft).commit()
+    draft = state(draft)
+    with recording(draft):
+        recipe = draft.commit()
     checkpoint.remove()
     if fitted is not None:
         title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
