@@ -48,6 +48,8 @@ from monitor.settings import CameraSettings, Settings
 from monitor.system import out_of_memory
 from monitor.verdict import rfc3339
 
+_LONGEST_NAME = 32
+"""In characters: what of a person's name fits on the board."""
 _DIED = "the scoring worker died while it loaded this recipe: look at the log, then ask again"
 
 
@@ -463,7 +465,9 @@ class RecipesInForce:
         self._warn_of_missing_roi(camera, scorer.recipe, name)
 
     def _write_status(self, camera: CameraSettings, status: RecipeStatus) -> None:
-        status = msgspec.structs.replace(status, is_pinned="@" in self._asked[camera.name])
+        status = msgspec.structs.replace(
+            status, is_pinned="@" in self._asked[camera.name], who=status.who[:_LONGEST_NAME]
+        )
         self._status[camera.name] = status
         changeover.write_recipe_status(self._board, camera.name, status)
 
