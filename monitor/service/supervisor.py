@@ -233,7 +233,7 @@ class Supervisor:
     def run_once(self, board: Board) -> None:
         """Checks every worker once: records a dead one, kills a stuck one, starts a missing one."""
         if self._hold_watch.look(self._clock(), int(self._policy.grace_s * 1e9)):
-            self._log.warning("the line was held for some seconds, as by a pause of the whole machine")
+            self._log.warning("this process was held for seconds, as by a pause of the machine")
             for worker in self._workers.values():
                 worker.stop_watch = StopWatch()
         for worker in self._workers.values():
