@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +14,14 @@ from playwright.sync_api import sync_playwright
 from monitor.review.access import hash_password
 from tests.integration.test_review_page import CHROMIUM, FLAGS
 from tests.real import handbook
-from tests.real.nginx import NAME, Nginx
+from tests.real.caddy import Caddy, find_caddy
+from tests.real.https_request import NAME
+from tests.real.nginx import Nginx
 from tests.real.review_page import ReviewPage
 
 PASSWORD = "gloves and all"
 PLAIN = "proxy_pass http://127.0.0.1:8080;"
+CADDY = "reverse_proxy 127.0.0.1:8080"
 AS_CADDY = (
     "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr; "
     "proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;"
@@ -26,9 +30,9 @@ AS_CADDY = (
 
 
 class Proxied:
-    """A page with a password behind nginx, and one browser's cookie."""
+    """A page with a password behind a proxy, and one browser's cookie."""
 
-    def __init__(self, page: ReviewPage, proxy: Nginx) -> None:
+    def __init__(self, page: ReviewPage, proxy: Nginx | Caddy) -> None:
         self.page, self.proxy, self.cookie, self.token = page, proxy, "", ""
 
     def get(self, path: str, **headers: str) -> tuple[int, str, str]:
@@ -78,11 +82,39 @@ def proxied(tmp_path: Path) -> Iterator[Callable[..., Proxied]]:
         one.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("headers", ["", AS_CADDY], ids=["nginx", "caddy"])
+@pytest.fixture
+def behind_caddy(tmp_path: Path) -> Iterator[Callable[..., Proxied]]:
+    """Makes a page behind Caddy. `inside` is what the handbook's block has in it, `below` is added to the
+    public address."""
+    if find_caddy() is None:
+        pytest.skip("no Caddy here: apt-get install caddy")
+    with contextlib.ExitStack() as running:
+
+        def make(inside: str = CADDY, below: str = "") -> Proxied:
+            (tmp_path / "data").mkdir()
+            (block,) = handbook.written_in("caddy")
+            assert CADDY in block
+            page = ReviewPage(tmp_path / "data", f'password_hash = "{hash_password(PASSWORD)}"')
+            proxy = Caddy(tmp_path / "caddy", block.replace(CADDY, inside).replace("8080", str(page.port)))
+            text = page.config.read_text().rstrip()
+            page.config.write_text(f'{text}\npublic_url = "{proxy.url}{below}"\n')
+            return Proxied(running.enter_context(page), running.enter_context(proxy))
+
+        yield make
+
+
+@pytest.mark.parametrize("headers", ["", AS_CADDY], ids=["nginx", "headers-as-caddy"])
 def test_a_person_signs_in_and_sends_a_form_by_the_public_address(
     proxied: Callable[..., Proxied], headers: str
 ) -> None:
-    browser = proxied(f"{PLAIN} {headers}")
+    _sign_in_and_send_a_form(proxied(f"{PLAIN} {headers}"))
+
+
+def test_a_person_signs_in_and_sends_a_form_through_caddy(behind_caddy: Callable[..., Proxied]) -> None:
+    _sign_in_and_send_a_form(behind_caddy())
+
+
+def _sign_in_and_send_a_form(browser: Proxied) -> None:
     assert browser.get("/live")[:2] == (303, "/login?next=/live")
     assert browser.sign_in()[:2] == (303, "/live")
     assert "; Secure" in browser.set_cookie
@@ -100,7 +132,15 @@ def test_a_person_signs_in_and_sends_a_form_by_the_public_address(
 
 @pytest.mark.parametrize("location", [PLAIN, "proxy_pass http://127.0.0.1:8080/;"], ids=["whole", "stripped"])
 def test_several_lines_share_a_proxy_by_a_path(proxied: Callable[..., Proxied], location: str) -> None:
-    browser = proxied(location, public="{url}/line1", place="/line1/")
+    _use_below_a_path(proxied(location, public="{url}/line1", place="/line1/"))
+
+
+@pytest.mark.parametrize("directive", ["handle", "handle_path"], ids=["whole", "stripped"])
+def test_several_lines_share_caddy_by_a_path(behind_caddy: Callable[..., Proxied], directive: str) -> None:
+    _use_below_a_path(behind_caddy(f"{directive} /line1/* {{\n{CADDY}\n}}", below="/line1"))
+
+
+def _use_below_a_path(browser: Proxied) -> None:
     assert browser.get("/line1/live")[:2] == (303, "/line1/login?next=/live")
     assert browser.sign_in("/line1")[:2] == (303, "/line1/live")
     assert "; Path=/line1/" in browser.set_cookie
@@ -149,10 +189,21 @@ def test_wrong_passwords_are_counted_by_client_and_all_together(proxied: Callabl
     assert statuses[-1] == 429
 
 
-def test_a_browser_uses_the_page_through_nginx(proxied: Callable[..., Proxied]) -> None:
+def test_caddy_counts_wrong_passwords_by_the_real_client(behind_caddy: Callable[..., Proxied]) -> None:
+    """Caddy replaces what a client says of itself."""
+    browser = behind_caddy()
+    statuses = [
+        browser.sign_in(password="wrong", **{"X-Forwarded-For": f"10.0.0.{attempt}"})[0]
+        for attempt in range(7)
+    ]
+    assert statuses == [403] * 5 + [429] * 2
+
+
+@pytest.mark.parametrize("proxy", ["proxied", "behind_caddy"])
+def test_a_browser_uses_the_page_through_a_proxy(request: pytest.FixtureRequest, proxy: str) -> None:
     if not CHROMIUM.exists():
         pytest.skip("no Chromium here: apt-get install chromium")
-    url = proxied().proxy.url
+    url = request.getfixturevalue(proxy)().proxy.url
     rules = f"--host-resolver-rules=MAP {NAME} 127.0.0.1"
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS, rules])

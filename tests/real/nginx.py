@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shutil
 import socket
-import ssl
 import subprocess
 import time
-from http.client import HTTPResponse, HTTPSConnection
+from http.client import HTTPResponse
 from pathlib import Path
 from types import TracebackType
 
+from tests.real.https_request import NAME, request
 from tests.real.mosquitto import free_port
-
-NAME = "line-pc.example"
 
 
 class Nginx:
@@ -71,17 +69,4 @@ class Nginx:
         self, method: str, path: str, form: str | None = None, headers: dict[str, str] | None = None
     ) -> tuple[HTTPResponse, str]:
         """The answer to a request of a browser that has opened the page by its public address."""
-        context = ssl.create_default_context(cafile=f"{self._folder}/line-pc.crt")
-        connection = HTTPSConnection(NAME, self.port, timeout=10, context=context)
-        # The name is in no DNS: the connection is made by address, TLS and Host keep the name.
-        plain = socket.create_connection(("127.0.0.1", self.port), 10)
-        connection.sock = context.wrap_socket(plain, server_hostname=NAME)
-        own = {"Accept": "text/html", "Origin": self.url} if method == "POST" else {"Accept": "text/html"}
-        if form is not None:
-            own["Content-Type"] = "application/x-www-form-urlencoded"
-        try:
-            connection.request(method, path, body=form, headers=own | (headers or {}))
-            answer = connection.getresponse()
-            return answer, answer.read().decode(errors="replace")
-        finally:
-            connection.close()
+        return request(self.port, self._folder / "line-pc.crt", method, path, form, headers or {})
