@@ -53,6 +53,8 @@ else
     say "no apt-get here: the tests that need Mosquitto, Aravis or GStreamer look for them as they are"
 fi
 make_venv
+# Python compiles a module when it first imports it; pip would compile thousands that no test imports.
+export PIP_NO_COMPILE="${PIP_NO_COMPILE:-1}"
 install_project export,gige,openvino,test
 # The command line sets these too: threads that spin while they wait slow down every other process, and
 # without a fixed order of MKL's sums the same seed gives another student.
