@@ -136,6 +136,7 @@ def run_line(folder: Path, images: Path, seconds: float) -> Run:
             snapshots = len(line.snapshots()) - len(shown)
             for ring in rings:
                 ring.close()
+            line.stop(_START_S)
     scored = sum(b.passed + b.rejected - a.passed - a.rejected for a, b in zip(counts, later, strict=True))
     uninspected = sum(sum(b.uninspected) - sum(a.uninspected) for a, b in zip(counts, later, strict=True))
     return Run(
