@@ -176,8 +176,8 @@ def report(run: Run, found: dict[str, float], kind: str) -> str:
     rows.append(["together", f"{total:.2f}", f"{total * rate / 1000:.2f}"])
     a_snapshot = 1000 * run.seconds["snapshots"] / max(1, run.snapshots)
     return (
-        f"{kind}, {_SHAPE[1]}x{_SHAPE[0]}: {run.frames / run.took_s:.1f} frames a second, {run.scored} judged, "
-        f"{run.uninspected} uninspected\n\n{markdown(rows)}\n\n"
+        f"{kind}, {_SHAPE[1]}x{_SHAPE[0]}: {run.frames / run.took_s:.1f} frames a second, {run.scored} "
+        f"judged, {run.uninspected} uninspected\n\n{markdown(rows)}\n\n"
         f"largest: {largest}. {run.snapshots} snapshots of {a_snapshot:.0f} ms each"
     )
 
