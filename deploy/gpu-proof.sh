@@ -16,7 +16,7 @@ python=${PYTHON:-python3}
 # most 64 MiB, OpenCV's 58.
 needs=(
     cv2:opencv-python-headless simplejpeg:simplejpeg tifffile:tifffile msgspec:msgspec safetensors:safetensors
-    pytest:pytest iniconfig:iniconfig pluggy:pluggy packaging:packaging
+    pytest:pytest iniconfig:iniconfig pluggy:pluggy packaging:packaging pygments:pygments
 )
 
 say() { printf '%s\n' "$*" >&2; }

@@ -13,8 +13,8 @@ one part in 50. The cost is processor time, by worker process, from /proc. Two w
 
 Where the machine is too slow for 80 frames a second, the folders deliver fewer; the time of a frame is still
 that of a frame. The last column is that time at 80 frames a second. On a busy machine the workers may not
-even start in time. Then measure fewer cameras (`--cameras`) with fewer frames a second (`--fps`); what a
-second costs without any frame (supervisor, publishing) then weighs more.
+even start in time, and what a second costs without any frame weighs too much. `--alone` measures there what
+needs no running line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ import numpy as np
 import drivers
 from drivers import image_file, simulated
 from drivers.image_file import Image
+from monitor.images.overlay import Caption, draw_overlay
 from monitor.images.preprocessing import prepare
+from monitor.settings import SnapshotSettings
+from monitor.snapshots.folder import SnapshotFolder
+from monitor.verdict import snapshot_path
 from tests.benchmarks.cost_bars import Bar, draw_bars
 from tests.benchmarks.growth import processor_seconds
 from tests.benchmarks.markdown import markdown
@@ -99,6 +103,37 @@ def driver_ms(images: Path, count: int) -> float:
 
 def prepare_ms(images: Sequence[Image], count: int) -> float:
     return alone(lambda number: prepare(images[number % len(images)], (_SIZE, _SIZE)), count)
+
+
+def snapshot_ms(image: Image, folder: Path, count: int) -> float:
+    """Processor time of one snapshot: drawn, compressed and written."""
+    caption = Caption(
+        verdict="reject",
+        score=2.0,
+        threshold=1.0,
+        recipe="plate",
+        camera="camera-0",
+        frame=1,
+        captured_utc="",
+    )
+    anomaly_map = np.full((_SIZE, _SIZE), 0.5, np.float32)
+    kept = SnapshotFolder(folder, SnapshotSettings(min_free_gb=0))
+
+    def write(number: int) -> None:
+        name = snapshot_path(time.time_ns(), "camera-0", number, 2.0)
+        kept.write(name, draw_overlay(image, anomaly_map, caption), image, {})
+
+    return alone(write, count)
+
+
+def alone_costs(images: Path, pictures: Sequence[Image], folder: Path) -> dict[str, float]:
+    """Processor time in ms a frame of the steps that can be measured in this process."""
+    return {
+        "drivers": driver_ms(images, 2 * _IMAGES),
+        "one copy into the ring": alone(lambda number: pictures[0].copy(), 4 * _IMAGES),
+        "preparation": prepare_ms(pictures, 4 * _IMAGES),
+        f"snapshots, of one frame in {_REJECT_EVERY}": snapshot_ms(pictures[0], folder, 5) / _REJECT_EVERY,
+    }
 
 
 def run_line(folder: Path, images: Path, count: int, fps: float, seconds: float) -> Run:
@@ -167,18 +202,22 @@ def costs(run: Run, of_driver: float, of_preparation: float) -> dict[str, float]
     }
 
 
-def report(run: Run, found: dict[str, float], kind: str) -> str:
+def cost_table(found: dict[str, float]) -> str:
     rate = _CAMERAS * _FPS
     largest = max(found, key=lambda what: found[what])
     rows = [["", "ms a frame", f"cores at {rate} frames a second"]]
     rows += [[what, f"{ms:.2f}", f"{ms * rate / 1000:.2f}"] for what, ms in found.items()]
     total = sum(found.values())
     rows.append(["together", f"{total:.2f}", f"{total * rate / 1000:.2f}"])
+    return f"{markdown(rows)}\n\nlargest: {largest}"
+
+
+def report(run: Run, found: dict[str, float], kind: str) -> str:
     a_snapshot = 1000 * run.seconds["snapshots"] / max(1, run.snapshots)
     return (
         f"{kind}, {_SHAPE[1]}x{_SHAPE[0]}: {run.frames / run.took_s:.1f} frames a second, {run.scored} "
-        f"judged, {run.uninspected} uninspected\n\n{markdown(rows)}\n\n"
-        f"largest: {largest}. {run.snapshots} snapshots of {a_snapshot:.0f} ms each"
+        f"judged, {run.uninspected} uninspected\n\n{cost_table(found)}\n"
+        f"{run.snapshots} snapshots of {a_snapshot:.0f} ms each"
     )
 
 
@@ -188,6 +227,7 @@ def main() -> int:
     parser.add_argument("--cameras", type=int, default=_CAMERAS, metavar="N", help=f"({_CAMERAS})")
     parser.add_argument("--fps", type=float, default=_FPS, metavar="N", help=f"of each camera ({_FPS})")
     parser.add_argument("--seconds", type=float, default=30, metavar="N", help="of the line (30)")
+    parser.add_argument("--alone", action="store_true", help="only the steps that need no running line")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="an SVG picture of it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -196,20 +236,23 @@ def main() -> int:
         write_images(images, options.kind)
         random_recipe(folder / "data/recipes/plate", "resnet18", size=_SIZE)
         pictures = [image_file.read(file) for file in image_file.find(images)]
-        # Before and after, so that a change of the machine's speed meets both kinds of measurement.
-        before = driver_ms(images, 2 * _IMAGES), prepare_ms(pictures, 4 * _IMAGES)
-        run = run_line(folder, images, options.cameras, options.fps, options.seconds)
-        after = driver_ms(images, 2 * _IMAGES), prepare_ms(pictures, 4 * _IMAGES)
-    of_driver, of_preparation = ((a + b) / 2 for a, b in zip(before, after, strict=True))
-    found = costs(run, of_driver, of_preparation)
-    print(report(run, found, options.kind))
+        if options.alone:
+            found = alone_costs(images, pictures, folder / "snapshots")
+            print(f"{options.kind}, {_SHAPE[1]}x{_SHAPE[0]}, each step alone\n\n{cost_table(found)}")
+        else:
+            # Before and after, so that a change of the machine's speed meets both kinds of measurement.
+            before = driver_ms(images, 2 * _IMAGES), prepare_ms(pictures, 4 * _IMAGES)
+            run = run_line(folder, images, options.cameras, options.fps, options.seconds)
+            after = driver_ms(images, 2 * _IMAGES), prepare_ms(pictures, 4 * _IMAGES)
+            found = costs(run, (before[0] + after[0]) / 2, (before[1] + after[1]) / 2)
+            print(report(run, found, options.kind))
     if options.plot:
         bars = [Bar(what, ms * _CAMERAS * _FPS / 1000) for what, ms in found.items()]
         title = (
             f"{_CAMERAS} cameras, {_FPS} frames a second, 5 megapixels {options.kind}, without the network"
         )
         options.plot.write_text(draw_bars(title, "cores", bars), encoding="utf-8")
-    return int(run.frames == 0)
+    return 0
 
 
 if __name__ == "__main__":
