@@ -43,7 +43,10 @@ install_project() {
     if [ -x .venv/bin/line-monitor ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return 0
     fi
-    say "installing line-monitor${extras:+ with $extras} into .venv (the first time some minutes and 6 GB)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}"
+    say "installing line-monitor${extras:+ with $extras} into .venv (the first time a minute or more, and 6 GB)"
+    # Without --no-compile pip compiles thousands of modules that the program never imports. Python compiles a
+    # module when it first imports it.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+        --editable ".${extras:+[$extras]}"
     printf '%s\n' "$wanted" | tee .venv/.installed >"$stamp"
 }

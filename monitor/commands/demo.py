@@ -43,7 +43,7 @@ _FIRST_SEED = 1000
 """First seed of the training parts, so that they differ from the parts on the line."""
 _PARTS_A_SEED = 64
 """Number of different parts that the simulated conveyor draws from one seed."""
-_START_S = 60.0
+_START_S = 120.0
 _MIN_CAUGHT, _MAX_OVERKILL = 0.95, 0.02
 """Share of defects that must be rejected, and share of good parts that may be rejected."""
 
@@ -52,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=positive_integer,
-        default=60,
+        default=30,
         metavar="N",
-        help="time for which the line runs, in seconds (default: 60)",
+        help="time for which the line runs, in seconds (default: 30)",
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the recipes and snapshots in DIR")
 

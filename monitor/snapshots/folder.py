@@ -36,8 +36,9 @@ from monitor.system.retention_clock import RetentionClock
 _SCAN_BUDGET_NS = 200_000_000
 """The time after which one `prune` reads no further slice of the folder."""
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 88)
-# Level 1 takes a fifth of the default level's time for a frame of 20 megapixels; it is a few percent larger.
-_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+_PNG: tuple[int, ...] = ()
+"""Without options OpenCV compresses only runs of equal differences between neighbouring pixels. With a level
+it also searches for repetitions, which takes twice the time: a sensor's noise has none."""
 
 
 class SnapshotFolder:
@@ -129,7 +130,7 @@ class SnapshotFolder:
         return deleted
 
 
-def _encoded(suffix: str, image: Image, options: tuple[int, int]) -> bytes:
+def _encoded(suffix: str, image: Image, options: tuple[int, ...]) -> bytes:
     done, buffer = cv2.imencode(suffix, image, list(options))
     if not done:
         raise SnapshotError(f"snapshots: an image of {image.shape} can't be written as {suffix}")

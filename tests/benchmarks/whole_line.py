@@ -35,8 +35,8 @@ from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
 
 _CAMERA, _FPS, _WARM_S = "top", 20, 3
-_P50, _P99, _RATE = 1.3, 2.0, 0.85
-_PARTS = (0.76, 0.78, 0.8, 0.82, 0.84, 0.86, 1.15)
+_P50, _P99, _RATE = 1.1, 1.5, 0.9
+_PARTS = (0.8, 0.84, 0.86, 0.88, 0.9, 0.94, 1.15)
 """Frame rates of the line as shares of the scorer's own rate; the last is more than it can do."""
 _ALL = 0.999
 """Smallest share of judged parts: at the start and end of a measurement a part may be counted on one side

@@ -131,6 +131,8 @@ class Line:
     config: Path
     port: int
     environment: dict[str, str] = field(default_factory=dict)
+    module: str = "monitor.cli"
+    """What is run in its place has the same arguments."""
     settings: Settings = field(init=False)
     witness: Witness = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
@@ -145,7 +147,7 @@ class Line:
         self.log = self.config.with_suffix(".log")
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "monitor.cli", "--config", str(self.config), "run"],
+                [sys.executable, "-P", "-m", self.module, "--config", str(self.config), "run"],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.environment},

@@ -44,6 +44,11 @@ class Mosquitto:
             time.sleep(0.02)
         raise RuntimeError("Mosquitto did not start")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)

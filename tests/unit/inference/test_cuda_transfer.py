@@ -20,7 +20,10 @@ from monitor.inference.torch_network import TorchNetwork
 from monitor.model.recipe_json import Tiles
 from tests.real.parts import part, random_recipe
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 def mixed(count: int = 16) -> list[Image]:

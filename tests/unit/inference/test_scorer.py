@@ -282,6 +282,7 @@ def test_a_resnet_scorer_starts_without_torchvision(tmp_path: Path) -> None:
     assert ran.stdout.strip() == "False"
 
 
+@pytest.mark.cuda
 @cuda
 @pytest.mark.parametrize(("precision", "agreement"), [("f32", AGREEMENT), ("f16", 5e-2)])
 def test_cuda_agrees_with_the_plain_network(tmp_path: Path, precision: str, agreement: float) -> None:
