@@ -16,8 +16,10 @@ from urllib.parse import quote
 import msgspec
 
 from monitor.errors import LineMonitorError
+from monitor.journal import tallies
 from monitor.journal.schema import NewerJournalError, check
 from monitor.journal.sqlite_errors import explain_read_error
+from monitor.journal.tallies import CameraTally
 
 _PAGE = 1_000
 _PATIENCE_S = 5.0
@@ -177,6 +179,13 @@ class JournalReader:
             )
         ]
 
+    def tallies(self, start: str, end: str) -> list[CameraTally]:
+        """What each camera judged from `start` until `end`, over all sessions. A journal of an older version
+        has no such counts."""
+        return tallies.subtract(
+            self._rows("tallies", *tallies.until(end)), self._rows("tallies", *tallies.until(start))
+        )
+
     def _open(self) -> sqlite3.Connection:
         uri = f"file:{quote(str(self._file.absolute()))}"
         try:
@@ -210,10 +219,12 @@ class JournalReader:
         version, or in one that is being made."""
         return {str(row[1]) for row in self._query(f"PRAGMA table_info({table})", {})}
 
-    def _rows(self, table: str, query: str, values: dict[str, object] | None = None) -> list[tuple[Any, ...]]:
-        return self._query(query, values or {}) if self._columns(table) else []
+    def _rows(
+        self, table: str, query: str, values: dict[str, object] | tuple[str, ...] = ()
+    ) -> list[tuple[Any, ...]]:
+        return self._query(query, values) if self._columns(table) else []
 
-    def _query(self, query: str, values: dict[str, object]) -> list[tuple[Any, ...]]:
+    def _query(self, query: str, values: dict[str, object] | tuple[str, ...]) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:

@@ -168,6 +168,7 @@ class Publisher:
         self._deliveries.forget_old(now)
         for camera_frames in self._cameras:
             camera_frames.count_final()
+        self._recorder.record_tallies(self._utc_ns())
         self._publish_status(now, stopping)
         self._record_reload()
 
@@ -250,6 +251,7 @@ class Publisher:
         self._deliveries.give_up()
         for camera_frames in self._cameras:
             camera_frames.count_final()
+        self._recorder.record_tallies(self._utc_ns(), now=True)
         self._publish_status(self._clock(), stopping=True)
         while self._clock() < until and self._link.state is LinkState.UP and self._link.has_unacknowledged():
             self._wait()
