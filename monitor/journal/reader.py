@@ -143,6 +143,27 @@ class JournalReader:
                 return
             after = page[-1][0]
 
+    def uninspected(self, start: str, end: str, most: int) -> list[VerdictRow]:
+        """The newest uninspected parts that were captured from `start` until `end`."""
+        return self._newest(start, end, most, "verdict = 'uninspected'")
+
+    def missed(self, start: str, end: str, most: int) -> list[VerdictRow]:
+        """The newest rejects of that time that the gate did not get, or did not act on, as far as is known."""
+        outcomes = "outcome IN ('expired', 'unacknowledged', 'unknown')"
+        return self._newest(start, end, most, f"verdict = 'reject' AND {outcomes}")
+
+    def _newest(self, start: str, end: str, most: int, condition: str) -> list[VerdictRow]:
+        known = self._columns("verdicts")
+        wanted = [field if field in known else "NULL" for field in VerdictRow.__struct_fields__]
+        # A verdict's outcome comes after its capture: the index by outcome finds the first row.
+        rows = self._rows(
+            "verdicts",
+            f"SELECT {', '.join(wanted)} FROM verdicts WHERE outcome_utc >= :start AND captured_utc >= :start "
+            f"AND captured_utc < :end AND {condition} ORDER BY captured_utc DESC LIMIT :most",
+            {"start": start, "end": end, "most": most},
+        )
+        return [VerdictRow(*row) for row in rows]
+
     def gaps(self, since: str = "") -> list[Gap]:
         """The gaps that ended since then."""
         return [

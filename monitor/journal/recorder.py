@@ -150,10 +150,10 @@ class Recorder:
     def record_latch(self, latch: Latch) -> None:
         self._journal.record_change("latch", None, latch.word, self._who)
 
-    def reset(self, latch: Latch, topic: str) -> None:
+    def reset(self, latch: Latch, who: str) -> None:
         """Records the reset of a latch. A reset with nothing latched is not recorded."""
         if latch is not Latch.NONE:
-            self._journal.record_change("latch", latch.word, None, topic)
+            self._journal.record_change("latch", latch.word, None, who)
 
 
 def _user() -> str:

@@ -102,10 +102,10 @@ class LineLatch:
             f": {parts.describe(self._page)}" if event is not None else "",
         )
 
-    def reset(self) -> None:
-        """Lifts the latch."""
+    def reset(self, who: str | None = None) -> None:
+        """Lifts the latch, in the name of `who` if the reset did not come over MQTT."""
         latch = self.present
-        self._recorder.reset(latch, self._reset_topic)
+        self._recorder.reset(latch, who or self._reset_topic)
         # The time of the reset is written before the latch is lifted: a publisher that is killed between the
         # two leaves the line latched.
         self._board.write(PUBLISH, Field.RESET_NS, self._clock())

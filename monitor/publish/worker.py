@@ -19,7 +19,7 @@ import zmq
 from monitor import paths
 from monitor.journal.recorder import Recorder
 from monitor.journal.writer import LAST_TRY_S, JournalWriter
-from monitor.line_state import messages
+from monitor.line_state import messages, reset_request
 from monitor.line_state.board import Field
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch
@@ -149,6 +149,8 @@ class Publisher:
         self._link.step()
         self._worker.board.write(PUBLISH, Field.YIELDS, self._link.must_listen)
         self._take_messages()
+        if (by := reset_request.take(self._worker.board)) is not None:
+            self._reset(f"{by or 'a person without a name'}, on the operators' page")
         self._guard.step(self._link.generation if self._link.state is LinkState.UP else 0)
         turn = PublisherTurn(
             now_ns=now,
@@ -218,8 +220,8 @@ class Publisher:
             else:
                 self._deliveries.take_answer(message)
 
-    def _reset(self) -> None:
-        self._latch.reset()
+    def _reset(self, who: str | None = None) -> None:
+        self._latch.reset(who)
         for watch in self._watches.values():
             watch.clear()
 

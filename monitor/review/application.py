@@ -13,13 +13,17 @@ from flask import Flask, Response
 from jinja2 import StrictUndefined
 
 from monitor import paths
+from monitor.line_state.board import Board
 from monitor.review.access import PasswordAttempts, Sessions, secret_of
+from monitor.review.event_stream import EventStream
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
 from monitor.review.request_checks import RequestChecks
+from monitor.review.reset_pages import ResetPages
 from monitor.review.scorers import Scorers
+from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.today_pages import TodayPages
@@ -32,14 +36,16 @@ MAX_BODY_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The server starts and stops `index`."""
+    """The server starts and stops `index`, and stops `events`."""
 
     wsgi: Flask
     index: SnapshotIndex
+    events: EventStream
 
 
-def build(settings: Settings, runtime: Path | None = None) -> Application:
-    """`runtime` is the line's runtime directory; without it, the directory that `run` would use."""
+def build(settings: Settings, runtime: Path | None = None, board: Board | None = None) -> Application:
+    """`runtime` is the line's runtime directory; without it, the directory that `run` would use. `board` is
+    the running line's, which the page of a line needs for a reset."""
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
@@ -55,10 +61,13 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
     RequestChecks(app, settings.review, sessions, PasswordAttempts(time.monotonic))
     files = SnapshotFiles(paths.snapshots(settings))
     index = SnapshotIndex(files)
-    WallPages(app, files, index, Pictures(files))
+    plant = PlantClock.of(settings.review)
+    WallPages(app, files, index, Pictures(files), plant)
     view = LineView(settings, runtime)
+    events = EventStream(app, view, index, plant, needs_password=hashed is not None)
+    ResetPages(app, view, board)
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
-    TodayPages(app, recipes, index, view, Recalibration(recipes, files))
+    TodayPages(app, settings, index, view, Recalibration(recipes, files), plant)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
-    return Application(app, index)
+    return Application(app, index, events)

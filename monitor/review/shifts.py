@@ -7,7 +7,7 @@ pure: the caller gives the moment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -23,15 +23,23 @@ class Period:
 
     start: datetime
     end: datetime
+    start_order: tuple[str, str] = field(init=False)
+    """The order of a snapshot (`Key.order`) that was captured when the period begins."""
+    end_order: tuple[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Computed once: a filter compares every snapshot with them.
+        object.__setattr__(self, "start_order", _order(self.start))
+        object.__setattr__(self, "end_order", _order(self.end))
 
     @property
-    def start_order(self) -> tuple[str, str]:
-        """The order of a snapshot (`Key.order`) that was captured when the period begins."""
-        return _order(self.start)
+    def start_utc(self) -> str:
+        """RFC 3339, as in the journal."""
+        return f"{self.start:%Y-%m-%dT%H:%M:%S}.000Z"
 
     @property
-    def end_order(self) -> tuple[str, str]:
-        return _order(self.end)
+    def end_utc(self) -> str:
+        return f"{self.end:%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 class PlantClock:
