@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "write a recipe as an ONNX or OpenVINO model for other programs",
     "teacher": "list, download or make teacher networks",
     "journal": "show rejected and uninspected parts, and what became of them",
+    "audit": "show the record of who changed what, or verify that it is whole",
     "bench": "measure how fast this machine scores, transports and publishes frames",
     "run": "run the line: cameras, scoring, publishing, until it is stopped",
     "review": "serve the operators' web page without the line",

@@ -49,6 +49,14 @@ def latch(settings: Settings) -> Path:
     return settings.line.data / "latch.json"
 
 
+def audit(settings: Settings) -> Path:
+    return settings.line.data / "audit.jsonl"
+
+
+def accounts(settings: Settings) -> Path:
+    return settings.line.data / settings.review.accounts
+
+
 def teachers(settings: Settings) -> Path:
     return settings.line.data / "teachers"
 

@@ -80,6 +80,8 @@ class Event:
     decided_utc_ns: int
     expires_utc_ns: int
     snapshot: str | None
+    version: int | None = None
+    """The number of the recipe's version; None where it is not known."""
 
     @property
     def event_id(self) -> str:
@@ -101,6 +103,7 @@ class Event:
             "threshold": _finite(self.threshold),
             "recipe": self.recipe,
             "recipe_sha": self.recipe_sha,
+            "version": self.version,
             "captured_utc": rfc3339(self.captured_utc_ns),
             "decided_utc": rfc3339(self.decided_utc_ns),
             "expires_utc": rfc3339(self.expires_utc_ns),

@@ -1,4 +1,4 @@
-"""Changeover: the change of a camera's recipe by a request over MQTT, on the board and on disk.
+"""Changeover: the change of a camera's recipe by a request, on the board and on disk.
 
 It loads no recipe and sends no message. The publisher writes the request to the board, and the scoring worker
 writes its answer there. The new recipe is loaded while the old one is in force; then it is put in force or
@@ -21,7 +21,7 @@ import msgspec
 from monitor.errors import LineMonitorError
 from monitor.line_state.board import Board, Note
 from monitor.line_state.worker_process import capture_name
-from monitor.names import InvalidNameError, check_name
+from monitor.names import InvalidNameError, check_name, join_version
 from monitor.settings import CameraSettings
 from monitor.system.atomic_file import write_whole
 from monitor.verdict import SCHEMA
@@ -58,6 +58,7 @@ class RequestPayload(msgspec.Struct, frozen=True):
 
     request_id: RequestId
     recipe: str
+    """`NAME`, or `NAME@VERSION` for one of its promoted versions."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -74,6 +75,8 @@ class RecipeIdentity(msgspec.Struct, frozen=True):
 
     recipe: str
     sha: str
+    version: int | None = None
+    """Its number; None where it is not known."""
 
 
 class RecipeStatus(msgspec.Struct, frozen=True):
@@ -91,10 +94,12 @@ class RecipeStatus(msgspec.Struct, frozen=True):
     """None while no part can be judged."""
     judged: tuple[RecipeIdentity, ...] = ()
     """The last recipes in force, newest first. One of them judged each frame that is still in flight."""
+    who: str = ""
+    """Who put the version in force by signing for it; empty after a start or an MQTT request."""
 
-    def find_name(self, sha: str) -> str | None:
-        """The name of one of the last recipes, by its sha256."""
-        return next((recent.recipe for recent in self.judged if recent.sha == sha), None)
+    def find_judge(self, sha: str) -> RecipeIdentity | None:
+        """One of the last recipes, by its sha256."""
+        return next((recent for recent in self.judged if recent.sha == sha), None)
 
     def payload(self) -> dict[str, Any]:
         """The contract's payload of `P/{camera}/recipe`."""
@@ -118,7 +123,13 @@ def make_answer(
         "recipe": recipe,
         "recipe_sha": sha,
         "reason": reason,
-        "in_force": {"recipe": in_force.recipe, "recipe_sha": in_force.sha} if in_force else None,
+        "in_force": {
+            "recipe": in_force.recipe,
+            "recipe_sha": in_force.sha,
+            "version": in_force.version,
+        }
+        if in_force
+        else None,
     }
 
 
@@ -194,14 +205,14 @@ def read_recipe_status(board: Board, camera: str) -> RecipeStatus | None:
     return _read(board, camera, Note.RECIPE_STATUS, RecipeStatus)
 
 
-def find_recipe_name(board: Board, camera: CameraSettings, sha: str) -> str:
-    """The name of the recipe that judged a part, by its sha256. For a part that was not judged, `sha` is
-    empty and the name is that of the recipe in force."""
+def find_judge(board: Board, camera: CameraSettings, sha: str) -> RecipeIdentity:
+    """The recipe that judged a part, by its sha256. For a part that was not judged, `sha` is empty and the
+    recipe in force is returned; its `sha` is empty where none is."""
     status = read_recipe_status(board, camera.name)
     if status is None:
-        return camera.recipe
-    in_force = status.in_force.recipe if status.in_force else status.recipe
-    return (status.find_name(sha) if sha else None) or in_force
+        return RecipeIdentity(camera.recipe, sha)
+    in_force = status.in_force or RecipeIdentity(status.recipe.partition("@")[0], "")
+    return (status.find_judge(sha) if sha else None) or in_force
 
 
 def _read(board: Board, camera: str, note: Note, kind: type[_T]) -> _T | None:
@@ -217,6 +228,8 @@ class ChangeoverDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     recipe: str
+    version: int | None = None
+    """The version that was asked for; null: the one in force."""
     instead_of: str
     """The recipe in the settings at that time."""
     request_id: RequestId
@@ -224,6 +237,11 @@ class ChangeoverDocument(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     """The number of the request in that session."""
     utc: str
+
+    @property
+    def asked(self) -> str:
+        """`NAME` or `NAME@VERSION`, as it was asked for."""
+        return join_version(self.recipe, self.version)
 
 
 def save_changeover(folder: Path, camera: str, document: ChangeoverDocument) -> None:
@@ -261,6 +279,6 @@ def delete_changeover(folder: Path, camera: str) -> bool:
 
 
 def find_recipe_to_load(folder: Path, camera: CameraSettings) -> str:
-    """The name of the recipe that is in force after a start of the line. Raises ChangeoverError."""
+    """The recipe after a start of the line, as `NAME` or `NAME@VERSION`. Raises ChangeoverError."""
     found = load_changeover(folder, camera)
-    return found.recipe if found else camera.recipe
+    return found.asked if found else camera.recipe

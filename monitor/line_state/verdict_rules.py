@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from monitor.line_state.changeover import RecipeIdentity
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import FinalVerdict, ScorerVerdict, Tally
@@ -152,13 +153,13 @@ def make_event(
     prefix: str,
     session: str,
     camera: CameraSettings,
-    recipe: str,
+    judge: RecipeIdentity,
     frame: Frame,
     closed: FinalVerdict,
     scored: ScorerVerdict | None,
 ) -> Event:
-    """The event that MQTT, journal and snapshots describe. `recipe` is the name of the recipe that judged the
-    frame, or of the recipe in force for a frame that none judged."""
+    """The event that MQTT, journal and snapshots describe. `judge` is the recipe that judged the frame,
+    or the recipe in force for a frame that none judged."""
     judged = scored if closed.from_scorer else None
     snapshot = None
     if _has_snapshot(closed) and judged is not None:
@@ -173,12 +174,13 @@ def make_event(
         reason=closed.reason,
         score=judged.score if judged else None,
         threshold=judged.threshold if judged else None,
-        recipe=recipe,
+        recipe=judge.recipe,
         recipe_sha=(judged.recipe_sha or None) if judged else None,
         captured_utc_ns=frame.captured_utc_ns,
         decided_utc_ns=closed.closed_utc_ns,
         expires_utc_ns=frame.captured_utc_ns + frame.expires_ns - frame.captured_ns,
         snapshot=snapshot,
+        version=judge.version if judged and judged.recipe_sha == judge.sha else None,
     )
 
 

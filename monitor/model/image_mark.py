@@ -6,6 +6,7 @@ It knows nothing of folders or of what is in an image.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from monitor.model.recipe_json import Document
 
@@ -19,3 +20,8 @@ def known_marks(document: Document) -> frozenset[str]:
     """The marks of the images that trained the recipe, selected its student or set its thresholds, as far as
     the recipe records them."""
     return frozenset((*(document.training.seen if document.training else ()), *document.calibrated_on))
+
+
+def list_digest(marks: Iterable[str]) -> str:
+    """sha256 (hex) of a list of images: their marks, sorted, a line each."""
+    return hashlib.sha256("".join(f"{mark}\n" for mark in sorted(marks)).encode()).hexdigest()

@@ -259,6 +259,32 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     float32 in both."""
 
 
+class Origin(StrEnum):
+    """What made a version."""
+
+    TRAINING = "trained"
+    CALIBRATION = "calibrated"
+    REVIEW = "recalibrated"
+    """From parts that people labelled on the operators' page."""
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a version comes from, for the record. `Training` and `Calibration` hold the results."""
+
+    origin: Origin
+    utc: str
+    who: str
+    """The account that started it."""
+    parent: Sha256 | None = None
+    """`RecipeVersion.sha` of the version that it was made from; null for a training."""
+    images: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The number of good images that were read for it; 0 for a threshold from recorded scores."""
+    images_sha256: Sha256 | None = None
+    """sha256 of the list of these images: their marks (`monitor.model.image_mark`), sorted, a line each."""
+    settings: dict[str, str] = {}
+    """What was asked for, by the names of the command's options."""
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """`recipe.json`. The schema only gains fields; unknown fields are ignored."""
 
@@ -297,6 +323,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """The operating points in one plain sentence."""
     quantised: Quantised | None = None
     training: Training | None = None
+    lineage: Lineage | None = None
+    """Null in recipes of earlier versions of this program."""
     presence: Presence | None = None
     """The presence gate; null: every frame is scored."""
 

@@ -1,20 +1,19 @@
 """One version of a recipe: its document and its weights in memory, and how they are stored in a folder.
 
-It knows nothing of runtimes or scores. A folder `recipes/<name>/` has `recipe.json`, the weights
-of the student, the memory and the int8 model, as far as the recipe has them, and a copy of the teacher's
-trunk, so that the recipe also runs on a machine without the teacher's own file. Renaming `recipe.json` into
-place commits a version. The name of each weight file contains the first 16 digits of its sha256, so that the
-files of two versions can't be mixed up. Nothing is pickled.
+It knows nothing of runtimes or scores, and not of which version is in force (`monitor.model.in_force`). A
+folder `recipes/<name>/` has `recipe.json`, the weights of the student, the memory and the int8 model, as far
+as the recipe has them, and a copy of the teacher's trunk, so that the recipe also runs on a machine without
+the teacher's own file. Renaming `recipe.json` into place commits a version; earlier versions stay in
+`versions/` (`monitor.model.version_files`). The name of each weight file contains the first 16 digits of its
+sha256, so that the files of two versions can't be mixed up, and versions with the same weights share the
+file. Nothing is pickled.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +33,14 @@ from monitor.model.recipe_json import (
     WeightsFile,
     check_document,
     make_grid,
+)
+from monitor.model.version_files import (
+    FOLDER,
+    find_number,
+    keep_newest,
+    list_kept,
+    lock_folder,
+    named_digits,
 )
 from monitor.model.weights import Weights, WeightsError, fingerprint, from_bytes, to_bytes
 from monitor.system.atomic_file import WRITING, write_whole
@@ -55,6 +62,8 @@ class RecipeVersion:
     """The memory of good features, if the recipe has one (`monitor.feature_memory`)."""
     quantised: Weights | None = None
     """The int8 model, if the recipe has one."""
+    number: int = 0
+    """The version's number in its folder; 0 before the commit."""
 
     @property
     def name(self) -> str:
@@ -87,25 +96,26 @@ class RecipeVersion:
 
     @staticmethod
     def load(path: str | Path) -> RecipeVersion:
-        """Load the committed version. `path` is the recipe's folder or the `recipe.json` in it.
+        """Load one version. `path` is the recipe's folder or the `recipe.json` in it, which is the version
+        that was committed last, or the document of any version in `versions/`.
 
-        Raises RecipeError when a file is missing, damaged or not the one that `recipe.json` describes.
+        Raises RecipeError when a file is missing, damaged or not the one that the document describes.
         """
-        folder = _recipe_folder(Path(path))
-        content = _read(folder / FILE)
+        file = _document_file(Path(path))
+        content = _read(file)
         while True:
             try:
-                return _assemble(folder, content)
+                return _assemble(file, content)
             except RecipeError:
-                # A commit between the two reads may have removed this version's weights: load the new one.
-                newer = _read(folder / FILE)
+                # The version was removed between the two reads if another one has been committed: load that.
+                newer = _read(file)
                 if newer == content:
                     raise
                 content = newer
 
     def with_changes(self, **changes: Any) -> RecipeVersion:
         """An uncommitted copy with other values of these fields of its document."""
-        return replace(self, document=msgspec.structs.replace(self.document, **changes), sha="")
+        return replace(self, document=msgspec.structs.replace(self.document, **changes), sha="", number=0)
 
     def with_calibration(self, calibration: Mapping[str, Calibration]) -> RecipeVersion:
         """An uncommitted copy with other calibrations."""
@@ -116,10 +126,10 @@ class RecipeVersion:
         return self.with_changes(presence=presence)
 
     def commit(self) -> RecipeVersion:
-        """Write this version to its folder, then remove the weights of all other versions.
+        """Write this version to its folder as the newest one. The earlier versions stay in `versions/`.
 
-        After a crash at any moment, the folder holds either the old version or the new one, complete. Raises
-        RecipeError when a file can't be written.
+        Weights that no version names any more are removed. After a crash at any moment, `recipe.json` is
+        either the old version or the new one, complete. Raises RecipeError when a file can't be written.
         """
         document = self.document
         files = (
@@ -132,23 +142,41 @@ class RecipeVersion:
         text = msgspec.json.format(msgspec.json.encode(self.document), indent=1) + b"\n"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder):
+            with lock_folder(self.folder):
+                # First: renaming the new `recipe.json` into place removes the old one.
+                keep_newest(self.folder)
                 for name, content in contents.items():
-                    write_whole(self.folder / name, content)
+                    _write_weights(self.folder / name, content)
                 write_whole(self.folder / FILE, text)
-                for file in self.folder.iterdir():
-                    if file.name not in contents and _REMOVABLE.match(file.name):
-                        file.unlink(missing_ok=True)
+                kept = keep_newest(self.folder)
+                remove_unnamed_weights(self.folder)
         except OSError as error:
             raise RecipeError(f"{self.folder}: can't be written: {error.strerror or error}") from None
-        return replace(self, sha=hashlib.sha256(text).hexdigest())
+        assert kept is not None
+        return replace(self, sha=hashlib.sha256(text).hexdigest(), number=kept.number)
 
 
-_REMOVABLE = re.compile(
-    rf"(student|teacher|memory|quantised)-[0-9a-f]{{16}}\.safetensors$|{re.escape(WRITING)}"
-)
-"""The names of weight files, and of files that a crash left half written. `commit` removes those that are not
-its own."""
+_WEIGHTS = re.compile(rb"(?:student|teacher|memory|quantised)-[0-9a-f]{16}\.safetensors")
+"""The names of weight files, in folders and in documents."""
+
+
+def remove_unnamed_weights(folder: Path) -> None:
+    """Removes the weights that no version's document names, and what a crash left half written. Call it within
+    `lock_folder`. Raises OSError."""
+    documents = [folder / FILE, *(version.file for version in list_kept(folder))]
+    # The names are read from the text, so that a document of a newer program keeps its weights too.
+    named = {name for file in documents for name in _WEIGHTS.findall(file.read_bytes())}
+    places = [folder, folder / FOLDER]
+    for file in [file for place in places if place.is_dir() for file in place.iterdir()]:
+        name = file.name.encode(errors="surrogateescape")
+        if file.name.startswith(WRITING) or (_WEIGHTS.fullmatch(name) and name not in named):
+            file.unlink(missing_ok=True)
+
+
+def _write_weights(file: Path, content: bytes) -> None:
+    """Writes a weight file, unless another version has written the same one. Raises OSError."""
+    if not file.is_file() or file.read_bytes() != content:
+        write_whole(file, content)
 
 
 def weights_file(kind: Literal["teacher", "student", "memory", "quantised"], weights: Weights) -> WeightsFile:
@@ -157,9 +185,10 @@ def weights_file(kind: Literal["teacher", "student", "memory", "quantised"], wei
     return WeightsFile(file=f"{kind}-{sha[:16]}.safetensors", sha256=sha)
 
 
-def _recipe_folder(path: Path) -> Path:
-    if path.name == FILE and not path.is_dir():
-        path = path.parent
+def _document_file(path: Path) -> Path:
+    """The document that `RecipeVersion.load` reads for a path."""
+    if named_digits(path) is None and (path.name != FILE or path.is_dir()):
+        path = path / FILE
     return path.absolute()
 
 
@@ -173,8 +202,13 @@ def _read(file: Path) -> bytes:
         raise RecipeError(f"{file}: {error.strerror or error}") from None
 
 
-def _assemble(folder: Path, content: bytes) -> RecipeVersion:
-    file = folder / FILE
+def _assemble(file: Path, content: bytes) -> RecipeVersion:
+    folder = file.parent if file.name == FILE else file.parent.parent
+    sha = hashlib.sha256(content).hexdigest()
+    if (digits := named_digits(file)) is not None and not sha.startswith(digits):
+        raise RecipeError(
+            f"{file}: damaged: its sha256 does not begin with {digits}: restore the file or use another version"
+        )
     try:
         document = msgspec.json.decode(content, type=Document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -191,11 +225,12 @@ def _assemble(folder: Path, content: bytes) -> RecipeVersion:
     return RecipeVersion(
         folder,
         document,
-        hashlib.sha256(content).hexdigest(),
+        sha,
         teacher,
         student=_load_weights(folder, document.student) if document.student else None,
         memory=_load_weights(folder, document.memory.weights) if document.memory else None,
         quantised=_load_weights(folder, document.quantised.weights) if document.quantised else None,
+        number=find_number(folder, sha[:16]),
     )
 
 
@@ -215,15 +250,3 @@ def _load_weights(folder: Path, entry: WeightsFile) -> Weights:
     if not all(np.isfinite(array).all() for array in weights.values() if array.dtype.kind == "f"):
         raise RecipeError(f"{file}: some values are not finite: train the recipe again")
     return weights
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder for one commit. Two commits at once could remove each other's weights: each removes the
-    weight files that are not its own."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from monitor.line_state import verdict_rules
-from monitor.line_state.changeover import find_recipe_name
+from monitor.line_state.changeover import find_judge
 from monitor.line_state.frame import Frame
 from monitor.line_state.ring import FinalVerdict, Ring, Stage
 from monitor.line_state.verdict_rules import Consequences, PublisherTurn
@@ -91,10 +91,8 @@ class CameraFrames:
     def event(self, frame: Frame, closed: FinalVerdict) -> Event:
         """The event of a closed frame, for MQTT and the journal."""
         scored = self.ring.scorer_verdict(frame.number)
-        recipe = find_recipe_name(self._board, self.camera, scored.recipe_sha if scored else "")
-        return verdict_rules.make_event(
-            self._prefix, self._session, self.camera, recipe, frame, closed, scored
-        )
+        judge = find_judge(self._board, self.camera, scored.recipe_sha if scored else "")
+        return verdict_rules.make_event(self._prefix, self._session, self.camera, judge, frame, closed, scored)
 
     def count_final(self) -> None:
         """Counts the frames whose delivery has ended, in order, up to the first whose delivery has not."""

@@ -24,7 +24,7 @@ from monitor.line_state.changeover import (
     RequestId,
     RequestPayload,
 )
-from monitor.names import InvalidNameError, check_name
+from monitor.names import InvalidNameError, join_version, split_version
 from monitor.publish.mqtt_connection import LinkState
 from monitor.publish.short_payload import RECIPE_EXTRAS, encode_short
 from monitor.settings import CameraSettings, Settings
@@ -32,8 +32,8 @@ from monitor.verdict import rfc3339
 
 _LONGEST_READ = 65_536
 """The most bytes of a message that is too long in which its request is looked for."""
-_LONGEST_SHOWN = 40
-"""The most characters of a name from a message that a reason repeats; a name has at most 32."""
+_LONGEST_SHOWN = 48
+"""The most characters of a name from a message that a reason repeats; a name with a version has at most 42."""
 REPEAT_NS = 1_000_000_000
 _MOST_WAITING = 20
 """The most answers of one camera that wait while the broker is slow or away; above it the oldest are
@@ -137,7 +137,7 @@ class ChangeoverRequests:
             return
         why = None
         try:
-            check_name(_shorten(request.recipe))
+            split_version(_shorten(request.recipe))
         except InvalidNameError as error:
             why = str(error)
         if why is None and pending is not None:
@@ -217,9 +217,13 @@ class ChangeoverRequests:
     def _record(self, camera: CameraSettings, status: RecipeStatus) -> None:
         """Adds the recipe in force to the journal's record of changes."""
         if status.state is ChangeoverState.IN_FORCE and status.in_force is not None:
-            who = "service" if status.request_id is None else f"{self._prefix}/{camera.name}/recipe/set"
+            topic = f"{self._prefix}/{camera.name}/recipe/set"
+            who = status.who or ("service" if status.request_id is None else topic)
             path = f"camera.{camera.name}.recipe_in_force"
-            values = {path: status.in_force.recipe, f"{path}_sha": status.in_force.sha}
+            values = {
+                path: join_version(status.in_force.recipe, status.in_force.version),
+                f"{path}_sha": status.in_force.sha,
+            }
             self._journal.record_values(path, values, who)
 
 

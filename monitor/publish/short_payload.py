@@ -17,6 +17,7 @@ from monitor.verdict import Event, Reason, Verdict
 
 VERDICT_EXTRAS = (
     "snapshot",
+    "version",
     "recipe_sha",
     "decided_utc",
     "threshold",
@@ -66,6 +67,7 @@ def make_largest_event(settings: Settings, session: str) -> Event:
         captured_utc_ns=_LATEST_NS,
         decided_utc_ns=_LATEST_NS,
         expires_utc_ns=_LATEST_NS,
+        version=10**9 - 1,
         snapshot=f"2100-01-01/{camera}/000000000_{camera}_{10**12}_{_LONGEST_NUMBER:.4g}.jpg",
     )
 

@@ -13,8 +13,6 @@ import hmac
 import ipaddress
 import re
 import secrets
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +26,6 @@ _HASH = re.compile(
     r"scrypt:(\d{1,8}):(\d{1,3}):(\d{1,3}):([A-Za-z0-9+/=]{16,64}):([A-Za-z0-9+/=]{40,128})", re.ASCII
 )
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_MAX_ATTEMPTS, _ATTEMPT_WINDOW_S, _MAX_ADDRESSES = 5, 60.0, 1000
 _MAX_NAME_LENGTH = 24
 
 
@@ -155,32 +152,6 @@ def tidy_name(name: str) -> str:
     """The name or initials as they are stored: printable characters only, at most 24."""
     kept = "".join(letter for letter in name if letter.isprintable())
     return " ".join(kept.split())[:_MAX_NAME_LENGTH]
-
-
-class PasswordAttempts:
-    """Limits each address to five wrong passwords a minute. Safe for several threads."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def may_try(self, address: str, most: int = _MAX_ATTEMPTS) -> bool:
-        """Counts the attempt and returns whether it is allowed, as one of at most `most` in a minute; call
-        `forget` after a right password."""
-        now = self._clock()
-        with self._lock:
-            recent = [at for at in self._wrong.get(address, []) if now - at < _ATTEMPT_WINDOW_S]
-            allowed = len(recent) < most
-            self._wrong[address] = [*recent, now] if allowed else recent
-            self._wrong.move_to_end(address)
-            while len(self._wrong) > _MAX_ADDRESSES:
-                self._wrong.popitem(last=False)
-            return allowed
-
-    def forget(self, address: str) -> None:
-        with self._lock:
-            self._wrong.pop(address, None)
 
 
 def _equal(given: str, right: str) -> bool:

@@ -13,8 +13,9 @@ from flask import Flask, Response
 from jinja2 import StrictUndefined
 
 from monitor import paths
+from monitor.accounts.attempts import PasswordAttempts
 from monitor.line_state.board import Board
-from monitor.review.access import PasswordAttempts, Sessions, secret_of
+from monitor.review.access import Sessions, secret_of
 from monitor.review.event_stream import EventStream
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages

@@ -178,7 +178,7 @@ class LineView:
     def recipe_name(self, camera: CameraSettings) -> str:
         """The recipe that judges the camera's parts now; where no line runs, the one in the settings."""
         with self._board() as (board, _):
-            return camera.recipe if board is None else changeover.find_recipe_name(board, camera, sha="")
+            return camera.recipe if board is None else changeover.find_judge(board, camera, "").recipe
 
     def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
         """The camera's newest frame as the scorer gets it, uint8 (H, W, 3) BGR or (H, W); None without one.
@@ -220,7 +220,7 @@ class LineView:
             newest = ring.frame(ring.last_frame()) if ring is not None else None
             return CameraView(
                 camera.name,
-                changeover.find_recipe_name(board, camera, sha=""),
+                changeover.find_judge(board, camera, "").recipe,
                 read_camera(board, camera.name, self._clock()).word,
                 board.read_trouble(worker),
                 count_verdicts(ring) if ring is not None else None,

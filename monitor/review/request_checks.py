@@ -15,9 +15,9 @@ from flask import Flask, Response, abort, g, redirect, render_template, request,
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
+from monitor.accounts.attempts import PasswordAttempts
 from monitor.review.access import (
     SESSION_S,
-    PasswordAttempts,
     Session,
     Sessions,
     is_local,

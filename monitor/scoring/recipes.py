@@ -1,8 +1,11 @@
-"""Which recipe judges each camera's parts: at the start of the scoring worker, and after a changeover.
+"""Which version of which recipe judges each camera's parts: at the start, and after a change.
 
 It knows nothing of frames or MQTT: requests and answers lie on the board (`monitor.line_state.changeover`).
+There are two changes: a changeover gives one camera another recipe; a version that a person puts in force
+(`monitor.model.in_force`) replaces the recipe's version at all cameras that were not changed over to a
+version by its number.
 
-A changeover runs beside the scoring loop. The requested recipe is loaded and warmed up, then written to
+Both run beside the scoring loop. The requested recipe is loaded and warmed up, after a changeover written to
 disk as the one to start with, then put in force between two frames. A recipe that can't judge the camera's
 parts is refused with the reason, and the old one stays in force; so a camera never has a recipe that was
 trained on another region of its image. If the scoring worker dies while it loads a recipe, its successor
@@ -14,7 +17,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from monitor import paths
 from monitor.errors import LineMonitorError
@@ -29,14 +34,35 @@ from monitor.line_state.changeover import (
     Request,
 )
 from monitor.model.camera_region import find_region_conflict, unchecked_region
+from monitor.model import in_force
+from monitor.model.in_force import InForce
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
+from monitor.names import join_version, split_version
+from monitor.scoring.in_force_watch import InForceWatch
 from monitor.scoring.recipe_loader import RecipeLoader
 from monitor.settings import CameraSettings, Settings
 from monitor.system import out_of_memory
 from monitor.verdict import rfc3339
 
 _DIED = "the scoring worker died while it loaded this recipe: look at the log, then ask again"
+
+
+@dataclass(frozen=True, slots=True)
+class _RequestedLoad:
+    """A recipe that is loaded because of a request for one camera."""
+
+    camera: CameraSettings
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class _PromotedLoad:
+    """A version that is loaded because a person has put it in force."""
+
+    cameras: Sequence[CameraSettings]
+    recipe: str
+    document: InForce
 
 
 class RecipesInForce:
@@ -60,12 +86,18 @@ class RecipesInForce:
         """The scoring loop holds it while it scores frames. The thread that loads a recipe holds it during
         the steps in which no other network may run."""
         self._loader = RecipeLoader()
-        self._loading: tuple[CameraSettings, Request] | None = None
+        self._loading: _RequestedLoad | _PromotedLoad | None = None
+        self.watch = InForceWatch(paths.recipes(settings), log)
+        self._asked: dict[str, str] = {}
+        """By camera, its recipe as `NAME`, or as `NAME@VERSION` after a changeover to that version."""
+        self._refused: dict[str, InForce] = {}
+        """By recipe, the version put in force that could not be loaded."""
         self.troubles: dict[str, str] = {}
         """By camera, why its parts can't be judged, in one line."""
         loaded: dict[str, Scorer | LineMonitorError] = {}
         for camera in settings.camera:
             self._start(camera, loaded)
+        self._follow()
 
     @property
     def scorers(self) -> Mapping[str, Scorer]:
@@ -77,20 +109,22 @@ class RecipesInForce:
         status = self._status[camera]
         return status.in_force.recipe if status.in_force else status.recipe
 
-    def step(self) -> str | None:
-        """Advance a changeover without waiting. Return the camera whose scorer has been replaced, or None."""
+    def step(self) -> Sequence[str]:
+        """Advance a change without waiting. Return the cameras whose scorer has been replaced."""
         if self._loading is None:
             self._begin_next()
-            return None
+            return ()
         outcome = self._loader.take()
         if outcome is None:
-            return None
-        (camera, request), self._loading = self._loading, None
+            return ()
+        loading, self._loading = self._loading, None
+        if isinstance(loading, _PromotedLoad):
+            return self._end_promoted(loading, outcome)
         if isinstance(outcome, Scorer):
-            self._put_in_force(camera, request, outcome)
-            return camera.name
-        self._refuse(camera, request, str(outcome))
-        return None
+            self._put_in_force(loading.camera, loading.request, outcome)
+            return (loading.camera.name,)
+        self._refuse(loading.camera, loading.request, str(outcome))
+        return ()
 
     # At the start of the scoring worker
 
@@ -101,7 +135,7 @@ class RecipesInForce:
         trouble: str | None = None
         try:
             kept = self._last_changeover(camera)
-            name = kept.recipe if kept else camera.recipe
+            name = kept.asked if kept else camera.recipe
             scorer = self._load_once(name, loaded)
             trouble = find_region_conflict(camera, scorer.recipe, name)
         except LineMonitorError as error:
@@ -113,6 +147,7 @@ class RecipesInForce:
         elif scorer is not None:
             self._scorers[camera.name] = scorer
             self._warn_of_missing_roi(camera, scorer.recipe, name)
+        self._asked[camera.name] = name
         self._answer_at_start(camera, name, kept, trouble)
 
     def _last_changeover(self, camera: CameraSettings) -> ChangeoverDocument | None:
@@ -138,7 +173,7 @@ class RecipesInForce:
         """Load a recipe that several cameras may share. Raises LineMonitorError, again for each camera."""
         if name not in loaded:
             try:
-                loaded[name] = self._load(name, {})
+                loaded[name] = self._load(in_force.find_asked(paths.recipes(self._settings), name).file, {})
             except LineMonitorError as error:
                 loaded[name] = error
         found = loaded[name]
@@ -157,10 +192,8 @@ class RecipesInForce:
         before = changeover.read_recipe_status(self._board, camera.name)
         number = before.number if before else 0
         scorer = self._scorers.get(camera.name)
-        in_force = RecipeIdentity(name, scorer.recipe.sha) if scorer else None
-        judged = (
-            changeover.add_recent_recipe(before, in_force) if in_force else before.judged if before else ()
-        )
+        present = _identify(name, scorer) if scorer else None
+        judged = changeover.add_recent_recipe(before, present) if present else before.judged if before else ()
         finished = kept is not None and (kept.session, kept.number) == (self._session, number)
         answer: tuple[changeover.RequestId | None, ChangeoverState, str, str | None]
         if before is not None and before.state is ChangeoverState.LOADING and not finished:
@@ -171,23 +204,88 @@ class RecipesInForce:
             answer = before.request_id, ChangeoverState.REFUSED, before.recipe, before.reason
         else:
             request_id = kept.request_id if kept else None
-            state = ChangeoverState.IN_FORCE if in_force else ChangeoverState.REFUSED
+            state = ChangeoverState.IN_FORCE if present else ChangeoverState.REFUSED
             answer = request_id, state, name, changeover.shorten_reason(trouble) if trouble else None
-        self._write_status(camera, RecipeStatus(number, *answer, in_force, judged))
+        self._write_status(camera, RecipeStatus(number, *answer, present, judged))
 
-    # A changeover
+    # A change
+
+    def _follow(self) -> None:
+        self.watch.follow(split_version(asked)[0] for asked in self._asked.values())
 
     def _begin_next(self) -> None:
-        """Start to load the recipe of the first camera that has a new request."""
+        """Start to load the recipe of the first camera that has a new request; else the first version that was
+        put in force."""
         for camera in self._settings.camera:
             request = changeover.read_request(self._board, camera.name)
             if request is not None and request.number > self._status[camera.name].number:
                 self._begin(camera, request)
                 return
+        for name in dict.fromkeys(self._asked.values()):
+            wanted = self.watch.find(name)
+            if wanted is not None and wanted != self._refused.get(name):
+                if cameras := self._judged_by_others(name, wanted):
+                    self._begin_promoted(_PromotedLoad(cameras, name, wanted))
+                    return
+
+    def _judged_by_others(self, name: str, wanted: InForce) -> list[CameraSettings]:
+        """The cameras of a recipe whose parts are not judged by the version that is in force."""
+        found = []
+        for camera in self._settings.camera:
+            scorer = self._scorers.get(camera.name)
+            sha = scorer.recipe.sha if scorer else None
+            if self._asked[camera.name] == name and sha != wanted.recipe_sha:
+                found.append(camera)
+        return found
+
+    def _begin_promoted(self, loading: _PromotedLoad) -> None:
+        self._loading = loading
+        version = join_version(loading.recipe, loading.document.version)
+        self._log.info("loading %s: %s has put it in force", version, loading.document.signature.who)
+        shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
+        self._loader.begin(lambda: self._prepare_promoted(loading, shared))
+
+    def _prepare_promoted(self, loading: _PromotedLoad, shared: Mapping[str, Scorer]) -> Scorer:
+        """All steps that can fail, on the loader's thread. Raises RecipeError.
+
+        A version that can't judge the parts of one of the cameras is refused for all of them.
+        """
+        found = in_force.find_in_force(paths.recipe(self._settings, loading.recipe))
+        scorer = self._load(found.file, shared)
+        for camera in loading.cameras:
+            if why := find_region_conflict(camera, scorer.recipe, loading.recipe):
+                raise RecipeError(why)
+        return scorer
+
+    def _end_promoted(self, loading: _PromotedLoad, outcome: Scorer | LineMonitorError) -> Sequence[str]:
+        """Put the version in force at all cameras of its recipe, or refuse it. Return the changed cameras."""
+        recipe, document = loading.recipe, loading.document
+        if isinstance(outcome, Scorer) and outcome.recipe.sha != document.recipe_sha:
+            # Another version was put in force meanwhile: the watch has read it or will.
+            return ()
+        version, why = join_version(recipe, document.version), None
+        if not isinstance(outcome, Scorer):
+            why = str(outcome)
+            self._refused[recipe] = document
+            self._log.error("%s is to be in force, but can't be used: %s", version, why)
+        for camera in loading.cameras:
+            before = self._status[camera.name]
+            if isinstance(outcome, Scorer):
+                present = _identify(recipe, outcome)
+                self._adopt(camera, outcome, recipe)
+                state, judged = ChangeoverState.IN_FORCE, changeover.add_recent_recipe(before, present)
+            else:
+                present, state, judged = before.in_force, ChangeoverState.REFUSED, before.judged
+            reason = changeover.shorten_reason(why) if why else None
+            who = document.signature.who
+            self._write_status(
+                camera, RecipeStatus(before.number, None, state, version, reason, present, judged, who)
+            )
+        return [camera.name for camera in loading.cameras] if why is None else ()
 
     def _begin(self, camera: CameraSettings, request: Request) -> None:
         before = self._status[camera.name]
-        self._loading = camera, request
+        self._loading = _RequestedLoad(camera, request)
         # Written before the load begins: if this process dies meanwhile, its successor refuses the request.
         self._answer(camera, request, ChangeoverState.LOADING, None, before.in_force, before.judged)
         self._log.info("camera %s: loading recipe %s", camera.name, request.recipe)
@@ -196,11 +294,14 @@ class RecipesInForce:
 
     def _prepare(self, camera: CameraSettings, request: Request, shared: Mapping[str, Scorer]) -> Scorer:
         """All steps that can fail, on the loader's thread. Raises RecipeError."""
-        scorer = self._load(request.recipe, shared)
-        if why := find_region_conflict(camera, scorer.recipe, request.recipe):
+        name, version = split_version(request.recipe)
+        found = in_force.find_promoted(paths.recipes(self._settings), request.recipe)
+        scorer = self._load(found.file, shared)
+        if why := find_region_conflict(camera, scorer.recipe, name):
             raise RecipeError(why)
         kept = ChangeoverDocument(
-            recipe=request.recipe,
+            recipe=name,
+            version=version,
             instead_of=camera.recipe,
             request_id=request.request_id,
             session=self._session,
@@ -216,14 +317,14 @@ class RecipesInForce:
             ) from None
         return scorer
 
-    def _load(self, name: str, shared: Mapping[str, Scorer]) -> Scorer:
-        """Return a warm scorer of the recipe's committed version; `shared` holds scorers by sha.
+    def _load(self, document: Path, shared: Mapping[str, Scorer]) -> Scorer:
+        """Return a warm scorer of the version with this document; `shared` holds scorers by sha.
 
         Raises RecipeError.
         """
         scoring = self._settings.scoring
         try:
-            recipe = RecipeVersion.load(paths.recipe(self._settings, name))
+            recipe = RecipeVersion.load(document)
             if recipe.sha in shared:
                 return shared[recipe.sha]
             scorer = Scorer(
@@ -238,23 +339,17 @@ class RecipesInForce:
             fix = out_of_memory.explain_memory_error(error, sized=False)
             if fix is None:
                 raise
-            raise RecipeError(f"recipe {name!r}: {fix}") from None
+            raise RecipeError(f"{document}: {fix}") from None
         return scorer
 
     def _put_in_force(self, camera: CameraSettings, request: Request, scorer: Scorer) -> None:
-        self._scorers[camera.name] = scorer
-        self.troubles.pop(camera.name, None)
-        in_force = RecipeIdentity(request.recipe, scorer.recipe.sha)
-        judged = changeover.add_recent_recipe(self._status[camera.name], in_force)
-        self._answer(camera, request, ChangeoverState.IN_FORCE, None, in_force, judged)
-        self._log.info(
-            "camera %s: recipe %s (%s) is in force on %s",
-            camera.name,
-            request.recipe,
-            scorer.recipe.sha[:16],
-            scorer.calibration_key,
-        )
-        self._warn_of_missing_roi(camera, scorer.recipe, request.recipe)
+        self._asked[camera.name] = request.recipe
+        self._follow()
+        name, _ = split_version(request.recipe)
+        present = _identify(name, scorer)
+        judged = changeover.add_recent_recipe(self._status[camera.name], present)
+        self._adopt(camera, scorer, name)
+        self._answer(camera, request, ChangeoverState.IN_FORCE, None, present, judged)
 
     def _refuse(self, camera: CameraSettings, request: Request, why: str) -> None:
         before = self._status[camera.name]
@@ -268,15 +363,27 @@ class RecipesInForce:
         request: Request,
         state: ChangeoverState,
         reason: str | None,
-        in_force: RecipeIdentity | None,
+        present: RecipeIdentity | None,
         judged: tuple[RecipeIdentity, ...],
     ) -> None:
         self._write_status(
             camera,
-            RecipeStatus(request.number, request.request_id, state, request.recipe, reason, in_force, judged),
+            RecipeStatus(request.number, request.request_id, state, request.recipe, reason, present, judged),
         )
 
-    # At the start and in a changeover
+    # At the start and in a change
+
+    def _adopt(self, camera: CameraSettings, scorer: Scorer, name: str) -> None:
+        self._scorers[camera.name] = scorer
+        self.troubles.pop(camera.name, None)
+        self._log.info(
+            "camera %s: recipe %s (%s) is in force on %s",
+            camera.name,
+            join_version(name, scorer.recipe.number),
+            scorer.recipe.sha[:16],
+            scorer.calibration_key,
+        )
+        self._warn_of_missing_roi(camera, scorer.recipe, name)
 
     def _write_status(self, camera: CameraSettings, status: RecipeStatus) -> None:
         self._status[camera.name] = status
@@ -291,3 +398,7 @@ class RecipesInForce:
                 list(roi),
                 name,
             )
+
+
+def _identify(asked: str, scorer: Scorer) -> RecipeIdentity:
+    return RecipeIdentity(split_version(asked)[0], scorer.recipe.sha, scorer.recipe.number)

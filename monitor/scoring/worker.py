@@ -82,6 +82,7 @@ class ScoringLoop:
     def run(self) -> None:
         """Score until the worker is stopped. A CUDA error ends it."""
         self._worker.mark_running()
+        self._recipes.watch.start()
         while not self._worker.stopping:
             self._worker.report_alive(1.5)
             if not self.run_once():
@@ -90,7 +91,9 @@ class ScoringLoop:
     def run_once(self) -> bool:
         """Carry out one plan. Return whether it had frames for a turn."""
         if changed := self._recipes.step():
-            self._adopt_recipe(next(camera for camera in self._cameras if camera.name == changed))
+            for camera in self._cameras:
+                if camera.name in changed:
+                    self._adopt_recipe(camera)
         _, bad = messages.receive_descriptors(self._frames)
         if bad:
             self._worker.log.warning("refused %d malformed messages on the frame queue", bad)

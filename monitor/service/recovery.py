@@ -24,7 +24,7 @@ from monitor.journal.tallies import SLOT_NS
 from monitor.journal.writer import JournalWriter
 from monitor.line_state import verdict_rules
 from monitor.line_state.board import Board, Field
-from monitor.line_state.changeover import find_recipe_name
+from monitor.line_state.changeover import RecipeIdentity, find_judge
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch, read_latch, read_latch_and_parts, write_latch
@@ -64,9 +64,9 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
 
     def event_of(camera: CameraSettings, ring: Ring, frame: Frame, closed: FinalVerdict) -> Event:
         scored = ring.scorer_verdict(frame.number)
-        recipe = _find_recipe(board, camera, scored.recipe_sha if scored else "")
+        judge = _find_judge(board, camera, scored.recipe_sha if scored else "")
         return verdict_rules.make_event(
-            settings.prefix, str(ring.session), camera, recipe, frame, closed, scored
+            settings.prefix, str(ring.session), camera, judge, frame, closed, scored
         )
 
     journal = JournalWriter(
@@ -272,12 +272,12 @@ def _open_board(settings: Settings, folder: Path) -> Board | None:
         return None
 
 
-def _find_recipe(board: Board | None, camera: CameraSettings, sha: str) -> str:
-    """The name of a part's recipe. The settings' recipe when the board lacks it: the board may be of another
+def _find_judge(board: Board | None, camera: CameraSettings, sha: str) -> RecipeIdentity:
+    """A part's recipe. The settings' recipe when the board lacks it: the board may be of another
     version, or may not have the camera."""
     if board is None:
-        return camera.recipe
+        return RecipeIdentity(camera.recipe, sha)
     try:
-        return find_recipe_name(board, camera, sha)
+        return find_judge(board, camera, sha)
     except (msgspec.MsgspecError, KeyError):
-        return camera.recipe
+        return RecipeIdentity(camera.recipe, sha)

@@ -350,6 +350,10 @@ class ReviewSettings(_Table):
     shift."""
     time_zone: str | None = _text(None, "Time zone", "a name such as Europe/Berlin")
     """Zone of the times on the page and in reports. Without it, the zone of this machine."""
+    accounts: Path = _text(Path("accounts.json"), "Accounts file", "a path")
+    """File of the named accounts, which `line-monitor accounts` makes. A relative path starts at the data
+    folder. Once there is an account, page and commands ask for a name and its password, and `password_hash`
+    counts no more."""
 
     @field_validator("shifts")
     @classmethod

@@ -17,7 +17,7 @@ from monitor import paths
 from monitor.images.overlay import Caption, draw_overlay
 from monitor.line_state import messages, verdict_rules
 from monitor.line_state.board import Field
-from monitor.line_state.changeover import find_recipe_name
+from monitor.line_state.changeover import find_judge
 from monitor.line_state.messages import MessageError, SnapshotMessage
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.worker_process import SNAPSHOTS, Worker
@@ -103,9 +103,9 @@ class SnapshotWriter:
             raise SnapshotError(
                 f"frame {message.frame} of camera {message.camera!r} is no longer in the ring"
             )
-        recipe = find_recipe_name(self._worker.board, camera, scored.recipe_sha)
+        judge = find_judge(self._worker.board, camera, scored.recipe_sha)
         event = verdict_rules.make_event(
-            self._settings.prefix, str(self._worker.session), camera, recipe, frame, closed, scored
+            self._settings.prefix, str(self._worker.session), camera, judge, frame, closed, scored
         )
         if event.snapshot is None:
             raise SnapshotError(f"frame {message.frame} of camera {message.camera!r} has no snapshot path")
@@ -113,7 +113,7 @@ class SnapshotWriter:
             score=scored.score,
             threshold=scored.threshold,
             verdict=closed.verdict.word,
-            recipe=recipe,
+            recipe=judge.recipe,
             camera=camera.name,
             frame=frame.number,
             captured_utc=rfc3339(frame.captured_utc_ns),

@@ -31,6 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "model",
         "line_state",
         "images",
+        "audit accounts",
         "paths",
         "verdict settings",
         "names pyramid system drivers",

@@ -52,14 +52,14 @@ def test_a_frame_on_its_way_is_named_after_the_recipe_that_judged_it(tmp_path: P
     line = Settings(camera=(TOP,))
     Board.create(tmp_path / "board", worker_names(line))
     board = Board(tmp_path / "board", worker_names(line))
-    assert changeover.find_recipe_name(board, TOP, "") == "plate"
+    assert changeover.find_judge(board, TOP, "").recipe == "plate"
     judged = changeover.add_recent_recipe(AT_START, DISC)
     changeover.write_recipe_status(
         board, "top", RecipeStatus(1, "a", ChangeoverState.IN_FORCE, "disc", None, DISC, judged)
     )
-    assert changeover.find_recipe_name(board, TOP, PLATE.sha) == "plate"
-    assert changeover.find_recipe_name(board, TOP, DISC.sha) == "disc"
-    assert changeover.find_recipe_name(board, TOP, "") == "disc", (
+    assert changeover.find_judge(board, TOP, PLATE.sha).recipe == "plate"
+    assert changeover.find_judge(board, TOP, DISC.sha).recipe == "disc"
+    assert changeover.find_judge(board, TOP, "").recipe == "disc", (
         "an unjudged part is named after the recipe in force"
     )
     board.write_note(capture_name("top"), Note.RECIPE_STATUS, b"")

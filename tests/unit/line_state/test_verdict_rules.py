@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.line_state.changeover import RecipeIdentity
 from monitor.line_state.frame import Frame, PixelFormat
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import FinalVerdict, ScorerVerdict, Tally
@@ -23,6 +24,7 @@ from monitor.settings import CameraSettings, Settings
 from monitor.verdict import Reason, Verdict, judge
 
 CAPTURED, DECIDE_BY, DEADLINE, EXPIRES = 1000, 1200, 1250, 1750
+PLATE = RecipeIdentity("plate", "cd" * 32, 3)
 CAMERA = CameraSettings(name="top", source="simulated://plate", recipe="plate")
 
 
@@ -200,23 +202,23 @@ def test_a_frame_closed_without_its_score_gets_no_snapshot() -> None:
 def test_the_event_carries_the_score_only_when_the_verdict_is_the_scorers() -> None:
     judged = decide(frame(), True, scored(2.0), turn(1101))
     assert judged is not None
-    payload = make_event("p/l", "s", CAMERA, "plate", frame(), judged, scored(2.0)).payload(400)
+    payload = make_event("p/l", "s", CAMERA, PLATE, frame(), judged, scored(2.0)).payload(400)
     assert (payload["verdict"], payload["score"], payload["threshold"]) == ("reject", 2.0, 1.0)
     assert payload["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
-    assert payload["recipe_sha"] == "cd" * 32
+    assert (payload["recipe"], payload["recipe_sha"], payload["version"]) == ("plate", "cd" * 32, 3)
 
     late = decide(frame(), True, None, turn(DECIDE_BY))
     assert late is not None
-    payload = make_event("p/l", "s", CAMERA, "plate", frame(), late, scored(2.0)).payload(400)
+    payload = make_event("p/l", "s", CAMERA, PLATE, frame(), late, scored(2.0)).payload(400)
     assert (payload["verdict"], payload["reason"]) == ("uninspected", "deadline")
-    assert [payload[key] for key in ("score", "threshold", "snapshot", "recipe_sha")] == [None] * 4
+    assert [payload[key] for key in ("score", "threshold", "snapshot", "recipe_sha", "version")] == [None] * 5
 
 
 def test_a_repeat_of_an_event_has_the_same_id_and_other_frames_have_others() -> None:
     closed = FinalVerdict(Verdict.PASS, Reason.NONE, True, False, 0, 0)
-    one = make_event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5))
-    assert one.event_id == make_event("p/l", "s", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
-    assert one.event_id != make_event("p/l", "t", CAMERA, "plate", frame(), closed, scored(0.5)).event_id
+    one = make_event("p/l", "s", CAMERA, PLATE, frame(), closed, scored(0.5))
+    assert one.event_id == make_event("p/l", "s", CAMERA, PLATE, frame(), closed, scored(0.5)).event_id
+    assert one.event_id != make_event("p/l", "t", CAMERA, PLATE, frame(), closed, scored(0.5)).event_id
 
 
 @given(st.lists(st.sampled_from(list(Verdict)), max_size=50))

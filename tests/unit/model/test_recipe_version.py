@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion, weights_file
+from monitor.model.version_files import list_versions
 from monitor.names import InvalidNameError, check_name
 from tests.real.parts import draft_recipe, random_recipe
 
@@ -43,15 +45,32 @@ def test_what_was_committed_is_what_is_loaded(folder: Path) -> None:
     assert all(np.array_equal(loaded.student[name], again.student[name]) for name in again.student)
 
 
-def test_every_file_is_named_by_its_own_sha256_and_none_is_left_over(folder: Path) -> None:
-    first = {file.name for file in folder.iterdir()}
+def test_every_version_keeps_its_document_and_weights_are_shared_by_hash(folder: Path) -> None:
+    first = RecipeVersion.load(folder)
+    stricter = first.with_changes(statement="stricter").commit()
+    other = random_recipe(folder, seed=5)
+    assert [first.number, stricter.number, other.number] == [1, 2, 3]
+    kept = list_versions(folder)
+    assert [RecipeVersion.load(version.file).sha for version in kept] == [first.sha, stricter.sha, other.sha]
+    assert [version.name for version in kept] == ["bottle-top@1", "bottle-top@2", "bottle-top@3"]
+    weights = [file for file in folder.iterdir() if file.suffix == ".safetensors"]
+    assert len(weights) == 4, "the first two versions share their weights"
+    assert all(hashlib.sha256(file.read_bytes()).hexdigest()[:16] in file.name for file in weights)
+
+
+def test_a_version_that_was_removed_by_hand_loses_its_weights_at_the_next_commit(folder: Path) -> None:
     random_recipe(folder, seed=5)
-    files = {file.name: file for file in folder.iterdir()}
-    assert len(files) == 3
-    assert files.keys() & first == {"recipe.json"}
-    for name, file in files.items():
-        if name != "recipe.json":
-            assert hashlib.sha256(file.read_bytes()).hexdigest()[:16] in name
+    list_versions(folder)[0].file.unlink()
+    assert random_recipe(folder, seed=5).number == 2, "the same document is no new version"
+    assert len(list(folder.glob("*.safetensors"))) == 2
+
+
+def test_the_recipe_of_an_earlier_program_becomes_the_first_version(folder: Path) -> None:
+    shutil.rmtree(folder / "versions")
+    old = RecipeVersion.load(folder)
+    assert (old.number, [version.file.name for version in list_versions(folder)]) == (1, ["recipe.json"])
+    assert random_recipe(folder, seed=5).number == 2
+    assert RecipeVersion.load(list_versions(folder)[0].file).sha == old.sha
 
 
 def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
@@ -62,7 +81,7 @@ def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
     new = random_recipe(folder.parent / "new" / folder.name, seed=9).sha
     draft = draft_recipe(folder, seed=9)
     seen = set()
-    for last in range(20):
+    for last in range(40):
         steps = iter(range(last))
 
         def step(real: Any, steps: Iterator[int] = steps) -> Any:
@@ -81,26 +100,34 @@ def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
             draft.commit()
             os._exit(0)
         crashed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-        seen.add(RecipeVersion.load(folder).sha)
+        loaded = RecipeVersion.load(folder)
+        seen.add(loaded.sha)
+        assert loaded.number == (1 if loaded.sha == old else 2)
+        assert [RecipeVersion.load(version.file).number for version in list_versions(folder)][0] == 1
         if not crashed:
             break
     assert not crashed
     assert seen == {old, new}
-    assert len(list(folder.iterdir())) == 3, "the files that crashes left behind are removed"
+    assert len(list(folder.iterdir())) == 6, "the files that crashes left behind are removed"
+    assert len(list((folder / "versions").iterdir())) == 2
 
 
 def test_a_version_committed_while_another_is_loaded_is_loaded_instead(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old version's weights are removed after recipe.json was read and before the weights are read."""
+    """The old version and its weights are removed after recipe.json was read and before the weights are
+    read."""
     read = Path.read_bytes
     newer: list[str] = []
+    (old,) = list_versions(folder)
 
     def commit_after(self: Path) -> bytes:
         content = read(self)
         if self.name == "recipe.json" and not newer:
             newer.append("")
-            newer[0] = random_recipe(folder, seed=3).sha
+            random_recipe(folder, seed=3)
+            old.file.unlink()
+            newer[0] = random_recipe(folder, seed=4).sha
         return content
 
     monkeypatch.setattr(Path, "read_bytes", commit_after)
@@ -139,7 +166,7 @@ def test_fields_of_a_newer_program_are_ignored(folder: Path) -> None:
 
 def test_damage_names_the_file_and_the_fix(folder: Path) -> None:
     """Each file in turn is shortened, emptied, changed by one bit, replaced or removed."""
-    for file in sorted(folder.iterdir()):
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
         whole = file.read_bytes()
         # A bit of the first byte, because a changed bit in a number of recipe.json gives another valid
         # number.
@@ -201,11 +228,11 @@ def test_a_full_disk_leaves_the_old_version(folder: Path, monkeypatch: pytest.Mo
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    before = {file.name for file in folder.iterdir()}
+    before = {file.name for file in folder.rglob("*")}
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RecipeError, match="No space left on device"):
         random_recipe(folder, seed=1)
-    assert {file.name for file in folder.iterdir()} == before
+    assert {file.name for file in folder.rglob("*")} == before
     RecipeVersion.load(folder)
 
 

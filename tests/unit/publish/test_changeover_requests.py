@@ -186,7 +186,7 @@ def test_a_message_that_is_no_request_is_refused_with_what_could_be_read_of_it(
     assert (answer["state"], answer["request_id"], answer["recipe"]) == ("refused", request_id, recipe)
     assert answer["reason"]
     assert "\n" not in answer["reason"]
-    assert answer["in_force"] == {"recipe": "plate", "recipe_sha": PLATE.sha}
+    assert answer["in_force"] == {"recipe": "plate", "recipe_sha": PLATE.sha, "version": None}
     assert changeover.read_request(scene.board, "top") is None
 
 

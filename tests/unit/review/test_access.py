@@ -7,7 +7,6 @@ from pydantic import SecretStr
 
 from monitor.review.access import (
     SESSION_S,
-    PasswordAttempts,
     Sessions,
     hash_password,
     is_hash,
@@ -130,14 +129,3 @@ def test_a_form_token_belongs_to_one_session() -> None:
     assert sessions.is_token(one, sessions.token(one))
     assert not sessions.is_token(one, sessions.token(other))
     assert not sessions.is_token(one, "")
-
-
-def test_guessing_is_slowed_down_and_a_right_password_forgives() -> None:
-    clock = Clock()
-    attempts = PasswordAttempts(clock)
-    assert [attempts.may_try("a") for _ in range(7)] == [True] * 5 + [False] * 2
-    assert attempts.may_try("b")
-    clock.now += 61
-    assert attempts.may_try("a")
-    attempts.forget("a")
-    assert all(attempts.may_try("a") for _ in range(5))

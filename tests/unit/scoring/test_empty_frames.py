@@ -18,6 +18,7 @@ from monitor.capture.worker import Clocks, Intake
 from monitor.images.preprocessing import resize_image
 from monitor.inference.scorer import Scorer
 from monitor.line_state.board import Board
+from monitor.line_state.changeover import RecipeIdentity
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict, Stage, Tally
@@ -110,7 +111,7 @@ def test_the_payload_of_an_empty_frame_has_no_score_and_the_recipes_threshold(sc
     scored = scene.show(empty_place(100))
     frame = scene.ring.frame(1)
     assert frame is not None
-    told = make_event("p/l", "s", scene.settings.camera[0], "disc", frame, EMPTY, scored).payload(100)
+    told = make_event("p/l", "s", scene.settings.camera[0], RecipeIdentity("disc", "a" * 64), frame, EMPTY, scored).payload(100)
     assert (told["verdict"], told["reason"], told["score"], told["threshold"]) == (
         "pass",
         "no_part",

@@ -1,0 +1,236 @@
+"""Which version of a recipe judges parts: `in_force.json` in the recipe's folder.
+
+It knows nothing of accounts, and of the running line only that its scoring worker reads this file. Renaming
+`in_force.json` into place puts a version in force, so that a crash leaves either the old one or the new one.
+Without the file the version that was committed last is in force. The first version is put in force by a
+person who signs for it, and that promotes it: the file lists all promoted versions with their signatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from monitor.model.recipe_json import FILE, RecipeError, Sha256
+from monitor.model.recipe_version import RecipeVersion
+from monitor.model.version_files import (
+    VersionFile,
+    find_newest,
+    find_version,
+    keep_newest,
+    list_versions,
+    lock_folder,
+)
+from monitor.names import join_version, split_version
+from monitor.system.atomic_file import write_whole
+
+IN_FORCE_FILE = "in_force.json"
+UNSIGNED = "in force before the first promotion"
+"""The meaning of the entry for a version that nobody has signed for."""
+_MOST_STEPS_BACK = 100
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers for a change, when, and what the signature means."""
+
+    who: str
+    utc: str
+    meaning: str
+
+
+class Promotion(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that may judge parts."""
+
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    recipe_sha: Sha256
+    signature: Signature
+
+
+class InForce(msgspec.Struct, frozen=True, kw_only=True):
+    """`in_force.json`. The schema only gains fields; unknown fields are ignored."""
+
+    schema: Literal[1] = 1
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    recipe_sha: Sha256
+    signature: Signature
+    """Of the last change."""
+    promoted: tuple[Promotion, ...]
+    """In the order of their first promotion."""
+    before: tuple[int, ...] = ()
+    """The versions to which a rollback leads, the next one last."""
+
+    def find_promotion(self, version: int) -> Promotion | None:
+        return next((one for one in self.promoted if one.version == version), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the version in force that is about to be made."""
+
+    before: VersionFile | None
+    """None where its document is gone."""
+    after: VersionFile
+    signature: Signature
+    is_promotion: bool
+    """Whether the version was never promoted before."""
+
+
+Record = Callable[[Change], object]
+"""Writes a change to a record. The change is made only after it has returned."""
+
+
+def read_in_force(folder: Path) -> InForce | None:
+    """What `in_force.json` says; None without one. Raises RecipeError."""
+    file = folder / IN_FORCE_FILE
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=InForce)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RecipeError(
+            f"{file}: can't tell which version is in force ({why}): restore the file, or remove it and put a "
+            f"version in force with `line-monitor recipes use {folder.name}@VERSION`"
+        ) from None
+
+
+def find_in_force(folder: Path) -> VersionFile:
+    """The version in force. Raises RecipeError."""
+    document = read_in_force(folder)
+    if document is None:
+        newest = find_newest(folder)
+        if newest is None:
+            raise RecipeError(f"{folder / FILE}: no such file: train the recipe")
+        return newest
+    found = _find_named(folder, document)
+    if found is None:
+        name = join_version(folder.name, document.version)
+        raise RecipeError(
+            f"{folder}: {name} is in force, but its document is gone: restore it, or put another version in "
+            f"force with `line-monitor recipes use {folder.name}@VERSION`"
+        )
+    return found
+
+
+def find_asked(recipes: Path, name: str) -> VersionFile:
+    """The version that `NAME@VERSION` names; the one in force for `NAME` alone.
+
+    Raises RecipeError and InvalidNameError.
+    """
+    recipe, number = split_version(name)
+    folder = recipes / recipe
+    return find_in_force(folder) if number is None else find_version(folder, number)
+
+
+def find_promoted(recipes: Path, name: str) -> VersionFile:
+    """As `find_asked`, for those who may only choose among promoted versions. Raises RecipeError and
+    InvalidNameError."""
+    found = find_asked(recipes, name)
+    document = read_in_force(found.folder)
+    if document is not None and document.find_promotion(found.number) is None:
+        raise RecipeError(
+            f"{found.name} is not promoted: put it in force with `line-monitor recipes use {found.name}` or on "
+            "the page first"
+        )
+    return found
+
+
+def put_in_force(
+    folder: Path, number: int, signature: Signature, record: Record = lambda change: None
+) -> Change:
+    """Puts a version in force, and promotes it if it never was. Raises RecipeError."""
+    return _change(folder, signature, record, lambda document: number)
+
+
+def roll_back(folder: Path, signature: Signature, record: Record = lambda change: None) -> Change:
+    """Puts the version in force that was before the present one. Raises RecipeError."""
+
+    def find(document: InForce | None) -> int:
+        if document is None or not document.before:
+            raise RecipeError(
+                f"{folder.name}: no version was in force before this one: name one with "
+                f"`line-monitor recipes use {folder.name}@VERSION`"
+            )
+        return document.before[-1]
+
+    return _change(folder, signature, record, find, back=True)
+
+
+def hold_in_force(folder: Path, utc: str) -> None:
+    """Writes down the version in force where nobody has promoted one yet, so that the next commit does not put
+    its version in force. Raises RecipeError."""
+    try:
+        with lock_folder(folder):
+            keep_newest(folder)
+            if read_in_force(folder) is None:
+                present = find_in_force(folder)
+                sha = RecipeVersion.load(present.file).sha
+                signature = Signature(who="", utc=utc, meaning=UNSIGNED)
+                promotion = Promotion(version=present.number, recipe_sha=sha, signature=signature)
+                _write(
+                    folder,
+                    InForce(
+                        version=present.number, recipe_sha=sha, signature=signature, promoted=(promotion,)
+                    ),
+                )
+    except OSError as error:
+        raise RecipeError(f"{folder}: can't be written: {error.strerror or error}") from None
+
+
+def _change(
+    folder: Path,
+    signature: Signature,
+    record: Record,
+    choose: Callable[[InForce | None], int],
+    *,
+    back: bool = False,
+) -> Change:
+    if not folder.is_dir():
+        raise RecipeError(f"{folder}: there is no such recipe: train it")
+    try:
+        with lock_folder(folder):
+            keep_newest(folder)
+            document = read_in_force(folder)
+            after = find_version(folder, choose(document))
+            # Loading checks every file: a damaged version must not be put in force.
+            sha = RecipeVersion.load(after.file).sha
+            before = _find_named(folder, document) if document else find_newest(folder)
+            known = document.find_promotion(after.number) if document else None
+            is_signed = known is not None and known.recipe_sha == sha and known.signature.who != ""
+            change = Change(before, after, signature, not is_signed)
+            record(change)
+            _write(folder, _next_document(document, change, sha, back=back))
+            return change
+    except OSError as error:
+        raise RecipeError(f"{folder}: can't be written: {error.strerror or error}") from None
+
+
+def _next_document(document: InForce | None, change: Change, sha: str, *, back: bool) -> InForce:
+    number = change.after.number
+    promoted = document.promoted if document else ()
+    if change.is_promotion:
+        others = tuple(one for one in promoted if one.version != number)
+        promoted = (*others, Promotion(version=number, recipe_sha=sha, signature=change.signature))
+    steps = document.before if document else ()
+    if back:
+        steps = steps[:-1]
+    elif change.before and number != change.before.number:
+        steps = (*steps, change.before.number)[-_MOST_STEPS_BACK:]
+    return InForce(
+        version=number, recipe_sha=sha, signature=change.signature, promoted=promoted, before=steps
+    )
+
+
+def _find_named(folder: Path, document: InForce) -> VersionFile | None:
+    """The version that the document names; None where its file is gone."""
+    versions = list_versions(folder)
+    return next((one for one in versions if document.recipe_sha.startswith(one.digits)), None)
+
+
+def _write(folder: Path, document: InForce) -> None:
+    text = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+    write_whole(folder / IN_FORCE_FILE, text)

@@ -1,0 +1,153 @@
+"""One file says which version judges parts: a person puts it in force, and a crash leaves the old or the new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.errors import LineMonitorError
+from monitor.model import in_force
+from monitor.model.in_force import Change, Signature
+from monitor.model.recipe_json import RecipeError
+from monitor.model.recipe_version import RecipeVersion
+from tests.real.parts import random_recipe
+
+ANNA = Signature(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    first = random_recipe(tmp_path_factory.mktemp("recipes") / "plate")
+    for statement in ("second", "third"):
+        first.with_changes(statement=statement).commit()
+    return first.folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, three: Path) -> Path:
+    """Three versions with the same weights."""
+    return shutil.copytree(three, tmp_path / "plate")
+
+
+def number_in_force(folder: Path) -> int:
+    found = in_force.find_in_force(folder)
+    assert RecipeVersion.load(found.file).number == found.number
+    return found.number
+
+
+def test_without_a_promotion_the_newest_version_is_in_force(folder: Path) -> None:
+    assert number_in_force(folder) == 3
+    RecipeVersion.load(folder).with_changes(statement="fourth").commit()
+    assert number_in_force(folder) == 4
+
+
+def test_a_promoted_version_stays_in_force_whatever_is_trained_later(folder: Path) -> None:
+    in_force.put_in_force(folder, 2, ANNA)
+    RecipeVersion.load(folder).with_changes(statement="fourth").commit()
+    assert number_in_force(folder) == 2
+    assert in_force.find_asked(folder.parent, "plate@4").number == 4
+    assert in_force.find_asked(folder.parent, "plate").number == 2
+
+
+def test_a_version_that_is_held_stays_in_force_after_the_next_commit(folder: Path) -> None:
+    in_force.hold_in_force(folder, ANNA.utc)
+    RecipeVersion.load(folder).with_changes(statement="fourth").commit()
+    in_force.hold_in_force(folder, ANNA.utc)
+    assert number_in_force(folder) == 3
+    change = in_force.put_in_force(folder, 3, ANNA)
+    assert change.is_promotion, "nobody had signed for it"
+
+
+def test_a_rollback_leads_back_step_by_step(folder: Path) -> None:
+    for number in (1, 2, 3):
+        in_force.put_in_force(folder, number, ANNA)
+    found = []
+    for _ in range(3):
+        assert not in_force.roll_back(folder, ANNA).is_promotion or len(found) == 2
+        found.append(number_in_force(folder))
+    assert found == [2, 1, 3], "the newest was in force before the first promotion"
+    with pytest.raises(RecipeError, match="no version was in force before"):
+        in_force.roll_back(folder, ANNA)
+
+
+def test_only_promoted_versions_can_be_chosen_by_others(folder: Path) -> None:
+    assert in_force.find_promoted(folder.parent, "plate@1").number == 1
+    in_force.put_in_force(folder, 2, ANNA)
+    assert in_force.find_promoted(folder.parent, "plate@2").number == 2
+    with pytest.raises(RecipeError, match="plate@1 is not promoted"):
+        in_force.find_promoted(folder.parent, "plate@1")
+
+
+def test_no_change_is_made_without_its_record(folder: Path) -> None:
+    changes: list[Change] = []
+
+    def refuse(change: Change) -> None:
+        changes.append(change)
+        raise LineMonitorError("the record can't be written")
+
+    with pytest.raises(LineMonitorError, match="record"):
+        in_force.put_in_force(folder, 1, ANNA, refuse)
+    assert number_in_force(folder) == 3
+    (change,) = changes
+    assert change.before and (change.before.name, change.after.name) == ("plate@3", "plate@1")
+
+
+def test_a_damaged_version_is_never_put_in_force(folder: Path) -> None:
+    in_force.put_in_force(folder, 1, ANNA)
+    next(folder.glob("student-*")).write_bytes(b"torn")
+    with pytest.raises(RecipeError, match="damaged"):
+        in_force.put_in_force(folder, 2, ANNA)
+    assert in_force.find_in_force(folder).number == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}'])
+def test_a_damaged_file_never_puts_the_newest_version_in_force(folder: Path, content: bytes) -> None:
+    (folder / "in_force.json").write_bytes(content)
+    with pytest.raises(RecipeError, match="which version is in force.*recipes use plate@VERSION") as refusal:
+        in_force.find_in_force(folder)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_version_in_force_whose_document_is_gone_is_a_line(folder: Path) -> None:
+    in_force.put_in_force(folder, 1, ANNA)
+    in_force.find_in_force(folder).file.unlink()
+    with pytest.raises(RecipeError, match="plate@1 is in force, but its document is gone"):
+        in_force.find_in_force(folder)
+    in_force.put_in_force(folder, 2, ANNA)
+    assert number_in_force(folder) == 2
+
+
+def test_a_crash_at_any_step_leaves_the_old_or_the_new_version_in_force(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends at the nth sync, rename or removal, as after kill -9."""
+    in_force.put_in_force(folder, 1, ANNA)
+    seen = set()
+    for last in range(20):
+        steps = iter(range(last))
+
+        def step(real: Any, steps: Iterator[int] = steps) -> Any:
+            def stepped(*args: Any, **named: Any) -> Any:
+                if next(steps, None) is None:
+                    os._exit(9)
+                return real(*args, **named)
+
+            return stepped
+
+        child = os.fork()
+        if child == 0:
+            monkeypatch.setattr(os, "fsync", step(os.fsync))
+            monkeypatch.setattr(Path, "replace", step(Path.replace))
+            in_force.put_in_force(folder, 2, ANNA)
+            os._exit(0)
+        crashed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        seen.add(in_force.find_in_force(folder).number)
+        if not crashed:
+            break
+    assert not crashed
+    assert seen == {1, 2}

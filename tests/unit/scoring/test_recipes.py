@@ -1,0 +1,127 @@
+"""A version that a person puts in force judges the next part of a running line, at all cameras of its recipe."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from monitor.line_state import changeover
+from monitor.line_state.board import Board
+from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request
+from monitor.line_state.worker_process import worker_names
+from monitor.model.in_force import Signature, put_in_force
+from monitor.scoring.recipes import RecipesInForce
+from monitor.settings import Settings
+from tests.real.parts import random_recipe
+
+ANNA = Signature(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
+
+
+class Scene:
+    """Two cameras with one recipe, of which there are two versions."""
+
+    def __init__(self, folder: Path) -> None:
+        camera = {"source": "simulated://plate", "recipe": "disc"}
+        self.settings = Settings(
+            line={"data": folder / "data"},  # type: ignore[arg-type]
+            scoring={"device": "cpu", "runtime": "torch"},  # type: ignore[arg-type]
+            camera=({"name": "left", **camera}, {"name": "right", **camera}),  # type: ignore[arg-type]
+        )
+        self.recipe = folder / "data/recipes/disc"
+        Board.create(folder / "board", worker_names(self.settings))
+        self.board = Board(folder / "board", worker_names(self.settings))
+        self.recipes = self.start()
+
+    def start(self) -> RecipesInForce:
+        return RecipesInForce(self.settings, self.board, "session", logging.getLogger("test"))
+
+    def settle(self) -> Sequence[str]:
+        """Read the files again and carry out what follows. Return the cameras whose scorer was replaced."""
+        self.recipes.watch.look()
+        until, changed = time.monotonic() + 60, []
+        self.recipes.step()
+        while self.recipes._loading is not None and time.monotonic() < until:
+            changed += self.recipes.step()
+            time.sleep(0.01)
+        return changed
+
+    def ask(self, camera: str, recipe: str) -> RecipeStatus:
+        number = self.status(camera).number + 1
+        changeover.write_request(self.board, camera, Request(number, "a", recipe))
+        self.settle()
+        return self.status(camera)
+
+    def status(self, camera: str) -> RecipeStatus:
+        status = changeover.read_recipe_status(self.board, camera)
+        assert status is not None
+        return status
+
+    def versions(self) -> list[int | None]:
+        """By camera, the version that judges."""
+        found = [self.status(camera.name).in_force for camera in self.settings.camera]
+        assert all(one is not None and self.is_true(one.sha) for one in found)
+        return [one.version for one in found if one]
+
+    def is_true(self, sha: str) -> bool:
+        return sha in {scorer.recipe.sha for scorer in self.recipes.scorers.values()}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    first = random_recipe(tmp_path_factory.mktemp("recipes") / "disc")
+    first.with_changes(statement="second").commit()
+    return first.folder
+
+
+@pytest.fixture
+def scene(tmp_path: Path, two: Path) -> Scene:
+    shutil.copytree(two, tmp_path / "data/recipes/disc")
+    return Scene(tmp_path)
+
+
+def test_a_version_put_in_force_judges_at_all_cameras_without_a_restart(scene: Scene) -> None:
+    assert scene.versions() == [2, 2]
+    assert scene.settle() == []
+    put_in_force(scene.recipe, 1, ANNA)
+    assert scene.settle() == ["left", "right"]
+    assert scene.versions() == [1, 1]
+    status = scene.status("left")
+    assert (status.state, status.recipe, status.who) == (ChangeoverState.IN_FORCE, "disc@1", "anna")
+    assert scene.settle() == []
+    scene.recipes = scene.start()
+    assert scene.versions() == [1, 1], "a restart does not bring the newest version back"
+
+
+def test_a_version_that_cant_be_used_is_refused_once_and_the_old_one_judges_on(scene: Scene) -> None:
+    put_in_force(scene.recipe, 1, ANNA)
+    next(scene.recipe.glob("student-*")).write_bytes(b"torn")
+    assert scene.settle() == []
+    assert scene.versions() == [2, 2]
+    status = scene.status("right")
+    assert (status.state, status.recipe) == (ChangeoverState.REFUSED, "disc@1")
+    assert status.reason and "damaged" in status.reason
+    scene.recipes.step()
+    assert scene.recipes._loading is None, "it is not loaded again and again"
+
+
+def test_a_request_chooses_among_promoted_versions_and_that_camera_keeps_its_version(scene: Scene) -> None:
+    put_in_force(scene.recipe, 2, ANNA)
+    refused = scene.ask("left", "disc@1")
+    assert refused.state is ChangeoverState.REFUSED
+    assert refused.reason and "disc@1 is not promoted" in refused.reason
+    put_in_force(scene.recipe, 1, ANNA)
+    scene.settle()
+    assert scene.ask("left", "disc@2").state is ChangeoverState.IN_FORCE
+    assert scene.versions() == [2, 1]
+    put_in_force(scene.recipe, 1, ANNA)
+    scene.settle()
+    assert scene.versions() == [2, 1]
+    scene.recipes = scene.start()
+    assert scene.versions() == [2, 1], "a restart keeps the version"
+    scene.ask("left", "disc")
+    assert scene.versions() == [1, 1]
