@@ -89,9 +89,7 @@ def until(utc: str) -> tuple[str, tuple[str]]:
     return _UNTIL, (utc,)
 
 
-def subtract(
-    after: Iterable[tuple[object, ...]], before: Iterable[tuple[object, ...]]
-) -> list[CameraTally]:
+def subtract(after: Iterable[tuple[object, ...]], before: Iterable[tuple[object, ...]]) -> list[CameraTally]:
     """The tallies between two times, by camera, from the rows of `until` at both."""
     earlier = {row[:2]: _tally(row) for row in before}
     found: dict[str, CameraTally] = {}

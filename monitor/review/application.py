@@ -22,6 +22,7 @@ from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
 from monitor.review.request_checks import RequestChecks
+from monitor.review.report_pages import ReportPages
 from monitor.review.reset_pages import ResetPages
 from monitor.review.scorers import Scorers
 from monitor.review.shifts import PlantClock
@@ -70,5 +71,6 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
     TodayPages(app, settings, index, view, Recalibration(recipes, files), plant)
+    ReportPages(app, settings, index, plant)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index, events)

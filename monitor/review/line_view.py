@@ -136,7 +136,9 @@ class LineView:
             status.reason,
             is_ready=status.ready,
             may_run=board.is_fresh(PUBLISH, now) and bool(board.read(PUBLISH, Field.READY)),
-            cameras=tuple(name for name, state in health.cameras.items() if state is not CameraState.UP),
+            cameras=tuple(
+                name for name, state in health.cameras.items() if f"camera_{state.word}" == status.reason
+            ),
         )
 
     def _problems(self, board: Board) -> Iterator[str]:

@@ -51,7 +51,9 @@ class ResetPages:
             abort(HTTPStatus.CONFLICT, "This page is served without the line, so it can't reset the line.")
         by = g.session.by or tidy_name(request.form.get("by", ""))
         if not by:
-            abort(HTTPStatus.BAD_REQUEST, "Write your name or initials beside the button, so that others know.")
+            abort(
+                HTTPStatus.BAD_REQUEST, "Write your name or initials beside the button, so that others know."
+            )
         if request.form.get("seen", "") != _fingerprint(self._view.status()):
             abort(HTTPStatus.CONFLICT, "More has happened since this page was shown. Look again, then reset.")
         number = reset_request.ask(self._board, by)

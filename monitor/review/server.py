@@ -88,7 +88,8 @@ class Server:
         if (why := refusal(settings.review)) is not None:
             raise ReviewError(why)
         self._application = build(settings, runtime, board)
-        # waitress logs a warning for every request that waits: too many requests would fill the log.
+        # waitress logs every request that waits and every stream that ends: too many would fill the log.
+        logging.getLogger("waitress").setLevel(logging.WARNING)
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)
         host, port = settings.review.host, settings.review.port
         connections: dict[int, Any] = {}

@@ -250,7 +250,12 @@ class SnapshotIndex:
             mtime_ns = 0
         read = self._read(entry)
         # Interning saves memory: 100,000 snapshots share a few recipe names and verdicts.
-        details = replace(read, recipe=sys.intern(read.recipe), verdict=sys.intern(read.verdict))
+        details = replace(
+            read,
+            recipe=sys.intern(read.recipe),
+            verdict=sys.intern(read.verdict),
+            recipe_sha=sys.intern(read.recipe_sha),
+        )
         entry.details, entry.mtime_ns = details, mtime_ns
         if known is not None and known != details:
             self._start_generation()
@@ -340,7 +345,9 @@ class SnapshotIndex:
             for day in {clock.day(clock.of_snapshot(name, entry.key.stem)) for entry in ends}:
                 period = clock.period(day)
                 first = bisect.bisect_left(entries, period.start_order, key=_order)
-                found[day] = found.get(day, 0) + bisect.bisect_left(entries, period.end_order, key=_order) - first
+                found[day] = (
+                    found.get(day, 0) + bisect.bisect_left(entries, period.end_order, key=_order) - first
+                )
         return {day: found[day] for day in sorted(found, reverse=True)}
 
     def total(self) -> int:

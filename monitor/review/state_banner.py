@@ -46,7 +46,9 @@ _NOT_SEEN = {
         Light.GREY, "No line runs", "No line runs on this computer: parts are not inspected."
     ),
     Sight.DEAD: StateBanner(
-        Light.RED, "Line is down", "The service has ended without a word: parts are not inspected. Start it again."
+        Light.RED,
+        "Line is down",
+        "The service has ended without a word: parts are not inspected. Start it again.",
     ),
     Sight.FORBIDDEN: StateBanner(
         Light.GREY, "Not known", "This page may not look at the line: serve it as the user of the line."
@@ -72,7 +74,10 @@ _NOT_READY = {
     "no_recipe": ("No recipe", "A camera has no recipe that can be used. Call the engineer."),
     "camera_lost": ("Camera lost", "Look at its cable, its power and its network."),
     "camera_frozen": ("Camera frozen", "A camera sends the same picture again and again."),
-    "camera_undated": ("Camera undated", "Nobody can tell when a camera's pictures were taken. Call the engineer."),
+    "camera_undated": (
+        "Camera undated",
+        "Nobody can tell when a camera's pictures were taken. Call the engineer.",
+    ),
 }
 _LOOK = {
     "camera_lost": "A live view is lost.",
@@ -99,7 +104,7 @@ def describe_state(
     cameras: tuple[str, ...] = (),
 ) -> StateBanner:
     """The banner of a line. `is_ready` is what the rules say, `may_run` the permission that was really sent;
-    `cameras` are those that are not up."""
+    `cameras` are those that the reason is about."""
     if sight is not Sight.RUNNING:
         return _NOT_SEEN[sight]
     which = f"Camera {', '.join(cameras)}: " if cameras and (reason or "").startswith("camera_") else ""
@@ -115,7 +120,9 @@ def describe_state(
         return StateBanner(Light.RED, headline, f"{which}{sentence} The line may not run.")
     if not may_run:
         return StateBanner(
-            Light.RED, "No connection", "The line does not reach the gate over the broker. The line may not run."
+            Light.RED,
+            "No connection",
+            "The line does not reach the gate over the broker. The line may not run.",
         )
     if state is OperatingState.DEGRADED:
         return StateBanner(Light.AMBER, "Ready, but look", f"{which}{_LOOK.get(reason or '', '')}")
