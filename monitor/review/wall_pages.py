@@ -116,7 +116,9 @@ class WallPages:
         details = self._index.details(self._index.find(key), fresh=True)
         if request.form.get("from") == "wall":
             if "text/html" not in request.headers.get("Accept", ""):
-                return Response(render_template("card.html", key=key, details=details, filters=filters))
+                return Response(
+                    render_template("card.html", key=key, details=details, filters=filters, labels=Label)
+                )
             return redirect(f"{url_for('wall', **filters.query())}#{key.stem}", HTTPStatus.SEE_OTHER)
         return redirect(snapshot_url("part", key, filters), HTTPStatus.SEE_OTHER)
 
