@@ -128,9 +128,9 @@ class EventStream:
         return response
 
     def _stream(self) -> Iterator[str]:
-        yield f"retry: {_RETRY_MS}\n\n"
         until, beat_at = self._clock() + LIFETIME_S, self._clock()
         shown, generation = "", -1
+        yield f"retry: {_RETRY_MS}\n\n"
         while self._clock() < until and not self._stopping.is_set():
             bar = self._bar()
             fragment = render_template("state.html", **{**bar, "clock": ""})

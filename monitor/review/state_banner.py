@@ -125,5 +125,5 @@ def describe_state(
             "The line does not reach the gate over the broker. The line may not run.",
         )
     if state is OperatingState.DEGRADED:
-        return StateBanner(Light.AMBER, "Ready, but look", f"{which}{_LOOK.get(reason or '', '')}")
+        return StateBanner(Light.AMBER, "Ready, but look", f"{which}{_LOOK.get(reason or '', 'Look at the page Live.')}")
     return StateBanner(Light.GREEN, "Ready", "Parts are inspected. The line may run.")
