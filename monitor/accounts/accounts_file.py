@@ -87,18 +87,25 @@ class AccountsFile:
         document = self._document()
         return document.session_secret.encode() if document.accounts else None
 
-    def add(self, name: str, role: Role, password: str, utc: str) -> None:
-        """Adds an account. Raises AccountsError, PasswordError."""
+    def check_new(self, name: str, role: Role) -> None:
+        """Raises AccountsError where no account of that name and role can be added."""
         if not re.fullmatch(NAME, name):
             raise AccountsError(f"{name!r} can't be an account's name: use {NAME_RULE}")
+        self._check_new(self._document(), name, role)
+
+    @staticmethod
+    def _check_new(document: _Document, name: str, role: Role) -> None:
+        if any(other.name == name for other in document.accounts):
+            raise AccountsError(f"there is an account {name} already: remove it first, or choose a name")
+        if not document.accounts and role is not Role.ADMIN:
+            raise AccountsError("the first account must be an admin, who adds the others: --role admin")
+
+    def add(self, name: str, role: Role, password: str, utc: str) -> None:
+        """Adds an account. Raises AccountsError, PasswordError."""
+        self.check_new(name, role)
         account = Account(name=name, role=role, password_hash=hash_password(password), since=utc)
         with self._changing() as document:
-            if any(other.name == name for other in document.accounts):
-                raise AccountsError(f"there is an account {name} already: remove it first, or choose a name")
-            if not document.accounts and role is not Role.ADMIN:
-                raise AccountsError(
-                    "the first account must be an admin, who can add the others: --role admin"
-                )
+            self._check_new(document, name, role)
             self._write(document, (*document.accounts, account))
 
     def remove(self, name: str) -> None:

@@ -27,10 +27,15 @@ class PasswordError(LineMonitorError):
     """The password can't be used. The message is one line with the rule."""
 
 
-def hash_password(password: str) -> str:
-    """The hash to store. Raises PasswordError for a password that is too short or too long."""
+def check_password(password: str) -> None:
+    """Raises PasswordError for a password that is too short or too long."""
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         raise PasswordError(f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters")
+
+
+def hash_password(password: str) -> str:
+    """The hash to store. Raises PasswordError."""
+    check_password(password)
     return generate_password_hash(password, _METHOD)
 
 

@@ -37,14 +37,15 @@ class Permission(StrEnum):
     USE = "put a promoted version in force"
     PROMOTE = "promote a version of a recipe"
     ACCOUNTS = "manage accounts"
+    OWN_PASSWORD = "change the own password"
 
 
-_AT_THE_LINE = frozenset({Permission.LABEL, Permission.RESET})
+_AT_THE_LINE = frozenset({Permission.LABEL, Permission.RESET, Permission.OWN_PASSWORD})
 _PERMITTED: dict[Role, frozenset[Permission]] = {
     Role.OPERATOR: _AT_THE_LINE | {Permission.USE},
     Role.ENGINEER: _AT_THE_LINE | {Permission.TEACH, Permission.CALIBRATE, Permission.USE},
     Role.QUALITY: _AT_THE_LINE | {Permission.CALIBRATE, Permission.PROMOTE, Permission.USE},
-    Role.ADMIN: frozenset({Permission.ACCOUNTS}),
+    Role.ADMIN: frozenset({Permission.ACCOUNTS, Permission.OWN_PASSWORD}),
 }
 
 

@@ -186,9 +186,8 @@ class AuditTrail:
         end = self._read_end(handle)
         head, added = end.head, b"" if end.has_break else b"\n"
         if head == EMPTY:
-            begin = Change(
-                Kind.BEGIN, change.who, self._line, None, f"machine {socket.gethostname()}", "", change.utc
-            )
+            machine = f"machine {socket.gethostname()}"
+            begin = Change(Kind.BEGIN, "line-monitor", self._line, None, machine, "", change.utc)
             entry = follow(head, begin)
             head, added = entry.head, added + encode(entry)
         if end.torn:

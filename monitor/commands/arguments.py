@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FAILED, USAGE = 1, 2
 """Exit codes: a failure with a message on stderr, and wrong usage."""
+RECIPE_HELP = "name of the recipe, for the version in force, or NAME@VERSION"
 EMPTY_HELP = (
     "images of the empty place without a part; frames that show it then pass without a score (pass, no_part)"
 )
@@ -98,6 +99,17 @@ def teachers_folder(options: argparse.Namespace) -> Path | None:
     except SettingsError:
         return None
     return paths.teachers(load_file(file))
+
+
+def find_version(settings: Settings, recipe: str) -> Path:
+    """The document of `NAME@VERSION`; of the version in force for `NAME` alone.
+
+    Raises RecipeError and InvalidNameError.
+    """
+    from monitor import paths
+    from monitor.model.in_force import find_asked
+
+    return find_asked(paths.recipes(settings), recipe).file
 
 
 def print_to_stderr(line: str) -> None:

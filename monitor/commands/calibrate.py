@@ -7,9 +7,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from monitor.commands.arguments import EMPTY_HELP, add_overkill, load_settings, print_to_stderr
+from monitor.commands.arguments import (
+    EMPTY_HELP,
+    add_overkill,
+    find_version,
+    load_settings,
+    print_to_stderr,
+)
+from monitor.commands.signing import add_signature, confirm, recording, sign
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from monitor.model.recipe_version import RecipeVersion
 
 _DESCRIPTION = (
     "Sets a recipe's threshold from images of good parts that training never saw (--images), or for another "
@@ -22,7 +36,9 @@ _DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
-    parser.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="name of the recipe, for its newest version, or NAME@VERSION"
+    )
     parser.add_argument(
         "--images",
         type=Path,
@@ -53,17 +69,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gate.add_argument(
         "--no-empty", action="store_true", help="remove the presence gate: every frame is scored"
     )
+    add_signature(parser, warns=True)
     parser.set_defaults(refuse=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
+    from monitor.accounts.permissions import Permission
+    from monitor.audit.entry import Kind
+    from monitor.model.recipe_json import REFERENCE
+    from monitor.model.threshold_change import warn_of_change
     from monitor.system import progress
     from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 
     settings = load_settings(options)
     request = CalibrationRequest(
-        recipe=paths.recipe(settings, options.recipe),
+        recipe=find_version(settings, options.recipe)
+        if "@" in options.recipe
+        else paths.recipe(settings, options.recipe),
         images=options.images,
         overkill=options.overkill,
         part_of=options.part_of,
@@ -81,5 +104,23 @@ def run(options: argparse.Namespace) -> int:
         options.refuse("--part-of is for the names of --images: give --images too")
     if request.extrapolate and not request.sets_threshold:
         options.refuse("--extrapolate is for a threshold: give --images or --overkill too")
-    calibrate_recipe(request, say=print_to_stderr, progress=progress.choose_progress(sys.stderr))
+    signature = sign(options, settings, Permission.CALIBRATE, "recipe calibrated")
+
+    def approve(before: RecipeVersion, after: RecipeVersion) -> AbstractContextManager[None]:
+        old, new = (one.document.calibration[REFERENCE].threshold for one in (before, after))
+        known = after.document.defect_scores
+        scores = known.known if known else ()
+        warnings = warn_of_change(
+            old, new, passing=sum(score <= new for score in scores), defects=len(scores)
+        )
+        confirm(warnings if new != old else (), understood=options.understood)
+        subject = f"recipe.{after.name}.threshold"
+        return recording(settings, Kind.THRESHOLD, subject, repr(old), repr(new), signature)
+
+    calibrate_recipe(
+        replace(request, who=signature.name),
+        say=print_to_stderr,
+        progress=progress.choose_progress(sys.stderr),
+        approve=approve,
+    )
     return 0

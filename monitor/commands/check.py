@@ -33,6 +33,7 @@ from monitor.settings import (
 if TYPE_CHECKING:
     from monitor.inference.scorer import Scorer
     from monitor.model.recipe_json import Calibration, Document
+    from monitor.model.version_files import VersionFile
 
 _TIME_ERROR = 5
 """Result of ntp_adjtime(3) for a clock that is not synchronised."""
@@ -90,11 +91,17 @@ def findings(config: Path | None) -> Iterator[Finding]:
 
 
 def _review(settings: Settings) -> Iterator[Finding]:
+    from monitor.accounts.accounts_file import AccountsError, AccountsFile
     from monitor.review.access import refusal
 
     if settings.review.port == 0:
         return
-    if (why := refusal(settings.review)) is not None:
+    try:
+        has_accounts = AccountsFile.of(settings).exist()
+    except AccountsError as error:
+        yield Finding(Level.FAIL, "review", str(error))
+        return
+    if (why := refusal(settings.review, has_accounts=has_accounts)) is not None:
         # A credential of systemd is visible only to the service, so the password may be set although `check`
         # does not see it.
         is_set = settings.review.password_hash is not None
@@ -105,12 +112,13 @@ def _review(settings: Settings) -> Iterator[Finding]:
         )
         return
     served = f"the page is served on {settings.review.host} port {settings.review.port}"
-    if (public := settings.review.public_url) and settings.review.password_hash is None:
+    has_password = has_accounts or settings.review.password_hash is not None
+    if (public := settings.review.public_url) and not has_password:
         yield Finding(
             Level.WARN,
             "review",
-            f"{served}, and as {public} without a password of its own: set review.password_hash "
-            "or the credential review_password, unless the proxy asks for one",
+            f"{served}, and as {public} without a password of its own: add accounts, or set "
+            "review.password_hash or the credential review_password, unless the proxy asks for one",
         )
         return
     yield Finding(Level.OK, "review", f"{served}{f', and as {public}' if public else ''}")
@@ -198,6 +206,7 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
     """Each recipe that a camera uses: whether it loads, its threshold, its presence gate, its region."""
     from monitor.inference.scorer import Scorer
     from monitor.line_state import changeover
+    from monitor.model.in_force import find_asked
     from monitor.model.recipe_json import RecipeError
     from monitor.model.recipe_version import RecipeVersion
 
@@ -211,8 +220,9 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
             cameras.setdefault(name, []).append(camera)
     for name, its_cameras in cameras.items():
         try:
+            version = find_asked(paths.recipes(settings), name)
             scorer = Scorer(
-                RecipeVersion.load(paths.recipes(settings) / name),
+                RecipeVersion.load(version.file),
                 device=settings.scoring.device,
                 runtime=settings.scoring.runtime,
                 precision=settings.scoring.precision,
@@ -221,9 +231,24 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
         except RecipeError as error:
             yield Finding(Level.FAIL, f"recipe {name}", str(error))
             continue
-        yield from _recipe(name, scorer, threshold)
+        yield from _newer_version(version)
+        yield from _recipe(name.partition("@")[0], scorer, threshold)
         for camera in its_cameras:
             yield from _region(camera, scorer, name)
+
+
+def _newer_version(version: VersionFile) -> Iterator[Finding]:
+    """A warning where a later version than the one in force waits for its promotion."""
+    from monitor.model.in_force import find_waiting
+
+    if (waiting := find_waiting(version.folder)) is not None:
+        yield Finding(
+            Level.WARN,
+            f"recipe {version.folder.name}",
+            f"{waiting.name} is not in force, {version.name} judges: compare them with `line-monitor recipes "
+            f"compare {version.name} {waiting.name}`, put it in force with `line-monitor recipes use "
+            f"{waiting.name}`",
+        )
 
 
 def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
@@ -235,8 +260,9 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
     yield Finding(
         Level.OK,
         item,
-        f"{format_size(recipe.size)} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
-        f"runs on {scorer.calibration_key}" + (f", {describe_gate(presence)}" if presence else ""),
+        f"version {recipe.number}, {format_size(recipe.size)} px, threshold {threshold:.4g}, "
+        f"teacher {recipe.document.teacher.name}, runs on {scorer.calibration_key}"
+        + (f", {describe_gate(presence)}" if presence else ""),
     )
     if not calibration.guaranteed:
         yield Finding(Level.WARN, item, _weak_guarantee(name, calibration))

@@ -10,14 +10,15 @@ import json
 import sys
 from pathlib import Path
 
-from monitor.commands.arguments import CommandError, load_settings, print_to_stderr
+from monitor.commands.arguments import CommandError, find_version, load_settings, print_to_stderr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        help="a recipe; if there is none of that name, RECIPE-<category> is used for each category",
+        help="name of a recipe, for the version in force, or NAME@VERSION; if there is none of that name, "
+        "RECIPE-<category> is used for each category",
     )
     parser.add_argument(
         "--dataset",
@@ -44,7 +45,9 @@ def run(options: argparse.Namespace) -> int:
         except OSError as error:
             raise CommandError(f"{options.json}: {error.strerror}") from None
     results = evaluate(
-        recipe=paths.recipe(settings, options.recipe),
+        recipe=find_version(settings, options.recipe)
+        if "@" in options.recipe
+        else paths.recipe(settings, options.recipe),
         device=settings.scoring.device,
         dataset=options.dataset,
         say=print_to_stderr,

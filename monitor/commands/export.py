@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from monitor.commands.arguments import load_settings
+from monitor.commands.arguments import RECIPE_HELP, find_version, load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="name of the recipe")
+    parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument(
         "--format", choices=("onnx", "openvino"), required=True, help="file format of the model"
     )
@@ -30,12 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import paths
     from monitor.inference.export import export
 
     settings = load_settings(options)
     export(
-        paths.recipe(settings, options.recipe),
+        find_version(settings, options.recipe),
         form=options.format,
         precision=options.precision,
         out=options.out,

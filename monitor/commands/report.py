@@ -1,4 +1,4 @@
-"""`line-monitor report`: the record of a recipe's version, or of a shift, as one HTML file to print and keep."""
+"""`line-monitor report`: the record of a recipe's version or of a shift, as one HTML file to print."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _shift(settings: Settings, words: list[str]) -> str:
     plant, now_ns = PlantClock.of(settings.review), time.time_ns()
     if len(words) > 2:
         raise CommandError("--shift takes a date and the start of a shift, as in `--shift 2026-11-24 06:00`")
-    day, shift = (words + ["", ""])[:2]
+    day, shift = [*words, "", ""][:2]
     if not day:
         day, shift = plant.shift_before(*plant.shift(datetime.fromtimestamp(now_ns / 1e9, UTC)))
     try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.commands.arguments import FAILED, CommandError, load_settings
+from monitor.commands.arguments import FAILED, RECIPE_HELP, CommandError, find_version, load_settings
 
 if TYPE_CHECKING:
     from drivers.image_file import Image
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="name of the recipe")
+    parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument(
         "images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them"
     )
@@ -30,11 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import paths
-
     settings = load_settings(options)
     try:
-        recipe = paths.recipe(settings, options.recipe)
+        recipe = find_version(settings, options.recipe)
         all_scored = score_files(
             recipe, list_images(options.images), options.heatmaps, out=print, device=settings.scoring.device
         )

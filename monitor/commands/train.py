@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.commands.arguments import (
     EMPTY_HELP,
@@ -20,6 +21,12 @@ from monitor.commands.arguments import (
     print_to_stderr,
     random_seed,
 )
+from monitor.commands.signing import add_signature, recording, sign
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from monitor.model.recipe_version import RecipeVersion
 
 _SAME_SEED = (
     "Trains a recipe from images of good parts. The same images, options and seed give the same recipe on "
@@ -42,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--empty", type=Path, metavar="DIR", help=EMPTY_HELP)
     _add_network_arguments(parser)
     _add_course_arguments(parser)
+    add_signature(parser)
 
 
 def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,8 +176,10 @@ def _usage_problem(options: argparse.Namespace, *, automatic: bool, has_memory: 
 
 def run(options: argparse.Namespace) -> int:
     from monitor import paths
+    from monitor.accounts.permissions import Permission
+    from monitor.audit.entry import Kind
     from monitor.inference.backends import can_quantise
-    from monitor.model.recipe_json import make_tiles
+    from monitor.model.recipe_json import REFERENCE, make_tiles
     from monitor.system import progress
     from monitor.training.automatic_size import AutomaticSize
     from monitor.training.compare import Compare
@@ -190,6 +200,15 @@ def run(options: argparse.Namespace) -> int:
             f"cameras of recipe {options.recipe!r} have different roi (regions of interest): "
             "train a recipe for each"
         )
+    signature = sign(options, settings, Permission.TEACH, "recipe taught")
+
+    def recording_training(draft: RecipeVersion) -> AbstractContextManager[None]:
+        threshold = draft.document.calibration[REFERENCE].threshold
+        lineage = draft.document.lineage
+        images = f", {lineage.images} images, sha256 {lineage.images_sha256}" if lineage else ""
+        after = f"threshold {threshold!r}{images}"
+        return recording(settings, Kind.TRAINING, f"recipe.{draft.name}", None, after, signature)
+
     train_recipe(
         TrainingRequest(
             name=options.recipe,
@@ -215,9 +234,11 @@ def run(options: argparse.Namespace) -> int:
             device=options.device or settings.scoring.device,
             as_paper=options.as_paper,
             int8=options.int8 if options.int8 is not None else can_quantise() and usual_int8,
+            who=signature.name,
             roi=next(iter(regions), None),
         ),
         say=print_to_stderr,
         progress=progress.choose_progress(sys.stderr),
+        recording=recording_training,
     )
     return 0

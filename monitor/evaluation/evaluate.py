@@ -41,6 +41,7 @@ from monitor.evaluation.results import Evaluation, Figures, Results
 from monitor.images.preprocessing import Size
 from monitor.inference.scorer import Scorer
 from monitor.model.image_mark import content_mark, known_marks
+from monitor.model.in_force import find_in_force
 from monitor.model.recipe_json import FILE, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.printable import clean_line, clean_name
@@ -62,13 +63,18 @@ def evaluate(
 ) -> Results:
     """Scores every category's test images and compares the maps with its masks. Raises EvaluationError.
 
-    `dataset` is a folder or an archive, as in `monitor.evaluation.dataset.list_entries`. `recipe` is used for
-    all its categories; if there is no recipe of that name, each category has its own, named
-    <recipe>-<category>. Maps and masks are compared at the network's input resolution, as in the official
-    code. An unusable image or mask is left out of the figures that need it, and gives `say` one line. A
-    category that can't be evaluated does not stop the others; it is an error only if none is left.
+    `dataset` is a folder or an archive, as in `monitor.evaluation.dataset.list_entries`. `recipe` is a
+    recipe's folder or the document of one of its versions. It is used for all categories; if there is no
+    recipe of that name, each category has its own, named <recipe>-<category>. Maps and masks are compared at
+    the network's input resolution, as in the official code. An unusable image or mask is left out of the
+    figures that need it, and gives `say` one line. A category that can't be evaluated does not stop the
+    others; it is an error only if none is left.
     """
-    if not (recipe / FILE).is_file() and not any(recipe.parent.glob(f"{recipe.name}-*/{FILE}")):
+    if (
+        recipe.suffix != ".json"
+        and not (recipe / FILE).is_file()
+        and not any(recipe.parent.glob(f"{recipe.name}-*/{FILE}"))
+    ):
         raise EvaluationError(
             f"no recipe {recipe.name!r} and none {recipe.name + '-<category>'!r} in {recipe.parent}: train it"
         )
@@ -160,7 +166,8 @@ class _LabelledImage:
 
 
 class _CategoryScorers:
-    """The scorer of a category's recipe; only the last one is kept in memory."""
+    """The scorer of a category's recipe in force, or of the version whose document is given; only the last
+    one is kept in memory."""
 
     def __init__(self, recipe: Path, device: str) -> None:
         self._recipe = recipe
@@ -171,14 +178,15 @@ class _CategoryScorers:
     def scorer(self, category: str) -> Scorer:
         """Raises RecipeError."""
         path = self._recipe
-        if category and not (path / FILE).is_file():
+        if category and path.suffix != ".json" and not (path / FILE).is_file():
             path = path.parent / f"{path.name}-{_slug(category)}"
             if not (path / FILE).is_file():
                 raise RecipeError(
                     f"no recipe {path.name!r}: line-monitor train {path.name} --images {category}/train/good"
                 )
         if self._scorer is None or path != self._path:
-            scorer = Scorer(RecipeVersion.load(path), device=self._device)
+            document = path if path.suffix == ".json" else find_in_force(path).file
+            scorer = Scorer(RecipeVersion.load(document), device=self._device)
             scorer.warm_up()
             self._path, self._scorer = path, scorer
         return self._scorer

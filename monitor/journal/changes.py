@@ -12,6 +12,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -28,11 +29,20 @@ def add(
     )
 
 
+class Difference(NamedTuple):
+    """A value that differs from the one recorded last, as it is shown: no secret in clear."""
+
+    what: str
+    old: str | None
+    new: str | None
+
+
 def compare(
     connection: sqlite3.Connection, utc: str, scope: str, values: Mapping[str, str | SecretStr], who: str
-) -> None:
-    """Adds a change for every value of the scope that differs from the value recorded last, and stores the
-    new value in `in_force`."""
+) -> list[Difference]:
+    """Adds a change for every value of the scope that differs from the value recorded last, stores the new
+    value in `in_force`, and returns the differences."""
+    found = []
     recorded: dict[str, str] = dict(
         connection.execute("SELECT what, value FROM in_force WHERE scope = ?", (scope,))
     )
@@ -40,7 +50,9 @@ def compare(
         before, now = recorded.get(what), values.get(what)
         if _is_same(before, now):
             continue
-        add(connection, utc, what, _show_old(before), _show_new(before, now), who)
+        difference = Difference(what, _show_old(before), _show_new(before, now))
+        found.append(difference)
+        add(connection, utc, *difference, who)
         if now is None:
             connection.execute("DELETE FROM in_force WHERE scope = ? AND what = ?", (scope, what))
         else:
@@ -48,6 +60,7 @@ def compare(
             connection.execute(
                 "INSERT OR REPLACE INTO in_force (scope, what, value) VALUES (?, ?, ?)", (scope, what, stored)
             )
+    return found
 
 
 def _is_same(before: str | None, now: str | SecretStr | None) -> bool:

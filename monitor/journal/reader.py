@@ -148,7 +148,7 @@ class JournalReader:
         return self._newest(start, end, most, "verdict = 'uninspected'")
 
     def missed(self, start: str, end: str, most: int) -> list[VerdictRow]:
-        """The newest rejects of that time that the gate did not get, or did not act on, as far as is known."""
+        """The newest rejects of that time that the gate did not get or did not act on, as far as known."""
         outcomes = "outcome IN ('expired', 'unacknowledged', 'unknown')"
         return self._newest(start, end, most, f"verdict = 'reject' AND {outcomes}")
 
@@ -158,7 +158,8 @@ class JournalReader:
         # A verdict's outcome comes after its capture: the index by outcome finds the first row.
         rows = self._rows(
             "verdicts",
-            f"SELECT {', '.join(wanted)} FROM verdicts WHERE outcome_utc >= :start AND captured_utc >= :start "
+            f"SELECT {', '.join(wanted)} FROM verdicts "
+            f"WHERE outcome_utc >= :start AND captured_utc >= :start "
             f"AND captured_utc < :end AND {condition} ORDER BY captured_utc DESC LIMIT :most",
             {"start": start, "end": end, "most": most},
         )

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from monitor.journal import settings_changes
-from monitor.journal.writer import JournalWriter
 from monitor.journal.tallies import SLOT_NS
+from monitor.journal.writer import JournalWriter
 from monitor.line_state import verdict_rules
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame

@@ -116,6 +116,9 @@ class _Tally(NamedTuple):
 
 _Entry = _Outcome | _Change | _InForce | _Tally
 
+OnDifference = Callable[[str, str, str | None, str | None, str], None]
+"""Called with the scope, what differs, its old and new value, and who changed it."""
+
 
 class JournalWriter:
     """The journal, open for writing. The file and its folder are made if they are missing.
@@ -123,7 +126,8 @@ class JournalWriter:
     `session`: the session of the service. A second writer of the same session, after the publisher was
     killed, continues the run of the first one without a gap, so its caller must put again all rows that the
     first one may have lost. `killed`: the whole session was killed, and this writer only adds its last rows.
-    `held`: the most rows that wait. `utc_ns` is the clock, in nanoseconds.
+    `held`: the most rows that wait. `utc_ns` is the clock, in nanoseconds. `on_difference` is called on the
+    journal's thread, before the commit, with each value of `record_values` that differs from the last one.
     """
 
     def __init__(
@@ -136,6 +140,7 @@ class JournalWriter:
         utc_ns: Callable[[], int] = time.time_ns,
         held: int = HELD,
         log: logging.Logger | None = None,
+        on_difference: OnDifference | None = None,
     ) -> None:
         self._file = file
         self._session = session
@@ -164,6 +169,9 @@ class JournalWriter:
         """Why a new file replaces the one before. It becomes the cause of a gap in the new file."""
         self._seen_due_s = 0.0
         self._prune_due_s = 0.0
+        self._on_difference = on_difference
+        self._told: set[tuple[int, str]] = set()
+        """The differences of the present batch that `on_difference` got: a commit may be tried again."""
         self._closing = threading.Event()
         self._give_up_at = float("inf")
         self._all_written = False
@@ -317,7 +325,7 @@ class JournalWriter:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             for entry in self._batch:
-                _write(connection, entry)
+                self._write(connection, entry)
             if not self._killed:
                 connection.execute(
                     "UPDATE runs SET seen_utc = ? WHERE closed_utc IS NULL", (rfc3339(self._utc_ns()),)
@@ -326,10 +334,31 @@ class JournalWriter:
                 why = self.problem or "more rows came than the journal can write"
                 self._add_gap(connection, rfc3339(since_ns), lost, why)
         self._batch.clear()
+        self._told.clear()
         with self._lost_lock:
             # Rows that were lost during the commit belong to the next gap.
             self._lost -= lost
             self._lost_since_ns = self._utc_ns()
+
+    def _write(self, connection: sqlite3.Connection, entry: _Entry) -> None:
+        match entry:
+            case _Outcome():
+                connection.execute(_INSERT_AGAIN if entry.again else _INSERT, _row(entry))
+            case _Change():
+                utc = rfc3339(entry.utc_ns)
+                changes.add(connection, utc, entry.what, entry.old, entry.new, entry.who)
+            case _InForce():
+                utc = rfc3339(entry.utc_ns)
+                for difference in changes.compare(connection, utc, entry.scope, entry.values, entry.who):
+                    self._tell(entry, difference)
+            case _Tally():
+                tallies.write(connection, entry.session, entry.camera, entry.slot_ns, entry.counts)
+
+    def _tell(self, entry: _InForce, difference: changes.Difference) -> None:
+        key = (entry.utc_ns, difference.what)
+        if self._on_difference is not None and key not in self._told:
+            self._on_difference(entry.scope, *difference, entry.who)
+            self._told.add(key)
 
     def _add_gap(self, connection: sqlite3.Connection, since: str, lost: int | None, why: str) -> None:
         connection.execute(
@@ -440,18 +469,6 @@ class JournalWriter:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
-
-
-def _write(connection: sqlite3.Connection, entry: _Entry) -> None:
-    match entry:
-        case _Outcome():
-            connection.execute(_INSERT_AGAIN if entry.again else _INSERT, _row(entry))
-        case _Change():
-            changes.add(connection, rfc3339(entry.utc_ns), entry.what, entry.old, entry.new, entry.who)
-        case _InForce():
-            changes.compare(connection, rfc3339(entry.utc_ns), entry.scope, entry.values, entry.who)
-        case _Tally():
-            tallies.write(connection, entry.session, entry.camera, entry.slot_ns, entry.counts)
 
 
 def _row(entry: _Outcome) -> dict[str, object]:

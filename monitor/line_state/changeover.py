@@ -97,6 +97,9 @@ class RecipeStatus(msgspec.Struct, frozen=True):
     who: str = ""
     """Who put the version in force by signing for it; empty after a start or an MQTT request."""
 
+    is_pinned: bool = False
+    """Whether the camera keeps its version, because a request named the version."""
+
     def find_judge(self, sha: str) -> RecipeIdentity | None:
         """One of the last recipes, by its sha256."""
         return next((recent for recent in self.judged if recent.sha == sha), None)

@@ -3,12 +3,13 @@
 It knows nothing of accounts, and of the running line only that its scoring worker reads this file. Renaming
 `in_force.json` into place puts a version in force, so that a crash leaves either the old one or the new one.
 Without the file the version that was committed last is in force. The first version is put in force by a
-person who signs for it, and that promotes it: the file lists all promoted versions with their signatures.
+person who signs for it, and that promotes it: the file lists all promoted versions with their approvals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,13 +30,13 @@ from monitor.names import join_version, split_version
 from monitor.system.atomic_file import write_whole
 
 IN_FORCE_FILE = "in_force.json"
-UNSIGNED = "in force before the first promotion"
+UNAPPROVED = "in force before the first promotion"
 """The meaning of the entry for a version that nobody has signed for."""
 _MOST_STEPS_BACK = 100
 
 
-class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answers for a change, when, and what the signature means."""
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers for a change, when, and what the approval means."""
 
     who: str
     utc: str
@@ -47,7 +48,7 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
 
     version: Annotated[int, msgspec.Meta(ge=1)]
     recipe_sha: Sha256
-    signature: Signature
+    approval: Approval
 
 
 class InForce(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +57,7 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     schema: Literal[1] = 1
     version: Annotated[int, msgspec.Meta(ge=1)]
     recipe_sha: Sha256
-    signature: Signature
+    approval: Approval
     """Of the last change."""
     promoted: tuple[Promotion, ...]
     """In the order of their first promotion."""
@@ -66,6 +67,11 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     def find_promotion(self, version: int) -> Promotion | None:
         return next((one for one in self.promoted if one.version == version), None)
 
+    def is_promoted(self, version: int) -> bool:
+        """Whether a person has signed for the version."""
+        found = self.find_promotion(version)
+        return found is not None and found.approval.who != ""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -74,13 +80,13 @@ class Change:
     before: VersionFile | None
     """None where its document is gone."""
     after: VersionFile
-    signature: Signature
+    approval: Approval
     is_promotion: bool
     """Whether the version was never promoted before."""
 
 
-Record = Callable[[Change], object]
-"""Writes a change to a record. The change is made only after it has returned."""
+Recording = Callable[[Change], AbstractContextManager[object]]
+"""Writes a change to a record, then runs the block that makes it."""
 
 
 def read_in_force(folder: Path) -> InForce | None:
@@ -116,6 +122,13 @@ def find_in_force(folder: Path) -> VersionFile:
     return found
 
 
+def find_judging(folder: Path, sha: str) -> VersionFile:
+    """The version with which a running line judges, by its sha256; the one in force where that is empty or
+    gone. Raises RecipeError."""
+    versions = list_versions(folder) if sha else []
+    return next((one for one in versions if sha.startswith(one.digits)), None) or find_in_force(folder)
+
+
 def find_asked(recipes: Path, name: str) -> VersionFile:
     """The version that `NAME@VERSION` names; the one in force for `NAME` alone.
 
@@ -133,49 +146,71 @@ def find_promoted(recipes: Path, name: str) -> VersionFile:
     document = read_in_force(found.folder)
     if document is not None and document.find_promotion(found.number) is None:
         raise RecipeError(
-            f"{found.name} is not promoted: put it in force with `line-monitor recipes use {found.name}` or on "
-            "the page first"
+            f"{found.name} is not promoted: put it in force with `line-monitor recipes use {found.name}` or "
+            "on the page first"
         )
     return found
 
 
-def put_in_force(
-    folder: Path, number: int, signature: Signature, record: Record = lambda change: None
-) -> Change:
+def find_waiting(folder: Path) -> VersionFile | None:
+    """The newest version if it is later than the one in force and was never promoted; else None. Raises
+    RecipeError."""
+    document, newest = read_in_force(folder), find_newest(folder)
+    if document is None or newest is None or document.is_promoted(newest.number):
+        return None
+    return newest if newest.number > document.version else None
+
+
+def explain_not_in_force(version: RecipeVersion) -> Iterator[str]:
+    """A line for a person who has just made a version that is not in force; nothing for one that is. Raises
+    RecipeError."""
+    present = find_in_force(version.folder)
+    if not version.sha.startswith(present.digits):
+        made = join_version(version.folder.name, version.number)
+        yield (
+            f"{made} is not in force, {present.name} is: compare them with `line-monitor recipes compare "
+            f"{present.name} {made}`, put it in force with `line-monitor recipes use {made}`"
+        )
+
+
+def put_in_force(folder: Path, number: int, approval: Approval, recording: Recording = nullcontext) -> Change:
     """Puts a version in force, and promotes it if it never was. Raises RecipeError."""
-    return _change(folder, signature, record, lambda document: number)
+    return _change(folder, approval, recording, lambda document: number)
 
 
-def roll_back(folder: Path, signature: Signature, record: Record = lambda change: None) -> Change:
+def roll_back(folder: Path, approval: Approval, recording: Recording = nullcontext) -> Change:
     """Puts the version in force that was before the present one. Raises RecipeError."""
+    return _change(folder, approval, recording, lambda document: _step_back(folder, document), back=True)
 
-    def find(document: InForce | None) -> int:
-        if document is None or not document.before:
-            raise RecipeError(
-                f"{folder.name}: no version was in force before this one: name one with "
-                f"`line-monitor recipes use {folder.name}@VERSION`"
-            )
-        return document.before[-1]
 
-    return _change(folder, signature, record, find, back=True)
+def find_step_back(folder: Path) -> int:
+    """The version to which a rollback leads. Raises RecipeError."""
+    return _step_back(folder, read_in_force(folder))
+
+
+def _step_back(folder: Path, document: InForce | None) -> int:
+    if document is None or not document.before:
+        raise RecipeError(
+            f"{folder.name}: no version was in force before this one: name one with "
+            f"`line-monitor recipes use {folder.name}@VERSION`"
+        )
+    return document.before[-1]
 
 
 def hold_in_force(folder: Path, utc: str) -> None:
-    """Writes down the version in force where nobody has promoted one yet, so that the next commit does not put
-    its version in force. Raises RecipeError."""
+    """Writes down the version in force where nobody has promoted one yet, so that the next commit does not
+    put its version in force. Raises RecipeError."""
     try:
         with lock_folder(folder):
             keep_newest(folder)
             if read_in_force(folder) is None:
                 present = find_in_force(folder)
                 sha = RecipeVersion.load(present.file).sha
-                signature = Signature(who="", utc=utc, meaning=UNSIGNED)
-                promotion = Promotion(version=present.number, recipe_sha=sha, signature=signature)
+                approval = Approval(who="", utc=utc, meaning=UNAPPROVED)
+                promotion = Promotion(version=present.number, recipe_sha=sha, approval=approval)
                 _write(
                     folder,
-                    InForce(
-                        version=present.number, recipe_sha=sha, signature=signature, promoted=(promotion,)
-                    ),
+                    InForce(version=present.number, recipe_sha=sha, approval=approval, promoted=(promotion,)),
                 )
     except OSError as error:
         raise RecipeError(f"{folder}: can't be written: {error.strerror or error}") from None
@@ -183,8 +218,8 @@ def hold_in_force(folder: Path, utc: str) -> None:
 
 def _change(
     folder: Path,
-    signature: Signature,
-    record: Record,
+    approval: Approval,
+    recording: Recording,
     choose: Callable[[InForce | None], int],
     *,
     back: bool = False,
@@ -199,11 +234,9 @@ def _change(
             # Loading checks every file: a damaged version must not be put in force.
             sha = RecipeVersion.load(after.file).sha
             before = _find_named(folder, document) if document else find_newest(folder)
-            known = document.find_promotion(after.number) if document else None
-            is_signed = known is not None and known.recipe_sha == sha and known.signature.who != ""
-            change = Change(before, after, signature, not is_signed)
-            record(change)
-            _write(folder, _next_document(document, change, sha, back=back))
+            change = Change(before, after, approval, not (document and document.is_promoted(after.number)))
+            with recording(change):
+                _write(folder, _next_document(document, change, sha, back=back))
             return change
     except OSError as error:
         raise RecipeError(f"{folder}: can't be written: {error.strerror or error}") from None
@@ -214,15 +247,13 @@ def _next_document(document: InForce | None, change: Change, sha: str, *, back: 
     promoted = document.promoted if document else ()
     if change.is_promotion:
         others = tuple(one for one in promoted if one.version != number)
-        promoted = (*others, Promotion(version=number, recipe_sha=sha, signature=change.signature))
+        promoted = (*others, Promotion(version=number, recipe_sha=sha, approval=change.approval))
     steps = document.before if document else ()
     if back:
         steps = steps[:-1]
     elif change.before and number != change.before.number:
         steps = (*steps, change.before.number)[-_MOST_STEPS_BACK:]
-    return InForce(
-        version=number, recipe_sha=sha, signature=change.signature, promoted=promoted, before=steps
-    )
+    return InForce(version=number, recipe_sha=sha, approval=change.approval, promoted=promoted, before=steps)
 
 
 def _find_named(folder: Path, document: InForce) -> VersionFile | None:

@@ -161,8 +161,8 @@ _WEIGHTS = re.compile(rb"(?:student|teacher|memory|quantised)-[0-9a-f]{16}\.safe
 
 
 def remove_unnamed_weights(folder: Path) -> None:
-    """Removes the weights that no version's document names, and what a crash left half written. Call it within
-    `lock_folder`. Raises OSError."""
+    """Removes the weights that no version's document names, and what a crash left half written. Call it
+    within `lock_folder`. Raises OSError."""
     documents = [folder / FILE, *(version.file for version in list_kept(folder))]
     # The names are read from the text, so that a document of a newer program keeps its weights too.
     named = {name for file in documents for name in _WEIGHTS.findall(file.read_bytes())}
@@ -207,7 +207,8 @@ def _assemble(file: Path, content: bytes) -> RecipeVersion:
     sha = hashlib.sha256(content).hexdigest()
     if (digits := named_digits(file)) is not None and not sha.startswith(digits):
         raise RecipeError(
-            f"{file}: damaged: its sha256 does not begin with {digits}: restore the file or use another version"
+            f"{file}: damaged: its sha256 does not begin with {digits}: restore the file or use another "
+            "version"
         )
     try:
         document = msgspec.json.decode(content, type=Document)

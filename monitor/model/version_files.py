@@ -1,4 +1,4 @@
-"""The documents of a recipe's versions on disk: `recipe.json`, which is the newest, and all others in `versions/`.
+"""The documents of a recipe's versions on disk: `recipe.json`, which is the newest, and `versions/`.
 
 It knows nothing of weights, and not of which version is in force (`monitor.model.in_force`). A version's
 document is never changed. `versions/<number>-<sha>.json` holds the same bytes that `recipe.json` had when the
@@ -83,7 +83,9 @@ def list_kept(folder: Path) -> list[VersionFile]:
     except OSError as error:
         raise RecipeError(f"{place}: {error.strerror or error}") from None
     found = [
-        VersionFile(int(match[1]), file, match[2]) for file in files if (match := _DOCUMENT.fullmatch(file.name))
+        VersionFile(int(match[1]), file, match[2])
+        for file in files
+        if (match := _DOCUMENT.fullmatch(file.name))
     ]
     return sorted(found, key=lambda version: (version.number, version.digits))
 
@@ -110,8 +112,8 @@ def named_digits(file: Path) -> str | None:
 
 
 def keep_newest(folder: Path) -> VersionFile | None:
-    """Copies `recipe.json` to `versions/` unless it is there; None where it is missing or torn. Call it within
-    `lock_folder`. Raises OSError."""
+    """Copies `recipe.json` to `versions/` unless it is there; None where it is missing or torn. Call it
+    within `lock_folder`. Raises OSError."""
     try:
         content = (folder / FILE).read_bytes()
         msgspec.json.decode(content)
@@ -124,7 +126,12 @@ def keep_newest(folder: Path) -> VersionFile | None:
             return version
     number = _next_number(kept)
     file = folder / FOLDER / f"{number}-{digits}.json"
-    file.parent.mkdir(exist_ok=True)
+    if not file.parent.is_dir():
+        file.parent.mkdir()
+        if os.geteuid() == 0:
+            # The service's user must be able to add versions after a command that root ran.
+            owner = folder.stat()
+            os.chown(file.parent, owner.st_uid, owner.st_gid)
     write_whole(file, content)
     return VersionFile(number, file, digits)
 

@@ -92,7 +92,9 @@ class CameraFrames:
         """The event of a closed frame, for MQTT and the journal."""
         scored = self.ring.scorer_verdict(frame.number)
         judge = find_judge(self._board, self.camera, scored.recipe_sha if scored else "")
-        return verdict_rules.make_event(self._prefix, self._session, self.camera, judge, frame, closed, scored)
+        return verdict_rules.make_event(
+            self._prefix, self._session, self.camera, judge, frame, closed, scored
+        )
 
     def count_final(self) -> None:
         """Counts the frames whose delivery has ended, in order, up to the first whose delivery has not."""

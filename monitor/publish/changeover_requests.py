@@ -33,7 +33,7 @@ from monitor.verdict import rfc3339
 _LONGEST_READ = 65_536
 """The most bytes of a message that is too long in which its request is looked for."""
 _LONGEST_SHOWN = 48
-"""The most characters of a name from a message that a reason repeats; a name with a version has at most 42."""
+"""The most characters of a name from a message that a reason repeats; with a version it has at most 42."""
 REPEAT_NS = 1_000_000_000
 _MOST_WAITING = 20
 """The most answers of one camera that wait while the broker is slow or away; above it the oldest are

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from monitor import paths
+from monitor.audit.entry import Change, Kind
 from monitor.journal.recorder import Recorder
 from monitor.line_state.board import Field
 from monitor.line_state.latch_file import Latch, LatchFile, read_latch_and_parts
 from monitor.line_state.latched_parts import NO_PARTS, LatchedPart, LatchedParts, read_parts, write_parts
 from monitor.line_state.worker_process import PUBLISH, Worker
-from monitor.verdict import Event
+from monitor.publish.change_record import ChangeRecord
+from monitor.verdict import Event, rfc3339
 
 _SLOW_DISK_NS = 300_000_000
 """After this time a latch is published although it is not on disk: the disk hangs."""
@@ -24,9 +26,15 @@ class LineLatch:
     """The latch of one line. `clock` is CLOCK_MONOTONIC, `utc_ns` UTC, both in nanoseconds."""
 
     def __init__(
-        self, worker: Worker, recorder: Recorder, clock: Callable[[], int], utc_ns: Callable[[], int]
+        self,
+        worker: Worker,
+        recorder: Recorder,
+        changes: ChangeRecord,
+        clock: Callable[[], int],
+        utc_ns: Callable[[], int],
     ) -> None:
         self._worker, self._board, self._recorder, self._clock = worker, worker.board, recorder, clock
+        self._changes, self._utc_ns = changes, utc_ns
         self._reset_topic = f"{worker.settings.prefix}/reset"
         self._file = LatchFile(paths.latch(worker.settings), worker.log, utc_ns)
         self._page = worker.settings.review.address
@@ -102,10 +110,16 @@ class LineLatch:
             f": {parts.describe(self._page)}" if event is not None else "",
         )
 
-    def reset(self, who: str | None = None) -> None:
-        """Lifts the latch, in the name of `who` if the reset did not come over MQTT."""
+    def reset(self, by: str | None = None) -> None:
+        """Lifts the latch, also where neither journal nor record of changes can be written: they get it
+        later. `by` is the person who asked for it on the operators' page; None: the reset came over MQTT."""
         latch = self.present
-        self._recorder.reset(latch, who or self._reset_topic)
+        self._recorder.reset(latch, self._reset_topic if by is None else f"{by}, on the operators' page")
+        if latch is not Latch.NONE:
+            utc, parts = rfc3339(self._utc_ns()), len(self.parts.parts)
+            meaning = f"{parts} latched {'part' if parts == 1 else 'parts'} to look for" if parts else ""
+            who, via = ("MQTT", self._reset_topic) if by is None else (by, "page")
+            self._changes.put(Change(Kind.RESET, who, "latch", latch.word, None, meaning, utc, via=via))
         # The time of the reset is written before the latch is lifted: a publisher that is killed between the
         # two leaves the line latched.
         self._board.write(PUBLISH, Field.RESET_NS, self._clock())

@@ -47,7 +47,9 @@ class RemoteState:
         status = self.status
         word = "ready" if status.get("ready") and self.is_alive else "not ready"
         reason = f" ({status['reason']})" if status.get("reason") else ""
-        lines = [f"{prefix}: {status.get('state', 'unknown')}, {word}{reason}, since {status.get('utc', '?')}"]
+        lines = [
+            f"{prefix}: {status.get('state', 'unknown')}, {word}{reason}, since {status.get('utc', '?')}"
+        ]
         if not self.is_alive:
             lines.append("no heartbeat: the line is gone, or its broker; this is its last word")
         lines += [f"camera {name}: {state}" for name, state in (status.get("cameras") or {}).items()]
@@ -94,17 +96,17 @@ class RemoteLine:
             )
         if not self._client.wait_for(lambda: self._newest_status() is not None, STATUS_S):
             raise RemoteError(
-                f"no line speaks as {self._prefix} at this broker: start it, or correct line.site and line.name"
+                f"no line speaks as {self._prefix} at this broker: start it, or correct line.site, line.name"
             )
         is_alive = self._client.wait_for(self._has_heartbeat, HEARTBEAT_S)
         return RemoteState(self._newest_status() or {}, is_alive)
 
     def reset(self) -> RemoteState | None:
-        """Resets the line, and returns its state once the latch is lifted; None where this account may not read
-        it. Raises RemoteError where the line does not take the reset."""
+        """Resets the line, and returns its state once the latch is lifted; None where this account may not
+        read it. Raises RemoteError where the line does not take the reset."""
         before = None if self._status_topic in self._client.unreadable else self.read_state()
         if before is not None and not before.is_alive:
-            raise RemoteError(f"the line {self._prefix} sends no heartbeat, so nobody takes the reset: start it")
+            raise RemoteError(f"the line {self._prefix} sends no heartbeat: start it, then reset it")
         message = self._client.publish_and_wait(self._reset_topic, b"{}")
         if message in self._client.refused or message not in self._client.acknowledged:
             raise RemoteError(
@@ -121,8 +123,8 @@ class RemoteLine:
 
         if not self._client.wait_for(is_lifted, RESET_S):
             raise RemoteError(
-                f"the line is still latched after the reset ({before.latch}): something latches it again, see "
-                "its log, or the broker drops what this account publishes (MQTT 3.1.1 brokers don't say so)"
+                f"the line is still latched after the reset ({before.latch}): something latches it again, "
+                "see its log; or a broker with MQTT 3.1.1 drops what this account publishes, see its ACL"
             )
         return RemoteState(self._newest_status() or {}, True)
 

@@ -18,6 +18,7 @@ from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import NO_PARTS, LatchedParts
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, worker_names
 from monitor.publish.broker_client import Will
+from monitor.publish.change_record import NOT_READ, ChangeRecord, RecordState
 from monitor.publish.latch import LineLatch
 from monitor.publish.mqtt_connection import Link, LinkState
 from monitor.publish.other_session import OtherSessionGuard
@@ -137,6 +138,8 @@ class _Report:
     page: str | None = None
     """The address of the operators' page, for links."""
     without_time: frozenset[str] = frozenset()
+    changes: RecordState = NOT_READ
+    """The record of changes."""
 
     def encode(self, session: str, utc_ns: int, most: int | None = None) -> bytes:
         """The payload, without some fields where it would have more than `most` bytes."""
@@ -152,8 +155,16 @@ class _Report:
             "journal": self.journal,
             "latched": self.latched.payload(self.page),
             "without_time": sorted(self.without_time),
+            "audit": self._audit(),
         }
         return encode_short(payload, STATUS_EXTRAS, most)
+
+    def _audit(self) -> dict[str, object] | None:
+        """The newest head of the record of changes: kept elsewhere, it shows whether the record was cut."""
+        head = self.changes.head
+        if head is None:
+            return None
+        return {"head": head.hash, "count": head.count, "problem": self.changes.problem}
 
 
 def make_will(settings: Settings, session: str, utc_ns: Callable[[], int]) -> Will:
@@ -177,10 +188,11 @@ class StatusPublisher:
         latch: LineLatch,
         utc_ns: Callable[[], int],
         guard: OtherSessionGuard,
+        changes: ChangeRecord,
     ) -> None:
         self._worker, self._board, self._settings = worker, worker.board, worker.settings
         self._link, self._journal, self._latch, self._utc_ns = link, journal, latch, utc_ns
-        self._guard = guard
+        self._guard, self._changes = guard, changes
         self._session = str(worker.session)
         self._published: tuple[int, _Report] | None = None
         """The last report, with the number of the connection over which it was sent."""
@@ -216,6 +228,7 @@ class StatusPublisher:
             self._latch.parts,
             self._settings.review.address,
             health.without_time,
+            self._changes.state,
         )
         if stopping or self._latch.may_be_published(now):
             self._publish(report, now)

@@ -17,6 +17,7 @@ from functools import partial
 import zmq
 
 from monitor import paths
+from monitor.audit.trail import AuditTrail
 from monitor.journal.recorder import Recorder
 from monitor.journal.writer import LAST_TRY_S, JournalWriter
 from monitor.line_state import messages, reset_request
@@ -29,6 +30,7 @@ from monitor.line_state.verdict_rules import PublisherTurn
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker
 from monitor.publish.broker_client import Subscriptions
 from monitor.publish.camera_frames import CameraFrames
+from monitor.publish.change_record import ChangeRecord, make_recorder
 from monitor.publish.changeover_requests import ChangeoverRequests
 from monitor.publish.delivery import Deliveries
 from monitor.publish.latch import LineLatch
@@ -38,7 +40,7 @@ from monitor.publish.reject_watch import RejectWatch
 from monitor.publish.short_payload import measure_verdicts
 from monitor.publish.status import StatusPublisher, make_will
 from monitor.settings import CameraSettings, Mode
-from monitor.verdict import Event, Verdict
+from monitor.verdict import Event, Verdict, rfc3339
 
 _MS = 1_000_000
 _TURN_MS = 10
@@ -50,8 +52,10 @@ _STOP_NS = 1200 * _MS
 """The longest time for closing frames, sending and the last status at the end."""
 _LAST_STATUS_NS = 300 * _MS
 """The part of `_STOP_NS` that is kept for the last status."""
-_JOURNAL_S, _LATCH_S = 0.6, 0.1
-LONGEST_STOP_S = _STOP_NS / 1e9 + _LATCH_S + _JOURNAL_S + LAST_TRY_S
+_JOURNAL_S, _LATCH_S, _CHANGES_S = 0.6, 0.1, 0.2
+_RECORD_WAIT_S = 0.2
+"""The longest time for which the journal waits for an entry in the record of changes."""
+LONGEST_STOP_S = _STOP_NS / 1e9 + _LATCH_S + _JOURNAL_S + LAST_TRY_S + _CHANGES_S
 """The longest time for an orderly stop, when broker, gateway and disk are all slow."""
 
 
@@ -72,7 +76,13 @@ class Publisher:
         parts_first = sorted(settings.camera, key=lambda camera: camera.mode is Mode.LATEST)
         self._cameras = [CameraFrames(camera, worker) for camera in parts_first]
         self._watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
-        self._journal = JournalWriter(paths.journal(settings), settings.journal, session=session)
+        self._changes = ChangeRecord(AuditTrail.of(settings, worker.log), worker.log)
+        self._journal = JournalWriter(
+            paths.journal(settings),
+            settings.journal,
+            session=session,
+            on_difference=make_recorder(self._changes, lambda: rfc3339(utc_ns()), _RECORD_WAIT_S),
+        )
         self._recorder = Recorder(
             self._journal, settings, [(one.camera, one.ring) for one in self._cameras], self._event
         )
@@ -86,9 +96,11 @@ class Publisher:
         self._guard = OtherSessionGuard(settings, session, clock, yields)
         # A publisher that follows a dead one of this session must not wait: the line speaks already.
         self._link = link or self._make_link(session, listens_first=yields or not has_spoken)
-        self._latch = LineLatch(worker, self._recorder, clock, utc_ns)
+        self._latch = LineLatch(worker, self._recorder, self._changes, clock, utc_ns)
         self._deliveries = Deliveries(worker, self._cameras, self._link, self._journal, self._latch, clock)
-        self._status = StatusPublisher(worker, self._link, self._journal, self._latch, utc_ns, self._guard)
+        self._status = StatusPublisher(
+            worker, self._link, self._journal, self._latch, utc_ns, self._guard, self._changes
+        )
         self._reloads = 0
         self._watching_since_ns = self._turned_ns = clock()
         self._resume()
@@ -150,7 +162,7 @@ class Publisher:
         self._worker.board.write(PUBLISH, Field.YIELDS, self._link.must_listen)
         self._take_messages()
         if (by := reset_request.take(self._worker.board)) is not None:
-            self._reset(f"{by or 'a person without a name'}, on the operators' page")
+            self._reset(by or "a person without a name")
         self._guard.step(self._link.generation if self._link.state is LinkState.UP else 0)
         turn = PublisherTurn(
             now_ns=now,
@@ -220,8 +232,8 @@ class Publisher:
             else:
                 self._deliveries.take_answer(message)
 
-    def _reset(self, who: str | None = None) -> None:
-        self._latch.reset(who)
+    def _reset(self, by: str | None = None) -> None:
+        self._latch.reset(by)
         for watch in self._watches.values():
             watch.clear()
 
@@ -268,6 +280,8 @@ class Publisher:
             self._worker.log.error("the latch could not be written: the next start takes it from the board")
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")
+        if not self._changes.close(_CHANGES_S):
+            self._worker.log.error("changes are missing in the record: %s", self._changes.state.problem)
         return is_latch_written
 
     def _has_open(self) -> bool:

@@ -20,13 +20,15 @@ from monitor.settings import ReviewSettings
 
 MIN_LENGTH = 8
 SESSION_S = 7 * 86_400.0
+ACCOUNT_SESSION_S = 12 * 3600.0
+"""A session of a named account ends after a long shift."""
 _N, _R, _P = 2**15, 8, 1
 _MEMORY = 64 * 1024 * 1024
 _HASH = re.compile(
     r"scrypt:(\d{1,8}):(\d{1,3}):(\d{1,3}):([A-Za-z0-9+/=]{16,64}):([A-Za-z0-9+/=]{40,128})", re.ASCII
 )
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_MAX_NAME_LENGTH = 24
+_MAX_NAME_LENGTH = 32
 
 
 def hash_password(password: str) -> str:
@@ -70,8 +72,10 @@ def is_local(host: str) -> bool:
         return False
 
 
-def refusal(settings: ReviewSettings) -> str | None:
+def refusal(settings: ReviewSettings, *, has_accounts: bool = False) -> str | None:
     """The reason why the page may not be served, in one line with the fix; None if it may be served."""
+    if has_accounts:
+        return None
     hashed = settings.password_hash.get_secret_value() if settings.password_hash else None
     if hashed is not None and not is_hash(hashed):
         return (
@@ -80,8 +84,9 @@ def refusal(settings: ReviewSettings) -> str | None:
         )
     if hashed is None and not is_local(settings.host):
         return (
-            f'review.host = "{settings.host}" can be reached by others: set review.password_hash '
-            '(`line-monitor review --hash-password` makes one), or host = "127.0.0.1", or port = 0'
+            f'review.host = "{settings.host}" can be reached by others: add accounts (`line-monitor accounts '
+            "add`), or set review.password_hash (`line-monitor review --hash-password` makes one), or "
+            'host = "127.0.0.1", or port = 0'
         )
     return None
 
@@ -102,6 +107,9 @@ class Session:
     id: str
     known: bool
     by: str
+    """The name that labels carry: of a named account, or as a person typed it."""
+    mark: str = ""
+    """`Account.mark` of the named account; empty for the one password of a line without accounts."""
 
 
 class Sessions:
@@ -110,10 +118,11 @@ class Sessions:
     def __init__(self, secret: bytes, clock: Callable[[], float]) -> None:
         self._secret, self._clock = secret, clock
 
-    def issue(self, *, known: bool, by: str) -> str:
-        """The cookie of a new session; `by` is the name that labels carry."""
+    def issue(self, *, known: bool, by: str, mark: str = "") -> str:
+        """The cookie of a new session, with the fields of `Session`."""
         name = base64.urlsafe_b64encode(tidy_name(by).encode()).decode().rstrip("=")
-        text = f"{int(known)}.{secrets.token_hex(16)}.{int(self._clock() + SESSION_S)}.{name}"
+        expires = int(self._clock() + (ACCOUNT_SESSION_S if mark else SESSION_S))
+        text = f"{int(known)}.{secrets.token_hex(16)}.{expires}.{name}.{mark}"
         return f"{text}.{self._sign('session', text)}"
 
     def read(self, cookie: str) -> Session | None:
@@ -121,11 +130,12 @@ class Sessions:
         text, _, signature = cookie.rpartition(".")
         if not _equal(signature, self._sign("session", text)):
             return None
-        known, id_, expires, name = text.split(".")
+        # A cookie of an earlier version of this program has no mark.
+        known, id_, expires, name, mark = (*text.split("."), "")[:5]
         if self._clock() > int(expires):
             return None
         by = base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
-        return Session(id_, known == "1", by)
+        return Session(id_, known == "1", by, mark)
 
     def token(self, session: Session) -> str:
         """The token in this session's forms; another site can't know it."""
@@ -139,7 +149,7 @@ class Sessions:
 
 
 def secret_of(password_hash: str | None) -> bytes:
-    """The key that signs sessions.
+    """The key that signs sessions while there are no accounts.
 
     It comes from the password's hash: sessions outlive a restart, and end when the password changes.
     """

@@ -13,22 +13,31 @@ from flask import Flask, Response
 from jinja2 import StrictUndefined
 
 from monitor import paths
+from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.attempts import PasswordAttempts
+from monitor.accounts.permissions import Permission
+from monitor.accounts.signature import Signatures
+from monitor.audit.trail import AuditTrail
 from monitor.line_state.board import Board
 from monitor.review.access import Sessions, secret_of
+from monitor.review.comparison_job import ComparisonJobs
 from monitor.review.event_stream import EventStream
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
-from monitor.review.request_checks import RequestChecks
+from monitor.review.recipe_pages import RecipePages
+from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.report_pages import ReportPages
+from monitor.review.request_checks import RequestChecks
 from monitor.review.reset_pages import ResetPages
 from monitor.review.scorers import Scorers
 from monitor.review.shifts import PlantClock
+from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.today_pages import TodayPages
+from monitor.review.version_changes import VersionChanges
 from monitor.review.wall_pages import WallPages
 from monitor.settings import Settings
 
@@ -47,7 +56,7 @@ class Application:
 
 def build(settings: Settings, runtime: Path | None = None, board: Board | None = None) -> Application:
     """`runtime` is the line's runtime directory; without it, the directory that `run` would use. `board` is
-    the running line's, which the page of a line needs for a reset."""
+    the running line's, which the page of a line needs for a reset. Raises AccountsError."""
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
@@ -57,20 +66,27 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
         TRAP_BAD_REQUEST_ERRORS=False,
     )
     app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.globals["permissions"] = Permission
     app.jinja_env.globals["line"] = f"{settings.line.site}/{settings.line.name}"
-    hashed = settings.review.password_hash
-    sessions = Sessions(secret_of(hashed.get_secret_value() if hashed else None), time.time)
-    RequestChecks(app, settings.review, sessions, PasswordAttempts(time.monotonic))
+    secret = settings.review.password_hash
+    hashed = secret.get_secret_value() if secret else None
+    accounts, trail = AccountsFile.of(settings), AuditTrail.of(settings)
+    sessions = Sessions(accounts.session_secret() or secret_of(hashed), time.time)
+    checks = RequestChecks(app, settings.review, sessions, PasswordAttempts(time.monotonic), accounts)
+    signatures = Signatures(accounts, time.monotonic, checks.is_shared_password if hashed else None)
+    form, changes = SignatureForm(signatures, trail), RecordedChanges(trail)
     files = SnapshotFiles(paths.snapshots(settings))
     index = SnapshotIndex(files)
     plant = PlantClock.of(settings.review)
-    WallPages(app, files, index, Pictures(files), plant)
+    WallPages(app, files, index, Pictures(files), plant, changes)
     view = LineView(settings, runtime)
     events = EventStream(app, view, index, plant, needs_password=hashed is not None)
     ResetPages(app, view, board)
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
-    TodayPages(app, settings, index, view, Recalibration(recipes, files), plant)
+    TodayPages(app, settings, index, view, Recalibration(recipes, files), plant, form, changes)
     ReportPages(app, settings, index, plant)
+    versions = VersionChanges(recipes, trail)
+    RecipePages(app, settings, view, versions, ComparisonJobs(files.root), form, recipes)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index, events)

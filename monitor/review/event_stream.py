@@ -1,4 +1,4 @@
-"""The line's state on every page, at once: the bar at the top, and the stream of events that keeps it current.
+"""The bar with the line's state at the top of every page, and the stream of events that keeps it current.
 
 It knows nothing of rings: `line_view` reads them. Each open stream holds one thread of the server, so there
 is a bound on their number and on how long one lives; a page without a stream asks for the state instead.
@@ -53,7 +53,7 @@ class _Look:
 class EventStream:
     """Registers its addresses and the values of every page's bar with the application.
 
-    `needs_password`: nothing is shown before the password was given.
+    `needs_password`: nothing is shown before the password was given. The same holds once there are accounts.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class EventStream:
         return NewestReject(key.camera, self._plant.of_snapshot(key.day, key.stem), ratio, key)
 
     def _template_values(self) -> dict[str, object]:
-        session = g.get("session")
-        is_hidden = self._needs_password and not (session and session.known)
+        session, is_closed = g.get("session"), self._needs_password or g.get("has_accounts", False)
+        is_hidden = is_closed and not (session and session.known)
         if is_hidden or request.endpoint in _WITHOUT_STATE:
             return {"shows_state": False}
         return {"shows_state": True, **self._bar()}

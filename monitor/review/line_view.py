@@ -19,7 +19,8 @@ from pathlib import Path
 from drivers.image_file import Image
 from monitor import paths
 from monitor.line_state import changeover
-from monitor.line_state.board import Board, CameraState, Field
+from monitor.line_state.board import Board, Field
+from monitor.line_state.changeover import RecipeStatus
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
 from monitor.line_state.latch_file import Latch
@@ -154,8 +155,8 @@ class LineView:
                     yield f"view {camera.name}: no time left for it, since parts come first"
 
     def newest_reject(self) -> PartView | None:
-        """The newest part that was rejected in this session, as far as it was seen by one of the calls. Cheap:
-        each call looks only at the frames since the one before."""
+        """The newest part that was rejected in this session. Each call looks only at the frames since the one
+        before, so it is cheap."""
         found: list[PartView] = []
         with self._following:
             for camera in self._settings.camera:
@@ -181,6 +182,18 @@ class LineView:
         """The recipe that judges the camera's parts now; where no line runs, the one in the settings."""
         with self._board() as (board, _):
             return camera.recipe if board is None else changeover.find_judge(board, camera, "").recipe
+
+    def recipe_status(self, camera: str) -> RecipeStatus | None:
+        """The camera's recipe in force and the answer to its last change; None where no line runs."""
+        with self._board() as board:
+            if board is None or not board.is_fresh(SCORING, self._clock()):
+                return None
+            return changeover.read_recipe_status(board, camera)
+
+    def judging_sha(self, camera: str) -> str:
+        """The sha256 of the version that judges the camera's parts; empty where none does."""
+        status = self.recipe_status(camera)
+        return status.in_force.sha if status and status.in_force else ""
 
     def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
         """The camera's newest frame as the scorer gets it, uint8 (H, W, 3) BGR or (H, W); None without one.

@@ -83,8 +83,9 @@ class LivePages:
         return encode_jpeg(self._heatmap(camera, image) if with_heatmap else draw_panel(image), 80)
 
     def _heatmap(self, camera: str, image: Image) -> Image:
+        recipe = self._view.recipe_name(self._cameras[camera])
         try:
-            with self._scorers.scorer(self._view.recipe_name(self._cameras[camera])) as scorer:
+            with self._scorers.scorer(recipe, self._view.judging_sha(camera)) as scorer:
                 result = scorer.score([image])[0]
                 return draw_panel(image, result.anomaly_map, scorer.threshold)
         except LineMonitorError as error:

@@ -35,4 +35,7 @@ def embed(picture: bytes, kind: str) -> str:
 def security_policy() -> str:
     """What a browser may do with such a page: show its own pictures and its own style, and nothing else."""
     digest = base64.b64encode(hashlib.sha256(_STYLE.read_bytes()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )

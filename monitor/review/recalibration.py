@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from monitor.errors import LineMonitorError
+from monitor.model.threshold_change import warn_of_change
 from monitor.review.labels import Label
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from drivers.image_file import Image
-    from monitor.model.recipe_json import Calibration
+    from monitor.model.recipe_json import Calibration, Lineage
     from monitor.model.recipe_version import RecipeVersion
 
 MAX_PARTS_PER_LABEL = 500
@@ -69,13 +70,26 @@ class Proposal:
     draft: RecipeVersion
     """Not yet committed."""
     sha: str
-    """Of the recipe version that the proposal was calculated from."""
+    """Of the version in force that the proposal was calculated from."""
+    overkill_marks: tuple[str, ...]
+    """The marks of the parts labelled as overkill that the threshold was calculated from."""
     left_out: int
     """Parts labelled as overkill that can't be used: unreadable, or the recipe was trained on them."""
 
     @property
     def effects(self) -> tuple[Effect, ...]:
         return effects(self.parts, self.before.threshold, self.after.threshold)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person has to read and confirm before this threshold is accepted."""
+        defects = [part.score for part in self.parts if part.label is Label.DEFECT]
+        return warn_of_change(
+            self.before.threshold,
+            self.after.threshold,
+            passing=sum(score <= self.after.threshold for score in defects),
+            defects=len(defects),
+        )
 
     @property
     def escapes(self) -> tuple[ScoredPart, ...]:
@@ -106,6 +120,8 @@ class Job:
     state: State = State.WORKING
     done: int = 0
     total: int = 0
+    made: str = ""
+    """The version that was made from the accepted proposal, `NAME@VERSION`."""
     proposal: Proposal | None = None
     error: str = ""
     id: str = field(default="")
@@ -134,28 +150,44 @@ class Recalibration:
         ).start()
         return job
 
-    def accept(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> Job:
-        """Commits the proposal of the job `id_`. Raises RecalibrationError.
+    def find_proposal(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> Proposal:
+        """The proposal of the job `id_`, which waits for a person. Raises RecalibrationError.
 
         `labelled` holds the present labels: if they differ from the job's, the proposal is out of date.
         """
+        with self._lock:
+            return self._find(id_, labelled)[1]
+
+    def accept(self, id_: str, labelled: Sequence[tuple[Key, Label]], who: str, utc: str) -> Job:
+        """Commits the proposal of the job `id_` as a version that is not in force until it is promoted.
+
+        Raises RecalibrationError as `find_proposal`.
+        """
+        from monitor.model.in_force import find_in_force, hold_in_force
         from monitor.model.recipe_json import RecipeError
-        from monitor.model.recipe_version import RecipeVersion
+        from monitor.names import join_version
 
         with self._lock:
-            job = self.job
-            if job is None or job.id != id_ or job.state is not State.READY or job.proposal is None:
-                raise RecalibrationError("this proposal was replaced or discarded: calculate it again")
-            if job.labelled != frozenset(labelled):
-                raise RecalibrationError("labels have changed since: calculate it again")
+            job, proposal = self._find(id_, labelled)
             try:
-                if RecipeVersion.load(self._recipes / job.recipe).sha != job.proposal.sha:
+                folder = self._recipes / job.recipe
+                if not proposal.sha.startswith(find_in_force(folder).digits):
                     raise RecalibrationError(f"recipe {job.recipe} has changed since: calculate it again")
-                job.proposal.draft.commit()
+                hold_in_force(folder, utc)
+                made = proposal.draft.with_changes(lineage=_lineage(proposal, who, utc)).commit()
+                job.made = join_version(job.recipe, made.number)
             except RecipeError as error:
                 raise RecalibrationError(str(error)) from None
             job.state = State.ACCEPTED
             return job
+
+    def _find(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> tuple[Job, Proposal]:
+        job = self.job
+        if job is None or job.id != id_ or job.state is not State.READY or job.proposal is None:
+            raise RecalibrationError("this proposal was replaced or discarded: calculate it again")
+        if job.labelled != frozenset(labelled):
+            raise RecalibrationError("labels have changed since: calculate it again")
+        return job, job.proposal
 
     def discard(self) -> None:
         with self._lock:
@@ -177,6 +209,20 @@ class Recalibration:
             job.error, job.state = "the calculation failed: the service's log has the reason", State.FAILED
 
 
+def _lineage(proposal: Proposal, who: str, utc: str) -> Lineage:
+    from monitor.model.image_mark import list_digest
+    from monitor.model.recipe_json import Lineage, Origin
+
+    return Lineage(
+        origin=Origin.REVIEW,
+        utc=utc,
+        who=who,
+        parent=proposal.sha,
+        images=len(proposal.overkill_marks),
+        images_sha256=list_digest(proposal.overkill_marks),
+    )
+
+
 def propose(
     recipes: Path,
     name: str,
@@ -191,6 +237,7 @@ def propose(
     import torch
 
     from monitor.inference.scorer import Scorer
+    from monitor.model.in_force import find_in_force
     from monitor.model.recipe_json import REFERENCE, RecipeError
     from monitor.model.recipe_version import RecipeVersion
     from monitor.names import check_name
@@ -198,9 +245,9 @@ def propose(
     from monitor.training.thresholds import add_overkills, share_float32_threshold
 
     torch.set_num_threads(1)
-    recipe = RecipeVersion.load(recipes / check_name(name))
-    images, left_out = _read_images(recipe, files, labelled, step)
-    if not any(label is Label.OVERKILL for _, label, _ in images):
+    recipe = RecipeVersion.load(find_in_force(recipes / check_name(name)).file)
+    images, marks, left_out = _read_images(recipe, files, labelled, step)
+    if not marks:
         raise RecalibrationError(
             f"no usable part of recipe {name} is labelled as overkill (good part rejected): label some first"
         )
@@ -232,6 +279,7 @@ def propose(
         parts=tuple(parts),
         draft=state(recipe.with_calibration(share_float32_threshold(found))),
         sha=recipe.sha,
+        overkill_marks=tuple(marks),
         left_out=left_out,
     )
 
@@ -241,13 +289,15 @@ def _read_images(
     files: SnapshotFiles,
     labelled: Sequence[tuple[Key, Label]],
     step: Callable[[], None],
-) -> tuple[list[tuple[Key, Label, Image]], int]:
-    """The usable parts with their images, and the number of overkills that are left out."""
+) -> tuple[list[tuple[Key, Label, Image]], list[str], int]:
+    """The usable parts with their images, the marks of the usable overkills, and the number of those that
+    are left out."""
     from drivers.image_file import ImageError, decode
     from monitor.training.readable_images import content_mark
 
     trained_on = frozenset(recipe.document.training.seen if recipe.document.training else ())
     images: list[tuple[Key, Label, Image]] = []
+    marks: list[str] = []
     left_out = 0
     for key, label in labelled:
         try:
@@ -255,7 +305,9 @@ def _read_images(
             if label is Label.OVERKILL and content_mark(content) in trained_on:
                 raise ImageError("the recipe was trained on this image")
             images.append((key, label, decode(content)))
+            if label is Label.OVERKILL:
+                marks.append(content_mark(content))
         except (NoSuchSnapshot, ImageError):
             left_out += label is Label.OVERKILL
             step()
-    return images, left_out
+    return images, marks, left_out

@@ -1,4 +1,4 @@
-"""The report of one version of a recipe: what it learnt from, how it was tested, what it guarantees, who signed.
+"""The report of one version of a recipe: what it learnt from, its tests, its guarantee, who signed.
 
 It knows nothing of HTTP. Every figure is read from the version's own document, its files and the records at
 the time of the report. Hashes of files are computed anew and compared with those in the document.
@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from monitor import paths
 from monitor.audit.entry import Entry, Head
 from monitor.audit.trail import AuditError, AuditTrail
-from monitor.model.in_force import InForce, Signature, find_asked, read_in_force
-from monitor.model.recipe_json import REFERENCE, Calibration, Document, RecipeError, WeightsFile
-from monitor.model.version_files import VersionFile
+from monitor.model.in_force import Approval, InForce, find_asked, read_in_force
+from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document, RecipeError, WeightsFile
+from monitor.model.version_files import VersionFile, list_versions
+from monitor.model.version_summary import explain_origin, read_document
 from monitor.review.filters import Filters
 from monitor.review.labels import SnapshotDetails
 from monitor.review.pictures import Pictures
@@ -64,10 +63,10 @@ class PictureOf:
 class Signatures:
     """Who answers for the version."""
 
-    promotion: Signature | None
+    promotion: Approval | None
     """None: nobody has signed for it."""
     is_in_force: bool
-    last_change: Signature | None
+    last_change: Approval | None
     """Of what is in force for the recipe."""
 
 
@@ -93,9 +92,12 @@ class RecipeReports:
         Raises RecipeError and InvalidNameError.
         """
         version = find_asked(paths.recipes(self._settings), name)
-        content = _read(version.file)
-        document = _decode(version, content)
-        sha = hashlib.sha256(content).hexdigest()
+        document = read_document(version)
+        if REFERENCE not in document.calibration:
+            raise RecipeError(
+                f"{version.file}: there is no threshold for {REFERENCE}: train the recipe again"
+            )
+        sha = hash_file(version.file)
         entries = list(self._judged(version.folder.name, sha))
         return render_page(
             "recipe_report.html",
@@ -108,6 +110,9 @@ class RecipeReports:
             calibration=document.calibration[REFERENCE],
             others={key: own for key, own in document.calibration.items() if key != REFERENCE},
             training=document.training,
+            origin=explain_origin(
+                document, {one.digits: one.number for one in list_versions(version.folder)}
+            ),
             pictures=_pictures(version.folder, document, sha),
             rejects=self._shown(_sort(entries, Verdict.REJECT)[:MOST_PARTS]),
             passes=self._shown(_sort(entries, Verdict.PASS)[::-1][:MOST_PARTS]),
@@ -150,32 +155,10 @@ def _sort(
     return sorted((one for one in entries if one[1].verdict == verdict.word), key=lambda one: one[0].score)
 
 
-def _read(file: Path) -> bytes:
-    """Raises RecipeError."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{file}: {error.strerror or error}") from None
-
-
-def _decode(version: VersionFile, content: bytes) -> Document:
-    """Raises RecipeError."""
-    try:
-        document = msgspec.json.decode(content, type=Document)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecipeError(f"{version.file}: is no recipe of this program ({error})") from None
-    if REFERENCE not in document.calibration:
-        raise RecipeError(f"{version.file}: there is no threshold for {REFERENCE}: train the recipe again")
-    return document
-
-
 def _pictures(folder: Path, document: Document, sha: str) -> list[PictureOf]:
     """The pictures that training and calibration left beside the recipe. They are of the newest version, and
     are left out for any other."""
-    try:
-        if hashlib.sha256((folder / "recipe.json").read_bytes()).hexdigest() != sha:
-            return []
-    except OSError:
+    if hash_file(folder / FILE) != sha:
         return []
     texts = {
         PICTURE: "What the thresholds decide: scores of good images and of known defects",
@@ -195,7 +178,7 @@ def _pictures(folder: Path, document: Document, sha: str) -> list[PictureOf]:
 def _hashes(version: VersionFile, document: Document, sha: str) -> Iterator[FileHash]:
     yield FileHash(version.file.name, "", sha)
     for weights in _weight_files(document):
-        yield FileHash(weights.file, weights.sha256, _hash(version.folder / weights.file))
+        yield FileHash(weights.file, weights.sha256, hash_file(version.folder / weights.file))
 
 
 def _weight_files(document: Document) -> Iterator[WeightsFile]:
@@ -208,7 +191,8 @@ def _weight_files(document: Document) -> Iterator[WeightsFile]:
         yield document.quantised.weights
 
 
-def _hash(file: Path) -> str:
+def hash_file(file: Path) -> str:
+    """The sha256 of a file; empty where it can't be read."""
     try:
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
@@ -219,12 +203,12 @@ def _hash(file: Path) -> str:
 def _signatures(version: VersionFile, in_force: InForce | None) -> Signatures:
     if in_force is None:
         return Signatures(None, False, None)
-    promotion = in_force.find_promotion(version.number)
-    is_signed = promotion is not None and promotion.signature.who != ""
+    promotion = next((one for one in in_force.promoted if one.recipe_sha.startswith(version.digits)), None)
+    is_signed = promotion is not None and promotion.approval.who != ""
     return Signatures(
-        promotion.signature if promotion is not None and is_signed else None,
+        promotion.approval if promotion is not None and is_signed else None,
         in_force.recipe_sha.startswith(version.digits),
-        in_force.signature if in_force.signature.who else None,
+        in_force.approval if in_force.approval.who else None,
     )
 
 

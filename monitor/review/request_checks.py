@@ -1,12 +1,13 @@
 """The checks that every request passes before it reaches a page, and the headers of every answer.
 
 It knows nothing of what the pages show. The order of the checks: the Host header, the session, the origin of
-a form, the password. A refused request gets one plain line. No other site may frame a page, script it or post
-its forms.
+a form, the password, the role. A refused request gets one plain line. No other site may frame a page, script
+it or post its forms. Once there are named accounts, the one password of the settings counts no more.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -15,7 +16,10 @@ from flask import Flask, Response, abort, g, redirect, render_template, request,
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
+from monitor.accounts.accounts_file import Account, AccountsError, AccountsFile
 from monitor.accounts.attempts import PasswordAttempts
+from monitor.accounts.password import is_password
+from monitor.accounts.permissions import Permission, may
 from monitor.review.access import (
     SESSION_S,
     Session,
@@ -25,11 +29,14 @@ from monitor.review.access import (
     tidy_name,
     verify,
 )
+from monitor.review.endpoint_permissions import refuse
 from monitor.review.proxy import PublicAddress
 from monitor.settings import ReviewSettings
 
 _PROXY_ATTEMPTS = 30
 """Wrong passwords a minute from all clients of a proxy together."""
+_NAME_ATTEMPTS = 10
+"""Wrong passwords a minute for one account from all addresses together."""
 _OPEN = frozenset({"login", "enter", "static", "alive"})
 """Endpoints that need no password."""
 HEADERS = {
@@ -50,9 +57,16 @@ class RequestChecks:
     """Registers its checks and its addresses with the application."""
 
     def __init__(
-        self, app: Flask, settings: ReviewSettings, sessions: Sessions, attempts: PasswordAttempts
+        self,
+        app: Flask,
+        settings: ReviewSettings,
+        sessions: Sessions,
+        attempts: PasswordAttempts,
+        accounts: AccountsFile,
     ) -> None:
         self._settings, self._sessions, self._attempts = settings, sessions, attempts
+        self._accounts = accounts
+        self._log = logging.getLogger(__name__)
         self._public = PublicAddress.parse(settings.public_url) if settings.public_url else None
         # Browsers share cookies between all ports of a host: each line's page needs its own cookie name.
         self._cookie = f"line-monitor-{settings.port}"
@@ -70,18 +84,53 @@ class RequestChecks:
 
     def _check(self) -> AnyResponse | None:
         self._check_host(self._settings.host)
+        g.account = None
+        g.has_accounts = has_accounts = self._find_whether_accounts_exist()
         session = self._sessions.read(request.cookies.get(self._cookie, ""))
-        if session is None or (session.known and self._hash is None):
-            self._begin(known=False, by="")
+        if session is None or not self._is_valid(session, has_accounts):
+            self._begin(known=False, by="" if session is None or has_accounts else session.by)
         else:
             g.session = session
-        if request.method not in ("GET", "HEAD", "OPTIONS"):
+        is_form = request.method not in ("GET", "HEAD", "OPTIONS")
+        if is_form:
             self._check_origin()
-        if self._hash is None or g.session.known or request.endpoint in _OPEN:
+        if request.endpoint in _OPEN or not (has_accounts or self._hash is not None):
+            return None
+        if g.session.known:
+            if is_form and has_accounts:
+                self._check_role()
             return None
         if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
             return redirect(url_for("login", next=request.full_path.removesuffix("?")), HTTPStatus.SEE_OTHER)
         abort(HTTPStatus.UNAUTHORIZED, "Sign in first.")
+
+    def _find_whether_accounts_exist(self) -> bool:
+        try:
+            return self._accounts.exist()
+        except AccountsError as error:
+            # The page must not be open to everybody because a file can't be read.
+            self._log.error("%s", error)
+            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}.")
+
+    def _is_valid(self, session: Session, has_accounts: bool) -> bool:
+        """Whether the session still counts: an account's until its password or role changes. It also sets
+        `g.account`."""
+        if not session.known:
+            return True
+        if not has_accounts:
+            return self._hash is not None and not session.mark
+        account = self._accounts.find(session.by)
+        if account is None or account.mark != session.mark:
+            return False
+        g.account = account
+        return True
+
+    def _check_role(self) -> None:
+        """Accepts a form that the account's role permits."""
+        account: Account = g.account
+        if (why := refuse(request.endpoint or "", account.name, account.role)) is not None:
+            self._log.warning("refused %s: %s", request.endpoint, why)
+            abort(HTTPStatus.FORBIDDEN, why)
 
     def _check_host(self, host: str) -> None:
         """Accepts this machine's names, and the name in `review.public_url` by which a proxy serves the page.
@@ -122,8 +171,8 @@ class RequestChecks:
         )
         return request.scheme == "https" or by_origin
 
-    def _begin(self, *, known: bool, by: str) -> None:
-        g.cookie = self._sessions.issue(known=known, by=by)
+    def _begin(self, *, known: bool, by: str, mark: str = "") -> None:
+        g.cookie = self._sessions.issue(known=known, by=by, mark=mark)
         fresh = self._sessions.read(g.cookie)
         if fresh is None:
             raise RuntimeError("a new session can't be read")
@@ -154,11 +203,15 @@ class RequestChecks:
         return Response(f"{message}\n", error.code, mimetype="text/plain")
 
     def _login(self) -> str:
-        return render_template("login.html", next=_local(request.args.get("next", "")), wrong="")
+        return self._login_page(_local(request.args.get("next", "")), "")
+
+    @staticmethod
+    def _login_page(target: str, wrong: str) -> str:
+        return render_template("login.html", next=target, wrong=wrong)
 
     def _enter(self) -> AnyResponse | tuple[str, int]:
         target, by = _local(request.form.get("next", "")), request.form.get("by", "")
-        if self._hash is None:
+        if self._hash is None and not g.has_accounts:
             return _redirect(target)
         address = request.remote_addr or ""
         # A proxy may pass on a client's own X-Forwarded-For, so the attempts through it are limited together.
@@ -166,20 +219,42 @@ class RequestChecks:
         may_try = self._attempts.may_try(address) if address != proxy else True
         if not may_try or (proxy and not self._attempts.may_try(f"proxy {proxy}", _PROXY_ATTEMPTS)):
             wrong = "Too many wrong passwords: wait one minute, then try again."
-            return render_template("login.html", next=target, wrong=wrong), HTTPStatus.TOO_MANY_REQUESTS
-        with self._verifying:
-            right = verify(request.form.get("password", ""), self._hash)
+            return self._login_page(target, wrong), HTTPStatus.TOO_MANY_REQUESTS
+        password = request.form.get("password", "")
+        if g.has_accounts:
+            right = self._sign_in(by.strip(), password)
+        else:
+            right = self.is_shared_password(password)
+            if right:
+                self._begin(known=True, by=by)
         if not right:
-            wrong = "Wrong password."
-            return render_template("login.html", next=target, wrong=wrong), HTTPStatus.FORBIDDEN
+            wrong = "Wrong name or password." if g.has_accounts else "Wrong password."
+            return self._login_page(target, wrong), HTTPStatus.FORBIDDEN
         self._attempts.forget(address)
         self._attempts.forget(f"proxy {proxy}")
-        self._begin(known=True, by=by)
         return _redirect(target)
+
+    def _sign_in(self, name: str, password: str) -> bool:
+        """Begins a session of that account. Returns whether name and password are right."""
+        if not self._attempts.may_try(f"name {name}", _NAME_ATTEMPTS):
+            return False
+        account = self._accounts.find(name)
+        if not is_password(password, account.password_hash if account else None) or account is None:
+            return False
+        self._attempts.forget(f"name {name}")
+        self._begin(known=True, by=account.name, mark=account.mark)
+        self._log.info("%s (%s) signed in", account.name, account.role)
+        return True
+
+    def is_shared_password(self, password: str) -> bool:
+        """Whether it is the one password of a line without accounts."""
+        with self._verifying:
+            return self._hash is not None and verify(password, self._hash)
 
     def _leave(self) -> AnyResponse:
         self._begin(known=False, by="")
-        return redirect(url_for("login" if self._hash else "wall"), HTTPStatus.SEE_OTHER)
+        must_sign_in = self._hash is not None or g.has_accounts
+        return redirect(url_for("login" if must_sign_in else "wall"), HTTPStatus.SEE_OTHER)
 
     def _rename(self) -> AnyResponse:
         session: Session = g.session
@@ -190,11 +265,20 @@ class RequestChecks:
         """Values for every template."""
         session: Session | None = g.get("session")
         return {
+            "account": g.get("account"),
+            "has_accounts": g.get("has_accounts", False),
+            "may": _may,
             "token": self._sessions.token(session) if session else "",
             "by": session.by if session else "",
             "signed_in": bool(session and session.known),
             "here": request.full_path.removesuffix("?"),
         }
+
+
+def _may(permission: Permission) -> bool:
+    """Whether the present request's person may do that; everybody may while there are no accounts."""
+    account: Account | None = g.get("account")
+    return may(account.role, permission) if account is not None else not g.get("has_accounts", False)
 
 
 def _redirect(target: str) -> AnyResponse:

@@ -24,7 +24,8 @@ FORGET_AFTER_S = 120.0
 @dataclass(slots=True)
 class _LoadedScorer:
     scorer: Scorer
-    mtime_ns: int
+    digits: str
+    """`VersionFile.digits` of the version."""
     used_at: float
 
 
@@ -37,11 +38,12 @@ class Scorers:
         self._lock = threading.Lock()
 
     @contextmanager
-    def scorer(self, name: str) -> Iterator[Scorer]:
-        """The scorer of the recipe's present version. Raises LineMonitorError."""
+    def scorer(self, name: str, sha: str = "") -> Iterator[Scorer]:
+        """The scorer of the recipe's version with that sha256; of the one in force where that is empty or
+        gone. Raises LineMonitorError."""
         with self._lock:
             self.forget_idle()
-            yield self._load(name)
+            yield self._load(name, sha)
 
     def forget_idle(self) -> None:
         for name in [
@@ -49,22 +51,21 @@ class Scorers:
         ]:
             del self._loaded[name]
 
-    def _load(self, name: str) -> Scorer:
+    def _load(self, name: str, sha: str) -> Scorer:
         # Imported at the first request: torch takes hundreds of megabytes.
         import torch
 
         from monitor.inference.scorer import Scorer
-        from monitor.model.recipe_json import FILE
+        from monitor.model.in_force import find_judging
         from monitor.model.recipe_version import RecipeVersion
         from monitor.names import check_name
 
-        folder = self._recipes / check_name(name)
-        file = folder / FILE
-        mtime_ns = file.stat().st_mtime_ns if file.exists() else 0
+        version = find_judging(self._recipes / check_name(name), sha)
         loaded = self._loaded.get(name)
-        if loaded is None or loaded.mtime_ns != mtime_ns:
+        if loaded is None or loaded.digits != version.digits:
             torch.set_num_threads(1)
-            loaded = _LoadedScorer(Scorer(RecipeVersion.load(folder), device="cpu"), mtime_ns, self._clock())
+            scorer = Scorer(RecipeVersion.load(version.file), device="cpu")
+            loaded = _LoadedScorer(scorer, version.digits, self._clock())
             self._loaded[name] = loaded
         loaded.used_at = self._clock()
         return loaded.scorer

@@ -21,6 +21,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
+from monitor.accounts.accounts_file import AccountsError, AccountsFile
 from monitor.errors import LineMonitorError
 from monitor.line_state.board import Board
 from monitor.line_state.worker_process import Worker
@@ -85,9 +86,13 @@ class Server:
         *,
         request_s: float = _REQUEST_S,
     ) -> None:
-        if (why := refusal(settings.review)) is not None:
-            raise ReviewError(why)
-        self._application = build(settings, runtime, board)
+        try:
+            why = refusal(settings.review, has_accounts=AccountsFile.of(settings).exist())
+            if why is not None:
+                raise ReviewError(why)
+            self._application = build(settings, runtime, board)
+        except AccountsError as error:
+            raise ReviewError(str(error)) from None
         # waitress logs every request that waits and every stream that ends: too many would fill the log.
         logging.getLogger("waitress").setLevel(logging.WARNING)
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Local times: what a moment reads on the plant's clock, its day, its shift, and when a shift begins and ends.
+"""Local times: what a moment reads on the plant's clock, its day and its shift, and when a shift ends.
 
 It knows nothing of parts. Everything is stored in UTC; people read and choose local times. All functions are
 pure: the caller gives the moment.

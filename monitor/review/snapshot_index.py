@@ -340,13 +340,13 @@ class SnapshotIndex:
     def days(self, clock: PlantClock) -> dict[str, int]:
         """The number of snapshots of each of the plant's days, newest day first."""
         days, found = self._days, dict[str, int]()
-        for name, entries in days.items():
-            ends = (entries[0], entries[-1])
+        for name, in_day in days.items():
+            ends = (in_day[0], in_day[-1])
             for day in {clock.day(clock.of_snapshot(name, entry.key.stem)) for entry in ends}:
                 period = clock.period(day)
-                first = bisect.bisect_left(entries, period.start_order, key=_order)
+                first = bisect.bisect_left(in_day, period.start_order, key=_order)
                 found[day] = (
-                    found.get(day, 0) + bisect.bisect_left(entries, period.end_order, key=_order) - first
+                    found.get(day, 0) + bisect.bisect_left(in_day, period.end_order, key=_order) - first
                 )
         return {day: found[day] for day in sorted(found, reverse=True)}
 

@@ -84,7 +84,7 @@ _LOOK = {
     "camera_undated": "A live view's pictures can't be dated.",
     "no_recipe": "A live view has no recipe that can be used.",
     "worker_failing": "A program of the line ends again and again. Call the engineer.",
-    "drift": "Good parts no longer score as they did at calibration. Look at the lamp, the lens and the camera.",
+    "drift": "Good parts score otherwise than at calibration. Look at the lamp, the lens and the camera.",
     "journal": "The journal can't be written. Call the engineer.",
     "no_time": "There is no time left for a live view, since parts come first.",
 }
@@ -125,5 +125,7 @@ def describe_state(
             "The line does not reach the gate over the broker. The line may not run.",
         )
     if state is OperatingState.DEGRADED:
-        return StateBanner(Light.AMBER, "Ready, but look", f"{which}{_LOOK.get(reason or '', 'Look at the page Live.')}")
+        return StateBanner(
+            Light.AMBER, "Ready, but look", f"{which}{_LOOK.get(reason or '', 'Look at the page Live.')}"
+        )
     return StateBanner(Light.GREEN, "Ready", "Parts are inspected. The line may run.")

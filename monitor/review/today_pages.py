@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-import msgspec
-from flask import Flask, abort, g, redirect, render_template, request, url_for
+from flask import Flask, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from monitor import paths
-from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document
+from monitor.accounts.permissions import Permission
+from monitor.audit.entry import Kind
+from monitor.model.in_force import find_judging
+from monitor.model.recipe_json import FILE, REFERENCE, Calibration, RecipeError
+from monitor.model.version_summary import read_document
 from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, BadFilter, Filters
 from monitor.review.histogram import Plot, plot
 from monitor.review.labels import Label
@@ -29,11 +32,17 @@ from monitor.review.recalibration import (
     RecalibrationError,
     State,
 )
+from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.shift_figures import RecentFigures
 from monitor.review.shifts import PlantClock
+from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.settings import Settings
+from monitor.verdict import rfc3339
+
+_MEANING = "new threshold accepted"
+"""What a signature on the recalibration page states."""
 
 
 class TodayPages:
@@ -47,11 +56,14 @@ class TodayPages:
         view: LineView,
         recalibration: Recalibration,
         plant: PlantClock,
+        signatures: SignatureForm,
+        changes: RecordedChanges,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._recipes, self._index, self._view = paths.recipes(settings), index, view
         self._recalibration, self._plant, self._utc_ns = recalibration, plant, utc_ns
         self._figures = RecentFigures(paths.journal(settings))
+        self._signatures, self._changes = signatures, changes
         self._log = logging.getLogger(__name__)
         app.add_url_rule("/today", "today", self._today)
         app.add_url_rule("/recalibrate/<recipe>", "recalibrate", self._show)
@@ -114,7 +126,7 @@ class TodayPages:
 
         `rejected` holds scores by label; `cameras` are those whose newest passed parts it judged.
         """
-        calibration = self._calibration(name)
+        calibration = self._calibration(name, cameras)
         passed = [score for camera in cameras for score in self._view.passed_scores(camera)]
         kinds = (*Label, "unlabelled")
         rows: dict[str, dict[str, Sequence[float]]] = {
@@ -135,15 +147,19 @@ class TodayPages:
             "all_overkills": self._index.count(Filters(recipe=name, label=Label.OVERKILL, verdict="all")),
         }
 
-    def _calibration(self, name: str) -> Calibration | None:
-        """None where the recipe is missing or damaged: the scoring worker and `check` report it."""
+    def _calibration(self, name: str, cameras: Sequence[str]) -> Calibration | None:
+        """That of the version which judges these cameras' parts; where no line runs, of the version in force.
+
+        None where the recipe is missing or damaged: the scoring worker and `check` report it.
+        """
         if not RECIPE.fullmatch(name):
             return None
+        shas = [self._view.judging_sha(camera) for camera in cameras]
         try:
-            document = msgspec.json.decode((self._recipes / name / FILE).read_bytes(), type=Document)
-        except (OSError, msgspec.DecodeError):
+            version = find_judging(self._recipes / name, next(iter(filter(None, shas)), ""))
+            return read_document(version).calibration.get(REFERENCE)
+        except RecipeError:
             return None
-        return document.calibration.get(REFERENCE)
 
     def _labelled(self, recipe: str) -> list[tuple[Key, Label]]:
         """The newest parts of each label, at most `MAX_PARTS_PER_LABEL` of each."""
@@ -173,6 +189,8 @@ class TodayPages:
             running_recipe=running_recipe,
             plot=_proposal_plot(job.proposal) if job is not None and job.proposal is not None else None,
             labels=Label,
+            signing=self._signatures.template_values(Permission.CALIBRATE),
+            meaning=_MEANING,
         )
 
     def _start(self, recipe: str) -> AnyResponse:
@@ -185,18 +203,24 @@ class TodayPages:
 
     def _accept(self, recipe: str) -> AnyResponse:
         self._check(recipe)
+        id_, labelled = request.form.get("job", ""), self._labelled(recipe)
         try:
-            job = self._recalibration.accept(request.form.get("job", ""), self._labelled(recipe))
+            proposal = self._recalibration.find_proposal(id_, labelled)
+            signature = self._signatures.take(Permission.CALIBRATE, _MEANING, proposal.warnings)
+            before, after = proposal.before.threshold, proposal.after.threshold
+            with self._changes.recording(
+                Kind.THRESHOLD, f"recipe.{recipe}.threshold", repr(before), repr(after), signature=signature
+            ):
+                self._recalibration.accept(id_, labelled, signature.name, rfc3339(self._utc_ns()))
         except RecalibrationError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
-        if job.proposal is not None:
-            self._log.warning(
-                "recipe %s: threshold changed from %.4g to %.4g, from labelled overkills, accepted by %s",
-                recipe,
-                job.proposal.before.threshold,
-                job.proposal.after.threshold,
-                g.session.by or "a person without a name",
-            )
+        self._log.warning(
+            "recipe %s: a version with threshold %.4g, not %.4g, was accepted by %s; it is not in force",
+            recipe,
+            after,
+            before,
+            signature.name,
+        )
         return self._back(recipe)
 
     def _discard(self, recipe: str) -> AnyResponse:

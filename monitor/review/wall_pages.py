@@ -13,9 +13,11 @@ from urllib.parse import urlencode
 from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from monitor.audit.entry import Kind
 from monitor.review.filters import VERDICTS, BadFilter, Filters, PageStart
 from monitor.review.labels import Label, LabelEntry
 from monitor.review.pictures import Pictures
+from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
@@ -36,10 +38,11 @@ class WallPages:
         index: SnapshotIndex,
         pictures: Pictures,
         plant: PlantClock,
+        changes: RecordedChanges,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._files, self._index, self._pictures, self._utc_ns = files, index, pictures, utc_ns
-        self._plant = plant
+        self._plant, self._changes = plant, changes
         app.jinja_env.globals["snapshot_url"] = snapshot_url
         part = "/part/<day>/<camera>/<stem>"
         app.add_url_rule("/", "wall", self._wall)
@@ -105,14 +108,18 @@ class WallPages:
         if word not in (*Label, ""):
             abort(HTTPStatus.BAD_REQUEST, "A label is defect, overkill or unsure.")
         label_entry = LabelEntry(Label(word), g.session.by, rfc3339(self._utc_ns())) if word else None
+        if not any(self._has_file(key, suffix) for suffix in (".jpg", ".png")):
+            abort(HTTPStatus.NOT_FOUND, "This snapshot was deleted.")
+        before = self._index.details(self._index.find(key), fresh=True).label
         try:
-            self._files.label(key, label_entry)
+            with self._changes.recording(Kind.LABEL, f"snapshots/{key.path}", before, word or None):
+                self._files.label(key, label_entry)
         except NoSuchSnapshot:
             abort(HTTPStatus.NOT_FOUND, "This snapshot was deleted.")
         except ValueError:
             abort(HTTPStatus.CONFLICT, "This snapshot's .json file is damaged, so it can't be labelled.")
         except OSError as error:
-            abort(HTTPStatus.INSUFFICIENT_STORAGE, f"The label can't be saved: {error.strerror}.")
+            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"The label can't be saved: {error.strerror}.")
         details = self._index.details(self._index.find(key), fresh=True)
         if request.form.get("from") == "wall":
             if "text/html" not in request.headers.get("Accept", ""):

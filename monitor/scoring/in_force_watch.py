@@ -1,7 +1,7 @@
 """Reads on a thread of its own which versions people have put in force, while the line runs.
 
-It knows nothing of scorers or cameras. The scoring loop must not wait for a disk, so it only looks at what the
-thread has read last. A file that can't be read counts as unchanged.
+It knows nothing of scorers or cameras. The scoring loop must not wait for a disk, so it only looks at what
+the thread has read last. A file that can't be read counts as unchanged.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from monitor import paths
 from monitor.errors import LineMonitorError
 from monitor.inference.scorer import Scorer
@@ -33,8 +35,8 @@ from monitor.line_state.changeover import (
     RecipeStatus,
     Request,
 )
-from monitor.model.camera_region import find_region_conflict, unchecked_region
 from monitor.model import in_force
+from monitor.model.camera_region import find_region_conflict, unchecked_region
 from monitor.model.in_force import InForce
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
@@ -214,8 +216,8 @@ class RecipesInForce:
         self.watch.follow(split_version(asked)[0] for asked in self._asked.values())
 
     def _begin_next(self) -> None:
-        """Start to load the recipe of the first camera that has a new request; else the first version that was
-        put in force."""
+        """Start to load the recipe of the first camera that has a new request; else the first version that
+        was put in force."""
         for camera in self._settings.camera:
             request = changeover.read_request(self._board, camera.name)
             if request is not None and request.number > self._status[camera.name].number:
@@ -223,10 +225,11 @@ class RecipesInForce:
                 return
         for name in dict.fromkeys(self._asked.values()):
             wanted = self.watch.find(name)
-            if wanted is not None and wanted != self._refused.get(name):
-                if cameras := self._judged_by_others(name, wanted):
-                    self._begin_promoted(_PromotedLoad(cameras, name, wanted))
-                    return
+            if wanted is None or wanted == self._refused.get(name):
+                continue
+            if cameras := self._judged_by_others(name, wanted):
+                self._begin_promoted(_PromotedLoad(cameras, name, wanted))
+                return
 
     def _judged_by_others(self, name: str, wanted: InForce) -> list[CameraSettings]:
         """The cameras of a recipe whose parts are not judged by the version that is in force."""
@@ -241,7 +244,7 @@ class RecipesInForce:
     def _begin_promoted(self, loading: _PromotedLoad) -> None:
         self._loading = loading
         version = join_version(loading.recipe, loading.document.version)
-        self._log.info("loading %s: %s has put it in force", version, loading.document.signature.who)
+        self._log.info("loading %s: %s has put it in force", version, loading.document.approval.who)
         shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
         self._loader.begin(lambda: self._prepare_promoted(loading, shared))
 
@@ -277,7 +280,7 @@ class RecipesInForce:
             else:
                 present, state, judged = before.in_force, ChangeoverState.REFUSED, before.judged
             reason = changeover.shorten_reason(why) if why else None
-            who = document.signature.who
+            who = document.approval.who
             self._write_status(
                 camera, RecipeStatus(before.number, None, state, version, reason, present, judged, who)
             )
@@ -386,6 +389,7 @@ class RecipesInForce:
         self._warn_of_missing_roi(camera, scorer.recipe, name)
 
     def _write_status(self, camera: CameraSettings, status: RecipeStatus) -> None:
+        status = msgspec.structs.replace(status, is_pinned="@" in self._asked[camera.name])
         self._status[camera.name] = status
         changeover.write_recipe_status(self._board, camera.name, status)
 

@@ -346,8 +346,8 @@ class ReviewSettings(_Table):
         title="Shifts",
         json_schema_extra={"allowed": "times as HH:MM in ascending order, each a multiple of 5 minutes"},
     )
-    """Local times at which the shifts begin. The last one ends when the first one begins. Parts are counted by
-    shift."""
+    """Local times at which the shifts begin. The last one ends when the first one begins. Parts are counted
+    by shift."""
     time_zone: str | None = _text(None, "Time zone", "a name such as Europe/Berlin")
     """Zone of the times on the page and in reports. Without it, the zone of this machine."""
     accounts: Path = _text(Path("accounts.json"), "Accounts file", "a path")

@@ -6,8 +6,10 @@ from good parts alone: images of known defects are only scored afterwards, to st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from drivers import image_file
@@ -15,7 +17,9 @@ from monitor.images import preprocessing
 from monitor.inference import presence
 from monitor.inference.backends import OPENVINO, available_backends, choose_device
 from monitor.inference.scorer import Scorer
-from monitor.model.recipe_json import REFERENCE, Calibration, Presence
+from monitor.model.image_mark import list_digest
+from monitor.model.in_force import explain_not_in_force
+from monitor.model.recipe_json import REFERENCE, Calibration, Lineage, Origin, Presence
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT, Progress
 from monitor.training import presence_training
@@ -54,7 +58,7 @@ class CalibrationRequest:
     """Which recipe to calibrate, from what, and how."""
 
     recipe: Path
-    """The recipe's folder."""
+    """The recipe's folder, for its newest version, or the document of another version."""
     images: Path | None = None
     """The folder of good images, at any depth. None: the scores that the recipe records are used."""
     overkill: float | None = None
@@ -70,6 +74,8 @@ class CalibrationRequest:
     gated: bool = True
     """False: the recipe loses its presence gate."""
     device: str = "auto"
+    who: str = ""
+    """Who calibrates, for the version's lineage."""
 
     @property
     def sets_threshold(self) -> bool:
@@ -119,13 +125,24 @@ def _print_nothing(line: str) -> None:
     """A `say` for lines that were printed before or are printed later."""
 
 
-def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progress = SILENT) -> RecipeVersion:
+Approve = Callable[[RecipeVersion, RecipeVersion], AbstractContextManager[object]]
+"""Gets the recipe before and after; the commit is made in its context, or not at all where it raises."""
+
+
+def _approve_all(before: RecipeVersion, after: RecipeVersion) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+def calibrate_recipe(
+    request: CalibrationRequest, *, say: Say, progress: Progress = SILENT, approve: Approve = _approve_all
+) -> RecipeVersion:
     """Sets a recipe's threshold, its presence gate or its known defects, as requested, and commits the
     recipe.
 
     The threshold comes from new good images, without those that trained the recipe or selected its student;
     or, for another rate of overkill alone, from the scores that the recipe records. Operating points and
-    statement follow. Raises CalibrationError, DefectsError, PartsError, PresenceError, RecipeError.
+    statement follow. `approve` is asked before the commit. Raises CalibrationError, DefectsError, PartsError,
+    PresenceError, RecipeError.
     """
     loaded = RecipeVersion.load(request.recipe)
     if request.overkill is not None and not is_rate(request.overkill):
@@ -149,13 +166,37 @@ def calibrate_recipe(request: CalibrationRequest, *, say: Say, progress: Progres
         scored = score_defects(recipe, defects, device=request.device, say=say, progress=progress)
         recipe = recipe.with_changes(defect_scores=scored.scores)
     is_stated = request.sets_threshold or request.defects is not None
-    committed = (state(recipe) if is_stated else recipe).commit()
+    recipe = (state(recipe) if is_stated else recipe).with_changes(lineage=_lineage(request, loaded, recipe))
+    with approve(loaded, recipe):
+        committed = recipe.commit()
     if request.images is not None:
         show_oddest(committed, files, _KEEP_GOOD, say)
     if is_stated:
         save_decisions(committed, scored, say)
     _report(loaded, committed, request, say)
     return committed
+
+
+def _lineage(request: CalibrationRequest, parent: RecipeVersion, recipe: RecipeVersion) -> Lineage:
+    asked = {
+        "overkill": request.overkill,
+        "part_of": request.part_of,
+        "extrapolate": request.extrapolate or None,
+        "images": request.images and request.images.absolute(),
+        "defects": request.defects and request.defects.absolute(),
+        "empty": request.empty and request.empty.absolute(),
+        "no_empty": None if request.gated else True,
+    }
+    marks = recipe.document.calibrated_on if request.images is not None else ()
+    return Lineage(
+        origin=Origin.CALIBRATION,
+        utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        who=request.who,
+        parent=parent.sha,
+        images=len(marks),
+        images_sha256=list_digest(marks) if marks else None,
+        settings={name: str(value) for name, value in asked.items() if value is not None},
+    )
 
 
 def _find_defects(
@@ -321,3 +362,5 @@ def _report(before: RecipeVersion, after: RecipeVersion, request: CalibrationReq
     known = document.defect_scores and document.defect_scores.known
     if known and request.sets_gate and request.defects is None:
         say("give --defects DIR again: the presence gate has changed, and with it what passes")
+    for line in explain_not_in_force(after):
+        say(line)

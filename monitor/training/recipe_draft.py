@@ -10,10 +10,14 @@ from datetime import UTC, datetime
 import msgspec
 import torch
 
+from monitor.images.tiling import format_size
 from monitor.inference.backends import MIN_INT8_CORRELATION
 from monitor.model.channel_scaling import add_deviations
+from monitor.model.image_mark import list_digest
 from monitor.model.recipe_json import (
     Document,
+    Lineage,
+    Origin,
     TeacherEntry,
     Training,
     resize_name,
@@ -86,12 +90,34 @@ def _draft_student(
         tiles=request.tiles,
         resize=resize_name(request.tiles, None),
         roi=request.roi,
-        training=_record(request, inputs, fitted, seconds),
+        training=(record := _record(request, inputs, fitted, seconds)),
+        lineage=_lineage(request, inputs, record.utc),
         calibrated_on=tuple(sorted(inputs.examples.marks[i] for i in inputs.by_use.calibrate)),
         presence=inputs.gate,
     )
     folder = request.recipes.absolute() / request.name
     return RecipeVersion(folder, document, "", teacher_arrays, student_arrays)
+
+
+def _lineage(request: TrainingRequest, inputs: TrainingInputs, utc: str) -> Lineage:
+    settings = {
+        "compare": str(request.compare),
+        "overkill": f"{request.overkill:g}",
+        "seed": str(request.seed),
+        "size": format_size(request.grid.size),
+        "images": str(request.images.absolute()),
+    }
+    if inputs.defects:
+        settings["defects"] = f"{len(inputs.defects)} images in {request.defects}"
+    marks = [*inputs.examples.marks, *(image.mark for image in inputs.left_out)]
+    return Lineage(
+        origin=Origin.TRAINING,
+        utc=utc,
+        who=request.who,
+        images=len(inputs.examples),
+        images_sha256=list_digest(marks),
+        settings=settings,
+    )
 
 
 def _record(

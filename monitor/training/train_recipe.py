@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import cv2
@@ -33,8 +34,10 @@ import torch
 
 from monitor.images.preprocessing import RESIZE
 from monitor.images.tiling import format_size
+from monitor.model.in_force import explain_not_in_force
 from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
+from monitor.names import join_version
 from monitor.system.progress import SILENT, Progress
 from monitor.training import advice, plot
 from monitor.training.calibrate_recipe import set_thresholds
@@ -75,8 +78,9 @@ def train_recipe(
     say: Say,
     progress: Progress = SILENT,
     clock: Callable[[], float] = time.monotonic,
+    recording: Callable[[RecipeVersion], AbstractContextManager[object]] = nullcontext,
 ) -> RecipeVersion:
-    """Trains, calibrates and commits the recipe.
+    """Trains, calibrates and commits the recipe. The commit is made in the context of `recording`.
 
     A run that was killed continues where it was saved last when it is started again with the same images and
     settings, and it ends with the same student and threshold as an uninterrupted run.
@@ -112,7 +116,9 @@ def train_recipe(
         defects = score_defects(draft, inputs.defects, device=str(inputs.device), say=say, progress=progress)
         draft = draft.with_changes(defect_scores=defects.scores)
     draft = _with_both_rates(draft, inputs, say)
-    recipe = state(draft).commit()
+    draft = state(draft)
+    with recording(draft):
+        recipe = draft.commit()
     checkpoint.remove()
     if fitted is not None:
         title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
@@ -252,6 +258,8 @@ def _report(recipe: RecipeVersion, say: Say) -> None:
     pairs = document.quantised.pairs if document.quantised else ()
     for line in explain_all(document.calibration, pairs, unrelated_score(document)):
         say(line)
-    say(f"recipe {recipe.name!r} ({recipe.sha[:12]}) is in {recipe.folder}")
+    say(f"recipe {join_version(recipe.name, recipe.number)} ({recipe.sha[:12]}) is in {recipe.folder}")
+    for line in explain_not_in_force(recipe):
+        say(line)
     for line in explain_points(document):
         say(line)

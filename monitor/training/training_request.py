@@ -70,6 +70,8 @@ class TrainingRequest:
     bad_reason: str = ""
     defects: Path | None = None
     """A folder of images of known bad parts: they state what passes, and never train."""
+    who: str = ""
+    """Who trains, for the version's lineage."""
     roi: Roi | None = None
     """The region of interest, which is only recorded: the images were cut to it when they were collected."""
 

@@ -28,7 +28,18 @@ from tests.real.service import PACKAGES, UNIT, Service, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 DEPLOY = bundle.ROOT / "deploy"
-RUN_HERE = {"log", "camera", "update", "backup", "restore", "broker", "gateway", "metrics", "journal"}
+RUN_HERE = {
+    "log",
+    "camera",
+    "update",
+    "backup",
+    "restore",
+    "broker",
+    "gateway",
+    "metrics",
+    "journal",
+    "record",
+}
 RUN_ELSEWHERE = {"bundle", "stage", "install", "secrets", "start", "remove"}
 """The blocks of the handbook that `test_install`, `test_systemd` and their helpers run."""
 LABELS = {"camera", "verdict", "reason", "stage", "worker", "instance", "job", "le"}
@@ -260,6 +271,9 @@ def test_the_journal_is_read_as_written(installed: Service, tmp_path: Path) -> N
     header, *rows = (tmp_path / "csv").read_text().splitlines()
     assert "event_id" in header
     assert rows
+    record = installed.do(handbook.block("record", {}))
+    assert "setting" in record
+    assert "the record is whole" in record
 
 
 @pytest.mark.slow

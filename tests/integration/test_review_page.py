@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as Tab
 
+from monitor.audit.trail import AuditTrail
 from monitor.model.recipe_version import RecipeVersion
 from monitor.review.access import hash_password
 from monitor.review.labels import Label, LabelEntry
@@ -252,6 +253,8 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         await_page(tab, "#effects")
         assert tab.locator("#old").count() == 0
         assert tab.locator("#effects tr.overkill td").nth(1).inner_text() == "4"
+        tab.locator("[name=signer]").fill("ab")
+        tab.locator("[name=understood]").check()
         tab.get_by_role("button", name="Accept the new threshold").click()
         await_page(tab, "[role=status]")
         assert "Accepted" in tab.inner_text("[role=status]")
@@ -259,6 +262,9 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
     after = RecipeVersion.load(recipe).document.calibration["torch-f32"]
     assert after.threshold > before.document.calibration["torch-f32"].threshold
     assert len(after.added) == 4
+    signed = list(AuditTrail(tmp_path / "data/audit.jsonl").entries())[-1]
+    assert (signed.kind, signed.who, signed.signed) == ("threshold", "ab", False)
+    assert signed.after == repr(after.threshold)
 
 
 def test_help_is_one_touch_away_on_every_page_and_its_links_lead_somewhere(

@@ -15,6 +15,7 @@ def test_each_act_is_for_the_roles_that_answer_for_it() -> None:
         Permission.USE: (operator, engineer, quality),
         Permission.PROMOTE: (quality,),
         Permission.ACCOUNTS: (admin,),
+        Permission.OWN_PASSWORD: (operator, engineer, quality, admin),
     }
 
 

@@ -1,4 +1,4 @@
-"""One file says which version judges parts: a person puts it in force, and a crash leaves the old or the new."""
+"""One file says which version judges parts: a person signs for it, and a crash leaves the old or the new."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 from monitor.errors import LineMonitorError
 from monitor.model import in_force
-from monitor.model.in_force import Change, Signature
+from monitor.model.in_force import Approval, Change
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from tests.real.parts import random_recipe
 
-ANNA = Signature(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
+ANNA = Approval(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,8 @@ def test_no_change_is_made_without_its_record(folder: Path) -> None:
         in_force.put_in_force(folder, 1, ANNA, refuse)
     assert number_in_force(folder) == 3
     (change,) = changes
-    assert change.before and (change.before.name, change.after.name) == ("plate@3", "plate@1")
+    assert change.before is not None
+    assert (change.before.name, change.after.name) == ("plate@3", "plate@1")
 
 
 def test_a_damaged_version_is_never_put_in_force(folder: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_damaged_version_is_never_put_in_force(folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}'])
 def test_a_damaged_file_never_puts_the_newest_version_in_force(folder: Path, content: bytes) -> None:
     (folder / "in_force.json").write_bytes(content)
-    with pytest.raises(RecipeError, match="which version is in force.*recipes use plate@VERSION") as refusal:
+    with pytest.raises(RecipeError, match=r"which version is in force.*recipes use plate@VERSION") as refusal:
         in_force.find_in_force(folder)
     assert "\n" not in str(refusal.value)
 

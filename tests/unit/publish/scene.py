@@ -157,6 +157,7 @@ class Scene:
         self.publisher._verdicts.close()
         self.publisher._journal.close()
         self.publisher._latch.close(2.0)
+        self.publisher._changes.close(2.0)
 
     def part(self, score: float, empty: bool = False) -> int:
         """A part is captured and scored against a threshold of 1. Returns the frame's number."""

@@ -1,4 +1,4 @@
-"""The pages with the line's status say since when they count, which camera is lost, and what was not judged."""
+"""The pages with the line's status say since when they count, which camera is lost, what was not judged."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from monitor.inference.scorer import Scorer
+from monitor.model.in_force import find_in_force
 from monitor.model.recipe_json import REFERENCE, Calibration, Training
 from monitor.model.recipe_version import RecipeVersion
 from monitor.review.labels import Label
@@ -30,6 +31,7 @@ from monitor.training.readable_images import content_mark
 from monitor.training.thresholds import add_overkills, explain, make_calibration
 from tests.real.parts import part, random_recipe, save
 
+BY = ("anna", "2026-11-30T07:00:00.000Z")
 KEY = Key("2026-11-24", "top", "010000000_top_1_0.02")
 
 
@@ -153,20 +155,28 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
     assert by_label[Label.DEFECT].parts == 3
     assert RecipeVersion.load(recipe.folder).sha == recipe.sha
     with pytest.raises(RecalibrationError, match="replaced or discarded"):
-        work.accept("another", labelled)
-    work.accept(job.id, labelled)
+        work.accept("another", labelled, *BY)
+    work.accept(job.id, labelled, *BY)
     now = RecipeVersion.load(recipe.folder)
     assert now.document.calibration[REFERENCE] == proposal.after
     stated = msgspec.structs.replace(
-        now.document, calibration=recipe.document.calibration, operating_points=(), statement=""
+        now.document,
+        calibration=recipe.document.calibration,
+        operating_points=(),
+        statement="",
+        lineage=None,
     )
     assert stated == recipe.document, "only the threshold and what is stated of it have changed"
+    assert find_in_force(recipe.folder).number == 1, "a new version is not in force until it is promoted"
+    assert now.document.lineage is not None
+    lineage = now.document.lineage
+    assert (lineage.who, lineage.parent, lineage.images) == ("anna", recipe.sha, 8)
     own = own_point(now.document)
     assert own is not None
     assert own.threshold == proposal.after.threshold
     assert "calibrate disc --defects DIR" in now.document.statement
     with pytest.raises(RecalibrationError):
-        work.accept(job.id, labelled)
+        work.accept(job.id, labelled, *BY)
 
 
 def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
@@ -179,9 +189,9 @@ def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
     changed = (labelled[0][0], Label.DEFECT)
     for now in ([*labelled, another], [changed, *labelled[1:]], labelled[1:]):
         with pytest.raises(RecalibrationError, match="labels have changed since: calculate it again"):
-            work.accept(job.id, now)
+            work.accept(job.id, now, *BY)
     assert RecipeVersion.load(recipe.folder).sha == recipe.sha
-    assert work.accept(job.id, labelled[::-1]).state is State.ACCEPTED
+    assert work.accept(job.id, labelled[::-1], *BY).state is State.ACCEPTED
 
 
 def test_a_recipe_that_changed_meanwhile_is_not_overwritten(
@@ -193,7 +203,7 @@ def test_a_recipe_that_changed_meanwhile_is_not_overwritten(
     other = Calibration(threshold=7.0, overkill=0.1, guaranteed=False, scores=(1.0,))
     newer = recipe.with_calibration({REFERENCE: other}).commit()
     with pytest.raises(RecalibrationError, match="has changed since"):
-        work.accept(job.id, labelled)
+        work.accept(job.id, labelled, *BY)
     assert RecipeVersion.load(recipe.folder).sha == newer.sha
 
 

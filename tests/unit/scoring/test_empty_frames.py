@@ -111,7 +111,9 @@ def test_the_payload_of_an_empty_frame_has_no_score_and_the_recipes_threshold(sc
     scored = scene.show(empty_place(100))
     frame = scene.ring.frame(1)
     assert frame is not None
-    told = make_event("p/l", "s", scene.settings.camera[0], RecipeIdentity("disc", "a" * 64), frame, EMPTY, scored).payload(100)
+    told = make_event(
+        "p/l", "s", scene.settings.camera[0], RecipeIdentity("disc", "a" * 64), frame, EMPTY, scored
+    ).payload(100)
     assert (told["verdict"], told["reason"], told["score"], told["threshold"]) == (
         "pass",
         "no_part",

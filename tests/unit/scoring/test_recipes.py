@@ -1,4 +1,4 @@
-"""A version that a person puts in force judges the next part of a running line, at all cameras of its recipe."""
+"""A version that a person puts in force judges the next part of a running line, at all its cameras."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from monitor.line_state import changeover
 from monitor.line_state.board import Board
 from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request
 from monitor.line_state.worker_process import worker_names
-from monitor.model.in_force import Signature, put_in_force
+from monitor.model.in_force import Approval, put_in_force
 from monitor.scoring.recipes import RecipesInForce
 from monitor.settings import Settings
 from tests.real.parts import random_recipe
 
-ANNA = Signature(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
+ANNA = Approval(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
 
 
 class Scene:
@@ -104,7 +104,7 @@ def test_a_version_that_cant_be_used_is_refused_once_and_the_old_one_judges_on(s
     assert scene.versions() == [2, 2]
     status = scene.status("right")
     assert (status.state, status.recipe) == (ChangeoverState.REFUSED, "disc@1")
-    assert status.reason and "damaged" in status.reason
+    assert "damaged" in str(status.reason)
     scene.recipes.step()
     assert scene.recipes._loading is None, "it is not loaded again and again"
 
@@ -113,7 +113,7 @@ def test_a_request_chooses_among_promoted_versions_and_that_camera_keeps_its_ver
     put_in_force(scene.recipe, 2, ANNA)
     refused = scene.ask("left", "disc@1")
     assert refused.state is ChangeoverState.REFUSED
-    assert refused.reason and "disc@1 is not promoted" in refused.reason
+    assert "disc@1 is not promoted" in str(refused.reason)
     put_in_force(scene.recipe, 1, ANNA)
     scene.settle()
     assert scene.ask("left", "disc@2").state is ChangeoverState.IN_FORCE

@@ -1,0 +1,173 @@
+"""The publisher's part of the record of changes: it adds entries on a thread, and knows the newest head.
+
+It knows nothing of what is changed. The publisher's loop never waits for it. While the record can't be
+written, changes wait here and are done nevertheless: a reset from the gateway must not fail because a disk is
+full. `problem` then says what is missing. Changes that still wait when the process is killed are lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitor.audit.entry import Change, Head, Kind
+from monitor.audit.trail import AuditError, AuditTrail
+from monitor.system.trouble_log import TroubleLog
+
+HELD = 1_000
+"""The most changes that wait. Further ones are lost and counted."""
+_LOOK_EVERY_S = 2.0
+"""How often the file is looked at for entries of other programs."""
+_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordState:
+    """The record of changes as `P/status` shows it."""
+
+    head: Head | None = None
+    """The newest entry; None until it was read for the first time."""
+    problem: str | None = None
+    """Why changes are missing in the record, in one line; None for a record with all of them."""
+
+
+NOT_READ = RecordState()
+"""Before the record was read for the first time."""
+
+
+class ChangeRecord:
+    """The record of one line, written by a thread."""
+
+    def __init__(self, trail: AuditTrail, log: logging.Logger) -> None:
+        self._trail, self._log = trail, log
+        self._trouble = TroubleLog(
+            log,
+            began="%s; what is changed is done nevertheless and waits for its entry",
+            ended=f"record of changes {trail.file}: all changes are recorded",
+            log_changes=False,
+        )
+        self._changed = threading.Condition()
+        self._waiting: deque[Change] = deque()
+        self._lost = 0
+        self._state = NOT_READ
+        self._closing = False
+        # A daemon thread: a disk that hangs must not keep the process alive.
+        self._thread = threading.Thread(target=self._run, name="changes", daemon=True)
+        self._thread.start()
+
+    @property
+    def state(self) -> RecordState:
+        return self._state
+
+    def put(self, change: Change) -> None:
+        """Hands over a change that is done now. Returns at once and never raises."""
+        with self._changed:
+            if len(self._waiting) >= HELD:
+                self._lost += 1
+            else:
+                self._waiting.append(change)
+            self._changed.notify_all()
+
+    def put_and_wait(self, change: Change, timeout_s: float) -> bool:
+        """The same, and waits until all changes are recorded, or none can be. Returns whether they are."""
+        self.put(change)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting or self._trouble.trouble, timeout_s)
+            return not self._waiting
+
+    def close(self, timeout_s: float) -> bool:
+        """Waits for the last entries. Returns whether all changes are recorded."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive() and not self._waiting and not self._lost
+
+    # Called on the thread only
+
+    def _run(self) -> None:
+        while True:
+            # Once `close` was called, one more try is made.
+            is_last = self._closing
+            written = self._write()
+            self._look()
+            with self._changed:
+                if is_last:
+                    return
+                if written:
+                    self._changed.wait_for(lambda: self._closing or self._waiting, _LOOK_EVERY_S)
+                else:
+                    self._changed.wait_for(lambda: self._closing, _RETRY_S)
+
+    def _write(self) -> bool:
+        """Adds the changes that wait, in their order. Returns whether none waits any more."""
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._trouble.report("")
+                    self._state = RecordState(self._state.head, self._describe_lost())
+                    return True
+                change = self._waiting[0]
+            try:
+                head = self._trail.append(change)
+            except AuditError as error:
+                self._trouble.report(str(error))
+                missing = len(self._waiting) + self._lost
+                what = "change waits" if missing == 1 else "changes wait"
+                self._state = RecordState(self._state.head, f"{missing} {what} for an entry: {error}")
+                with self._changed:
+                    self._changed.notify_all()
+                return False
+            with self._changed:
+                self._waiting.popleft()
+                self._state = RecordState(head, self._describe_lost())
+                self._changed.notify_all()
+
+    def _describe_lost(self) -> str | None:
+        return f"{self._lost} changes are not recorded" if self._lost else None
+
+    def _look(self) -> None:
+        """Reads the head, which other programs move on too. Logs it when it has moved."""
+        before = self._state.head
+        try:
+            head = self._trail.head()
+        except AuditError as error:
+            self._trouble.report(str(error))
+            self._state = RecordState(before, self._state.problem or str(error))
+            return
+        if head == before:
+            return
+        if before is not None and head.count <= before.count:
+            self._log.error(
+                "record of changes %s: it had the head %s and now has %s: it was cut or replaced",
+                self._trail.file,
+                before,
+                head,
+            )
+        else:
+            self._log.info("record of changes: head %s", head)
+        self._state = RecordState(head, self._state.problem)
+
+
+def make_recorder(
+    record: ChangeRecord, utc: Callable[[], str], wait_s: float
+) -> Callable[[str, str, str | None, str | None, str], None]:
+    """What the journal's writer calls with each difference that it finds between values in force: scope,
+    what, old value, new value, who. It waits for the entry, so that a kill in between repeats an entry and
+    loses none."""
+
+    def record_difference(scope: str, what: str, old: str | None, new: str | None, who: str) -> None:
+        change = Change(kind_of(scope), who, what, old, new, "", utc(), via="service")
+        record.put_and_wait(change, wait_s)
+
+    return record_difference
+
+
+def kind_of(scope: str) -> Kind:
+    """The kind of a difference in that scope of the journal's values in force."""
+    if scope == "settings":
+        return Kind.SETTING
+    return Kind.CHANGEOVER if scope.startswith("camera.") else Kind.IN_FORCE

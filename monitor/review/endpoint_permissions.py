@@ -1,0 +1,34 @@
+"""Which permission each form of the page needs, once there are accounts.
+
+It knows nothing of requests. A form that this table lacks is refused: a new one must be added here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from monitor.accounts.permissions import Permission, Role, may, roles_for
+
+EVERYBODY = frozenset({"enter", "logout"})
+"""Forms that need no account."""
+SIGNED = frozenset({"recalibrate_accept", "version_use"})
+"""Forms with a signature of their own: who signs may be another person than the one who is signed in."""
+REQUIRED: Mapping[str, Permission] = {
+    "label": Permission.LABEL,
+    "reset_line": Permission.RESET,
+    "version_compare": Permission.USE,
+    "recalibrate_start": Permission.CALIBRATE,
+    "recalibrate_discard": Permission.CALIBRATE,
+}
+
+
+def refuse(endpoint: str, name: str, role: Role) -> str | None:
+    """Why that account may not send the form, in one line; None where it may."""
+    if endpoint in EVERYBODY or endpoint in SIGNED:
+        return None
+    permission = REQUIRED.get(endpoint)
+    if permission is None:
+        return "This form is not for accounts: the name is that of the account."
+    if may(role, permission):
+        return None
+    return f"{name} is {role}, which may not {permission}: that needs {' or '.join(roles_for(permission))}."

@@ -1,0 +1,220 @@
+"""The pages of recipes: their versions with lineage, two versions side by side, put in force, go back.
+
+It knows nothing of how a version is put in force (`version_changes`) or compared (`comparison_job`).
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+
+from flask import Flask, abort, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from monitor.audit.trail import AuditError
+from monitor.errors import LineMonitorError
+from monitor.model.in_force import find_step_back, read_in_force
+from monitor.model.recipe_json import REFERENCE, Document, RecipeError
+from monitor.model.threshold_change import warn_of_change
+from monitor.model.version_files import VersionFile, find_version
+from monitor.model.version_summary import VersionSummary, list_recipes, summarise
+from monitor.review.comparison_job import ComparisonError, ComparisonJob, ComparisonJobs, ComparisonState
+from monitor.review.filters import RECIPE
+from monitor.review.histogram import Plot, plot
+from monitor.review.line_view import LineView
+from monitor.review.signature import SignatureForm
+from monitor.review.snapshot_files import Key, NoSuchSnapshot
+from monitor.review.version_changes import APPROVED, VersionChanges
+from monitor.review.version_notices import find_notices
+from monitor.settings import Settings
+from monitor.verdict import Verdict
+
+_MOST_PARTS = 60
+"""The most parts whose verdict would change that the page shows."""
+
+
+class RecipePages:
+    """Registers its addresses with the application."""
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        view: LineView,
+        changes: VersionChanges,
+        jobs: ComparisonJobs,
+        signatures: SignatureForm,
+        recipes: Path,
+    ) -> None:
+        self._settings, self._view, self._changes = settings, view, changes
+        self._jobs, self._signatures, self._recipes = jobs, signatures, recipes
+        app.jinja_env.globals["version_notices"] = lambda: find_notices(recipes, settings, view)
+        version = "/recipes/<recipe>/<int:number>"
+        app.add_url_rule("/recipes", "recipes", self._list)
+        app.add_url_rule(version, "version", self._version)
+        app.add_url_rule(f"{version}/use", "version_use", self._use, methods=["POST"])
+        app.add_url_rule("/recipes/<recipe>/compare", "version_comparison", self._comparison)
+        app.add_url_rule(
+            "/recipes/<recipe>/compare/start", "version_compare", self._compare, methods=["POST"]
+        )
+
+    def _list(self) -> str:
+        recipes = []
+        for name in list_recipes(self._recipes):
+            folder = self._recipes / name
+            try:
+                summaries, problem = summarise(folder)[::-1], ""
+                document = read_in_force(folder)
+                back = find_step_back(folder) if document and document.before else None
+            except RecipeError as error:
+                summaries, problem, back = [], str(error), None
+            recipes.append(
+                {
+                    "name": name,
+                    "versions": summaries,
+                    "problem": problem,
+                    "back": back,
+                    "judges": self._judges(name),
+                }
+            )
+        return render_template("recipes.html", recipes=recipes)
+
+    def _judges(self, recipe: str) -> list[tuple[str, int | None]]:
+        """The cameras whose parts the recipe judges now, each with the version."""
+        found = []
+        for camera in self._settings.camera:
+            status = self._view.recipe_status(camera.name)
+            if status and status.in_force and status.in_force.recipe == recipe:
+                found.append((camera.name, status.in_force.version))
+        return found
+
+    def _version(self, recipe: str, number: int) -> str:
+        summary, present = self._find(recipe, number)
+        back = request.args.get("back") == "1"
+        return render_template(
+            "version.html",
+            recipe=recipe,
+            summary=summary,
+            present=present,
+            calibration=summary.document.calibration.get(REFERENCE) if summary.document else None,
+            warnings=_warnings(present, summary),
+            meaning=_meaning(recipe, number, back=back),
+            back=back,
+            permission=self._changes.find_permission(recipe, number),
+            signing=self._signatures.template_values(self._changes.find_permission(recipe, number)),
+        )
+
+    def _use(self, recipe: str, number: int) -> AnyResponse:
+        summary, present = self._find(recipe, number)
+        back = request.form.get("back") == "1"
+        try:
+            permission = self._changes.find_permission(recipe, number)
+            if back and find_step_back(self._recipes / recipe) != number:
+                abort(HTTPStatus.CONFLICT, "Another version was put in force since: load the page again.")
+            meaning = _meaning(recipe, number, back=back)
+            signature = self._signatures.take(permission, meaning, _warnings(present, summary))
+            via = f"page, from {request.remote_addr or 'an unknown address'}"
+            if back:
+                self._changes.roll_back(recipe, signature, permission, via)
+            else:
+                self._changes.use(recipe, number, signature, permission, via)
+        except AuditError as error:
+            abort(HTTPStatus.INSUFFICIENT_STORAGE, f"Not done, since it can't be recorded: {error}.")
+        except LineMonitorError as error:
+            abort(HTTPStatus.CONFLICT, f"{error}.")
+        return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
+
+    def _compare(self, recipe: str) -> AnyResponse:
+        one, other = (self._named(recipe, request.form.get(key, "")) for key in ("one", "other"))
+        if one == other:
+            abort(HTTPStatus.BAD_REQUEST, "Choose two different versions.")
+        try:
+            self._jobs.start(one, other)
+        except ComparisonError as error:
+            abort(HTTPStatus.CONFLICT, f"{error}.")
+        return redirect(url_for("version_comparison", recipe=recipe), HTTPStatus.SEE_OTHER)
+
+    def _comparison(self, recipe: str) -> AnyResponse | str:
+        job = self._jobs.job
+        if job is None or job.one.folder.name != recipe:
+            return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
+        result = job.result
+        changed = result.changed if result else []
+        return render_template(
+            "version_comparison.html",
+            recipe=recipe,
+            job=job,
+            states=ComparisonState,
+            result=result,
+            verdicts=Verdict,
+            plot=_plot(job),
+            changed=[(image, self._key(image.file)) for image in changed[:_MOST_PARTS]],
+            more=len(changed) - _MOST_PARTS,
+        )
+
+    def _key(self, file: str) -> Key | None:
+        path = Path(file)
+        try:
+            return Key.parse(path.parent.parent.name, path.parent.name, path.stem)
+        except NoSuchSnapshot:
+            return None
+
+    def _find(self, recipe: str, number: int) -> tuple[VersionSummary, VersionSummary | None]:
+        """The version, and the one in force. Ends the request with one line where there is none."""
+        self._check(recipe)
+        try:
+            summaries = summarise(self._recipes / recipe)
+        except RecipeError as error:
+            abort(HTTPStatus.CONFLICT, f"{error}.")
+        for summary in summaries:
+            if summary.version.number == number:
+                return summary, next((one for one in summaries if one.is_in_force), None)
+        abort(HTTPStatus.NOT_FOUND, f"There is no version {number} of recipe {recipe}.")
+
+    def _named(self, recipe: str, number: str) -> VersionFile:
+        self._check(recipe)
+        if not number.isdecimal() or len(number) > 9:
+            abort(HTTPStatus.BAD_REQUEST, "Choose two versions.")
+        try:
+            return find_version(self._recipes / recipe, int(number))
+        except RecipeError as error:
+            abort(HTTPStatus.NOT_FOUND, f"{error}.")
+
+    def _check(self, recipe: str) -> None:
+        if not RECIPE.fullmatch(recipe) or not (self._recipes / recipe).is_dir():
+            abort(HTTPStatus.NOT_FOUND, "There is no such recipe.")
+
+
+def _meaning(recipe: str, number: int, *, back: bool) -> str:
+    return f"rollback to {recipe}@{number}" if back else APPROVED
+
+
+def _warnings(present: VersionSummary | None, wanted: VersionSummary) -> tuple[str, ...]:
+    """What a person must read and confirm before the version judges parts."""
+    after = wanted.threshold
+    if after is None or wanted.document is None:
+        return ("This version can't be read.",)
+    known = _known_defects(wanted.document)
+    passing = sum(score <= after for score in known)
+    before = present.threshold if present and _have_one_scale(present.document, wanted.document) else None
+    return warn_of_change(before or after, after, passing=passing, defects=len(known))
+
+
+def _known_defects(document: Document) -> tuple[float, ...]:
+    return document.defect_scores.known if document.defect_scores else ()
+
+
+def _have_one_scale(one: Document | None, other: Document) -> bool:
+    """Whether the scores of two versions compare: they do where the weights are the same."""
+    return one is not None and (one.student, one.memory) == (other.student, other.memory)
+
+
+def _plot(job: ComparisonJob) -> Plot | None:
+    if job.result is None:
+        return None
+    images = job.result.images
+    rows = {
+        job.result.one: {"passed": [image.one for image in images]},
+        job.result.other: {"passed": [image.other for image in images]},
+    }
+    return plot(rows, {"threshold": 1.0})

@@ -1,0 +1,101 @@
+"""Puts versions of recipes in force: what it takes, the record, the file. For the page and the command line.
+
+It knows nothing of HTTP. A change that can't be recorded is not made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from monitor.accounts.permissions import Permission
+from monitor.accounts.signature import Signature
+from monitor.audit.entry import Change, Kind
+from monitor.audit.trail import AuditTrail
+from monitor.errors import LineMonitorError
+from monitor.model import in_force
+from monitor.model.in_force import Approval
+from monitor.model.version_files import VersionFile, find_version
+from monitor.model.version_summary import read_document
+from monitor.names import join_version
+from monitor.verdict import rfc3339
+
+APPROVED = "approved for production"
+"""What the signature of a promotion means, unless its author states something else."""
+
+
+class VersionChangeError(LineMonitorError):
+    """No version was put in force. The message is one line with the fix."""
+
+
+class VersionChanges:
+    """The changes of versions in force on one line. `utc_ns` is the clock."""
+
+    def __init__(self, recipes: Path, trail: AuditTrail, utc_ns: Callable[[], int] = time.time_ns) -> None:
+        self._recipes, self._trail, self._utc_ns = recipes, trail, utc_ns
+
+    def find_permission(self, recipe: str, number: int) -> Permission:
+        """What it takes to put the version in force: the first time it is promoted. Raises RecipeError."""
+        folder = self._recipes / recipe
+        find_version(folder, number)
+        document = in_force.read_in_force(folder)
+        is_promoted = document is not None and document.is_promoted(number)
+        return Permission.USE if is_promoted else Permission.PROMOTE
+
+    def find_step_back(self, recipe: str) -> int:
+        """The version to which a rollback leads. Raises RecipeError."""
+        return in_force.find_step_back(self._recipes / recipe)
+
+    def use(
+        self, recipe: str, number: int, signature: Signature, permission: Permission, via: str
+    ) -> in_force.Change:
+        """Puts the version in force. `permission` is what the signature was checked for.
+
+        Raises RecipeError, AuditError, VersionChangeError.
+        """
+        recording = self._recorder(None, signature, permission, via)
+        return in_force.put_in_force(self._recipes / recipe, number, self._approve(signature), recording)
+
+    def roll_back(
+        self, recipe: str, signature: Signature, permission: Permission, via: str
+    ) -> in_force.Change:
+        """Puts the version in force that was before the present one. Raises as `use`."""
+        recording = self._recorder(Kind.ROLLBACK, signature, permission, via)
+        return in_force.roll_back(self._recipes / recipe, self._approve(signature), recording)
+
+    def _approve(self, signature: Signature) -> Approval:
+        return Approval(who=signature.name, utc=rfc3339(self._utc_ns()), meaning=signature.meaning)
+
+    def _recorder(
+        self, kind: Kind | None, signature: Signature, permission: Permission, via: str
+    ) -> Callable[[in_force.Change], AbstractContextManager[object]]:
+        def recording(change: in_force.Change) -> AbstractContextManager[object]:
+            if change.is_promotion and permission is not Permission.PROMOTE:
+                raise VersionChangeError(f"{change.after.name} is not promoted any more: try again")
+            usual = Kind.PROMOTION if change.is_promotion else Kind.IN_FORCE
+            entry = Change(
+                kind or usual,
+                signature.name,
+                f"recipe.{change.after.folder.name}.in_force",
+                describe(change.before) if change.before else None,
+                describe(change.after),
+                signature.meaning,
+                change.approval.utc,
+                via=via,
+                signed=signature.is_proven,
+            )
+            return self._trail.recording(entry, lambda: rfc3339(self._utc_ns()))
+
+        return recording
+
+
+def describe(version: VersionFile) -> str:
+    """The version as the record names it: number, hash and thresholds."""
+    thresholds = ", ".join(
+        f"{key} {calibration.threshold!r}"
+        for key, calibration in sorted(read_document(version).calibration.items())
+    )
+    name = join_version(version.folder.name, version.number)
+    return f"{name}, sha256 {version.digits}..., threshold {thresholds}"

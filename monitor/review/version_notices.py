@@ -1,0 +1,71 @@
+"""What every page says about versions: one that waits for its promotion, one that the line does not use.
+
+It knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitor.line_state.changeover import ChangeoverState
+from monitor.model.in_force import find_in_force, find_waiting, read_in_force
+from monitor.model.recipe_json import RecipeError
+from monitor.model.version_files import find_newest
+from monitor.names import join_version
+from monitor.review.line_view import LineView
+from monitor.settings import CameraSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class VersionNotice:
+    """One sentence about a recipe."""
+
+    text: str
+    is_bad: bool
+    """Whether the line does not do what a person has signed for."""
+
+
+def find_notices(recipes: Path, settings: Settings, view: LineView) -> list[VersionNotice]:
+    """The notices about the recipes that judge this line's parts, each once."""
+    found: dict[VersionNotice, None] = {}
+    for camera in settings.camera:
+        name = view.recipe_name(camera)
+        try:
+            found.update(dict.fromkeys(_notices(recipes / name, camera, view)))
+        except RecipeError as error:
+            found[VersionNotice(f"{error}.", True)] = None
+    return list(found)
+
+
+def _notices(folder: Path, camera: CameraSettings, view: LineView) -> Iterator[VersionNotice]:
+    """Raises RecipeError."""
+    newest = find_newest(folder)
+    if newest is None:
+        return
+    document, present, status = read_in_force(folder), find_in_force(folder), view.recipe_status(camera.name)
+    if waiting := find_waiting(folder):
+        yield VersionNotice(
+            f"{waiting.name} is accepted, but not in force: {present.name} judges until somebody promotes "
+            "it.",
+            False,
+        )
+    judge = status.in_force if status else None
+    if judge is None or status is None or status.is_pinned or judge.sha.startswith(present.digits):
+        return
+    name = join_version(judge.recipe, judge.version)
+    if document is None:
+        yield VersionNotice(
+            f"{newest.name} judges from the next start of the line on; now {name} judges camera "
+            f"{camera.name}.",
+            False,
+        )
+    elif status.state is ChangeoverState.REFUSED and status.recipe == present.name:
+        yield VersionNotice(
+            f"{present.name} is to be in force, but the line can't use it, and {name} judges camera "
+            f"{camera.name}: {status.reason}.",
+            True,
+        )
+    else:
+        yield VersionNotice(f"{present.name} is being loaded; until then {name} judges {camera.name}.", False)

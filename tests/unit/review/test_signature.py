@@ -1,0 +1,69 @@
+"""A signature on a page: a refused one ends the request and is recorded, a warning needs its tick box."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+
+from monitor.accounts import password as passwords
+from monitor.accounts.accounts_file import AccountsFile
+from monitor.accounts.permissions import Permission, Role
+from monitor.accounts.signature import Signature, Signatures
+from monitor.audit.trail import AuditTrail
+from monitor.review.signature import SignatureForm
+
+PASSWORD = "gloves and all"
+MEANING = "approved for production"
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> AuditTrail:
+    return AuditTrail(tmp_path / "audit.jsonl")
+
+
+@pytest.fixture
+def form(tmp_path: Path, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch) -> SignatureForm:
+    monkeypatch.setattr(passwords, "_METHOD", "scrypt:1024:8:1")
+    accounts = AccountsFile(tmp_path / "accounts.json")
+    accounts.add("anna", Role.ADMIN, PASSWORD, "")
+    accounts.add("quinn", Role.QUALITY, PASSWORD, "")
+    return SignatureForm(Signatures(accounts, lambda: 0.0), trail, lambda: 0)
+
+
+def take(form: SignatureForm, fields: dict[str, str], warnings: tuple[str, ...] = ()) -> Signature | int:
+    """The signature, or the status of the refusal."""
+    with Flask("page").test_request_context("/", method="POST", data=fields):
+        try:
+            return form.take(Permission.PROMOTE, MEANING, warnings)
+        except HTTPException as refusal:
+            return refusal.code or 0
+
+
+def test_the_meaning_is_followed_by_the_reason(form: SignatureForm, trail: AuditTrail) -> None:
+    fields = {"signer": " quinn ", "signer_password": PASSWORD, "reason": " 40 challenge\nparts "}
+    assert take(form, fields) == Signature("quinn", f"{MEANING}: 40 challenge parts", is_proven=True)
+    assert list(trail.entries()) == []
+
+
+def test_a_refused_signature_is_recorded_until_guessing_is_limited(
+    form: SignatureForm, trail: AuditTrail
+) -> None:
+    assert take(form, {"signer": "anna", "signer_password": PASSWORD}) == 403
+    assert [take(form, {"signer": "quinn", "signer_password": "guessed"}) for _ in range(6)][-1] == 429
+    refused = [entry for entry in trail.entries() if entry.kind == "refused"]
+    assert [(entry.who, entry.subject) for entry in refused][:2] == [
+        ("anna", "promote a version of a recipe"),
+        ("quinn", "promote a version of a recipe"),
+    ]
+    assert len(refused) == 5
+    assert PASSWORD not in trail.file.read_text()
+
+
+def test_a_warning_needs_its_tick_box_before_the_password_counts(form: SignatureForm) -> None:
+    fields = {"signer": "quinn", "signer_password": PASSWORD}
+    warnings = ("2 of 10 known defects would pass.",)
+    assert take(form, fields, warnings) == 409
+    assert isinstance(take(form, {**fields, "understood": "yes"}, warnings), Signature)
