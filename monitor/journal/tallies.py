@@ -104,5 +104,6 @@ def subtract(after: Iterable[tuple[object, ...]], before: Iterable[tuple[object,
 def _tally(row: tuple[object, ...]) -> CameraTally:
     _, camera, _, passed, no_part, rejected, missed, uninspected = row
     words = msgspec.json.decode(str(uninspected), type=dict[str, int])
-    numbers = (int(str(number)) for number in (passed, no_part, rejected, missed))
-    return CameraTally(str(camera), *numbers, words)
+    return CameraTally(
+        str(camera), int(str(passed)), int(str(no_part)), int(str(rejected)), int(str(missed)), words
+    )

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
-from flask import Flask, Response, g, render_template, request, stream_with_context
+from flask import Flask, Response, g, render_template, request
 
 from monitor.review.line_view import LineStatus, LineView, PartView
 from monitor.review.shifts import PlantClock
@@ -67,7 +68,8 @@ class EventStream:
         clock: Callable[[], float] = time.monotonic,
         utc: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._view, self._index, self._plant, self._clock, self._utc = view, index, plant, clock, utc
+        self._app, self._view, self._index, self._plant = app, view, index, plant
+        self._clock, self._utc = clock, utc
         self._needs_password = needs_password
         self._looking = threading.Lock()
         self._look: _Look | None = None
@@ -120,20 +122,23 @@ class EventStream:
             response = Response("Too many pages are open.\n", HTTPStatus.SERVICE_UNAVAILABLE)
             response.headers["Retry-After"] = "30"
             return response
-        response = Response(stream_with_context(self._stream()), mimetype="text/event-stream")
+        stream = self._stream(request.environ)
+        response = Response(stream, mimetype="text/event-stream")
         # Also called for a browser that goes away before the first event.
         response.call_on_close(self._free.release)
         # nginx would else hold the events back.
         response.headers["X-Accel-Buffering"] = "no"
         return response
 
-    def _stream(self) -> Iterator[str]:
+    def _stream(self, environ: dict[str, Any]) -> Iterator[str]:
+        """The events for the browser of that request, which has ended when they are sent."""
         until, beat_at = self._clock() + LIFETIME_S, self._clock()
         shown, generation = "", -1
         yield f"retry: {_RETRY_MS}\n\n"
         while self._clock() < until and not self._stopping.is_set():
             bar = self._bar()
-            fragment = render_template("state.html", **{**bar, "clock": ""})
+            with self._app.request_context(environ):
+                fragment = render_template("state.html", **{**bar, "clock": ""})
             if fragment != shown:
                 shown = fragment
                 yield _message("state", fragment)

@@ -35,9 +35,9 @@ def test_a_part_is_labelled_on_the_wall_and_its_card_comes_back_alone(tmp_path: 
     application = build(settings)
     application.index.step()
     page = application.wsgi.test_client()
-    wall = page.get("/?day=2026-11-24&shift=06:00", headers=LOCAL).text
+    wall = page.get("/?day=2026-11-24&shift=06:00&only=cards", headers=LOCAL).text
     assert "<b>06:30:00</b>" in wall
-    assert key.stem not in page.get("/?day=2026-11-24&shift=14:00", headers=LOCAL).text
+    assert key.stem not in page.get("/?day=2026-11-24&shift=14:00&only=cards", headers=LOCAL).text
     before = application.index.generation
     token = re.findall(r'name="token" value="(\w+)"', wall)[0]
     form = {"token": token, "label": "defect", "from": "wall"}
