@@ -107,7 +107,7 @@ class LineView:
 
     def status(self) -> LineStatus:
         utc = rfc3339(self._utc_ns())
-        with self._board() as (board, sight):
+        with self._open_board() as (board, sight):
             if board is None:
                 cameras = tuple(
                     CameraView(camera.name, camera.recipe, "stopped", "", None, None)
@@ -180,7 +180,7 @@ class LineView:
 
     def recipe_name(self, camera: CameraSettings) -> str:
         """The recipe that judges the camera's parts now; where no line runs, the one in the settings."""
-        with self._board() as (board, _):
+        with self._board() as board:
             return camera.recipe if board is None else changeover.find_judge(board, camera, "").recipe
 
     def recipe_status(self, camera: str) -> RecipeStatus | None:
@@ -245,7 +245,13 @@ class LineView:
             )
 
     @contextmanager
-    def _board(self) -> Iterator[tuple[Board | None, Sight]]:
+    def _board(self) -> Iterator[Board | None]:
+        """The board of a running line; None without one."""
+        with self._open_board() as (board, _):
+            yield board
+
+    @contextmanager
+    def _open_board(self) -> Iterator[tuple[Board | None, Sight]]:
         try:
             board = Board(self._folder / "board", worker_names(self._settings), writable=False)
         except PermissionError:

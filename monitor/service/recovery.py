@@ -109,9 +109,7 @@ def _record_tally(camera: str, ring: Ring, journal: JournalWriter) -> None:
     uninspected = list(counts.uninspected)
     uninspected[Reason.PUBLISHER_LOST] += counts.in_flight
     slot_ns = frame.captured_utc_ns // SLOT_NS * SLOT_NS
-    journal.record_tally(
-        str(ring.session), camera, slot_ns, replace(counts, uninspected=tuple(uninspected))
-    )
+    journal.record_tally(str(ring.session), camera, slot_ns, replace(counts, uninspected=tuple(uninspected)))
 
 
 def _latch_missed(

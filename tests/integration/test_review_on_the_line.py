@@ -121,9 +121,7 @@ def test_a_missed_reject_is_told_at_once_and_the_line_is_reset_from_the_page_and
         line.wait_for(lambda: shows(port), 30, "the page")
         stream = urlopen(f"http://127.0.0.1:{port}/events", timeout=20)
         told: list[str] = []
-        threading.Thread(
-            target=lambda: told.extend(part.decode() for part in stream), daemon=True
-        ).start()
+        threading.Thread(target=lambda: told.extend(part.decode() for part in stream), daemon=True).start()
         line.wait_for(lambda: "Newest reject" in "".join(told), 20, "a reject in the stream")
 
         def miss() -> None:
