@@ -126,7 +126,8 @@ class WallPages:
                 return Response(
                     render_template("card.html", key=key, details=details, filters=filters, labels=Label)
                 )
-            return redirect(f"{url_for('wall', **filters.query())}#{key.stem}", HTTPStatus.SEE_OTHER)
+            wall = f"{url_for('wall')}?{urlencode(filters.query())}#{key.stem}"
+            return redirect(wall, HTTPStatus.SEE_OTHER)
         return redirect(snapshot_url("part", key, filters), HTTPStatus.SEE_OTHER)
 
     def _picture(self, day: str, camera: str, stem: str, which: str) -> AnyResponse:
