@@ -27,7 +27,8 @@ class Recipe:
 
     @staticmethod
     def load(path: str | Path) -> Recipe:
-        """Load the committed version. `path` is the recipe's folder or the `recipe.json` in it.
+        """Load one version. `path` is the recipe's folder or the `recipe.json` in it, which is the newest
+        version whether or not it is in force, or the document of any version in `versions/`.
 
         Raises RecipeError when a file is missing, damaged or not the one that `recipe.json` describes.
         """

@@ -50,6 +50,8 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _type(annotation: Any) -> str:
+    if get_origin(annotation) is dict:
+        return "tables"
     if get_origin(annotation) is tuple:
         if get_args(annotation)[0] is str:
             return "list of texts"
@@ -64,7 +66,7 @@ def _default(field: FieldInfo) -> str:
         return str(extra["default"])
     if field.is_required():
         return "required"
-    if field.default is None:
+    if field.default in (None, {}):
         return "none"
     if isinstance(field.default, tuple):
         return f"`{json.dumps(field.default)}`"

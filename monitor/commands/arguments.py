@@ -112,5 +112,18 @@ def find_version(settings: Settings, recipe: str) -> Path:
     return find_asked(paths.recipes(settings), recipe).file
 
 
+def remove_old_versions(settings: Settings, recipe: str) -> None:
+    """Keep to the settings' bound after a version was made. Raises RecipeError."""
+    from monitor import paths
+    from monitor.model import version_retention
+
+    removed = version_retention.remove_old_versions(
+        paths.recipe(settings, recipe), settings.recipes.keep_versions
+    )
+    if removed:
+        names = ", ".join(version.name for version in removed)
+        print_to_stderr(f"removed: {names} (recipes.keep_versions = {settings.recipes.keep_versions})")
+
+
 def print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr)

@@ -17,6 +17,7 @@ from monitor.commands.arguments import (
     find_version,
     load_settings,
     print_to_stderr,
+    remove_old_versions,
 )
 from monitor.commands.signing import add_signature, confirm, recording, sign
 
@@ -123,4 +124,5 @@ def run(options: argparse.Namespace) -> int:
         progress=progress.choose_progress(sys.stderr),
         approve=approve,
     )
+    remove_old_versions(settings, options.recipe.partition("@")[0])
     return 0

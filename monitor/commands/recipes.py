@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.commands.arguments import CommandError, load_settings, positive_integer, print_to_stderr
-from monitor.commands.signing import VIA, add_signature, sign
+from monitor.commands.signing import VIA, add_signature, confirm, sign
 
 if TYPE_CHECKING:
     from drivers.image_file import Image
+    from monitor.line_state.recipe_set import SetDocument
     from monitor.model.in_force import Change
     from monitor.model.version_summary import VersionSummary
     from monitor.review.line_view import LineView
@@ -36,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("recipes", nargs="*", metavar="NAME", help="only these recipes")
     _add_compare(actions.add_parser("compare", help="score the same images with two versions"))
     use = actions.add_parser("use", help="put a version in force; the first time promotes it")
-    use.add_argument("version", metavar="NAME@VERSION")
+    use.add_argument("version", metavar="NAME@VERSION", help="or the name of a set in recipes.sets")
     back = actions.add_parser("rollback", help="put the version in force that was before the present one")
     back.add_argument("recipe", metavar="NAME")
     for action in (use, back):
-        add_signature(action)
+        add_signature(action, warns=True)
     parser.set_defaults(action="list", recipes=[])
 
 
@@ -106,25 +107,80 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
     from monitor.audit.trail import AuditTrail
     from monitor.names import check_name, split_version
     from monitor.review.version_changes import APPROVED, VersionChanges
+    from monitor.review.version_warnings import find_warnings
 
     changes = VersionChanges(paths.recipes(settings), AuditTrail.of(settings))
     is_rollback = options.action == "rollback"
+    if not is_rollback and options.version in settings.recipes.sets:
+        return _use_set(options, settings)
     if is_rollback:
         name = check_name(options.recipe)
         number = changes.find_step_back(name)
     else:
         name, asked = split_version(options.version)
         if asked is None:
-            raise CommandError(f"name a version: `line-monitor recipes list {name}` shows them, as {name}@1")
+            raise CommandError(
+                f"there is no set {name!r} in recipes.sets; for a recipe name a version, as {name}@1: "
+                f"`line-monitor recipes list {name}` shows them"
+            )
         number = asked
     permission = changes.find_permission(name, number)
     meaning = f"rollback to {name}@{number}" if is_rollback else APPROVED
     signature = sign(options, settings, permission, meaning)
+    confirm(find_warnings(paths.recipe(settings, name), number), understood=options.understood)
     if is_rollback:
         change = changes.roll_back(name, signature, permission, VIA)
     else:
         change = changes.use(name, number, signature, permission, VIA)
     return _report(change, settings)
+
+
+def _use_set(options: argparse.Namespace, settings: Settings) -> int:
+    """Change all cameras of a set over: all or none."""
+    from monitor.accounts.permissions import Permission
+    from monitor.audit.trail import AuditTrail
+    from monitor.review.line_view import LineView
+    from monitor.review.set_changeover import SetChangeover
+
+    name: str = options.version
+    changeover = SetChangeover(settings, AuditTrail.of(settings))
+    changeover.check(name)
+    signature = sign(options, settings, Permission.USE, f"changeover to set {name}")
+    view = LineView(settings)
+    document = changeover.use(name, signature, VIA, is_running=view.status().running)
+    return await_set(document, view, print, time.monotonic, time.sleep)
+
+
+def await_set(
+    document: SetDocument,
+    view: LineView,
+    say: Callable[[str], None],
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> int:
+    """Wait until a running line has changed all cameras over, or none. Return the exit code."""
+    from monitor.line_state.changeover import ChangeoverState
+
+    until, failed = clock() + _LONGEST_WAIT_S, False
+    for camera, asked in document.recipes.items():
+        while True:
+            status = view.recipe_status(camera)
+            is_answer = status is not None and status.request_id == document.request_id
+            if status is None:
+                say(f"camera {camera}: {asked} judges from the next start of the line on")
+            elif is_answer and status.state is ChangeoverState.IN_FORCE:
+                say(f"camera {camera}: {asked} judges from the next part on")
+            elif is_answer:
+                say(f"camera {camera}: not changed over: {status.reason}")
+                failed = True
+            elif clock() > until:
+                say(f"camera {camera}: the line has not answered yet: look at its log")
+                failed = True
+            else:
+                sleep(0.1)
+                continue
+            break
+    return int(failed)
 
 
 def _report(change: Change, settings: Settings) -> int:

@@ -6,9 +6,12 @@ import argparse
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.commands.arguments import CommandError, load_settings
-from monitor.settings import Settings
+
+if TYPE_CHECKING:
+    from monitor.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

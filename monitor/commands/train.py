@@ -20,6 +20,7 @@ from monitor.commands.arguments import (
     positive_integer,
     print_to_stderr,
     random_seed,
+    remove_old_versions,
 )
 from monitor.commands.signing import add_signature, recording, sign
 
@@ -241,4 +242,5 @@ def run(options: argparse.Namespace) -> int:
         progress=progress.choose_progress(sys.stderr),
         recording=recording_training,
     )
+    remove_old_versions(settings, options.recipe)
     return 0

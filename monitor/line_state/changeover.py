@@ -12,6 +12,7 @@ the settings is the one that it replaced: a change there puts the settings' reci
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,8 +21,9 @@ import msgspec
 
 from monitor.errors import LineMonitorError
 from monitor.line_state.board import Board, Note
+from monitor.line_state.recipe_set import SET_FILE, RecipeSetError, SetDocument, read_set, write_set
 from monitor.line_state.worker_process import capture_name
-from monitor.names import InvalidNameError, check_name, join_version
+from monitor.names import InvalidNameError, check_name, join_version, split_version
 from monitor.settings import CameraSettings
 from monitor.system.atomic_file import write_whole
 from monitor.verdict import SCHEMA
@@ -240,6 +242,8 @@ class ChangeoverDocument(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     """The number of the request in that session."""
     utc: str
+    after_set: str | None = None
+    """The `request_id` of the set that was in force before (`monitor.line_state.recipe_set`)."""
 
     @property
     def asked(self) -> str:
@@ -254,10 +258,58 @@ def save_changeover(folder: Path, camera: str, document: ChangeoverDocument) -> 
 
 
 def load_changeover(folder: Path, camera: CameraSettings) -> ChangeoverDocument | None:
-    """Reads the camera's file; None when there is none, or when the settings' recipe has changed since.
+    """The camera's last changeover, alone or in a set; None when there is none, or when the settings' recipe
+    has changed since.
 
-    Raises ChangeoverError when the file can't be read: the parts on the belt are then not known.
+    Raises ChangeoverError when a file can't be read: the parts on the belt are then not known.
     """
+    found = _read_changeover(folder, camera)
+    try:
+        in_force = read_set(folder / SET_FILE)
+    except RecipeSetError as error:
+        raise ChangeoverError(str(error)) from None
+    is_in_set = in_force is not None and camera.name in in_force.recipes
+    if in_force is not None and is_in_set and (found is None or found.after_set != in_force.request_id):
+        found = _take_from_set(in_force, camera.name)
+    return found if found and found.instead_of == camera.recipe else None
+
+
+def find_set_in_force(folder: Path) -> str | None:
+    """The `request_id` of the set in force; None without one. Raises RecipeSetError."""
+    found = read_set(folder / SET_FILE)
+    return found.request_id if found else None
+
+
+def put_set_in_force(folder: Path, cameras: Sequence[CameraSettings], document: SetDocument) -> None:
+    """Renames the set into place: it is newer than every changeover of one camera before it.
+
+    The last changeovers of the cameras that are not in the set become a part of it, since they would count
+    as older than it. Raises ChangeoverError and OSError.
+    """
+    recipes, instead_of = dict(document.recipes), dict(document.instead_of)
+    for camera in cameras:
+        if camera.name not in recipes and (kept := load_changeover(folder, camera)):
+            recipes[camera.name], instead_of[camera.name] = kept.asked, kept.instead_of
+    whole = msgspec.structs.replace(document, recipes=recipes, instead_of=instead_of)
+    write_set(folder / SET_FILE, whole)
+
+
+def _take_from_set(in_force: SetDocument, camera: str) -> ChangeoverDocument:
+    recipe, version = split_version(in_force.recipes[camera])
+    return ChangeoverDocument(
+        recipe=recipe,
+        version=version,
+        instead_of=in_force.instead_of.get(camera, ""),
+        request_id=in_force.request_id,
+        session="",
+        number=0,
+        utc=in_force.utc,
+        after_set=in_force.request_id,
+    )
+
+
+def _read_changeover(folder: Path, camera: CameraSettings) -> ChangeoverDocument | None:
+    """Raises ChangeoverError."""
     file = folder / f"{camera.name}.json"
     try:
         found = msgspec.json.decode(file.read_bytes(), type=ChangeoverDocument)
@@ -270,7 +322,7 @@ def load_changeover(folder: Path, camera: CameraSettings) -> ChangeoverDocument 
             f"{file}: can't tell which recipe was in force ({why}): set one over MQTT, or delete the file to "
             f"go back to recipe {camera.recipe!r}"
         ) from None
-    return found if found.instead_of == camera.recipe else None
+    return found
 
 
 def delete_changeover(folder: Path, camera: str) -> bool:

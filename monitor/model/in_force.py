@@ -64,10 +64,14 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     before: tuple[int, ...] = ()
     """The versions to which a rollback leads, the next one last."""
 
-    def find_promotion(self, version: int) -> Promotion | None:
-        return next((one for one in self.promoted if one.version == version), None)
+    def find_promotion(self, version: VersionFile) -> Promotion | None:
+        """The version's entry, if its document is still the one that was promoted."""
+        for promotion in self.promoted:
+            if promotion.version == version.number and promotion.recipe_sha.startswith(version.digits):
+                return promotion
+        return None
 
-    def is_promoted(self, version: int) -> bool:
+    def is_promoted(self, version: VersionFile) -> bool:
         """Whether a person has signed for the version."""
         found = self.find_promotion(version)
         return found is not None and found.approval.who != ""
@@ -144,7 +148,7 @@ def find_promoted(recipes: Path, name: str) -> VersionFile:
     InvalidNameError."""
     found = find_asked(recipes, name)
     document = read_in_force(found.folder)
-    if document is not None and document.find_promotion(found.number) is None:
+    if document is not None and document.find_promotion(found) is None:
         raise RecipeError(
             f"{found.name} is not promoted: put it in force with `line-monitor recipes use {found.name}` or "
             "on the page first"
@@ -156,7 +160,7 @@ def find_waiting(folder: Path) -> VersionFile | None:
     """The newest version if it is later than the one in force and was never promoted; else None. Raises
     RecipeError."""
     document, newest = read_in_force(folder), find_newest(folder)
-    if document is None or newest is None or document.is_promoted(newest.number):
+    if document is None or newest is None or document.is_promoted(newest):
         return None
     return newest if newest.number > document.version else None
 
@@ -234,7 +238,7 @@ def _change(
             # Loading checks every file: a damaged version must not be put in force.
             sha = RecipeVersion.load(after.file).sha
             before = _find_named(folder, document) if document else find_newest(folder)
-            change = Change(before, after, approval, not (document and document.is_promoted(after.number)))
+            change = Change(before, after, approval, not (document and document.is_promoted(after)))
             with recording(change):
                 _write(folder, _next_document(document, change, sha, back=back))
             return change

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from monitor.model.in_force import InForce, Promotion, find_in_force, read_in_force
-from monitor.model.recipe_json import REFERENCE, Document, Origin, RecipeError
+from monitor.model.recipe_json import FILE, REFERENCE, Document, Origin, RecipeError
 from monitor.model.version_files import FOLDER, VersionFile, list_versions
 from monitor.names import InvalidNameError, check_name
 
@@ -57,7 +57,7 @@ def list_recipes(recipes: Path) -> list[str]:
             check_name(folder.name)
         except InvalidNameError:
             continue
-        if (folder / "recipe.json").exists() or (folder / FOLDER).is_dir():
+        if (folder / FILE).exists() or (folder / FOLDER).is_dir():
             found.append(folder.name)
     return found
 
@@ -74,7 +74,7 @@ def summarise(folder: Path) -> list[VersionSummary]:
 def _summarise(
     version: VersionFile, in_force: InForce | None, is_in_force: bool, numbers: Mapping[str, int]
 ) -> VersionSummary:
-    promotion = in_force.find_promotion(version.number) if in_force else None
+    promotion = in_force.find_promotion(version) if in_force else None
     try:
         document = read_document(version)
         made, origin = _made(version, document), explain_origin(document, numbers)

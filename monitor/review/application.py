@@ -32,6 +32,7 @@ from monitor.review.report_pages import ReportPages
 from monitor.review.request_checks import RequestChecks
 from monitor.review.reset_pages import ResetPages
 from monitor.review.scorers import Scorers
+from monitor.review.set_changeover import SetChangeover
 from monitor.review.shifts import PlantClock
 from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
@@ -87,6 +88,7 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     TodayPages(app, settings, index, view, Recalibration(recipes, files), plant, form, changes)
     ReportPages(app, settings, index, plant)
     versions = VersionChanges(recipes, trail)
-    RecipePages(app, settings, view, versions, ComparisonJobs(files.root), form, recipes)
+    sets = SetChangeover(settings, trail)
+    RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index, events)

@@ -11,7 +11,7 @@ from monitor.accounts.permissions import Permission, Role, may, roles_for
 
 EVERYBODY = frozenset({"enter", "logout"})
 """Forms that need no account."""
-SIGNED = frozenset({"recalibrate_accept", "version_use"})
+SIGNED = frozenset({"recalibrate_accept", "version_use", "recipe_set_use"})
 """Forms with a signature of their own: who signs may be another person than the one who is signed in."""
 REQUIRED: Mapping[str, Permission] = {
     "label": Permission.LABEL,

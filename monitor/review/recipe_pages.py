@@ -5,27 +5,30 @@ It knows nothing of how a version is put in force (`version_changes`) or compare
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 
 from flask import Flask, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from monitor.accounts.permissions import Permission
 from monitor.audit.trail import AuditError
 from monitor.errors import LineMonitorError
 from monitor.model.in_force import find_step_back, read_in_force
-from monitor.model.recipe_json import REFERENCE, Document, RecipeError
-from monitor.model.threshold_change import warn_of_change
+from monitor.model.recipe_json import REFERENCE, RecipeError
 from monitor.model.version_files import VersionFile, find_version
 from monitor.model.version_summary import VersionSummary, list_recipes, summarise
 from monitor.review.comparison_job import ComparisonError, ComparisonJob, ComparisonJobs, ComparisonState
 from monitor.review.filters import RECIPE
 from monitor.review.histogram import Plot, plot
 from monitor.review.line_view import LineView
+from monitor.review.set_changeover import SetChangeover
 from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import Key, NoSuchSnapshot
 from monitor.review.version_changes import APPROVED, VersionChanges
 from monitor.review.version_notices import find_notices
+from monitor.review.version_warnings import warn_of_version
 from monitor.settings import Settings
 from monitor.verdict import Verdict
 
@@ -42,17 +45,20 @@ class RecipePages:
         settings: Settings,
         view: LineView,
         changes: VersionChanges,
+        sets: SetChangeover,
         jobs: ComparisonJobs,
         signatures: SignatureForm,
         recipes: Path,
     ) -> None:
-        self._settings, self._view, self._changes = settings, view, changes
+        self._settings, self._view, self._changes, self._sets = settings, view, changes, sets
         self._jobs, self._signatures, self._recipes = jobs, signatures, recipes
         app.jinja_env.globals["version_notices"] = lambda: find_notices(recipes, settings, view)
         version = "/recipes/<recipe>/<int:number>"
         app.add_url_rule("/recipes", "recipes", self._list)
         app.add_url_rule(version, "version", self._version)
         app.add_url_rule(f"{version}/use", "version_use", self._use, methods=["POST"])
+        app.add_url_rule("/sets/<name>", "recipe_set", self._set)
+        app.add_url_rule("/sets/<name>/use", "recipe_set_use", self._use_set, methods=["POST"])
         app.add_url_rule("/recipes/<recipe>/compare", "version_comparison", self._comparison)
         app.add_url_rule(
             "/recipes/<recipe>/compare/start", "version_compare", self._compare, methods=["POST"]
@@ -77,7 +83,7 @@ class RecipePages:
                     "judges": self._judges(name),
                 }
             )
-        return render_template("recipes.html", recipes=recipes)
+        return render_template("recipes.html", recipes=recipes, sets=self._settings.recipes.sets)
 
     def _judges(self, recipe: str) -> list[tuple[str, int | None]]:
         """The cameras whose parts the recipe judges now, each with the version."""
@@ -97,7 +103,7 @@ class RecipePages:
             summary=summary,
             present=present,
             calibration=summary.document.calibration.get(REFERENCE) if summary.document else None,
-            warnings=_warnings(present, summary),
+            warnings=warn_of_version(present, summary),
             meaning=_meaning(recipe, number, back=back),
             back=back,
             permission=self._changes.find_permission(recipe, number),
@@ -112,17 +118,42 @@ class RecipePages:
             if back and find_step_back(self._recipes / recipe) != number:
                 abort(HTTPStatus.CONFLICT, "Another version was put in force since: load the page again.")
             meaning = _meaning(recipe, number, back=back)
-            signature = self._signatures.take(permission, meaning, _warnings(present, summary))
-            via = f"page, from {request.remote_addr or 'an unknown address'}"
+            signature = self._signatures.take(permission, meaning, warn_of_version(present, summary))
             if back:
-                self._changes.roll_back(recipe, signature, permission, via)
+                self._changes.roll_back(recipe, signature, permission, _via())
             else:
-                self._changes.use(recipe, number, signature, permission, via)
+                self._changes.use(recipe, number, signature, permission, _via())
         except AuditError as error:
-            abort(HTTPStatus.INSUFFICIENT_STORAGE, f"Not done, since it can't be recorded: {error}.")
+            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")
         except LineMonitorError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
+
+    def _set(self, name: str) -> str:
+        return render_template(
+            "recipe_set.html",
+            name=name,
+            recipes=self._find_set(name),
+            meaning=f"changeover to set {name}",
+            signing=self._signatures.template_values(Permission.USE),
+        )
+
+    def _use_set(self, name: str) -> AnyResponse:
+        self._find_set(name)
+        try:
+            self._sets.check(name)
+            signature = self._signatures.take(Permission.USE, f"changeover to set {name}")
+            self._sets.use(name, signature, _via(), is_running=self._view.status().running)
+        except AuditError as error:
+            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")
+        except LineMonitorError as error:
+            abort(HTTPStatus.CONFLICT, f"{error}.")
+        return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
+
+    def _find_set(self, name: str) -> Mapping[str, str]:
+        if name not in self._settings.recipes.sets:
+            abort(HTTPStatus.NOT_FOUND, "There is no such set in the settings.")
+        return self._settings.recipes.sets[name]
 
     def _compare(self, recipe: str) -> AnyResponse:
         one, other = (self._named(recipe, request.form.get(key, "")) for key in ("one", "other"))
@@ -185,28 +216,13 @@ class RecipePages:
             abort(HTTPStatus.NOT_FOUND, "There is no such recipe.")
 
 
+def _via() -> str:
+    """How the present request came, for the record of changes."""
+    return f"page, from {request.remote_addr or 'an unknown address'}"
+
+
 def _meaning(recipe: str, number: int, *, back: bool) -> str:
     return f"rollback to {recipe}@{number}" if back else APPROVED
-
-
-def _warnings(present: VersionSummary | None, wanted: VersionSummary) -> tuple[str, ...]:
-    """What a person must read and confirm before the version judges parts."""
-    after = wanted.threshold
-    if after is None or wanted.document is None:
-        return ("This version can't be read.",)
-    known = _known_defects(wanted.document)
-    passing = sum(score <= after for score in known)
-    before = present.threshold if present and _have_one_scale(present.document, wanted.document) else None
-    return warn_of_change(before or after, after, passing=passing, defects=len(known))
-
-
-def _known_defects(document: Document) -> tuple[float, ...]:
-    return document.defect_scores.known if document.defect_scores else ()
-
-
-def _have_one_scale(one: Document | None, other: Document) -> bool:
-    """Whether the scores of two versions compare: they do where the weights are the same."""
-    return one is not None and (one.student, one.memory) == (other.student, other.memory)
 
 
 def _plot(job: ComparisonJob) -> Plot | None:

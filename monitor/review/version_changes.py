@@ -39,9 +39,8 @@ class VersionChanges:
     def find_permission(self, recipe: str, number: int) -> Permission:
         """What it takes to put the version in force: the first time it is promoted. Raises RecipeError."""
         folder = self._recipes / recipe
-        find_version(folder, number)
-        document = in_force.read_in_force(folder)
-        is_promoted = document is not None and document.is_promoted(number)
+        version, document = find_version(folder, number), in_force.read_in_force(folder)
+        is_promoted = document is not None and document.is_promoted(version)
         return Permission.USE if is_promoted else Permission.PROMOTE
 
     def find_step_back(self, recipe: str) -> int:

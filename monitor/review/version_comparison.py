@@ -76,7 +76,7 @@ class Comparison:
     def histogram(self) -> list[tuple[float, float, int, int]]:
         """From, to (in thresholds), and how many images each version scores there."""
         counts = [
-            np.histogram(np.clip(scores, 0, 1e30), [*BIN_EDGES[:-1], 1e31])[0]
+            np.histogram(np.nan_to_num(scores, nan=1e30, posinf=1e30), [*BIN_EDGES[:-1], 1e31])[0]
             for scores in ([image.one for image in self.images], [image.other for image in self.images])
         ]
         return [
@@ -155,4 +155,6 @@ def _in_thresholds(scorer: Scorer, image: Image) -> float:
 
 
 def _distance(image: ComparedImage) -> float:
+    if not (math.isfinite(image.one) and math.isfinite(image.other)):
+        return math.inf
     return math.log(max(image.other, 1e-9) / max(image.one, 1e-9))

@@ -35,6 +35,7 @@ from monitor.line_state.changeover import (
     RecipeStatus,
     Request,
 )
+from monitor.line_state.recipe_set import SetDocument
 from monitor.model import in_force
 from monitor.model.camera_region import find_region_conflict, unchecked_region
 from monitor.model.in_force import InForce
@@ -42,11 +43,13 @@ from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.names import join_version, split_version
 from monitor.scoring.in_force_watch import InForceWatch
-from monitor.scoring.recipe_loader import RecipeLoader
+from monitor.scoring.recipe_loader import Loaded, RecipeLoader
 from monitor.settings import CameraSettings, Settings
 from monitor.system import out_of_memory
 from monitor.verdict import rfc3339
 
+_LONGEST_NAME = 32
+"""In characters: what of a person's name fits on the board."""
 _DIED = "the scoring worker died while it loaded this recipe: look at the log, then ask again"
 
 
@@ -65,6 +68,14 @@ class _PromotedLoad:
     cameras: Sequence[CameraSettings]
     recipe: str
     document: InForce
+
+
+@dataclass(frozen=True, slots=True)
+class _SetLoad:
+    """The recipes of a set, which are put in force together or not at all."""
+
+    cameras: Sequence[CameraSettings]
+    document: SetDocument
 
 
 class RecipesInForce:
@@ -88,8 +99,8 @@ class RecipesInForce:
         """The scoring loop holds it while it scores frames. The thread that loads a recipe holds it during
         the steps in which no other network may run."""
         self._loader = RecipeLoader()
-        self._loading: _RequestedLoad | _PromotedLoad | None = None
-        self.watch = InForceWatch(paths.recipes(settings), log)
+        self._loading: _RequestedLoad | _PromotedLoad | _SetLoad | None = None
+        self.watch = InForceWatch(paths.recipes(settings), self._folder, log)
         self._asked: dict[str, str] = {}
         """By camera, its recipe as `NAME`, or as `NAME@VERSION` after a changeover to that version."""
         self._refused: dict[str, InForce] = {}
@@ -100,6 +111,10 @@ class RecipesInForce:
         for camera in settings.camera:
             self._start(camera, loaded)
         self._follow()
+        self.watch.look()
+        # A request from before this start was answered, or the worker died on it: a second attempt could end
+        # this one too.
+        self._answered_set = self.watch.set_request
 
     @property
     def scorers(self) -> Mapping[str, Scorer]:
@@ -122,11 +137,14 @@ class RecipesInForce:
         loading, self._loading = self._loading, None
         if isinstance(loading, _PromotedLoad):
             return self._end_promoted(loading, outcome)
-        if isinstance(outcome, Scorer):
-            self._put_in_force(loading.camera, loading.request, outcome)
-            return (loading.camera.name,)
-        self._refuse(loading.camera, loading.request, str(outcome))
-        return ()
+        if isinstance(loading, _SetLoad):
+            return self._end_set(loading, outcome)
+        assert loading is not None
+        if isinstance(outcome, LineMonitorError):
+            self._refuse(loading.camera, loading.request, str(outcome))
+            return ()
+        self._put_in_force(loading.camera, loading.request, outcome[loading.camera.name])
+        return (loading.camera.name,)
 
     # At the start of the scoring worker
 
@@ -223,6 +241,9 @@ class RecipesInForce:
             if request is not None and request.number > self._status[camera.name].number:
                 self._begin(camera, request)
                 return
+        if (asked := self.watch.set_request) is not None and asked != self._answered_set:
+            self._begin_set(asked)
+            return
         for name in dict.fromkeys(self._asked.values()):
             wanted = self.watch.find(name)
             if wanted is None or wanted == self._refused.get(name):
@@ -248,7 +269,7 @@ class RecipesInForce:
         shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
         self._loader.begin(lambda: self._prepare_promoted(loading, shared))
 
-    def _prepare_promoted(self, loading: _PromotedLoad, shared: Mapping[str, Scorer]) -> Scorer:
+    def _prepare_promoted(self, loading: _PromotedLoad, shared: Mapping[str, Scorer]) -> Loaded:
         """All steps that can fail, on the loader's thread. Raises RecipeError.
 
         A version that can't judge the parts of one of the cameras is refused for all of them.
@@ -258,24 +279,24 @@ class RecipesInForce:
         for camera in loading.cameras:
             if why := find_region_conflict(camera, scorer.recipe, loading.recipe):
                 raise RecipeError(why)
-        return scorer
+        return {camera.name: scorer for camera in loading.cameras}
 
-    def _end_promoted(self, loading: _PromotedLoad, outcome: Scorer | LineMonitorError) -> Sequence[str]:
+    def _end_promoted(self, loading: _PromotedLoad, outcome: Loaded | LineMonitorError) -> Sequence[str]:
         """Put the version in force at all cameras of its recipe, or refuse it. Return the changed cameras."""
         recipe, document = loading.recipe, loading.document
-        if isinstance(outcome, Scorer) and outcome.recipe.sha != document.recipe_sha:
-            # Another version was put in force meanwhile: the watch has read it or will.
-            return ()
         version, why = join_version(recipe, document.version), None
-        if not isinstance(outcome, Scorer):
+        if isinstance(outcome, LineMonitorError):
             why = str(outcome)
             self._refused[recipe] = document
             self._log.error("%s is to be in force, but can't be used: %s", version, why)
+        elif any(scorer.recipe.sha != document.recipe_sha for scorer in outcome.values()):
+            # Another version was put in force meanwhile: the watch has read it or will.
+            return ()
         for camera in loading.cameras:
             before = self._status[camera.name]
-            if isinstance(outcome, Scorer):
-                present = _identify(recipe, outcome)
-                self._adopt(camera, outcome, recipe)
+            if not isinstance(outcome, LineMonitorError):
+                present = _identify(recipe, outcome[camera.name])
+                self._adopt(camera, outcome[camera.name], recipe)
                 state, judged = ChangeoverState.IN_FORCE, changeover.add_recent_recipe(before, present)
             else:
                 present, state, judged = before.in_force, ChangeoverState.REFUSED, before.judged
@@ -286,6 +307,60 @@ class RecipesInForce:
             )
         return [camera.name for camera in loading.cameras] if why is None else ()
 
+    def _begin_set(self, document: SetDocument) -> None:
+        self._answered_set = document
+        cameras = [camera for camera in self._settings.camera if camera.name in document.recipes]
+        loading = self._loading = _SetLoad(cameras, document)
+        self._log.info("loading the recipes of set %s for %s", document.name, document.who)
+        shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
+        self._loader.begin(lambda: self._prepare_set(loading, shared))
+
+    def _prepare_set(self, loading: _SetLoad, shared: Mapping[str, Scorer]) -> Loaded:
+        """All steps that can fail, on the loader's thread. Raises RecipeError; then no camera is changed.
+
+        The last step renames the set into place: after a restart either all its cameras have it or none.
+        """
+        document = loading.document
+        if unknown := document.recipes.keys() - {camera.name for camera in loading.cameras}:
+            raise RecipeError(
+                f"the line has no camera {', '.join(sorted(unknown))}: restart it, or correct the set"
+            )
+        ready, loaded = dict(shared), {}
+        for camera in loading.cameras:
+            asked = document.recipes[camera.name]
+            found = in_force.find_promoted(paths.recipes(self._settings), asked)
+            scorer = self._load(found.file, ready)
+            ready[scorer.recipe.sha] = scorer
+            if why := find_region_conflict(camera, scorer.recipe, asked):
+                raise RecipeError(why)
+            loaded[camera.name] = scorer
+        try:
+            changeover.put_set_in_force(self._folder, self._settings.camera, document)
+        except OSError as error:
+            raise RecipeError(f"{self._folder}: the set can't be written down: {error.strerror}") from None
+        return loaded
+
+    def _end_set(self, loading: _SetLoad, outcome: Loaded | LineMonitorError) -> Sequence[str]:
+        """Put all recipes of the set in force, or refuse all. Return the changed cameras."""
+        document = loading.document
+        if isinstance(outcome, LineMonitorError):
+            self._log.error("set %s refused, no camera is changed: %s", document.name, outcome)
+        for camera in loading.cameras:
+            before, asked = self._status[camera.name], document.recipes[camera.name]
+            present, judged, reason = before.in_force, before.judged, None
+            state = ChangeoverState.REFUSED
+            if isinstance(outcome, LineMonitorError):
+                reason = changeover.shorten_reason(f"set {document.name}: {outcome}")
+            else:
+                self._asked[camera.name], state = asked, ChangeoverState.IN_FORCE
+                present = _identify(asked, outcome[camera.name])
+                judged = changeover.add_recent_recipe(before, present)
+                self._adopt(camera, outcome[camera.name], present.recipe)
+            answer = document.request_id, state, asked, reason, present, judged, document.who
+            self._write_status(camera, RecipeStatus(before.number, *answer))
+        self._follow()
+        return () if isinstance(outcome, LineMonitorError) else [camera.name for camera in loading.cameras]
+
     def _begin(self, camera: CameraSettings, request: Request) -> None:
         before = self._status[camera.name]
         self._loading = _RequestedLoad(camera, request)
@@ -295,7 +370,7 @@ class RecipesInForce:
         shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
         self._loader.begin(lambda: self._prepare(camera, request, shared))
 
-    def _prepare(self, camera: CameraSettings, request: Request, shared: Mapping[str, Scorer]) -> Scorer:
+    def _prepare(self, camera: CameraSettings, request: Request, shared: Mapping[str, Scorer]) -> Loaded:
         """All steps that can fail, on the loader's thread. Raises RecipeError."""
         name, version = split_version(request.recipe)
         found = in_force.find_promoted(paths.recipes(self._settings), request.recipe)
@@ -310,6 +385,7 @@ class RecipesInForce:
             session=self._session,
             number=request.number,
             utc=rfc3339(self._utc_ns()),
+            after_set=changeover.find_set_in_force(self._folder),
         )
         try:
             changeover.save_changeover(self._folder, camera.name, kept)
@@ -318,7 +394,7 @@ class RecipesInForce:
                 f"{self._folder}: can't write down that recipe {request.recipe!r} is in force: "
                 f"{error.strerror}: a restart would bring the old one back; free some space there"
             ) from None
-        return scorer
+        return {camera.name: scorer}
 
     def _load(self, document: Path, shared: Mapping[str, Scorer]) -> Scorer:
         """Return a warm scorer of the version with this document; `shared` holds scorers by sha.
@@ -389,7 +465,9 @@ class RecipesInForce:
         self._warn_of_missing_roi(camera, scorer.recipe, name)
 
     def _write_status(self, camera: CameraSettings, status: RecipeStatus) -> None:
-        status = msgspec.structs.replace(status, is_pinned="@" in self._asked[camera.name])
+        status = msgspec.structs.replace(
+            status, is_pinned="@" in self._asked[camera.name], who=status.who[:_LONGEST_NAME]
+        )
         self._status[camera.name] = status
         changeover.write_recipe_status(self._board, camera.name, status)
 

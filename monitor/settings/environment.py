@@ -132,7 +132,7 @@ def _read_value(path: tuple[str, ...], text: str) -> Any:
     kind = plain_kind(field)
     if kind in (int, float):
         return _read_number(text.strip())
-    if get_origin(kind) is tuple:
+    if get_origin(kind) in (tuple, dict):
         try:
             return json.loads(text)
         except ValueError:

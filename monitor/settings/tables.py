@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError
 from drivers.device_identity import are_one_device, is_exclusive
 from drivers.source import redacted
 from monitor.errors import LineMonitorError
-from monitor.names import NAME_PATTERN, NAME_RULE
+from monitor.names import NAME, NAME_PATTERN, NAME_RULE, VERSION
 
 _SCHEMES = "rtsp:// gige:// file:// folder:// or simulated://"
 
@@ -116,6 +116,7 @@ def _check_host(host: str) -> str:
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, json_schema_extra={"allowed": NAME_RULE})]
+RecipeName = Annotated[str, Field(pattern=rf"^{NAME}(@{VERSION})?$")]
 _Host = Annotated[str, AfterValidator(_check_host)]
 _PAGE_URL = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:(?P<port>\d{1,5}))?(/[\w.~-]+)*/?"
 _SHIFT_START = r"([01]\d|2[0-3]):[0-5][05]"
@@ -254,6 +255,19 @@ class ScoringSettings(_Table):
     """Program library that computes the scores."""
     precision: Precision = Field(default=Precision.AUTO, title="Precision")
     """Number format of the computation."""
+
+
+class RecipeSettings(_Table):
+    """How many versions of a recipe are kept, and which recipes are changed over to together."""
+
+    keep_versions: int = _number(50, "Versions of a recipe", "versions", ge=1, le=10_000)
+    """Number of versions of each recipe above which a training or calibration removes the oldest. The newest
+    version, the one in force and all that were ever promoted stay."""
+    sets: dict[Name, dict[Name, RecipeName]] = _text(
+        {}, "Sets of recipes", 'tables `[recipes.sets.NAME]` with a line `camera = "recipe"` for each camera'
+    )
+    """Recipes that several cameras are changed over to at once with `line-monitor recipes use NAME`: by
+    camera, a recipe's name or `name@version`."""
 
 
 class MqttSettings(_Table):
@@ -419,6 +433,7 @@ class Settings(_Table):
         default=(), title="Cameras", description=CameraSettings.__doc__
     )
     scoring: ScoringSettings = _table(ScoringSettings, "Scoring")
+    recipes: RecipeSettings = _table(RecipeSettings, "Recipes")
     mqtt: MqttSettings = _table(MqttSettings, "MQTT")
     snapshots: SnapshotSettings = _table(SnapshotSettings, "Snapshots")
     journal: JournalSettings = _table(JournalSettings, "Journal")

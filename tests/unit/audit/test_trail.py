@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +127,25 @@ def test_a_writer_killed_at_the_very_first_entry_is_no_alteration(trail: AuditTr
     trail.append(change())
     assert trail.verify().is_whole
     assert [entry.kind for entry in trail.entries()] == ["begin", "repair", "threshold"]
+
+
+def test_a_writer_killed_at_any_moment_loses_no_entry_that_it_told_of(trail: AuditTrail) -> None:
+    for number in range(4):
+        told, out = os.pipe()
+        writer = os.fork()
+        if writer == 0:
+            while True:
+                os.write(out, f"{AuditTrail(trail.file).append(change('x' * 1500))}\n".encode())
+        os.close(out)
+        time.sleep(0.02 + 0.01 * number)
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        with os.fdopen(told) as heads:
+            last = [line for line in heads if line.endswith("\n")][-1:]
+        head = Head.parse(last[0]) if last else EMPTY
+        assert trail.verify(head).is_whole
+        trail.append(change("after"))
+        assert trail.verify(head).is_whole
 
 
 def test_nothing_follows_an_altered_last_line(trail: AuditTrail) -> None:

@@ -20,6 +20,7 @@ from monitor.line_state.changeover import (
     RecipeStatus,
     RequestError,
 )
+from monitor.line_state.recipe_set import SetDocument
 from monitor.line_state.worker_process import capture_name, worker_names
 from monitor.settings import CameraSettings, Settings
 
@@ -41,10 +42,12 @@ def test_no_payload_breaks_the_parser(payload: bytes) -> None:
 
 @given(reason=st.text(max_size=2000), name=st.text(max_size=64))
 def test_the_longest_answer_fits_on_the_board(reason: str, name: str) -> None:
-    judged = tuple(RecipeIdentity("r" * 32, digit * 64) for digit in "abcd")
+    judged = tuple(RecipeIdentity("r" * 32, digit * 64, 10**9 - 1) for digit in "abcd")
     words = changeover.shorten_reason(reason)
     standing = RecipeStatus(2**63, name, ChangeoverState.REFUSED, "r" * 32, words, judged[0], judged)
-    assert len(msgspec.msgpack.encode(standing)) <= Note.RECIPE_STATUS.room
+    signed = msgspec.structs.replace(standing, request_id="set-" + "f" * 32, who="\U0010ffff" * 32)
+    for status in (standing, signed):
+        assert len(msgspec.msgpack.encode(status)) <= Note.RECIPE_STATUS.room
     assert "\n" not in words
 
 
@@ -98,3 +101,28 @@ def test_a_kept_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     changeover.save_changeover(tmp_path, "top", kept("../../etc"))
     with pytest.raises(ChangeoverError, match="can't be a recipe's name"):
         changeover.find_recipe_to_load(tmp_path, TOP)
+
+
+def test_a_set_counts_until_a_later_changeover_and_keeps_what_its_other_cameras_have(tmp_path: Path) -> None:
+    side = CameraSettings(name="side", source="simulated://plate", recipe="plate")
+
+    def put(request_id: str, **recipes: str) -> None:
+        instead_of = dict.fromkeys(recipes, "plate")
+        document = SetDocument(
+            name="set", recipes=recipes, instead_of=instead_of, request_id=request_id, who="anna", utc=""
+        )
+        changeover.put_set_in_force(tmp_path, (TOP, side), document)
+
+    def now() -> list[str]:
+        return [changeover.find_recipe_to_load(tmp_path, camera) for camera in (TOP, side)]
+
+    changeover.save_changeover(tmp_path, "top", kept("ring"))
+    put("a", top="disc@2", side="cap")
+    assert now() == ["disc@2", "cap"]
+    after = changeover.find_set_in_force(tmp_path)
+    changeover.save_changeover(tmp_path, "top", msgspec.structs.replace(kept("ring"), after_set=after))
+    assert now() == ["ring", "cap"]
+    put("b", side="lid@1")
+    assert now() == ["ring", "lid@1"]
+    edited = TOP.model_copy(update={"recipe": "other"})
+    assert changeover.find_recipe_to_load(tmp_path, edited) == "other"

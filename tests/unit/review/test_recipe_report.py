@@ -41,15 +41,15 @@ def test_a_report_names_version_guarantee_and_signature_and_loads_nothing(settin
     assert "Nobody has signed for this version." in before
     assert "At most <b>10 %</b> of good parts are rejected" in before
     approval = Approval(who="anna", utc="2026-11-24T05:00:00.000Z", meaning="approved for production")
-    put_in_force(settings.line.data / "recipes/plate", 1, approval)
-    after = report(settings, "plate@1")
+    put_in_force(settings.line.data / "recipes/plate", 2, approval)
+    after = report(settings, "plate@2")
     assert "Promoted by <b>anna</b>, 2026-11-24 06:00:00 CET: “approved for production”" in after
     assert "This version is in force." in after
     for loaded in re.findall(r'(?:src|href)="([^"]*)"', after):
         assert loaded.startswith("data:image/")
     assert "<script" not in after
-    with pytest.raises(RecipeError, match="no plate@2"):
-        report(settings, "plate@2")
+    with pytest.raises(RecipeError, match="no plate@3"):
+        report(settings, "plate@3")
 
 
 def test_an_altered_file_is_told(settings: Settings) -> None:

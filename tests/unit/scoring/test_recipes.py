@@ -13,6 +13,7 @@ import pytest
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
 from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request
+from monitor.line_state.recipe_set import REQUEST_FILE, SetDocument, write_set
 from monitor.line_state.worker_process import worker_names
 from monitor.model.in_force import Approval, put_in_force
 from monitor.scoring.recipes import RecipesInForce
@@ -107,6 +108,41 @@ def test_a_version_that_cant_be_used_is_refused_once_and_the_old_one_judges_on(s
     assert "damaged" in str(status.reason)
     scene.recipes.step()
     assert scene.recipes._loading is None, "it is not loaded again and again"
+
+
+def use_set(scene: Scene, request_id: str, **recipes: str) -> None:
+    cameras = {camera.name: camera.recipe for camera in scene.settings.camera}
+    folder = scene.settings.line.data / "changeovers"
+    document = SetDocument(
+        name="both",
+        recipes=recipes,
+        instead_of={name: cameras.get(name, "") for name in recipes},
+        request_id=request_id,
+        who="anna",
+        utc=ANNA.utc,
+    )
+    write_set(folder / REQUEST_FILE, document)
+
+
+def test_a_set_changes_all_cameras_at_once_or_none(scene: Scene) -> None:
+    use_set(scene, "a", left="disc@1", right="disc@9")
+    assert scene.settle() == []
+    assert scene.versions() == [2, 2]
+    statuses = [scene.status(camera) for camera in ("left", "right")]
+    assert [(status.state, status.request_id) for status in statuses] == [(ChangeoverState.REFUSED, "a")] * 2
+    assert all("there is no disc@9" in str(status.reason) for status in statuses)
+    scene.recipes = scene.start()
+    assert scene.versions() == [2, 2], "a refused set counts after no restart"
+    use_set(scene, "b", left="disc@1", right="disc@2")
+    assert scene.settle() == ["left", "right"]
+    assert scene.versions() == [1, 2]
+    scene.recipes = scene.start()
+    assert scene.versions() == [1, 2], "a restart keeps the set"
+    assert scene.settle() == [], "it is not loaded again"
+    scene.ask("left", "disc@2")
+    assert scene.versions() == [2, 2]
+    scene.recipes = scene.start()
+    assert scene.versions() == [2, 2], "a changeover after the set is newer than the set"
 
 
 def test_a_request_chooses_among_promoted_versions_and_that_camera_keeps_its_version(scene: Scene) -> None:

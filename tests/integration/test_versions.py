@@ -1,0 +1,85 @@
+"""A version is put in force while the line runs: it judges from the next part on, also after kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from monitor import cli
+from monitor.audit.trail import AuditTrail
+from monitor.model.in_force import Approval, put_in_force
+from monitor.model.recipe_version import RecipeVersion
+from monitor.settings import load_settings
+from tests.integration.test_changeover import WriteConfig, ask, await_answer
+from tests.integration.test_line import assert_one_verdict_a_frame, folder_camera
+from tests.real import parts_folder
+from tests.real.line import Line
+from tests.real.mosquitto import Mosquitto
+
+ANNA = Approval(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
+
+
+def make_version(folder: Path) -> RecipeVersion:
+    """A version with a threshold 1 % higher."""
+    newest = RecipeVersion.load(folder)
+    return newest.with_calibration(
+        {
+            key: msgspec.structs.replace(one, threshold=one.threshold * 1.01)
+            for key, one in newest.document.calibration.items()
+        }
+    ).commit()
+
+
+def await_judge(line: Line, version: RecipeVersion) -> None:
+    def judges() -> bool:
+        heard = line.witness.heard("top/verdict")
+        return bool(heard) and heard[-1].payload["recipe_sha"] == version.sha
+
+    line.wait_for(judges, 60, f"a verdict by version {version.number}")
+
+
+def test_use_rollback_and_a_killed_scorer_each_change_the_judge_between_two_parts(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts_folder.write_parts(tmp_path / "parts", 20, bad_every=5)
+    config = write_config(folder_camera(tmp_path / "parts", fps=20))
+    config.write_text(config.read_text().replace("deadline_ms = 500", "deadline_ms = 2000"))
+    folder = config.parent / "data/recipes/plate"
+    first = RecipeVersion.load(folder)
+    put_in_force(folder, 1, ANNA)
+    second, third = make_version(folder), make_version(folder)
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        ring = line.ring("top")
+        await_judge(line, first)
+        assert cli.main(["--config", str(config), "recipes", "use", "plate@2"]) == 0
+        assert "camera top: plate@2 judges from the next part on" in capsys.readouterr().out
+        await_judge(line, second)
+        ask(line, "plate@3", "a")
+        assert "plate@3 is not promoted" in await_answer(line, "a", "refused")["reason"]
+        assert cli.main(["--config", str(config), "recipes", "rollback", "plate"]) == 0
+        await_judge(line, first)
+        killed = line.pid("scoring")
+        put_in_force(folder, 3, ANNA)
+        os.kill(killed, signal.SIGKILL)
+        line.wait_for(lambda: line.pid("scoring") != killed, 60, "new scoring worker")
+        await_judge(line, third)
+        line.stop()
+        assert_one_verdict_a_frame(line, "top", ring)
+        parts = [message.payload for message in line.witness.heard("top/verdict")]
+    judged = [part for part in parts if part["recipe_sha"]]
+    named = {1: first.sha, 2: second.sha, 3: third.sha}
+    assert all(part["recipe_sha"] == named[part["version"]] for part in judged)
+    order = [part["version"] for part in sorted(judged, key=lambda part: part["frame"])]
+    changes = [one for one, before in zip(order, [0, *order], strict=False) if one != before]
+    assert changes == [1, 2, 1, 3], "each change is made once, between two parts"
+    trail = AuditTrail.of(load_settings(config))
+    assert trail.verify().is_whole
+    assert [entry.kind for entry in trail.entries() if entry.subject == "recipe.plate.in_force"] == [
+        "promotion",
+        "rollback",
+    ]

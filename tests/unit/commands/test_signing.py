@@ -1,0 +1,46 @@
+"""A warning on the command line must be confirmed; a command's change is recorded before it is done."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from monitor.accounts.signature import Signature
+from monitor.audit.entry import Kind
+from monitor.audit.trail import AuditError, AuditTrail
+from monitor.commands.arguments import CommandError
+from monitor.commands.signing import confirm, recording
+from monitor.settings import LineSettings, Settings
+
+
+def test_a_warning_is_printed_and_needs_its_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("YES\n"))
+    confirm((), understood=False)
+    with pytest.raises(CommandError, match="repeat with --understood"):
+        confirm(("3 of 10 known defects would pass.",), understood=False)
+    confirm(("3 of 10 known defects would pass.",), understood=True)
+    assert capsys.readouterr().err == "WARNING: 3 of 10 known defects would pass.\n" * 2
+
+
+def test_what_can_not_be_recorded_is_not_done(tmp_path: Path) -> None:
+    settings = Settings(line=LineSettings(data=tmp_path))
+    signature = Signature("edda", "recipe calibrated: new lamp", is_proven=True)
+    done = []
+    with recording(settings, Kind.THRESHOLD, "recipe.a.threshold", "0.5", "0.6", signature):
+        done.append("first")
+    trail = AuditTrail.of(settings)
+    *_, entry = trail.entries()
+    assert (entry.who, entry.via, entry.signed) == ("edda", "command line", True)
+    assert entry.meaning == "recipe calibrated: new lamp"
+    trail.file.unlink()
+    trail.file.mkdir()
+    with (
+        pytest.raises(AuditError),
+        recording(settings, Kind.THRESHOLD, "recipe.a.threshold", "0.6", "0.7", signature),
+    ):
+        done.append("second")
+    assert done == ["first"]
