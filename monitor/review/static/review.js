@@ -60,8 +60,8 @@ document.addEventListener("keydown", (event) => {
 function swap(html) {
   const fresh = document.createElement("template");
   fresh.innerHTML = html;
-  for (const element of fresh.content.querySelectorAll(":scope > [id]")) {
-    const old = document.getElementById(element.id);
+  for (const element of fresh.content.children) {
+    const old = element.id && document.getElementById(element.id);
     if (!old || old.isEqualNode(element)) continue;
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
     old.className = element.className;
