@@ -45,7 +45,7 @@ class NewestReject:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Moment:
     at: float
     status: LineStatus
     newest: NewestReject | None
@@ -71,8 +71,8 @@ class EventStream:
         self._app, self._view, self._index, self._plant = app, view, index, plant
         self._clock, self._utc = clock, utc
         self._needs_password = needs_password
-        self._looking = threading.Lock()
-        self._look: _Look | None = None
+        self._reading = threading.Lock()
+        self._moment: _Moment | None = None
         self._free = threading.BoundedSemaphore(MOST_STREAMS)
         self._stopping = threading.Event()
         app.jinja_env.globals.update(plant=plant, now=utc)
@@ -84,12 +84,12 @@ class EventStream:
         """Ends all streams."""
         self._stopping.set()
 
-    def look(self) -> _Look:
+    def read(self) -> _Moment:
         """The line as it is now, at most `STATE_AGE_S` old."""
-        with self._looking:
-            if self._look is None or self._clock() - self._look.at > STATE_AGE_S:
-                self._look = _Look(self._clock(), self._view.status(), self._newest())
-            return self._look
+        with self._reading:
+            if self._moment is None or self._clock() - self._moment.at > STATE_AGE_S:
+                self._moment = _Moment(self._clock(), self._view.status(), self._newest())
+            return self._moment
 
     def _newest(self) -> NewestReject | None:
         """The newest reject of this session, else the newest one that has a snapshot."""
@@ -110,9 +110,9 @@ class EventStream:
         return {"shows_state": True, **self._bar()}
 
     def _bar(self) -> dict[str, object]:
-        look = self.look()
+        moment = self.read()
         now = self._plant.local(self._utc())
-        return {"line_status": look.status, "newest_reject": look.newest, "clock": f"{now:%H:%M:%S %Z}"}
+        return {"line_status": moment.status, "newest_reject": moment.newest, "clock": f"{now:%H:%M:%S %Z}"}
 
     def _state(self) -> str:
         return render_template("state.html")

@@ -28,7 +28,7 @@ from monitor.line_state.latched_parts import NO_PARTS, LatchedParts, read_parts
 from monitor.line_state.ring import SLOTS, FinalVerdict, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, capture_name, worker_names
 from monitor.publish.status import OperatingState, decide_status, read_camera, read_health
-from monitor.review.state_banner import Sight, StateBanner, describe_state
+from monitor.review.state_banner import ServiceState, StateBanner, describe_state
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import Reason, Verdict, rfc3339, snapshot_path
 
@@ -107,19 +107,19 @@ class LineView:
 
     def status(self) -> LineStatus:
         utc = rfc3339(self._utc_ns())
-        with self._open_board() as (board, sight):
+        with self._open_board() as (board, service):
             if board is None:
                 cameras = tuple(
                     CameraView(camera.name, camera.recipe, "stopped", "", None, None)
                     for camera in self._settings.camera
                 )
                 banner = describe_state(
-                    sight, OperatingState.OFFLINE, "offline", is_ready=False, may_run=False
+                    service, OperatingState.OFFLINE, "offline", is_ready=False, may_run=False
                 )
                 return LineStatus(banner, (), cameras, utc)
             latch = Latch(board.read(PUBLISH, Field.LATCH))
             return LineStatus(
-                self._banner(board, sight),
+                self._banner(board, service),
                 tuple(self._problems(board)),
                 tuple(self._camera(board, camera) for camera in self._settings.camera),
                 utc,
@@ -127,12 +127,12 @@ class LineView:
                 latch,
             )
 
-    def _banner(self, board: Board, sight: Sight) -> StateBanner:
+    def _banner(self, board: Board, service: ServiceState) -> StateBanner:
         now = self._clock()
         health = read_health(board, self._settings, now)
         status = decide_status(self._settings.camera, health)
         return describe_state(
-            sight,
+            service,
             status.state,
             status.reason,
             is_ready=status.ready,
@@ -251,21 +251,21 @@ class LineView:
             yield board
 
     @contextmanager
-    def _open_board(self) -> Iterator[tuple[Board | None, Sight]]:
+    def _open_board(self) -> Iterator[tuple[Board | None, ServiceState]]:
         try:
             board = Board(self._folder / "board", worker_names(self._settings), writable=False)
         except PermissionError:
-            yield None, Sight.FORBIDDEN
+            yield None, ServiceState.HIDDEN
             return
         except (OSError, ValueError):
             # No line runs, or its settings are other ones.
-            yield None, Sight.ABSENT
+            yield None, ServiceState.ABSENT
             return
         try:
             if self._is_alive(board):
-                yield board, Sight.RUNNING
+                yield board, ServiceState.RUNNING
             else:
-                yield None, Sight.DEAD
+                yield None, ServiceState.DEAD
         finally:
             board.close()
 

@@ -21,14 +21,14 @@ class Light(StrEnum):
     GREY = "grey"
 
 
-class Sight(StrEnum):
-    """What the page can see of the line."""
+class ServiceState(StrEnum):
+    """What the page knows of the line's service."""
 
     RUNNING = "running"
     ABSENT = "absent"
     DEAD = "dead"
     """Its files are there, its supervisor is not."""
-    FORBIDDEN = "forbidden"
+    HIDDEN = "forbidden"
     """Its files belong to another user."""
 
 
@@ -42,15 +42,15 @@ class StateBanner:
 
 
 _NOT_SEEN = {
-    Sight.ABSENT: StateBanner(
+    ServiceState.ABSENT: StateBanner(
         Light.GREY, "No line runs", "No line runs on this computer: parts are not inspected."
     ),
-    Sight.DEAD: StateBanner(
+    ServiceState.DEAD: StateBanner(
         Light.RED,
         "Line is down",
         "The service has ended without a word: parts are not inspected. Start it again.",
     ),
-    Sight.FORBIDDEN: StateBanner(
+    ServiceState.HIDDEN: StateBanner(
         Light.GREY, "Not known", "This page may not look at the line: serve it as the user of the line."
     ),
 }
@@ -95,7 +95,7 @@ _STARTING = {
 
 
 def describe_state(
-    sight: Sight,
+    service: ServiceState,
     state: OperatingState,
     reason: str | None,
     *,
@@ -105,8 +105,8 @@ def describe_state(
 ) -> StateBanner:
     """The banner of a line. `is_ready` is what the rules say, `may_run` the permission that was really sent;
     `cameras` are those that the reason is about."""
-    if sight is not Sight.RUNNING:
-        return _NOT_SEEN[sight]
+    if service is not ServiceState.RUNNING:
+        return _NOT_SEEN[service]
     which = f"Camera {', '.join(cameras)}: " if cameras and (reason or "").startswith("camera_") else ""
     if state is OperatingState.STOPPED:
         return StateBanner(Light.GREY, "Stopped", "The line is being stopped: parts are not inspected.")

@@ -8,7 +8,7 @@ import pytest
 
 from monitor.line_state.latch_file import Latch
 from monitor.publish.status import OperatingState
-from monitor.review.state_banner import Light, Sight, StateBanner, describe_state
+from monitor.review.state_banner import Light, ServiceState, StateBanner, describe_state
 
 REASONS = (
     None,
@@ -29,25 +29,27 @@ REASONS = (
 
 
 def test_green_stands_only_where_parts_are_inspected_and_the_line_may_run() -> None:
-    for sight, state, reason, is_ready, may_run in itertools.product(
-        Sight, OperatingState, REASONS, (False, True), (False, True)
+    for service, state, reason, is_ready, may_run in itertools.product(
+        ServiceState, OperatingState, REASONS, (False, True), (False, True)
     ):
-        banner = describe_state(sight, state, reason, is_ready=is_ready, may_run=may_run)
+        banner = describe_state(service, state, reason, is_ready=is_ready, may_run=may_run)
         assert 0 < len(banner.headline) <= 16
         assert banner.sentence
         if banner.light is Light.GREEN:
-            assert (sight, is_ready, may_run) == (Sight.RUNNING, True, True)
+            assert (service, is_ready, may_run) == (ServiceState.RUNNING, True, True)
 
 
 @pytest.mark.parametrize("latch", [latch.word for latch in Latch if latch is not Latch.NONE])
 def test_a_latched_line_asks_for_a_look_and_a_reset(latch: str) -> None:
-    banner = describe_state(Sight.RUNNING, OperatingState.DEGRADED, latch, is_ready=False, may_run=False)
+    banner = describe_state(
+        ServiceState.RUNNING, OperatingState.DEGRADED, latch, is_ready=False, may_run=False
+    )
     assert (banner.light, banner.needs_reset) == (Light.RED, True)
 
 
 def test_a_lost_camera_is_named() -> None:
     banner = describe_state(
-        Sight.RUNNING,
+        ServiceState.RUNNING,
         OperatingState.DEGRADED,
         "camera_lost",
         is_ready=False,
