@@ -53,6 +53,8 @@ def _type(annotation: Any) -> str:
     if get_origin(annotation) is dict:
         return "tables"
     if get_origin(annotation) is tuple:
+        if get_args(annotation)[0] is str:
+            return "list of texts"
         return f"list of {len(get_args(annotation))} whole numbers"
     return "choice" if issubclass(annotation, Choice) else _TYPES[annotation]
 
@@ -66,6 +68,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default in (None, {}):
         return "none"
+    if isinstance(field.default, tuple):
+        return f"`{json.dumps(field.default)}`"
     number = isinstance(field.default, int | float)
     return f"`{field.default if number else json.dumps(str(field.default))}`"
 

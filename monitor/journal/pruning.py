@@ -12,11 +12,19 @@ from monitor.journal.schema import CHANGES_KEPT
 _SLICE = 5_000
 _GAPS_KEPT = 100_000
 _RUNS_KEPT = 100_000
+_TALLIES_KEPT = 1_000_000
+_DELETE_TALLIES = """
+DELETE FROM tallies WHERE slot_utc < :limit AND EXISTS (
+    SELECT 1 FROM tallies AS later WHERE later.session = tallies.session AND later.camera = tallies.camera
+    AND later.slot_utc > tallies.slot_utc AND later.slot_utc < :limit
+)
+"""
+"""The newest tally of a session before the limit stays: later ones count from it."""
 
 
 def prune(connection: sqlite3.Connection, limit_utc: str, most_bytes: int) -> bool:
-    """Deletes one slice of verdicts; where no more of these exceed a limit, the old gaps, sessions and
-    changes. Returns False while another call is needed.
+    """Deletes one slice of verdicts; where no more of these exceed a limit, the old gaps, sessions,
+    changes and tallies. Returns False while another call is needed.
 
     `limit_utc` is RFC 3339: verdicts with an older outcome are deleted. Above `most_bytes` passes and
     superseded frames are deleted before other verdicts, because no action followed from them.
@@ -29,7 +37,13 @@ def prune(connection: sqlite3.Connection, limit_utc: str, most_bytes: int) -> bo
             return False
     connection.execute("DELETE FROM gaps WHERE to_utc < ?", (limit_utc,))
     connection.execute("DELETE FROM runs WHERE closed_utc < ?", (limit_utc,))
-    for table, kept in (("gaps", _GAPS_KEPT), ("runs", _RUNS_KEPT), ("changes", CHANGES_KEPT)):
+    connection.execute(_DELETE_TALLIES, {"limit": limit_utc})
+    for table, kept in (
+        ("gaps", _GAPS_KEPT),
+        ("runs", _RUNS_KEPT),
+        ("changes", CHANGES_KEPT),
+        ("tallies", _TALLIES_KEPT),
+    ):
         newest = f"SELECT max(rowid) FROM {table}"
         connection.execute(f"DELETE FROM {table} WHERE rowid <= ({newest}) - ?", (kept,))
     return True

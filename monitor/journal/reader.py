@@ -16,8 +16,10 @@ from urllib.parse import quote
 import msgspec
 
 from monitor.errors import LineMonitorError
+from monitor.journal import tallies
 from monitor.journal.schema import NewerJournalError, check
 from monitor.journal.sqlite_errors import explain_read_error
+from monitor.journal.tallies import CameraTally
 
 _PAGE = 1_000
 _PATIENCE_S = 5.0
@@ -141,6 +143,28 @@ class JournalReader:
                 return
             after = page[-1][0]
 
+    def uninspected(self, start: str, end: str, most: int) -> list[VerdictRow]:
+        """The newest uninspected parts that were captured from `start` until `end`."""
+        return self._newest(start, end, most, "verdict = 'uninspected'")
+
+    def missed(self, start: str, end: str, most: int) -> list[VerdictRow]:
+        """The newest rejects of that time that the gate did not get or did not act on, as far as known."""
+        outcomes = "outcome IN ('expired', 'unacknowledged', 'unknown')"
+        return self._newest(start, end, most, f"verdict = 'reject' AND {outcomes}")
+
+    def _newest(self, start: str, end: str, most: int, condition: str) -> list[VerdictRow]:
+        known = self._columns("verdicts")
+        wanted = [field if field in known else "NULL" for field in VerdictRow.__struct_fields__]
+        # A verdict's outcome comes after its capture: the index by outcome finds the first row.
+        rows = self._rows(
+            "verdicts",
+            f"SELECT {', '.join(wanted)} FROM verdicts "
+            f"WHERE outcome_utc >= :start AND captured_utc >= :start "
+            f"AND captured_utc < :end AND {condition} ORDER BY captured_utc DESC LIMIT :most",
+            {"start": start, "end": end, "most": most},
+        )
+        return [VerdictRow(*row) for row in rows]
+
     def gaps(self, since: str = "") -> list[Gap]:
         """The gaps that ended since then."""
         return [
@@ -177,6 +201,13 @@ class JournalReader:
             )
         ]
 
+    def tallies(self, start: str, end: str) -> list[CameraTally]:
+        """What each camera judged from `start` until `end`, over all sessions. A journal of an older version
+        has no such counts."""
+        return tallies.subtract(
+            self._rows("tallies", *tallies.until(end)), self._rows("tallies", *tallies.until(start))
+        )
+
     def _open(self) -> sqlite3.Connection:
         uri = f"file:{quote(str(self._file.absolute()))}"
         try:
@@ -210,10 +241,12 @@ class JournalReader:
         version, or in one that is being made."""
         return {str(row[1]) for row in self._query(f"PRAGMA table_info({table})", {})}
 
-    def _rows(self, table: str, query: str, values: dict[str, object] | None = None) -> list[tuple[Any, ...]]:
-        return self._query(query, values or {}) if self._columns(table) else []
+    def _rows(
+        self, table: str, query: str, values: dict[str, object] | tuple[str, ...] = ()
+    ) -> list[tuple[Any, ...]]:
+        return self._query(query, values) if self._columns(table) else []
 
-    def _query(self, query: str, values: dict[str, object]) -> list[tuple[Any, ...]]:
+    def _query(self, query: str, values: dict[str, object] | tuple[str, ...]) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from monitor.journal import settings_changes
+from monitor.journal.tallies import SLOT_NS
 from monitor.journal.writer import JournalWriter
 from monitor.line_state import verdict_rules
+from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import RECORDS, FinalVerdict, Ring, Stage
@@ -32,6 +34,7 @@ _OUTCOMES = {
 OUTCOMES = (DECIDED, UNHEARD, NOT_PUBLISHED, UNKNOWN, *_OUTCOMES.values())
 """All words of the journal for the outcome of a verdict."""
 _FRAMES_PER_STEP = 20
+_TALLY_EVERY_NS = 5 * 1_000_000_000
 
 EventOf = Callable[[CameraSettings, Ring, Frame, FinalVerdict], Event]
 
@@ -98,6 +101,9 @@ class Recorder:
         self._journal = journal
         self._who = f"service, as {_user()}"
         self._recipes: dict[str, tuple[str, float]] = {}
+        self._rings = [(camera.name, ring) for camera, ring in cameras]
+        self._tallied: dict[str, Counts] = {}
+        self._slot_ns = self._tally_due_ns = 0
         self._earlier_outcomes = (
             found
             for camera, ring in cameras
@@ -115,6 +121,20 @@ class Recorder:
         for _, found in zip(range(_FRAMES_PER_STEP), self._earlier_outcomes, strict=False):
             self._journal.put(found.event, found.word, latency_ms=found.latency_ms, again=True)
 
+    def record_tallies(self, utc_ns: int, *, now: bool = False) -> None:
+        """Records what each camera has judged so far, every five seconds, at the end of each slot, and with
+        `now` at once."""
+        slot_ns = utc_ns // SLOT_NS * SLOT_NS
+        if slot_ns == self._slot_ns and utc_ns < self._tally_due_ns and not now:
+            return
+        # What was judged up to now belongs to the slot that has just ended.
+        for camera, ring in self._rings:
+            counts = count_verdicts(ring)
+            if self._tallied.get(camera) != counts and counts.frames:
+                self._tallied[camera] = counts
+                self._journal.record_tally(str(ring.session), camera, self._slot_ns or slot_ns, counts)
+        self._slot_ns, self._tally_due_ns = slot_ns, utc_ns + _TALLY_EVERY_NS
+
     def record_verdict(self, event: Event) -> None:
         """Records a verdict, and its recipe and threshold when they are used for the first time."""
         self._journal.put(event, DECIDED)
@@ -130,10 +150,10 @@ class Recorder:
     def record_latch(self, latch: Latch) -> None:
         self._journal.record_change("latch", None, latch.word, self._who)
 
-    def reset(self, latch: Latch, topic: str) -> None:
+    def reset(self, latch: Latch, who: str) -> None:
         """Records the reset of a latch. A reset with nothing latched is not recorded."""
         if latch is not Latch.NONE:
-            self._journal.record_change("latch", latch.word, None, topic)
+            self._journal.record_change("latch", latch.word, None, who)
 
 
 def _user() -> str:

@@ -10,7 +10,7 @@ import sqlite3
 
 from monitor.errors import LineMonitorError
 
-VERSION = 2
+VERSION = 3
 CHANGES_KEPT = 100_000
 """The number of newest rows in the record of changes that can't be deleted, about 20 MB. No row can be
 altered."""
@@ -70,6 +70,20 @@ _STEPS: tuple[tuple[str, ...], ...] = (
             what TEXT NOT NULL,
             value TEXT NOT NULL,
             PRIMARY KEY (scope, what)
+        )""",
+    ),
+    (
+        """CREATE TABLE tallies (
+            session TEXT NOT NULL,
+            camera TEXT NOT NULL,
+            slot_utc TEXT NOT NULL,
+            counted INTEGER NOT NULL,
+            passed INTEGER NOT NULL,
+            no_part INTEGER NOT NULL,
+            rejected INTEGER NOT NULL,
+            missed INTEGER NOT NULL,
+            uninspected TEXT NOT NULL,
+            PRIMARY KEY (session, camera, slot_utc)
         )""",
     ),
 )

@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 from pydantic import SecretStr
 
-from monitor.journal import changes, schema
+from monitor.journal import changes, schema, tallies
 from monitor.journal.pruning import prune
 from monitor.journal.schema import NewerJournalError
 from monitor.journal.sqlite_errors import explain_write_error, is_damage
+from monitor.line_state.counts import Counts
 from monitor.settings import JournalSettings, JournalVerdicts
 from monitor.system.retention_clock import RetentionClock
 from monitor.system.trouble_log import TroubleLog
@@ -106,7 +107,14 @@ class _InForce(NamedTuple):
     who: str
 
 
-_Entry = _Outcome | _Change | _InForce
+class _Tally(NamedTuple):
+    session: str
+    camera: str
+    slot_ns: int
+    counts: Counts
+
+
+_Entry = _Outcome | _Change | _InForce | _Tally
 
 OnDifference = Callable[[str, str, str | None, str | None, str], None]
 """Called with the scope, what differs, its old and new value, and who changed it."""
@@ -210,6 +218,11 @@ class JournalWriter:
         """Adds to the record of changes the values that differ from those recorded last for the scope, by
         this service or an earlier one. Returns at once and never raises."""
         self._hand_over(_InForce(self._utc_ns(), scope, dict(values), who))
+
+    def record_tally(self, session: str, camera: str, slot_ns: int, counts: Counts) -> None:
+        """Records what a camera has judged since the session's start, as it is at the end of the slot of five
+        minutes that began at `slot_ns`. Returns at once and never raises."""
+        self._hand_over(_Tally(session, camera, slot_ns, counts))
 
     def _is_recorded(self, event: Event) -> bool:
         """Whether the journal records the event where the settings do not require all verdicts. Passes are
@@ -328,15 +341,18 @@ class JournalWriter:
             self._lost_since_ns = self._utc_ns()
 
     def _write(self, connection: sqlite3.Connection, entry: _Entry) -> None:
-        utc = rfc3339(entry.utc_ns)
         match entry:
             case _Outcome():
                 connection.execute(_INSERT_AGAIN if entry.again else _INSERT, _row(entry))
             case _Change():
+                utc = rfc3339(entry.utc_ns)
                 changes.add(connection, utc, entry.what, entry.old, entry.new, entry.who)
             case _InForce():
+                utc = rfc3339(entry.utc_ns)
                 for difference in changes.compare(connection, utc, entry.scope, entry.values, entry.who):
                     self._tell(entry, difference)
+            case _Tally():
+                tallies.write(connection, entry.session, entry.camera, entry.slot_ns, entry.counts)
 
     def _tell(self, entry: _InForce, difference: changes.Difference) -> None:
         key = (entry.utc_ns, difference.what)

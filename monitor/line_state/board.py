@@ -35,6 +35,9 @@ class Note(IntEnum):
     LATCHED = 4096
     """The parts for which the line is latched, in the publisher's record, written by the publisher
     (`monitor.line_state.latched_parts`)."""
+    RESET_BY = 6144
+    """Who asked for a reset on the operators' page, in the review worker's record, written by it
+    (`monitor.line_state.reset_request`)."""
 
     @property
     def room(self) -> int:
@@ -119,6 +122,10 @@ class Field(IntEnum):
     YIELDS = 23
     """1 while the publisher listens for another line before it connects: the publisher that follows it must
     listen too."""
+    RESETS_ASKED = 24
+    """In the review worker's record: how often a person has asked for a reset on the page, written by it."""
+    RESETS_TAKEN = 25
+    """In the publisher's record: the number in `RESETS_ASKED` that it has acted on last."""
 
 
 class Board:

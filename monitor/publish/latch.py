@@ -110,17 +110,16 @@ class LineLatch:
             f": {parts.describe(self._page)}" if event is not None else "",
         )
 
-    def reset(self) -> None:
+    def reset(self, by: str | None = None) -> None:
         """Lifts the latch, also where neither journal nor record of changes can be written: they get it
-        later."""
+        later. `by` is the person who asked for it on the operators' page; None: the reset came over MQTT."""
         latch = self.present
-        self._recorder.reset(latch, self._reset_topic)
+        self._recorder.reset(latch, self._reset_topic if by is None else f"{by}, on the operators' page")
         if latch is not Latch.NONE:
             utc, parts = rfc3339(self._utc_ns()), len(self.parts.parts)
             meaning = f"{parts} latched {'part' if parts == 1 else 'parts'} to look for" if parts else ""
-            self._changes.put(
-                Change(Kind.RESET, "MQTT", "latch", latch.word, None, meaning, utc, via=self._reset_topic)
-            )
+            who, via = ("MQTT", self._reset_topic) if by is None else (by, "page")
+            self._changes.put(Change(Kind.RESET, who, "latch", latch.word, None, meaning, utc, via=via))
         # The time of the reset is written before the latch is lifted: a publisher that is killed between the
         # two leaves the line latched.
         self._board.write(PUBLISH, Field.RESET_NS, self._clock())

@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from monitor.journal.writer import JournalWriter
-from monitor.line_state.board import CameraState, Field
+from monitor.line_state.board import Board, CameraState, Field
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import NO_PARTS, LatchedParts
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, worker_names
@@ -213,7 +213,7 @@ class StatusPublisher:
         self._status_due_ns = now + _STATUS_NS
         problem = self._journal.problem
         self._board.write(PUBLISH, Field.JOURNAL_FAILING, problem is not None)
-        health = self._read_health(now, stopping, is_journal_failing=problem is not None)
+        health = read_health(self._board, self._settings, now, is_stopping=stopping)
         status = decide_status(self._settings.camera, health)
         if self._link.state is not LinkState.UP:
             self._board.write(PUBLISH, Field.READY, 0)
@@ -298,35 +298,37 @@ class StatusPublisher:
         }
         self._link.send(f"{self._settings.prefix}/heartbeat", msgspec.json.encode(payload), qos=0)
 
-    def _read_health(self, now: int, stopping: bool, is_journal_failing: bool) -> LineHealth:
-        board = self._board
-        is_scorer_fresh = board.is_fresh(SCORING, now)
-        failing = board.read(SUPERVISOR, Field.FAILING)
-        drifting = board.read(SCORING, Field.DRIFT_HIGHER) | board.read(SCORING, Field.DRIFT_LOWER)
-        return LineHealth(
-            cameras={camera.name: self._read_camera(camera.name, now) for camera in self._settings.camera},
-            is_scorer_started=bool(board.read(SCORING, Field.EVER_RAN)),
-            is_scorer_fresh=is_scorer_fresh,
-            without_recipe=self._name_cameras(board.read(SCORING, Field.WITHOUT_RECIPE)),
-            latch=self._latch.present,
-            failing=frozenset(
-                name for i, name in enumerate(worker_names(self._settings)) if failing >> i & 1
-            ),
-            # The measurement of a dead scoring worker may be out of date.
-            drifting=self._name_cameras(drifting if is_scorer_fresh else 0),
-            without_time=self._name_cameras(
-                board.read(SCORING, Field.WITHOUT_TIME) if is_scorer_fresh else 0
-            ),
-            is_journal_failing=is_journal_failing,
-            is_stopping=stopping or bool(board.read(SUPERVISOR, Field.STOPPING)),
-        )
 
-    def _read_camera(self, name: str, now: int) -> CameraState:
-        worker = capture_name(name)
-        if self._board.read(worker, Field.EVER_RAN) and not self._board.is_fresh(worker, now):
-            return CameraState.LOST
-        return CameraState(self._board.read(worker, Field.CAMERA_STATE))
+def read_health(board: Board, settings: Settings, now: int, *, is_stopping: bool = False) -> LineHealth:
+    """What the rules need to know, from the board. `now` is CLOCK_MONOTONIC nanoseconds."""
+    is_scorer_fresh = board.is_fresh(SCORING, now)
+    failing = board.read(SUPERVISOR, Field.FAILING)
+    drifting = board.read(SCORING, Field.DRIFT_HIGHER) | board.read(SCORING, Field.DRIFT_LOWER)
+    return LineHealth(
+        cameras={camera.name: read_camera(board, camera.name, now) for camera in settings.camera},
+        is_scorer_started=bool(board.read(SCORING, Field.EVER_RAN)),
+        is_scorer_fresh=is_scorer_fresh,
+        without_recipe=_name_cameras(settings, board.read(SCORING, Field.WITHOUT_RECIPE)),
+        latch=Latch(board.read(PUBLISH, Field.LATCH)),
+        failing=frozenset(name for i, name in enumerate(worker_names(settings)) if failing >> i & 1),
+        # The measurement of a dead scoring worker may be out of date.
+        drifting=_name_cameras(settings, drifting if is_scorer_fresh else 0),
+        without_time=_name_cameras(
+            settings, board.read(SCORING, Field.WITHOUT_TIME) if is_scorer_fresh else 0
+        ),
+        is_journal_failing=bool(board.read(PUBLISH, Field.JOURNAL_FAILING)),
+        is_stopping=is_stopping or bool(board.read(SUPERVISOR, Field.STOPPING)),
+    )
 
-    def _name_cameras(self, bits: int) -> frozenset[str]:
-        """The cameras whose bits are set, by their place in the settings."""
-        return frozenset(camera.name for i, camera in enumerate(self._settings.camera) if bits >> i & 1)
+
+def read_camera(board: Board, name: str, now: int) -> CameraState:
+    """A camera's state. The camera of a dead or stuck capture worker is lost."""
+    worker = capture_name(name)
+    if board.read(worker, Field.EVER_RAN) and not board.is_fresh(worker, now):
+        return CameraState.LOST
+    return CameraState(board.read(worker, Field.CAMERA_STATE))
+
+
+def _name_cameras(settings: Settings, bits: int) -> frozenset[str]:
+    """The cameras whose bits are set, by their place in the settings."""
+    return frozenset(camera.name for i, camera in enumerate(settings.camera) if bits >> i & 1)

@@ -20,7 +20,7 @@ from monitor import paths
 from monitor.audit.trail import AuditTrail
 from monitor.journal.recorder import Recorder
 from monitor.journal.writer import LAST_TRY_S, JournalWriter
-from monitor.line_state import messages
+from monitor.line_state import messages, reset_request
 from monitor.line_state.board import Field
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch
@@ -161,6 +161,8 @@ class Publisher:
         self._link.step()
         self._worker.board.write(PUBLISH, Field.YIELDS, self._link.must_listen)
         self._take_messages()
+        if (by := reset_request.take(self._worker.board)) is not None:
+            self._reset(by or "a person without a name")
         self._guard.step(self._link.generation if self._link.state is LinkState.UP else 0)
         turn = PublisherTurn(
             now_ns=now,
@@ -180,6 +182,7 @@ class Publisher:
         self._deliveries.forget_old(now)
         for camera_frames in self._cameras:
             camera_frames.count_final()
+        self._recorder.record_tallies(self._utc_ns())
         self._publish_status(now, stopping)
         self._record_reload()
 
@@ -229,8 +232,8 @@ class Publisher:
             else:
                 self._deliveries.take_answer(message)
 
-    def _reset(self) -> None:
-        self._latch.reset()
+    def _reset(self, by: str | None = None) -> None:
+        self._latch.reset(by)
         for watch in self._watches.values():
             watch.clear()
 
@@ -262,6 +265,7 @@ class Publisher:
         self._deliveries.give_up()
         for camera_frames in self._cameras:
             camera_frames.count_final()
+        self._recorder.record_tallies(self._utc_ns(), now=True)
         self._publish_status(self._clock(), stopping=True)
         while self._clock() < until and self._link.state is LinkState.UP and self._link.has_unacknowledged():
             self._wait()

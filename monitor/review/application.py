@@ -18,17 +18,22 @@ from monitor.accounts.attempts import PasswordAttempts
 from monitor.accounts.permissions import Permission
 from monitor.accounts.signature import Signatures
 from monitor.audit.trail import AuditTrail
+from monitor.line_state.board import Board
 from monitor.review.access import Sessions, secret_of
 from monitor.review.comparison_job import ComparisonJobs
+from monitor.review.event_stream import EventStream
 from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
 from monitor.review.recipe_pages import RecipePages
 from monitor.review.recorded_changes import RecordedChanges
+from monitor.review.report_pages import ReportPages
 from monitor.review.request_checks import RequestChecks
+from monitor.review.reset_pages import ResetPages
 from monitor.review.scorers import Scorers
 from monitor.review.set_changeover import SetChangeover
+from monitor.review.shifts import PlantClock
 from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
@@ -43,15 +48,16 @@ MAX_BODY_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The server starts and stops `index`."""
+    """The server starts and stops `index`, and stops `events`."""
 
     wsgi: Flask
     index: SnapshotIndex
+    events: EventStream
 
 
-def build(settings: Settings, runtime: Path | None = None) -> Application:
-    """`runtime` is the line's runtime directory; without it, the directory that `run` would use. Raises
-    AccountsError."""
+def build(settings: Settings, runtime: Path | None = None, board: Board | None = None) -> Application:
+    """`runtime` is the line's runtime directory; without it, the directory that `run` would use. `board` is
+    the running line's, which the page of a line needs for a reset. Raises AccountsError."""
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
@@ -72,13 +78,17 @@ def build(settings: Settings, runtime: Path | None = None) -> Application:
     form, changes = SignatureForm(signatures, trail), RecordedChanges(trail)
     files = SnapshotFiles(paths.snapshots(settings))
     index = SnapshotIndex(files)
-    WallPages(app, files, index, Pictures(files), changes)
+    plant = PlantClock.of(settings.review)
+    WallPages(app, files, index, Pictures(files), plant, changes)
     view = LineView(settings, runtime)
+    events = EventStream(app, view, index, plant, needs_password=hashed is not None)
+    ResetPages(app, view, board)
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
-    TodayPages(app, recipes, index, view, Recalibration(recipes, files), form, changes)
+    TodayPages(app, settings, index, view, Recalibration(recipes, files), plant, form, changes)
+    ReportPages(app, settings, index, plant)
     versions = VersionChanges(recipes, trail)
     sets = SetChangeover(settings, trail)
     RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
-    return Application(app, index)
+    return Application(app, index, events)

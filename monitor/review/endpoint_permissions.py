@@ -15,6 +15,7 @@ SIGNED = frozenset({"recalibrate_accept", "version_use", "recipe_set_use"})
 """Forms with a signature of their own: who signs may be another person than the one who is signed in."""
 REQUIRED: Mapping[str, Permission] = {
     "label": Permission.LABEL,
+    "reset_line": Permission.RESET,
     "version_compare": Permission.USE,
     "recalibrate_start": Permission.CALIBRATE,
     "recalibrate_discard": Permission.CALIBRATE,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from monitor.errors import LineMonitorError
 from monitor.names import NAME
 from monitor.review.labels import Label, SnapshotDetails
+from monitor.review.shifts import WHOLE_DAY, Period, PlantClock
 from monitor.review.snapshot_files import Key
 from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
 
@@ -33,35 +34,49 @@ class BadFilter(LineMonitorError):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """An empty field matches every snapshot. Field names are the names in the query."""
+    """An empty field matches every snapshot. Field names are the names in the query, except for `period`,
+    which follows from `day` and `shift`."""
 
     camera: str = ""
     day: str = ""
+    """The plant's calendar day; with `shift` the day on which the shift begins."""
+    shift: str = WHOLE_DAY
     recipe: str = ""
     label: str = ""
     verdict: str = "reject"
     least: float | None = None
     most: float | None = None
+    period: Period | None = None
 
     @staticmethod
-    def parse(query: Mapping[str, str]) -> Filters:
+    def parse(query: Mapping[str, str], clock: PlantClock) -> Filters:
         """Raises BadFilter. Other names in the query are ignored."""
         return Filters(
             camera=_name("camera", query, CAMERA, "a camera's name"),
             day=_name("day", query, DAY, "a day as YYYY-MM-DD"),
+            shift=_choice("shift", query, clock.shifts),
             recipe=_name("recipe", query, RECIPE, "a recipe's name"),
             label=_choice("label", query, (*Label, UNLABELLED, LABELLED)),
             verdict=_choice("verdict", query, VERDICTS) or "reject",
             least=_number("least", query),
             most=_number("most", query),
-        )
+        ).within(clock)
+
+    def within(self, clock: PlantClock) -> Filters:
+        """The same with the period of `day` and `shift`. Raises BadFilter."""
+        if not self.day:
+            return replace(self, shift=WHOLE_DAY, period=None)
+        try:
+            return replace(self, period=clock.period(self.day, self.shift))
+        except (ValueError, OverflowError):
+            raise BadFilter("day: not a day as YYYY-MM-DD") from None
 
     def query(self) -> dict[str, str]:
         """The query that `parse` reads, without fields at their defaults."""
         found: dict[str, str] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value != field.default and value not in ("", None):
+            if field.name != "period" and value != field.default and value not in ("", None):
                 found[field.name] = _number_text(value) if isinstance(value, float) else str(value)
         return found
 
@@ -71,6 +86,8 @@ class Filters:
         `score` is `key.score`: the caller keeps it, because parsing it from the name takes time.
         """
         if self.camera and key.camera != self.camera:
+            return False
+        if self.period and not self.period.start_order <= key.order < self.period.end_order:
             return False
         return (self.least is None or score >= self.least) and (self.most is None or score <= self.most)
 

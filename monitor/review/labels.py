@@ -56,6 +56,8 @@ class SnapshotDetails:
     score: float | None
     label_entry: LabelEntry | None
     """The newest label."""
+    recipe_sha: str = ""
+    """Of the version that judged the part."""
 
     def ratio_text(self, score: float) -> str:
         """Score divided by threshold, as text; empty where there is no threshold."""
@@ -94,6 +96,7 @@ def details_of(document: Mapping[str, Any]) -> SnapshotDetails:
         threshold=_number(document.get("threshold")),
         score=_number(document.get("score")),
         label_entry=_label_entry(newest),
+        recipe_sha=_text(document.get("recipe_sha")),
     )
 
 

@@ -6,37 +6,53 @@ them again: a line that was restarted is seen at once, and a page without visito
 
 from __future__ import annotations
 
+import math
+import os
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from drivers.image_file import Image
 from monitor import paths
 from monitor.line_state import changeover
-from monitor.line_state.board import Board, CameraState, Field
+from monitor.line_state.board import Board, Field
 from monitor.line_state.changeover import RecipeStatus
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import NO_PARTS, LatchedParts, read_parts
-from monitor.line_state.ring import SLOTS, Ring, RingError
-from monitor.line_state.worker_process import PUBLISH, SCORING, capture_name, worker_names
-from monitor.settings import CameraSettings, Settings
-from monitor.verdict import Reason, Verdict
+from monitor.line_state.ring import SLOTS, FinalVerdict, Ring, RingError
+from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, capture_name, worker_names
+from monitor.publish.status import OperatingState, decide_status, read_camera, read_health
+from monitor.review.state_banner import ServiceState, StateBanner, describe_state
+from monitor.settings import CameraSettings, Mode, Settings
+from monitor.verdict import Reason, Verdict, rfc3339, snapshot_path
 
 SCORED_FRAMES = 2000
 """The newest frames whose scores are read for the histogram."""
-_LATCH_PROBLEMS = {
-    Latch.MISSED_REJECT: "a reject was missed: look for the part, then reset the line",
-    Latch.UNINSPECTED: "a part was uninspected (not judged in time): look for it, then reset the line",
-    Latch.REJECT_RUN: "too many rejects in a row: "
-    "look at the parts, the lamp and the camera, then reset the line",
-    Latch.REJECT_RATE: "too large a share of rejects: "
-    "look at the parts, the lamp and the camera, then reset the line",
-}
+SEARCHED_FRAMES = 500
+"""The newest frames in which a page that has just been opened looks for a reject."""
+_LONGEST_PROMISE_NS = 120 * 1_000_000_000
+"""No worker promises to be alive for longer: a later time is from before the machine was switched on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartView:
+    """One judged frame."""
+
+    camera: str
+    frame: int
+    captured_utc: str
+    verdict: Verdict
+    reason: Reason
+    ratio: float | None
+    """Score divided by threshold; None without a score."""
+    snapshot: str | None
+    """The `.jpg`'s path below `snapshots/`; the file follows within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +69,23 @@ class CameraView:
     """Since the session's start."""
     age_s: float | None
     """Seconds since its newest frame was captured."""
+    is_view: bool = False
+    """Whether it is a live view, which judges no parts."""
+    newest: PartView | None = None
+    """Its newest frame with a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineStatus:
-    running: bool
-    ready: bool
+    banner: StateBanner
     problems: tuple[str, ...]
-    """One line each: first what to check before a reset, then the workers' problems."""
+    """The workers' problems, one line each."""
     cameras: tuple[CameraView, ...]
     utc: str
+    """RFC 3339."""
     latched: LatchedParts = NO_PARTS
     """The parts to look for before a reset."""
+    latch: Latch = Latch.NONE
 
 
 class LineView:
@@ -80,42 +101,82 @@ class LineView:
         """`folder` is the runtime directory; without it, the directory that `run` would use."""
         self._settings, self._clock, self._utc_ns = settings, clock, utc_ns
         self._folder = folder or paths.runtime(settings)
+        self._following = threading.Lock()
+        self._seen: dict[str, tuple[uuid.UUID | None, int, PartView | None]] = {}
+        """By camera: the session, the last frame that was looked at, and the newest reject."""
 
     def status(self) -> LineStatus:
-        utc = f"{datetime.fromtimestamp(self._utc_ns() / 1e9, UTC):%Y-%m-%d %H:%M:%S}"
-        with self._board() as board:
+        utc = rfc3339(self._utc_ns())
+        with self._open_board() as (board, service):
             if board is None:
                 cameras = tuple(
                     CameraView(camera.name, camera.recipe, "stopped", "", None, None)
                     for camera in self._settings.camera
                 )
-                return LineStatus(False, False, (), cameras, utc)
-            publisher_is_fresh = board.is_fresh(PUBLISH, self._clock())
-            cameras = tuple(self._camera(board, camera) for camera in self._settings.camera)
-            # Each camera's problem is shown beside the camera.
-            captures = {capture_name(camera.name) for camera in self._settings.camera}
-            problems = [
-                f"{name}: {problem}"
-                for name in worker_names(self._settings)
-                if name not in captures and (problem := board.read_trouble(name))
-            ]
-            if board.is_fresh(SCORING, self._clock()):
-                waiting = board.read(SCORING, Field.WITHOUT_TIME)
-                problems += [
-                    f"view {camera.name}: no time left for it, since parts come first"
-                    for i, camera in enumerate(self._settings.camera)
-                    if waiting >> i & 1
-                ]
-            if (latch := Latch(board.read(PUBLISH, Field.LATCH))) is not Latch.NONE:
-                problems.insert(0, _LATCH_PROBLEMS[latch])
+                banner = describe_state(
+                    service, OperatingState.OFFLINE, "offline", is_ready=False, may_run=False
+                )
+                return LineStatus(banner, (), cameras, utc)
+            latch = Latch(board.read(PUBLISH, Field.LATCH))
             return LineStatus(
-                running=True,
-                ready=publisher_is_fresh and bool(board.read(PUBLISH, Field.READY)),
-                problems=tuple(problems),
-                cameras=cameras,
-                utc=utc,
-                latched=read_parts(board) if latch is not Latch.NONE else NO_PARTS,
+                self._banner(board, service),
+                tuple(self._problems(board)),
+                tuple(self._camera(board, camera) for camera in self._settings.camera),
+                utc,
+                read_parts(board) if latch is not Latch.NONE else NO_PARTS,
+                latch,
             )
+
+    def _banner(self, board: Board, service: ServiceState) -> StateBanner:
+        now = self._clock()
+        health = read_health(board, self._settings, now)
+        status = decide_status(self._settings.camera, health)
+        return describe_state(
+            service,
+            status.state,
+            status.reason,
+            is_ready=status.ready,
+            may_run=board.is_fresh(PUBLISH, now) and bool(board.read(PUBLISH, Field.READY)),
+            cameras=tuple(
+                name for name, state in health.cameras.items() if f"camera_{state.word}" == status.reason
+            ),
+        )
+
+    def _problems(self, board: Board) -> Iterator[str]:
+        # Each camera's problem is shown beside the camera.
+        captures = {capture_name(camera.name) for camera in self._settings.camera}
+        for name in worker_names(self._settings):
+            if name not in captures and (problem := board.read_trouble(name)):
+                yield f"{name}: {problem}"
+        if board.is_fresh(SCORING, self._clock()):
+            waiting = board.read(SCORING, Field.WITHOUT_TIME)
+            for i, camera in enumerate(self._settings.camera):
+                if waiting >> i & 1:
+                    yield f"view {camera.name}: no time left for it, since parts come first"
+
+    def newest_reject(self) -> PartView | None:
+        """The newest part that was rejected in this session. Each call looks only at the frames since the one
+        before, so it is cheap."""
+        found: list[PartView] = []
+        with self._following:
+            for camera in self._settings.camera:
+                with self._ring(camera.name) as ring:
+                    if ring is not None and (reject := self._follow(camera.name, ring)) is not None:
+                        found.append(reject)
+        return max(found, key=lambda part: part.captured_utc, default=None)
+
+    def _follow(self, camera: str, ring: Ring) -> PartView | None:
+        session, checked, newest = self._seen.get(camera, (None, 0, None))
+        last = ring.last_frame()
+        if session != ring.session:
+            checked, newest = 0, None
+        checked = max(checked, last - SEARCHED_FRAMES)
+        while checked < last and (closed := ring.final_verdict(checked + 1)) is not None:
+            checked += 1
+            if closed.verdict is Verdict.REJECT:
+                newest = _part(camera, ring, checked, closed) or newest
+        self._seen[camera] = ring.session, checked, newest
+        return newest
 
     def recipe_name(self, camera: CameraSettings) -> str:
         """The recipe that judges the camera's parts now; where no line runs, the one in the settings."""
@@ -170,33 +231,58 @@ class LineView:
 
     def _camera(self, board: Board, camera: CameraSettings) -> CameraView:
         worker = capture_name(camera.name)
-        state = CameraState(board.read(worker, Field.CAMERA_STATE))
-        if not board.is_fresh(worker, self._clock()):
-            ran_before = board.read(worker, Field.EVER_RAN)
-            state = CameraState.LOST if ran_before else CameraState.STARTING
         with self._ring(camera.name) as ring:
             newest = ring.frame(ring.last_frame()) if ring is not None else None
             return CameraView(
                 camera.name,
                 changeover.find_judge(board, camera, "").recipe,
-                state.word,
+                read_camera(board, camera.name, self._clock()).word,
                 board.read_trouble(worker),
                 count_verdicts(ring) if ring is not None else None,
                 (self._clock() - newest.captured_ns) / 1e9 if newest is not None else None,
+                camera.mode is Mode.LATEST,
+                _newest_judged(camera.name, ring) if ring is not None else None,
             )
 
     @contextmanager
     def _board(self) -> Iterator[Board | None]:
+        """The board of a running line; None without one."""
+        with self._open_board() as (board, _):
+            yield board
+
+    @contextmanager
+    def _open_board(self) -> Iterator[tuple[Board | None, ServiceState]]:
         try:
             board = Board(self._folder / "board", worker_names(self._settings), writable=False)
+        except PermissionError:
+            yield None, ServiceState.HIDDEN
+            return
         except (OSError, ValueError):
             # No line runs, or its settings are other ones.
-            yield None
+            yield None, ServiceState.ABSENT
             return
         try:
-            yield board
+            if self._is_alive(board):
+                yield board, ServiceState.RUNNING
+            else:
+                yield None, ServiceState.DEAD
         finally:
             board.close()
+
+    def _is_alive(self, board: Board) -> bool:
+        """Whether the board belongs to a running line: a killed one leaves its board behind."""
+        latest = max(board.read(name, Field.ALIVE_UNTIL_NS) for name in worker_names(self._settings))
+        if latest > self._clock() + _LONGEST_PROMISE_NS:
+            return False
+        supervisor = board.read(SUPERVISOR, Field.PID)
+        try:
+            if supervisor:
+                os.kill(supervisor, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
 
     @contextmanager
     def _ring(self, camera: str) -> Iterator[Ring | None]:
@@ -209,3 +295,25 @@ class LineView:
             yield ring
         finally:
             ring.close()
+
+
+def _newest_judged(camera: str, ring: Ring) -> PartView | None:
+    last = ring.last_frame()
+    for number in range(last, max(0, last - SLOTS), -1):
+        if (closed := ring.final_verdict(number)) is not None:
+            return _part(camera, ring, number, closed)
+    return None
+
+
+def _part(camera: str, ring: Ring, number: int, closed: FinalVerdict) -> PartView | None:
+    """None where the frame has left the ring meanwhile."""
+    frame, scored = ring.frame(number), ring.scorer_verdict(number)
+    if frame is None:
+        return None
+    ratio = snapshot = None
+    if closed.from_scorer and scored is not None and math.isfinite(scored.score) and scored.threshold > 0:
+        ratio = scored.score / scored.threshold
+        if closed.snapshot:
+            snapshot = snapshot_path(frame.captured_utc_ns, camera, number, scored.score)
+    utc = rfc3339(frame.captured_utc_ns)
+    return PartView(camera, number, utc, closed.verdict, closed.reason, ratio, snapshot)

@@ -20,6 +20,7 @@ from monitor.images.overlay import draw_panel
 from monitor.review.line_view import LineView
 from monitor.review.pictures import encode_jpeg
 from monitor.review.scorers import Scorers
+from monitor.review.uninspected_reasons import explain_reason
 from monitor.settings import Settings
 
 PICTURE_AGE_S = 0.2
@@ -50,6 +51,7 @@ class LivePages:
         self._cameras = {camera.name: camera for camera in settings.camera}
         self._pictures: dict[tuple[str, bool], _CachedPicture] = {}
         self._making = {name: threading.Lock() for name in self._cameras}
+        app.jinja_env.globals["explain_reason"] = explain_reason
         app.add_url_rule("/live", "live", self._live)
         app.add_url_rule("/live/status", "live_status", self._status)
         app.add_url_rule("/live/<camera>.jpg", "live_picture", self._picture)
@@ -58,7 +60,7 @@ class LivePages:
         return render_template("live.html", status=self._view.status())
 
     def _status(self) -> str:
-        return render_template("status.html", status=self._view.status())
+        return render_template("live_status.html", status=self._view.status())
 
     def _picture(self, camera: str) -> AnyResponse:
         if camera not in self._cameras:

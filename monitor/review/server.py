@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,9 +23,11 @@ from waitress.task import ErrorTask
 
 from monitor.accounts.accounts_file import AccountsError, AccountsFile
 from monitor.errors import LineMonitorError
+from monitor.line_state.board import Board
 from monitor.line_state.worker_process import Worker
 from monitor.review.access import is_local, refusal
 from monitor.review.application import MAX_BODY_BYTES, build
+from monitor.review.event_stream import MOST_STREAMS
 from monitor.review.proxy import ProxiedApplication, PublicAddress
 from monitor.review.request_checks import HEADERS
 from monitor.review.request_timeout import RequestTimeout
@@ -58,31 +60,52 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = _ErrorResponse
 
 
+class _Bounded:
+    """The application with at most `_THREADS` requests at a time, not counting the streams of events. These
+    have their own bound, and mostly wait."""
+
+    def __init__(self, application: Flask | ProxiedApplication) -> None:
+        self._application = application
+        self._free = threading.BoundedSemaphore(_THREADS)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if str(environ.get("PATH_INFO", "")).endswith("/events"):
+            return self._application(environ, start_response)
+        with self._free:
+            return self._application(environ, start_response)
+
+
 class Server:
     """The page on its port; `with Server(settings) as server:` serves it. Raises ReviewError."""
 
     def __init__(
-        self, settings: Settings, runtime: Path | None = None, *, request_s: float = _REQUEST_S
+        self,
+        settings: Settings,
+        runtime: Path | None = None,
+        board: Board | None = None,
+        *,
+        request_s: float = _REQUEST_S,
     ) -> None:
         try:
             why = refusal(settings.review, has_accounts=AccountsFile.of(settings).exist())
             if why is not None:
                 raise ReviewError(why)
-            self._application = build(settings, runtime)
+            self._application = build(settings, runtime, board)
         except AccountsError as error:
             raise ReviewError(str(error)) from None
-        # waitress logs a warning for every request that waits: too many requests would fill the log.
+        # waitress logs every request that waits and every stream that ends: too many would fill the log.
+        logging.getLogger("waitress").setLevel(logging.WARNING)
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)
         host, port = settings.review.host, settings.review.port
         connections: dict[int, Any] = {}
         self._request_timeout = RequestTimeout(connections, request_s)
         try:
             self._server = create_server(
-                _behind_proxy(self._application.wsgi, settings.review),
+                _Bounded(_behind_proxy(self._application.wsgi, settings.review)),
                 map=connections,
                 host=host,
                 port=port,
-                threads=_THREADS,
+                threads=_THREADS + MOST_STREAMS,
                 ident="",
                 connection_limit=_CONNECTIONS,
                 channel_timeout=_IDLE_S,
@@ -114,6 +137,7 @@ class Server:
 
     def __exit__(self, *exception: object) -> None:
         self._application.index.stop()
+        self._application.events.stop()
         self._request_timeout.stop()
         self._server.close()
 
@@ -171,7 +195,7 @@ def work(worker: Worker) -> None:
     worker.mark_running()
     while not worker.stopping:
         try:
-            server = Server(worker.settings, worker.folder)
+            server = Server(worker.settings, worker.folder, worker.board)
         except ReviewError as error:
             worker.log.error("%s", error)
             worker.board.write_trouble(worker.name, str(error))

@@ -19,11 +19,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import chain
 
 from monitor.review.filters import Filters, PageStart
 from monitor.review.labels import NO_DETAILS, SnapshotDetails
+from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from monitor.snapshots.folder_scan import CAMERA, DAY, STEM, entries, folders
 from monitor.system.trouble_log import TroubleLog
@@ -250,7 +250,12 @@ class SnapshotIndex:
             mtime_ns = 0
         read = self._read(entry)
         # Interning saves memory: 100,000 snapshots share a few recipe names and verdicts.
-        details = replace(read, recipe=sys.intern(read.recipe), verdict=sys.intern(read.verdict))
+        details = replace(
+            read,
+            recipe=sys.intern(read.recipe),
+            verdict=sys.intern(read.verdict),
+            recipe_sha=sys.intern(read.recipe_sha),
+        )
         entry.details, entry.mtime_ns = details, mtime_ns
         if known is not None and known != details:
             self._start_generation()
@@ -323,10 +328,27 @@ class SnapshotIndex:
                 continue
             yield entry
 
-    def days(self) -> dict[str, int]:
-        """The number of snapshots of each day, newest day first."""
-        days = self._days
-        return {day: len(days[day]) for day in sorted(days, reverse=True)}
+    @property
+    def generation(self) -> int:
+        """Another number after each change: snapshots that came or went, labels."""
+        return self._generation
+
+    def newest_reject(self) -> IndexEntry | None:
+        """The newest snapshot of a rejected part, as far as they are read."""
+        return next(self.matching(Filters()), None)
+
+    def days(self, clock: PlantClock) -> dict[str, int]:
+        """The number of snapshots of each of the plant's days, newest day first."""
+        days, found = self._days, dict[str, int]()
+        for name, in_day in days.items():
+            ends = (in_day[0], in_day[-1])
+            for day in {clock.day(clock.of_snapshot(name, entry.key.stem)) for entry in ends}:
+                period = clock.period(day)
+                first = bisect.bisect_left(in_day, period.start_order, key=_order)
+                found[day] = (
+                    found.get(day, 0) + bisect.bisect_left(in_day, period.end_order, key=_order) - first
+                )
+        return {day: found[day] for day in sorted(found, reverse=True)}
 
     def total(self) -> int:
         return sum(len(day) for day in self._days.values())
@@ -381,10 +403,11 @@ class SnapshotIndex:
 
     def _days_of(self, filters: Filters) -> dict[str, tuple[IndexEntry, ...]]:
         days = self._days
-        if not filters.day:
+        if filters.period is None:
             return days
-        return {filters.day: days[filters.day]} if filters.day in days else {}
+        first, last = filters.period.start_order[0], filters.period.end_order[0]
+        return {day: days[day] for day in days if first <= day <= last}
 
 
-def today(utc_ns: int) -> str:
-    return f"{datetime.fromtimestamp(utc_ns / 1e9, UTC):%Y-%m-%d}"
+def _order(entry: IndexEntry) -> tuple[str, str]:
+    return entry.key.order

@@ -9,18 +9,19 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 
 from flask import Flask, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from monitor import paths
 from monitor.accounts.permissions import Permission
 from monitor.audit.entry import Kind
 from monitor.model.in_force import find_judging
 from monitor.model.recipe_json import FILE, REFERENCE, Calibration, RecipeError
 from monitor.model.version_summary import read_document
-from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, Filters
+from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, BadFilter, Filters
 from monitor.review.histogram import Plot, plot
 from monitor.review.labels import Label
 from monitor.review.line_view import LineView
@@ -32,10 +33,12 @@ from monitor.review.recalibration import (
     State,
 )
 from monitor.review.recorded_changes import RecordedChanges
+from monitor.review.shift_figures import RecentFigures
+from monitor.review.shifts import PlantClock
 from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import Key
-from monitor.review.snapshot_index import SnapshotIndex, today
-from monitor.snapshots.folder_scan import DAY
+from monitor.review.snapshot_index import SnapshotIndex
+from monitor.settings import Settings
 from monitor.verdict import rfc3339
 
 _MEANING = "new threshold accepted"
@@ -48,16 +51,18 @@ class TodayPages:
     def __init__(
         self,
         app: Flask,
-        recipes: Path,
+        settings: Settings,
         index: SnapshotIndex,
         view: LineView,
         recalibration: Recalibration,
+        plant: PlantClock,
         signatures: SignatureForm,
         changes: RecordedChanges,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._recipes, self._index, self._view = recipes, index, view
-        self._recalibration, self._utc_ns = recalibration, utc_ns
+        self._recipes, self._index, self._view = paths.recipes(settings), index, view
+        self._recalibration, self._plant, self._utc_ns = recalibration, plant, utc_ns
+        self._figures = RecentFigures(paths.journal(settings))
         self._signatures, self._changes = signatures, changes
         self._log = logging.getLogger(__name__)
         app.add_url_rule("/today", "today", self._today)
@@ -69,11 +74,9 @@ class TodayPages:
         )
 
     def _today(self) -> str:
-        day = request.args.get("day") or today(self._utc_ns())
-        if not DAY.fullmatch(day):
-            abort(HTTPStatus.BAD_REQUEST, "day: not a day as YYYY-MM-DD.")
-        entries = list(self._index.matching(Filters(day=day, verdict="reject")))
-        is_today = day == today(self._utc_ns())
+        filters = self._chosen()
+        entries = list(self._index.matching(filters))
+        is_today = filters.day == self._plant.day(self._utc())
         by_camera: dict[str, Counter[str]] = {}
         by_recipe: dict[str, dict[str, list[float]]] = {}
         for entry in entries:
@@ -85,9 +88,11 @@ class TodayPages:
         in_force = {camera.name: camera.recipe for camera in status.cameras}
         recipes = {*by_recipe, *in_force.values()}
         return render_template(
-            "today.html",
-            day=day,
-            days=self._index.days(),
+            "day.html" if request.args.get("only") == "day" else "today.html",
+            filters=filters,
+            days=self._index.days(self._plant),
+            figures=self._figures.read(filters.period) if filters.period else None,
+            views=frozenset(camera.name for camera in status.cameras if camera.is_view),
             by_camera=dict(sorted(by_camera.items())),
             labels=Label,
             status=status,
@@ -101,6 +106,18 @@ class TodayPages:
             ],
             unread=self._index.unread,
         )
+
+    def _chosen(self) -> Filters:
+        """The day and shift in the address; today without one."""
+        query = {"day": self._plant.day(self._utc()), **request.args.to_dict()}
+        wanted = {name: query[name] for name in ("day", "shift") if query.get(name)}
+        try:
+            return Filters.parse(wanted, self._plant)
+        except BadFilter as error:
+            abort(HTTPStatus.BAD_REQUEST, f"{error}.")
+
+    def _utc(self) -> datetime:
+        return datetime.fromtimestamp(self._utc_ns() / 1e9, UTC)
 
     def _recipe_values(
         self, name: str, rejected: dict[str, list[float]], cameras: Sequence[str]

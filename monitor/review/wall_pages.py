@@ -18,6 +18,7 @@ from monitor.review.filters import VERDICTS, BadFilter, Filters, PageStart
 from monitor.review.labels import Label, LabelEntry
 from monitor.review.pictures import Pictures
 from monitor.review.recorded_changes import RecordedChanges
+from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.verdict import rfc3339
@@ -36,11 +37,12 @@ class WallPages:
         files: SnapshotFiles,
         index: SnapshotIndex,
         pictures: Pictures,
+        plant: PlantClock,
         changes: RecordedChanges,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._files, self._index, self._pictures, self._utc_ns = files, index, pictures, utc_ns
-        self._changes = changes
+        self._plant, self._changes = plant, changes
         app.jinja_env.globals["snapshot_url"] = snapshot_url
         part = "/part/<day>/<camera>/<stem>"
         app.add_url_rule("/", "wall", self._wall)
@@ -51,14 +53,14 @@ class WallPages:
         app.add_url_rule("/help", "help", self._help)
 
     def _wall(self) -> str:
-        filters, start = _filters(), _page_start()
+        filters, start = self._filters(), _page_start()
         page = self._index.page(filters, PER_PAGE, start)
         if start is not None and not page.entries:
             page = self._index.page(filters, PER_PAGE)
         # The `.json` files are read again, so that the page shows the newest labels.
         shown = [(entry.key, self._index.details(entry, fresh=True)) for entry in page.entries]
         return render_template(
-            "wall.html",
+            "cards.html" if request.args.get("only") == "cards" else "wall.html",
             shown=shown,
             page=page,
             filters=filters,
@@ -66,15 +68,16 @@ class WallPages:
             total=self._index.total(),
             complete=self._index.complete and page.complete,
             unread=self._index.unread,
-            days=self._index.days(),
+            days=self._index.days(self._plant),
             cameras=self._index.cameras(),
             recipes=self._index.recipes(),
             labels=Label,
             verdicts=VERDICTS,
+            is_newest=start is None or page.is_first,
         )
 
     def _part(self, day: str, camera: str, stem: str) -> str:
-        key, filters = _key(day, camera, stem), _filters()
+        key, filters = _key(day, camera, stem), self._filters()
         entry = self._index.find(key)
         details = self._index.details(entry, fresh=True)
         if not any(self._has_file(key, suffix) for suffix in (".jpg", ".png", ".json")):
@@ -91,11 +94,17 @@ class WallPages:
             has_frame=self._has_file(key, ".png"),
         )
 
+    def _filters(self) -> Filters:
+        try:
+            return Filters.parse(request.args, self._plant)
+        except BadFilter as error:
+            abort(HTTPStatus.BAD_REQUEST, f"{error}.")
+
     def _has_file(self, key: Key, suffix: str) -> bool:
         return (self._files.root / f"{key.path}{suffix}").is_file()
 
     def _label(self, day: str, camera: str, stem: str) -> AnyResponse:
-        key, filters, word = _key(day, camera, stem), _filters(), request.form.get("label", "")
+        key, filters, word = _key(day, camera, stem), self._filters(), request.form.get("label", "")
         if word not in (*Label, ""):
             abort(HTTPStatus.BAD_REQUEST, "A label is defect, overkill or unsure.")
         label_entry = LabelEntry(Label(word), g.session.by, rfc3339(self._utc_ns())) if word else None
@@ -111,7 +120,14 @@ class WallPages:
             abort(HTTPStatus.CONFLICT, "This snapshot's .json file is damaged, so it can't be labelled.")
         except OSError as error:
             abort(HTTPStatus.SERVICE_UNAVAILABLE, f"The label can't be saved: {error.strerror}.")
-        self._index.details(self._index.find(key), fresh=True)
+        details = self._index.details(self._index.find(key), fresh=True)
+        if request.form.get("from") == "wall":
+            if "text/html" not in request.headers.get("Accept", ""):
+                return Response(
+                    render_template("card.html", key=key, details=details, filters=filters, labels=Label)
+                )
+            wall = f"{url_for('wall')}?{urlencode(filters.query())}#{key.stem}"
+            return redirect(wall, HTTPStatus.SEE_OTHER)
         return redirect(snapshot_url("part", key, filters), HTTPStatus.SEE_OTHER)
 
     def _picture(self, day: str, camera: str, stem: str, which: str) -> AnyResponse:
@@ -153,13 +169,6 @@ def _key(day: str, camera: str, stem: str) -> Key:
         return Key.parse(day, camera, stem)
     except NoSuchSnapshot:
         abort(HTTPStatus.NOT_FOUND, "There is no such snapshot.")
-
-
-def _filters() -> Filters:
-    try:
-        return Filters.parse(request.args)
-    except BadFilter as error:
-        abort(HTTPStatus.BAD_REQUEST, f"{error}.")
 
 
 def _page_start() -> PageStart | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -20,10 +20,12 @@ from pydantic import ValidationError
 
 from monitor import paths
 from monitor.journal.recorder import read_outcomes
+from monitor.journal.tallies import SLOT_NS
 from monitor.journal.writer import JournalWriter
 from monitor.line_state import verdict_rules
 from monitor.line_state.board import Board, Field
 from monitor.line_state.changeover import RecipeIdentity, find_judge
+from monitor.line_state.counts import count_verdicts
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch, read_latch, read_latch_and_parts, write_latch
 from monitor.line_state.latched_parts import MOST, NO_PARTS, LatchedPart, read_parts
@@ -87,6 +89,7 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
                     _LONGEST_READING_S,
                 )
                 break
+        _record_tally(camera.name, ring, journal)
         ring.close()
     if board is not None:
         board.close()
@@ -96,6 +99,17 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
             journal.problem or "the disk is too slow",
         )
     return recovered
+
+
+def _record_tally(camera: str, ring: Ring, journal: JournalWriter) -> None:
+    """Records what the killed service had judged. A frame without a verdict is uninspected."""
+    frame, counts = ring.frame(ring.last_frame()), count_verdicts(ring)
+    if frame is None:
+        return
+    uninspected = list(counts.uninspected)
+    uninspected[Reason.PUBLISHER_LOST] += counts.in_flight
+    slot_ns = frame.captured_utc_ns // SLOT_NS * SLOT_NS
+    journal.record_tally(str(ring.session), camera, slot_ns, replace(counts, uninspected=tuple(uninspected)))
 
 
 def _latch_missed(

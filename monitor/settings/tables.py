@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NoReturn, Self, get_args, get_origin
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -118,6 +119,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, json_schema_extra={"allowed": 
 RecipeName = Annotated[str, Field(pattern=rf"^{NAME}(@{VERSION})?$")]
 _Host = Annotated[str, AfterValidator(_check_host)]
 _PAGE_URL = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:(?P<port>\d{1,5}))?(/[\w.~-]+)*/?"
+_SHIFT_START = r"([01]\d|2[0-3]):[0-5][05]"
 _PORT = {"ge": 0, "le": 65_535}
 _PEM = "the path of a PEM file"
 
@@ -353,10 +355,38 @@ class ReviewSettings(_Table):
     )
     """Hash of the password of the page. Better kept out of this file: in the systemd credential
     `review_password`, which overrides it."""
+    shifts: tuple[str, ...] = Field(
+        default=("06:00", "14:00", "22:00"),
+        title="Shifts",
+        json_schema_extra={"allowed": "times as HH:MM in ascending order, each a multiple of 5 minutes"},
+    )
+    """Local times at which the shifts begin. The last one ends when the first one begins. Parts are counted
+    by shift."""
+    time_zone: str | None = _text(None, "Time zone", "a name such as Europe/Berlin")
+    """Zone of the times on the page and in reports. Without it, the zone of this machine."""
     accounts: Path = _text(Path("accounts.json"), "Accounts file", "a path")
     """File of the named accounts, which `line-monitor accounts` makes. A relative path starts at the data
     folder. Once there is an account, page and commands ask for a name and its password, and `password_hash`
     counts no more."""
+
+    @field_validator("shifts")
+    @classmethod
+    def _check_shifts(cls, shifts: tuple[str, ...]) -> tuple[str, ...]:
+        are_times = all(re.fullmatch(_SHIFT_START, start, re.ASCII) for start in shifts)
+        if not shifts or not are_times or list(shifts) != sorted(set(shifts)):
+            raise PydanticCustomError("shifts", "must be the times at which the shifts begin")
+        return shifts
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, zone: str | None) -> str | None:
+        try:
+            if zone is not None:
+                ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            message = "must be a time zone that this machine knows"
+            raise PydanticCustomError("time_zone", message) from None
+        return zone
 
     @property
     def address(self) -> str | None:

@@ -1,16 +1,22 @@
-"""The review page shows a running line; neither its load nor its death delays the line."""
+"""The review page shows a running line and resets it; neither its load nor its death delays the line."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -75,6 +81,72 @@ def request_load(port: int, rate: float) -> Iterator[list[int]]:
             thread.join()
 
 
+def ask(config: Path, *words: str) -> tuple[int, str]:
+    """What a command prints about the line, with its exit code."""
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "monitor.cli", "--config", str(config), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def reset_on_the_page(port: int, by: str) -> int:
+    """Resets the line as a browser does. Returns the status of the answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/reset")
+        answer = connection.getresponse()
+        cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
+        form = dict(re.findall(r'name="(token|seen)" value="(\w+)"', answer.read().decode()))
+        body = urlencode({**form, "by": by})
+        kind = "application/x-www-form-urlencoded"
+        connection.request("POST", "/reset", body, {"Cookie": cookie, "Content-Type": kind})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_a_missed_reject_is_told_at_once_and_the_line_is_reset_from_the_page_and_by_a_command(
+    tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
+) -> None:
+    write_parts(tmp_path / "parts", 20, 4)
+    config = write_config(CAMERA.format(folder=tmp_path / "parts"))
+    port = free_port()
+    config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
+    with Line(config, broker.port) as line:
+        line.await_ready()
+        line.wait_for(lambda: shows(port), 30, "the page")
+        stream = urlopen(f"http://127.0.0.1:{port}/events", timeout=20)
+        told: list[str] = []
+        threading.Thread(target=lambda: told.extend(part.decode() for part in stream), daemon=True).start()
+        line.wait_for(lambda: "Newest reject" in "".join(told), 20, "a reject in the stream")
+
+        def miss() -> None:
+            reject = line.witness.heard("top/reject")[-1].payload
+            line.witness.say("top/ack", json.dumps({"event_id": reject["event_id"], "result": "failed"}))
+            line.wait_for(lambda: line.witness.status()["reason"] == "missed_reject", 10, "the latch")
+
+        miss()
+        line.wait_for(lambda: "Reject missed" in "".join(told), 5, "the missed reject in the stream")
+        code, text = ask(config, "status")
+        assert (code, "not ready (missed_reject)" in text, "look for: camera top" in text) == (0, True, True)
+        assert reset_on_the_page(port, "anna") == 303
+        line.wait_for(lambda: bool(line.witness.status()["ready"]), 5, "ready after the reset on the page")
+        miss()
+        code, text = ask(config, "reset")
+        assert (code, ", ready" in text) == (0, True)
+        assert line.witness.status()["ready"]
+        passed = r"<td>top</td><td class=\"number\">\d+</td><td class=\"number\">([1-9]\d*)</td>"
+        line.wait_for(lambda: bool(re.search(passed, get(port, "/today")[1].decode())), 15, "passes of today")
+    changes = ask(config, "journal", "--changes")[1]
+    assert "anna, on the operators' page" in changes
+    code, text = ask(config, "reset")
+    assert (code, "no heartbeat" in text, text.count("\n")) == (1, True, 1)
+
+
 def latencies_ms(line: Line, seconds: float) -> list[float]:
     """Milliseconds from capture to sending, of the frames captured during the next seconds."""
     ring = line.ring("top")
@@ -114,7 +186,7 @@ def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(
         assert picture is not None
         assert min(picture.shape[:2]) > 100
         words = get(port, "/live/status")[1].decode()
-        assert "Ready: the line may run" in words
+        assert "Parts are inspected. The line may run." in get(port, "/state")[1].decode()
         assert 'class="state up"' in words
         line.wait_for(lambda: b"top" in get(port, "/")[1], 20, "reject on the wall")
         assert os.getpriority(os.PRIO_PROCESS, line.pid("review")) >= 10

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from monitor.review.access import hash_password
 from monitor.review.labels import Label, LabelEntry
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from tests.real.review_page import ReviewPage, write_snapshots
+from tests.real.snapshot_set import write_snapshot
 
 pytestmark = pytest.mark.xdist_group("review page")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -125,6 +127,37 @@ def test_browse_filter_and_label_by_keyboard(
     tab.locator(".wall a").click()
     tab.wait_for_url("**/part/**")
     assert tab.locator("#newer, #older").count() == 0
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (800, 1280)])
+def test_a_part_is_labelled_on_the_wall_with_one_touch_and_the_next_one_follows(
+    tmp_path: Path, browser: Browser, size: tuple[int, int]
+) -> None:
+    data = tmp_path / "data"
+    keys = write_snapshots(data, 4)
+    with ReviewPage(data) as page:
+        touched = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, has_touch=True, bypass_csp=True
+        )
+        tab = touched.new_page()
+        tab.goto(page.address)
+        assert tab.locator("#state .headline").inner_text().upper() == "NO LINE RUNS"
+        assert "green" not in (tab.locator("#state").get_attribute("class") or "")
+        cards = tab.locator(".wall li")
+        cards.nth(0).get_by_role("button", name="Defect").tap()
+        cards.nth(0).locator(".tag").wait_for()
+        assert labels(data, keys[-1]) == ["defect"]
+        # The keys go on from the part that follows.
+        tab.keyboard.press("o")
+        cards.nth(1).locator(".tag").wait_for()
+        assert labels(data, keys[-2]) == ["overkill"]
+        # A new reject comes to the wall without a reload, and not under a hand that is at work.
+        write_snapshot(data / "snapshots", datetime.now(UTC), 99)
+        fresh = tab.get_by_role("button", name="Show 1 new")
+        fresh.tap()
+        tab.wait_for_function("document.querySelectorAll('.wall li').length === 5")
+        assert fresh.is_hidden()
+        touched.close()
 
 
 def test_two_lines_on_one_machine_know_their_visitors_apart(
@@ -247,6 +280,20 @@ def test_help_is_one_touch_away_on_every_page_and_its_links_lead_somewhere(
         assert page.get(target.removeprefix(page.address))[0].status == 200
 
 
+def test_a_report_opens_in_the_browser_with_its_pictures_and_needs_nothing_else(
+    data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab
+) -> None:
+    tab.goto(f"{page.address}/today")
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.get_by_role("link", name="Report of this recipe").click()
+    tab.wait_for_url("**/report/recipe/plate")
+    assert "Nobody has signed for this version" in tab.inner_text("main")
+    assert tab.locator(".grid img").evaluate_all("all => all.every(image => image.naturalWidth > 100)")
+    assert tab.locator("h1").evaluate("head => getComputedStyle(head).color") == "rgb(0, 0, 0)"
+    assert [url for url in asked if not url.startswith("data:")] == [tab.url]
+
+
 @pytest.mark.parametrize("width", [1280, 800])
 def test_gloves_find_every_target_and_nothing_is_cut_off(
     data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab, width: int
@@ -260,6 +307,7 @@ def test_gloves_find_every_target_and_nothing_is_cut_off(
         )
         assert small == []
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.locator("#state").evaluate("bar => bar.getBoundingClientRect().width") == width
 
 
 def test_every_answer_carries_the_headers_that_keep_others_out(page: ReviewPage) -> None:

@@ -1,4 +1,5 @@
-// Keys, the heatmap slider and the live pictures. Without this script every page still works by touch.
+// Keys, the heatmap slider, the live pictures and the line's state. Without this script every page still works
+// by touch, and shows the state at the time at which it was loaded.
 "use strict";
 
 const part = {
@@ -53,17 +54,184 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// -- the state of the line, and what else is current without a reload
+
+/** Puts the elements of a fragment in the place of those with the same id, and leaves equal ones alone. */
+function swap(html) {
+  const fresh = document.createElement("template");
+  fresh.innerHTML = html;
+  for (const element of fresh.content.children) {
+    const old = element.id && document.getElementById(element.id);
+    if (!old || old.isEqualNode(element)) continue;
+    const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+    old.className = element.className;
+    old.innerHTML = element.innerHTML;
+    if (focused) document.getElementById(focused)?.focus();
+  }
+}
+
+async function load(address) {
+  const answer = await fetch(address, { headers: { Accept: "text/html" } });
+  // A session that has ended leads to the login page.
+  if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
+  return answer.text();
+}
+
+const SILENT_MS = 6000;
+const POLL_MS = 2000;
+const RECONNECT_MS = 30000;
+const lineState = document.querySelector(".line-state");
+if (lineState) {
+  let stream = null;
+  let poll = 0;
+  let heardAt = Date.now();
+  let clock = "";
+  const tell = (html) => { heardAt = Date.now(); swap(html); showClock(); };
+  const showClock = () => {
+    const place = document.getElementById("clock");
+    if (place && clock) place.textContent = clock;
+  };
+  const ask = async () => {
+    try { tell(await load(lineState.dataset.state)); } catch { /* the watch below says so */ }
+  };
+  const connect = () => {
+    clearInterval(poll);
+    if (document.hidden || stream) return;
+    stream = new EventSource(lineState.dataset.events);
+    stream.addEventListener("state", (event) => tell(event.data));
+    stream.addEventListener("beat", (event) => { heardAt = Date.now(); clock = event.data; showClock(); });
+    stream.addEventListener("changed", () => document.dispatchEvent(new Event("snapshots")));
+    stream.addEventListener("error", () => {
+      // The browser connects again by itself, unless the server has refused: it has no stream free.
+      if (!stream || stream.readyState !== EventSource.CLOSED) return;
+      disconnect();
+      poll = setInterval(() => {
+        if (!document.hidden) { ask(); document.dispatchEvent(new Event("snapshots")); }
+      }, POLL_MS);
+      setTimeout(connect, RECONNECT_MS);
+    });
+  };
+  const disconnect = () => { stream?.close(); stream = null; };
+  // A browser opens few connections to one server: a hidden page needs none.
+  document.addEventListener("visibilitychange", () => { document.hidden ? disconnect() : connect(); });
+  window.addEventListener("pagehide", disconnect);
+  window.addEventListener("pageshow", connect);
+  // An old state must never look like the present one.
+  setInterval(() => {
+    const bar = document.getElementById("state");
+    if (document.hidden || Date.now() - heardAt < SILENT_MS || bar.dataset.silent) return;
+    bar.className = "state-bar grey";
+    bar.innerHTML = "<p class='headline' role='status'></p><p class='sentence'></p>";
+    bar.firstChild.textContent = "Not known";
+    bar.lastChild.textContent = "The service of this page does not answer: look at the line itself.";
+  }, 1000);
+  connect();
+}
+
+// A picture follows its verdict within seconds.
+document.addEventListener("error", (event) => {
+  const image = event.target;
+  if (!image.matches?.("img[data-retry]")) return;
+  const tried = Number(image.dataset.tried || 0);
+  if (tried >= 12) return;
+  image.dataset.tried = tried + 1;
+  setTimeout(() => { image.src = image.src; }, 700);
+}, true);
+
+document.querySelectorAll("[data-from][data-every]").forEach((place) => {
+  const again = async () => {
+    if (!document.hidden) {
+      try { swap(await load(place.dataset.from)); } catch { /* the bar at the top says so */ }
+    }
+    setTimeout(again, Number(place.dataset.every));
+  };
+  setTimeout(again, Number(place.dataset.every));
+});
+
+// -- the wall
+
 const wall = document.querySelector(".wall");
+const QUIET_MS = 5000;
+const REST_MS = 700;
 if (wall) {
-  const cards = [...wall.querySelectorAll("a")];
+  let touchedAt = 0;
+  const fresh = document.querySelector("#fresh");
+  const cards = () => [...wall.querySelectorAll("li > a")];
+
+  /** Shows the newest cards. What moves under a finger must not be labelled, so the wall rests a moment. */
+  const renew = (items) => {
+    const known = new Set(items.map((item) => item.id));
+    for (const item of [...wall.children]) if (!known.has(item.id)) item.remove();
+    let before = wall.firstElementChild;
+    for (const item of items) {
+      const old = document.getElementById(item.id);
+      if (old) { before = old.nextElementSibling; continue; }
+      wall.insertBefore(item, before);
+    }
+    wall.classList.add("resting");
+    setTimeout(() => wall.classList.remove("resting"), REST_MS);
+    fresh.hidden = true;
+    document.querySelector(".empty")?.remove();
+  };
+
+  let running = false;
+  const look = async (now) => {
+    if (running || document.hidden || !wall.dataset.from) return;
+    running = true;
+    try {
+      const found = document.createElement("template");
+      found.innerHTML = await load(wall.dataset.from);
+      const items = [...found.content.querySelectorAll("li")];
+      const more = items.filter((item) => !document.getElementById(item.id)).length;
+      const busy = Date.now() - touchedAt < QUIET_MS || wall.contains(document.activeElement) || scrollY > 200;
+      if (more && busy && !now) {
+        fresh.hidden = false;
+        fresh.firstElementChild.textContent = `Show ${more} new`;
+      } else if (more) renew(items);
+    } catch { /* the bar at the top says so */ }
+    running = false;
+  };
+  document.addEventListener("snapshots", () => look(false));
+  document.addEventListener("pointerdown", () => { touchedAt = Date.now(); });
+  fresh.firstElementChild.addEventListener("click", () => { scrollTo(0, 0); look(true); });
+
+  /** Labels a part in its place, and goes on to the next. */
+  wall.addEventListener("submit", async (event) => {
+    const form = event.target;
+    event.preventDefault();
+    const item = form.closest("li");
+    const chosen = new FormData(form, event.submitter);
+    if (event.submitter.getAttribute("aria-pressed") === "true") chosen.set("label", "");
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(chosen), headers: { Accept: "text/plain" } });
+    if (!answer.ok) { alert(await answer.text()); return; }
+    const next = item.nextElementSibling;
+    const made = document.createElement("template");
+    made.innerHTML = await answer.text();
+    item.replaceWith(made.content.firstElementChild);
+    wall.querySelector(".next")?.classList.remove("next");
+    if (next) {
+      next.classList.add("next");
+      next.querySelector("a").focus({ preventScroll: true });
+      next.scrollIntoView({ block: "nearest" });
+    }
+  });
+
+  const labels = { d: "defect", o: "overkill", u: "unsure" };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || typing(event.target)) return;
-    const top = cards[0].getBoundingClientRect().top;
-    const across = Math.max(1, cards.filter((card) => card.getBoundingClientRect().top === top).length);
+    const all = cards();
+    const now = all.findIndex((card) => card.parentElement.contains(document.activeElement));
+    if (labels[event.key.toLowerCase()] && now >= 0) {
+      event.preventDefault();
+      all[now].parentElement.querySelector(`button.${labels[event.key.toLowerCase()]}`).click();
+      return;
+    }
+    if (!all.length) return;
+    const top = all[0].getBoundingClientRect().top;
+    const across = Math.max(1, all.filter((card) => card.getBoundingClientRect().top === top).length);
     const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across }[event.key];
     if (by === undefined) return;
-    const now = cards.indexOf(document.activeElement);
-    const next = cards[now < 0 ? 0 : now + by];
+    const next = all[now < 0 ? 0 : now + by];
     if (next) {
       event.preventDefault();
       next.focus();
@@ -90,22 +258,6 @@ function follow(image) {
 }
 
 document.querySelectorAll("img[data-live]").forEach(follow);
-
-const status = document.querySelector("#status[data-from]");
-if (status) {
-  const request = async () => {
-    if (!document.hidden) {
-      try {
-        const answer = await fetch(status.dataset.from, { headers: { Accept: "text/html" } });
-        if (answer.ok) status.innerHTML = await answer.text();
-      } catch {
-        status.textContent = "The service of this page does not answer.";
-      }
-    }
-    setTimeout(request, 1500);
-  };
-  setTimeout(request, 1500);
-}
 
 const job = document.querySelector("#job[data-again]");
 if (job) setTimeout(() => location.reload(), 1000);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import subprocess
 import threading
 import time
 import uuid
@@ -14,10 +15,12 @@ import pytest
 
 from monitor.line_state.board import Board, CameraState, Field, WorkerState
 from monitor.line_state.latch_file import Latch
-from monitor.line_state.ring import Ring
-from monitor.line_state.worker_process import PUBLISH, SCORING, capture_name, worker_names
+from monitor.line_state.ring import FinalVerdict, Ring
+from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, capture_name, worker_names
 from monitor.review.line_view import LineView
+from monitor.review.state_banner import Light
 from monitor.settings import Settings
+from monitor.verdict import Reason, Verdict
 
 
 def test_the_newest_frame_is_shown_also_after_its_slot_was_released(
@@ -82,7 +85,7 @@ def test_the_status_is_what_the_board_says_and_stopped_without_one(
 ) -> None:
     view = LineView(settings, tmp_path)
     off = view.status()
-    assert not off.running
+    assert off.banner.light is Light.GREY
     assert [camera.state for camera in off.cameras] == ["stopped"]
     workers = worker_names(settings)
     Board.create(tmp_path / "board", workers)
@@ -92,24 +95,72 @@ def test_the_status_is_what_the_board_says_and_stopped_without_one(
         board.write(name, Field.STATE, WorkerState.RUNNING)
         board.write(name, Field.ALIVE_UNTIL_NS, later)
         board.write(name, Field.EVER_RAN, 1)
-    board.write(PUBLISH, Field.READY, 1)
     board.write(capture_name("top"), Field.CAMERA_STATE, CameraState.UP)
     board.write_trouble(PUBLISH, "the broker is away")
-    status = view.status()
-    assert status.running
-    assert status.ready
-    assert status.cameras[0].state == "up"
-    assert status.problems == (f"{PUBLISH}: the broker is away",)
+    assert view.status().banner.headline == "Starting"
+    board.write(SCORING, Field.EVER_RAN, 1)
     board.write(SCORING, Field.STATE, WorkerState.RUNNING)
     board.write(SCORING, Field.ALIVE_UNTIL_NS, later)
+    assert view.status().banner.headline == "No connection"
+    board.write(PUBLISH, Field.READY, 1)
+    status = view.status()
+    assert status.banner.light is Light.GREEN
+    assert status.cameras[0].state == "up"
+    assert status.problems == (f"{PUBLISH}: the broker is away",)
     board.write(SCORING, Field.WITHOUT_TIME, 1)
     assert view.status().problems[1:] == ("view top: no time left for it, since parts come first",)
     board.write(capture_name("top"), Field.ALIVE_UNTIL_NS, 0)
     board.write(PUBLISH, Field.ALIVE_UNTIL_NS, 0)
     status = view.status()
-    assert not status.ready
+    assert (status.banner.light, status.banner.headline) == (Light.RED, "Camera lost")
     assert status.cameras[0].state == "lost"
     board.close()
+
+
+@pytest.mark.parametrize("sign", ["no such process", "a promise from before the machine was switched on"])
+def test_the_board_of_a_line_that_was_killed_never_looks_like_a_running_line(
+    tmp_path: Path, settings: Settings, sign: str
+) -> None:
+    workers = worker_names(settings)
+    Board.create(tmp_path / "board", workers)
+    board = Board(tmp_path / "board", workers)
+    ahead = 10**11 if sign == "no such process" else 10**13
+    for name in (PUBLISH, SCORING, capture_name("top")):
+        board.write(name, Field.STATE, WorkerState.RUNNING)
+        board.write(name, Field.ALIVE_UNTIL_NS, time.monotonic_ns() + ahead)
+        board.write(name, Field.EVER_RAN, 1)
+    board.write(PUBLISH, Field.READY, 1)
+    board.write(capture_name("top"), Field.CAMERA_STATE, CameraState.UP)
+    if sign == "no such process":
+        with subprocess.Popen(["true"]) as ended:
+            pass
+        board.write(SUPERVISOR, Field.PID, ended.pid)
+    banner = LineView(settings, tmp_path).status().banner
+    assert (banner.light, banner.headline) == (Light.RED, "Line is down")
+    board.close()
+
+
+def test_the_newest_reject_is_seen_at_once_and_each_frame_is_looked_at_once(
+    tmp_path: Path, ring: Ring, put_frame: Callable[[int, int], None], settings: Settings
+) -> None:
+    view = LineView(settings, tmp_path)
+    assert view.newest_reject() is None
+
+    def close(number: int, verdict: Verdict) -> None:
+        ring.write_closed(number, FinalVerdict(verdict, Reason.NONE, False, False, 1, 1))
+
+    for number in range(1, 6):
+        put_frame(number, 7)
+    close(1, Verdict.REJECT)
+    close(2, Verdict.PASS)
+    assert (found := view.newest_reject()) is not None
+    assert (found.camera, found.frame) == ("top", 1)
+    # The frames after one without a verdict are looked at when that one has its verdict.
+    close(4, Verdict.REJECT)
+    assert view.newest_reject() == found
+    close(3, Verdict.PASS)
+    assert (newer := view.newest_reject()) is not None
+    assert newer.frame == 4
 
 
 @pytest.mark.parametrize("latch", [latch for latch in Latch if latch is not Latch.NONE])
@@ -119,10 +170,11 @@ def test_who_looks_at_a_line_that_waits_for_a_reset_reads_what_to_look_for(
     Board.create(tmp_path / "board", worker_names(settings))
     board = Board(tmp_path / "board", worker_names(settings))
     board.write(PUBLISH, Field.LATCH, latch)
-    (problem,) = LineView(settings, tmp_path).status().problems
-    assert re.search("look (for|at) .*, then reset the line", problem)
+    banner = LineView(settings, tmp_path).status().banner
+    assert (banner.light, banner.needs_reset) == (Light.RED, True)
+    assert re.search("Look (for|at) .*, then reset the line", banner.sentence)
     board.write(PUBLISH, Field.LATCH, Latch.NONE)
-    assert LineView(settings, tmp_path).status().problems == ()
+    assert not LineView(settings, tmp_path).status().banner.needs_reset
     board.close()
 
 

@@ -1,4 +1,4 @@
-"""The pages with the line's status say since when they count, and which parts a person must look for."""
+"""The pages with the line's status say since when they count, which camera is lost, what was not judged."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from monitor.line_state.board import Board, Field
-from monitor.line_state.latch_file import Latch
-from monitor.line_state.latched_parts import LatchedPart, LatchedParts, write_parts
-from monitor.line_state.worker_process import PUBLISH, worker_names
+from monitor.line_state.board import Board, CameraState, Field
+from monitor.line_state.ring import FinalVerdict, Ring
+from monitor.line_state.worker_process import capture_name, worker_names
 from monitor.review.application import build
 from monitor.settings import Settings
+from monitor.verdict import Reason, Verdict
+
+LOCAL = {"Host": "localhost"}
 
 
 def test_what_is_counted_since_the_start_is_not_called_the_days(
@@ -22,30 +24,25 @@ def test_what_is_counted_since_the_start_is_not_called_the_days(
         put_frame(number, 7)
     page = build(settings, tmp_path).wsgi.test_client()
     for path in ("/today", "/live"):
-        text = page.get(path, headers={"Host": "localhost"}).get_data(as_text=True)
+        text = page.get(path, headers=LOCAL).get_data(as_text=True)
         heads = re.findall(r'<th class="group" colspan="4">([^<]*)</th>', text)
         assert heads == ["Since the service was started"]
         _, _, counted = text.partition(heads[0])
         assert re.findall(r'<td class="number">(\d+)</td>', counted)[0] == "3"
-    today = page.get("/today", headers={"Host": "localhost"}).get_data(as_text=True)
-    assert "Passed and uninspected parts are not counted by day" in today.partition(heads[0])[0]
 
 
-def test_a_missed_reject_is_shown_with_its_camera_its_time_and_a_link_to_its_picture(
-    tmp_path: Path, settings: Settings
+def test_a_lost_camera_and_an_uninspected_part_stand_over_and_under_the_picture(
+    tmp_path: Path, ring: Ring, put_frame: Callable[[int, int], None], settings: Settings
 ) -> None:
     Board.create(tmp_path / "board", worker_names(settings))
     board = Board(tmp_path / "board", worker_names(settings))
+    put_frame(1, 7)
+    ring.write_closed(1, FinalVerdict(Verdict.UNINSPECTED, Reason.DEADLINE, False, False, 1, 1))
+    board.write(capture_name("top"), Field.CAMERA_STATE, CameraState.LOST)
+    board.write_trouble(capture_name("top"), "no stream")
     page = build(settings, tmp_path).wsgi.test_client()
-    picture = LatchedPart("top", 7, "2026-11-23T18:00:00.123Z", "2026-11-23/top/180000123_top_7_1.5e-05.jpg")
-    write_parts(board, LatchedParts((picture, LatchedPart("top", 9, "2026-11-23T18:00:01.000Z")), more=True))
-    assert "frame 7" not in page.get("/live", headers={"Host": "localhost"}).get_data(as_text=True)
-    board.write(PUBLISH, Field.LATCH, Latch.MISSED_REJECT)
-    for path in ("/live", "/today"):
-        text = page.get(path, headers={"Host": "localhost"}).get_data(as_text=True)
-        told = re.sub(r"\s+", " ", text.partition("look for the part")[2])
-        assert "camera <b>top</b>, 2026-11-23 18:00:00.123 UTC, frame 7: <a href=" in told
-        assert 'href="/part/2026-11-23/top/180000123_top_7_1.5e-05">picture</a>' in told
-        assert "18:00:01.000 UTC, frame 9: no picture" in told
-        assert "and more: <code>line-monitor journal</code>" in told
+    for path in ("/live", "/live/status"):
+        text = re.sub(r"\s+", " ", page.get(path, headers=LOCAL).get_data(as_text=True))
+        assert '<div id="over-top" class="camera-over lost"> <p><b>Camera lost</b><br>no stream<br>' in text
+        assert 'class="camera-verdict uninspected"> <b>Not judged</b> not judged in time' in text
     board.close()

@@ -13,6 +13,7 @@ import pytest
 
 from monitor.review.filters import Filters, PageStart
 from monitor.review.labels import NO_DETAILS, LabelEntry, SnapshotDetails
+from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from monitor.review.snapshot_index import IndexEntry, SnapshotIndex, _Folder
 from tests.real.snapshot_set import DAMAGED_JSON, write_snapshot
@@ -71,6 +72,18 @@ def test_each_filter_shows_what_it_says_and_counts_it(
     index = indexed(tmp_path)
     assert shown(index, **wish) == [keys[n] for n in sorted(expected, reverse=True)]
     assert index.count(Filters(**wish)) == len(expected)
+
+
+def test_a_night_shift_is_found_over_midnight_and_days_are_those_of_the_plant(
+    tmp_path: Path, keys: list[Key]
+) -> None:
+    # The snapshots are from 21:40 to 00:40 UTC, in New York from 16:40 to 19:40 of one day.
+    plant, index = PlantClock("America/New_York", ("06:00", "18:00")), indexed(tmp_path)
+    assert index.days(plant) == {"2026-11-23": 10}
+    assert index.days(PlantClock("UTC", ("06:00",))) == {"2026-11-24": 3, "2026-11-23": 7}
+    late = Filters(day="2026-11-23", shift="18:00").within(plant)
+    assert index.count(late) == 6
+    assert [entry.key for entry in index.page(late, 100).entries] == keys[:3:-1]
 
 
 def test_neighbours_are_those_of_the_filter(tmp_path: Path, keys: list[Key]) -> None:

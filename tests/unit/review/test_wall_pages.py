@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from monitor.review.application import build
-from monitor.settings import LineSettings, Settings
+from monitor.settings import LineSettings, ReviewSettings, Settings
 from tests.real.snapshot_set import DAMAGED_JSON, write_snapshot
+
+LOCAL = {"Host": "localhost"}
 
 
 @pytest.mark.parametrize("content", DAMAGED_JSON.values(), ids=DAMAGED_JSON)
@@ -24,3 +27,25 @@ def test_every_page_is_shown_with_a_damaged_json_among_the_others(tmp_path: Path
         answer = page.get(path, headers={"Host": "localhost"})
         assert answer.status_code == 200, answer.text
         assert key.path in answer.text or path == "/today"
+
+
+def test_a_part_is_labelled_on_the_wall_and_its_card_comes_back_alone(tmp_path: Path) -> None:
+    settings = Settings(line=LineSettings(data=tmp_path), review=ReviewSettings(time_zone="Europe/Berlin"))
+    key = write_snapshot(tmp_path / "snapshots", datetime(2026, 11, 24, 5, 30, tzinfo=UTC), 1)
+    application = build(settings)
+    application.index.step()
+    page = application.wsgi.test_client()
+    wall = page.get("/?day=2026-11-24&shift=06:00&only=cards", headers=LOCAL).text
+    assert "<b>06:30:00</b>" in wall
+    assert key.stem not in page.get("/?day=2026-11-24&shift=14:00&only=cards", headers=LOCAL).text
+    before = application.index.generation
+    token = re.findall(r'name="token" value="(\w+)"', wall)[0]
+    form = {"token": token, "label": "defect", "from": "wall"}
+    card = page.post(f"/part/{key.path}/label", data=form, headers={**LOCAL, "Accept": "text/plain"})
+    assert card.status_code == 200
+    assert card.text.startswith(f'<li id="{key.stem}" class="labelled">')
+    # The stream of events tells the other open pages.
+    assert application.index.generation > before
+    # Without the script the wall is shown again, at this part.
+    answer = page.post(f"/part/{key.path}/label", data=form, headers={**LOCAL, "Accept": "text/html"})
+    assert answer.headers["Location"].endswith(f"#{key.stem}")

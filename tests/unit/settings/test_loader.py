@@ -445,7 +445,7 @@ def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> N
     shown = tomllib.loads(uncommented)
     loaded(file, uncommented)
     examples = {"username", "password", "ca_file", "cert_file", "key_file", "roi", "name", "source", "recipe"}
-    examples |= {"password_hash", "public_url", "sets"}
+    examples |= {"password_hash", "public_url", "time_zone", "sets"}
     defaults = loaded(file, text).model_dump(mode="json")
     for table, fields in defaults.items():
         rows = zip(shown[table], fields, strict=True) if table == "camera" else [(shown[table], fields)]

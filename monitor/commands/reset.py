@@ -1,0 +1,27 @@
+"""`line-monitor reset`: resets a line that waits for it, over the broker."""
+
+from __future__ import annotations
+
+import argparse
+
+from monitor.commands.arguments import load_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Resets a line that is not ready until a person has looked. Look for the parts first: "
+        "`line-monitor status` names them."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from monitor.publish.remote_line import RemoteLine
+
+    settings = load_settings(options)
+    with RemoteLine(settings) as line:
+        state = line.reset()
+    if state is None:
+        print("reset sent; this account may not read whether the line took it")
+    else:
+        print("\n".join(["reset", *state.describe(settings.prefix)]))
+    return 0

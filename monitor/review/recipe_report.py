@@ -1,0 +1,232 @@
+"""The report of one version of a recipe: what it learnt from, its tests, its guarantee, who signed.
+
+It knows nothing of HTTP. Every figure is read from the version's own document, its files and the records at
+the time of the report. Hashes of files are computed anew and compared with those in the document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitor import paths
+from monitor.audit.entry import Entry, Head
+from monitor.audit.trail import AuditError, AuditTrail
+from monitor.model.in_force import Approval, InForce, find_asked, read_in_force
+from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document, RecipeError, WeightsFile
+from monitor.model.version_files import VersionFile, list_versions
+from monitor.model.version_summary import explain_origin, read_document
+from monitor.review.filters import Filters
+from monitor.review.labels import SnapshotDetails
+from monitor.review.pictures import Pictures
+from monitor.review.printed_page import embed, render_page
+from monitor.review.shifts import PlantClock
+from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.review.snapshot_index import IndexEntry, SnapshotIndex
+from monitor.settings import Settings
+from monitor.training.decision_picture import PICTURE
+from monitor.training.oddest_images import SHEET
+from monitor.verdict import Verdict, rfc3339
+
+MOST_PARTS = 6
+"""How many of the nearest rejects and of the worst passes are shown."""
+MOST_ENTRIES = 60
+"""The newest entries of the record of changes about the recipe that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileHash:
+    """One file of the version: the sha256 that its document states, and what it is now."""
+
+    name: str
+    stated: str
+    """Empty for the document itself, whose hash is stated by what refers to it."""
+    found: str
+    """Empty where the file can't be read."""
+
+    @property
+    def is_right(self) -> bool:
+        return bool(self.found) and self.stated in ("", self.found)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureOf:
+    """A picture in the report, with what stands below it."""
+
+    address: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signatures:
+    """Who answers for the version."""
+
+    promotion: Approval | None
+    """None: nobody has signed for it."""
+    is_in_force: bool
+    last_change: Approval | None
+    """Of what is in force for the recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What the record of changes has about the recipe."""
+
+    head: Head | None
+    entries: tuple[Entry, ...]
+    problem: str = ""
+
+
+class RecipeReports:
+    """The reports of one line's recipes. `index` holds the snapshots, as far as they are read."""
+
+    def __init__(self, settings: Settings, index: SnapshotIndex, plant: PlantClock) -> None:
+        self._settings, self._index, self._plant = settings, index, plant
+        self._pictures = Pictures(SnapshotFiles(paths.snapshots(settings)))
+
+    def make(self, name: str, utc_ns: int) -> str:
+        """The report as one HTML page. `name` is `NAME@VERSION`; `NAME` alone is the version in force.
+
+        Raises RecipeError and InvalidNameError.
+        """
+        version = find_asked(paths.recipes(self._settings), name)
+        document = read_document(version)
+        if REFERENCE not in document.calibration:
+            raise RecipeError(
+                f"{version.file}: there is no threshold for {REFERENCE}: train the recipe again"
+            )
+        sha = hash_file(version.file)
+        entries = list(self._judged(version.folder.name, sha))
+        return render_page(
+            "recipe_report.html",
+            line=self._settings.prefix,
+            plant=self._plant,
+            made=self._plant.show(rfc3339(utc_ns)),
+            version=version,
+            sha=sha,
+            document=document,
+            calibration=document.calibration[REFERENCE],
+            others={key: own for key, own in document.calibration.items() if key != REFERENCE},
+            training=document.training,
+            origin=explain_origin(
+                document, {one.digits: one.number for one in list_versions(version.folder)}
+            ),
+            pictures=_pictures(version.folder, document, sha),
+            rejects=self._shown(_sort(entries, Verdict.REJECT)[:MOST_PARTS]),
+            passes=self._shown(_sort(entries, Verdict.PASS)[::-1][:MOST_PARTS]),
+            counted=len(entries),
+            files=list(_hashes(version, document, sha)),
+            signatures=_signatures(version, read_in_force(version.folder)),
+            trail=_trail(AuditTrail.of(self._settings), version.folder.name),
+            parts=_part_count(document.calibration[REFERENCE]),
+        )
+
+    def _judged(self, recipe: str, sha: str) -> Iterator[tuple[IndexEntry, SnapshotDetails]]:
+        """The snapshots of parts that this version has judged."""
+        for entry in self._index.matching(Filters(recipe=recipe, verdict="all")):
+            details = self._index.details(entry)
+            if details.recipe_sha == sha:
+                yield entry, details
+
+    def _shown(self, entries: Iterable[tuple[IndexEntry, SnapshotDetails]]) -> list[PictureOf]:
+        found = []
+        for entry, details in entries:
+            try:
+                picture = embed(self._pictures.thumbnail(entry.key), "jpeg")
+            except NoSuchSnapshot:
+                continue
+            found.append(PictureOf(picture, self._describe(entry.key, details)))
+        return found
+
+    def _describe(self, key: Key, details: SnapshotDetails) -> str:
+        label = f"labelled {details.label.text}" if details.label else "no label"
+        when = f"{self._plant.of_snapshot(key.day, key.stem):%Y-%m-%d %H:%M:%S}"
+        return (
+            f"{when}, camera {key.camera}: score {key.score:.4g} ({details.ratio_text(key.score)}), {label}"
+        )
+
+
+def _sort(
+    entries: Iterable[tuple[IndexEntry, SnapshotDetails]], verdict: Verdict
+) -> list[tuple[IndexEntry, SnapshotDetails]]:
+    """Those with that verdict, the lowest score first."""
+    return sorted((one for one in entries if one[1].verdict == verdict.word), key=lambda one: one[0].score)
+
+
+def _pictures(folder: Path, document: Document, sha: str) -> list[PictureOf]:
+    """The pictures that training and calibration left beside the recipe. They are of the newest version, and
+    are left out for any other."""
+    if hash_file(folder / FILE) != sha:
+        return []
+    texts = {
+        PICTURE: "What the thresholds decide: scores of good images and of known defects",
+        SHEET: "The good images that scored highest",
+    }
+    if document.training and document.training.curve:
+        texts[document.training.curve] = "The course of the training"
+    found = []
+    for name, text in texts.items():
+        try:
+            found.append(PictureOf(embed((folder / name).read_bytes(), "png"), text))
+        except OSError:
+            continue
+    return found
+
+
+def _hashes(version: VersionFile, document: Document, sha: str) -> Iterator[FileHash]:
+    yield FileHash(version.file.name, "", sha)
+    for weights in _weight_files(document):
+        yield FileHash(weights.file, weights.sha256, hash_file(version.folder / weights.file))
+
+
+def _weight_files(document: Document) -> Iterator[WeightsFile]:
+    yield document.teacher.weights
+    if document.student is not None:
+        yield document.student
+    if document.memory is not None:
+        yield document.memory.weights
+    if document.quantised is not None:
+        yield document.quantised.weights
+
+
+def hash_file(file: Path) -> str:
+    """The sha256 of a file; empty where it can't be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _signatures(version: VersionFile, in_force: InForce | None) -> Signatures:
+    if in_force is None:
+        return Signatures(None, False, None)
+    promotion = next((one for one in in_force.promoted if one.recipe_sha.startswith(version.digits)), None)
+    is_signed = promotion is not None and promotion.approval.who != ""
+    return Signatures(
+        promotion.approval if promotion is not None and is_signed else None,
+        in_force.recipe_sha.startswith(version.digits),
+        in_force.approval if in_force.approval.who else None,
+    )
+
+
+def _trail(trail: AuditTrail, recipe: str) -> Trail:
+    """The newest entries about the recipe, and the head of the whole record."""
+    try:
+        entries = [entry for entry in trail.entries() if _is_about(entry, recipe)]
+        return Trail(trail.head(), tuple(entries[-MOST_ENTRIES:]))
+    except AuditError as error:
+        return Trail(None, (), str(error))
+
+
+def _is_about(entry: Entry, recipe: str) -> bool:
+    names = entry.subject.replace("@", ".").split(".")
+    return recipe in names or any(
+        (value or "").split("@")[0] == recipe for value in (entry.before, entry.after)
+    )
+
+
+def _part_count(calibration: Calibration) -> int:
+    return len(calibration.part_scores)

@@ -1,0 +1,74 @@
+"""The page on which a person looks for the parts of a latched line, and resets it.
+
+It knows nothing of what latches a line. A reset must never cover a part that the person has not seen: where
+more has happened since the page was shown, it is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+import msgspec
+from flask import Flask, abort, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from monitor.line_state import reset_request
+from monitor.line_state.board import Board
+from monitor.review.access import tidy_name
+from monitor.review.line_view import LineStatus, LineView
+
+_PATIENCE_S = 2.0
+
+
+class ResetPages:
+    """Registers its addresses with the application.
+
+    `board` is the running line's, writable; None where the page is served without the line.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        view: LineView,
+        board: Board | None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._view, self._board, self._sleep = view, board, sleep
+        app.add_url_rule("/reset", "reset", self._show)
+        app.add_url_rule("/reset", "reset_line", self._reset, methods=["POST"])
+
+    def _show(self) -> str:
+        status = self._view.status()
+        return render_template(
+            "reset.html", status=status, seen=_fingerprint(status), can_reset=self._board is not None
+        )
+
+    def _reset(self) -> AnyResponse:
+        if self._board is None:
+            abort(HTTPStatus.CONFLICT, "This page is served without the line, so it can't reset the line.")
+        by = g.session.by or tidy_name(request.form.get("by", ""))
+        if not by:
+            abort(
+                HTTPStatus.BAD_REQUEST, "Write your name or initials beside the button, so that others know."
+            )
+        if request.form.get("seen", "") != _fingerprint(self._view.status()):
+            abort(HTTPStatus.CONFLICT, "More has happened since this page was shown. Look again, then reset.")
+        number = reset_request.ask(self._board, by)
+        for _ in range(int(_PATIENCE_S / 0.05)):
+            if reset_request.is_taken(self._board, number):
+                return redirect(url_for("live"), HTTPStatus.SEE_OTHER)
+            self._sleep(0.05)
+        abort(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The line has not answered within 2 s: its sending program may be starting again. "
+            "It does the reset as soon as it is back.",
+        )
+
+
+def _fingerprint(status: LineStatus) -> str:
+    """What the person has seen: the latch and its parts."""
+    content = msgspec.json.encode((status.latch.name, status.latched))
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,75 @@
+"""A report says what a version states and who signed, and a file that was altered since is told."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from monitor.model.in_force import Approval, put_in_force
+from monitor.model.recipe_json import REFERENCE, RecipeError
+from monitor.review.filters import Filters
+from monitor.review.recipe_report import RecipeReports
+from monitor.review.shift_report import ShiftReports, read_snapshots
+from monitor.review.shifts import PlantClock
+from monitor.settings import LineSettings, Settings
+from monitor.training.thresholds import make_calibration
+from tests.real.parts import random_recipe
+from tests.real.snapshot_set import write_snapshot
+
+PLANT = PlantClock("Europe/Berlin", ("06:00", "14:00"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    draft = random_recipe(tmp_path / "recipes/plate")
+    scores = [0.01 + 0.001 * n for n in range(120)]
+    draft.with_calibration({REFERENCE: make_calibration(scores, 0.1)}).commit()
+    return Settings(line=LineSettings(data=tmp_path))
+
+
+def report(settings: Settings, name: str = "plate") -> str:
+    page = RecipeReports(settings, read_snapshots(settings), PLANT).make(name, time.time_ns())
+    return re.sub(r"\s+", " ", page)
+
+
+def test_a_report_names_version_guarantee_and_signature_and_loads_nothing(settings: Settings) -> None:
+    before = report(settings)
+    assert "Nobody has signed for this version." in before
+    assert "At most <b>10 %</b> of good parts are rejected" in before
+    approval = Approval(who="anna", utc="2026-11-24T05:00:00.000Z", meaning="approved for production")
+    put_in_force(settings.line.data / "recipes/plate", 2, approval)
+    after = report(settings, "plate@2")
+    assert "Promoted by <b>anna</b>, 2026-11-24 06:00:00 CET: “approved for production”" in after
+    assert "This version is in force." in after
+    for loaded in re.findall(r'(?:src|href)="([^"]*)"', after):
+        assert loaded.startswith("data:image/")
+    assert "<script" not in after
+    with pytest.raises(RecipeError, match="no plate@3"):
+        report(settings, "plate@3")
+
+
+def test_an_altered_file_is_told(settings: Settings) -> None:
+    assert "NO:" not in report(settings)
+    (weights,) = (settings.line.data / "recipes/plate").glob("student-*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert f"<td>{weights.name}</td>" in report(settings)
+    assert "NO:" in report(settings)
+
+
+def test_a_shift_report_shows_what_lies_in_the_shift(settings: Settings) -> None:
+    for minute in (30, 31):
+        moment = datetime(2026, 11, 24, 5, minute, tzinfo=UTC)
+        write_snapshot(settings.line.data / "snapshots", moment, minute)
+    reports = ShiftReports(settings, read_snapshots(settings), PLANT)
+    early, late = (
+        reports.make(Filters(day="2026-11-24", shift=shift).within(PLANT), time.time_ns())
+        for shift in PLANT.shifts
+    )
+    assert "From 2026-11-24 06:00:00 CET to 2026-11-24 14:00:00 CET" in early
+    assert "2 have a picture" in early
+    assert "0 have a picture" in late
+    assert "There are no counts" in early
