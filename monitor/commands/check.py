@@ -196,6 +196,7 @@ def _device(settings: Settings) -> Finding:
 
 def _recipes(settings: Settings) -> Iterator[Finding]:
     """Each recipe that a camera uses: whether it loads, its threshold, its presence gate, its region."""
+    from monitor.inference.backend_choice import BackendWish, choose_backend
     from monitor.inference.scorer import Scorer
     from monitor.line_state import changeover
     from monitor.model.recipe_json import RecipeError
@@ -211,22 +212,26 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
             cameras.setdefault(name, []).append(camera)
     for name, its_cameras in cameras.items():
         try:
-            scorer = Scorer(
-                RecipeVersion.load(paths.recipes(settings) / name),
-                device=settings.scoring.device,
-                runtime=settings.scoring.runtime,
-                precision=settings.scoring.precision,
+            recipe = RecipeVersion.load(paths.recipes(settings) / name)
+            scoring = settings.scoring
+            # Nothing is kept: `check` may run as another user than the line.
+            choice = choose_backend(
+                recipe,
+                BackendWish(scoring.device, scoring.runtime, scoring.precision),
+                paths.line_cache(settings),
+                keep=False,
             )
+            scorer = Scorer(recipe, device=scoring.device, runtime=choice.runtime, precision=choice.precision)
             threshold = scorer.threshold
         except RecipeError as error:
             yield Finding(Level.FAIL, f"recipe {name}", str(error))
             continue
-        yield from _recipe(name, scorer, threshold)
+        yield from _recipe(name, scorer, threshold, choice.reason)
         for camera in its_cameras:
             yield from _region(camera, scorer, name)
 
 
-def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
+def _recipe(name: str, scorer: Scorer, threshold: float, reason: str) -> Iterator[Finding]:
     from monitor.images.tiling import format_size
     from monitor.inference.presence import describe_gate
 
@@ -236,7 +241,9 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
         Level.OK,
         item,
         f"{format_size(recipe.size)} px, threshold {threshold:.4g}, teacher {recipe.document.teacher.name}, "
-        f"runs on {scorer.calibration_key}" + (f", {describe_gate(presence)}" if presence else ""),
+        f"runs on {scorer.calibration_key}"
+        + (f" ({reason})" if reason else "")
+        + (f", {describe_gate(presence)}" if presence else ""),
     )
     if not calibration.guaranteed:
         yield Finding(Level.WARN, item, _weak_guarantee(name, calibration))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 
 from monitor import paths
 from monitor.errors import LineMonitorError
+from monitor.inference.backend_choice import BackendWish, build_fastest_scorer
 from monitor.inference.scorer import Scorer
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
@@ -226,12 +227,12 @@ class RecipesInForce:
             recipe = RecipeVersion.load(paths.recipe(self._settings, name))
             if recipe.sha in shared:
                 return shared[recipe.sha]
-            scorer = Scorer(
+            scorer = build_fastest_scorer(
                 recipe,
-                device=scoring.device,
-                runtime=scoring.runtime,
-                precision=scoring.precision,
+                BackendWish(scoring.device, scoring.runtime, scoring.precision),
+                paths.line_cache(self._settings),
                 network_lock=self.network_lock,
+                say=self._log.info,
             )
             scorer.warm_up()
         except (MemoryError, RuntimeError) as error:
