@@ -39,6 +39,7 @@ from monitor.evaluation.masks import MaskFile, MaskSearch, PackedMask, empty_mas
 from monitor.evaluation.operating_points import measure_points
 from monitor.evaluation.results import Evaluation, Figures, Results
 from monitor.images.preprocessing import Size
+from monitor.inference.backends import F32
 from monitor.inference.scorer import Scorer
 from monitor.model.image_mark import content_mark, known_marks
 from monitor.model.recipe_json import FILE, RecipeError
@@ -178,7 +179,9 @@ class _CategoryScorers:
                     f"no recipe {path.name!r}: line-monitor train {path.name} --images {category}/train/good"
                 )
         if self._scorer is None or path != self._path:
-            scorer = Scorer(RecipeVersion.load(path), device=self._device)
+            # In float32, since the operating points are the reference's thresholds, and the figures must not
+            # depend on what is fastest on this machine.
+            scorer = Scorer(RecipeVersion.load(path), device=self._device, precision=F32)
             scorer.warm_up()
             self._path, self._scorer = path, scorer
         return self._scorer

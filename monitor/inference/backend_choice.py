@@ -51,7 +51,7 @@ MIN_GAIN = 0.9
 """Another backend than the usual one is taken if its time is at most this share of the usual one's. Smaller
 differences are within the measurement's noise."""
 
-_MOST_TURNS = 20
+_MOST_TURNS = 10
 """The number of runs of each network after which small networks are measured well enough."""
 
 Say = Callable[[str], None]

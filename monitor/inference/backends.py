@@ -76,8 +76,8 @@ def choose_precision(name: str, runtime: str, device: torch.device, recipe: Reci
         raise RecipeError(f'precision "int8" runs on OpenVINO, {where}: use auto or f32')
     if name == INT8 and recipe.quantised is None:
         raise RecipeError(
-            f'{recipe.folder}: precision "int8": the recipe has no int8 model: train it again where OpenVINO '
-            'and NNCF are (pip install "line-monitor[openvino]"), or use auto or f32'
+            f'{recipe.folder}: precision "int8": the recipe has no int8 model: train it again with --int8 '
+            'where OpenVINO and NNCF are (pip install "line-monitor[openvino]"), or use auto or f32'
         )
     if name == BF16 and (problem := bf16_problem(runtime, device, recipe)):
         raise RecipeError(f'{recipe.folder}: precision "bf16": {problem}, or use auto or f32')
