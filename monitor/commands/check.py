@@ -33,6 +33,7 @@ from monitor.settings import (
 if TYPE_CHECKING:
     from monitor.inference.scorer import Scorer
     from monitor.model.recipe_json import Calibration, Document
+    from monitor.model.recipe_version import RecipeVersion
 
 _TIME_ERROR = 5
 """Result of ntp_adjtime(3) for a clock that is not synchronised."""
@@ -197,6 +198,7 @@ def _device(settings: Settings) -> Finding:
 def _recipes(settings: Settings) -> Iterator[Finding]:
     """Each recipe that a camera uses: whether it loads, its threshold, its presence gate, its region."""
     from monitor.inference.backend_choice import BackendWish, choose_backend
+    from monitor.inference.backends import INT8
     from monitor.inference.scorer import Scorer
     from monitor.line_state import changeover
     from monitor.model.recipe_json import RecipeError
@@ -227,6 +229,8 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
             yield Finding(Level.FAIL, f"recipe {name}", str(error))
             continue
         yield from _recipe(name, scorer, threshold, choice.reason)
+        if scorer.precision == INT8:
+            yield from _faster_than_int8(name, recipe, settings)
         for camera in its_cameras:
             yield from _region(camera, scorer, name)
 
@@ -254,6 +258,21 @@ def _recipe(name: str, scorer: Scorer, threshold: float, reason: str) -> Iterato
             item,
             "its presence gate was not tried on good parts, so it may take a part for an empty place: "
             f"run: line-monitor calibrate {name} --images DIR, with images of good parts",
+        )
+
+
+def _faster_than_int8(name: str, recipe: RecipeVersion, settings: Settings) -> Iterator[Finding]:
+    """A warning where the settings name 8-bit integers, and the measurement finds another way faster."""
+    from monitor.inference.backend_choice import BackendWish, choose_backend
+    from monitor.inference.backends import INT8
+
+    wish = BackendWish(settings.scoring.device, settings.scoring.runtime)
+    choice = choose_backend(recipe, wish, paths.line_cache(settings), keep=False)
+    if choice.precision != INT8:
+        yield Finding(
+            Level.WARN,
+            f"recipe {name}",
+            f'scoring.precision "int8" is not the fastest here ({choice.reason}): use precision "auto"',
         )
 
 

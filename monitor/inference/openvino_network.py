@@ -151,7 +151,7 @@ class OpenVinoNetwork:
 
 def _compile(model: ov.Model, threads: int, streams: int, precision: ov.Type) -> ov.CompiledModel:
     settings: dict[Any, Any] = {
-        # The default is bfloat16 where the processor has it, with maps that differ by 2 % to 4 %.
+        # The default is bfloat16 where the processor has it, with maps that differ by 2 % to 5 %.
         hints.inference_precision: precision,
         # A thread that is pinned to a core has to wait for other processes on that core.
         hints.enable_cpu_pinning: False,

@@ -41,11 +41,12 @@ def add_first_looks(
     """The recipe with pairs for each runtime here; unchanged where the processor has no bfloat16.
 
     `pictures` are the network's input by index, uint8 (H, W, 3) BGR or (H, W). Defects are drawn on the
-    pictures `select`, with pieces of the pictures `train`.
+    pictures `select`, with pieces of the pictures `train`; either may be empty, as where the memory alone
+    judges.
     """
-    if not has_native_bf16():
+    if not has_native_bf16() or not (train or select):
         return recipe
-    compared = SelectionSet(pictures, train, select, seed)
+    compared = SelectionSet(pictures, train or select, select or train, seed)
     good = [*select, *train]
     chosen = [*_spread(good), *_spread(compared.indices)]
     images = [compared[index] for index in chosen]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from monitor.images.preprocessing import resize_image
 from monitor.inference import backends
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_json import RecipeError
@@ -78,3 +79,11 @@ def test_a_processor_without_bfloat16_makes_no_pairs_and_keeps_those_of_another_
     assert add_first_looks(recipe, images, range(8), range(8), seed=0) is recipe
     with pytest.raises(RecipeError, match="no bfloat16 instructions"):
         Scorer(recipe, device="cpu", runtime="torch", precision="bf16")
+
+
+def test_a_memory_alone_has_pairs_from_the_images_that_fix_its_unit(recipe: RecipeVersion) -> None:
+    """No image trains it."""
+    bare = recipe.with_changes(first_looks={})
+    images = [resize_image(part(n), recipe.size) for n in range(4)]
+    made = add_first_looks(bare, images, (), range(4), seed=0)
+    assert len(made.document.first_looks["torch-bf16"].pairs) >= 8
