@@ -52,7 +52,7 @@ MIN_GAIN = 0.9
 differences are within the measurement's noise."""
 
 _MOST_TURNS = 10
-"""The number of runs of each network after which small networks are measured well enough."""
+"""The largest number of runs of each network: small networks need no more."""
 
 Say = Callable[[str], None]
 
@@ -229,19 +229,19 @@ def _measure(
             began = clock()
             maps[key] = network(image).numpy()
             seconds.setdefault(key, []).append(clock() - began)
-    exact = maps[candidates[0].key]
+    usual = candidates[0]
     agreeing = {
         backend.key: min(seconds[backend.key])
         for backend in candidates
-        if _difference(maps[backend.key], exact) <= MAX_MAP_DIFFERENCE.get(backend.precision, np.inf)
+        if backend is usual or _agrees(maps[backend.key], maps[usual.key], backend.precision)
     }
     return choose_fastest(candidates, agreeing)
 
 
-def _difference(own: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
-    """max |a - b| / max |b|; infinite for a map that is not finite."""
-    difference = float(np.abs(own - exact).max() / np.abs(exact).max())
-    return difference if np.isfinite(difference) else np.inf
+def _agrees(own: NDArray[np.float32], exact: NDArray[np.float32], precision: str) -> bool:
+    """Whether max |a - b| / max |b| is within the precision's bound; never for a map that is not finite."""
+    bound = MAX_MAP_DIFFERENCE.get(precision, 1.0)
+    return bool(np.abs(own - exact).max() <= bound * np.abs(exact).max())
 
 
 def _draw_image(size: Size) -> Image:

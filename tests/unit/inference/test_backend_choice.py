@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -81,6 +82,13 @@ def test_it_is_measured_once_and_never_written_into_the_recipe(
     assert (again.runtime, again.precision) == (scorer.runtime, scorer.precision)
     assert again.reason.endswith("(measured before)")
     assert {file: file.read_bytes() for file in recipe.folder.iterdir() if file.is_file()} == before
+
+
+def test_a_student_that_differs_nowhere_from_the_teacher_runs_too(tmp_path: Path, bf16: None) -> None:
+    """Its maps are 0, so there is nothing to compare them by."""
+    recipe = with_pairs(random_recipe(tmp_path / "r"))
+    blind = replace(recipe, student=recipe.teacher)
+    assert choose_backend(blind, ON_CPU, tmp_path / "cache", keep=False).runtime == "torch"
 
 
 def test_what_the_settings_name_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
