@@ -81,6 +81,21 @@ def runtime(settings: Settings) -> Path:
     return Path(tempfile.gettempdir()) / f"line-monitor-{os.getuid()}-{identity}"
 
 
+def cache(fallback: Path) -> Path:
+    """The folder of files that can be made anew: in systemd's CacheDirectory, in $XDG_CACHE_HOME, else
+    `fallback`."""
+    if service := os.environ.get("CACHE_DIRECTORY"):
+        return Path(service.split(":")[0])
+    if user := os.environ.get("XDG_CACHE_HOME"):
+        return Path(user) / "line-monitor"
+    return fallback
+
+
+def line_cache(settings: Settings) -> Path:
+    """The cache folder of a line; below the data folder where the environment names none."""
+    return cache(settings.line.data / ".cache")
+
+
 _OWN_FILES = ("board", "board.new", "*.ring", "*.ring.new", "*.pixels", "*.pixels.new", "*.position", "*.ipc")
 
 

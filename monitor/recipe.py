@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor import paths
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 
@@ -45,13 +46,18 @@ class Recipe:
         """Build the recipe's networks on this machine. Raises RecipeError.
 
         `device` is auto, cpu, cuda or cuda:N. `runtime` is auto, torch or openvino (faster, CPU only).
-        `precision` is auto, f32, f16 (CUDA only) or int8 (OpenVINO only). Call `warm_up()` on the scorer
+        `precision` is auto, f32, bf16 (a CPU that has it), f16 (CUDA only) or int8 (OpenVINO only). On a CPU
+        auto measures once which runtime and precision is fastest, among those with float32's verdicts
+        (`monitor.inference.backend_choice`). Call `warm_up()` on the scorer
         before the first image that has a deadline. A process with several scorers in several threads passes
         one `network_lock` to all of them and holds it while one of them scores; building and warming up enter
         it for the moments in which no other network may run.
         """
-        from monitor.inference.scorer import Scorer
+        from monitor.inference.backend_choice import BackendWish, build_fastest_scorer
 
-        return Scorer(
-            self.version, device=device, runtime=runtime, precision=precision, network_lock=network_lock
+        return build_fastest_scorer(
+            self.version,
+            BackendWish(device, runtime, precision),
+            paths.cache(Path.home() / ".cache" / "line-monitor"),
+            network_lock=network_lock,
         )

@@ -41,6 +41,14 @@ def usual_log_level() -> None:
     logging.getLogger().setLevel(logging.WARNING)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache folder for all tests, away from the user's: a recipe's fastest backend is measured once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CACHE_DIRECTORY", str(_common(tmp_path_factory) / "cache"))
+        yield
+
+
 @pytest.fixture
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two threads of torch in this process and in the programs that it starts, as on a line PC."""
@@ -85,12 +93,7 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], ob
 
     `deploy/test.sh` names a folder in TESTS_SHARED, so that its groups share it too.
     """
-    if given := os.environ.get("TESTS_SHARED"):
-        common = Path(given)
-    else:
-        common = factory.getbasetemp()
-        if "PYTEST_XDIST_WORKER" in os.environ:
-            common = common.parent
+    common = _common(factory)
     folder = common / name
     with (common / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -101,6 +104,14 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], ob
             make(folder)
             (folder / "whole").touch()
     return folder
+
+
+def _common(factory: pytest.TempPathFactory) -> Path:
+    """The folder that all processes of a test run share."""
+    if given := os.environ.get("TESTS_SHARED"):
+        return Path(given)
+    common = factory.getbasetemp()
+    return common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ from monitor.settings import (
 if TYPE_CHECKING:
     from monitor.inference.scorer import Scorer
     from monitor.model.recipe_json import Calibration, Document
+    from monitor.model.recipe_version import RecipeVersion
     from monitor.model.version_files import VersionFile
 
 _TIME_ERROR = 5
@@ -204,6 +205,8 @@ def _device(settings: Settings) -> Finding:
 
 def _recipes(settings: Settings) -> Iterator[Finding]:
     """Each recipe that a camera uses: whether it loads, its threshold, its presence gate, its region."""
+    from monitor.inference.backend_choice import BackendWish, choose_backend
+    from monitor.inference.backends import INT8
     from monitor.inference.scorer import Scorer
     from monitor.line_state import changeover
     from monitor.model.in_force import find_asked
@@ -221,18 +224,25 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
     for name, its_cameras in cameras.items():
         try:
             version = find_asked(paths.recipes(settings), name)
-            scorer = Scorer(
-                RecipeVersion.load(version.file),
-                device=settings.scoring.device,
-                runtime=settings.scoring.runtime,
-                precision=settings.scoring.precision,
+            recipe = RecipeVersion.load(version.file)
+            scoring = settings.scoring
+            # Nothing is kept: `check` may run as another user than the line.
+            choice = choose_backend(
+                recipe,
+                BackendWish(scoring.device, scoring.runtime, scoring.precision),
+                paths.line_cache(settings),
+                keep=False,
             )
+            scorer = Scorer(recipe, device=scoring.device, runtime=choice.runtime, precision=choice.precision)
             threshold = scorer.threshold
         except RecipeError as error:
             yield Finding(Level.FAIL, f"recipe {name}", str(error))
             continue
         yield from _newer_version(version)
-        yield from _recipe(name.partition("@")[0], scorer, threshold)
+        short = name.partition("@")[0]
+        yield from _recipe(short, scorer, threshold, choice.reason)
+        if scorer.precision == INT8:
+            yield from _faster_than_int8(short, recipe, settings)
         for camera in its_cameras:
             yield from _region(camera, scorer, name)
 
@@ -251,7 +261,7 @@ def _newer_version(version: VersionFile) -> Iterator[Finding]:
         )
 
 
-def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
+def _recipe(name: str, scorer: Scorer, threshold: float, reason: str) -> Iterator[Finding]:
     from monitor.images.tiling import format_size
     from monitor.inference.presence import describe_gate
 
@@ -262,6 +272,7 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
         item,
         f"version {recipe.number}, {format_size(recipe.size)} px, threshold {threshold:.4g}, "
         f"teacher {recipe.document.teacher.name}, runs on {scorer.calibration_key}"
+        + (f" ({reason})" if reason else "")
         + (f", {describe_gate(presence)}" if presence else ""),
     )
     if not calibration.guaranteed:
@@ -273,6 +284,21 @@ def _recipe(name: str, scorer: Scorer, threshold: float) -> Iterator[Finding]:
             item,
             "its presence gate was not tried on good parts, so it may take a part for an empty place: "
             f"run: line-monitor calibrate {name} --images DIR, with images of good parts",
+        )
+
+
+def _faster_than_int8(name: str, recipe: RecipeVersion, settings: Settings) -> Iterator[Finding]:
+    """A warning where the settings name 8-bit integers, and the measurement finds another way faster."""
+    from monitor.inference.backend_choice import BackendWish, choose_backend
+    from monitor.inference.backends import INT8
+
+    wish = BackendWish(settings.scoring.device, settings.scoring.runtime)
+    choice = choose_backend(recipe, wish, paths.line_cache(settings), keep=False)
+    if choice.precision != INT8:
+        yield Finding(
+            Level.WARN,
+            f"recipe {name}",
+            f'scoring.precision "int8" is not the fastest here ({choice.reason}): use precision "auto"',
         )
 
 

@@ -155,7 +155,8 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--int8",
         action=argparse.BooleanOptionalAction,
-        help="also make a model in 8-bit integers for OpenVINO (if it is installed, without --as-paper)",
+        default=False,
+        help="also make a model in 8-bit integers for OpenVINO (default: no)",
     )
 
 
@@ -179,7 +180,6 @@ def run(options: argparse.Namespace) -> int:
     from monitor import paths
     from monitor.accounts.permissions import Permission
     from monitor.audit.entry import Kind
-    from monitor.inference.backends import can_quantise
     from monitor.model.recipe_json import REFERENCE, make_tiles
     from monitor.system import progress
     from monitor.training.automatic_size import AutomaticSize
@@ -188,7 +188,6 @@ def run(options: argparse.Namespace) -> int:
 
     automatic = options.size is None and not options.as_paper
     compare = Compare(options.compare or ("student" if options.as_paper else "both"))
-    usual_int8 = compare.has_student and not options.as_paper
     if problem := _usage_problem(options, automatic=automatic, has_memory=compare.has_memory):
         print_to_stderr(f"line-monitor: {problem}")
         return USAGE
@@ -234,7 +233,7 @@ def run(options: argparse.Namespace) -> int:
             bad_reason=options.bad_reason,
             device=options.device or settings.scoring.device,
             as_paper=options.as_paper,
-            int8=options.int8 if options.int8 is not None else can_quantise() and usual_int8,
+            int8=options.int8,
             who=signature.name,
             roi=next(iter(regions), None),
         ),

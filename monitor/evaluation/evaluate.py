@@ -39,6 +39,7 @@ from monitor.evaluation.masks import MaskFile, MaskSearch, PackedMask, empty_mas
 from monitor.evaluation.operating_points import measure_points
 from monitor.evaluation.results import Evaluation, Figures, Results
 from monitor.images.preprocessing import Size
+from monitor.inference.backends import F32
 from monitor.inference.scorer import Scorer
 from monitor.model.image_mark import content_mark, known_marks
 from monitor.model.in_force import find_in_force
@@ -186,7 +187,9 @@ class _CategoryScorers:
                 )
         if self._scorer is None or path != self._path:
             document = path if path.suffix == ".json" else find_in_force(path).file
-            scorer = Scorer(RecipeVersion.load(document), device=self._device)
+            # In float32, since the operating points are the reference's thresholds, and the figures must not
+            # depend on what is fastest on this machine.
+            scorer = Scorer(RecipeVersion.load(document), device=self._device, precision=F32)
             scorer.warm_up()
             self._path, self._scorer = path, scorer
         return self._scorer

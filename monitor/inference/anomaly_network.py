@@ -67,18 +67,27 @@ class AnomalyNetwork(nn.Module):
 
         `left_out` are kept features that are ignored, as in `NearestFeature.forward`.
         """
+        maps = self.maps_alone(images, left_out)
+        return maps[0] if len(maps) == 1 else self._join(*maps)
+
+    def maps_alone(self, images: Tensor, left_out: Tensor | None = None) -> list[Tensor]:
+        """The maps that `forward` joins: the student's, the memory's, as far as the recipe has them."""
         size = (images.shape[-2], images.shape[-1])
         levels = self.teacher(images)
-        student_map: Tensor | None = None
+        maps = []
         if self.student is not None:
             product = anomaly_map(levels, self.student(images))
             # A recipe without a memory has no units: its maps are the paper's.
-            student_map = upsample(product if self.memory is None else product * self._student_factor, size)
-            if self.memory is None:
-                return student_map
-        assert self.memory is not None
-        memory_map = upsample(self.memory(levels, left_out) * self._memory_factor, size)
-        return memory_map if student_map is None else self._join(student_map, memory_map)
+            maps.append(upsample(product if self.memory is None else product * self._student_factor, size))
+        if self.memory is not None:
+            maps.append(upsample(self.memory(levels, left_out) * self._memory_factor, size))
+        return maps
+
+    def forward_each(self, images: Tensor) -> Tensor:
+        """The maps of `forward` and of `maps_alone`: (N, M, H, W). M is 1 with a student or a memory, 3 with
+        both."""
+        maps = self.maps_alone(images)
+        return torch.stack(maps if len(maps) == 1 else [self._join(*maps), *maps], dim=1)
 
 
 def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = None) -> Networks:

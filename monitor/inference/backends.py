@@ -11,16 +11,18 @@ import torch
 
 from monitor.model.recipe_json import REFERENCE, Calibration, RecipeError
 from monitor.model.recipe_version import RecipeVersion
+from monitor.system.processor import has_native_bf16
 
 TORCH = "torch"
 OPENVINO = "openvino"
 F32 = "f32"
 F16 = "f16"
+BF16 = "bf16"
 INT8 = "int8"
 MIN_INT8_CORRELATION = 0.98
 """Below this rank correlation of its scores with float32's scores, int8 is not recommended."""
 
-MAX_MAP_DIFFERENCE = {F32: 1e-4, F16: 1e-2}
+MAX_MAP_DIFFERENCE = {F32: 1e-4, F16: 1e-2, BF16: 0.2}
 """The largest difference of a map from the plain network's on the same input: max |a - b| / max |b|."""
 
 
@@ -64,25 +66,40 @@ def choose_runtime(name: str, device: str) -> tuple[str, torch.device]:
 def choose_precision(name: str, runtime: str, device: torch.device, recipe: RecipeVersion) -> str:
     """The precision of that name on that runtime and device. Raises RecipeError.
 
-    "auto" is float16 on a CUDA device and float32 elsewhere.
+    "auto" is float16 on a CUDA device and float32 elsewhere; `monitor.inference.backend_choice` measures
+    whether another one is faster on this CPU.
     """
-    if name not in ("auto", F32, F16, INT8):
-        raise RecipeError(f"precision {name!r} is not known: use auto, f32, f16 or int8")
+    if name not in ("auto", F32, BF16, F16, INT8):
+        raise RecipeError(f"precision {name!r} is not known: use auto, f32, bf16, f16 or int8")
     if name == INT8 and runtime != OPENVINO:
         where = "on a CPU" if device.type == "cuda" else 'there (pip install "line-monitor[openvino]")'
         raise RecipeError(f'precision "int8" runs on OpenVINO, {where}: use auto or f32')
     if name == INT8 and recipe.quantised is None:
         raise RecipeError(
-            f'{recipe.folder}: precision "int8": the recipe has no int8 model: train it again where OpenVINO '
-            'and NNCF are (pip install "line-monitor[openvino]"), or use auto or f32'
+            f'{recipe.folder}: precision "int8": the recipe has no int8 model: train it again with --int8 '
+            'where OpenVINO and NNCF are (pip install "line-monitor[openvino]"), or use auto or f32'
         )
+    if name == BF16 and (problem := bf16_problem(runtime, device, recipe)):
+        raise RecipeError(f'{recipe.folder}: precision "bf16": {problem}, or use auto or f32')
     if device.type == "cuda":
         return F32 if name == F32 else F16
     if name == F16:
         raise RecipeError('precision "f16" is slower than f32 on a CPU: use auto or f32, or a CUDA device')
-    # "auto" never chooses int8: a part that passes by its int8 score takes a third of the time of float32,
-    # but a part near the threshold takes a third longer. The user decides whether that suits the line.
     return F32 if name == "auto" else name
+
+
+def bf16_problem(runtime: str, device: torch.device, recipe: RecipeVersion) -> str:
+    """Why the recipe can't run in bfloat16 with that runtime here, with the fix; empty where it can."""
+    if device.type == "cuda":
+        return "a CUDA device is faster in f16: use f16"
+    if not has_native_bf16():
+        return "this processor has no bfloat16 instructions: use a CPU with AVX512-BF16 or AMX"
+    if f"{runtime}-{BF16}" not in recipe.document.first_looks:
+        return (
+            f"it is not known how far {runtime}'s bf16 scores of this recipe are from f32's: run on such a "
+            f"machine: line-monitor calibrate {recipe.name} --images DIR, with new images of good parts"
+        )
+    return ""
 
 
 def calibration_of(recipe: RecipeVersion, runtime: str, precision: str) -> Calibration:
@@ -97,13 +114,16 @@ def calibration_of(recipe: RecipeVersion, runtime: str, precision: str) -> Calib
             f"{recipe.folder}: no threshold for {key}: calibrate it where OpenVINO is installed, "
             "or use precision f32"
         )
+    if precision == BF16:
+        # float32 judges every part near the threshold, so its threshold counts.
+        key = f"{runtime}-{F32}"
     return found.get(key, found[REFERENCE])
 
 
 def available_backends(recipe: RecipeVersion, device: torch.device) -> tuple[tuple[str, str], ...]:
-    """Every runtime and precision that the recipe can run with here, the reference first.
+    """Every runtime and precision that gets a calibration of its own here, the reference first.
 
-    torch runs on `device`, OpenVINO on the CPU.
+    torch runs on `device`, OpenVINO on the CPU. bfloat16 has float32's calibration.
     """
     found = [(TORCH, precision) for precision in torch_precisions(device)]
     if has_openvino():

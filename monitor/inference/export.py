@@ -66,8 +66,8 @@ def export(
         )
     if precision == INT8 and recipe.quantised is None:
         raise ExportError(
-            f"{recipe.folder}: the recipe has no int8 model: train it again where OpenVINO and NNCF are "
-            '(pip install "line-monitor[openvino]"), or use --precision f32'
+            f"{recipe.folder}: the recipe has no int8 model: train it again with --int8 where OpenVINO and "
+            'NNCF are (pip install "line-monitor[openvino]"), or use --precision f32'
         )
     about = metadata(recipe, TORCH if form == ONNX else OPENVINO, precision)
     file = _output_file(out, recipe.name, SUFFIXES[form])

@@ -5,8 +5,8 @@ verdicts: a score that is not finite is returned as it is.
 
 The maps of each backend must agree with the plain float32 network's maps: max |a - b| / max |b| is at most
 1e-4 in float32 and 1e-2 in float16. In float16 only the trunks are computed; the anomaly map stays float32.
-int8 has no such bound: an int8 score can only pass a part (`monitor.inference.second_look`). A CUDA error is
-not caught, because the process can't be trusted after one.
+Scores in bfloat16 and int8 differ more, but they can only pass a part (`monitor.inference.second_look`). A
+CUDA error is not caught, because the process can't be trusted after one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,28 +23,23 @@ from torch import Tensor
 from drivers.image_file import Image
 from monitor.images import preprocessing
 from monitor.images.preprocessing import Size, normalise_image
-from monitor.inference.anomaly_network import build_networks
+from monitor.inference.backend_network import Network, build_network
 from monitor.inference.backends import (
-    F16,
+    BF16,
     F32,
     INT8,
     MAX_MAP_DIFFERENCE,
     OPENVINO,
-    TORCH,
     calibration_of,
     choose_precision,
     choose_runtime,
 )
 from monitor.inference.device_scoring import DeviceScoring
 from monitor.inference.presence import PresenceGate
-from monitor.inference.second_look import quick_pass_limit
-from monitor.inference.torch_network import TorchNetwork
+from monitor.inference.second_look import first_look_limit, quick_pass_limit
 from monitor.model.recipe_json import REFERENCE, Calibration
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import NetworkLock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BATCH = 16
 """The largest number of network inputs (images or tiles) in one run of the network."""
@@ -103,28 +97,24 @@ class Scorer:
         presence = recipe.document.presence
         self.presence_gate = PresenceGate(presence) if presence else None
         """The recipe's presence gate, if it has one. `score` does not apply it."""
-        self._network = self._build_network()
-        self._int8_network = self._build_int8_network() if self.precision == INT8 else None
+        quick = self.precision in (BF16, INT8)
+        # After a first look, this network gives the second look, one image at a time. Parallel requests then
+        # help only with tiles, because each tile is a network input of its own.
+        parallel = 1 if quick and len(self._grid) == 1 else PARALLEL_IMAGES
+        self._network = self._build_network(F32 if quick else self.precision, parallel)
+        # No parallel requests: with them, OpenVINO 2026.4 gives other int8 scores with each compilation.
+        self._quick_network = self._build_network(self.precision, 1) if quick else None
         self._device_scoring = self._build_device_scoring() if self.device.type == "cuda" else None
 
-    def _build_network(self) -> Callable[[Tensor], Tensor]:
-        if self.runtime == TORCH:
-            networks = build_networks(self.recipe, self._network_lock)
-            half = self.precision == F16
-            return TorchNetwork(networks, self.device, half=half, network_lock=self._network_lock)
-        from monitor.inference.openvino_network import OpenVinoNetwork, build_model
-
-        # With int8, this network gives the second look, one image at a time. Parallel requests then help only
-        # with tiles, because each tile is a network input of its own.
-        parallel = 1 if self.precision == INT8 and len(self._grid) == 1 else PARALLEL_IMAGES
-        model = build_model(self.recipe, F32, self._network_lock)
-        return OpenVinoNetwork(model, torch.get_num_threads(), parallel)
-
-    def _build_int8_network(self) -> Callable[[Tensor], Tensor]:
-        from monitor.inference.openvino_network import OpenVinoNetwork, build_model
-
-        # No parallel requests: with them, OpenVINO 2026.4 gives other int8 scores with each compilation.
-        return OpenVinoNetwork(build_model(self.recipe, INT8), torch.get_num_threads())
+    def _build_network(self, precision: str, parallel: int) -> Network:
+        return build_network(
+            self.recipe,
+            self.runtime,
+            precision,
+            self.device,
+            parallel=parallel,
+            network_lock=self._network_lock,
+        )
 
     def _build_device_scoring(self) -> DeviceScoring:
         from monitor.inference.cuda_transfer import choose_transfer
@@ -140,8 +130,8 @@ class Scorer:
 
     @property
     def calibration(self) -> Calibration:
-        """The calibration for this runtime and precision; the reference's (`torch-f32`) where the recipe has
-        none for them.
+        """The calibration for this runtime and precision, float32's for bfloat16; the reference's
+        (`torch-f32`) where the recipe has none for them.
 
         Raises RecipeError for int8 without a calibration for int8: the int8 model was then never compared
         with the reference.
@@ -169,7 +159,7 @@ class Scorer:
         threads = torch.get_num_threads()
         # With an odd number of threads, one thread would be idle.
         divisible = threads >= PARALLEL_IMAGES and threads % PARALLEL_IMAGES == 0
-        usable = self.runtime == OPENVINO and self.precision != INT8 and len(self._grid) == 1
+        usable = self.runtime == OPENVINO and self._quick_network is None and len(self._grid) == 1
         return PARALLEL_IMAGES if usable and divisible else 1
 
     def warm_up(self) -> None:
@@ -187,9 +177,9 @@ class Scorer:
         if self._device_scoring is not None:
             # The device's preprocessing is compared with the CPU's at the first image of each shape.
             self.score([blank[:, :, 0]])
-        if self._int8_network is not None:
-            # If the blank image passed by its int8 score, the float32 network has not run yet.
-            for network in (self._int8_network, self._network):
+        if self._quick_network is not None:
+            # If the blank image passed by its quick score, the float32 network has not run yet.
+            for network in (self._quick_network, self._network):
                 self._results(network, [preprocessing.resize_image(blank, self.recipe.size)])
         if self.parallel_images > 1:
             self.score([blank] * self.parallel_images)
@@ -219,34 +209,39 @@ class Scorer:
     def score(self, images: Sequence[Image]) -> list[ScoreResult]:
         """One result for each image, in order. Images are uint8 (H, W, 3) BGR or (H, W) mono of any size.
 
-        In int8, the int8 result is returned only if its score is at most the quick pass limit, which lies
-        below the threshold (`monitor.inference.second_look`). Every other image is scored again in float32,
+        In bfloat16 and int8, the quick result is returned only if its score is at most `quick_pass_limit`,
+        which lies below the threshold (`monitor.inference.second_look`). Every other image is scored again in
+        float32,
         so that the score and map of every reject are float32's. Raises ValueError for an array that is not
         such an image.
         """
         if self._device_scoring is not None:
             return [ScoreResult(score, own_map) for score, own_map in self._device_scoring.score(images)]
         resized = [preprocessing.resize_image(image, self.recipe.size) for image in images]
-        if self._int8_network is None:
+        if self._quick_network is None:
             return self._results(self._network, resized)
-        quick = self._results(self._int8_network, resized)
-        limit = self._quick_pass_limit
+        quick = self._results(self._quick_network, resized)
+        limit = self.quick_pass_limit
         return [
             result if result.score <= limit else self._results(self._network, [image])[0]
             for result, image in zip(quick, resized, strict=True)
         ]
 
     @cached_property
-    def _quick_pass_limit(self) -> float:
-        """The highest int8 score that passes a part without a float32 score. Cached: every frame needs it."""
-        entry, found = self.recipe.document.quantised, self.recipe.document.calibration
+    def quick_pass_limit(self) -> float:
+        """The highest bfloat16 or int8 score that passes a part without a float32 score. Cached: every frame
+        needs it."""
+        document = self.recipe.document
+        if self.precision == BF16:
+            return first_look_limit(document.first_looks.get(self.calibration_key), self.threshold)
+        entry, found = document.quantised, document.calibration
         assert entry is not None
         # While int8 is being calibrated it has no threshold yet. It will get the threshold of float32 on
         # OpenVINO, so that is used; the reference's threshold is used where the recipe has none for it.
         own = found.get(self.calibration_key) or found.get(f"{OPENVINO}-{F32}") or found[REFERENCE]
         return quick_pass_limit(entry.pairs, own.threshold)
 
-    def _results(self, network: Callable[[Tensor], Tensor], resized: Sequence[Image]) -> list[ScoreResult]:
+    def _results(self, network: Network, resized: Sequence[Image]) -> list[ScoreResult]:
         count = len(self._grid)
         maps = self._maps(
             network, (self._grid.cut(image, tile) for image in resized for tile in range(count))
@@ -260,11 +255,9 @@ class Scorer:
         `tiles` are resized images, or tiles of them: uint8 (H, W, 3) or (H, W) of a tile's size. The maps are
         float32 (H, W).
         """
-        return self._maps(self._int8_network or self._network, tiles)
+        return self._maps(self._quick_network or self._network, tiles)
 
-    def _maps(
-        self, network: Callable[[Tensor], Tensor], tiles: Iterable[Image]
-    ) -> Iterator[NDArray[np.float32]]:
+    def _maps(self, network: Network, tiles: Iterable[Image]) -> Iterator[NDArray[np.float32]]:
         waiting = iter(tiles)
         while batch := list(islice(waiting, _batch_size(self._grid.tile))):
             prepared = np.stack([normalise_image(tile) for tile in batch])

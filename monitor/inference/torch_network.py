@@ -27,12 +27,14 @@ class TorchNetwork:
         device: torch.device,
         *,
         half: bool,
+        bfloat16: bool = False,
         network_lock: NetworkLock | None = None,
     ) -> None:
-        """`half` computes the trunks in float16. `network_lock` is held while the trunks are traced."""
+        """`half` computes the trunks in float16, `bfloat16` in bfloat16. `network_lock` is held while the
+        trunks are traced."""
         disable_tf32(device)
         self._device = device
-        self._dtype = torch.float16 if half else torch.float32
+        self._dtype = torch.float16 if half else torch.bfloat16 if bfloat16 else torch.float32
         if networks.memory is not None:
             networks.memory.to(device)
         convert = partial(_move_to_device, device=device, dtype=self._dtype)
@@ -44,10 +46,19 @@ class TorchNetwork:
 
         `left_out`, bool (K,), marks kept features of the memory that are ignored.
         """
-        images = images.to(self._device, non_blocking=True)
-        trunk_input = images.to(dtype=self._dtype, memory_format=torch.channels_last)
-        maps: Tensor = self._network(trunk_input, None if left_out is None else left_out.to(self._device))
+        maps: Tensor = self._network(
+            self._trunk_input(images), None if left_out is None else left_out.to(self._device)
+        )
         return maps
+
+    @torch.inference_mode()
+    def maps_each(self, images: Tensor) -> Tensor:
+        """The maps of `AnomalyNetwork.forward_each`."""
+        return self._network.forward_each(self._trunk_input(images))
+
+    def _trunk_input(self, images: Tensor) -> Tensor:
+        images = images.to(self._device, non_blocking=True)
+        return images.to(dtype=self._dtype, memory_format=torch.channels_last)
 
 
 def disable_tf32(device: torch.device) -> None:

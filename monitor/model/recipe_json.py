@@ -36,7 +36,7 @@ class RecipeError(LineMonitorError):
 
 
 ScorePair = tuple[float, float]
-"""The int8 score and the float32 score of one image."""
+"""The score in a quick precision (int8 or bfloat16) and the float32 score of one image."""
 
 
 class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +154,20 @@ class Quantised(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[ScorePair, ...] = ()
     """The two scores of each of these images (used by `monitor.inference.second_look`)."""
     made_with: str = ""
+
+
+class FirstLook(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores in bfloat16 and in float32 of the same images, good ones with and without drawn defects
+    (`monitor.training.first_look`)."""
+
+    pairs: tuple[ScorePair, ...]
+    """The scores of the recipe's maps."""
+    student: tuple[ScorePair, ...] = ()
+    """Where the recipe has a student and a memory: the scores of the student's maps alone."""
+    memory: tuple[ScorePair, ...] = ()
+    """Where the recipe has a student and a memory: the scores of the memory's maps alone."""
+    made_with: str = ""
+    """The processor and the versions of the libraries that computed them."""
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -322,6 +336,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     statement: str = ""
     """The operating points in one plain sentence."""
     quantised: Quantised | None = None
+    first_looks: dict[str, FirstLook] = {}
+    """By runtime and precision, for example `openvino-bf16`: from what it is known how far these scores are
+    from float32's. Without an entry no part may pass by such a score."""
     training: Training | None = None
     lineage: Lineage | None = None
     """Null in recipes of earlier versions of this program."""

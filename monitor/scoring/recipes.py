@@ -25,6 +25,7 @@ import msgspec
 
 from monitor import paths
 from monitor.errors import LineMonitorError
+from monitor.inference.backend_choice import BackendWish, build_fastest_scorer
 from monitor.inference.scorer import Scorer
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
@@ -406,12 +407,12 @@ class RecipesInForce:
             recipe = RecipeVersion.load(document)
             if recipe.sha in shared:
                 return shared[recipe.sha]
-            scorer = Scorer(
+            scorer = build_fastest_scorer(
                 recipe,
-                device=scoring.device,
-                runtime=scoring.runtime,
-                precision=scoring.precision,
+                BackendWish(scoring.device, scoring.runtime, scoring.precision),
+                paths.line_cache(self._settings),
                 network_lock=self.network_lock,
+                say=self._log.info,
             )
             scorer.warm_up()
         except (MemoryError, RuntimeError) as error:

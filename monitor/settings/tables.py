@@ -68,16 +68,17 @@ class PublishVerdicts(Choice):
 
 
 class RuntimeName(Choice):
-    AUTO = "auto", "`openvino` on a CPU if it is installed, else `torch`"
+    AUTO = "auto", "on a CPU the faster one, measured once; on a CUDA GPU `torch`"
     TORCH = "torch", "PyTorch, on a CPU or a CUDA GPU"
     OPENVINO = "openvino", "OpenVINO, on a CPU; needs the extra `openvino`"
 
 
 class Precision(Choice):
-    AUTO = "auto", "`f16` on a CUDA GPU, `f32` on a CPU"
+    AUTO = "auto", "`f16` on a CUDA GPU; on a CPU the fastest of `f32`, `bf16` and `int8`, measured once"
     F32 = "f32", "32-bit floating point"
+    BF16 = "bf16", "bfloat16, second look in `f32`; needs a CPU that has it (AVX512-BF16, AMX)"
     F16 = "f16", "16-bit floating point in the networks; needs a CUDA GPU"
-    INT8 = "int8", "8-bit integers; needs OpenVINO and a recipe with an 8-bit model"
+    INT8 = "int8", "8-bit integers, second look in `f32`; needs OpenVINO and a recipe with an 8-bit model"
 
 
 class JournalVerdicts(Choice):

@@ -23,6 +23,7 @@ from monitor.model.recipe_json import REFERENCE, Calibration, Lineage, Origin, P
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT, Progress
 from monitor.training import presence_training
+from monitor.training.first_look import add_first_looks_of_files
 from monitor.training.image_scores import score_files
 from monitor.training.known_defects import find_defects, score_defects
 from monitor.training.operating_points import explain_points, score_ceiling, state, unrelated_score
@@ -277,6 +278,7 @@ def _calibrate_with_images(
         progress=progress,
         parts=parts,
     )
+    calibrated = add_first_looks_of_files(calibrated, readable)
     return calibrated.with_changes(calibrated_on=tuple(sorted(set(marks)))), readable
 
 

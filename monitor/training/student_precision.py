@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-_PROCESSOR = Path("/proc/cpuinfo")
+from monitor.system.processor import CPUINFO, read_flags
+
 _MATRIX_UNITS = "amx_bf16"
 """The flag of a processor that multiplies matrices of bfloat16."""
 
@@ -25,23 +26,11 @@ class StudentPrecision(StrEnum):
     BF16 = "bf16"
 
 
-def choose_precision(
-    device: torch.device, *, as_paper: bool, processor: Path = _PROCESSOR
-) -> StudentPrecision:
+def choose_precision(device: torch.device, *, as_paper: bool, processor: Path = CPUINFO) -> StudentPrecision:
     """The precision of the student's convolutions on this machine. The paper's mode is always float32.
 
     `processor` is a file that lists the processor's flags, as Linux does.
     """
-    if as_paper or device.type != "cpu" or _MATRIX_UNITS not in _flags(processor):
+    if as_paper or device.type != "cpu" or _MATRIX_UNITS not in read_flags(processor):
         return StudentPrecision.F32
     return StudentPrecision.BF16
-
-
-def _flags(processor: Path) -> frozenset[str]:
-    """The flags of the first processor; empty where the system does not list them."""
-    try:
-        lines = processor.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    listed = (line.partition(":")[2] for line in lines if line.startswith("flags"))
-    return frozenset(next(listed, "").split())

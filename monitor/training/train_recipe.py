@@ -42,6 +42,7 @@ from monitor.system.progress import SILENT, Progress
 from monitor.training import advice, plot
 from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.checkpoint import Checkpoint
+from monitor.training.first_look import add_first_looks
 from monitor.training.known_defects import score_defects
 from monitor.training.learning_rate import describe_rate
 from monitor.training.left_out_images import count_good
@@ -108,6 +109,7 @@ def train_recipe(
     if request.compare.has_student:
         fitted = _fit(request, inputs, checkpoint, say_beside_bar, progress)
     draft, left_out = draft_recipe(request, inputs, fitted, progress, clock() - began)
+    draft = add_first_looks(draft, inputs.pictures, inputs.train, inputs.select, request.seed)
     if request.int8:
         draft = add_int8(draft, inputs, request.seed, say_beside_bar)
     draft = _with_thresholds(draft, request, inputs, left_out, say, progress)

@@ -28,6 +28,7 @@ from monitor.system.progress import SILENT
 from monitor.training.calibrate_recipe import set_thresholds
 from monitor.training.quantisation import quantise_recipe, rank_correlation
 from monitor.training.readable_images import file_mark
+from monitor.training.thresholds import ThresholdRule
 from tests.benchmarks.markdown import markdown
 
 _MAPS, _RANKS, _VERDICTS, _LOSS = 1e-4, 0.98, 0.99, 0.005
@@ -42,7 +43,7 @@ def with_int8(recipe: RecipeVersion, good: list[Path], overkill: float) -> Recip
     made = quantise_recipe(
         recipe, pictures, range(training.train), range(training.train, len(pictures)), seed=0
     )
-    return set_thresholds(made, fresh, overkill=overkill, device="cpu", say=print, progress=SILENT)
+    return set_thresholds(made, fresh, ThresholdRule(overkill), device="cpu", say=print, progress=SILENT)
 
 
 def main() -> int:

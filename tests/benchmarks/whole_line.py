@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from drivers import image_file
-from monitor.inference.scorer import Scorer
 from monitor.line_state.ring import Ring
 from monitor.model.recipe_version import RecipeVersion
+from monitor.recipe import Recipe
 from monitor.teachers.architectures import BUNDLED
 from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.benchmarks.growth import processor_seconds
@@ -84,7 +84,7 @@ def stages(ring: Ring, first: int, last: int) -> Stages:
 def alone(recipe: RecipeVersion, folder: Path, seconds: float) -> tuple[float, float]:
     """Frames a second of the scorer in its own process: one at a time, and as many at once as it computes in
     parallel."""
-    scorer = Scorer(recipe)
+    scorer = Recipe(recipe).scorer()
     scorer.warm_up()
     pictures = [image_file.read(file) for file in image_file.find(folder)]
     times: dict[int, list[float]] = {1: [], scorer.parallel_images: []}

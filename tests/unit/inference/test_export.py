@@ -239,7 +239,7 @@ def test_the_command_writes_here_and_replaces_nothing_unasked(
     ("arguments", "says"),
     [
         (("--format", "onnx", "--precision", "int8"), "use --format openvino, or --precision f32"),
-        (("--format", "openvino", "--precision", "int8"), "has no int8 model: train it again"),
+        (("--format", "openvino", "--precision", "int8"), "has no int8 model: train it again with --int8"),
         (("--format", "onnx", "-o", "disc.xml"), "must end in .onnx"),
         (("--format", "openvino", "-o", "disc.onnx"), "must end in .xml"),
         (("--format", "onnx", "-o", "/proc/no/disc.onnx"), "can't write to /proc/no"),

@@ -250,14 +250,17 @@ def test_auto_takes_openvino_on_a_cpu_where_it_is_installed(
     ("wish", "says"),
     [
         ({"runtime": "openvino", "device": "cuda:0"}, "this machine has"),
-        ({"precision": "int8", "device": "cpu"}, "has no int8 model: train it again where OpenVINO"),
+        (
+            {"precision": "int8", "device": "cpu"},
+            "has no int8 model: train it again with --int8",
+        ),
         ({"precision": "int8", "runtime": "torch"}, "runs on OpenVINO"),
         ({"precision": "f16", "device": "cpu"}, "use auto or f32"),
         ({"device": "cuda:99"}, "this machine has"),
         ({"device": "tpu"}, "use auto, cpu, cuda"),
         ({"device": "cuda:-1"}, "use auto, cpu, cuda"),
         ({"runtime": "onnx"}, "use auto, torch or openvino"),
-        ({"precision": "f8"}, "use auto, f32, f16 or int8"),
+        ({"precision": "f8"}, "use auto, f32, bf16, f16 or int8"),
     ],
 )
 def test_what_this_machine_can_not_do_is_refused_with_what_it_can(
