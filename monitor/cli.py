@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "write a recipe as an ONNX or OpenVINO model for other programs",
     "teacher": "list, download or make teacher networks",
     "journal": "show rejected and uninspected parts, and what became of them",
+    "fleet": "many lines: train and rescore recipes on a Ray cluster, show the state of all lines",
     "bench": "measure how fast this machine scores, transports and publishes frames",
     "run": "run the line: cameras, scoring, publishing, until it is stopped",
     "review": "serve the operators' web page without the line",
