@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +27,9 @@ _ENVIRONMENT = {
     "GOMP_SPINCOUNT": "1000",
 }
 
+_ANSWER_S = 5.0
+"""How long a cluster's address may take to answer."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -36,8 +41,9 @@ class Needs:
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[Any]:
-    """The module `ray`, connected to `local`, `auto` or `ray://host:port`. Raises FleetError."""
+    """The module `ray`, connected to `local`, `auto`, `ray://host:port` or `host:port`. Raises FleetError."""
     require_packages("ray", "pyarrow")
+    _check_reachable(address)
     # Ray reads these when it is imported or started.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -57,14 +63,33 @@ def connect(address: str) -> Iterator[Any]:
     except Exception as error:  # noqa: BLE001 - Ray raises plain exceptions where a cluster does not answer
         ray.shutdown()
         first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise FleetError(
-            f"no Ray cluster at {address!r} ({first}): start one (ray start --head), "
-            "or use --address local for this machine alone"
-        ) from None
+        fix = "start one (ray start --head), or use --address local for this machine alone"
+        if "uth" in first or "Failed to connect" in first:
+            fix = (
+                "if it asks for a token, set RAY_AUTH_MODE=token here and give this user the cluster's token; or "
+                + fix
+            )
+        raise FleetError(f"no Ray cluster at {address!r} ({first}): {fix}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises FleetError where nothing answers at the address: Ray itself would try for minutes."""
+    if address in (LOCAL, "auto"):
+        return
+    parts = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d{1,5})", address)
+    if parts is None:
+        raise FleetError(f"--address {address!r} is not known: use local, auto or ray://host:10001")
+    try:
+        socket.create_connection((parts[1], int(parts[2])), timeout=_ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise FleetError(
+            f"nothing answers at {address} ({error}): start the cluster (ray start --head), "
+            "or use --address local for this machine alone"
+        ) from None
 
 
 def task_environment(cpus: int) -> dict[str, Any]:
@@ -88,8 +113,15 @@ def largest_node(ray: Any) -> Needs:
     )
 
 
-def total_cpus(ray: Any) -> int:
-    return int(ray.cluster_resources().get("CPU", 0))
+def count_fitting(ray: Any, need: Needs) -> int:
+    """How many such tasks the nodes that are alive can run at once."""
+    count = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            by_cpu = int(node["Resources"].get("CPU", 0)) // need.cpus
+            by_gpu = int(node["Resources"].get("GPU", 0)) // need.gpus if need.gpus else by_cpu
+            count += min(by_cpu, by_gpu)
+    return count
 
 
 def find_misfits(needs: Mapping[str, Needs], largest: Needs) -> list[str]:

@@ -15,7 +15,14 @@ import msgspec
 
 from monitor.fleet.fleet_error import FleetError
 from monitor.fleet.live_table import TableView
-from monitor.fleet.ray_cluster import Needs, find_misfits, first_line, largest_node, node_name, task_environment
+from monitor.fleet.ray_cluster import (
+    Needs,
+    find_misfits,
+    first_line,
+    largest_node,
+    node_name,
+    task_environment,
+)
 from monitor.fleet.training_overview import TrainingOverview
 from monitor.fleet.training_record import TrainingResult, TrainingState, training_utc
 from monitor.fleet.training_task import TrainingReport, TrainingTask, run_task
@@ -87,7 +94,10 @@ def _result_of(ray: Any, reference: Any, task: TrainingTask) -> TrainingResult:
         result: TrainingResult = ray.get(reference)
     except ray.exceptions.RayError as error:
         return TrainingResult(recipe=task.recipe, state=TrainingState.FAILED, message=first_line(error))
-    if result.state is TrainingState.FAILED or training_utc(task.data / "recipes" / task.recipe) == result.utc:
+    if (
+        result.state is TrainingState.FAILED
+        or training_utc(task.data / "recipes" / task.recipe) == result.utc
+    ):
         return result
     return msgspec.structs.replace(
         result,

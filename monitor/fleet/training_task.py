@@ -120,9 +120,7 @@ class ReportedProgress:
         if is_soon and task == self._sent_stage and done < total:
             return
         self._sent_at, self._sent_stage = now, task
-        self._send(
-            TrainingReport(self._recipe, self._node, task, done, total, left, note, self._resumed_at)
-        )
+        self._send(TrainingReport(self._recipe, self._node, task, done, total, left, note, self._resumed_at))
 
     def make_room(self) -> None:
         """Does nothing: each report stands alone."""

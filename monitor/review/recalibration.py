@@ -16,8 +16,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from monitor.errors import LineMonitorError
-from monitor.review.labels import Label
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.snapshots.labels import Label
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document
 from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, Filters
 from monitor.review.histogram import Plot, plot
-from monitor.review.labels import Label
 from monitor.review.line_view import LineView
 from monitor.review.recalibration import (
     MAX_PARTS_PER_LABEL,
@@ -31,6 +30,7 @@ from monitor.review.recalibration import (
 from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import SnapshotIndex, today
 from monitor.snapshots.folder_scan import DAY
+from monitor.snapshots.labels import Label
 
 
 class TodayPages:

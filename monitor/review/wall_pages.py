@@ -14,10 +14,10 @@ from flask import Flask, Response, abort, g, redirect, render_template, request,
 from werkzeug.wrappers import Response as AnyResponse
 
 from monitor.review.filters import VERDICTS, BadFilter, Filters, PageStart
-from monitor.review.labels import Label, LabelEntry
 from monitor.review.pictures import Pictures
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
+from monitor.snapshots.labels import Label, LabelEntry
 from monitor.verdict import rfc3339
 
 PER_PAGE = 48

@@ -1,0 +1,111 @@
+"""`fleet rescore`'s driver: the listing in shards, scorer actors of Ray Data, rows into Parquet by day.
+
+It knows nothing of how an image is judged. Memory stays the same however large the archive is: the listing lies
+in files, Ray Data keeps only as many blocks as its store holds, and rows go to disk as they come.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitor.fleet.archive_listing import ArchiveImage
+from monitor.fleet.archive_scorer import ArchiveScorer, Backend, JudgingRecipe, write_shard
+from monitor.fleet.fleet_error import FleetError
+from monitor.fleet.ray_cluster import first_line, task_environment
+from monitor.fleet.score_table import DayFiles
+from monitor.system.progress import Progress
+
+_SHARD = 256
+"""Images of one task of an actor: Ray's work for a task is small beside them, and few wait at the end."""
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """What is rescored, by what, and where the rows go."""
+
+    recipes: Sequence[JudgingRecipe]
+    folder: Path
+    """`-o DIR`, which every node must see under this path."""
+    backend: Backend
+    workers: int
+    gpus: float
+
+
+@dataclass(frozen=True)
+class RescoringSummary:
+    """What a rescoring has done."""
+
+    images: int
+    unreadable: int
+
+
+def rescore(
+    ray: Any, plan: Rescoring, images: Iterable[ArchiveImage], *, progress: Progress
+) -> RescoringSummary:
+    """Scores all images and commits the rows. Raises FleetError and leaves the rows of before."""
+    files = DayFiles(plan.folder, secrets.token_hex(4))
+    try:
+        shards, count = _write_listing(files.writing, images, progress)
+        unreadable = _score(ray, plan, shards, count, files, progress)
+        files.commit()
+    finally:
+        files.discard()
+    return RescoringSummary(count, unreadable)
+
+
+def _write_listing(
+    folder: Path, images: Iterable[ArchiveImage], progress: Progress
+) -> tuple[Sequence[str], int]:
+    """Writes the shards. Returns their paths, and how many images are in them."""
+    shards: list[str] = []
+    count = 0
+    waiting = iter(images)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        while entries := list(itertools.islice(waiting, _SHARD)):
+            file = folder / f"listing-{len(shards):06d}.parquet"
+            write_shard(file, entries)
+            shards.append(str(file))
+            count += len(entries)
+            progress.update("list", count, count + 1)
+    except OSError as error:
+        raise FleetError(f"{folder}: can't be written: {error.strerror or error}; see -o DIR") from None
+    progress.update("list", count, count)
+    return shards, count
+
+
+def _score(
+    ray: Any, plan: Rescoring, shards: Sequence[str], count: int, files: DayFiles, progress: Progress
+) -> int:
+    """Sends the shards through the actors. Returns how many images can't be read."""
+    from ray.data import ActorPoolStrategy, DataContext, from_items
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards)).map_batches(
+        ArchiveScorer,
+        fn_constructor_args=(plan.recipes, plan.backend),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=min(plan.workers, len(shards))),
+        num_cpus=plan.backend.threads,
+        num_gpus=plan.gpus,
+        runtime_env=task_environment(plan.backend.threads),
+    )
+    done = unreadable = 0
+    try:
+        for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            files.add(table)
+            done += table.num_rows
+            errors = table.num_rows - table.column("error").null_count
+            unreadable += errors
+            progress.update("rescore", done // len(plan.recipes), count)
+    except ray.exceptions.RayError as error:
+        raise FleetError(f"the rescoring has ended: {first_line(error)}") from None
+    return unreadable // len(plan.recipes)
