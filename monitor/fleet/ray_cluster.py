@@ -46,7 +46,6 @@ def connect(address: str) -> Iterator[Any]:
     _check_reachable(address)
     # Ray reads these when it is imported or started.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     # The address is the one that is asked for.
     os.environ.pop("RAY_ADDRESS", None)
     import ray
