@@ -1,7 +1,7 @@
 """`line-monitor fleet`: many lines and many recipes, on Ray.
 
-It knows nothing of how the cluster works. Everything of the extra `fleet` is imported in the subcommands, so that
-`--help` and the line's own programs never load it.
+It knows nothing of how the cluster works. Everything of the extra `fleet` is imported in the subcommands, so
+that `--help` and the line's own programs never load it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _WATCH_S = 0.5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        'Many lines and many recipes. train and rescore run on Ray: pip install "line-monitor[fleet]" on this '
-        "machine and on every node, in the same version."
+        'Many lines and many recipes. train and rescore run on Ray: pip install "line-monitor[fleet]" on '
+        "this machine and on every node, in the same version."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
     _add_train(actions.add_parser("train", help="train the recipes of a manifest"))
@@ -59,10 +59,11 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Trains the recipes of a manifest: a TOML file with a table [[recipe]] for each, or a Parquet file with a "
-        "row for each. The keys are name, images, the options of `line-monitor train` with _ for -, and cpus and "
-        "gpus. Each recipe is what `train` gives alone with the same options, OMP_NUM_THREADS equal to cpus and "
-        "--device cpu (cuda with gpus = 1). Run it again with the same manifest to go on after an interruption."
+        "Trains the recipes of a manifest: a TOML file with a table [[recipe]] for each, or a Parquet "
+        "file with a row for each. The keys are name, images, the options of `line-monitor train` with _ "
+        "for -, and cpus and gpus. Each recipe is what `train` gives alone with the same options, "
+        "OMP_NUM_THREADS equal to cpus and --device cpu (cuda with gpus = 1). Run it again with the same "
+        "manifest to go on after an interruption."
     )
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="TOML or Parquet file")
     parser.add_argument(
@@ -77,8 +78,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _add_rescore(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Scores every image of an archive by each of the recipes and writes Parquet files by day. A recipe's rows "
-        "in DIR are replaced when the same version is rescored into it: one DIR is for one archive."
+        "Scores every image of an archive by each of the recipes and writes Parquet files by day. A "
+        "recipe's rows in DIR are replaced when the same version is rescored into it: one DIR is for one "
+        "archive."
     )
     parser.add_argument(
         "recipes",
@@ -91,8 +93,8 @@ def _add_rescore(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="PATH",
-        help="snapshots or other folders at any depth, files, patterns in quotes, a .txt file with a path on each "
-        "line, or s3://bucket/path and the like",
+        help="snapshots or other folders at any depth, files, patterns in quotes, a .txt file with a path on "
+        "each line, or s3://bucket/path and the like",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the scores")
     parser.add_argument(
@@ -138,8 +140,9 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Shows all lines on the broker of the settings: ready, state, drift, recipes in force, and recipes of which "
-        "lines of one site have other versions. The account must be allowed to read all lines."
+        "Shows all lines on the broker of the settings: ready, state, drift, recipes in force, and "
+        "recipes of which lines of one site have other versions. The account must be allowed to read all "
+        "lines."
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C")

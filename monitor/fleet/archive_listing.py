@@ -1,8 +1,8 @@
 """Lists the images of an archive: snapshot folders, other folders, files, patterns, lists, and object stores.
 
-It knows nothing of recipes. It holds one folder's entries at most, so that an archive of any size can be listed.
-A snapshot's `.jpg` is the operator's picture: the frame that was scored is the `.png` beside it, and only that is
-listed.
+It knows nothing of recipes. It holds one folder's entries at most, so that an archive of any size can be
+listed. A snapshot's `.jpg` is the operator's picture: the frame that was scored is the `.png` beside it, and
+only that is listed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def _list_place(place: str) -> Iterator[str]:
     if _STORE in place:
         yield from _list_store(place)
     elif _PATTERN & set(place) and not Path(place).exists():
-        for found in glob.iglob(place, recursive=True):
+        # Path.glob would need the pattern's fixed part apart.
+        for found in glob.iglob(place, recursive=True):  # noqa: PTH207
             yield from _list_path(Path(found).absolute())
     else:
         yield from _list_path(Path(place).absolute())

@@ -33,7 +33,8 @@ VERSION_DIGITS = 12
 
 @dataclass(frozen=True)
 class JudgingRecipe:
-    """One version of a recipe that judges the archive: its document, and the sha256 that every node must find."""
+    """One version of a recipe that judges the archive: its document, and the sha256 that every node "
+    "must find."""
 
     name: str
     document: Path
@@ -196,6 +197,7 @@ def read_shard(file: Path) -> list[ArchiveImage]:
         rows = pyarrow.parquet.read_table(file).to_pylist()
     except OSError as error:
         raise FleetError(
-            f"{file}: {error.strerror or error}: -o DIR must be one shared folder, at the same path on every node"
+            f"{file}: {error.strerror or error}: -o DIR must be one shared folder, at the same path on "
+            f"every node"
         ) from None
     return [ArchiveImage(**row) for row in rows]

@@ -1,6 +1,7 @@
 """`fleet compare`: which verdicts of a rescored archive change, by DuckDB over its Parquet files.
 
-It knows nothing of Ray or of scorers. What the line decided then counts as a version of its own, called `line`.
+It knows nothing of Ray or of scorers. What the line decided then counts as a version of its own, called
+`line`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The manifest of `fleet train`: which recipes are taught, from which images, with how many processors.
 
-It knows nothing of Ray or of training: each entry becomes the arguments of `line-monitor train`. Messages name
-the table, the key and the fix.
+It knows nothing of Ray or of training: each entry becomes the arguments of `line-monitor train`. Messages
+name the table, the key and the fix.
 """
 
 from __future__ import annotations

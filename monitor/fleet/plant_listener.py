@@ -65,7 +65,8 @@ def open_listener(settings: Settings, clock: Callable[[], float] = time.monotoni
     try:
         if client.unreadable:
             raise FleetError(
-                f"{client.where}: the account may not read {', '.join(client.unreadable)}: use one that may read "
+                f"{client.where}: the account may not read {', '.join(client.unreadable)}: use one that "
+                f"may read "
                 "all lines (`topic read +/+/status` and so on in the ACL)"
             )
         yield PlantListener(client, clock)

@@ -1,8 +1,9 @@
-"""The state of all lines of a plant, as it follows from their messages: the rules, as pure functions of a picture
-that messages fill.
+"""The state of all lines of a plant, as it follows from their messages: the rules, as pure functions of a
+picture that messages fill.
 
-It knows nothing of the connection to the broker. Only what a line publishes counts: its retained status, which the
-broker replaces by the Will when the line dies, and its heartbeat, which shows a line that died without a word.
+It knows nothing of the connection to the broker. Only what a line publishes counts: its retained status,
+which the broker replaces by the Will when the line dies, and its heartbeat, which shows a line that died
+without a word.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from monitor.verdict import SCHEMA
 
 SILENT_S = 2.0
-"""A line that says it is alive and has no heartbeat for so long counts as silent: heartbeats come every second."""
+"""A living line without a heartbeat for so long counts as silent: heartbeats come every second."""
 TOPICS = ("+/+/status", "+/+/heartbeat", "+/+/+/recipe")
 COLUMNS = ("line", "ready", "state", "drift", "recipes", "counts")
 _GONE = ("offline", "stopped")

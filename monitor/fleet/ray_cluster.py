@@ -65,8 +65,8 @@ def connect(address: str) -> Iterator[Any]:
         fix = "start one (ray start --head), or use --address local for this machine alone"
         if "uth" in first or "Failed to connect" in first:
             fix = (
-                "if it asks for a token, set RAY_AUTH_MODE=token here and give this user the cluster's token; or "
-                + fix
+                "if it asks for a token, set RAY_AUTH_MODE=token here and give this user the cluster's "
+                "token; or " + fix
             )
         raise FleetError(f"no Ray cluster at {address!r} ({first}): {fix}") from None
     try:
@@ -126,7 +126,8 @@ def count_fitting(ray: Any, need: Needs) -> int:
 def find_misfits(needs: Mapping[str, Needs], largest: Needs) -> list[str]:
     """One line for each task that no node can run, with the fix. Ray would let it wait without an end."""
     return [
-        f"{name}: cpus = {wish.cpus}, gpus = {wish.gpus}, but no node has more than {largest.cpus} processors "
+        f"{name}: cpus = {wish.cpus}, gpus = {wish.gpus}, but no node has more than {largest.cpus} "
+        f"processors "
         f"and {largest.gpus} GPUs: ask for less, or add a node"
         for name, wish in needs.items()
         if wish.cpus > largest.cpus or wish.gpus > largest.gpus

@@ -1,7 +1,7 @@
 """`fleet rescore`'s driver: the listing in shards, scorer actors of Ray Data, rows into Parquet by day.
 
-It knows nothing of how an image is judged. Memory stays the same however large the archive is: the listing lies
-in files, Ray Data keeps only as many blocks as its store holds, and rows go to disk as they come.
+It knows nothing of how an image is judged. Memory stays the same however large the archive is: the listing
+lies in files, Ray Data keeps only as many blocks as its store holds, and rows go to disk as they come.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Parquet files of a rescored archive: their columns, and how they get to their place by day.
 
-It knows nothing of scorers. A row is one image judged by one version of a recipe. The files of a rescoring take
-their names at its end, so that an interrupted one leaves nothing that is counted twice.
+It knows nothing of scorers. A row is one image judged by one version of a recipe. The files of a rescoring
+take their names at its end, so that an interrupted one leaves nothing that is counted twice.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class DayFiles:
         self._files[written] = self._folder / f"{DAY_FOLDER}{key.day}" / name
 
     def commit(self) -> None:
-        """Puts the files in place of those that an earlier run of the same versions wrote. Raises FleetError."""
+        """Puts the files in place of those that an earlier run of the same versions wrote. Raises "
+        "FleetError."""
         for key in sorted(self._held):
             self._write(key)
         earlier = [

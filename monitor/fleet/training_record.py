@@ -1,7 +1,9 @@
-"""What is known of one recipe's training in the fleet, as a file in the data folder: who began it, and its result.
+"""What is known of one recipe's training in the fleet, as a file in the data folder: who began it, and its
+result.
 
-It knows nothing of Ray or of networks. By the record a driver that is started anew with the same manifest leaves
-out what is taught already. The process that teaches a recipe holds its lock, so that two never write one recipe.
+It knows nothing of Ray or of networks. By the record a driver that is started anew with the same manifest
+leaves out what is taught already. The process that teaches a recipe holds its lock, so that two never write
+one recipe.
 """
 
 from __future__ import annotations

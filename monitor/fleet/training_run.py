@@ -1,7 +1,8 @@
 """`fleet train`'s driver: one Ray task for each recipe, their progress, and the results as Parquet.
 
-It knows nothing of how a recipe is taught. It keeps no state of its own: whatever is killed, the next start reads
-from the records (`monitor.fleet.training_record`) what is taught already, and checkpoints hold the rest.
+It knows nothing of how a recipe is taught. It keeps no state of its own: whatever is killed, the next start
+reads from the records (`monitor.fleet.training_record`) what is taught already, and checkpoints hold the
+rest.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from monitor.fleet.ray_cluster import (
 )
 from monitor.fleet.training_overview import TrainingOverview
 from monitor.fleet.training_record import TrainingResult, TrainingState, training_utc
-from monitor.fleet.training_task import TrainingReport, TrainingTask, run_task
+from monitor.fleet.training_task import TrainingReport, TrainingTask, find_unchanged, run_task
 from monitor.system.atomic_file import write_whole
 
 _RETRIES = 8
@@ -69,6 +70,7 @@ def train_all(
     needs = {task.recipe: Needs(task.cpus, count) for task, count in zip(tasks, gpus, strict=True)}
     if misfits := find_misfits(needs, largest_node(ray)):
         raise FleetError("\n".join(misfits))
+    left = [task for task in tasks if not _take_unchanged(task, overview)]
     store = ray.remote(ReportStore).options(num_cpus=0, max_restarts=-1).remote()
     # A process of its own for each training: nothing of an earlier one decides a result or keeps memory.
     teach = ray.remote(max_calls=1, max_retries=_RETRIES)(run_on_node)
@@ -79,7 +81,7 @@ def train_all(
             name=f"train {task.recipe}",
             runtime_env=task_environment(task.cpus),
         ).remote(task, store): task
-        for task in tasks
+        for task in left
     }
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=_STEP_S)
@@ -87,6 +89,19 @@ def train_all(
             overview.take_result(_result_of(ray, reference, waiting.pop(reference)))
         overview.take_reports(_read_reports(ray, store))
         view.show([row.cells() for row in overview.rows()], overview.take_lines())
+    view.show([row.cells() for row in overview.rows()], overview.take_lines())
+
+
+def _take_unchanged(task: TrainingTask, overview: TrainingOverview) -> bool:
+    """Whether the recipe is taught already, as far as this machine sees its images."""
+    try:
+        result = find_unchanged(task)
+    except FleetError:
+        # The images may be on the nodes alone; the task itself finds out.
+        return False
+    if result is not None:
+        overview.take_result(result)
+    return result is not None
 
 
 def _result_of(ray: Any, reference: Any, task: TrainingTask) -> TrainingResult:
@@ -94,10 +109,7 @@ def _result_of(ray: Any, reference: Any, task: TrainingTask) -> TrainingResult:
         result: TrainingResult = ray.get(reference)
     except ray.exceptions.RayError as error:
         return TrainingResult(recipe=task.recipe, state=TrainingState.FAILED, message=first_line(error))
-    if (
-        result.state is TrainingState.FAILED
-        or training_utc(task.data / "recipes" / task.recipe) == result.utc
-    ):
+    if result.state is TrainingState.FAILED or training_utc(task.folder) == result.utc:
         return result
     return msgspec.structs.replace(
         result,

@@ -1,8 +1,8 @@
 """One training of `fleet train`, as it runs in a process of its own on a node of the cluster.
 
-It knows nothing of Ray or of other recipes. It gives the recipe that `line-monitor train` gives alone with the
-same arguments and the same number of threads, since it runs the same code after the same preparations. A training
-that was interrupted goes on at its checkpoint; a recipe that is taught already is left as it is.
+It knows nothing of Ray or of other recipes. It gives the recipe that `line-monitor train` gives alone with
+the same arguments and the same number of threads, since it runs the same code after the same preparations. A
+training that was interrupted goes on at its checkpoint; a recipe that is taught already is left as it is.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ class TrainingTask:
     records: Path
     make_request: Callable[[], TrainingRequest]
     """Makes the request of these arguments, on the node."""
+
+    @property
+    def folder(self) -> Path:
+        """The recipe's folder."""
+        return self.data / "recipes" / self.recipe
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,8 @@ class ReportedProgress:
 
 
 def run_task(task: TrainingTask, node: str, send: SendReport) -> TrainingResult:
-    """Teaches the recipe. An expected failure is a result too, since another try would fail in the same way."""
+    """Teaches the recipe. An expected failure is a result too, since another try would fail in the same "
+    "way."""
     try:
         with hold_lock(task.records, task.recipe):
             return _teach(task, node, send)
@@ -143,18 +149,34 @@ def run_task(task: TrainingTask, node: str, send: SendReport) -> TrainingResult:
     return TrainingResult(recipe=task.recipe, state=TrainingState.FAILED, message=message, node=node)
 
 
+def find_unchanged(task: TrainingTask) -> TrainingResult | None:
+    """The result of an earlier training of the same images and settings; None where there is none."""
+    record = read_record(record_file(task.records, task.recipe))
+    if record is None or record.result is None or not _is_taught(task, record):
+        return None
+    return msgspec.structs.replace(record.result, state=TrainingState.UNCHANGED)
+
+
+def _is_taught(task: TrainingTask, record: TrainingRecord) -> bool:
+    checkpoint = task.folder.with_name(f".training-{task.recipe}") / CHECKPOINT
+    utc = training_utc(task.folder)
+    return is_taught(record, _fingerprint(task), utc, has_checkpoint=checkpoint.exists())
+
+
+def _fingerprint(task: TrainingTask) -> str:
+    return make_fingerprint((*task.arguments, f"cpus={task.cpus}"), _versions(), task.files)
+
+
 def _teach(task: TrainingTask, node: str, send: SendReport) -> TrainingResult:
-    recipe = task.data / "recipes" / task.recipe
     file = record_file(task.records, task.recipe)
-    fingerprint = make_fingerprint((*task.arguments, f"cpus={task.cpus}"), _versions(), task.files)
-    record, utc = read_record(file), training_utc(recipe)
-    checkpoint = recipe.with_name(f".training-{task.recipe}") / CHECKPOINT
-    if record is not None and is_taught(record, fingerprint, utc, has_checkpoint=checkpoint.exists()):
+    record = read_record(file)
+    if record is not None and _is_taught(task, record):
+        # A process that died after the commit has left no result.
         result = record.result or _read_result(task, node, record, None)
         write_record(file, msgspec.structs.replace(record, result=result))
         return msgspec.structs.replace(result, state=TrainingState.UNCHANGED)
-    if record is None or record.fingerprint != fingerprint or record.result is not None:
-        record = TrainingRecord(fingerprint=fingerprint, utc_before=utc)
+    if record is None or record.result is not None or record.fingerprint != _fingerprint(task):
+        record = TrainingRecord(fingerprint=_fingerprint(task), utc_before=training_utc(task.folder))
         write_record(file, record)
     record, seconds = _train(task, node, send, file, record)
     result = _read_result(task, node, record, seconds)
@@ -207,7 +229,7 @@ def _read_result(
     task: TrainingTask, node: str, record: TrainingRecord, seconds: float | None
 ) -> TrainingResult:
     """The result as the committed recipe says it. Raises FleetError."""
-    found = trained_document(task.data / "recipes" / task.recipe)
+    found = trained_document(task.folder)
     if found is None or found[0].training is None:
         raise FleetError(f"{task.recipe!r} was taught, but its recipe.json can't be read on {node}")
     document, sha = found

@@ -1,7 +1,7 @@
 """Small recipes on a Ray cluster of three nodes on this machine; one node is killed, then the driver.
 
-It prints whether every recipe is right, how often each began with its first epoch, and how many equal the recipe
-that `line-monitor train` gives alone.
+It prints whether every recipe is right, how many began more than once with the first epoch, and how many
+equal the recipe that `line-monitor train` gives alone.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ def test_options_of_train_that_do_not_go_together_are_named_by_their_keys(
 
 @pytest.mark.parametrize("address", ["nowhere", "ray://127.0.0.1:1", "127.0.0.1:1"])
 def test_an_address_where_nothing_answers_is_one_line_at_once(
-    address: str, manifest: Path, capsys: pytest.CaptureFixture[str]
+    address: str, manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("ray")
+    monkeypatch.setattr("monitor.fleet.fleet_error.importlib.util.find_spec", lambda name: name)
     assert main(["fleet", "train", str(manifest), "--address", address]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert address in line

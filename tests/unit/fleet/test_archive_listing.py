@@ -43,7 +43,6 @@ def test_folders_patterns_and_lists_are_read(tmp_path: Path) -> None:
 
 
 def test_an_object_store_is_listed(tmp_path: Path) -> None:
-    pytest.importorskip("fsspec")
     fill(tmp_path, f"{SNAPSHOT}.png", f"{SNAPSHOT}.jpg", "more/a.bmp")
     found = {image.image for image in list_archive([f"local://{tmp_path}"])}
     assert found == {f"file://{tmp_path}/{SNAPSHOT}.png", f"file://{tmp_path}/more/a.bmp"}

@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 
 from monitor.fleet.change_page import make_page
 from monitor.fleet.comparison import choose_judges, compare, explain_comparison, list_judges, open_scores
 from monitor.fleet.fleet_error import FleetError
-
-pyarrow = pytest.importorskip("pyarrow")
-pytest.importorskip("duckdb")
-
-from monitor.fleet.score_table import DayFiles, make_schema  # noqa: E402
+from monitor.fleet.score_table import DayFiles, make_schema
 
 
 def row(number: int, version: str, verdict: str, **more: Any) -> dict[str, Any]:

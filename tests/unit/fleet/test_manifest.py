@@ -78,7 +78,7 @@ def test_a_mistake_is_one_line_with_table_key_and_fix(tmp_path: Path, text: str,
 
 def test_a_row_of_parquet_is_named_by_its_number() -> None:
     rows = [{"name": "top", "images": "/good"}, {"name": "side", "images": "/good", "seed": -1}]
-    with pytest.raises(FleetError, match="recipes.parquet row 2: recipe 'side': seed: must be greater"):
+    with pytest.raises(FleetError, match=r"recipes\.parquet row 2: recipe 'side': seed: must be greater"):
         check_tables(rows, Path("recipes.parquet"))
 
 
