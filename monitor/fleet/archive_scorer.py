@@ -33,8 +33,8 @@ VERSION_DIGITS = 12
 
 @dataclass(frozen=True)
 class JudgingRecipe:
-    """One version of a recipe that judges the archive: its document, and the sha256 that every node "
-    "must find."""
+    """One version of a recipe that judges the archive: its document, and the sha256 that every node
+    must find."""
 
     name: str
     document: Path

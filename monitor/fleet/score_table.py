@@ -98,8 +98,8 @@ class DayFiles:
         self._files[written] = self._folder / f"{DAY_FOLDER}{key.day}" / name
 
     def commit(self) -> None:
-        """Puts the files in place of those that an earlier run of the same versions wrote. Raises "
-        "FleetError."""
+        """Puts the files in place of those that an earlier run of the same versions wrote. Raises
+        FleetError."""
         for key in sorted(self._held):
             self._write(key)
         earlier = [

@@ -77,6 +77,8 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The time of the training of the recipe that was there when this one began; empty: there was none."""
     starts: int = 0
     resumed_at: tuple[int, ...] = ()
+    node: str = ""
+    """Where the training began or went on last."""
     result: TrainingResult | None = None
     """None until the recipe is committed."""
 

@@ -132,8 +132,8 @@ class ReportedProgress:
 
 
 def run_task(task: TrainingTask, node: str, send: SendReport) -> TrainingResult:
-    """Teaches the recipe. An expected failure is a result too, since another try would fail in the same "
-    "way."""
+    """Teaches the recipe. An expected failure is a result too, since another try would fail in the same
+    way."""
     try:
         with hold_lock(task.records, task.recipe):
             return _teach(task, node, send)
@@ -197,10 +197,12 @@ def _train(
     def count_start(resumed_at: int | None) -> None:
         last = records[-1]
         if resumed_at is None:
-            records.append(msgspec.structs.replace(last, starts=last.starts + 1))
+            next_record = msgspec.structs.replace(last, node=node, starts=last.starts + 1)
         else:
-            records.append(msgspec.structs.replace(last, resumed_at=(*last.resumed_at, resumed_at)))
-        write_record(file, records[-1])
+            resumed = (*last.resumed_at, resumed_at)
+            next_record = msgspec.structs.replace(last, node=node, resumed_at=resumed)
+        write_record(file, next_record)
+        records.append(next_record)
 
     progress = ReportedProgress(task.recipe, node, send, count_start)
     log = task.records / f"{task.recipe}.log"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monitor.fleet.training_record import FOLDER, TrainingState, read_record, record_file
+from monitor.fleet.training_record import FOLDER, TrainingRecord, TrainingState, read_record, record_file
 from monitor.training.checkpoint import FILE as CHECKPOINT
 from tests.real.parts import good_parts, teacher_file
 
@@ -48,14 +48,20 @@ class Plant:
     def records(self) -> Path:
         return self.data / FOLDER
 
-    def finished(self) -> list[str]:
+    def read_records(self) -> dict[str, TrainingRecord]:
         found = {name: read_record(record_file(self.records, name)) for name in self.recipes}
-        return [name for name, record in found.items() if record is not None and record.result is not None]
+        return {name: record for name, record in found.items() if record is not None}
 
-    def with_checkpoint(self) -> list[str]:
-        """The recipes in training that have a checkpoint."""
+    def finished(self) -> int:
+        return sum(record.result is not None for record in self.read_records().values())
+
+    def interruptible_nodes(self) -> list[str]:
+        """The nodes of the trainings under way; none while one of these has no checkpoint yet."""
         folder = self.data / "recipes"
-        return [name for name in self.recipes if (folder / f".training-{name}" / CHECKPOINT).exists()]
+        begun = {name: record for name, record in self.read_records().items() if not record.result}
+        if not all((folder / f".training-{name}" / CHECKPOINT).exists() for name in begun):
+            return []
+        return [record.node.rpartition(":")[2] for record in begun.values()]
 
 
 def make_plant(folder: Path, count: int, epochs: int) -> Plant:
@@ -148,18 +154,24 @@ def run(folder: Path, count: int, epochs: int, seconds: float, alone: int) -> di
     began = time.monotonic()
     try:
         nodes = [cluster.add_node(num_cpus=1, object_store_memory=_STORE) for _ in range(2)]
+        by_name = {node.node_id[:6]: node for node in nodes}
         driver = start_driver(plant, cluster.address)
+        victims: list[Any] = []
+
+        def find_victims() -> bool:
+            if plant.finished() >= count // 6:
+                victims[:] = [by_name[name] for name in plant.interruptible_nodes() if name in by_name]
+            return bool(victims)
+
+        wait_until(find_victims, driver, seconds)
+        cluster.remove_node(victims[0], allow_graceful=False)
+        print(f"a node is killed after {plant.finished()} recipes", flush=True)
         wait_until(
-            lambda: len(plant.finished()) >= count // 6 and len(plant.with_checkpoint()) >= 2, driver, seconds
-        )
-        cluster.remove_node(nodes[0], allow_graceful=False)
-        print(f"a node is killed after {len(plant.finished())} recipes", flush=True)
-        wait_until(
-            lambda: len(plant.finished()) >= count // 2 and len(plant.with_checkpoint()) >= 1, driver, seconds
+            lambda: plant.finished() >= count // 2 and bool(plant.interruptible_nodes()), driver, seconds
         )
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        print(f"the driver is killed after {len(plant.finished())} recipes and started anew", flush=True)
+        print(f"the driver is killed after {plant.finished()} recipes and started anew", flush=True)
         driver = start_driver(plant, cluster.address)
         code = driver.wait(timeout=seconds)
     finally:
@@ -189,7 +201,7 @@ def count_results(plant: Plant, checked: Sequence[str]) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", type=int, default=24)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--alone", type=int, help="how many are compared with train alone (all)")
     parser.add_argument("--seconds", type=float, default=900.0, help="the longest wait for each step")
     options = parser.parse_args()
