@@ -175,7 +175,8 @@ def _train(options: argparse.Namespace) -> int:
             with open_table(sys.stderr, COLUMNS) as view:
                 train_all(ray, tasks, [entry.gpus for entry in entries], overview, view)
         finally:
-            write_results(overview.results, file)
+            if overview.results:
+                write_results(overview.results, file)
     print_to_stderr(f"{overview.summary()}; results: {file}")
     failed = [result for result in overview.results if result.state is TrainingState.FAILED]
     for result in failed:

@@ -39,9 +39,6 @@ class RichTable:
     def show(self, rows: Sequence[Sequence[str]], lines: Iterable[str]) -> None:
         from rich.table import Table
 
-        for _ in lines:
-            # The rows tell the same.
-            pass
         table = Table(*self._columns, box=None, pad_edge=False)
         for row in rows:
             table.add_row(*row)

@@ -134,7 +134,8 @@ def find_misfits(needs: Mapping[str, Needs], largest: Needs) -> list[str]:
     ]
 
 
-def first_line(error: BaseException) -> str:
-    """What Ray says about a task that failed, in one line: the error's own last line."""
+def explain_ray_error(error: BaseException) -> str:
+    """What Ray says about a task that failed, in one line: the last line, without the name of the class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    last = lines[-1] if lines else type(error).__name__
+    return re.sub(r"^(?:\w+\.)*\w+(?:Error|Exception)(?:\(.*?\))?: ", "", last)

@@ -17,7 +17,7 @@ from typing import Any
 from monitor.fleet.archive_listing import ArchiveImage
 from monitor.fleet.archive_scorer import ArchiveScorer, Backend, JudgingRecipe, write_shard
 from monitor.fleet.fleet_error import FleetError
-from monitor.fleet.ray_cluster import first_line, task_environment
+from monitor.fleet.ray_cluster import explain_ray_error, task_environment
 from monitor.fleet.score_table import DayFiles
 from monitor.system.progress import Progress
 
@@ -107,5 +107,5 @@ def _score(
             unreadable += errors
             progress.update("rescore", done // len(plan.recipes), count)
     except ray.exceptions.RayError as error:
-        raise FleetError(f"the rescoring has ended: {first_line(error)}") from None
+        raise FleetError(f"the rescoring has ended: {explain_ray_error(error)}") from None
     return unreadable // len(plan.recipes)

@@ -18,8 +18,8 @@ from monitor.fleet.fleet_error import FleetError
 from monitor.fleet.live_table import TableView
 from monitor.fleet.ray_cluster import (
     Needs,
+    explain_ray_error,
     find_misfits,
-    first_line,
     largest_node,
     node_name,
     task_environment,
@@ -108,7 +108,9 @@ def _result_of(ray: Any, reference: Any, task: TrainingTask) -> TrainingResult:
     try:
         result: TrainingResult = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return TrainingResult(recipe=task.recipe, state=TrainingState.FAILED, message=first_line(error))
+        return TrainingResult(
+            recipe=task.recipe, state=TrainingState.FAILED, message=explain_ray_error(error)
+        )
     if result.state is TrainingState.FAILED or training_utc(task.folder) == result.utc:
         return result
     return msgspec.structs.replace(
