@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,22 @@ def _write_listing(
     return shards, count
 
 
-def _score(
-    ray: Any, plan: Rescoring, shards: Sequence[str], count: int, files: DayFiles, progress: Progress
-) -> int:
-    """Sends the shards through the actors. Returns how many images can't be read."""
+class RowSource:
+    """The actor that runs Ray Data on the cluster for a driver elsewhere: Ray Data runs on nodes alone."""
+
+    def __init__(self, plan: Rescoring, shards: Sequence[str]) -> None:
+        self._tables = score_shards(plan, shards)
+
+    def take_table(self) -> Any:
+        """The next rows; None at the end."""
+        return next(self._tables, None)
+
+
+def score_shards(plan: Rescoring, shards: Sequence[str]) -> Iterator[Any]:
+    """The rows of all shards, a table at a time, in any order."""
     from ray.data import ActorPoolStrategy, DataContext, from_items
 
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
+    DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards)).map_batches(
         ArchiveScorer,
@@ -98,13 +106,28 @@ def _score(
         num_gpus=plan.gpus,
         runtime_env=task_environment(plan.backend.threads),
     )
+    yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _iterate_tables(ray: Any, plan: Rescoring, shards: Sequence[str]) -> Iterator[Any]:
+    if not ray.util.client.ray.is_connected():
+        yield from score_shards(plan, shards)
+        return
+    source = ray.remote(RowSource).options(num_cpus=0).remote(plan, shards)
+    while (table := ray.get(source.take_table.remote())) is not None:
+        yield table
+
+
+def _score(
+    ray: Any, plan: Rescoring, shards: Sequence[str], count: int, files: DayFiles, progress: Progress
+) -> int:
+    """Sends the shards through the actors. Returns how many images can't be read."""
     done = unreadable = 0
     try:
-        for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for table in _iterate_tables(ray, plan, shards):
             files.add(table)
             done += table.num_rows
-            errors = table.num_rows - table.column("error").null_count
-            unreadable += errors
+            unreadable += table.num_rows - table.column("error").null_count
             progress.update("rescore", done // len(plan.recipes), count)
     except ray.exceptions.RayError as error:
         raise FleetError(f"the rescoring has ended: {explain_ray_error(error)}") from None
