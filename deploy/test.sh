@@ -55,7 +55,10 @@ fi
 make_venv
 # Python compiles a module when it first imports it; pip would compile thousands that no test imports.
 export PIP_NO_COMPILE="${PIP_NO_COMPILE:-1}"
-install_project export,gige,openvino,test
+extras=export,gige,openvino,test
+# Ray is for the tests of the fleet alone.
+case " $* " in *tests/fleet*) extras+=,fleet ;; esac
+install_project "$extras"
 # The command line sets these too: threads that spin while they wait slow down every other process, and
 # without a fixed order of MKL's sums the same seed gives another student.
 export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"

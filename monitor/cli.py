@@ -36,6 +36,7 @@ COMMANDS = {
     "report": "write the record of a recipe or of a shift as one page to print",
     "status": "show the line's state, over the broker",
     "reset": "reset a line that waits for it, over the broker",
+    "fleet": "many lines: train and rescore recipes on a Ray cluster, show the state of all lines",
     "bench": "measure how fast this machine scores, transports and publishes frames",
     "run": "run the line: cameras, scoring, publishing, until it is stopped",
     "review": "serve the operators' web page without the line",

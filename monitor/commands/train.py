@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,14 @@ from monitor.commands.signing import add_signature, recording, sign
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from monitor.accounts.signature import Signature
     from monitor.model.recipe_version import RecipeVersion
+    from monitor.settings import Settings
+    from monitor.training.compare import Compare
+    from monitor.training.training_request import TrainingRequest
 
+TAUGHT = "recipe taught"
+"""What the signature of a training states."""
 _SAME_SEED = (
     "Trains a recipe from images of good parts. The same images, options and seed give the same recipe on "
     "the same kind of machine, with the same number of threads, the same versions of line-monitor and torch, "
@@ -160,38 +167,61 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _usage_problem(options: argparse.Namespace, *, automatic: bool, has_memory: bool) -> str:
-    """Which options do not go together, with the fix; empty where all do.
-
-    `automatic`: the size is found from the images. `has_memory`: the recipe compares with a memory.
-    """
+def find_usage_problem(options: argparse.Namespace) -> str:
+    """Which options do not go together, with the fix; empty where all do."""
     if options.overlap is not None and options.tile is None:
         return "--overlap is for tiles only: give --tile too"
-    if options.smallest_defect is not None and not automatic:
+    if options.smallest_defect is not None and not _is_automatic(options):
         return "--smallest-defect chooses the size: leave --size or --as-paper out"
     if options.as_paper and (options.part_of or options.extrapolate):
         return "--as-paper guarantees no rate: leave --part-of and --extrapolate out"
-    if options.as_paper and has_memory:
+    if options.as_paper and _choose_compare(options).has_memory:
         return "--as-paper has a student alone: leave --compare out"
     return ""
 
 
 def run(options: argparse.Namespace) -> int:
-    from monitor import paths
     from monitor.accounts.permissions import Permission
-    from monitor.audit.entry import Kind
-    from monitor.model.recipe_json import REFERENCE, make_tiles
     from monitor.system import progress
-    from monitor.training.automatic_size import AutomaticSize
-    from monitor.training.compare import Compare
-    from monitor.training.train_recipe import TrainingRequest, train_recipe
+    from monitor.training.train_recipe import train_recipe
 
-    automatic = options.size is None and not options.as_paper
-    compare = Compare(options.compare or ("student" if options.as_paper else "both"))
-    if problem := _usage_problem(options, automatic=automatic, has_memory=compare.has_memory):
+    if problem := find_usage_problem(options):
         print_to_stderr(f"line-monitor: {problem}")
         return USAGE
     settings = load_settings(options)
+    signature = sign(options, settings, Permission.TEACH, TAUGHT)
+    train_recipe(
+        make_request(options, settings, signature.name),
+        say=print_to_stderr,
+        progress=progress.choose_progress(sys.stderr),
+        recording=partial(recording_training, settings, signature),
+    )
+    remove_old_versions(settings, options.recipe)
+    return 0
+
+
+def _is_automatic(options: argparse.Namespace) -> bool:
+    """Whether the size is found from the images."""
+    return options.size is None and not options.as_paper
+
+
+def _choose_compare(options: argparse.Namespace) -> Compare:
+    from monitor.training.compare import Compare
+
+    return Compare(options.compare or ("student" if options.as_paper else "both"))
+
+
+def make_request(options: argparse.Namespace, settings: Settings, who: str) -> TrainingRequest:
+    """What `train` is asked for on the line of these settings by that person. Raises CommandError.
+
+    `monitor.commands.fleet` makes the same request on a node of a cluster.
+    """
+    from monitor import paths
+    from monitor.model.recipe_json import make_tiles
+    from monitor.training.automatic_size import AutomaticSize
+    from monitor.training.training_request import TrainingRequest
+
+    automatic, compare = _is_automatic(options), _choose_compare(options)
     cameras = [camera for camera in settings.camera if camera.recipe == options.recipe]
     regions = {camera.roi for camera in cameras}
     deadline_ms = min((camera.deadline_ms for camera in cameras), default=None)
@@ -200,46 +230,44 @@ def run(options: argparse.Namespace) -> int:
             f"cameras of recipe {options.recipe!r} have different roi (regions of interest): "
             "train a recipe for each"
         )
-    signature = sign(options, settings, Permission.TEACH, "recipe taught")
-
-    def recording_training(draft: RecipeVersion) -> AbstractContextManager[None]:
-        threshold = draft.document.calibration[REFERENCE].threshold
-        lineage = draft.document.lineage
-        images = f", {lineage.images} images, sha256 {lineage.images_sha256}" if lineage else ""
-        after = f"threshold {threshold!r}{images}"
-        return recording(settings, Kind.TRAINING, f"recipe.{draft.name}", None, after, signature)
-
-    train_recipe(
-        TrainingRequest(
-            name=options.recipe,
-            recipes=paths.recipes(settings),
-            images=options.images,
-            empty=options.empty,
-            teacher=options.teacher,
-            teacher_weights=options.teacher_weights,
-            teachers=paths.teachers(settings),
-            size=options.size or 256,
-            automatic_size=AutomaticSize(options.smallest_defect, deadline_ms) if automatic else None,
-            tiles=make_tiles(options.tile, options.overlap) if options.tile else None,
-            epochs=options.epochs,
-            overkill=options.overkill,
-            seed=options.seed,
-            compare=compare,
-            part_of=options.part_of,
-            extrapolate=options.extrapolate,
-            defects=options.defects,
-            leave_out=tuple(options.leave_out),
-            bad_by=options.bad_by,
-            bad_reason=options.bad_reason,
-            device=options.device or settings.scoring.device,
-            as_paper=options.as_paper,
-            int8=options.int8,
-            who=signature.name,
-            roi=next(iter(regions), None),
-        ),
-        say=print_to_stderr,
-        progress=progress.choose_progress(sys.stderr),
-        recording=recording_training,
+    return TrainingRequest(
+        name=options.recipe,
+        recipes=paths.recipes(settings),
+        images=options.images,
+        empty=options.empty,
+        teacher=options.teacher,
+        teacher_weights=options.teacher_weights,
+        teachers=paths.teachers(settings),
+        size=options.size or 256,
+        automatic_size=AutomaticSize(options.smallest_defect, deadline_ms) if automatic else None,
+        tiles=make_tiles(options.tile, options.overlap) if options.tile else None,
+        epochs=options.epochs,
+        overkill=options.overkill,
+        seed=options.seed,
+        compare=compare,
+        part_of=options.part_of,
+        extrapolate=options.extrapolate,
+        defects=options.defects,
+        leave_out=tuple(options.leave_out),
+        bad_by=options.bad_by,
+        bad_reason=options.bad_reason,
+        device=options.device or settings.scoring.device,
+        as_paper=options.as_paper,
+        int8=options.int8,
+        who=who,
+        roi=next(iter(regions), None),
     )
-    remove_old_versions(settings, options.recipe)
-    return 0
+
+
+def recording_training(
+    settings: Settings, signature: Signature, draft: RecipeVersion
+) -> AbstractContextManager[None]:
+    """Records that the recipe was taught, then runs the block that commits it."""
+    from monitor.audit.entry import Kind
+    from monitor.model.recipe_json import REFERENCE
+
+    threshold = draft.document.calibration[REFERENCE].threshold
+    lineage = draft.document.lineage
+    images = f", {lineage.images} images, sha256 {lineage.images_sha256}" if lineage else ""
+    after = f"threshold {threshold!r}{images}"
+    return recording(settings, Kind.TRAINING, f"recipe.{draft.name}", None, after, signature)

@@ -13,10 +13,10 @@ from typing import Literal
 
 from monitor.errors import LineMonitorError
 from monitor.names import NAME
-from monitor.review.labels import Label, SnapshotDetails
 from monitor.review.shifts import WHOLE_DAY, Period, PlantClock
 from monitor.review.snapshot_files import Key
 from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
+from monitor.snapshots.labels import Label, SnapshotDetails
 
 VERDICTS = ("reject", "pass", "all")
 UNLABELLED = "none"

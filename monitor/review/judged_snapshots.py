@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.review.labels import MAX_JSON_BYTES
+from monitor.snapshots.labels import MAX_JSON_BYTES
 from monitor.snapshots.folder_scan import CAMERA, DAY
 
 

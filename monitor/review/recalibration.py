@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from monitor.errors import LineMonitorError
 from monitor.model.threshold_change import warn_of_change
-from monitor.review.labels import Label
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.snapshots.labels import Label
 
 if TYPE_CHECKING:
     from pathlib import Path

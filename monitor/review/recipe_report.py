@@ -19,7 +19,7 @@ from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document, Re
 from monitor.model.version_files import VersionFile, list_versions
 from monitor.model.version_summary import explain_origin, read_document
 from monitor.review.filters import Filters
-from monitor.review.labels import SnapshotDetails
+from monitor.snapshots.labels import SnapshotDetails
 from monitor.review.pictures import Pictures
 from monitor.review.printed_page import embed, render_page
 from monitor.review.shifts import PlantClock

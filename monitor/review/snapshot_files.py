@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.errors import LineMonitorError
-from monitor.review.labels import (
+from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
+from monitor.snapshots.labels import (
     MAX_JSON_BYTES,
     NO_DETAILS,
     LabelEntry,
@@ -24,7 +25,6 @@ from monitor.review.labels import (
     encode_document,
     parse_document,
 )
-from monitor.snapshots.folder_scan import CAMERA, DAY, STEM
 from monitor.system.atomic_file import write_whole
 
 _MAX_FILE_BYTES = 256 * 1024 * 1024

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from monitor.review.filters import Filters, PageStart
-from monitor.review.labels import NO_DETAILS, SnapshotDetails
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from monitor.snapshots.folder_scan import CAMERA, DAY, STEM, entries, folders
+from monitor.snapshots.labels import NO_DETAILS, SnapshotDetails
 from monitor.system.trouble_log import TroubleLog
 
 FOLLOW_EVERY_S = 1.5

@@ -23,7 +23,6 @@ from monitor.model.recipe_json import FILE, REFERENCE, Calibration, RecipeError
 from monitor.model.version_summary import read_document
 from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, BadFilter, Filters
 from monitor.review.histogram import Plot, plot
-from monitor.review.labels import Label
 from monitor.review.line_view import LineView
 from monitor.review.recalibration import (
     MAX_PARTS_PER_LABEL,
@@ -39,6 +38,7 @@ from monitor.review.signature import SignatureForm
 from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.settings import Settings
+from monitor.snapshots.labels import Label
 from monitor.verdict import rfc3339
 
 _MEANING = "new threshold accepted"

@@ -15,12 +15,12 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from monitor.audit.entry import Kind
 from monitor.review.filters import VERDICTS, BadFilter, Filters, PageStart
-from monitor.review.labels import Label, LabelEntry
 from monitor.review.pictures import Pictures
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
+from monitor.snapshots.labels import Label, LabelEntry
 from monitor.verdict import rfc3339
 
 PER_PAGE = 48

@@ -17,7 +17,7 @@ from monitor.names import NAME_PATTERN
 from monitor.settings.tables import Settings, tables, unit_and_bounds
 from monitor.settings.toml_text import KeyPath
 
-_PLAIN_WORDS = {
+PLAIN_WORDS = {
     "finite_number": "must be a finite number",
     "float_parsing": "must be a number",
     "float_type": "must be a number",
@@ -66,7 +66,7 @@ def explain(
 
 def _refused_value(kind: str, said: str, path: KeyPath) -> str:
     """What is wrong with a value, by pydantic's kind of error and its words, and which values are allowed."""
-    message = _PLAIN_WORDS.get(kind) or said.replace("Input should", "the value must")
+    message = PLAIN_WORDS.get(kind) or said.replace("Input should", "the value must")
     if kind == "missing" and isinstance(path[-1], int):
         message = "the list has too few values"
     allowed = _allowed(path)

@@ -50,7 +50,7 @@ class Bar:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._time_left = _TimeLeft(clock)
+        self._time_left = TimeLeft(clock)
         self._drawn = -math.inf
 
     def update(self, task: str, done: float, total: int, note: str = "") -> None:
@@ -81,7 +81,7 @@ class Lines:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._time_left = _TimeLeft(clock)
+        self._time_left = TimeLeft(clock)
         self._written = clock()
 
     def update(self, task: str, done: float, total: int, note: str = "") -> None:
@@ -102,7 +102,7 @@ def choose_progress(stream: TextIO) -> Progress:
     return Bar(stream) if stream.isatty() else Lines(stream)
 
 
-class _TimeLeft:
+class TimeLeft:
     """Estimates the time left of the present task from the time that its steps took so far."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -24,6 +24,8 @@ from monitor.model.weights import Weights, WeightsError, from_bytes, to_bytes
 from monitor.system.atomic_file import WRITING, write_whole
 
 FILE = "run.json"
+RESUMED = "resumed at epoch "
+"""The beginning of the line for the user when a run continues; the epoch's number follows."""
 _WITHIN_EPOCH_S = 30.0
 """Within an epoch the state is saved at most this often."""
 _LEAST_PAUSE = 50.0
@@ -106,7 +108,7 @@ class Checkpoint:
             other = ", ".join(key for key in keys if document.run.get(key) != self._run.get(key))
             self._say(f"{self._folder}: the interrupted training there had other {other}: starting anew")
             return None
-        self._say(f"resumed at epoch {document.position.epoch}")
+        self._say(f"{RESUMED}{document.position.epoch}")
         return document.position, arrays
 
     def due(self, *, epoch_ended: bool) -> bool:

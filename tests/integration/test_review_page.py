@@ -18,8 +18,8 @@ from playwright.sync_api import Page as Tab
 from monitor.audit.trail import AuditTrail
 from monitor.model.recipe_version import RecipeVersion
 from monitor.review.access import hash_password
-from monitor.review.labels import Label, LabelEntry
 from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.snapshots.labels import Label, LabelEntry
 from tests.real.review_page import ReviewPage, write_snapshots
 from tests.real.snapshot_set import write_snapshot
 

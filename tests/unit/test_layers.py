@@ -369,3 +369,22 @@ def test_no_modules_import_each_other_round_about(real_tree: Tree) -> None:
 
 def test_rooms_that_must_not_wait_for_torch_do_not_load_it(real_tree: Tree) -> None:
     assert ways_to_torch(real_tree) == {}
+
+
+def test_only_the_fleet_loads_ray_and_its_like_and_only_its_command_loads_the_fleet(real_tree: Tree) -> None:
+    packages = {"ray", "duckdb", "pyarrow", "fsspec", "rich"}
+    users = {module for module, imports in real_tree.items() if _packages(imports.anywhere) & packages}
+    assert {room_of(module, real_tree) for module in users} == {"fleet"}
+    assert [module for module in users if _packages(real_tree[module].when_loaded) & packages] == []
+    fleets = {
+        module
+        for module, imports in real_tree.items()
+        if any(name.startswith("monitor.fleet") for name in imports.anywhere)
+    }
+    assert {module for module in fleets if room_of(module, real_tree) != "fleet"} == {
+        "monitor.commands.fleet"
+    }
+
+
+def _packages(names: Iterable[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}

@@ -246,11 +246,18 @@ def _options(*command: str) -> list[str]:
     return _OPTION.findall(said.getvalue())
 
 
+_WITH_ACTIONS = [
+    *(("teacher", action) for action in ("list", "fetch", "make")),
+    *(("fleet", action) for action in ("train", "rescore", "compare", "status")),
+]
+"""Commands that have options of their own below another one."""
+
+
 @cache
 def _every_option() -> frozenset[str]:
     """The options of all commands and scripts, for an option that is named without its program."""
     found = {option for command in COMMANDS for option in _options(command)}
-    found |= {option for action in ("list", "fetch", "make") for option in _options("teacher", action)}
+    found |= {option for command in _WITH_ACTIONS for option in _options(*command)}
     for pattern in ("deploy/*.sh", "tests/benchmarks/*.py", "tests/faults/*.py"):
         for file in ROOT.glob(pattern):
             found |= set(_OPTION.findall(file.read_text(encoding="utf-8")))

@@ -12,9 +12,9 @@ import pytest
 
 from monitor.line_state.frame import Frame, PixelFormat
 from monitor.line_state.ring import Ring
-from monitor.review.labels import Label, LabelEntry
 from monitor.review.snapshot_files import Key
 from monitor.settings import CameraSettings, LineSettings, Settings
+from monitor.snapshots.labels import Label, LabelEntry
 from tests.real.snapshot_set import write_snapshot
 
 SIDE = 600

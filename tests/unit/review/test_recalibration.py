@@ -15,7 +15,6 @@ from monitor.inference.scorer import Scorer
 from monitor.model.in_force import find_in_force
 from monitor.model.recipe_json import REFERENCE, Calibration, Training
 from monitor.model.recipe_version import RecipeVersion
-from monitor.review.labels import Label
 from monitor.review.recalibration import (
     Job,
     Recalibration,
@@ -26,6 +25,7 @@ from monitor.review.recalibration import (
     propose,
 )
 from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.snapshots.labels import Label
 from monitor.training.operating_points import own_point
 from monitor.training.readable_images import content_mark
 from monitor.training.thresholds import add_overkills, explain, make_calibration

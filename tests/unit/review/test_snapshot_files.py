@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.review.labels import Label, LabelEntry
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.snapshots.labels import Label, LabelEntry
 from tests.real.snapshot_set import write_snapshot
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from monitor.review.filters import Filters, PageStart
-from monitor.review.labels import NO_DETAILS, LabelEntry, SnapshotDetails
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from monitor.review.snapshot_index import IndexEntry, SnapshotIndex, _Folder
+from monitor.snapshots.labels import NO_DETAILS, LabelEntry, SnapshotDetails
 from tests.real.snapshot_set import DAMAGED_JSON, write_snapshot
 
 

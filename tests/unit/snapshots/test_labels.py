@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from monitor.review.labels import encode_document
+from monitor.snapshots.labels import encode_document
 
 
 def test_what_is_too_deep_to_be_read_again_is_not_written() -> None:

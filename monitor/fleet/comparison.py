@@ -1,0 +1,195 @@
+"""`fleet compare`: which verdicts of a rescored archive change, by DuckDB over its Parquet files.
+
+It knows nothing of Ray or of scorers. What the line decided then counts as a version of its own, called
+`line`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitor.fleet.fleet_error import FleetError, require_packages
+from monitor.fleet.score_table import DAY_FOLDER
+
+LINE = "line"
+"""The verdicts that the line itself published."""
+_VERDICTS = """
+CREATE TEMP VIEW scores AS
+    SELECT * FROM read_parquet({files}, hive_partitioning = false, union_by_name = true);
+CREATE TEMP VIEW verdicts AS
+    SELECT DISTINCT ON (image, recipe, version)
+        image, captured_utc, camera, label, recipe || '@' || version AS judge, score, threshold, verdict
+    FROM scores
+    UNION ALL
+    SELECT DISTINCT ON (image)
+        image, captured_utc, camera, label, 'line' AS judge, line_score, line_threshold, line_verdict
+    FROM scores WHERE line_verdict IS NOT NULL;
+"""
+_PAIRS = """
+FROM verdicts AS before JOIN verdicts AS after USING (image)
+WHERE before.judge = $before AND after.judge = $after AND before.verdict <> after.verdict
+"""
+_CHANGES = f"""
+SELECT before.verdict, after.verdict, count(*) AS images,
+    count(*) FILTER (WHERE after.label = 'defect') AS defects,
+    count(*) FILTER (WHERE after.label = 'overkill') AS overkills
+{_PAIRS} GROUP BY ALL ORDER BY images DESC, 1, 2
+"""
+_IMAGES = f"""
+SELECT image, after.captured_utc, after.camera, after.label, before.verdict, after.verdict,
+    before.score, before.threshold, after.score, after.threshold
+{_PAIRS}
+ORDER BY after.label = 'defect' DESC NULLS LAST, after.captured_utc NULLS LAST, image LIMIT $most
+"""
+_COMMON = """
+SELECT count(*) FROM verdicts AS before JOIN verdicts AS after USING (image)
+WHERE before.judge = $before AND after.judge = $after
+"""
+
+
+@dataclass(frozen=True)
+class VerdictChange:
+    """How many images have one verdict by the first and another by the second version."""
+
+    before: str
+    after: str
+    images: int
+    defects: int
+    """Those that people labelled as real defects."""
+    overkills: int
+    """Those that people labelled as overkill."""
+
+
+@dataclass(frozen=True)
+class ChangedImage:
+    """One image whose verdict changes."""
+
+    image: str
+    captured_utc: str | None
+    camera: str | None
+    label: str | None
+    before: str
+    after: str
+    score_before: float | None
+    threshold_before: float | None
+    score_after: float | None
+    threshold_after: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions on the images that both have judged."""
+
+    before: str
+    after: str
+    common: int
+    changes: Sequence[VerdictChange]
+    images: Sequence[ChangedImage]
+
+
+@contextlib.contextmanager
+def open_scores(folder: Path) -> Iterator[Any]:
+    """DuckDB with the verdicts of all files in the folder. Raises FleetError."""
+    require_packages("duckdb")
+    import duckdb
+
+    files = sorted(str(file) for file in folder.glob(f"{DAY_FOLDER}*/*.parquet"))
+    if not files:
+        raise FleetError(
+            f"{folder}: no scores there: line-monitor fleet rescore RECIPE --archive PATH -o {folder}"
+        )
+    quoted = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+    try:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute(_VERDICTS.format(files=quoted))
+            yield connection
+    except duckdb.Error as error:
+        raise FleetError(
+            f"{folder}: the scores can't be read ({str(error).splitlines()[0]}): rescore the archive again"
+        ) from None
+
+
+def list_judges(connection: Any) -> list[str]:
+    """The versions that have judged, `line` first, the others by name."""
+    rows = connection.execute(
+        "SELECT DISTINCT judge FROM verdicts ORDER BY judge <> 'line', judge"
+    ).fetchall()
+    return [judge for (judge,) in rows]
+
+
+def choose_judges(known: Sequence[str], wished: Sequence[str]) -> tuple[str, str]:
+    """The two versions to compare: those that are named, by any beginning of `NAME@VERSION`, or the only two.
+
+    Raises FleetError.
+    """
+    listed = ", ".join(known)
+    if not wished:
+        if len(known) == 2:
+            return known[0], known[1]
+        if len(known) < 2:
+            raise FleetError(f"only {listed} has judged: rescore another recipe into the same folder")
+        raise FleetError(f"more than two have judged: name two of them: --between A B; there are {listed}")
+    first, second = (_find_judge(known, wish) for wish in wished)
+    return first, second
+
+
+def _find_judge(known: Sequence[str], wish: str) -> str:
+    found = [judge for judge in known if judge == wish] or [
+        judge for judge in known if judge.startswith(wish if "@" in wish else f"{wish}@")
+    ]
+    if len(found) == 1:
+        return found[0]
+    why = "is not one of the versions" if not found else "is more than one of the versions"
+    raise FleetError(f"--between {wish!r} {why} there: {', '.join(known)}")
+
+
+def compare(connection: Any, before: str, after: str, most: int) -> Comparison:
+    """What changes from the first to the second version; at most so many images, labelled defects first."""
+    judges = {"before": before, "after": after}
+    changes = connection.execute(_CHANGES, judges).fetchall()
+    images = connection.execute(_IMAGES, {**judges, "most": most}).fetchall()
+    ((common,),) = connection.execute(_COMMON, judges).fetchall()
+    return Comparison(
+        before,
+        after,
+        common,
+        [VerdictChange(*row) for row in changes],
+        [ChangedImage(*row) for row in images],
+    )
+
+
+def explain_comparison(comparison: Comparison) -> Iterator[str]:
+    """The comparison as lines for a person."""
+    changed = sum(change.images for change in comparison.changes)
+    yield (
+        f"{comparison.before} -> {comparison.after}: {changed} of {comparison.common} verdicts change"
+        if comparison.common
+        else f"{comparison.before} and {comparison.after} have no image in common: rescore the same archive"
+    )
+    for change in comparison.changes:
+        labels = []
+        if change.defects:
+            labels.append(f"{change.defects} of them labelled real defect")
+        if change.overkills:
+            labels.append(f"{change.overkills} of them labelled overkill")
+        shown = f" ({', '.join(labels)})" if labels else ""
+        yield f"{change.before} -> {change.after}: {change.images}{shown}"
+    for image in comparison.images:
+        label = f"  label {image.label}" if image.label else ""
+        yield (
+            f"  {image.before} ({_ratio(image.score_before, image.threshold_before)}) -> "
+            f"{image.after} ({_ratio(image.score_after, image.threshold_after)}){label}  {image.image}"
+        )
+    if len(comparison.images) < changed:
+        yield f"  and {changed - len(comparison.images)} more: --most N shows more"
+
+
+def _ratio(score: float | None, threshold: float | None) -> str:
+    """A score in thresholds."""
+    if score is None or not threshold:
+        return "no score"
+    return f"{score / threshold:.2f} thresholds"
