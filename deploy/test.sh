@@ -91,7 +91,7 @@ group programs "integration and not gige and not timing and not systemd" 0 \
 programs=$!
 set +m
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" \
-    group unit "not integration and not gige and not timing and not systemd" 10 \
+    group unit "not integration and not gige and not timing and not systemd" 5 \
     -n 2 --dist loadfile tests/unit tests/promises
 wait "$programs" || true
 programs=

@@ -90,7 +90,7 @@ def test_a_publisher_whose_latch_is_not_on_disk_ends_with_an_error(
         assert process.stdin is not None
         process.stdin.write(scene.post.to_json())
         process.stdin.close()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not scene.board.read(PUBLISH, Field.EVER_RAN) and time.monotonic() < until:
             time.sleep(0.01)
         process.terminate()
