@@ -32,6 +32,9 @@ from tests.real.service import Service, running
 TESTS = Path(__file__).parent
 PROGRAMS = ("integration", "faults")
 """The folders of tests that start the line's processes and other programs, and mostly wait for them."""
+TIMED = ("gige", "timing", "systemd")
+"""The markers of tests that run apart from the others, in two processes: one for the tests of cameras, which
+need little processor time, and one for all others."""
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +63,15 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process works as on a machine without OpenVINO, with torch alone.
+
+    For tests that prove the same with either: to compile a model for OpenVINO takes most of their time.
+    """
+    monkeypatch.setattr("monitor.inference.backends.has_openvino", lambda: False)
+
+
+@pytest.fixture
 def ring(tmp_path: Path) -> Iterator[Ring]:
     """An empty ring of one camera called `top`."""
     session = uuid.uuid4()
@@ -84,6 +96,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("integration")
         if "installed" in getattr(item, "fixturenames", ()):
             item.add_marker("systemd")
+        is_timed = any(item.get_closest_marker(marker) for marker in TIMED)
+        if is_timed and not item.get_closest_marker("xdist_group"):
+            process = "cameras" if item.get_closest_marker("gige") else "lines"
+            item.add_marker(pytest.mark.xdist_group(process))
         if item.get_closest_marker("slow") and not any(item.path.is_relative_to(place) for place in below):
             item.add_marker(pytest.mark.skip(reason="takes minutes: run by name"))
 

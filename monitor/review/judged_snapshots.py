@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.snapshots.labels import MAX_JSON_BYTES
 from monitor.snapshots.folder_scan import CAMERA, DAY
+from monitor.snapshots.labels import MAX_JSON_BYTES
 
 
 class _Judge(msgspec.Struct):

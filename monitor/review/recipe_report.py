@@ -19,13 +19,13 @@ from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document, Re
 from monitor.model.version_files import VersionFile, list_versions
 from monitor.model.version_summary import explain_origin, read_document
 from monitor.review.filters import Filters
-from monitor.snapshots.labels import SnapshotDetails
 from monitor.review.pictures import Pictures
 from monitor.review.printed_page import embed, render_page
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.review.snapshot_index import IndexEntry, SnapshotIndex
 from monitor.settings import Settings
+from monitor.snapshots.labels import SnapshotDetails
 from monitor.training.decision_picture import PICTURE
 from monitor.training.oddest_images import SHEET
 from monitor.verdict import Verdict, rfc3339

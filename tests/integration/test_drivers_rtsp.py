@@ -16,7 +16,7 @@ from drivers.camera import Camera, CameraError, CameraLost, Shot
 from tests.real.cameras import RtspServer
 from tests.real.watching import age_s, lost_after, read_on
 
-pytestmark = pytest.mark.timing
+pytestmark = pytest.mark.xdist_group("cameras")
 
 
 @pytest.fixture
@@ -39,6 +39,7 @@ def shot_of(camera: Camera) -> Shot:
     return shot
 
 
+@pytest.mark.timing
 def test_images_come_live_with_rising_times(camera: Camera) -> None:
     shots = [shot_of(camera)]
     assert age_s(shots[0]) < 0.3, "the first image must not be an image that the server had stored"
@@ -58,6 +59,7 @@ def test_images_come_live_with_rising_times(camera: Camera) -> None:
     assert sum(steps) / len(steps) == pytest.approx(40, abs=3)
 
 
+@pytest.mark.timing
 def test_after_a_stall_old_images_keep_their_old_times(camera: Camera) -> None:
     """FFmpeg delivers the stored images at once. With new times each verdict would belong to a wrong part."""
     for _ in range(20):
@@ -76,6 +78,7 @@ def test_after_a_stall_old_images_keep_their_old_times(camera: Camera) -> None:
     assert age_s(previous) < 0.2, "the backlog never ended"
 
 
+@pytest.mark.timing
 def test_a_server_that_hangs_is_lost_within_5_s_and_comes_back(server: RtspServer, camera: Camera) -> None:
     for _ in range(5):
         shot_of(camera)
@@ -87,6 +90,7 @@ def test_a_server_that_hangs_is_lost_within_5_s_and_comes_back(server: RtspServe
     assert age_s(shot_of(camera)) < 0.3
 
 
+@pytest.mark.timing
 def test_a_server_that_dies_is_lost_within_5_s_and_comes_back(server: RtspServer, camera: Camera) -> None:
     shot_of(camera)
     server.kill()

@@ -116,36 +116,44 @@ def test_known_parts_get_the_right_verdicts(
 
 
 @pytest.mark.parametrize(
-    "worker",
-    ["capture-top", pytest.param("scoring", marks=pytest.mark.timing), "publish", "snapshots"],
+    "workers",
+    [("capture-top", "publish", "snapshots"), pytest.param(("scoring",), marks=pytest.mark.timing)],
+    ids=" ".join,
 )
-def test_every_part_gets_its_verdict_though_a_worker_is_killed(
-    worker: str, tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+def test_every_part_gets_its_verdict_though_each_worker_is_killed(
+    workers: tuple[str, ...], tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:
+    """One line for several workers, since its start takes the most time."""
     truth = parts_folder.write_parts(tmp_path / "parts", 20, bad_every=5)
     config = write_config(folder_camera(tmp_path / "parts", fps=20))
     with Line(config, broker.port) as line:
         line.await_ready()
         ring = line.ring("top")
         time.sleep(2)
-        killed, at = line.pid(worker), time.monotonic()
-        os.kill(killed, signal.SIGKILL)
-        line.wait_for(lambda: line.pid(worker) != killed, 10, f"new {worker}")
-        if worker == "publish":
-            line.wait_for(lambda: line.witness.status()["state"] != "offline", 10, "status")
-            line.witness.say("reset")
-
-        def judged_again() -> bool:
-            recent = line.witness.heard("top/verdict", since=time.monotonic() - 1.0)
-            return sum(message.payload["verdict"] != "uninspected" for message in recent) >= 15
-
-        line.wait_for(judged_again, 10 - (time.monotonic() - at), "whole service")
-        line.wait_for(lambda: line.witness.status()["ready"] is True, 5, "ready")
+        for worker in workers:
+            kill_and_await_the_next(line, worker)
         line.stop()
         assert_one_verdict_a_frame(line, "top", ring)
         _, right = agreement(ring, truth)
         assert right == 1.0
         assert images_with_a_frame(ring) == list(range(ring.last_frame())), "no image comes twice"
+
+
+def kill_and_await_the_next(line: Line, worker: str) -> None:
+    """Kill a worker, and assert that the line works again within 10 s."""
+    killed, at = line.pid(worker), time.monotonic()
+    os.kill(killed, signal.SIGKILL)
+    line.wait_for(lambda: line.pid(worker) != killed, 10, f"new {worker}")
+    if worker == "publish":
+        line.wait_for(lambda: line.witness.status()["state"] != "offline", 10, "status")
+        line.witness.say("reset")
+
+    def judged_again() -> bool:
+        recent = line.witness.heard("top/verdict", since=time.monotonic() - 1.0)
+        return sum(message.payload["verdict"] != "uninspected" for message in recent) >= 15
+
+    line.wait_for(judged_again, 10 - (time.monotonic() - at), "whole service")
+    line.wait_for(lambda: line.witness.status()["ready"] is True, 5, "ready")
 
 
 def images_with_a_frame(ring: Ring) -> list[int]:
@@ -242,11 +250,14 @@ def test_a_reject_that_a_hanging_publisher_had_not_sent_is_latched_by_the_next_s
         assert not line.folder.exists()
 
 
-def test_a_second_line_on_the_same_data_is_refused_in_one_line(
+def test_a_second_line_on_the_same_data_is_refused_in_one_line_and_only_what_the_program_made_is_removed(
     tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:
     parts_folder.write_parts(tmp_path / "parts", 5, bad_every=0)
     config = write_config(folder_camera(tmp_path / "parts"))
+    notes = tmp_path / "data/run/notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
     with Line(config, broker.port) as line:
         line.await_ready()
         second = subprocess.run(
@@ -260,6 +271,8 @@ def test_a_second_line_on_the_same_data_is_refused_in_one_line(
         assert "already runs" in second.stderr
         assert len(second.stderr.splitlines()) == 1
         assert line.witness.status()["ready"] is True
+        line.stop()
+    assert notes.read_text() == "mine"
 
 
 def test_a_reject_that_could_not_be_sent_stops_the_line_until_reset(
@@ -397,20 +410,6 @@ def test_a_full_pipe_at_stderr_does_not_stop_the_line(
         assert line.stop() < 5.0
         os.close(reader)
         os.close(writer)
-
-
-def test_only_what_the_program_made_is_removed_from_the_data_folder(
-    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
-) -> None:
-    parts_folder.write_parts(tmp_path / "parts", 5, bad_every=0)
-    config = write_config(folder_camera(tmp_path / "parts"))
-    notes = tmp_path / "data/run/notes.txt"
-    notes.parent.mkdir(parents=True)
-    notes.write_text("mine")
-    with Line(config, broker.port) as line:
-        line.await_ready()
-        line.stop()
-    assert notes.read_text() == "mine"
 
 
 def test_a_missing_recipe_is_one_line_and_the_other_cameras_are_inspected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from monitor.teachers.architectures import LEVELS, build_trunk, trunk_weights
 
 def random_weights(architecture: str, seed: int) -> Weights:
     """A trunk whose batch statistics differ from the initial ones."""
+    return {name: array.copy() for name, array in _shared_weights(architecture, seed).items()}
+
+
+@lru_cache(maxsize=4)
+def _shared_weights(architecture: str, seed: int) -> Weights:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         trunk = build_trunk(architecture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,12 @@ _OVERKILL = 0.0001
 and no good part may come near it."""
 
 
+@lru_cache(maxsize=512)
 def good(index: int) -> NDArray[np.uint8]:
-    return simulated.render(SCENE, 500, index, 0.0)
+    """A good part. The same image serves all tests of a process, so none can write into it."""
+    image = simulated.render(SCENE, 500, index, 0.0)
+    image.flags.writeable = False
+    return image
 
 
 def bad(index: int) -> NDArray[np.uint8]:

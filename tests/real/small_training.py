@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.progress import SILENT, Progress
@@ -12,9 +13,19 @@ from tests.real.parts import teacher_file
 
 
 def train(
-    tmp_path: Path, folder: Path, say: Any = print, *, progress: Progress = SILENT, **changes: Any
+    tmp_path: Path,
+    folder: Path,
+    say: Any = print,
+    *,
+    progress: Progress = SILENT,
+    openvino: bool = False,
+    **changes: Any,
 ) -> RecipeVersion:
-    """The recipe `disc` from the images in `folder`; `changes` are fields of the `TrainingRequest`."""
+    """The recipe `disc` from the images in `folder`; `changes` are fields of the `TrainingRequest`.
+
+    Without `openvino` it is trained as on a machine that lacks it: to compile a model for OpenVINO takes
+    longer than the training.
+    """
     fields: dict[str, Any] = {
         "name": "disc",
         "recipes": tmp_path / "recipes",
@@ -27,4 +38,8 @@ def train(
         "device": "cpu",
         **changes,
     }
-    return train_recipe(TrainingRequest(**fields), say=say, progress=progress)
+    request = TrainingRequest(**fields)
+    if openvino or request.int8:
+        return train_recipe(request, say=say, progress=progress)
+    with patch("monitor.inference.backends.has_openvino", lambda: False):
+        return train_recipe(request, say=say, progress=progress)

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from tests.conftest import PROGRAMS
 from tests.totals import totals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,12 +28,15 @@ def test_breaks_afterwards(broken): pass
 """
 
 
-def markers_of_groups() -> list[str]:
-    return re.findall(r'^group \S+ "([^"]+)"', (ROOT / "deploy/test.sh").read_text(), re.MULTILINE)
+def groups_of_tests() -> dict[str, tuple[str, set[str]]]:
+    """The markers and the folders of each group, by its name."""
+    script = (ROOT / "deploy/test.sh").read_text().replace("\\\n", " ")
+    commands = re.findall(r'^[^#\n]*\bgroup (\S+) "([^"]+)" ([^>\n]*)', script, re.MULTILINE)
+    return {name: (markers, set(re.findall(r"\btests/(\w+)", rest))) for name, markers, rest in commands}
 
 
 def test_every_test_is_in_one_group_whatever_its_markers() -> None:
-    groups = markers_of_groups()
+    groups = [markers for markers, _ in groups_of_tests().values()]
     named = sorted(set(re.findall(r"\w+", " ".join(groups))) - {"and", "or", "not"})
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"][
         "markers"
@@ -43,6 +47,12 @@ def test_every_test_is_in_one_group_whatever_its_markers() -> None:
         markers = dict(zip(named, has, strict=True))
         chosen = [expression for expression in groups if eval(expression, {}, markers)]
         assert len(chosen) == 1, markers
+
+
+def test_a_group_that_is_given_folders_has_all_folders_of_its_tests() -> None:
+    tests = {file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").rglob("test_*.py")}
+    folders = {name: given for name, (_, given) in groups_of_tests().items()}
+    assert folders == {"programs": set(PROGRAMS), "unit": tests - set(PROGRAMS), "timed": set()}
 
 
 def test_totals_add_up_over_runs_and_a_run_without_a_result_has_failed(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from monitor.inference.scorer import Scorer
 from tests.benchmarks.halves import Half, Scored, halves, scores, table
 from tests.real.parts import part, random_recipe, save
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 SCORED = [
     *(Scored("blowhole", score) for score in (5.0, 1.5)),
     *(Scored("break", score) for score in (0.5, 9.0)),

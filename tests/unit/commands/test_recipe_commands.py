@@ -19,6 +19,8 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.training.automatic_size import AutomaticSize
 from tests.real.parts import good_parts, random_recipe, teacher_file
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
@@ -35,8 +37,9 @@ def commands(config: Path, recipe: str) -> dict[str, list[str]]:
     """The arguments of each command that works on a recipe."""
     good = str(config.parent / "good")
     settings = ["--config", str(config)]
+    train = ["--size", "64", "--teacher", "squeezenet1_1", "--compare", "student", "--no-int8"]
     return {
-        "train": [*settings, "train", recipe, "--images", good, "--size", "64", "--teacher", "squeezenet1_1"],
+        "train": [*settings, "train", recipe, "--images", good, *train],
         "calibrate": [*settings, "calibrate", recipe, "--images", good],
         "score": [*settings, "score", recipe, f"{good}/000.png"],
         "evaluate": [*settings, "evaluate", recipe, "--dataset", str(config.parent / "set")],
@@ -106,8 +109,10 @@ def test_without_a_size_it_is_found_from_the_images_within_the_shortest_deadline
         assert "--smallest-defect chooses the size" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["train", "calibrate", "score", "evaluate"])
-@pytest.mark.parametrize("name", ["../recipes/disc", "Disc", "/etc", "."])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("train", "../recipes/disc"), ("calibrate", "Disc"), ("score", "/etc"), ("evaluate", ".")],
+)
 def test_a_recipe_s_name_leads_nowhere_else(
     config: Path, command: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,11 +126,6 @@ def test_the_settings_device_is_used(config: Path, command: str, capsys: pytest.
     config.write_text(config.read_text() + '[scoring]\ndevice = "cuda:77"\n')
     assert main(commands(config, "disc")[command]) == 1
     assert "device 'cuda:77'" in one_line(capsys)
-
-
-def test_the_command_line_s_device_is_stronger(config: Path) -> None:
-    config.write_text(config.read_text() + '[scoring]\ndevice = "cuda:77"\n')
-    assert main([*commands(config, "disc")["train"], "--device", "cpu", "--epochs", "1"]) == 0
 
 
 def refusing(error: Exception) -> Any:
@@ -192,9 +192,13 @@ def test_other_errors_are_not_taken_for_memory(config: Path, monkeypatch: pytest
 def test_training_anew_may_change_the_teacher_but_exchanging_its_file_is_refused(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The command line's device is stronger than that of the settings."""
     folder = config.parent / "data/recipes/disc"
     old = RecipeVersion.load(folder).document.teacher
-    assert main([*commands(config, "disc")["train"], "--epochs", "1"]) == 0
+    settings = config.read_text()
+    config.write_text(settings + '[scoring]\ndevice = "cuda:77"\n')
+    assert main([*commands(config, "disc")["train"], "--device", "cpu", "--epochs", "1"]) == 0
+    config.write_text(settings)
     new = RecipeVersion.load(folder).document.teacher
     assert new.sha256 != old.sha256
     other = random_recipe(config.parent / "other", seed=9)

@@ -14,6 +14,8 @@ from monitor.commands.score import list_images, score_files
 from monitor.inference.scorer import Scorer
 from tests.real.parts import part, random_recipe, save
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 
 def test_every_image_gets_its_line_in_order(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")

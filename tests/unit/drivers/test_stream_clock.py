@@ -299,7 +299,7 @@ def test_a_good_clock_needs_no_rest(period_ms: float) -> None:
     [(40, 4, 0), (40, 6, 0), (40, 10, 0), (100, 10, 0), (100, 15, 0), (40, 4, 0.01), (100, 5, -0.05)],
 )
 def test_stamps_that_scatter_lose_no_image(period_ms: float, scatter_ms: float, drift: float) -> None:
-    stream = Stream(600, period_ms=period_ms, stamp_jitter_ms=scatter_ms, drift=drift)
+    stream = Stream(200, period_ms=period_ms, stamp_jitter_ms=scatter_ms, drift=drift)
     images = play(stream)
     assert not lost_though_on_time(images)
     assert not dated_new_too_late(images)
@@ -308,7 +308,7 @@ def test_stamps_that_scatter_lose_no_image(period_ms: float, scatter_ms: float, 
 
 @pytest.mark.parametrize(("period_ms", "late_ms"), [(40, 20), (100, 20), (100, 60)])
 def test_stamps_that_software_puts_late_lose_no_image(period_ms: float, late_ms: float) -> None:
-    images = play(Stream(600, period_ms=period_ms, stamp_late_ms=late_ms))
+    images = play(Stream(200, period_ms=period_ms, stamp_late_ms=late_ms))
     assert not lost_though_on_time(images)
     assert not images[-1].stuck
 
@@ -324,7 +324,7 @@ def test_stamps_that_alternate_lose_no_image(by_ms: int) -> None:
 
 @pytest.mark.parametrize(("period_ms", "late_ms"), [(40, 10), (40, 20), (33.3, 10), (100, 20), (100, 40)])
 def test_arrivals_that_scatter_lose_no_image(period_ms: float, late_ms: float) -> None:
-    images = play(Stream(600, period_ms=period_ms, late_ms=late_ms))
+    images = play(Stream(200, period_ms=period_ms, late_ms=late_ms))
     assert not lost_though_on_time(images)
     assert not images[-1].stuck
 

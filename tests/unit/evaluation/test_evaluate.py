@@ -26,6 +26,8 @@ from monitor.model.recipe_json import OperatingPoint, Training
 from monitor.model.recipe_version import RecipeVersion
 from tests.real.parts import part, random_recipe, save
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,14 +40,26 @@ AGREEMENT = {"f32": 1e-2, "int8": 5e-2}
 """max |a - b| / max |b| of the maps, when a few pixels of the input differ by one grey level."""
 
 Run = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.float32]]]
+ExportOnce = Callable[[str, str], Path]
 
 
 @pytest.fixture(scope="module")
-def run(made: RecipeVersion, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Run]:
-    """Export the recipe and load the file with a runtime that does not use this program."""
+def exported_once(made: RecipeVersion, tmp_path_factory: pytest.TempPathFactory) -> ExportOnce:
+    """The file of the exported recipe by form and precision, alone in its folder. No test changes it."""
+
+    @functools.cache
+    def export_once(form: str, precision: str) -> Path:
+        return exported(made.folder, tmp_path_factory.mktemp("out"), form=form, precision=precision)
+
+    return export_once
+
+
+@pytest.fixture(scope="module")
+def run(exported_once: ExportOnce) -> Callable[[str, str], Run]:
+    """Load the exported recipe with a runtime that does not use this program."""
 
     def loaded(form: str, precision: str) -> Run:
-        file = exported(made.folder, tmp_path_factory.mktemp("out"), form=form, precision=precision)
+        file = exported_once(form, precision)
         if form == "onnx":
             session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
             return lambda image: tuple(session.run(["anomaly_map", "score"], {"image": image[None]}))
@@ -110,9 +124,10 @@ def test_no_frame_s_score_depends_on_the_sizes_before_it(
         before = expected
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "efficientnet_b0", "mobilenet_v3_large"])
+@pytest.mark.parametrize("architecture", ["efficientnet_b0", "mobilenet_v3_large"])
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_every_kind_of_trunk_can_be_exported(tmp_path: Path, architecture: str, form: str) -> None:
+    """The recipe of the tests above has a ResNet."""
     recipe = random_recipe(tmp_path / "r", architecture, size=96)
     file = exported(recipe.folder, tmp_path, form=form)
     image = part(3, side=200)
@@ -126,8 +141,10 @@ def test_every_kind_of_trunk_can_be_exported(tmp_path: Path, architecture: str, 
     assert np.abs(found[0] - expected).max() / expected.max() <= 1e-3
 
 
-def test_the_file_says_what_it_is_and_not_where_it_was_made(made: RecipeVersion, tmp_path: Path) -> None:
-    file = exported(made.folder, tmp_path)
+def test_the_file_says_what_it_is_and_not_where_it_was_made(
+    made: RecipeVersion, exported_once: ExportOnce
+) -> None:
+    file = exported_once("onnx", "f32")
     model = onnx.load(file)
     entries = {entry.key: entry.value for entry in model.metadata_props}
     assert entries == metadata(made, "torch", "f32")
@@ -138,20 +155,21 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(made: RecipeVersion,
     assert entries["size"] == f"{SIZE}x{SIZE}"
     assert entries["teacher"] == BUNDLED
     assert str(Path(exporting.__file__).parent).encode() not in file.read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["disc.onnx"], "all in one file"
+    assert [path.name for path in file.parent.iterdir()] == ["disc.onnx"], "all in one file"
 
 
 @pytest.mark.parametrize("precision", ["f32", "int8"])
 def test_openvino_s_file_carries_the_threshold_of_its_way(
-    made: RecipeVersion, tmp_path: Path, precision: str
+    made: RecipeVersion, exported_once: ExportOnce, precision: str
 ) -> None:
-    model = ov.Core().read_model(exported(made.folder, tmp_path, form="openvino", precision=precision))
+    file = exported_once("openvino", precision)
+    model = ov.Core().read_model(file)
     entries = {name: entry.value for name, entry in model.get_rt_info()["line_monitor"].items()}
     assert entries == metadata(made, "openvino", precision)
     key = f"openvino-{precision}"
     assert entries["threshold_of"] == key
     assert float(entries["threshold"]) == made.document.calibration[key].threshold
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["disc.bin", "disc.xml"]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["disc.bin", "disc.xml"]
 
 
 def test_a_roi_is_told(made: RecipeVersion) -> None:
@@ -188,13 +206,16 @@ def test_a_disk_that_refuses_leaves_the_old_model(
 
 
 def test_the_handbooks_example_runs_as_it_stands(
-    made: RecipeVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    exported_once: ExportOnce,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     section = (
         (Path(__file__).parents[3] / "deploy/README.md").read_text().split("## Run a recipe elsewhere\n")[1]
     )
     example = section.split("```python")[1].split("```")[0]
-    exported(made.folder, tmp_path / "bottle-top.onnx")
+    shutil.copy(exported_once("onnx", "f32"), tmp_path / "bottle-top.onnx")
     monkeypatch.chdir(tmp_path)
     for image, verdict in ((part(100), "pass"), (part(101, defect=True), "reject")):
         save(tmp_path / "part.png", image)

@@ -12,6 +12,7 @@ import pytest
 from monitor.images.preprocessing import resize_image
 from monitor.inference.export import export
 from monitor.inference.scorer import Scorer
+from monitor.model.recipe_version import RecipeVersion
 from monitor.training.compare import Compare
 from tests.real.parts import good_parts, part
 from tests.real.small_training import train
@@ -19,10 +20,14 @@ from tests.real.small_training import train
 onnxruntime = pytest.importorskip("onnxruntime", reason="only the tests of exported models need it")
 
 
+@pytest.fixture(scope="module", params=[Compare.MEMORY, Compare.BOTH])
+def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
+    folder = tmp_path_factory.mktemp("recipe")
+    return train(folder, good_parts(folder / "good", 6), compare=request.param, epochs=1)
+
+
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
-@pytest.mark.parametrize("compare", [Compare.MEMORY, Compare.BOTH])
-def test_maps_and_scores_are_the_line_s(tmp_path: Path, form: str, compare: Compare) -> None:
-    recipe = train(tmp_path, good_parts(tmp_path / "good", 6), compare=compare, epochs=1)
+def test_maps_and_scores_are_the_line_s(recipe: RecipeVersion, tmp_path: Path, form: str) -> None:
     file = export(recipe.folder, form=form, precision="f32", out=tmp_path, force=False, say=lambda line: None)
     image = resize_image(part(50, defect=True), recipe.size)
     if form == "onnx":

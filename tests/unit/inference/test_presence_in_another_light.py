@@ -71,7 +71,7 @@ def is_empty(gate: PresenceGate, image: Image) -> bool:
 ORDINARY = Scene(belt=60, part=150)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     belt=st.integers(0, 255),
     contrast=st.integers(-200, 200),

@@ -136,7 +136,7 @@ def test_tiles_show_what_the_network_shows_of_the_whole_frame(tmp_path: Path, wa
 
 
 def test_a_score_is_its_map_s_maximum_at_the_network_s_resolution(tmp_path: Path) -> None:
-    scorer = Scorer(random_recipe(tmp_path / "r", size=64), device="cpu")
+    scorer = Scorer(random_recipe(tmp_path / "r", size=64), device="cpu", runtime="torch")
     for result in scorer.score([part(1), part(2, side=300)]):
         assert result.anomaly_map.shape == (64, 64)
         assert result.anomaly_map.dtype == np.float32
@@ -147,7 +147,7 @@ def test_an_image_s_score_does_not_depend_on_its_company(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("monitor.inference.scorer.BATCH", 4)
-    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu")
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
     images = [part(seed, side=40 + 10 * seed) for seed in range(9)]
     together = [result.score for result in scorer.score(images)]
     alone = [scorer.score([image])[0].score for image in images]
@@ -175,7 +175,7 @@ def gated(recipe: RecipeVersion) -> RecipeVersion:
 
 
 def test_inspect_scores_the_images_that_show_a_part_and_no_other(tmp_path: Path) -> None:
-    scorer = Scorer(gated(random_recipe(tmp_path / "r")), device="cpu")
+    scorer = Scorer(gated(random_recipe(tmp_path / "r")), device="cpu", runtime="torch")
     images = [empty_place(100), part(1), part(2, defect=True), empty_place(101), part(3, side=200)]
     results = scorer.inspect(images)
     assert [result is None for result in results] == [True, False, False, True, False]
@@ -186,7 +186,7 @@ def test_inspect_scores_the_images_that_show_a_part_and_no_other(tmp_path: Path)
 
 
 def test_inspect_without_a_gate_is_score(tmp_path: Path) -> None:
-    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu")
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="torch")
     images = [empty_place(100), part(1)]
     found = [result.score if result else None for result in scorer.inspect(images)]
     assert found == [result.score for result in scorer.score(images)]
@@ -194,7 +194,7 @@ def test_inspect_without_a_gate_is_score(tmp_path: Path) -> None:
 
 def test_inspect_resizes_an_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second resize of a large frame would take as long as the first."""
-    scorer = Scorer(gated(random_recipe(tmp_path / "r")), device="cpu")
+    scorer = Scorer(gated(random_recipe(tmp_path / "r")), device="cpu", runtime="torch")
     scored: list[tuple[int, ...]] = []
     score = scorer.score
 
@@ -211,7 +211,7 @@ def test_inspect_refuses_what_is_no_image(tmp_path: Path) -> None:
     not_an_image: Any = np.zeros((4, 4), np.float32)
     for recipe in (random_recipe(tmp_path / "a"), gated(random_recipe(tmp_path / "b"))):
         with pytest.raises(ValueError, match="an image is uint8"):
-            Scorer(recipe, device="cpu").inspect([part(1), not_an_image])
+            Scorer(recipe, device="cpu", runtime="torch").inspect([part(1), not_an_image])
 
 
 def test_not_a_number_comes_out_as_it_is(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ class Scene:
 
     def status(self) -> tuple[object, object]:
         """The last published `ready` and reason, after the latch had time to be written."""
-        until = time.monotonic() + 2
+        until = time.monotonic() + 10
         while not self.publisher._latch._file.is_written and time.monotonic() < until:
             time.sleep(0.001)
         self.turn(later_ms=60)

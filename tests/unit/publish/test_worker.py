@@ -23,7 +23,7 @@ from monitor.line_state.worker_process import PUBLISH, Worker
 from monitor.publish.broker_client import Received
 from monitor.publish.mqtt_connection import LinkState
 from monitor.publish.worker import Publisher
-from monitor.settings import Mode
+from monitor.settings import LogLevel, LogSettings, Mode
 from monitor.verdict import Reason, Verdict
 from tests.unit.publish.scene import MS, Scene, StandInLink
 
@@ -90,7 +90,7 @@ def test_a_publisher_whose_latch_is_not_on_disk_ends_with_an_error(
         assert process.stdin is not None
         process.stdin.write(scene.post.to_json())
         process.stdin.close()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not scene.board.read(PUBLISH, Field.EVER_RAN) and time.monotonic() < until:
             time.sleep(0.01)
         process.terminate()
@@ -158,7 +158,9 @@ def test_a_stop_waits_for_an_answer_that_comes_soon_and_latches_nothing(
 def test_settings_that_were_taken_over_are_in_the_record_of_changes(scene: Scene) -> None:
     scene.turn()
     camera = scene.settings.camera[0].model_copy(update={"deadline_ms": 300, "actuate_ms": 800})
-    write_live_settings(scene.board, scene.settings.model_copy(update={"camera": (camera,)}))
+    # The publisher takes over the level of this process's log too: its usual one.
+    log = LogSettings(level=LogLevel.WARNING)
+    write_live_settings(scene.board, scene.settings.model_copy(update={"camera": (camera,), "log": log}))
     scene.turn()
     scene.turn()
     scene.end()

@@ -54,8 +54,9 @@ def test_a_picture_is_never_half_of_two_frames(
     thread.start()
     try:
         seen = 0
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until:
+        began = time.monotonic()
+        # At least 1 s, and longer where the processor is busy with other tests.
+        while (took := time.monotonic() - began) < 1 or (seen <= 20 and took < 10):
             found = view.newest_frame("top")
             if found is not None:
                 seen += 1

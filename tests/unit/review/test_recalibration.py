@@ -31,6 +31,8 @@ from monitor.training.readable_images import content_mark
 from monitor.training.thresholds import add_overkills, explain, make_calibration
 from tests.real.parts import part, random_recipe, save
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 BY = ("anna", "2026-11-30T07:00:00.000Z")
 KEY = Key("2026-11-24", "top", "010000000_top_1_0.02")
 

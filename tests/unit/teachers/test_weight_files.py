@@ -15,11 +15,11 @@ def test_a_machine_without_a_network_knows_it_within_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weight_files, "_NO_NETWORK_S", 0.2)
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(5))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: time.sleep(10))
     began = time.monotonic()
     with pytest.raises(TeacherError, match="did not answer"):
         weight_files.download_file("https://example.invalid/x.pth", tmp_path / "x.pth")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert not list(tmp_path.iterdir())
 
 

@@ -24,6 +24,8 @@ from monitor.training.readable_images import file_mark
 from monitor.training.thresholds import CalibrationError, make_calibration, rank
 from tests.real.parts import good_parts, part, random_recipe, save
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 
 def test_calibrating_a_student_that_sees_nothing_keeps_below_the_ceiling_and_warns(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")

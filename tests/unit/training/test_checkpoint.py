@@ -295,7 +295,13 @@ def test_training_goes_on_after_kill_9(tmp_path: Path) -> None:
     assert not state.parent.exists()
     resumed = RecipeVersion.load(tmp_path / "data/recipes/disc").document
     whole = train(
-        tmp_path, folder, size=32, epochs=60, compare=Compare.BOTH, teacher_weights=weights
+        tmp_path,
+        folder,
+        openvino=True,
+        size=32,
+        epochs=60,
+        compare=Compare.BOTH,
+        teacher_weights=weights,
     ).document
     assert resumed.student == whole.student
     assert resumed.calibration == whole.calibration

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from drivers.image_file import Image
 from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.system.progress import SILENT
 from monitor.training.image_scores import EMPTY, score_files
 from tests.real.parts import good_parts, part, random_recipe, save
+
+pytestmark = pytest.mark.usefixtures("without_openvino")
 
 
 def test_large_images_do_not_wait_for_each_other_in_memory(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from monitor.training.known_defects import DefectsError, find_defects, score_def
 from monitor.training.readable_images import file_mark
 from tests.real.parts import draft_recipe, part, random_recipe, save
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 
 def test_each_readable_defect_has_the_reference_s_score_and_drawn_ones_stay(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r")

@@ -24,6 +24,8 @@ from monitor.training.train_recipe import TrainingError
 from tests.real.parts import good_parts, part, save
 from tests.real.small_training import train
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 CPU = torch.device("cpu")
 
 

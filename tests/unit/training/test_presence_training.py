@@ -31,6 +31,8 @@ from tests.real.parts import (
 )
 from tests.real.small_training import train
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 SIZE = 64
 
 

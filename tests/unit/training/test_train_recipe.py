@@ -37,7 +37,8 @@ from tests.real.small_training import train
 
 def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> None:
     lines: list[str] = []
-    recipe = train(tmp_path, good_parts(tmp_path / "good", 10), lines.append, roi=(1, 2, 30, 40))
+    good = good_parts(tmp_path / "good", 10)
+    recipe = train(tmp_path, good, lines.append, openvino=True, roi=(1, 2, 30, 40))
     loaded = RecipeVersion.load(tmp_path / "recipes" / "disc")
     assert loaded.sha == recipe.sha
     assert loaded.roi == (1, 2, 30, 40)
@@ -221,6 +222,7 @@ def test_no_usable_image_is_one_clear_line(tmp_path: Path, contents: Sequence[by
         train(tmp_path, folder)
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_images_that_trained_a_recipe_can_not_calibrate_it(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 10)
     recipe = train(tmp_path, folder, epochs=1)
@@ -239,6 +241,7 @@ def test_images_that_trained_a_recipe_can_not_calibrate_it(tmp_path: Path) -> No
     assert any("left out: 5 images" in line for line in lines), "a renamed file is still the same image"
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_images_that_chose_the_student_guarantee_nothing(tmp_path: Path) -> None:
     lines: list[str] = []
     folder = good_parts(tmp_path / "good", 10)
@@ -251,6 +254,7 @@ def test_images_that_chose_the_student_guarantee_nothing(tmp_path: Path) -> None
     assert fresh.document.calibration["torch-f32"].guaranteed
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_a_copy_of_an_image_counts_once(tmp_path: Path) -> None:
     folder = good_parts(tmp_path / "good", 6)
     for file in image_file.find(folder)[:3]:
