@@ -252,9 +252,11 @@ def _compare(options: argparse.Namespace, settings: Settings) -> int:
                 f"there are no snapshots of parts that recipe {one.folder.name!r} judged: name images with "
                 "--images DIR"
             )
+    device = settings.scoring.device
     compared = version_comparison.compare_versions(
-        *(Scorer(RecipeVersion.load(each.file), device=settings.scoring.device) for each in (one, other)),
-        files=files,
+        Scorer(RecipeVersion.load(one.file), device=device),
+        Scorer(RecipeVersion.load(other.file), device=device),
+        files,
         names=(one.name, other.name),
         progress=progress.choose_progress(sys.stderr),
     )

@@ -295,12 +295,11 @@ class RecipesInForce:
             return ()
         for camera in loading.cameras:
             before = self._status[camera.name]
+            present, state, judged = before.in_force, ChangeoverState.REFUSED, before.judged
             if not isinstance(outcome, LineMonitorError):
-                present = _identify(recipe, outcome[camera.name])
+                present, state = _identify(recipe, outcome[camera.name]), ChangeoverState.IN_FORCE
+                judged = changeover.add_recent_recipe(before, present)
                 self._adopt(camera, outcome[camera.name], recipe)
-                state, judged = ChangeoverState.IN_FORCE, changeover.add_recent_recipe(before, present)
-            else:
-                present, state, judged = before.in_force, ChangeoverState.REFUSED, before.judged
             reason = changeover.shorten_reason(why) if why else None
             who = document.approval.who
             self._write_status(
