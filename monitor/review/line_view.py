@@ -86,6 +86,8 @@ class LineStatus:
     latched: LatchedParts = NO_PARTS
     """The parts to look for before a reset."""
     latch: Latch = Latch.NONE
+    running: bool = False
+    """Whether a line runs here, ready or not."""
 
 
 class LineView:
@@ -125,6 +127,7 @@ class LineView:
                 utc,
                 read_parts(board) if latch is not Latch.NONE else NO_PARTS,
                 latch,
+                running=True,
             )
 
     def _banner(self, board: Board, service: ServiceState) -> StateBanner:
