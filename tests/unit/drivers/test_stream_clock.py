@@ -364,6 +364,25 @@ def test_scatter_hides_no_backlog_that_grows(period_ms: float, growth: float) ->
     assert images[-1].stuck
 
 
+@pytest.mark.parametrize("drift", [0, 0.01])
+@pytest.mark.parametrize("period_ms", [40, 100])
+@pytest.mark.parametrize("seed", [6, 7, 8])
+def test_scatter_of_a_tenth_hides_no_backlog_that_grows_after_half_a_minute(
+    seed: int, period_ms: float, drift: float
+) -> None:
+    scatter_ms = period_ms / 10
+    stream = Stream(
+        120,
+        period_ms=period_ms,
+        drift=drift,
+        jitter_ms=scatter_ms,
+        stamp_jitter_ms=scatter_ms,
+        growth=(30, 0.005),
+        seed=seed,
+    )
+    assert not dated_new_too_late(play(stream))
+
+
 @pytest.mark.parametrize("drift", [0.01, 0.05, -0.05])
 @pytest.mark.parametrize("gaps", [(1, 2), (1, 1, 1, 2), (1, 3), (1,) * 10 + (25,)])
 def test_uneven_distances_do_not_hide_a_slow_clock(gaps: tuple[int, ...], drift: float) -> None:
