@@ -79,6 +79,27 @@ class StopWatch:
         return 0 if self._since_ns is None else now_ns - self._since_ns
 
 
+class HoldWatch:
+    """Tells whether the supervisor itself was held between two looks at its workers.
+
+    A paused virtual machine or a frozen container stops supervisor and workers together. What it saw before
+    says nothing about them afterwards: each needs time to report that it is alive.
+    """
+
+    def __init__(self) -> None:
+        self._looked_ns: int | None = None
+        self.since_ns = 0
+        """The first look after the last break; 0 if there was none."""
+
+    def look(self, now_ns: int, longest_ns: int) -> bool:
+        """Notes a look. Returns whether more than `longest_ns` have passed since the one before."""
+        held = self._looked_ns is not None and now_ns - self._looked_ns > longest_ns
+        if held:
+            self.since_ns = now_ns
+        self._looked_ns = now_ns
+        return held
+
+
 def is_killed_from_outside(code: int) -> bool:
     """Whether the exit code shows an end from outside: a signal that no fault of a program causes, or the
     orderly end that follows a request to stop."""

@@ -40,7 +40,7 @@ from monitor.service import status_line
 from monitor.service.prometheus import Metrics
 from monitor.service.recovery import Recovered, recover
 from monitor.service.reload import compare_settings
-from monitor.service.restart_policy import RestartPolicy, StopWatch, is_killed_from_outside
+from monitor.service.restart_policy import HoldWatch, RestartPolicy, StopWatch, is_killed_from_outside
 from monitor.service.spare import Spare, start_process
 from monitor.settings import Settings
 from monitor.system.process_state import is_stopped
@@ -136,6 +136,7 @@ class Supervisor:
         }
         if settings.review.port:
             self._workers[REVIEW] = SupervisedWorker(REVIEW, f"monitor.{REVIEW}")
+        self._hold_watch = HoldWatch()
         self._spare_publisher = Spare(f"monitor.{PUBLISH}", self._log)
         self._captures_to_start = [capture_name(camera.name) for camera in settings.camera]
         self._rings: dict[str, Ring] = {}
@@ -231,6 +232,10 @@ class Supervisor:
 
     def run_once(self, board: Board) -> None:
         """Checks every worker once: records a dead one, kills a stuck one, starts a missing one."""
+        if self._hold_watch.look(self._clock(), int(self._policy.grace_s * 1e9)):
+            self._log.warning("this process was held for seconds, as by a pause of the machine")
+            for worker in self._workers.values():
+                worker.stop_watch = StopWatch()
         for worker in self._workers.values():
             self._reap(board, worker)
             self._kill_if_stuck(board, worker)
@@ -267,8 +272,13 @@ class Supervisor:
         elif worker.process is None:
             due = worker.start_at_ns
         else:
-            due = board.read(worker.name, Field.ALIVE_UNTIL_NS) + int(self._policy.grace_s * 1e9)
+            due = self._alive_until_ns(board, worker) + int(self._policy.grace_s * 1e9)
         return self._clock() <= due + int(self._policy.overdue_s * 1e9)
+
+    def _alive_until_ns(self, board: Board, worker: SupervisedWorker) -> int:
+        """The time until which the worker counts as alive, at least the end of a break in which it could not
+        report."""
+        return max(board.read(worker.name, Field.ALIVE_UNTIL_NS), self._hold_watch.since_ns)
 
     def _may_capture(self, board: Board, since_ns: int) -> bool:
         """Whether the capture workers may start: parts can be judged and rejects can be sent, so that the
@@ -350,7 +360,7 @@ class Supervisor:
         worker.was_stopped = stopped_ns >= int(self._policy.stopped_s * 1e9)
         if worker.was_stopped:
             self._log.error("worker %s was stopped by a signal from outside and is killed", worker.name)
-        elif now > board.read(worker.name, Field.ALIVE_UNTIL_NS) + grace:
+        elif now > self._alive_until_ns(board, worker) + grace:
             self._log.error("worker %s is stuck and is killed", worker.name)
         else:
             return

@@ -245,6 +245,21 @@ def test_a_stuck_worker_that_is_not_stopped_has_the_time_that_it_had(stopped: St
     assert not watched.worker.was_stopped
 
 
+def test_a_pause_of_the_whole_line_kills_no_worker(stopped: Stopped) -> None:
+    """The supervisor may wake before its worker."""
+    watched = stopped.watched
+    watched.supervisor._workers = {PUBLISH: watched.worker}
+    watched.board.write(PUBLISH, Field.ALIVE_UNTIL_NS, watched.now + 2 * S)
+    stopped.send(signal.SIGSTOP)
+    watched.supervisor.run_once(watched.board)
+    watched.now += 20 * S
+    watched.supervisor.run_once(watched.board)
+    assert watched.supervisor.within_budget(watched.board, watched.worker)
+    stopped.send(signal.SIGCONT)
+    assert not stopped.looks(2.9), "it has 3 s to report that it is alive"
+    assert stopped.looks(0.2), "a worker that stays silent is stuck"
+
+
 def test_a_reload_reaches_the_board_and_the_workers_that_start_later(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
