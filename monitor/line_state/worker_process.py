@@ -123,16 +123,23 @@ class Worker:
             time.sleep(min(0.05, left / 1e9))
 
 
+def ignore_signals_of_the_line() -> None:
+    """Ignores the signals that only the supervisor answers, though they may reach all processes: Ctrl-C in a
+    terminal (the supervisor stops the workers in their order), and SIGHUP, as from `systemctl kill -s HUP` or
+    a program that rotates logs (the supervisor reads the settings anew)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def run_worker(work: Callable[[Worker], None], start_data: bytes | None = None) -> None:
     """Calls `work`, which returns once the worker is to stop. The start data are read from standard input
     unless they are given."""
+    ignore_signals_of_the_line()
     start = WorkerStart(**json.loads(sys.stdin.buffer.read() if start_data is None else start_data))
     _die_with(start.supervisor)
     logs.configure()
     worker = Worker(start)
     signal.signal(signal.SIGTERM, worker.stop)
-    # Ctrl-C in a terminal may reach all processes, but only the supervisor stops the workers, in their order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     work(worker)
     worker.board.write(worker.name, Field.STATE, WorkerState.STOPPED)
 

@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 
-from monitor.line_state.worker_process import run_worker
+from monitor.line_state.worker_process import ignore_signals_of_the_line, run_worker
 from monitor.system.process_state import is_stopped, rename_process
 
 _MODULE = "SPARE_OF"
@@ -172,6 +172,7 @@ def _command(module: str) -> list[str]:
 
 def main() -> None:
     """Wait for the start data, and then be the worker. Without them the supervisor has ended."""
+    ignore_signals_of_the_line()
     module = os.environ.pop(_MODULE)
     report_to = int(os.environ.pop(_REPORT_TO))
     worker = importlib.import_module(f"{module}.worker")

@@ -32,7 +32,10 @@ def test_a_stopped_publisher_speaks_again_within_3_s_and_a_new_deadline_counts_a
         line.await_ready()
         replace_stopped_publisher(line)
         ring = line.ring("top")
-        pids = [line.pid(worker) for worker in ("scoring", "capture-top", PUBLISH)]
+        workers = ("scoring", "capture-top", "snapshots", PUBLISH)
+        pids = [line.pid(worker) for worker in workers]
+        for pid in pids:
+            os.kill(pid, signal.SIGHUP)  # as `systemctl kill -s HUP` does, and a program that rotates logs
 
         def reload(settings: str, said: str) -> int:
             """Returns the number of the newest frame when the log has the line."""
@@ -56,7 +59,7 @@ def test_a_stopped_publisher_speaks_again_within_3_s_and_a_new_deadline_counts_a
         other_port = before.replace("[mqtt]\n", "[mqtt]\nkeepalive_s = 9\n")
         number = reload(other_port, "mqtt.keepalive_s can't be changed while the line runs: restart")
         assert deadline_ms(number + 2) == 500
-        assert pids == [line.pid(worker) for worker in ("scoring", "capture-top", PUBLISH)]
+        assert pids == [line.pid(worker) for worker in workers]
         wanted = ("camera.top.deadline_ms", "900", "500")
         line.wait_for(lambda: wanted in recorded_changes(line), 5, "record of the change")
 

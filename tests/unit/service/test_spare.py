@@ -47,13 +47,15 @@ def test_a_spare_is_handed_out_once_and_the_next_one_is_started_later(spare: Spa
     wait_until(spare.has_imported)
     taken = spare.take(11 * S)
     assert taken is not None
-    assert taken.poll() is None
+    for number in (signal.SIGHUP, signal.SIGINT):
+        taken.send_signal(number)  # as they may reach all processes of the line
     spare.step(12 * S)
     assert spare.take(12 * S) is None, "the publisher that has just started needs the processor"
     spare.step(15 * S)
     wait_until(spare.has_imported)
     other = spare.take(15 * S)
     assert other is not None
+    assert taken.poll() is None
     for process in (taken, other):
         process.kill()
         process.communicate()
