@@ -35,8 +35,9 @@ class Caddy:
         self._authority = folder / "storage/pki/authorities/local/root.crt"
         self._config = folder / "Caddyfile"
         self._config.write_text(
-            f"{{\nadmin off\nlocal_certs\nskip_install_trust\nauto_https disable_redirects\n"
-            f"https_port {self.port}\ndefault_bind 127.0.0.1\nstorage file_system {folder}/storage\n}}\n{site}"
+            "{\nadmin off\nlocal_certs\nskip_install_trust\nauto_https disable_redirects\n"
+            f"https_port {self.port}\ndefault_bind 127.0.0.1\nstorage file_system {folder}/storage\n"
+            f"}}\n{site}"
         )
 
     def __enter__(self) -> Caddy:
