@@ -12,13 +12,15 @@ import pytest
 from monitor import cli
 from monitor.audit.trail import AuditTrail
 from monitor.model.in_force import Approval, put_in_force
+from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
 from monitor.settings import load_settings
-from tests.integration.test_changeover import WriteConfig, ask, await_answer
+from tests.integration.test_changeover import ask, await_answer
 from tests.integration.test_line import assert_one_verdict_a_frame, folder_camera
 from tests.real import parts_folder
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
+from tests.real.parts import draft_recipe
 
 ANNA = Approval(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
 
@@ -42,12 +44,26 @@ def await_judge(line: Line, version: RecipeVersion) -> None:
     line.wait_for(judges, 60, f"a verdict by version {version.number}")
 
 
+@pytest.fixture
+def config(tmp_path: Path, broker: Mosquitto) -> Path:
+    """A line of one camera, with a recipe that passes all parts."""
+    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=5)
+    draft = draft_recipe(tmp_path / "data/recipes/plate")
+    own = msgspec.structs.replace(draft.document.calibration[REFERENCE], threshold=1e6)
+    draft.with_calibration({REFERENCE: own}).commit()
+    camera = folder_camera(tmp_path / "parts", fps=10).replace("deadline_ms = 500", "deadline_ms = 5000")
+    config = tmp_path / "line.toml"
+    config.write_text(
+        '[line]\nsite = "plant"\nname = "line"\ndata = "data"\n'
+        f"{camera}\n[mqtt]\nport = {broker.port}\n[metrics]\nport = 0\n[review]\nport = 0\n"
+        '[scoring]\nruntime = "torch"\n[snapshots]\nmin_free_gb = 0.0\n'
+    )
+    return config
+
+
 def test_use_rollback_and_a_killed_scorer_each_change_the_judge_between_two_parts(
-    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto, capsys: pytest.CaptureFixture[str]
+    config: Path, broker: Mosquitto, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parts_folder.write_parts(tmp_path / "parts", 20, bad_every=5)
-    config = write_config(folder_camera(tmp_path / "parts", fps=20))
-    config.write_text(config.read_text().replace("deadline_ms = 500", "deadline_ms = 2000"))
     folder = config.parent / "data/recipes/plate"
     first = RecipeVersion.load(folder)
     put_in_force(folder, 1, ANNA)
