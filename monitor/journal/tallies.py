@@ -10,11 +10,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from monitor.line_state.counts import Counts
 from monitor.verdict import Reason, rfc3339
+
+if TYPE_CHECKING:
+    # Loading it takes long, and readers of the journal don't need it.
+    from monitor.line_state.counts import Counts
 
 SLOT_NS = 300 * 1_000_000_000
 _UPSERT = """

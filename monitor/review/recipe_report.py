@@ -14,7 +14,7 @@ from pathlib import Path
 from monitor import paths
 from monitor.audit.entry import Entry, Head
 from monitor.audit.trail import AuditError, AuditTrail
-from monitor.model.in_force import Approval, InForce, find_asked, read_in_force
+from monitor.model.in_force import Approval, find_asked, find_in_force, read_in_force
 from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document, RecipeError, WeightsFile
 from monitor.model.version_files import VersionFile, list_versions
 from monitor.model.version_summary import explain_origin, read_document
@@ -118,7 +118,7 @@ class RecipeReports:
             passes=self._shown(_sort(entries, Verdict.PASS)[::-1][:MOST_PARTS]),
             counted=len(entries),
             files=list(_hashes(version, document, sha)),
-            signatures=_signatures(version, read_in_force(version.folder)),
+            signatures=_signatures(version),
             trail=_trail(AuditTrail.of(self._settings), version.folder.name),
             parts=_part_count(document.calibration[REFERENCE]),
         )
@@ -200,14 +200,17 @@ def hash_file(file: Path) -> str:
         return ""
 
 
-def _signatures(version: VersionFile, in_force: InForce | None) -> Signatures:
+def _signatures(version: VersionFile) -> Signatures:
+    """Raises RecipeError."""
+    in_force = read_in_force(version.folder)
+    is_in_force = find_in_force(version.folder).digits == version.digits
     if in_force is None:
-        return Signatures(None, False, None)
+        return Signatures(None, is_in_force, None)
     promotion = next((one for one in in_force.promoted if one.recipe_sha.startswith(version.digits)), None)
     is_signed = promotion is not None and promotion.approval.who != ""
     return Signatures(
         promotion.approval if promotion is not None and is_signed else None,
-        in_force.recipe_sha.startswith(version.digits),
+        is_in_force,
         in_force.approval if in_force.approval.who else None,
     )
 
