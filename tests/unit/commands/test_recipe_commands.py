@@ -165,11 +165,11 @@ def test_memory_that_runs_out_in_training_is_one_line_and_leaves_the_old_recipe(
 ) -> None:
     monkeypatch.setattr("monitor.training.train_recipe.fit", refusing(error))
     recipe = config.parent / "data/recipes/disc"
-    before = {file.name: file.read_bytes() for file in recipe.iterdir()}
+    before = {file: file.read_bytes() for file in recipe.rglob("*") if file.is_file()}
     assert main(commands(config, "disc")["train"]) == 1
     message = one_line(capsys)
     assert all(fix in message for fix in fixes)
-    assert {file.name: file.read_bytes() for file in recipe.iterdir()} == before
+    assert {file: file.read_bytes() for file in recipe.rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.parametrize("command", ["calibrate", "score", "evaluate"])
