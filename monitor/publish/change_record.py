@@ -93,7 +93,8 @@ class ChangeRecord:
             # Once `close` was called, one more try is made.
             is_last = self._closing
             written = self._write()
-            self._look()
+            if self._look() and written:
+                self._trouble.report("")
             with self._changed:
                 if is_last:
                     return
@@ -107,8 +108,6 @@ class ChangeRecord:
         while True:
             with self._changed:
                 if not self._waiting:
-                    self._trouble.report("")
-                    self._state = RecordState(self._state.head, self._describe_lost())
                     return True
                 change = self._waiting[0]
             try:
@@ -129,17 +128,19 @@ class ChangeRecord:
     def _describe_lost(self) -> str | None:
         return f"{self._lost} changes are not recorded" if self._lost else None
 
-    def _look(self) -> None:
-        """Reads the head, which other programs move on too. Logs it when it has moved."""
+    def _look(self) -> bool:
+        """Reads the head, which other programs move on too. Logs it when it has moved. Returns whether it could
+        be read."""
         before = self._state.head
         try:
             head = self._trail.head()
         except AuditError as error:
             self._trouble.report(str(error))
             self._state = RecordState(before, self._state.problem or str(error))
-            return
+            return False
+        self._state = RecordState(head, self._state.problem if self._waiting else self._describe_lost())
         if head == before:
-            return
+            return True
         if before is not None and head.count <= before.count:
             self._log.error(
                 "record of changes %s: it had the head %s and now has %s: it was cut or replaced",
@@ -149,7 +150,7 @@ class ChangeRecord:
             )
         else:
             self._log.info("record of changes: head %s", head)
-        self._state = RecordState(head, self._state.problem)
+        return True
 
 
 def make_recorder(

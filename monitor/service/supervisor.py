@@ -60,7 +60,7 @@ class StopPolicy:
     captures_s: float = 0.5
     drain_s: float = 0.3
     scorer_s: float = 0.5
-    publisher_s: float = 2.7
+    publisher_s: float = 2.85
     snapshots_s: float = 0.8
 
 

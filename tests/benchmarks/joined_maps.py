@@ -38,6 +38,7 @@ from tests.benchmarks.markdown import markdown
 
 SHARES = {"larger of both": None, "mean 1:1": 1 / 2, "mean 1:2": 2 / 3, "mean 1:3": 3 / 4}
 """The memory's share by way, student : memory; None: the larger of both."""
+OWN_CHOICE = "mean chosen for each set by its other half"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SetImages:
     parts: Sequence[int]
     """By image of `good`, the number of the part that it shows."""
     test: GoodImages
-    """The images of test/. No kept feature is of their block."""
+    """The images of test/, each a block of its own, and behind them the block of all kept features."""
     of_test: Sequence[tuple[str, int]]
     """By image of `test`, its type and its position in its folder."""
 
@@ -77,7 +78,7 @@ def read_set(data: Path, recipe: RecipeVersion) -> SetImages:
         np.repeat(np.arange(len(files)), kept // len(files)),
         [number for number, file in enumerate(files) if file_mark(file) in marks],
         parts,
-        GoodImages(test, recipe.grid, [-1] * len(test)),
+        GoodImages(test, recipe.grid, [*range(len(test)), -1]),
         [(kind, position) for kind, position, _ in found],
     )
 
@@ -97,7 +98,8 @@ def figures(images: SetImages, networks: Networks) -> dict[Half, list[float]]:
     network = TorchNetwork(networks, torch.device("cpu"), half=False)
     calibrating = LeftOutScorer(images.good, images.owners).scores(network, images.calibrating)
     parts = [images.parts[number] for number in images.calibrating]
-    scores = LeftOutScorer(images.test, images.owners).scores(network, range(len(images.of_test)))
+    count = len(images.of_test)
+    scores = LeftOutScorer(images.test, np.full_like(images.owners, count)).scores(network, range(count))
     found: dict[Half, list[float]] = {}
     for half in (Half.CHOOSING, Half.HELD):
         chosen = [
@@ -112,6 +114,13 @@ def figures(images: SetImages, networks: Networks) -> dict[Half, list[float]]:
             threshold = make_calibration(calibrating, rate, parts=parts).threshold
             found[half] += [float((good > threshold).mean()), float((defective <= threshold).mean())]
     return found
+
+
+def choose_mean(found: Mapping[Half, Mapping[str, Sequence[Sequence[float]]]], number: int) -> str:
+    """The mean with the largest AUROC on the choosing half of the set with that number, as known defects
+    would choose it."""
+    means = [way for way, share in SHARES.items() if share is not None]
+    return max(means, key=lambda way: found[Half.CHOOSING][way][number][0])
 
 
 def table(found: Mapping[str, Sequence[Sequence[float]]]) -> str:
@@ -146,6 +155,11 @@ def main() -> int:
             print(f"{name}: {way}", file=sys.stderr, flush=True)
             for half, values in figures(images, networks).items():
                 found[half].setdefault(way, []).append(values)
+    chosen = [choose_mean(found, number) for number in range(len(names))]
+    found[Half.HELD][OWN_CHOICE] = [found[Half.HELD][way][number] for number, way in enumerate(chosen)]
+    print(
+        f"chosen by each set: {', '.join(f'{name} {way}' for name, way in zip(names, chosen, strict=True))}"
+    )
     for half, by_way in found.items():
         print(f"{TITLES[half]}, means over {', '.join(names)}:\n\n{table(by_way)}\n")
     print(f"seed {options.seed}; {processor()}")

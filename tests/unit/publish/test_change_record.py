@@ -36,7 +36,8 @@ def test_a_change_waits_for_a_disk_that_can_be_written_again(
     started = time.monotonic()
     assert not record.put_and_wait(reset(), 5)
     assert time.monotonic() - started < 4, "no wait for what can't be written"
-    assert (record.state.problem or "").startswith("1 change waits for an entry: record of changes")
+    waits = "1 change waits for an entry: record of changes"
+    wait_for(lambda: (record.state.problem or "").startswith(waits))
     assert "is done nevertheless and waits for its entry" in caplog.text
     trail.file.rmdir()
     assert record.close(5)
