@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import LatchedPart, LatchedParts, write_parts
 from monitor.line_state.worker_process import PUBLISH, worker_names
 from monitor.review.application import build
+from monitor.review.event_stream import STATE_AGE_S
 from monitor.settings import ReviewSettings, Settings
 
 LOCAL = {"Host": "localhost"}
@@ -51,6 +53,7 @@ def test_a_missed_reject_is_on_every_page_with_its_camera_its_time_and_its_pictu
     page = build(zoned, tmp_path).wsgi.test_client()
     assert "Reject missed" not in page.get("/live", headers=LOCAL).get_data(as_text=True)
     latch(board, FIRST, SECOND, more=True)
+    time.sleep(STATE_AGE_S)
     for path in ("/", "/live", "/today", "/help", "/state"):
         text = re.sub(r"\s+", " ", page.get(path, headers=LOCAL).get_data(as_text=True))
         assert "Reject missed" in text
