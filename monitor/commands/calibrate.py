@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         warnings = warn_of_change(
             old, new, passing=sum(score <= new for score in scores), defects=len(scores)
         )
-        confirm(warnings if new != old else (), understood=options.understood)
+        confirm(warnings if new != old else (), signature, understood=options.understood)
         subject = f"recipe.{after.name}.threshold"
         return recording(settings, Kind.THRESHOLD, subject, repr(old), repr(new), signature)
 

@@ -127,7 +127,8 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
     permission = changes.find_permission(name, number)
     meaning = f"rollback to {name}@{number}" if is_rollback else APPROVED
     signature = sign(options, settings, permission, meaning)
-    confirm(find_warnings(paths.recipe(settings, name), number), understood=options.understood)
+    warnings = find_warnings(paths.recipe(settings, name), number)
+    confirm(warnings, signature, understood=options.understood)
     if is_rollback:
         change = changes.roll_back(name, signature, permission, VIA)
     else:

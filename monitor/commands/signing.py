@@ -74,12 +74,16 @@ def sign(options: argparse.Namespace, settings: Settings, permission: Permission
     return result
 
 
-def confirm(warnings: Sequence[str], *, understood: bool) -> None:
-    """Print the warnings, in red on a terminal, and have them confirmed. Raises CommandError."""
+def confirm(warnings: Sequence[str], signature: Signature, *, understood: bool) -> None:
+    """Print the warnings, in red on a terminal, and have them confirmed where there are accounts. Raises
+    CommandError.
+
+    Without accounts a warning stops nothing: scripts that calibrate do so without a person.
+    """
     red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
     for warning in warnings:
         print_to_stderr(f"{red}WARNING: {warning}{plain}")
-    if not warnings or understood:
+    if not warnings or understood or not signature.is_proven:
         return
     if sys.stdin.isatty():
         print_to_stderr("Type YES to accept this nevertheless:")

@@ -129,8 +129,8 @@ class ChangeRecord:
         return f"{self._lost} changes are not recorded" if self._lost else None
 
     def _look(self) -> bool:
-        """Reads the head, which other programs move on too. Logs it when it has moved. Returns whether it could
-        be read."""
+        """Reads the head, which other programs move on too. Logs it when it has moved. Returns whether it
+        could be read."""
         before = self._state.head
         try:
             head = self._trail.head()

@@ -15,15 +15,18 @@ from monitor.commands.signing import confirm, recording
 from monitor.settings import LineSettings, Settings
 
 
-def test_a_warning_is_printed_and_needs_its_option(
+def test_a_warning_is_printed_and_needs_its_option_where_there_are_accounts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("YES\n"))
-    confirm((), understood=False)
+    warnings = ("3 of 10 known defects would pass.",)
+    signed = Signature("edda", "recipe calibrated", is_proven=True)
+    confirm((), signed, understood=False)
     with pytest.raises(CommandError, match="repeat with --understood"):
-        confirm(("3 of 10 known defects would pass.",), understood=False)
-    confirm(("3 of 10 known defects would pass.",), understood=True)
-    assert capsys.readouterr().err == "WARNING: 3 of 10 known defects would pass.\n" * 2
+        confirm(warnings, signed, understood=False)
+    confirm(warnings, signed, understood=True)
+    confirm(warnings, Signature("root", "recipe calibrated", is_proven=False), understood=False)
+    assert capsys.readouterr().err == "WARNING: 3 of 10 known defects would pass.\n" * 3
 
 
 def test_what_can_not_be_recorded_is_not_done(tmp_path: Path) -> None:
