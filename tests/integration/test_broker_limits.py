@@ -33,8 +33,8 @@ NO_RETAIN, SMALL, TINY, NO_QOS, NARROW = (
 _ACL_WITHOUT_CHECK = "".join(
     f"topic {right} plant1/line1/{topics}\n"
     for right, topics in [
-        *(("write", kind) for kind in ("status", "heartbeat", "+/verdict", "+/reject", "+/recipe")),
-        *(("read", kind) for kind in ("+/ack", "reset", "+/recipe/set")),
+        *(("write", kind) for kind in ("status", "heartbeat", "+/verdict", "+/reject", "+/recipe", "recipe")),
+        *(("read", kind) for kind in ("+/ack", "reset", "+/recipe/set", "recipe/set")),
     ]
 )
 
