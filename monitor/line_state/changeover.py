@@ -46,7 +46,7 @@ class RequestError(LineMonitorError):
     def __init__(self, why: str, request_id: RequestId | None = None, wanted: str | None = None) -> None:
         super().__init__(why)
         self.request_id, self.wanted = request_id, wanted
-        """What could be read of the request; None where nothing could be."""
+        """What could be read of the request, its recipe or set; None where nothing could be."""
 
 
 class ChangeoverState(StrEnum):

@@ -1,11 +1,11 @@
 """Which version of which recipe judges each camera's parts: at the start, and after a change.
 
 It knows nothing of frames or MQTT: requests and answers lie on the board (`monitor.line_state.changeover`).
-There are two changes: a changeover gives one camera another recipe; a version that a person puts in force
-(`monitor.model.in_force`) replaces the recipe's version at all cameras that were not changed over to a
-version by its number.
+There are three changes: a changeover gives one camera another recipe; a set gives several cameras theirs at
+once, or none; a version that a person puts in force (`monitor.model.in_force`) replaces the recipe's version
+at all cameras that were not changed over to a version by its number.
 
-Both run beside the scoring loop. The requested recipe is loaded and warmed up, after a changeover written to
+All run beside the scoring loop. The requested recipe is loaded and warmed up, after a changeover written to
 disk as the one to start with, then put in force between two frames. A recipe that can't judge the camera's
 parts is refused with the reason, and the old one stays in force; so a camera never has a recipe that was
 trained on another region of its image. If the scoring worker dies while it loads a recipe, its successor

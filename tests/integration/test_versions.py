@@ -3,7 +3,6 @@ kill -9."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -88,6 +87,8 @@ def test_use_rollback_a_killed_scorer_and_a_set_each_change_the_judge_between_tw
     put_in_force(folder, 1, ANNA)
     second, third, _ = make_version(folder), make_version(folder), make_version(folder)
     with Line(config, broker.port) as line:
+        # The broker has it before the line subscribes.
+        line.witness.say("recipe/set", b'{"request_id": "z", "recipe_set": "plates"}', retain=True)
         line.await_ready()
         ring = line.ring("top")
         await_judge(line, first)
@@ -103,7 +104,6 @@ def test_use_rollback_a_killed_scorer_and_a_set_each_change_the_judge_between_tw
         os.kill(killed, signal.SIGKILL)
         line.wait_for(lambda: line.pid("scoring") != killed, 60, "new scoring worker")
         await_judge(line, third)
-        line.witness.say("recipe/set", json.dumps({"request_id": "z", "recipe_set": "plates"}), retain=True)
         assert use_set(line, b"plates", None, "refused")["recipe_set"] is None
         answer = use_set(line, b'{"request_id": "b", "recipe_set": "x"}', "b", "refused")
         assert "no set 'x'; there are: plates, unsigned" in answer["reason"]
