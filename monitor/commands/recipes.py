@@ -109,7 +109,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
     from monitor.review.version_changes import APPROVED, VersionChanges
     from monitor.review.version_warnings import find_warnings
 
-    changes = VersionChanges(paths.recipes(settings), AuditTrail.of(settings))
+    changes = VersionChanges(settings, AuditTrail.of(settings))
     is_rollback = options.action == "rollback"
     if not is_rollback and options.version in settings.recipes.sets:
         return _use_set(options, settings)

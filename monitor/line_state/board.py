@@ -27,11 +27,12 @@ class Note(IntEnum):
     TROUBLE = _WORDS * 8
     """The worker's present trouble as text, written by the worker."""
     REQUEST = 1024
-    """The last recipe request, in a capture worker's record, written by the publisher
-    (`monitor.line_state.changeover`)."""
+    """The last recipe request, in a capture worker's record (`monitor.line_state.changeover`), and the last
+    request for a set of recipes, in the publisher's (`monitor.line_state.set_request`). The publisher writes
+    both."""
     RECIPE_STATUS = 2048
-    """The recipe in force and the answer to the last request, in a capture worker's record, written by the
-    scoring worker."""
+    """The recipe in force and the answer to the last request, in a capture worker's record, and the answer
+    to the last request for a set of recipes, in the scoring worker's. The scoring worker writes both."""
     LATCHED = 4096
     """The parts for which the line is latched, in the publisher's record, written by the publisher
     (`monitor.line_state.latched_parts`)."""

@@ -43,10 +43,10 @@ class ChangeoverError(LineMonitorError):
 class RequestError(LineMonitorError):
     """The message is not a valid request. The error's message is one line with the cause."""
 
-    def __init__(self, why: str, request_id: RequestId | None = None, recipe: str | None = None) -> None:
+    def __init__(self, why: str, request_id: RequestId | None = None, wanted: str | None = None) -> None:
         super().__init__(why)
-        self.request_id, self.recipe = request_id, recipe
-        """What could be read of the request; None where nothing could be."""
+        self.request_id, self.wanted = request_id, wanted
+        """What could be read of the request, its recipe or set; None where nothing could be."""
 
 
 class ChangeoverState(StrEnum):
@@ -150,27 +150,19 @@ def parse_request(payload: bytes) -> RequestPayload:
         raise refuse(payload, f"want {{request_id, recipe}}: {error}") from None
 
 
-def refuse(payload: bytes, why: str) -> RequestError:
-    """The refusal of a message, with what can be read of its request. A key that is too long to be repeated
-    counts as one that can't be read."""
-    keys = _read_key(payload, _RequestIdAlone, "request_id"), _read_key(payload, _RecipeAlone, "recipe")
-    request_id, recipe = (None if len(str(key)) > LONGEST_REQUEST else key for key in keys)
-    return RequestError(why, request_id, recipe)
+def refuse(payload: bytes, why: str, key: str = "recipe") -> RequestError:
+    """The refusal of a message, with what can be read of its request: its `request_id`, and its `key`, which
+    names what was asked for. A value that is too long to be repeated counts as one that can't be read."""
+    values = _read_key(payload, "request_id", RequestId), _read_key(payload, key, str)
+    request_id, wanted = (None if len(str(value)) > LONGEST_REQUEST else value for value in values)
+    return RequestError(why, request_id, wanted)
 
 
-class _RequestIdAlone(msgspec.Struct):
-    request_id: RequestId
-
-
-class _RecipeAlone(msgspec.Struct):
-    recipe: str
-
-
-def _read_key(payload: bytes, kind: type[msgspec.Struct], key: str) -> Any:
+def _read_key(payload: bytes, key: str, kind: Any) -> Any:
     """One key of a malformed request; None when that key is missing or malformed too."""
     try:
-        return getattr(msgspec.json.decode(payload, type=kind), key)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(msgspec.json.decode(payload, type=dict[str, msgspec.Raw])[key], type=kind)
+    except (KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

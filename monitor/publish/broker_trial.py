@@ -76,7 +76,11 @@ class BrokerTrial:
         return found
 
     def _topics_to_read(self) -> tuple[str, ...]:
-        kinds = ("reset", "+/ack", "+/recipe/set", "heartbeat", *(["check/#"] if self._publishes else []))
+        kinds = ["reset", "+/ack", "+/recipe/set", "heartbeat"]
+        if self._settings.recipes.sets:
+            kinds.append("recipe/set")
+        if self._publishes:
+            kinds.append("check/#")
         return tuple(f"{self._settings.prefix}/{kind}" for kind in kinds)
 
     def _try_publishing(self, client: BrokerClient) -> list[Shortcoming]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from monitor.journal.writer import JournalWriter
 from monitor.line_state import changeover
@@ -26,53 +25,23 @@ from monitor.line_state.changeover import (
 )
 from monitor.names import InvalidNameError, join_version, split_version
 from monitor.publish.mqtt_connection import LinkState
-from monitor.publish.short_payload import RECIPE_EXTRAS, encode_short
+from monitor.publish.retained_answers import MOST_WAITING, Answer, Outlet, RetainedAnswers, encode_answer
 from monitor.settings import CameraSettings, Settings
-from monitor.verdict import rfc3339
 
-_LONGEST_READ = 65_536
+LONGEST_READ = 65_536
 """The most bytes of a message that is too long in which its request is looked for."""
 _LONGEST_SHOWN = 48
 """The most characters of a name from a message that a reason repeats; with a version it has at most 42."""
-REPEAT_NS = 1_000_000_000
-_MOST_WAITING = 20
-"""The most answers of one camera that wait while the broker is slow or away; above it the oldest are
-dropped."""
-
-
-class Outlet(Protocol):
-    """What this module needs of `monitor.publish.mqtt_connection.Link`."""
-
-    state: LinkState
-    generation: int
-
-    @property
-    def keeps_retained(self) -> bool: ...
-    def payload_room(self, topic: str, *, qos: int = 1, expires: bool = False) -> int | None: ...
-    def room(self, reserved: int = 1) -> int: ...
-    def send(
-        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, ttl_ms: int | None = None
-    ) -> int | None: ...
 
 
 class _CameraAnswers:
     """The answers about one camera's recipe."""
 
-    def __init__(self, camera: CameraSettings) -> None:
+    def __init__(self, prefix: str, camera: CameraSettings) -> None:
         self.camera = camera
-        self.waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)
-        self.last: dict[str, Any] | None = None
-        """The newest payload, sent or waiting."""
-        self.generation = 0
-        """The number of the connection over which the last answer was sent."""
-        self.repeat_ns = 0
-        """When the last answer is due again, at a broker that keeps no retained messages."""
+        self.outgoing = RetainedAnswers(f"{prefix}/{camera.name}/recipe")
         self.status: RecipeStatus | None = None
         """The status that the scoring worker reported last."""
-
-    def queue(self, payload: dict[str, Any]) -> None:
-        self.waiting.append(payload)
-        self.last = payload
 
 
 class ChangeoverRequests:
@@ -88,13 +57,15 @@ class ChangeoverRequests:
     ) -> None:
         self._prefix, self._board, self._journal = settings.prefix, board, journal
         self._log, self._utc_ns = log, utc_ns
-        self._answers = {camera.name: _CameraAnswers(camera) for camera in settings.camera}
-        self._refusals: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_MOST_WAITING)
+        self._answers = {camera.name: _CameraAnswers(settings.prefix, camera) for camera in settings.camera}
+        self._refusals: deque[tuple[str, Answer]] = deque(maxlen=MOST_WAITING)
         """The topic and the payload of the refusals for cameras that the settings do not have."""
 
     def is_request(self, topic: str) -> bool:
-        """Whether messages on that topic are changeover requests."""
-        return topic.startswith(f"{self._prefix}/") and topic.endswith("/recipe/set")
+        """Whether messages on that topic are changeover requests. `P/recipe/set` names no camera: it asks for
+        a set of recipes, also where a camera is called `recipe`."""
+        prefix = f"{self._prefix}/"
+        return topic.startswith(prefix) and topic.removeprefix(prefix).endswith("/recipe/set")
 
     def take_request(self, topic: str, payload: bytes) -> None:
         """Handles a message on `P/{camera}/recipe/set`. The caller ignores retained messages."""
@@ -103,11 +74,11 @@ class ChangeoverRequests:
         try:
             if len(payload) > changeover.LONGEST_REQUEST:
                 why = f"{len(payload)} bytes are more than {changeover.LONGEST_REQUEST}"
-                raise changeover.refuse(payload if len(payload) <= _LONGEST_READ else b"", why)
+                raise changeover.refuse(payload if len(payload) <= LONGEST_READ else b"", why)
             request = changeover.parse_request(payload)
             if answers is None:
                 known = ", ".join(self._answers) or "none"
-                why = f"the settings have no camera {_shorten(name)!r}; there are: {known}"
+                why = f"the settings have no camera {shorten_name(name)!r}; there are: {known}"
                 raise RequestError(why, request.request_id, request.recipe)
         except RequestError as error:
             self._refuse(topic, answers, error)
@@ -119,10 +90,10 @@ class ChangeoverRequests:
         self._log.warning("refused a message on %s: %s", topic, error)
         why = changeover.shorten_reason(str(error))
         if answers is not None:
-            self._queue_answer(answers, error.request_id, error.recipe, ChangeoverState.REFUSED, why)
+            self._queue_answer(answers, error.request_id, error.wanted, ChangeoverState.REFUSED, why)
             return
         refused = ChangeoverState.REFUSED
-        payload = changeover.make_answer(error.request_id, refused, error.recipe, None, why, None)
+        payload = changeover.make_answer(error.request_id, refused, error.wanted, None, why, None)
         self._refusals.append((topic.removesuffix("/set"), payload))
 
     def _handle(self, answers: _CameraAnswers, request: RequestPayload) -> None:
@@ -137,7 +108,7 @@ class ChangeoverRequests:
             return
         why = None
         try:
-            split_version(_shorten(request.recipe))
+            split_version(shorten_name(request.recipe))
         except InvalidNameError as error:
             why = str(error)
         if why is None and pending is not None:
@@ -176,7 +147,7 @@ class ChangeoverRequests:
     ) -> None:
         status = changeover.read_recipe_status(self._board, answers.camera.name)
         in_force = status.in_force if status else None
-        answers.queue(changeover.make_answer(request_id, state, recipe, None, why, in_force))
+        answers.outgoing.queue(changeover.make_answer(request_id, state, recipe, None, why, in_force))
 
     def send_answers(self, link: Outlet, now: int) -> None:
         """Sends the answers that wait, in order, as far as the broker has room. The newest is sent again on
@@ -185,34 +156,16 @@ class ChangeoverRequests:
             status = changeover.read_recipe_status(self._board, answers.camera.name)
             if status is not None and status != answers.status:
                 answers.status = status
-                if status.payload() != answers.last:
-                    answers.queue(status.payload())
+                if status.payload() != answers.outgoing.last:
+                    answers.outgoing.queue(status.payload())
                 self._record(answers.camera, status)
-            self._send(answers, link, now)
+            answers.outgoing.send(link, now, self._utc_ns())
         while self._refusals and link.state is LinkState.UP and link.room(reserved=0) > 0:
             topic, payload = self._refusals[0]
             # It is not retained: no later answer would replace it.
-            if link.send(topic, self._encode(payload, topic, link)) is None:
+            if link.send(topic, encode_answer(payload, topic, link, self._utc_ns())) is None:
                 return
             self._refusals.popleft()
-
-    def _send(self, answers: _CameraAnswers, link: Outlet, now: int) -> None:
-        if link.state is not LinkState.UP:
-            return
-        is_new = answers.generation != link.generation
-        is_due = not link.keeps_retained and now >= answers.repeat_ns
-        if (is_new or is_due) and not answers.waiting and answers.last is not None:
-            answers.queue(answers.last)
-        topic = f"{self._prefix}/{answers.camera.name}/recipe"
-        while answers.waiting and link.room(reserved=0) > 0:
-            if link.send(topic, self._encode(answers.waiting[0], topic, link), retain=True) is None:
-                return
-            answers.generation, answers.repeat_ns = link.generation, now + REPEAT_NS
-            answers.waiting.popleft()
-
-    def _encode(self, answer: dict[str, Any], topic: str, link: Outlet) -> bytes:
-        payload = {**answer, "utc": rfc3339(self._utc_ns())}
-        return encode_short(payload, RECIPE_EXTRAS, link.payload_room(topic))
 
     def _record(self, camera: CameraSettings, status: RecipeStatus) -> None:
         """Adds the recipe in force to the journal's record of changes."""
@@ -227,5 +180,6 @@ class ChangeoverRequests:
             self._journal.record_values(path, values, who)
 
 
-def _shorten(name: str) -> str:
+def shorten_name(name: str) -> str:
+    """A name from a message, cut to what a reason repeats."""
     return name[:_LONGEST_SHOWN] + "..." * (len(name) > _LONGEST_SHOWN)

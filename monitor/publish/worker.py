@@ -37,6 +37,7 @@ from monitor.publish.latch import LineLatch
 from monitor.publish.mqtt_connection import Link, LinkState, PacketNeeds
 from monitor.publish.other_session import OtherSessionGuard
 from monitor.publish.reject_watch import RejectWatch
+from monitor.publish.set_requests import SetRequests
 from monitor.publish.short_payload import measure_verdicts
 from monitor.publish.status import StatusPublisher, make_will
 from monitor.settings import CameraSettings, Mode
@@ -89,6 +90,7 @@ class Publisher:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._verdicts = messages.open_receiver(context, worker.folder, messages.VERDICTS)
         self._changeovers = ChangeoverRequests(settings, worker.board, self._journal, worker.log, utc_ns)
+        self._sets = SetRequests(settings, worker.board, worker.log, utc_ns)
         self._reset_topic = f"{settings.prefix}/reset"
         self._heartbeat_topic = f"{settings.prefix}/heartbeat"
         has_spoken = bool(worker.board.read(PUBLISH, Field.EVER_CONNECTED))
@@ -108,15 +110,18 @@ class Publisher:
     def _make_link(self, session: str, *, listens_first: bool) -> Link:
         settings = self._worker.settings
         kinds = ("ack", "recipe/set")
-        beat = self._heartbeat_topic
-        topics = (self._reset_topic, beat, *(f"{settings.prefix}/+/{kind}" for kind in kinds))
+        beat, sets = self._heartbeat_topic, self._sets.topic
+        # A plant without sets need not open their topic in its broker's ACL.
+        optional = (beat,) if settings.recipes.sets else (beat, sets)
+        fixed = (self._reset_topic, beat, sets)
+        topics = (*fixed, *(f"{settings.prefix}/+/{kind}" for kind in kinds))
         each = (f"{settings.prefix}/{camera.name}/{kind}" for camera in settings.camera for kind in kinds)
         largest, shortest = measure_verdicts(settings, session)
         return Link(
             settings.mqtt,
             client_id=f"{settings.line.site}.{settings.line.name}.monitor",
             will=partial(make_will, settings, session, self._utc_ns),
-            subscriptions=Subscriptions(topics, (self._reset_topic, beat, *each), optional=(beat,)),
+            subscriptions=Subscriptions(topics, (*fixed, *each), optional=optional),
             clock=self._clock,
             guard=self._guard,
             listens_first=listens_first,
@@ -227,6 +232,8 @@ class Publisher:
                 self._guard.hear(message)
             elif message.topic == self._reset_topic:
                 self._reset()
+            elif message.topic == self._sets.topic:
+                self._sets.take_request(message.payload)
             elif self._changeovers.is_request(message.topic):
                 self._changeovers.take_request(message.topic, message.payload)
             else:
@@ -242,6 +249,7 @@ class Publisher:
         sent the verdicts, which must not wait for these messages."""
         if self._status.step(now, stopping):
             self._changeovers.send_answers(self._link, now)
+            self._sets.send_answers(self._link, now)
 
     def _wait(self) -> None:
         """Waits until a message comes, a frame is due to be closed, or 10 ms have passed."""

@@ -130,8 +130,8 @@ class Job:
 class Recalibration:
     """Runs one job at a time; a new job replaces a finished one. Safe for several threads."""
 
-    def __init__(self, recipes: Path, files: SnapshotFiles) -> None:
-        self._recipes, self._files = recipes, files
+    def __init__(self, recipes: Path, files: SnapshotFiles, keep_versions: int) -> None:
+        self._recipes, self._files, self._keep_versions = recipes, files, keep_versions
         self._lock = threading.Lock()
         self._count = 0
         self.job: Job | None = None
@@ -159,7 +159,8 @@ class Recalibration:
             return self._find(id_, labelled)[1]
 
     def accept(self, id_: str, labelled: Sequence[tuple[Key, Label]], who: str, utc: str) -> Job:
-        """Commits the proposal of the job `id_` as a version that is not in force until it is promoted.
+        """Commits the proposal of the job `id_` as a version that is not in force until it is promoted, and
+        removes the oldest versions above the settings' bound.
 
         Raises RecalibrationError as `find_proposal`.
         """
@@ -179,7 +180,23 @@ class Recalibration:
             except RecipeError as error:
                 raise RecalibrationError(str(error)) from None
             job.state = State.ACCEPTED
+            self._remove_old_versions(folder)
             return job
+
+    def _remove_old_versions(self, folder: Path) -> None:
+        """The version is made by now: a failure here is only logged."""
+        from monitor.model.recipe_json import RecipeError
+        from monitor.model.version_retention import remove_old_versions
+
+        log = logging.getLogger(__name__)
+        try:
+            removed = remove_old_versions(folder, self._keep_versions)
+        except RecipeError as error:
+            log.error("%s", error)
+            return
+        if removed:
+            names = ", ".join(version.name for version in removed)
+            log.info("removed: %s (recipes.keep_versions = %d)", names, self._keep_versions)
 
     def _find(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> tuple[Job, Proposal]:
         job = self.job

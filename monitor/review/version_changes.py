@@ -1,6 +1,7 @@
 """Puts versions of recipes in force: what it takes, the record, the file. For the page and the command line.
 
-It knows nothing of HTTP. A change that can't be recorded is not made.
+It knows nothing of HTTP. A change that can't be recorded is not made, nor is one to a version that the line
+could not use: after a restart its cameras would be without a recipe.
 """
 
 from __future__ import annotations
@@ -8,18 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
+from monitor import paths
 from monitor.accounts.permissions import Permission
 from monitor.accounts.signature import Signature
 from monitor.audit.entry import Change, Kind
 from monitor.audit.trail import AuditTrail
 from monitor.errors import LineMonitorError
+from monitor.line_state.changeover import find_recipe_to_load
 from monitor.model import in_force
+from monitor.model.camera_region import find_region_conflict
 from monitor.model.in_force import Approval
+from monitor.model.recipe_version import RecipeVersion
 from monitor.model.version_files import VersionFile, find_version
 from monitor.model.version_summary import read_document
 from monitor.names import join_version
+from monitor.settings import Settings
 from monitor.verdict import rfc3339
 
 APPROVED = "approved for production"
@@ -33,8 +38,11 @@ class VersionChangeError(LineMonitorError):
 class VersionChanges:
     """The changes of versions in force on one line. `utc_ns` is the clock."""
 
-    def __init__(self, recipes: Path, trail: AuditTrail, utc_ns: Callable[[], int] = time.time_ns) -> None:
-        self._recipes, self._trail, self._utc_ns = recipes, trail, utc_ns
+    def __init__(
+        self, settings: Settings, trail: AuditTrail, utc_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._settings, self._recipes = settings, paths.recipes(settings)
+        self._trail, self._utc_ns = trail, utc_ns
 
     def find_permission(self, recipe: str, number: int) -> Permission:
         """What it takes to put the version in force: the first time it is promoted. Raises RecipeError."""
@@ -73,6 +81,7 @@ class VersionChanges:
         def recording(change: in_force.Change) -> AbstractContextManager[object]:
             if change.is_promotion and permission is not Permission.PROMOTE:
                 raise VersionChangeError(f"{change.after.name} is not promoted any more: try again")
+            check_usable(self._settings, change.after)
             usual = Kind.PROMOTION if change.is_promotion else Kind.IN_FORCE
             entry = Change(
                 kind or usual,
@@ -88,6 +97,20 @@ class VersionChanges:
             return self._trail.recording(entry, lambda: rfc3339(self._utc_ns()))
 
         return recording
+
+
+def check_usable(settings: Settings, version: VersionFile) -> None:
+    """Raises LineMonitorError when the line could not judge with the version: its networks can't be built, or
+    a camera that follows the recipe has another region. The networks are built on the CPU, so that a running
+    line keeps its GPU."""
+    from monitor.inference.scorer import Scorer
+
+    loaded, recipe = RecipeVersion.load(version.file), version.folder.name
+    Scorer(loaded, device="cpu", runtime="torch", precision="f32")
+    for camera in settings.camera:
+        follows = find_recipe_to_load(paths.changeovers(settings), camera) == recipe
+        if follows and (why := find_region_conflict(camera, loaded, version.name)):
+            raise VersionChangeError(f"{version.name} is not put in force: {why}")
 
 
 def describe(version: VersionFile) -> str:

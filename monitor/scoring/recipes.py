@@ -1,11 +1,11 @@
 """Which version of which recipe judges each camera's parts: at the start, and after a change.
 
 It knows nothing of frames or MQTT: requests and answers lie on the board (`monitor.line_state.changeover`).
-There are two changes: a changeover gives one camera another recipe; a version that a person puts in force
-(`monitor.model.in_force`) replaces the recipe's version at all cameras that were not changed over to a
-version by its number.
+There are three changes: a changeover gives one camera another recipe; a set gives several cameras theirs at
+once, or none; a version that a person puts in force (`monitor.model.in_force`) replaces the recipe's version
+at all cameras that were not changed over to a version by its number.
 
-Both run beside the scoring loop. The requested recipe is loaded and warmed up, after a changeover written to
+All run beside the scoring loop. The requested recipe is loaded and warmed up, after a changeover written to
 disk as the one to start with, then put in force between two frames. A recipe that can't judge the camera's
 parts is refused with the reason, and the old one stays in force; so a camera never has a recipe that was
 trained on another region of its image. If the scoring worker dies while it loads a recipe, its successor
@@ -36,7 +36,15 @@ from monitor.line_state.changeover import (
     RecipeStatus,
     Request,
 )
-from monitor.line_state.recipe_set import SetDocument
+from monitor.line_state.recipe_set import SET_FILE, RecipeSetError, SetDocument, read_set
+from monitor.line_state.set_request import (
+    SetRequest,
+    SetStatus,
+    make_document_id,
+    read_set_request,
+    read_set_status,
+    write_set_status,
+)
 from monitor.model import in_force
 from monitor.model.camera_region import find_region_conflict, unchecked_region
 from monitor.model.in_force import InForce
@@ -49,8 +57,9 @@ from monitor.settings import CameraSettings, Settings
 from monitor.system import out_of_memory
 from monitor.verdict import rfc3339
 
-_LONGEST_NAME = 32
-"""In characters: what of a person's name fits on the board."""
+_LONGEST_NAME = 128
+"""In bytes of UTF-8: what of a person's name or of a topic fits on the board."""
+_SET_DIED = "the scoring worker died while it loaded this set: look at the log, then ask again"
 _DIED = "the scoring worker died while it loaded this recipe: look at the log, then ask again"
 
 
@@ -77,6 +86,8 @@ class _SetLoad:
 
     cameras: Sequence[CameraSettings]
     document: SetDocument
+    request: SetRequest | None
+    """The request over MQTT; None where a person has asked on the page or the command line."""
 
 
 class RecipesInForce:
@@ -116,6 +127,7 @@ class RecipesInForce:
         # A request from before this start was answered, or the worker died on it: a second attempt could end
         # this one too.
         self._answered_set = self.watch.set_request
+        self._set_status = self._answer_set_at_start()
 
     @property
     def scorers(self) -> Mapping[str, Scorer]:
@@ -229,6 +241,37 @@ class RecipesInForce:
             answer = request_id, state, name, changeover.shorten_reason(trouble) if trouble else None
         self._write_status(camera, RecipeStatus(number, *answer, present, judged))
 
+    def _answer_set_at_start(self) -> SetStatus:
+        """Write what became of the last set that was asked for; at a start of the line, the set in force.
+
+        If the scoring worker before this one died while it loaded the requested set, the request is refused,
+        unless the set had already been renamed into place.
+        """
+        before = read_set_status(self._board)
+        if before is not None and before.state is not ChangeoverState.LOADING:
+            return before
+        try:
+            present = read_set(self._folder / SET_FILE)
+        except RecipeSetError as error:
+            # Each camera is without a recipe by now, for the same reason.
+            present, why = None, str(error)
+        else:
+            why = _SET_DIED if before else ""
+        if before is None:
+            name = present.name if present else None
+            before = SetStatus(0, None, ChangeoverState.IN_FORCE, name, None)
+        elif present and present.request_id == make_document_id(self._session, before.number):
+            before, why = msgspec.structs.replace(before, state=ChangeoverState.IN_FORCE), ""
+        if why:
+            reason = changeover.shorten_reason(why)
+            before = msgspec.structs.replace(before, state=ChangeoverState.REFUSED, reason=reason)
+        return self._write_set_status(before)
+
+    def _write_set_status(self, status: SetStatus) -> SetStatus:
+        self._set_status = status
+        write_set_status(self._board, status)
+        return status
+
     # A change
 
     def _follow(self) -> None:
@@ -242,8 +285,13 @@ class RecipesInForce:
             if request is not None and request.number > self._status[camera.name].number:
                 self._begin(camera, request)
                 return
+        wanted_set = read_set_request(self._board)
+        if wanted_set is not None and wanted_set.number > self._set_status.number:
+            self._begin_set(self._make_set(wanted_set), wanted_set)
+            return
         if (asked := self.watch.set_request) is not None and asked != self._answered_set:
-            self._begin_set(asked)
+            self._answered_set = asked
+            self._begin_set(asked, None)
             return
         for name in dict.fromkeys(self._asked.values()):
             wanted = self.watch.find(name)
@@ -307,10 +355,28 @@ class RecipesInForce:
             )
         return [camera.name for camera in loading.cameras] if why is None else ()
 
-    def _begin_set(self, document: SetDocument) -> None:
-        self._answered_set = document
+    def _make_set(self, request: SetRequest) -> SetDocument:
+        """The set that a request over MQTT names. A set that the settings do not have is empty, and an empty
+        set is refused."""
+        recipes = dict(self._settings.recipes.sets.get(request.recipe_set, {}))
+        cameras = {camera.name: camera.recipe for camera in self._settings.camera if camera.name in recipes}
+        return SetDocument(
+            name=request.recipe_set,
+            recipes=recipes,
+            instead_of=cameras,
+            request_id=make_document_id(self._session, request.number),
+            who=f"{self._settings.prefix}/recipe/set",
+            utc=rfc3339(self._utc_ns()),
+        )
+
+    def _begin_set(self, document: SetDocument, request: SetRequest | None) -> None:
+        if request is not None:
+            # Written before the load begins, as for one camera.
+            self._write_set_status(
+                SetStatus(request.number, request.request_id, ChangeoverState.LOADING, document.name, None)
+            )
         cameras = [camera for camera in self._settings.camera if camera.name in document.recipes]
-        loading = self._loading = _SetLoad(cameras, document)
+        loading = self._loading = _SetLoad(cameras, document, request)
         self._log.info("loading the recipes of set %s for %s", document.name, document.who)
         shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
         self._loader.begin(lambda: self._prepare_set(loading, shared))
@@ -321,6 +387,8 @@ class RecipesInForce:
         The last step renames the set into place: after a restart either all its cameras have it or none.
         """
         document = loading.document
+        if not document.recipes:
+            raise RecipeError("it names no camera: correct recipes.sets, then restart the line")
         if unknown := document.recipes.keys() - {camera.name for camera in loading.cameras}:
             raise RecipeError(
                 f"the line has no camera {', '.join(sorted(unknown))}: restart it, or correct the set"
@@ -328,8 +396,11 @@ class RecipesInForce:
         ready, loaded = dict(shared), {}
         for camera in loading.cameras:
             asked = document.recipes[camera.name]
-            found = in_force.find_promoted(paths.recipes(self._settings), asked)
-            scorer = self._load(found.file, ready)
+            try:
+                found = in_force.find_promoted(paths.recipes(self._settings), asked)
+                scorer = self._load(found.file, ready)
+            except LineMonitorError as error:
+                raise RecipeError(f"camera {camera.name!r}: {error}") from None
             ready[scorer.recipe.sha] = scorer
             if why := find_region_conflict(camera, scorer.recipe, asked):
                 raise RecipeError(why)
@@ -342,23 +413,24 @@ class RecipesInForce:
 
     def _end_set(self, loading: _SetLoad, outcome: Loaded | LineMonitorError) -> Sequence[str]:
         """Put all recipes of the set in force, or refuse all. Return the changed cameras."""
-        document = loading.document
+        document, why = loading.document, None
         if isinstance(outcome, LineMonitorError):
             self._log.error("set %s refused, no camera is changed: %s", document.name, outcome)
+            why = changeover.shorten_reason(f"set {document.name}: {outcome}")
+        state = ChangeoverState.REFUSED if why else ChangeoverState.IN_FORCE
         for camera in loading.cameras:
             before, asked = self._status[camera.name], document.recipes[camera.name]
-            present, judged, reason = before.in_force, before.judged, None
-            state = ChangeoverState.REFUSED
-            if isinstance(outcome, LineMonitorError):
-                reason = changeover.shorten_reason(f"set {document.name}: {outcome}")
-            else:
-                self._asked[camera.name], state = asked, ChangeoverState.IN_FORCE
+            present, judged = before.in_force, before.judged
+            if not isinstance(outcome, LineMonitorError):
+                self._asked[camera.name] = asked
                 present = _identify(asked, outcome[camera.name])
                 judged = changeover.add_recent_recipe(before, present)
                 self._adopt(camera, outcome[camera.name], present.recipe)
-            answer = document.request_id, state, asked, reason, present, judged, document.who
+            answer = document.request_id, state, asked, why, present, judged, document.who
             self._write_status(camera, RecipeStatus(before.number, *answer))
         self._follow()
+        request_id = loading.request.request_id if loading.request else document.request_id
+        self._write_set_status(SetStatus(self._set_status.number, request_id, state, document.name, why))
         return () if isinstance(outcome, LineMonitorError) else [camera.name for camera in loading.cameras]
 
     def _begin(self, camera: CameraSettings, request: Request) -> None:
@@ -466,7 +538,9 @@ class RecipesInForce:
 
     def _write_status(self, camera: CameraSettings, status: RecipeStatus) -> None:
         status = msgspec.structs.replace(
-            status, is_pinned="@" in self._asked[camera.name], who=status.who[:_LONGEST_NAME]
+            status,
+            is_pinned="@" in self._asked[camera.name],
+            who=status.who.encode()[:_LONGEST_NAME].decode(errors="ignore"),
         )
         self._status[camera.name] = status
         changeover.write_recipe_status(self._board, camera.name, status)

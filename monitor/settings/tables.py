@@ -262,13 +262,13 @@ class RecipeSettings(_Table):
     """How many versions of a recipe are kept, and which recipes are changed over to together."""
 
     keep_versions: int = _number(50, "Versions of a recipe", "versions", ge=1, le=10_000)
-    """Number of versions of each recipe above which a training or calibration removes the oldest. The newest
-    version, the one in force and all that were ever promoted stay."""
+    """Number of versions of each recipe above which a training, a calibration or a threshold accepted on the
+    page removes the oldest. The newest version, the one in force and all that were ever promoted stay."""
     sets: dict[Name, dict[Name, RecipeName]] = _text(
         {}, "Sets of recipes", 'tables `[recipes.sets.NAME]` with a line `camera = "recipe"` for each camera'
     )
-    """Recipes that several cameras are changed over to at once with `line-monitor recipes use NAME`: by
-    camera, a recipe's name or `name@version`."""
+    """Recipes that several cameras are changed over to at once with `line-monitor recipes use NAME`, on the
+    page or over MQTT: by camera, a recipe's name or `name@version`."""
 
 
 class MqttSettings(_Table):

@@ -408,7 +408,7 @@ def mqtt_flooded(plant: Plant) -> Iterator[None]:
     client.connect("127.0.0.1", plant.broker.port)
     client.loop_start()
     prefix = plant.line.settings.prefix
-    to_the_line = ("top/ack", "no-such/ack", "top/recipe/set", "no-such/recipe/set", "side/ack")
+    to_the_line = ("top/ack", "no-such/ack", "top/recipe/set", "no-such/recipe/set", "recipe/set", "side/ack")
     of_parts = ("top/verdict", "top/reject", "dome/verdict", "side/reject", "no-such/verdict")
     of_the_line = ("status", "heartbeat")
     no_json_object = (b"", b"null", b"7", b'"ready"', b"[" * 5000, b'{"event_id": "\xff"}', bytes(999))

@@ -31,9 +31,10 @@ LINE_SAYS = (
     f"{P}/top/verdict",
     f"{P}/top/reject",
     f"{P}/top/recipe",
+    f"{P}/recipe",
     CHECK_SAYS,
 )
-GATEWAY_SAYS = (f"{P}/top/ack", f"{P}/reset", f"{P}/top/recipe/set")
+GATEWAY_SAYS = (f"{P}/top/ack", f"{P}/reset", f"{P}/top/recipe/set", f"{P}/recipe/set")
 ELSEWHERE = ("plant1/line2/top/verdict", "plant1/line2/reset", "other/topic")
 
 

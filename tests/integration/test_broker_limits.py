@@ -16,7 +16,7 @@ from monitor.publish.broker_client import ConnectError, Subscriptions, Will
 from monitor.publish.broker_trial import BrokerTrial
 from monitor.publish.mqtt_connection import Link, LinkState, PacketNeeds
 from monitor.publish.other_session import make_client_id
-from monitor.settings import MqttSettings, Settings
+from monitor.settings import MqttSettings, RecipeSettings, Settings
 from tests.real.line import Line, Witness
 from tests.real.mosquitto import Mosquitto
 from tests.real.odd_broker import OddBroker, connack
@@ -33,15 +33,19 @@ NO_RETAIN, SMALL, TINY, NO_QOS, NARROW = (
 _ACL_WITHOUT_CHECK = "".join(
     f"topic {right} plant1/line1/{topics}\n"
     for right, topics in [
-        *(("write", kind) for kind in ("status", "heartbeat", "+/verdict", "+/reject", "+/recipe")),
-        *(("read", kind) for kind in ("+/ack", "reset", "+/recipe/set")),
+        *(("write", kind) for kind in ("status", "heartbeat", "+/verdict", "+/reject", "+/recipe", "recipe")),
+        *(("read", kind) for kind in ("+/ack", "reset", "+/recipe/set", "recipe/set")),
     ]
 )
 
 
 def line_settings(port: int, protocol: int = 5) -> Settings:
     camera = {"name": "top", "source": "simulated://plate", "recipe": "plate"}
-    return Settings(camera=(camera,), mqtt={"port": port, "protocol": protocol})  # type: ignore[arg-type]
+    return Settings(
+        camera=(camera,),  # type: ignore[arg-type]
+        recipes=RecipeSettings(sets={"bottle": {"top": "plate"}}),
+        mqtt=MqttSettings(port=port, protocol=protocol),  # type: ignore[arg-type]
+    )
 
 
 def found(port: int, protocol: int = 5) -> list[tuple[bool, str]]:
@@ -108,7 +112,7 @@ def test_a_broker_that_can_all_is_found_to_and_nothing_is_left_there(protocol: i
         (OddBroker(connack(0x8A)), True, "see the broker's log"),
         (OddBroker(b""), True, "is it an MQTT broker"),
         (OddBroker(suback=0x87), True, "does not let us receive plant1/line1/reset, plant1/line1/+/ack"),
-        (OddBroker(suback=0x80), True, "does not let us receive"),
+        (OddBroker(suback=0x80), True, "plant1/line1/recipe/set"),
         (OddBroker(on_publish=bytes([0xE0, 2, 0x95, 0])), True, "max_packet_size"),
         (OddBroker(on_publish=bytes([0xE0, 2, 0x97, 0])), True, "quota"),
         (OddBroker(on_publish=b""), True, "it may take only smaller packets"),

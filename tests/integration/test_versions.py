@@ -1,10 +1,12 @@
-"""A version is put in force while the line runs: it judges from the next part on, also after kill -9."""
+"""A version or a set is put in force while the line runs: it judges from the next part on, also after
+kill -9."""
 
 from __future__ import annotations
 
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -36,6 +38,21 @@ def make_version(folder: Path) -> RecipeVersion:
     ).commit()
 
 
+def use_set(line: Line, payload: bytes, request_id: str | None, state: str) -> dict[str, Any]:
+    """Ask for a set over MQTT, and wait for the answer on the line's own topic."""
+    line.witness.say("recipe/set", payload)
+
+    def is_last() -> bool:
+        heard = line.witness.heard("recipe")
+        return bool(heard) and (heard[-1].payload["request_id"], heard[-1].payload["state"]) == (
+            request_id,
+            state,
+        )
+
+    line.wait_for(is_last, 60, f"{state} answer")
+    return line.witness.heard("recipe")[-1].payload
+
+
 def await_judge(line: Line, version: RecipeVersion) -> None:
     def judges() -> bool:
         heard = line.witness.heard("top/verdict")
@@ -57,18 +74,21 @@ def config(tmp_path: Path, broker: Mosquitto) -> Path:
         '[line]\nsite = "plant"\nname = "line"\ndata = "data"\n'
         f"{camera}\n[mqtt]\nport = {broker.port}\n[metrics]\nport = 0\n[review]\nport = 0\n"
         '[scoring]\nruntime = "torch"\n[snapshots]\nmin_free_gb = 0.0\n'
+        '[recipes.sets.plates]\ntop = "plate@1"\n[recipes.sets.unsigned]\ntop = "plate@4"\n'
     )
     return config
 
 
-def test_use_rollback_and_a_killed_scorer_each_change_the_judge_between_two_parts(
+def test_use_rollback_a_killed_scorer_and_a_set_each_change_the_judge_between_two_parts(
     config: Path, broker: Mosquitto, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = config.parent / "data/recipes/plate"
     first = RecipeVersion.load(folder)
     put_in_force(folder, 1, ANNA)
-    second, third = make_version(folder), make_version(folder)
+    second, third, _ = make_version(folder), make_version(folder), make_version(folder)
     with Line(config, broker.port) as line:
+        # The broker has it before the line subscribes.
+        line.witness.say("recipe/set", b'{"request_id": "z", "recipe_set": "plates"}', retain=True)
         line.await_ready()
         ring = line.ring("top")
         await_judge(line, first)
@@ -84,7 +104,16 @@ def test_use_rollback_and_a_killed_scorer_each_change_the_judge_between_two_part
         os.kill(killed, signal.SIGKILL)
         line.wait_for(lambda: line.pid("scoring") != killed, 60, "new scoring worker")
         await_judge(line, third)
+        assert use_set(line, b"plates", None, "refused")["recipe_set"] is None
+        answer = use_set(line, b'{"request_id": "b", "recipe_set": "x"}', "b", "refused")
+        assert "no set 'x'; there are: plates, unsigned" in answer["reason"]
+        answer = use_set(line, b'{"request_id": "c", "recipe_set": "unsigned"}', "c", "refused")
+        assert "camera 'top': plate@4 is not promoted" in answer["reason"]
+        answer = use_set(line, b'{"request_id": "d", "recipe_set": "plates"}', "d", "in_force")
+        assert (answer["recipe_set"], answer["reason"]) == ("plates", None)
+        await_judge(line, first)
         line.stop()
+        states = [(one.payload["request_id"], one.payload["state"]) for one in line.witness.heard("recipe")]
         assert_one_verdict_a_frame(line, "top", ring)
         parts = [message.payload for message in line.witness.heard("top/verdict")]
     judged = [part for part in parts if part["recipe_sha"]]
@@ -92,7 +121,9 @@ def test_use_rollback_and_a_killed_scorer_each_change_the_judge_between_two_part
     assert all(part["recipe_sha"] == named[part["version"]] for part in judged)
     order = [part["version"] for part in sorted(judged, key=lambda part: part["frame"])]
     changes = [one for one, before in zip(order, [0, *order], strict=False) if one != before]
-    assert changes == [1, 2, 1, 3], "each change is made once, between two parts"
+    assert changes == [1, 2, 1, 3, 1], "each change is made once, between two parts"
+    assert ("d", "loading") in states
+    assert "z" not in dict(states), "a retained request is ignored"
     trail = AuditTrail.of(load_settings(config))
     assert trail.verify().is_whole
     assert [entry.kind for entry in trail.entries() if entry.subject == "recipe.plate.in_force"] == [

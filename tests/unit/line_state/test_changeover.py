@@ -45,7 +45,7 @@ def test_the_longest_answer_fits_on_the_board(reason: str, name: str) -> None:
     judged = tuple(RecipeIdentity("r" * 32, digit * 64, 10**9 - 1) for digit in "abcd")
     words = changeover.shorten_reason(reason)
     standing = RecipeStatus(2**63, name, ChangeoverState.REFUSED, "r" * 32, words, judged[0], judged)
-    signed = msgspec.structs.replace(standing, request_id="set-" + "f" * 32, who="\U0010ffff" * 32)
+    signed = msgspec.structs.replace(standing, request_id="f" * 64, who="\U0010ffff" * 32)
     for status in (standing, signed):
         assert len(msgspec.msgpack.encode(status)) <= Note.RECIPE_STATUS.room
     assert "\n" not in words

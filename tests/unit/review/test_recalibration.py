@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from monitor.inference.scorer import Scorer
-from monitor.model.in_force import find_in_force
+from monitor.model.in_force import Approval, find_in_force, put_in_force
 from monitor.model.recipe_json import REFERENCE, Calibration, Training
 from monitor.model.recipe_version import RecipeVersion
+from monitor.model.version_files import list_versions
 from monitor.review.recalibration import (
     Job,
     Recalibration,
@@ -144,7 +145,7 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
 ) -> None:
     labelled = [(snapshot(files, n), Label.OVERKILL) for n in range(8)]
     labelled += [(snapshot(files, 20 + n, defect=True), Label.DEFECT) for n in range(3)]
-    work = Recalibration(tmp_path / "recipes", files)
+    work = Recalibration(tmp_path / "recipes", files, 50)
     job = awaited(work.start("disc", labelled))
     assert job.state is State.READY, job.error
     assert (job.done, job.total) == (11, 11)
@@ -185,7 +186,7 @@ def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
     tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
 ) -> None:
     labelled = [(snapshot(files, n), Label.OVERKILL) for n in range(3)]
-    work = Recalibration(tmp_path / "recipes", files)
+    work = Recalibration(tmp_path / "recipes", files, 50)
     job = awaited(work.start("disc", labelled))
     another = (snapshot(files, 9), Label.DEFECT)
     changed = (labelled[0][0], Label.DEFECT)
@@ -196,10 +197,21 @@ def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(
     assert work.accept(job.id, labelled[::-1], *BY).state is State.ACCEPTED
 
 
+def test_an_accepted_threshold_keeps_to_the_bound_on_versions(
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
+) -> None:
+    recipe.with_changes(statement="second").commit()
+    put_in_force(recipe.folder, 2, Approval(who=BY[0], utc=BY[1], meaning="approved for production"))
+    work = Recalibration(tmp_path / "recipes", files, 2)
+    labelled = [(snapshot(files, 1), Label.OVERKILL)]
+    work.accept(awaited(work.start("disc", labelled)).id, labelled, *BY)
+    assert [version.number for version in list_versions(recipe.folder)] == [2, 3]
+
+
 def test_a_recipe_that_changed_meanwhile_is_not_overwritten(
     tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
 ) -> None:
-    work = Recalibration(tmp_path / "recipes", files)
+    work = Recalibration(tmp_path / "recipes", files, 50)
     labelled = [(snapshot(files, 1), Label.OVERKILL)]
     job = awaited(work.start("disc", labelled))
     other = Calibration(threshold=7.0, overkill=0.1, guaranteed=False, scores=(1.0,))
@@ -227,7 +239,7 @@ def test_what_cannot_be_used_is_left_out_and_said(
 def test_without_overkills_there_is_a_line_that_says_so(
     tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
 ) -> None:
-    work = Recalibration(tmp_path / "recipes", files)
+    work = Recalibration(tmp_path / "recipes", files, 50)
     for name, labelled, words in (
         ("disc", [(snapshot(files, 1), Label.DEFECT)], "label some first"),
         ("nowhere", [(snapshot(files, 1), Label.OVERKILL)], "no such file"),

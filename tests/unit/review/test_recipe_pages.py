@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from monitor.audit.trail import AuditTrail
 from monitor.line_state.changeover import find_recipe_to_load
 from monitor.model.in_force import find_in_force, hold_in_force
 from monitor.model.recipe_json import REFERENCE
+from monitor.model.recipe_version import RecipeVersion
 from monitor.review.application import build
 from monitor.settings import CameraSettings, LineSettings, RecipeSettings, Settings
 from tests.real.parts import part, random_recipe, save
@@ -82,6 +84,19 @@ def test_a_version_is_put_in_force_and_back_by_signatures_that_are_recorded(
     assert number_in_force(line) == 3
     kinds = [(entry.kind, entry.who) for entry in AuditTrail.of(line).entries()]
     assert kinds[1:] == [("promotion", "anna"), ("rollback", "anna")]
+
+
+def test_a_version_that_the_line_could_not_use_is_not_put_in_force(line: Settings, page: Browser) -> None:
+    folder = line.line.data / "recipes/plate"
+    newest = RecipeVersion.load(folder)
+    document = msgspec.structs.replace(newest.document, roi=(1, 2, 30, 40))
+    number = replace(newest, document=document).commit().number
+    hold = find_in_force(folder)
+    refused = page.post(f"/recipes/plate/{number}/use", signer="anna", understood="yes")
+    assert refused.status_code == 409
+    assert f"plate@{number} is not put in force: camera &#39;top&#39; has no roi" in refused.text
+    assert find_in_force(folder) == hold
+    assert not any(entry.kind == "promotion" for entry in AuditTrail.of(line).entries())
 
 
 def test_who_may_not_promote_may_only_choose_among_promoted_versions(line: Settings, page: Browser) -> None:

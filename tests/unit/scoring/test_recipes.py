@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
 from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request
 from monitor.line_state.recipe_set import REQUEST_FILE, SetDocument, write_set
+from monitor.line_state.set_request import (
+    SetRequest,
+    SetStatus,
+    read_set_status,
+    write_set_request,
+    write_set_status,
+)
 from monitor.line_state.worker_process import worker_names
 from monitor.model.in_force import Approval, put_in_force
 from monitor.scoring.recipes import RecipesInForce
-from monitor.settings import Settings
+from monitor.settings import RecipeSettings, Settings
 from tests.real.parts import random_recipe
 
 ANNA = Approval(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
@@ -32,6 +41,14 @@ class Scene:
             line={"data": folder / "data"},  # type: ignore[arg-type]
             scoring={"device": "cpu", "runtime": "torch"},  # type: ignore[arg-type]
             camera=({"name": "left", **camera}, {"name": "right", **camera}),  # type: ignore[arg-type]
+            recipes=RecipeSettings(
+                sets={
+                    "mixed": {"left": "disc@1", "right": "disc@2"},
+                    "wrong": {"left": "disc@1", "right": "disc@9"},
+                    "empty": {},
+                    "elsewhere": {"left": "disc@1", "dome": "disc@1"},
+                }
+            ),
         )
         self.recipe = folder / "data/recipes/disc"
         Board.create(folder / "board", worker_names(self.settings))
@@ -143,6 +160,56 @@ def test_a_set_changes_all_cameras_at_once_or_none(scene: Scene) -> None:
     assert scene.versions() == [2, 2]
     scene.recipes = scene.start()
     assert scene.versions() == [2, 2], "a changeover after the set is newer than the set"
+
+
+def ask_for_set(scene: Scene, number: int, name: str) -> SetStatus:
+    write_set_request(scene.board, SetRequest(number, "job", name))
+    scene.settle()
+    status = read_set_status(scene.board)
+    assert status is not None
+    return status
+
+
+def test_a_set_asked_for_over_mqtt_is_answered_and_changes_all_cameras_or_none(scene: Scene) -> None:
+    assert read_set_status(scene.board) == SetStatus(0, None, ChangeoverState.IN_FORCE, None, None)
+    reasons = {
+        "wrong": "set wrong: camera 'right': .*there is no disc@9",
+        "empty": "names no camera",
+        "elsewhere": "no camera dome",
+        "gone": "names no camera",
+    }
+    for number, (name, words) in enumerate(reasons.items(), 1):
+        status = ask_for_set(scene, number, name)
+        assert (status.number, status.state) == (number, ChangeoverState.REFUSED)
+        assert (status.request_id, status.recipe_set) == ("job", name)
+        assert re.search(words, str(status.reason))
+        assert scene.versions() == [2, 2]
+    done = SetStatus(5, "job", ChangeoverState.IN_FORCE, "mixed", None)
+    assert ask_for_set(scene, 5, "mixed") == done
+    assert scene.versions() == [1, 2]
+    assert scene.status("left").who == "plant1/line1/recipe/set"
+    use_set(scene, "page", left="disc@2", right="disc@2")
+    scene.settle()
+    assert read_set_status(scene.board) == SetStatus(5, "page", ChangeoverState.IN_FORCE, "both", None)
+
+
+def test_a_set_during_whose_load_the_scoring_worker_died_is_refused_or_in_force_as_its_file_says(
+    scene: Scene,
+) -> None:
+    ask_for_set(scene, 1, "mixed")
+    loading = SetStatus(1, "job", ChangeoverState.LOADING, "mixed", None)
+    write_set_status(scene.board, loading)
+    scene.recipes = scene.start()
+    assert read_set_status(scene.board) == SetStatus(1, "job", ChangeoverState.IN_FORCE, "mixed", None)
+    write_set_request(scene.board, SetRequest(2, "job", "mixed"))
+    write_set_status(scene.board, msgspec.structs.replace(loading, number=2))
+    scene.recipes = scene.start()
+    assert scene.settle() == [], "a second attempt could end this worker too"
+    status = read_set_status(scene.board)
+    assert status is not None
+    assert (status.number, status.state) == (2, ChangeoverState.REFUSED)
+    assert "died" in str(status.reason)
+    assert scene.versions() == [1, 2]
 
 
 def test_a_request_chooses_among_promoted_versions_and_that_camera_keeps_its_version(scene: Scene) -> None:
