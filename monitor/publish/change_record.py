@@ -52,6 +52,8 @@ class ChangeRecord:
         self._changed = threading.Condition()
         self._waiting: deque[Change] = deque()
         self._lost = 0
+        self._cut = ""
+        """What was found cut or replaced since the start."""
         self._state = NOT_READ
         self._closing = False
         # A daemon thread: a disk that hangs must not keep the process alive.
@@ -121,13 +123,15 @@ class ChangeRecord:
                 with self._changed:
                     self._changed.notify_all()
                 return False
+            self._find_cut(head)
             with self._changed:
                 self._waiting.popleft()
                 self._state = RecordState(head, self._describe_lost())
                 self._changed.notify_all()
 
     def _describe_lost(self) -> str | None:
-        return f"{self._lost} changes are not recorded" if self._lost else None
+        lost = f"{self._lost} changes are not recorded" if self._lost else ""
+        return "; ".join(filter(None, (lost, self._cut))) or None
 
     def _look(self) -> None:
         """Reads the head, which other programs move on too. Logs it when it has moved."""
@@ -140,16 +144,22 @@ class ChangeRecord:
             return
         if head == before:
             return
-        if before is not None and head.count <= before.count:
-            self._log.error(
-                "record of changes %s: it had the head %s and now has %s: it was cut or replaced",
-                self._trail.file,
-                before,
-                head,
-            )
-        else:
+        if not self._find_cut(head):
             self._log.info("record of changes: head %s", head)
-        self._state = RecordState(head, self._state.problem)
+        self._state = RecordState(head, self._state.problem or self._describe_lost())
+
+    def _find_cut(self, head: Head) -> bool:
+        """Whether the record was cut or replaced: a head that has moved has a higher number. `problem` then
+        states it until the next start, since new entries hide it."""
+        before = self._state.head
+        if before is None or head.count > before.count:
+            return False
+        self._cut = (
+            f"record of changes {self._trail.file}: it had the head {before} and now has {head}: it was cut "
+            "or replaced: find out why, then restart the line"
+        )
+        self._log.error("%s", self._cut)
+        return True
 
 
 def make_recorder(
