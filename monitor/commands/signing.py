@@ -54,14 +54,14 @@ def sign(options: argparse.Namespace, settings: Settings, permission: Permission
     """
     from monitor.accounts.accounts_file import AccountsFile
     from monitor.accounts.permissions import roles_for
-    from monitor.accounts.signature import Refusal, Signature, Signatures
+    from monitor.accounts.signature import Refusal, Signature, Signatures, state_meaning, tidy_signer
     from monitor.audit.entry import Kind
     from monitor.system.login_name import login_name
 
-    stated = f"{meaning}: {options.reason}" if options.reason else meaning
+    stated = state_meaning(meaning, options.reason)
     signatures = Signatures(AccountsFile.of(settings), time.monotonic)
     if not signatures.asks_password:
-        return Signature(options.account or login_name(), stated, is_proven=False)
+        return Signature(tidy_signer(options.account) or login_name(), stated, is_proven=False)
     if not options.account:
         roles = " or ".join(roles_for(permission))
         raise CommandError(f"there are accounts, and to {permission} needs {roles}: sign with --as NAME")
