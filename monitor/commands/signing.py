@@ -107,6 +107,20 @@ def read_password(prompt: str, file: Path | None) -> str:
     return password
 
 
+def hold_version(settings: Settings, folder: Path) -> None:
+    """Keeps the present version of the recipe in that folder in force, where there are accounts: the version
+    that is made next needs the signature of a person who may promote it.
+
+    Raises RecipeError and AccountsError.
+    """
+    from monitor.accounts.accounts_file import AccountsFile
+    from monitor.model.in_force import hold_in_force
+    from monitor.model.version_files import find_newest
+
+    if AccountsFile.of(settings).exist() and find_newest(folder) is not None:
+        hold_in_force(folder, _utc())
+
+
 def record(
     settings: Settings, kind: Kind, who: str, subject: str, before: str | None, after: str | None, why: str
 ) -> None:
