@@ -1,7 +1,8 @@
 """The accounts in one file, `review.accounts`, which only the service's user can read.
 
-It knows nothing of what an account may do. While the file is missing there are no accounts. A file that can't
-be read must never count as missing: the page would be open to everybody.
+It knows nothing of what an account may do. Before the first account there is no file. A file that can't be
+read, or that is gone, must never count as no accounts: the page would be open to everybody. The lock file
+beside it has content once there was an account.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class AccountsFile:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._lock_file = file.with_name(f".{file.name}.lock")
         self._lock = threading.Lock()
         self._read: tuple[tuple[int, int, int], _Document] | None = None
 
@@ -142,9 +144,24 @@ class AccountsFile:
                     self._read = stamp, self._load()
                 return self._read[1]
         except FileNotFoundError:
+            self._check_never_made()
             return _Document()
         except OSError as error:
             raise AccountsError(f"accounts {self.file} can't be read: {error.strerror}") from None
+
+    def _check_never_made(self) -> None:
+        """Raises AccountsError where there was an account: its file was deleted or not restored."""
+        try:
+            was_made = self._lock_file.stat().st_size > 0
+        except OSError:
+            return
+        if was_made:
+            raise AccountsError(f"accounts {self.file} are gone: {self._fix}")
+
+    @property
+    def _fix(self) -> str:
+        lock = self._lock_file.name
+        return f"put a copy back, or remove it and {lock} beside it and add the accounts again"
 
     def _load(self) -> _Document:
         """Raises OSError, AccountsError."""
@@ -154,15 +171,13 @@ class AccountsFile:
         try:
             return msgspec.json.decode(content, type=_Document)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise AccountsError(
-                f"accounts {self.file}: damaged; put a copy back, or remove it and add the accounts again"
-            ) from None
+            raise AccountsError(f"accounts {self.file} are damaged: {self._fix}") from None
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[_Document]:
         """The accounts, while no other program changes them. Raises AccountsError."""
         try:
-            handle = os.open(self.file.with_name(f".{self.file.name}.lock"), os.O_RDWR | os.O_CREAT, _MODE)
+            handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, _MODE)
         except OSError as error:
             raise self._unwritable(error) from None
         try:
@@ -182,6 +197,7 @@ class AccountsFile:
             if os.geteuid() == 0:
                 # A command that root runs must not make a file that the page can't read.
                 os.chown(self.file, owner.st_uid, owner.st_gid)
+            self._lock_file.write_text("there were accounts\n")
         except OSError as error:
             raise self._unwritable(error) from None
 

@@ -12,10 +12,12 @@ from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.attempts import PasswordAttempts
 from monitor.accounts.password import is_password
 from monitor.accounts.permissions import Permission, may, roles_for
+from monitor.system.printable import clean_line
 
 NOBODY = "a person without a name"
 _ATTEMPTS_FROM_ONE_ADDRESS, _ATTEMPTS_FOR_ONE_NAME = 5, 10
 """Wrong passwords a minute; those for one name are from all addresses together."""
+_LONGEST_NAME, _LONGEST_REASON = 100, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,18 @@ class Refusal:
     why: str
     is_limited: bool = False
     """Too many wrong passwords: the next one is looked at only later."""
+
+
+def tidy_signer(name: str) -> str:
+    """A name that no account vouches for, in one printable line."""
+    return clean_line(" ".join(name.split()))[:_LONGEST_NAME]
+
+
+def state_meaning(meaning: str, reason: str) -> str:
+    """What a signature states: the meaning, and the reason that the person typed, if any, in one printable
+    line."""
+    tidy = clean_line(" ".join(reason.split()))[:_LONGEST_REASON]
+    return f"{meaning}: {tidy}" if tidy else meaning
 
 
 class Signatures:
@@ -68,7 +82,7 @@ class Signatures:
         """
         name = name.strip()
         if not self.asks_password:
-            return Signature(name or NOBODY, meaning, is_proven=False)
+            return Signature(tidy_signer(name) or NOBODY, meaning, is_proven=False)
         if not name:
             return Refusal("Give your name: a signature needs name and password.")
         keys = {f"address {origin}": _ATTEMPTS_FROM_ONE_ADDRESS, f"name {name}": _ATTEMPTS_FOR_ONE_NAME}
@@ -77,6 +91,7 @@ class Signatures:
         if not self._accounts.exist():
             if self._is_shared_password is None or not self._is_shared_password(password):
                 return Refusal("Wrong password.")
+            name = tidy_signer(name)
         else:
             account = self._accounts.find(name)
             if not is_password(password, account.password_hash if account else None) or account is None:

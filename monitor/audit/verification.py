@@ -68,14 +68,25 @@ class _Checker:
         self._number += 1
         content = line.removesuffix(b"\n")
         try:
-            if content == line:
-                raise ValueError("is incomplete")
-            entry = decode(content)
+            entry = self._decode(content, has_break=content != line)
         except ValueError as error:
             self._report_unread()
             self._unread = content, f"line {self._number}: {error}"
             return
         self._follow(entry)
+
+    def _decode(self, content: bytes, *, has_break: bool) -> Entry:
+        """The line's entry. The next one counts also where only its line break is missing, as for the writer.
+        Raises ValueError."""
+        try:
+            entry = decode(content)
+        except ValueError:
+            if has_break:
+                raise
+        else:
+            if has_break or (entry.previous, entry.n) == (self._head.hash, self._head.count + 1):
+                return entry
+        raise ValueError("is incomplete")
 
     def _follow(self, entry: Entry) -> None:
         is_repair = entry.kind == Kind.REPAIR

@@ -19,7 +19,7 @@ from monitor.commands.arguments import (
     print_to_stderr,
     remove_old_versions,
 )
-from monitor.commands.signing import add_signature, confirm, recording, sign
+from monitor.commands.signing import add_signature, confirm, hold_version, recording, sign
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -115,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
             old, new, passing=sum(score <= new for score in scores), defects=len(scores)
         )
         confirm(warnings if new != old else (), signature, understood=options.understood)
+        hold_version(settings, after.folder)
         subject = f"recipe.{after.name}.threshold"
         return recording(settings, Kind.THRESHOLD, subject, repr(old), repr(new), signature)
 

@@ -54,14 +54,14 @@ def sign(options: argparse.Namespace, settings: Settings, permission: Permission
     """
     from monitor.accounts.accounts_file import AccountsFile
     from monitor.accounts.permissions import roles_for
-    from monitor.accounts.signature import Refusal, Signature, Signatures
+    from monitor.accounts.signature import Refusal, Signature, Signatures, state_meaning, tidy_signer
     from monitor.audit.entry import Kind
     from monitor.system.login_name import login_name
 
-    stated = f"{meaning}: {options.reason}" if options.reason else meaning
+    stated = state_meaning(meaning, options.reason)
     signatures = Signatures(AccountsFile.of(settings), time.monotonic)
     if not signatures.asks_password:
-        return Signature(options.account or login_name(), stated, is_proven=False)
+        return Signature(tidy_signer(options.account) or login_name(), stated, is_proven=False)
     if not options.account:
         roles = " or ".join(roles_for(permission))
         raise CommandError(f"there are accounts, and to {permission} needs {roles}: sign with --as NAME")
@@ -109,6 +109,20 @@ def read_password(prompt: str, file: Path | None) -> str:
     if not password:
         raise CommandError("no password was given: type one, write it to the command's input, or name a file")
     return password
+
+
+def hold_version(settings: Settings, folder: Path) -> None:
+    """Keeps the present version of the recipe in that folder in force, where there are accounts: the version
+    that is made next needs the signature of a person who may promote it.
+
+    Raises RecipeError and AccountsError.
+    """
+    from monitor.accounts.accounts_file import AccountsFile
+    from monitor.model.in_force import hold_in_force
+    from monitor.model.version_files import find_newest
+
+    if AccountsFile.of(settings).exist() and find_newest(folder) is not None:
+        hold_in_force(folder, _utc())
 
 
 def record(

@@ -23,7 +23,7 @@ from monitor.commands.arguments import (
     random_seed,
     remove_old_versions,
 )
-from monitor.commands.signing import add_signature, recording, sign
+from monitor.commands.signing import add_signature, hold_version, recording, sign
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -266,6 +266,7 @@ def recording_training(
     from monitor.audit.entry import Kind
     from monitor.model.recipe_json import REFERENCE
 
+    hold_version(settings, draft.folder)
     threshold = draft.document.calibration[REFERENCE].threshold
     lineage = draft.document.lineage
     images = f", {lineage.images} images, sha256 {lineage.images_sha256}" if lineage else ""

@@ -41,6 +41,13 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     who: str
     utc: str
     meaning: str
+    is_proven: bool = False
+    """Whether a password proved the name."""
+
+    @property
+    def signer(self) -> str:
+        """The name for people to read; empty where nobody has signed."""
+        return self.who if self.is_proven or not self.who else f"{self.who} (without a password)"
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,7 +45,7 @@ class VersionSummary:
         if self.promotion is None:
             return words if self.is_in_force else f"{words}, not promoted"
         approval = self.promotion.approval
-        by = f"{approval.meaning}, {approval.who}" if approval.who else approval.meaning
+        by = f"{approval.meaning}, {approval.signer}" if approval.who else approval.meaning
         return f"{words} ({by}, {approval.utc})"
 
 

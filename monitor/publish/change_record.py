@@ -52,6 +52,8 @@ class ChangeRecord:
         self._changed = threading.Condition()
         self._waiting: deque[Change] = deque()
         self._lost = 0
+        self._cut = ""
+        """What was found cut or replaced since the start."""
         self._state = NOT_READ
         self._closing = False
         # A daemon thread: a disk that hangs must not keep the process alive.
@@ -120,13 +122,15 @@ class ChangeRecord:
                 with self._changed:
                     self._changed.notify_all()
                 return False
+            self._find_cut(head)
             with self._changed:
                 self._waiting.popleft()
                 self._state = RecordState(head, self._describe_lost())
                 self._changed.notify_all()
 
     def _describe_lost(self) -> str | None:
-        return f"{self._lost} changes are not recorded" if self._lost else None
+        lost = f"{self._lost} changes are not recorded" if self._lost else ""
+        return "; ".join(filter(None, (lost, self._cut))) or None
 
     def _look(self) -> bool:
         """Reads the head, which other programs move on too. Logs it when it has moved. Returns whether it
@@ -138,18 +142,21 @@ class ChangeRecord:
             self._trouble.report(str(error))
             self._state = RecordState(before, self._state.problem or str(error))
             return False
-        self._state = RecordState(head, self._state.problem if self._waiting else self._describe_lost())
-        if head == before:
-            return True
-        if before is not None and head.count <= before.count:
-            self._log.error(
-                "record of changes %s: it had the head %s and now has %s: it was cut or replaced",
-                self._trail.file,
-                before,
-                head,
-            )
-        else:
+        if head != before and not self._find_cut(before, head):
             self._log.info("record of changes: head %s", head)
+        self._state = RecordState(head, self._state.problem if self._waiting else self._describe_lost())
+        return True
+
+    def _find_cut(self, before: Head | None, head: Head) -> bool:
+        """Whether the record was cut or replaced: a head that has moved has a higher number. `problem` then
+        states it until the next start, since new entries hide it."""
+        if before is None or head.count > before.count:
+            return False
+        self._cut = (
+            f"record of changes {self._trail.file}: it had the head {before} and now has {head}: it was cut "
+            "or replaced: find out why, then restart the line"
+        )
+        self._log.error("%s", self._cut)
         return True
 
 

@@ -14,12 +14,11 @@ from flask import abort, request
 
 from monitor.accounts.accounts_file import AccountsError
 from monitor.accounts.permissions import Permission, roles_for
-from monitor.accounts.signature import Refusal, Signature, Signatures
+from monitor.accounts.signature import Refusal, Signature, Signatures, state_meaning
 from monitor.audit.entry import Change, Kind
 from monitor.audit.trail import AuditError, AuditTrail
 from monitor.verdict import rfc3339
 
-_MAX_REASON = 500
 UNDERSTOOD = "understood"
 """The field of the tick box that an act with warnings needs."""
 
@@ -50,13 +49,12 @@ class SignatureForm:
         if warnings and request.form.get(UNDERSTOOD) != "yes":
             message = f"{warnings[0]} Read the warning in red, set its tick box, then sign again."
             abort(HTTPStatus.CONFLICT, message)
-        reason = " ".join(request.form.get("reason", "").split())[:_MAX_REASON]
         name, password = request.form.get("signer", "").strip(), request.form.get("signer_password", "")
         try:
             result = self._signatures.check(
                 name,
                 password,
-                f"{meaning}: {reason}" if reason else meaning,
+                state_meaning(meaning, request.form.get("reason", "")),
                 permission,
                 request.remote_addr or "",
             )

@@ -73,7 +73,12 @@ class VersionChanges:
         return in_force.roll_back(self._recipes / recipe, self._approve(signature), recording)
 
     def _approve(self, signature: Signature) -> Approval:
-        return Approval(who=signature.name, utc=rfc3339(self._utc_ns()), meaning=signature.meaning)
+        return Approval(
+            who=signature.name,
+            utc=rfc3339(self._utc_ns()),
+            meaning=signature.meaning,
+            is_proven=signature.is_proven,
+        )
 
     def _recorder(
         self, kind: Kind | None, signature: Signature, permission: Permission, via: str

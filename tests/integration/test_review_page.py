@@ -256,8 +256,8 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         tab.locator("[name=signer]").fill("ab")
         tab.locator("[name=understood]").check()
         tab.get_by_role("button", name="Accept the new threshold").click()
-        await_page(tab, "[role=status]")
-        assert "Accepted" in tab.inner_text("[role=status]")
+        await_page(tab, "main [role=status]")
+        assert "Accepted" in tab.inner_text("main [role=status]")
         tab.goto("about:blank")
     after = RecipeVersion.load(recipe).document.calibration["torch-f32"]
     assert after.threshold > before.document.calibration["torch-f32"].threshold
@@ -302,7 +302,7 @@ def test_gloves_find_every_target_and_nothing_is_cut_off(
     for path in ("/", f"/part/{data[1][0].path}", "/live", "/today", "/recalibrate/plate", "/help"):
         tab.goto(page.address + path)
         small = tab.locator("button, .button, select, input:not([type=hidden]), nav a").evaluate_all(
-            "all => all.filter(e => { const box = e.getBoundingClientRect();"
+            "all => all.filter(e => e.checkVisibility()).filter(e => { const box = e.getBoundingClientRect();"
             " return Math.min(box.height, box.width) < 48 }).map(e => e.outerHTML)"
         )
         assert small == []

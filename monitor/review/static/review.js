@@ -193,7 +193,8 @@ if (wall) {
   };
   document.addEventListener("snapshots", () => look(false));
   document.addEventListener("pointerdown", () => { touchedAt = Date.now(); });
-  fresh.firstElementChild.addEventListener("click", () => { scrollTo(0, 0); look(true); });
+  // Other pages show parts in a wall that gets no new ones.
+  fresh?.firstElementChild.addEventListener("click", () => { scrollTo(0, 0); look(true); });
 
   /** Labels a part in its place, and goes on to the next. */
   wall.addEventListener("submit", async (event) => {

@@ -81,3 +81,15 @@ def test_a_damaged_file_is_an_error_and_not_a_line_without_accounts(accounts: Ac
     accounts.file.mkdir()
     with pytest.raises(AccountsError, match="can't be read"):
         accounts.exist()
+
+
+def test_a_file_that_is_gone_is_an_error_and_not_a_line_without_accounts(accounts: AccountsFile) -> None:
+    accounts.add("anna", Role.ADMIN, "gloves and all", UTC)
+    accounts.file.unlink()
+    with pytest.raises(AccountsError, match=r"are gone: put a copy back, or remove it and \.accounts"):
+        AccountsFile(accounts.file).exist()
+    with pytest.raises(AccountsError, match="are gone"):
+        accounts.add("eve", Role.ADMIN, "gloves and all", UTC)
+    (accounts.file.parent / ".accounts.json.lock").unlink()
+    accounts.add("anna", Role.ADMIN, "gloves and all", UTC)
+    assert accounts.exist()

@@ -9,7 +9,7 @@ import pytest
 from monitor.accounts import password as passwords
 from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.permissions import Permission, Role
-from monitor.accounts.signature import NOBODY, Refusal, Signature, Signatures
+from monitor.accounts.signature import NOBODY, Refusal, Signature, Signatures, state_meaning
 
 MEANING = "approved for production"
 PASSWORD = "gloves and all"
@@ -83,3 +83,15 @@ def test_without_accounts_the_page_password_signs_and_without_that_a_name_is_not
     open_line = Signatures(none, clock)
     assert not open_line.asks_password
     assert open_line.check("", "", MEANING, Permission.PROMOTE) == Signature(NOBODY, MEANING, False)
+    typed = open_line.check("\x1b[2Jquinn\nquinn" + "x" * 200, "", MEANING, Permission.PROMOTE)
+    assert isinstance(typed, Signature)
+    assert typed.name.startswith("\\x1b[2Jquinn quinnx")
+    assert len(typed.name) == 100
+
+
+def test_a_reason_is_one_printable_line_of_bounded_length() -> None:
+    assert state_meaning(MEANING, " \n ") == MEANING
+    stated = state_meaning(MEANING, "new lamp\nplate@9 \udcff\x1b[31m" + "long " * 200)
+    assert stated.startswith(f"{MEANING}: new lamp plate@9 \ufffd\\x1b[31mlong")
+    assert len(stated) <= len(MEANING) + 2 + 500
+    stated.encode()

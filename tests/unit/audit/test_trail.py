@@ -106,18 +106,19 @@ def test_a_record_written_anew_is_found_against_a_head(trail: AuditTrail) -> Non
 
 def test_a_line_torn_by_a_kill_is_no_alteration_and_the_next_entry_states_it(trail: AuditTrail) -> None:
     head = trail.append(change("whole"))
-    trail.append(change("torn"))
+    newest = trail.append(change("torn"))
     whole = trail.file.read_bytes()
     last = len(whole.splitlines(keepends=True)[-1])
     for kept in (1, last // 2, last - 1):
         trail.file.write_bytes(whole[: len(whole) - last + kept])
         assert trail.verify(head).is_whole
-        assert trail.verify(head).is_torn
+        # Where the line break alone is missing, the entry is whole, and its head is found.
+        assert trail.verify(head).is_torn == (kept < last - 1)
+        assert trail.verify(newest).is_whole == (kept == last - 1)
         trail.append(change("after"))
         found = trail.verify(head)
         assert found.is_whole
         assert not found.is_torn
-        # Where the line break alone is missing, the entry is whole.
         assert found.repaired == (kept < last - 1)
         assert [entry.kind for entry in trail.entries()].count("repair") == found.repaired
 

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from monitor.accounts import password as passwords
+from monitor.accounts.accounts_file import AccountsFile
+from monitor.accounts.permissions import Role
 from monitor.accounts.signature import Signature
 from monitor.audit.entry import Kind
 from monitor.audit.trail import AuditError, AuditTrail
 from monitor.commands.arguments import CommandError
-from monitor.commands.signing import confirm, recording
+from monitor.commands.signing import confirm, hold_version, recording
+from monitor.model.in_force import find_in_force
+from monitor.model.recipe_version import RecipeVersion
 from monitor.settings import LineSettings, Settings
+from tests.real.parts import random_recipe
 
 
 def test_a_warning_is_printed_and_needs_its_option_where_there_are_accounts(
@@ -47,3 +53,24 @@ def test_what_can_not_be_recorded_is_not_done(tmp_path: Path) -> None:
     ):
         done.append("second")
     assert done == ["first"]
+
+
+def test_with_accounts_a_new_version_waits_for_a_promotion_also_before_the_first_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "_METHOD", "scrypt:1024:8:1")
+    settings = Settings(line=LineSettings(data=tmp_path))
+    folder = tmp_path / "recipes/plate"
+    hold_version(settings, folder)
+    random_recipe(folder)
+
+    def make_version() -> int:
+        hold_version(settings, folder)
+        newest = RecipeVersion.load(folder)
+        return newest.with_changes(statement=newest.document.statement + ".").commit().number
+
+    first = make_version()
+    assert find_in_force(folder).number == first
+    AccountsFile.of(settings).add("anna", Role.ADMIN, "gloves and all", "")
+    assert make_version() > first
+    assert find_in_force(folder).number == first

@@ -56,6 +56,20 @@ def test_entries_of_other_programs_move_the_head_and_a_cut_is_told(
     wait_for(lambda: record.state.head == head)
     trail.file.write_bytes(trail.file.read_bytes().splitlines(keepends=True)[0])
     wait_for(lambda: "it was cut or replaced" in caplog.text)
+    assert record.put_and_wait(reset(), 5)
+    wait_for(lambda: record.state.head == trail.head())
+    assert "it was cut or replaced" in (record.state.problem or ""), "new entries must not hide a cut"
+    record.close(5)
+
+
+def test_a_cut_is_told_also_when_the_next_entry_comes_before_the_next_look(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path / "audit.jsonl")
+    record = ChangeRecord(trail, logging.getLogger(__name__))
+    assert record.put_and_wait(reset(), 5)
+    wait_for(lambda: record.state.head == trail.head())
+    trail.file.write_bytes(trail.file.read_bytes().splitlines(keepends=True)[0])
+    assert record.put_and_wait(reset(), 5)
+    assert "it was cut or replaced" in (record.state.problem or "")
     record.close(5)
 
 

@@ -43,11 +43,17 @@ def test_a_report_names_version_guarantee_and_signature_and_loads_nothing(settin
     approval = Approval(who="anna", utc="2026-11-24T05:00:00.000Z", meaning="approved for production")
     put_in_force(settings.line.data / "recipes/plate", 2, approval)
     after = report(settings, "plate@2")
-    assert "Promoted by <b>anna</b>, 2026-11-24 06:00:00 CET: “approved for production”" in after
+    assert (
+        "Promoted by <b>anna (without a password)</b>, 2026-11-24 06:00:00 CET: “approved for production”"
+        in after
+    )
     assert "This version is in force." in after
     for loaded in re.findall(r'(?:src|href)="([^"]*)"', after):
         assert loaded.startswith("data:image/")
     assert "<script" not in after
+    proven = Approval(who="quinn", utc=approval.utc, meaning=approval.meaning, is_proven=True)
+    put_in_force(settings.line.data / "recipes/plate", 1, proven)
+    assert "Promoted by <b>quinn</b>," in report(settings)
     with pytest.raises(RecipeError, match="no plate@3"):
         report(settings, "plate@3")
 
