@@ -286,8 +286,8 @@ def _choose_backend(settings: Settings, options: argparse.Namespace) -> Backend:
 def _compare(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from monitor.fleet.change_page import make_page
     from monitor import paths
+    from monitor.fleet.change_page import make_page
     from monitor.fleet.comparison import choose_judges, compare, explain_comparison, list_judges, open_scores
     from monitor.model.in_force import find_asked
 
