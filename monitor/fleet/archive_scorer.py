@@ -110,11 +110,12 @@ def find_recipe(recipes: Path, given: str) -> JudgingRecipe:
 
     Raises RecipeError and InvalidNameError.
     """
-    place = Path(given).absolute()
     if "/" not in given:
-        document = find_asked(recipes, given).file
-    else:
-        document = find_in_force(place).file if place.is_dir() else place
+        found = find_asked(recipes, given)
+        # Verdicts carry the folder's name, which a copied recipe's document does not have.
+        return JudgingRecipe(found.folder.name, found.number, found.file, RecipeVersion.load(found.file).sha)
+    place = Path(given).absolute()
+    document = find_in_force(place).file if place.is_dir() else place
     version = RecipeVersion.load(document)
     return JudgingRecipe(version.name, version.number, document, version.sha)
 

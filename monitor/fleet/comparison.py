@@ -149,7 +149,8 @@ def choose_judges(
 def _find_judge(known: Sequence[str], wish: str, find_in_force: Callable[[str], str]) -> str:
     found = _find_called(known, wish)
     if len(found) > 1 and "@" not in wish:
-        found = _find_called(known, find_in_force(wish))
+        wish = find_in_force(wish)
+        found = _find_called(known, wish)
     if len(found) == 1:
         return found[0]
     why = "is not one of the versions" if not found else "is more than one of the versions"

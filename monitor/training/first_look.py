@@ -59,8 +59,8 @@ def add_first_looks(
         for runtime, maps in quick.items()
     }
     before = recipe.document.first_looks
-    chosen = {key: _choose(before.get(key), new) for key, new in found.items()}
-    return recipe.with_changes(first_looks={**before, **chosen})
+    renewed = {key: _choose(before.get(key), new) for key, new in found.items()}
+    return recipe.with_changes(first_looks={**before, **renewed})
 
 
 def add_first_looks_of_files(recipe: RecipeVersion, files: Sequence[Path]) -> RecipeVersion:

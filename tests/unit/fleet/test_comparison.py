@@ -100,6 +100,8 @@ def test_a_name_stands_for_its_only_version_or_the_one_in_force() -> None:
         "bottle@12",
         "bottle@1",
     )
+    with pytest.raises(FleetError, match="'bottle@7' is not one of"):
+        choose_judges(known, ["bottle", "line"], lambda name: f"{name}@7")
     for wished, says in (
         ([], "more than two"),
         (["bottle@2", "line"], "not one of"),
