@@ -26,7 +26,7 @@ from monitor.commands.signing import add_signature, sign
 
 if TYPE_CHECKING:
     from monitor.accounts.signature import Signature
-    from monitor.fleet.archive_scorer import Backend, JudgingRecipe
+    from monitor.fleet.archive_scorer import Backend
     from monitor.fleet.manifest import ManifestEntry
     from monitor.fleet.training_task import TrainingTask
     from monitor.settings import Settings
@@ -89,7 +89,8 @@ def _add_rescore(parser: argparse.ArgumentParser) -> None:
         "recipes",
         nargs="+",
         metavar="RECIPE",
-        help="name of a recipe in the data folder, or a recipe's folder or recipe.json elsewhere",
+        help="NAME@VERSION in the data folder, or NAME for the version in force, or the path of a recipe's "
+        "folder (its version in force) or of a version's document",
     )
     parser.add_argument(
         "--archive",
@@ -128,7 +129,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=[],
         metavar=("A", "B"),
-        help="two of line, NAME and NAME@VERSION (the only two that are there)",
+        help="two of line, NAME@VERSION and NAME, which is the only version there or else the one in force "
+        "(the only two that are there)",
     )
     parser.add_argument(
         "--most", type=positive_integer, default=20, metavar="N", help="images that are listed (20)"
@@ -240,7 +242,9 @@ def make_request_on_node(arguments: Sequence[str], settings: Settings, who: str)
 
 
 def _rescore(options: argparse.Namespace) -> int:
+    from monitor import paths
     from monitor.fleet.archive_listing import list_archive
+    from monitor.fleet.archive_scorer import find_recipe
     from monitor.fleet.fleet_error import require_packages
     from monitor.fleet.ray_cluster import Needs, connect, count_fitting, find_misfits, largest_node
     from monitor.fleet.rescoring import Rescoring, rescore
@@ -248,7 +252,7 @@ def _rescore(options: argparse.Namespace) -> int:
 
     require_packages("ray", "pyarrow")
     settings = load_settings(options)
-    recipes = [_find_recipe(settings, given) for given in options.recipes]
+    recipes = [find_recipe(paths.recipes(settings), given) for given in options.recipes]
     need = Needs(options.cpus, int(options.gpus))
     with connect(options.address) as ray:
         if misfits := find_misfits({"scorer": need}, largest_node(ray)):
@@ -268,14 +272,6 @@ def _rescore(options: argparse.Namespace) -> int:
     return 0
 
 
-def _find_recipe(settings: Settings, given: str) -> JudgingRecipe:
-    """The recipe of that name, or the one whose folder or document is given. Raises RecipeError."""
-    from monitor import paths
-    from monitor.fleet.archive_scorer import find_recipe
-
-    return find_recipe(Path(given).absolute() if "/" in given else paths.recipe(settings, given))
-
-
 def _choose_backend(settings: Settings, options: argparse.Namespace) -> Backend:
     from monitor.fleet.archive_scorer import Backend
 
@@ -290,11 +286,17 @@ def _choose_backend(settings: Settings, options: argparse.Namespace) -> Backend:
 def _compare(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from monitor import paths
     from monitor.fleet.change_page import make_page
     from monitor.fleet.comparison import choose_judges, compare, explain_comparison, list_judges, open_scores
+    from monitor.model.in_force import find_asked
+
+    def find_in_force(name: str) -> str:
+        # Only here, because a comparison needs no settings otherwise.
+        return find_asked(paths.recipes(load_settings(options)), name).name
 
     with open_scores(options.scores) as connection:
-        before, after = choose_judges(list_judges(connection), options.between)
+        before, after = choose_judges(list_judges(connection), options.between, find_in_force)
         comparison = compare(connection, before, after, options.most)
     if options.pictures is not None:
         try:

@@ -16,8 +16,9 @@ from drivers.image_file import Image, ImageError, decode
 from monitor.fleet.archive_listing import ArchiveImage, read_image_bytes
 from monitor.fleet.fleet_error import FleetError
 from monitor.fleet.score_table import make_schema
-from monitor.model.recipe_json import FILE
+from monitor.model.in_force import find_asked, find_in_force
 from monitor.model.recipe_version import RecipeVersion
+from monitor.names import join_version
 from monitor.snapshots.labels import details_of, parse_document
 from monitor.verdict import Reason, Verdict, judge
 
@@ -27,22 +28,17 @@ if TYPE_CHECKING:
 _CHUNK = 8
 """Images that are decoded while the chunk before them is scored, and scored together."""
 _READERS = 4
-VERSION_DIGITS = 12
-"""A version is named by the first digits of its `recipe.json`'s sha256."""
 
 
 @dataclass(frozen=True)
 class JudgingRecipe:
-    """One version of a recipe that judges the archive: its document, and the sha256 that every node
-    must find."""
+    """One version of a recipe that judges the archive: its number, its document, and the sha256 that every
+    node must find."""
 
     name: str
+    version: int
     document: Path
     sha: str
-
-    @property
-    def version(self) -> str:
-        return self.sha[:VERSION_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -101,16 +97,27 @@ def _load_scorer(recipe: JudgingRecipe, backend: Backend) -> Scorer:
     version = RecipeVersion.load(recipe.document)
     if version.sha != recipe.sha:
         raise FleetError(
-            f"{recipe.document}: it is another version here ({version.sha[:VERSION_DIGITS]}, not "
-            f"{recipe.version}): line.data must be one shared folder; start again if the recipe was replaced"
+            f"{recipe.document}: it is not {join_version(recipe.name, recipe.version)} here (sha256 "
+            f"{version.sha[:12]}, not {recipe.sha[:12]}): line.data must be one shared folder; start again "
+            "if the recipe was replaced"
         )
     return Scorer(version, device=backend.device, runtime=backend.runtime, precision=backend.precision)
 
 
-def find_recipe(place: Path) -> JudgingRecipe:
-    """The version in that folder, or of that document. Raises RecipeError."""
-    version = RecipeVersion.load(place)
-    return JudgingRecipe(version.name, place / FILE if place.is_dir() else place, version.sha)
+def find_recipe(recipes: Path, given: str) -> JudgingRecipe:
+    """The version that `NAME@VERSION` names, or the one in force for `NAME` or for a recipe's folder; a
+    document stands for its version. What has a `/` is a folder or document, also outside of `recipes`.
+
+    Raises RecipeError and InvalidNameError.
+    """
+    if "/" not in given:
+        found = find_asked(recipes, given)
+        # Verdicts carry the folder's name, which a copied recipe's document does not have.
+        return JudgingRecipe(found.folder.name, found.number, found.file, RecipeVersion.load(found.file).sha)
+    place = Path(given).absolute()
+    document = find_in_force(place).file if place.is_dir() else place
+    version = RecipeVersion.load(document)
+    return JudgingRecipe(version.name, version.number, document, version.sha)
 
 
 def _read_image(entry: ArchiveImage) -> _ReadImage:
@@ -132,11 +139,12 @@ def _read_line_verdict(entry: ArchiveImage) -> dict[str, Any]:
         # Without a `.json` that can be read nothing is known of the line's verdict.
         return {}
     details = details_of(document)
-    sha = document.get("recipe_sha")
+    version = document.get("version")
     return {
         "label": details.label.value if details.label else None,
         "line_recipe": details.recipe or None,
-        "line_version": sha[:VERSION_DIGITS] if isinstance(sha, str) else None,
+        "line_version": version if type(version) is int else None,
+        "line_recipe_sha": details.recipe_sha or None,
         "line_score": details.score,
         "line_threshold": details.threshold,
         "line_verdict": details.verdict or None,
@@ -156,6 +164,7 @@ def _judge_chunk(
             "camera": read.entry.camera,
             "recipe": recipe.name,
             "version": recipe.version,
+            "recipe_sha": recipe.sha,
             "threshold": scorer.threshold,
             "error": read.error or None,
             **judge_image(result, scorer.threshold, is_readable=read.image is not None),

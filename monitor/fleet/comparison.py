@@ -1,13 +1,14 @@
 """`fleet compare`: which verdicts of a rescored archive change, by DuckDB over its Parquet files.
 
 It knows nothing of Ray or of scorers. What the line decided then counts as a version of its own, called
-`line`.
+`line`. A version is called `NAME@VERSION`; where two data folders have given that name to two versions, the
+first digits of their sha256 follow.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,15 @@ LINE = "line"
 _VERDICTS = """
 CREATE TEMP VIEW scores AS
     SELECT * FROM read_parquet({files}, hive_partitioning = false, union_by_name = true);
+CREATE TEMP TABLE judges AS
+    SELECT recipe, version, recipe_sha, recipe || '@' || version || CASE
+        WHEN count(*) OVER (PARTITION BY recipe, version) > 1 THEN '-' || recipe_sha[:12] ELSE ''
+        END AS judge
+    FROM (SELECT DISTINCT recipe, version, recipe_sha FROM scores);
 CREATE TEMP VIEW verdicts AS
-    SELECT DISTINCT ON (image, recipe, version)
-        image, captured_utc, camera, label, recipe || '@' || version AS judge, score, threshold, verdict
-    FROM scores
+    SELECT DISTINCT ON (image, judge)
+        image, captured_utc, camera, label, judge, score, threshold, verdict
+    FROM scores JOIN judges USING (recipe, version, recipe_sha)
     UNION ALL
     SELECT DISTINCT ON (image)
         image, captured_utc, camera, label, 'line' AS judge, line_score, line_threshold, line_verdict
@@ -121,9 +127,12 @@ def list_judges(connection: Any) -> list[str]:
     return [judge for (judge,) in rows]
 
 
-def choose_judges(known: Sequence[str], wished: Sequence[str]) -> tuple[str, str]:
-    """The two versions to compare: those that are named, by any beginning of `NAME@VERSION`, or the only two.
+def choose_judges(
+    known: Sequence[str], wished: Sequence[str], find_in_force: Callable[[str], str]
+) -> tuple[str, str]:
+    """The two versions to compare: those that are named, as `NAME@VERSION` or as `NAME`, or the only two.
 
+    `NAME` stands for its only version there, else for the one that `find_in_force` calls `NAME@VERSION`.
     Raises FleetError.
     """
     listed = ", ".join(known)
@@ -133,18 +142,28 @@ def choose_judges(known: Sequence[str], wished: Sequence[str]) -> tuple[str, str
         if len(known) < 2:
             raise FleetError(f"only {listed} has judged: rescore another recipe into the same folder")
         raise FleetError(f"more than two have judged: name two of them: --between A B; there are {listed}")
-    first, second = (_find_judge(known, wish) for wish in wished)
+    first, second = (_find_judge(known, wish, find_in_force) for wish in wished)
     return first, second
 
 
-def _find_judge(known: Sequence[str], wish: str) -> str:
-    found = [judge for judge in known if judge == wish] or [
-        judge for judge in known if judge.startswith(wish if "@" in wish else f"{wish}@")
-    ]
+def _find_judge(known: Sequence[str], wish: str, find_in_force: Callable[[str], str]) -> str:
+    found = _find_called(known, wish)
+    if len(found) > 1 and "@" not in wish:
+        wish = find_in_force(wish)
+        found = _find_called(known, wish)
     if len(found) == 1:
         return found[0]
     why = "is not one of the versions" if not found else "is more than one of the versions"
     raise FleetError(f"--between {wish!r} {why} there: {', '.join(known)}")
+
+
+def _find_called(known: Sequence[str], wish: str) -> list[str]:
+    """The versions of that `NAME`, `NAME@VERSION` or `NAME@VERSION-DIGITS`."""
+    if wish in known:
+        return [wish]
+    if "@" in wish:
+        return [judge for judge in known if judge.startswith(f"{wish}-")]
+    return [judge for judge in known if judge.startswith(f"{wish}@")]
 
 
 def compare(connection: Any, before: str, after: str, most: int) -> Comparison:

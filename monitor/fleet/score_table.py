@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from monitor.fleet.fleet_error import FleetError
+from monitor.names import join_version
 
 UNDATED = "undated"
 """The day of images whose path is not a snapshot's."""
 DAY_FOLDER = "day="
 _ROWS_A_FILE = 100_000
 """Rows of one day that are held before they are written."""
+_DIGITS = 12
+"""Digits of a version's sha256 in the names of files."""
 _ROWS_HELD = 400_000
 """Rows of all days that are held: about 100 MB."""
 
@@ -28,14 +31,15 @@ def make_schema() -> Any:
     """The columns. Consumers ignore columns that they don't know."""
     import pyarrow
 
-    text, number = pyarrow.string(), pyarrow.float64()
+    text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
     return pyarrow.schema(
         {
             "image": text,
             "captured_utc": text,
             "camera": text,
             "recipe": text,
-            "version": text,
+            "version": whole,
+            "recipe_sha": text,
             "score": number,
             "threshold": number,
             "verdict": text,
@@ -44,7 +48,8 @@ def make_schema() -> Any:
             "label": text,
             # What the line decided then, as far as the image is a snapshot.
             "line_recipe": text,
-            "line_version": text,
+            "line_version": whole,
+            "line_recipe_sha": text,
             "line_score": number,
             "line_threshold": number,
             "line_verdict": text,
@@ -58,7 +63,14 @@ class FileKey:
 
     day: str
     recipe: str
-    version: str
+    version: int
+    recipe_sha: str
+
+    @property
+    def prefix(self) -> str:
+        """How the names of the version's files begin. `@` is in no recipe's name, so no prefix begins
+        another one."""
+        return f"{join_version(self.recipe, self.version)}-{self.recipe_sha[:_DIGITS]}-"
 
 
 class DayFiles:
@@ -71,14 +83,14 @@ class DayFiles:
         self._held: dict[FileKey, list[Any]] = {}
         self._rows: dict[FileKey, int] = {}
         self._files: dict[Path, Path] = {}
-        self._versions: set[tuple[str, str]] = set()
+        self._prefixes: set[str] = set()
 
     def add(self, table: Any) -> None:
         """Takes rows of any days. Raises FleetError."""
         for key, rows in split_rows(table):
             self._held.setdefault(key, []).append(rows)
             self._rows[key] = self._rows.get(key, 0) + rows.num_rows
-            self._versions.add((key.recipe, key.version))
+            self._prefixes.add(key.prefix)
             if self._rows[key] >= _ROWS_A_FILE:
                 self._write(key)
         while sum(self._rows.values()) > _ROWS_HELD:
@@ -90,7 +102,7 @@ class DayFiles:
 
         rows = pyarrow.concat_tables(self._held.pop(key))
         del self._rows[key]
-        name = f"{key.recipe}-{key.version}-{self._token}-{len(self._files):05d}.parquet"
+        name = f"{key.prefix}{self._token}-{len(self._files):05d}.parquet"
         written = self.writing / key.day / name
         with self._explain_errors():
             written.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +116,8 @@ class DayFiles:
             self._write(key)
         earlier = [
             file
-            for recipe, version in self._versions
-            for file in self._folder.glob(f"{DAY_FOLDER}*/{recipe}-{version}-*.parquet")
+            for prefix in self._prefixes
+            for file in self._folder.glob(f"{DAY_FOLDER}*/{prefix}*.parquet")
         ]
         with self._explain_errors():
             for written, final in self._files.items():
@@ -137,7 +149,7 @@ def split_rows(table: Any) -> Iterator[tuple[FileKey, Any]]:
     captured = table.column("captured_utc")
     days = pyarrow.compute.fill_null(pyarrow.compute.utf8_slice_codeunits(captured, 0, 10), UNDATED)
     dated = table.append_column("day", days)
-    columns = ["day", "recipe", "version"]
+    columns = ["day", "recipe", "version", "recipe_sha"]
     for group in dated.group_by(columns).aggregate([]).to_pylist():
         key = FileKey(**group)
         is_own = pyarrow.compute.equal(days, key.day)

@@ -136,7 +136,9 @@ def choose_backend(
     key = f"{recipe.sha} {' '.join(backend.key for backend in candidates)} {describe_machine()}"
     if recipe.sha and (found := kept.read(key, say)) is not None:
         own_runtime, own_precision, reason = found
-        return Choice(own_runtime, own_precision, f"{reason} (measured before)")
+        # The file may have been edited: a backend that this recipe can't run with here is measured again.
+        if any((own_runtime, own_precision) == (one.runtime, one.precision) for one in candidates):
+            return Choice(own_runtime, own_precision, f"{reason} (measured before)")
     choice = _measure(recipe, candidates, network_lock, clock)
     if why := why_not_bf16(recipe, choice.runtime):
         choice = replace(choice, reason=f"{choice.reason}; {why}")

@@ -58,7 +58,9 @@ def add_first_looks(
         f"{runtime}-{BF16}": _first_look(_scores(maps, images), exact, runtime)
         for runtime, maps in quick.items()
     }
-    return recipe.with_changes(first_looks={**recipe.document.first_looks, **found})
+    before = recipe.document.first_looks
+    renewed = {key: _choose(before.get(key), new) for key, new in found.items()}
+    return recipe.with_changes(first_looks={**before, **renewed})
 
 
 def add_first_looks_of_files(recipe: RecipeVersion, files: Sequence[Path]) -> RecipeVersion:
@@ -69,6 +71,14 @@ def add_first_looks_of_files(recipe: RecipeVersion, files: Sequence[Path]) -> Re
     tiles = TilePictures(pictures, recipe.grid)
     indices = tiles.indices(range(len(pictures)), seed=0)
     return add_first_looks(recipe, tiles, indices, indices, seed=0)
+
+
+def _choose(before: FirstLook | None, new: FirstLook) -> FirstLook:
+    """The new pairs, unless there are more of the same processor and library: fewer images show less of how
+    far the scores are apart, and a margin from them could be narrower. A threshold changes no pair."""
+    if before is None or before.made_with != new.made_with or len(new.pairs) >= len(before.pairs):
+        return new
+    return before
 
 
 def _spread(indices: Sequence[int]) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from monitor.model.in_force import Approval, put_in_force
 from monitor.verdict import snapshot_path
 from tests.benchmarks import fleet_training
 from tests.real.parts import part, random_recipe, save
@@ -41,7 +42,10 @@ def test_recipes_outlive_a_node_and_the_driver_and_equal_those_of_train_alone(tm
 
 def test_an_archive_is_rescored_on_this_machine_alone_and_compared(tmp_path: Path) -> None:
     (tmp_path / "line.toml").write_text('[line]\ndata = "data"\n')
-    random_recipe(tmp_path / "data/recipes/disc")
+    in_force = random_recipe(tmp_path / "data/recipes/disc")
+    approval = Approval(who="anna", utc="2026-11-29T09:30:15Z", meaning="approved")
+    put_in_force(in_force.folder, 1, approval)
+    in_force.with_changes(statement="newer").commit()
     for number in range(12):
         place = tmp_path / "archive" / snapshot_path(1_793_000_000_000_000_000, "top", number + 1, 0.5)
         save(place.with_suffix(".png"), part(number))
@@ -57,12 +61,17 @@ def test_an_archive_is_rescored_on_this_machine_alone_and_compared(tmp_path: Pat
     assert [file.parent.name for file in files] == ["day=2026-10-26", "day=undated"]
     rows = pyarrow.parquet.read_table(files[0]).to_pylist()
     assert len(rows) == 12
+    assert {(row["version"], row["recipe_sha"]) for row in rows} == {(1, in_force.sha)}
     assert {(row["camera"], row["label"], row["line_verdict"]) for row in rows} == {
         ("top", "defect", "uninspected")
     }
     (broken,) = pyarrow.parquet.read_table(files[1]).to_pylist()
     assert (broken["verdict"], broken["reason"], broken["score"]) == ("uninspected", "bad_frame", None)
-    said = run(tmp_path, "compare", "scores", "--pictures", "page.html", "--json")
+    assert run(tmp_path, "rescore", "disc@2", "--archive", "archive", "-o", "scores").returncode == 0
+    said = run(
+        tmp_path, "compare", "scores", "--between", "line", "disc", "--pictures", "page.html", "--json"
+    )
     comparison = json.loads(said.stdout)
+    assert comparison["after"] == "disc@1"
     assert (comparison["common"], sum(change["defects"] for change in comparison["changes"])) == (12, 12)
     assert (tmp_path / "page.html").read_text().count("<figure>") == 12

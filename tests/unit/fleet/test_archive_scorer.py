@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,18 @@ from typing import Any
 import pytest
 
 from monitor.fleet.archive_listing import ArchiveImage
-from monitor.fleet.archive_scorer import judge_image, read_shard, write_shard
+from monitor.fleet.archive_scorer import (
+    ArchiveScorer,
+    Backend,
+    find_recipe,
+    judge_image,
+    read_shard,
+    write_shard,
+)
 from monitor.fleet.fleet_error import FleetError
+from monitor.model.in_force import Approval, put_in_force
+from monitor.verdict import snapshot_path
+from tests.real.parts import part, random_recipe, save
 
 
 def result(score: float) -> Any:
@@ -41,3 +52,26 @@ def test_a_shard_of_the_listing_comes_back_as_it_was(tmp_path: Path) -> None:
     assert read_shard(tmp_path / "a.parquet") == entries
     with pytest.raises(FleetError, match="shared folder"):
         read_shard(tmp_path / "b.parquet")
+
+
+def test_a_name_is_the_version_in_force_and_rows_name_versions_as_verdicts_do(tmp_path: Path) -> None:
+    first = random_recipe(tmp_path / "recipes/disc")
+    second = first.with_changes(statement="newer").commit()
+    put_in_force(first.folder, 1, Approval(who="anna", utc="2026-11-29T09:30:15Z", meaning="approved"))
+    recipes = tmp_path / "recipes"
+    in_force, newest = find_recipe(recipes, "disc"), find_recipe(recipes, "disc@2")
+    assert (in_force.version, in_force.sha) == (1, first.sha)
+    assert (newest.version, newest.sha) == (2, second.sha)
+    assert find_recipe(recipes, str(first.folder)) == in_force
+
+    frame = tmp_path / snapshot_path(1_793_000_000_000_000_000, "top", 1, 0.5)
+    image = str(save(frame.with_suffix(".png"), part(1)))
+    frame.with_suffix(".json").write_text(json.dumps({"verdict": "pass", "version": 7, "recipe_sha": "ab"}))
+    scorer = ArchiveScorer([in_force, newest], Backend("cpu", "torch", "f32", threads=1))
+    entry = ArchiveImage(image, "2026-10-26T05:33:20.000Z", "top")
+    rows = list(scorer.rows([entry]))
+    assert [(row["recipe"], row["version"], row["recipe_sha"]) for row in rows] == [
+        ("disc", 1, first.sha),
+        ("disc", 2, second.sha),
+    ]
+    assert (rows[0]["line_version"], rows[0]["line_recipe_sha"]) == (7, "ab")

@@ -12,11 +12,13 @@ from monitor.inference import backend_choice, backends
 from monitor.inference.backend_choice import (
     Backend,
     BackendWish,
+    Choice,
     build_fastest_scorer,
     choose_backend,
     choose_fastest,
     find_backends,
 )
+from monitor.inference.kept_choices import FILE
 from monitor.model.recipe_json import FirstLook
 from monitor.model.recipe_version import RecipeVersion
 from tests.real.parts import random_recipe
@@ -82,6 +84,18 @@ def test_it_is_measured_once_and_never_written_into_the_recipe(
     assert (again.runtime, again.precision) == (scorer.runtime, scorer.precision)
     assert again.reason.endswith("(measured before)")
     assert {file: file.read_bytes() for file in recipe.folder.iterdir() if file.is_file()} == before
+
+
+def test_a_kept_choice_that_the_recipe_can_not_run_with_is_measured_again(
+    tmp_path: Path, bf16: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = with_pairs(random_recipe(tmp_path / "r"))
+    monkeypatch.setattr(backend_choice, "_measure", lambda *rest: Choice("torch", "f32", "measured"))
+    choose_backend(recipe, ON_CPU, tmp_path)
+    file = tmp_path / FILE
+    file.write_bytes(file.read_bytes().replace(b'"f32"', b'"int8"'))
+    assert choose_backend(recipe, ON_CPU, tmp_path).precision == "f32"
+    assert b"int8" not in file.read_bytes()
 
 
 def test_a_student_that_differs_nowhere_from_the_teacher_runs_too(tmp_path: Path, bf16: None) -> None:

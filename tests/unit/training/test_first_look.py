@@ -81,6 +81,19 @@ def test_a_processor_without_bfloat16_makes_no_pairs_and_keeps_those_of_another_
         Scorer(recipe, device="cpu", runtime="torch", precision="bf16")
 
 
+def test_a_calibration_from_few_images_forgets_no_pairs_of_this_processor(
+    recipe: RecipeVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_look, "has_native_bf16", lambda: True)
+    few = [resize_image(part(n), recipe.size) for n in range(2)]
+    again = add_first_looks(recipe, few, range(2), range(2), seed=0)
+    assert again.document.first_looks == recipe.document.first_looks
+    elsewhere = msgspec.structs.replace(recipe.document.first_looks["torch-bf16"], made_with="another")
+    moved = recipe.with_changes(first_looks={"torch-bf16": elsewhere})
+    made = add_first_looks(moved, few, range(2), range(2), seed=0).document.first_looks["torch-bf16"]
+    assert made.made_with != "another"
+
+
 def test_a_memory_alone_has_pairs_from_the_images_that_fix_its_unit(recipe: RecipeVersion) -> None:
     """No image trains it."""
     bare = recipe.with_changes(first_looks={})
