@@ -122,7 +122,7 @@ class ChangeRecord:
                 with self._changed:
                     self._changed.notify_all()
                 return False
-            self._find_cut(head)
+            self._find_cut(self._state.head, head)
             with self._changed:
                 self._waiting.popleft()
                 self._state = RecordState(head, self._describe_lost())
