@@ -69,6 +69,7 @@ def test_calibrating_changes_the_threshold_and_nothing_else(tmp_path: Path) -> N
         operating_points=(),
         statement="",
         first_looks={},
+        lineage=None,
     )
     assert stated == before.document, "only the threshold and what is recorded of it have changed"
     calibration = loaded.document.calibration["torch-f32"]
