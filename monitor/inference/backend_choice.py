@@ -97,9 +97,10 @@ def build_fastest_scorer(
     *,
     network_lock: NetworkLock | None = None,
     say: Say = lambda line: None,
+    measure: bool = True,
 ) -> Scorer:
     """The recipe's scorer on the backend that `choose_backend` chooses. Raises RecipeError."""
-    choice = choose_backend(recipe, wish, cache, network_lock=network_lock, say=say)
+    choice = choose_backend(recipe, wish, cache, network_lock=network_lock, say=say, measure=measure)
     if choice.reason:
         say(f"recipe {recipe.name} runs on {choice.runtime}-{choice.precision}: {choice.reason}")
     return Scorer(
@@ -119,13 +120,15 @@ def choose_backend(
     network_lock: NetworkLock | None = None,
     say: Say = lambda line: None,
     keep: bool = True,
+    measure: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Choice:
     """The kept choice of this recipe version and machine, else a measured one, which is kept in `cache` if
     `keep` is set.
 
-    Where nothing is to be chosen, it is the runtime and precision that `wish` names. `say` gets a line if the
-    cache can't be used. Raises RecipeError.
+    Where nothing is to be chosen, it is the runtime and precision that `wish` names. `measure` is not set while
+    parts wait: without a kept choice the usual backend is taken. `say` gets a line if the cache can't be used.
+    Raises RecipeError.
     """
     runtime, device = choose_runtime(wish.runtime, wish.device)
     candidates = find_backends(recipe, wish) if device.type == "cpu" and wish.precision == AUTO else []
@@ -139,6 +142,9 @@ def choose_backend(
         # The file may have been edited: a backend that this recipe can't run with here is measured again.
         if any((own_runtime, own_precision) == (one.runtime, one.precision) for one in candidates):
             return Choice(own_runtime, own_precision, f"{reason} (measured before)")
+    if not measure:
+        usual = candidates[0]
+        return Choice(usual.runtime, usual.precision, "not measured while the line runs: at its next start")
     choice = _measure(recipe, candidates, network_lock, clock)
     if why := why_not_bf16(recipe, choice.runtime):
         choice = replace(choice, reason=f"{choice.reason}; {why}")

@@ -206,7 +206,8 @@ class RecipesInForce:
         """Load a recipe that several cameras may share. Raises LineMonitorError, again for each camera."""
         if name not in loaded:
             try:
-                loaded[name] = self._load(in_force.find_asked(paths.recipes(self._settings), name).file, {})
+                version = in_force.find_asked(paths.recipes(self._settings), name)
+                loaded[name] = self._load(version.file, {}, is_start=True)
             except LineMonitorError as error:
                 loaded[name] = error
         found = loaded[name]
@@ -468,10 +469,10 @@ class RecipesInForce:
             ) from None
         return {camera.name: scorer}
 
-    def _load(self, document: Path, shared: Mapping[str, Scorer]) -> Scorer:
+    def _load(self, document: Path, shared: Mapping[str, Scorer], *, is_start: bool = False) -> Scorer:
         """Return a warm scorer of the version with this document; `shared` holds scorers by sha.
 
-        Raises RecipeError.
+        Backends are measured only at the start: later the measurement would delay parts. Raises RecipeError.
         """
         scoring = self._settings.scoring
         try:
@@ -484,6 +485,7 @@ class RecipesInForce:
                 paths.line_cache(self._settings),
                 network_lock=self.network_lock,
                 say=self._log.info,
+                measure=is_start,
             )
             scorer.warm_up()
         except (MemoryError, RuntimeError) as error:

@@ -86,6 +86,17 @@ def test_it_is_measured_once_and_never_written_into_the_recipe(
     assert {file: file.read_bytes() for file in recipe.folder.iterdir() if file.is_file()} == before
 
 
+def test_nothing_is_measured_while_parts_wait(tmp_path: Path, bf16: None) -> None:
+    recipe = with_pairs(random_recipe(tmp_path / "r"))
+    running = choose_backend(recipe, ON_CPU, tmp_path / "cache", measure=False)
+    assert (running.runtime, running.precision) == ("torch", "f32")
+    assert not (tmp_path / "cache").exists(), "the next start measures"
+    kept = choose_backend(recipe, ON_CPU, tmp_path / "cache")
+    again = choose_backend(recipe, ON_CPU, tmp_path / "cache", measure=False)
+    assert (again.runtime, again.precision) == (kept.runtime, kept.precision)
+    assert "measured before" in again.reason
+
+
 def test_a_kept_choice_that_the_recipe_can_not_run_with_is_measured_again(
     tmp_path: Path, bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
