@@ -126,9 +126,9 @@ def choose_backend(
     """The kept choice of this recipe version and machine, else a measured one, which is kept in `cache` if
     `keep` is set.
 
-    Where nothing is to be chosen, it is the runtime and precision that `wish` names. `measure` is not set while
-    parts wait: without a kept choice the usual backend is taken. `say` gets a line if the cache can't be used.
-    Raises RecipeError.
+    Where nothing is to be chosen, it is the runtime and precision that `wish` names. `measure` is not set
+    while parts wait: without a kept choice the usual backend is taken. `say` gets a line if the cache can't
+    be used. Raises RecipeError.
     """
     runtime, device = choose_runtime(wish.runtime, wish.device)
     candidates = find_backends(recipe, wish) if device.type == "cpu" and wish.precision == AUTO else []
