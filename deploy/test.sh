@@ -66,45 +66,39 @@ export MKL_CBWR="${MKL_CBWR:-AUTO}"
 if [ $# -gt 0 ]; then exec .venv/bin/python -m pytest "$@"; fi
 
 folder=$(mktemp -d)
-# Ctrl-C ends all groups, also the one in the background, which is a process group of its own.
-programs=
-trap 'if [ -n "$programs" ]; then kill -INT -- "-$programs" && wait "$programs" || true; fi; rm -rf "$folder"' EXIT
+trap 'rm -rf "$folder"' EXIT
+# Ctrl-C ends all groups, not only the current one.
 trap 'exit 130' INT TERM
 export TESTS_SHARED="$folder/shared"
 mkdir "$TESTS_SHARED"
+results=() failed=()
 
-# group NAME MARKERS NICENESS [pytest args]: runs the tests with these markers (see pyproject.toml).
+# group NAME MARKERS [pytest args]: runs the tests with these markers (see pyproject.toml).
 group() {
-    local name=$1 markers=$2 niceness=$3 code=0
-    shift 3
+    local name=$1 markers=$2 code=0
+    shift 2
     printf '\n== tests: %s\n' "$name"
-    nice -n "$niceness" .venv/bin/python -m pytest -m "$markers" --durations=15 \
-        --junit-xml="$folder/$name.xml" "$@" </dev/null || code=$?
+    results+=("$folder/$name.xml")
+    .venv/bin/python -m pytest -m "$markers" --durations=15 --junit-xml="$folder/$name.xml" "$@" || code=$?
     # Exit code 5 means that the group has no test.
-    if [ $code != 0 ] && [ $code != 5 ]; then touch "$folder/$name.failed"; fi
+    if [ $code != 0 ] && [ $code != 5 ]; then failed+=("$name"); fi
 }
 
-# The numbers fit 2 cores. Programs mostly wait, so more of them than cores run in parallel. Unit tests run beside
-# them in the processor time that is left: their lower priority keeps them from delaying a program. They run with
-# one thread each, except those that ask for two: with two threads each, processes in parallel would only wait for
-# each other. These two groups get their folders, because pytest imports every test that it collects.
-set -m
-group programs "integration and not gige and not timing and not systemd" 0 \
-    -n 3 --dist loadgroup tests/integration tests/faults >"$folder/programs.log" 2>&1 &
-programs=$!
-set +m
-OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" \
-    group unit "not integration and not gige and not timing and not systemd" 5 \
-    -n 2 --dist loadfile tests/unit tests/promises
-wait "$programs" || true
-programs=
-cat "$folder/programs.log"
+# The numbers fit 2 cores. Unit tests run with one thread each, except those that ask for two: with two threads
+# each, processes in parallel would only wait for each other. The first two groups get their folders, because
+# pytest imports every test that it collects.
+threads=${OMP_NUM_THREADS:-}
+export OMP_NUM_THREADS="${threads:-1}"
+group unit "not integration and not gige and not timing and not systemd" \
+    -n 3 --dist loadfile tests/unit tests/promises
+if [ -z "$threads" ]; then unset OMP_NUM_THREADS; fi
+# Programs mostly wait, so more of them than cores run in parallel.
+group programs "integration and not gige and not timing and not systemd" \
+    -n 3 --dist loadgroup tests/integration tests/faults
 # Cameras in one process, everything else in the other (see tests/conftest.py).
-group timed "gige or timing or systemd" 0 -n 2 --dist loadgroup
+group timed "gige or timing or systemd" -n 2 --dist loadgroup
 
 printf '\n'
-for name in programs unit timed; do
-    if [ -e "$folder/$name.failed" ]; then printf 'failed group: %s\n' "$name"; fi
-done
-.venv/bin/python -m tests.totals "$folder"/{programs,unit,timed}.xml
-[ -z "$(find "$folder" -maxdepth 1 -name '*.failed')" ]
+if [ ${#failed[@]} -gt 0 ]; then printf 'failed group: %s\n' "${failed[@]}"; fi
+.venv/bin/python -m tests.totals "${results[@]}"
+[ ${#failed[@]} = 0 ]

@@ -190,15 +190,20 @@ def broker() -> Iterator[Mosquitto]:
 
 @pytest.fixture
 def write_config(tmp_path: Path, trained: Path, broker: Mosquitto) -> Callable[..., Path]:
-    """Writes a settings file with the given cameras (TOML) and the trained recipe in its data folder."""
+    """Writes a settings file with the given cameras (TOML) and the trained recipe in its data folder.
+
+    It names a precision, unless `more` has a table [scoring]: what `auto` measures at each first start takes
+    longer than most of these tests.
+    """
 
     def write(cameras: str, mqtt: str = "", more: str = "") -> Path:
+        scoring = "" if "[scoring]" in more else '[scoring]\nprecision = "f32"\n'
         shutil.copytree(trained, tmp_path / "data/recipes/plate", dirs_exist_ok=True)
         config = tmp_path / "line.toml"
         config.write_text(
             '[line]\nsite = "plant"\nname = "line"\ndata = "data"\n'
             f"{cameras}\n[mqtt]\nport = {broker.port}\n{mqtt}\n"
-            f"[metrics]\nport = 0\n[review]\nport = 0\n[snapshots]\nmin_free_gb = 0.0\n{more}\n"
+            f"[metrics]\nport = 0\n[review]\nport = 0\n[snapshots]\nmin_free_gb = 0.0\n{scoring}{more}\n"
         )
         return config
 
