@@ -86,15 +86,15 @@ group() {
 
 # The numbers fit 2 cores. Unit tests run with one thread each, except those that ask for two: with two threads
 # each, processes in parallel would only wait for each other. The first two groups get their folders, because
-# pytest imports every test that it collects.
+# pytest imports every test that it collects; as `testpaths`, because slow tests run where their folder is named.
 threads=${OMP_NUM_THREADS:-}
 export OMP_NUM_THREADS="${threads:-1}"
 group unit "not integration and not gige and not timing and not systemd" \
-    -n 3 --dist loadfile tests/unit tests/promises
+    -n 3 --dist loadfile -o testpaths="tests/unit tests/promises"
 if [ -z "$threads" ]; then unset OMP_NUM_THREADS; fi
 # Programs mostly wait, so more of them than cores run in parallel.
 group programs "integration and not gige and not timing and not systemd" \
-    -n 3 --dist loadgroup tests/integration tests/faults
+    -n 3 --dist loadgroup -o testpaths="tests/integration tests/faults"
 # Cameras in one process, everything else in the other (see tests/conftest.py).
 group timed "gige or timing or systemd" -n 2 --dist loadgroup
 

@@ -149,6 +149,7 @@ def test_a_cell_that_was_made_with_other_settings_is_refused(tmp_path: Path) -> 
         read_cell(file, SETTINGS)
 
 
+@pytest.mark.slow
 def test_the_child_scores_with_the_checkouts_program(tmp_path: Path) -> None:
     recipe = random_recipe(tmp_path / "r").folder
     for kind in ("good", "crack"):

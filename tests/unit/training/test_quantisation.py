@@ -73,6 +73,7 @@ def test_where_nothing_is_known_of_the_two_float32_judges_everything(made: Recip
     assert [a.score for a in quick] == [b.score for b in plain]
 
 
+@pytest.mark.slow
 def test_the_same_pictures_make_the_same_model(tmp_path: Path, pictures: list[Image]) -> None:
     once, again = (
         quantise_recipe(draft_recipe(tmp_path / name), pictures, TRAIN, SELECT, seed=0) for name in ("a", "b")

@@ -298,6 +298,7 @@ def test_only_images_that_trained_it_are_refused(tmp_path: Path) -> None:
         calibrate_recipe(CalibrationRequest(recipe=recipe.folder, images=folder), say=print)
 
 
+@pytest.mark.slow
 def test_a_recipe_in_tiles_finds_a_small_defect_on_a_wide_frame_where_it_is(tmp_path: Path) -> None:
     """The frame shows six parts, and a tile has the size of one part."""
 
