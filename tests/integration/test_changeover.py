@@ -49,7 +49,7 @@ def answers(line: Line, request_id: str | None) -> list[dict[str, Any]]:
     ]
 
 
-def await_answer(line: Line, request_id: str | None, state: str, within_s: float = 30) -> dict[str, Any]:
+def await_answer(line: Line, request_id: str | None, state: str, within_s: float = 60) -> dict[str, Any]:
     line.wait_for(
         lambda: any(answer["state"] == state for answer in answers(line, request_id)),
         within_s,
