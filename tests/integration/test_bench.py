@@ -23,6 +23,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_scoring_transport_and_a_whole_line_are_measured(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     done = bench("--seconds", "4", "--size", "64", "--json", str(file), "--device", "cpu")

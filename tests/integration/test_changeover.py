@@ -158,6 +158,7 @@ def test_a_recipe_that_cant_judge_is_refused_with_the_reason_and_the_old_one_sta
         assert "Traceback" not in line.log.read_text()
 
 
+@pytest.mark.slow
 def test_the_recipe_in_force_outlives_the_service_until_the_settings_name_another(
     config: Path, broker: Mosquitto
 ) -> None:
@@ -228,6 +229,7 @@ def test_a_request_is_answered_although_a_worker_dies_during_it(
         )
 
 
+@pytest.mark.slow
 def test_a_camera_without_a_recipe_is_repaired_by_a_changeover(config: Path, broker: Mosquitto) -> None:
     config.write_text(config.read_text().replace('recipe = "plate"', 'recipe = "no-such"'))
     with Line(config, broker.port) as line:

@@ -126,6 +126,7 @@ def test_a_lamp_that_grows_dim_is_found_before_one_good_part_in_five_is_rejected
     assert np.mean([result.score > scorer.threshold for result in later]) > 0.2, "an ignored alarm costs more"
 
 
+@pytest.mark.slow
 def test_the_line_reports_drift_and_its_end_and_stays_ready(
     tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto, calibrated: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_category_alone_is_the_contracts_json(tmp_path: Path, config: Path, ar
     assert "scratch" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_papers_table_from_the_archive_needs_every_recipe(
     tmp_path: Path, config: Path, archive: Path
 ) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from monitor.journal.reader import JournalReader, Session, VerdictRow
 from tests.real import parts_folder
 from tests.real.line import Line
@@ -43,6 +45,7 @@ def sessions(line: Line) -> list[Session]:
         return reader.sessions()
 
 
+@pytest.mark.slow
 def test_a_publisher_killed_again_and_again_leaves_no_reject_out_of_the_journal_and_no_gap(
     tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:
