@@ -291,7 +291,9 @@ def test_a_report_opens_in_the_browser_with_its_pictures_and_needs_nothing_else(
     assert "Nobody has signed for this version" in tab.inner_text("main")
     assert tab.locator(".grid img").evaluate_all("all => all.every(image => image.naturalWidth > 100)")
     assert tab.locator("h1").evaluate("head => getComputedStyle(head).color") == "rgb(0, 0, 0)"
-    assert [url for url in asked if not url.startswith("data:")] == [tab.url]
+    # The page before asks for its news until it is left.
+    since = asked[asked.index(tab.url) :]
+    assert [url for url in since if not url.startswith("data:")] == [tab.url]
 
 
 @pytest.mark.parametrize("width", [1280, 800])

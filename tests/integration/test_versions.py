@@ -93,7 +93,7 @@ def test_use_rollback_a_killed_scorer_and_a_set_each_change_the_judge_between_tw
         ring = line.ring("top")
         await_judge(line, first)
         assert cli.main(["--config", str(config), "recipes", "use", "plate@2"]) == 0
-        assert "camera top: plate@2 judges from the next part on" in capsys.readouterr().out
+        assert "plate@2 is in force" in capsys.readouterr().out
         await_judge(line, second)
         ask(line, "plate@3", "a")
         assert "plate@3 is not promoted" in await_answer(line, "a", "refused")["reason"]
