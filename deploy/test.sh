@@ -95,8 +95,7 @@ if [ -z "$threads" ]; then unset OMP_NUM_THREADS; fi
 # Programs mostly wait, so more of them than cores run in parallel.
 group programs "integration and not gige and not timing and not systemd" \
     -n 3 --dist loadgroup -o testpaths="tests/integration tests/faults"
-# Cameras in one process, everything else in the other (see tests/conftest.py).
-group timed "gige or timing or systemd" -n 2 --dist loadgroup
+group timed "gige or timing or systemd"
 
 printf '\n'
 if [ ${#failed[@]} -gt 0 ]; then printf 'failed group: %s\n' "${failed[@]}"; fi
