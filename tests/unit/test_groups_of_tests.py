@@ -33,7 +33,7 @@ def test_breaks_afterwards(broken): pass
 def groups_of_tests() -> dict[str, tuple[str, set[str]]]:
     """The markers and the folders of each group, by its name."""
     script = (ROOT / "deploy/test.sh").read_text().replace("\\\n", " ")
-    commands = re.findall(r'^[^#\n]*\bgroup (\S+) "([^"]+)" ([^>\n]*)', script, re.MULTILINE)
+    commands = re.findall(r'^[^#\n]*\bgroup (\S+) "([^"]+)"([^>\n]*)', script, re.MULTILINE)
     return {name: (markers, set(re.findall(r"\btests/(\w+)", rest))) for name, markers, rest in commands}
 
 
