@@ -18,14 +18,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from monitor import paths
 from monitor.errors import LineMonitorError
-from monitor.inference.backend_choice import BackendWish, build_fastest_scorer
 from monitor.inference.scorer import Scorer
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
@@ -45,49 +42,19 @@ from monitor.line_state.set_request import (
     read_set_status,
     write_set_status,
 )
-from monitor.model import in_force
 from monitor.model.camera_region import find_region_conflict, unchecked_region
 from monitor.model.in_force import InForce
-from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.names import join_version, split_version
 from monitor.scoring.in_force_watch import InForceWatch
 from monitor.scoring.recipe_loader import Loaded, RecipeLoader
+from monitor.scoring.recipe_preparation import Load, PromotedLoad, RecipePreparation, RequestedLoad, SetLoad
 from monitor.settings import CameraSettings, Settings
-from monitor.system import out_of_memory
-from monitor.verdict import rfc3339
 
 _LONGEST_NAME = 128
 """In bytes of UTF-8: what of a person's name or of a topic fits on the board."""
 _SET_DIED = "the scoring worker died while it loaded this set: look at the log, then ask again"
 _DIED = "the scoring worker died while it loaded this recipe: look at the log, then ask again"
-
-
-@dataclass(frozen=True, slots=True)
-class _RequestedLoad:
-    """A recipe that is loaded because of a request for one camera."""
-
-    camera: CameraSettings
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class _PromotedLoad:
-    """A version that is loaded because a person has put it in force."""
-
-    cameras: Sequence[CameraSettings]
-    recipe: str
-    document: InForce
-
-
-@dataclass(frozen=True, slots=True)
-class _SetLoad:
-    """The recipes of a set, which are put in force together or not at all."""
-
-    cameras: Sequence[CameraSettings]
-    document: SetDocument
-    request: SetRequest | None
-    """The request over MQTT; None where a person has asked on the page or the command line."""
 
 
 class RecipesInForce:
@@ -103,15 +70,16 @@ class RecipesInForce:
     ) -> None:
         """Load every camera's first recipe, which takes seconds."""
         self._settings, self._board, self._session = settings, board, session
-        self._log, self._utc_ns = log, utc_ns
+        self._log = log
         self._folder = paths.changeovers(settings)
         self._scorers: dict[str, Scorer] = {}
         self._status: dict[str, RecipeStatus] = {}
         self.network_lock = threading.Lock()
         """The scoring loop holds it while it scores frames. The thread that loads a recipe holds it during
         the steps in which no other network may run."""
+        self._preparation = RecipePreparation(settings, session, log, self.network_lock, utc_ns)
         self._loader = RecipeLoader()
-        self._loading: _RequestedLoad | _PromotedLoad | _SetLoad | None = None
+        self._loading: Load | None = None
         self.watch = InForceWatch(paths.recipes(settings), self._folder, log)
         self._asked: dict[str, str] = {}
         """By camera, its recipe as `NAME`, or as `NAME@VERSION` after a changeover to that version."""
@@ -148,9 +116,9 @@ class RecipesInForce:
         if outcome is None:
             return ()
         loading, self._loading = self._loading, None
-        if isinstance(loading, _PromotedLoad):
+        if isinstance(loading, PromotedLoad):
             return self._end_promoted(loading, outcome)
-        if isinstance(loading, _SetLoad):
+        if isinstance(loading, SetLoad):
             return self._end_set(loading, outcome)
         assert loading is not None
         if isinstance(outcome, LineMonitorError):
@@ -167,9 +135,9 @@ class RecipesInForce:
         scorer: Scorer | None = None
         trouble: str | None = None
         try:
-            kept = self._last_changeover(camera)
+            kept = self._preparation.find_last_changeover(camera)
             name = kept.asked if kept else camera.recipe
-            scorer = self._load_once(name, loaded)
+            scorer = self._preparation.load_first(name, loaded)
             trouble = find_region_conflict(camera, scorer.recipe, name)
         except LineMonitorError as error:
             trouble = str(error)
@@ -182,38 +150,6 @@ class RecipesInForce:
             self._warn_of_missing_roi(camera, scorer.recipe, name)
         self._asked[camera.name] = name
         self._answer_at_start(camera, name, kept, trouble)
-
-    def _last_changeover(self, camera: CameraSettings) -> ChangeoverDocument | None:
-        """The last changeover over MQTT. Its file is deleted where the camera's recipe in the settings has
-        been changed since. Raises LineMonitorError."""
-        kept = changeover.load_changeover(self._folder, camera)
-        if kept is None:
-            try:
-                if changeover.delete_changeover(self._folder, camera.name):
-                    self._log.info(
-                        "camera %s: the settings have been changed: recipe %s replaces the last changeover",
-                        camera.name,
-                        camera.recipe,
-                    )
-            except OSError as error:
-                raise RecipeError(
-                    f"{self._folder}: the settings have been changed, but the last changeover can't be "
-                    f"removed: {error.strerror}: let the service's user write there"
-                ) from None
-        return kept
-
-    def _load_once(self, name: str, loaded: dict[str, Scorer | LineMonitorError]) -> Scorer:
-        """Load a recipe that several cameras may share. Raises LineMonitorError, again for each camera."""
-        if name not in loaded:
-            try:
-                version = in_force.find_asked(paths.recipes(self._settings), name)
-                loaded[name] = self._load(version.file, {}, is_start=True)
-            except LineMonitorError as error:
-                loaded[name] = error
-        found = loaded[name]
-        if isinstance(found, LineMonitorError):
-            raise found
-        return found
 
     def _answer_at_start(
         self, camera: CameraSettings, name: str, kept: ChangeoverDocument | None, trouble: str | None
@@ -288,7 +224,7 @@ class RecipesInForce:
                 return
         wanted_set = read_set_request(self._board)
         if wanted_set is not None and wanted_set.number > self._set_status.number:
-            self._begin_set(self._make_set(wanted_set), wanted_set)
+            self._begin_set(self._preparation.make_set(wanted_set), wanted_set)
             return
         if (asked := self.watch.set_request) is not None and asked != self._answered_set:
             self._answered_set = asked
@@ -299,8 +235,13 @@ class RecipesInForce:
             if wanted is None or wanted == self._refused.get(name):
                 continue
             if cameras := self._judged_by_others(name, wanted):
-                self._begin_promoted(_PromotedLoad(cameras, name, wanted))
+                self._begin_promoted(PromotedLoad(cameras, name, wanted))
                 return
+
+    def _begin_load(self, loading: Load) -> None:
+        self._loading = loading
+        shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
+        self._loader.begin(lambda: self._preparation.prepare(loading, shared))
 
     def _judged_by_others(self, name: str, wanted: InForce) -> list[CameraSettings]:
         """The cameras of a recipe whose parts are not judged by the version that is in force."""
@@ -312,26 +253,12 @@ class RecipesInForce:
                 found.append(camera)
         return found
 
-    def _begin_promoted(self, loading: _PromotedLoad) -> None:
-        self._loading = loading
+    def _begin_promoted(self, loading: PromotedLoad) -> None:
         version = join_version(loading.recipe, loading.document.version)
         self._log.info("loading %s: %s has put it in force", version, loading.document.approval.who)
-        shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
-        self._loader.begin(lambda: self._prepare_promoted(loading, shared))
+        self._begin_load(loading)
 
-    def _prepare_promoted(self, loading: _PromotedLoad, shared: Mapping[str, Scorer]) -> Loaded:
-        """All steps that can fail, on the loader's thread. Raises RecipeError.
-
-        A version that can't judge the parts of one of the cameras is refused for all of them.
-        """
-        found = in_force.find_in_force(paths.recipe(self._settings, loading.recipe))
-        scorer = self._load(found.file, shared)
-        for camera in loading.cameras:
-            if why := find_region_conflict(camera, scorer.recipe, loading.recipe):
-                raise RecipeError(why)
-        return {camera.name: scorer for camera in loading.cameras}
-
-    def _end_promoted(self, loading: _PromotedLoad, outcome: Loaded | LineMonitorError) -> Sequence[str]:
+    def _end_promoted(self, loading: PromotedLoad, outcome: Loaded | LineMonitorError) -> Sequence[str]:
         """Put the version in force at all cameras of its recipe, or refuse it. Return the changed cameras."""
         recipe, document = loading.recipe, loading.document
         version, why = join_version(recipe, document.version), None
@@ -346,29 +273,14 @@ class RecipesInForce:
             before = self._status[camera.name]
             present, state, judged = before.in_force, ChangeoverState.REFUSED, before.judged
             if not isinstance(outcome, LineMonitorError):
-                present, state = _identify(recipe, outcome[camera.name]), ChangeoverState.IN_FORCE
-                judged = changeover.add_recent_recipe(before, present)
-                self._adopt(camera, outcome[camera.name], recipe)
+                state = ChangeoverState.IN_FORCE
+                present, judged = self._take_over(camera, recipe, outcome[camera.name])
             reason = changeover.shorten_reason(why) if why else None
             who = document.approval.who
             self._write_status(
                 camera, RecipeStatus(before.number, None, state, version, reason, present, judged, who)
             )
         return [camera.name for camera in loading.cameras] if why is None else ()
-
-    def _make_set(self, request: SetRequest) -> SetDocument:
-        """The set that a request over MQTT names. A set that the settings do not have is empty, and an empty
-        set is refused."""
-        recipes = dict(self._settings.recipes.sets.get(request.recipe_set, {}))
-        cameras = {camera.name: camera.recipe for camera in self._settings.camera if camera.name in recipes}
-        return SetDocument(
-            name=request.recipe_set,
-            recipes=recipes,
-            instead_of=cameras,
-            request_id=make_document_id(self._session, request.number),
-            who=f"{self._settings.prefix}/recipe/set",
-            utc=rfc3339(self._utc_ns()),
-        )
 
     def _begin_set(self, document: SetDocument, request: SetRequest | None) -> None:
         if request is not None:
@@ -377,42 +289,10 @@ class RecipesInForce:
                 SetStatus(request.number, request.request_id, ChangeoverState.LOADING, document.name, None)
             )
         cameras = [camera for camera in self._settings.camera if camera.name in document.recipes]
-        loading = self._loading = _SetLoad(cameras, document, request)
         self._log.info("loading the recipes of set %s for %s", document.name, document.who)
-        shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
-        self._loader.begin(lambda: self._prepare_set(loading, shared))
+        self._begin_load(SetLoad(cameras, document, request))
 
-    def _prepare_set(self, loading: _SetLoad, shared: Mapping[str, Scorer]) -> Loaded:
-        """All steps that can fail, on the loader's thread. Raises RecipeError; then no camera is changed.
-
-        The last step renames the set into place: after a restart either all its cameras have it or none.
-        """
-        document = loading.document
-        if not document.recipes:
-            raise RecipeError("it names no camera: correct recipes.sets, then restart the line")
-        if unknown := document.recipes.keys() - {camera.name for camera in loading.cameras}:
-            raise RecipeError(
-                f"the line has no camera {', '.join(sorted(unknown))}: restart it, or correct the set"
-            )
-        ready, loaded = dict(shared), {}
-        for camera in loading.cameras:
-            asked = document.recipes[camera.name]
-            try:
-                found = in_force.find_promoted(paths.recipes(self._settings), asked)
-                scorer = self._load(found.file, ready)
-            except LineMonitorError as error:
-                raise RecipeError(f"camera {camera.name!r}: {error}") from None
-            ready[scorer.recipe.sha] = scorer
-            if why := find_region_conflict(camera, scorer.recipe, asked):
-                raise RecipeError(why)
-            loaded[camera.name] = scorer
-        try:
-            changeover.put_set_in_force(self._folder, self._settings.camera, document)
-        except OSError as error:
-            raise RecipeError(f"{self._folder}: the set can't be written down: {error.strerror}") from None
-        return loaded
-
-    def _end_set(self, loading: _SetLoad, outcome: Loaded | LineMonitorError) -> Sequence[str]:
+    def _end_set(self, loading: SetLoad, outcome: Loaded | LineMonitorError) -> Sequence[str]:
         """Put all recipes of the set in force, or refuse all. Return the changed cameras."""
         document, why = loading.document, None
         if isinstance(outcome, LineMonitorError):
@@ -424,9 +304,7 @@ class RecipesInForce:
             present, judged = before.in_force, before.judged
             if not isinstance(outcome, LineMonitorError):
                 self._asked[camera.name] = asked
-                present = _identify(asked, outcome[camera.name])
-                judged = changeover.add_recent_recipe(before, present)
-                self._adopt(camera, outcome[camera.name], present.recipe)
+                present, judged = self._take_over(camera, asked, outcome[camera.name])
             answer = document.request_id, state, asked, why, present, judged, document.who
             self._write_status(camera, RecipeStatus(before.number, *answer))
         self._follow()
@@ -436,72 +314,15 @@ class RecipesInForce:
 
     def _begin(self, camera: CameraSettings, request: Request) -> None:
         before = self._status[camera.name]
-        self._loading = _RequestedLoad(camera, request)
         # Written before the load begins: if this process dies meanwhile, its successor refuses the request.
         self._answer(camera, request, ChangeoverState.LOADING, None, before.in_force, before.judged)
         self._log.info("camera %s: loading recipe %s", camera.name, request.recipe)
-        shared = {scorer.recipe.sha: scorer for scorer in self._scorers.values()}
-        self._loader.begin(lambda: self._prepare(camera, request, shared))
-
-    def _prepare(self, camera: CameraSettings, request: Request, shared: Mapping[str, Scorer]) -> Loaded:
-        """All steps that can fail, on the loader's thread. Raises RecipeError."""
-        name, version = split_version(request.recipe)
-        found = in_force.find_promoted(paths.recipes(self._settings), request.recipe)
-        scorer = self._load(found.file, shared)
-        if why := find_region_conflict(camera, scorer.recipe, name):
-            raise RecipeError(why)
-        kept = ChangeoverDocument(
-            recipe=name,
-            version=version,
-            instead_of=camera.recipe,
-            request_id=request.request_id,
-            session=self._session,
-            number=request.number,
-            utc=rfc3339(self._utc_ns()),
-            after_set=changeover.find_set_in_force(self._folder),
-        )
-        try:
-            changeover.save_changeover(self._folder, camera.name, kept)
-        except OSError as error:
-            raise RecipeError(
-                f"{self._folder}: can't write down that recipe {request.recipe!r} is in force: "
-                f"{error.strerror}: a restart would bring the old one back; free some space there"
-            ) from None
-        return {camera.name: scorer}
-
-    def _load(self, document: Path, shared: Mapping[str, Scorer], *, is_start: bool = False) -> Scorer:
-        """Return a warm scorer of the version with this document; `shared` holds scorers by sha.
-
-        Backends are measured only at the start: later the measurement would delay parts. Raises RecipeError.
-        """
-        scoring = self._settings.scoring
-        try:
-            recipe = RecipeVersion.load(document)
-            if recipe.sha in shared:
-                return shared[recipe.sha]
-            scorer = build_fastest_scorer(
-                recipe,
-                BackendWish(scoring.device, scoring.runtime, scoring.precision),
-                paths.line_cache(self._settings),
-                network_lock=self.network_lock,
-                say=self._log.info,
-                measure=is_start,
-            )
-            scorer.warm_up()
-        except (MemoryError, RuntimeError) as error:
-            fix = out_of_memory.explain_memory_error(error, sized=False)
-            if fix is None:
-                raise
-            raise RecipeError(f"{document}: {fix}") from None
-        return scorer
+        self._begin_load(RequestedLoad(camera, request))
 
     def _put_in_force(self, camera: CameraSettings, request: Request, scorer: Scorer) -> None:
         self._asked[camera.name] = request.recipe
         self._follow()
-        name, _ = split_version(request.recipe)
-        present = _identify(name, scorer)
-        judged = changeover.add_recent_recipe(self._status[camera.name], present)
-        self._adopt(camera, scorer, name)
+        present, judged = self._take_over(camera, request.recipe, scorer)
         self._answer(camera, request, ChangeoverState.IN_FORCE, None, present, judged)
 
     def _refuse(self, camera: CameraSettings, request: Request, why: str) -> None:
@@ -524,9 +345,12 @@ class RecipesInForce:
             RecipeStatus(request.number, request.request_id, state, request.recipe, reason, present, judged),
         )
 
-    # At the start and in a change
-
-    def _adopt(self, camera: CameraSettings, scorer: Scorer, name: str) -> None:
+    def _take_over(
+        self, camera: CameraSettings, asked: str, scorer: Scorer
+    ) -> tuple[RecipeIdentity, tuple[RecipeIdentity, ...]]:
+        """Judge the camera's next part by this scorer. Return the recipe in force and the last ones."""
+        present = _identify(asked, scorer)
+        name = present.recipe
         self._scorers[camera.name] = scorer
         self.troubles.pop(camera.name, None)
         self._log.info(
@@ -537,6 +361,9 @@ class RecipesInForce:
             scorer.calibration_key,
         )
         self._warn_of_missing_roi(camera, scorer.recipe, name)
+        return present, changeover.add_recent_recipe(self._status[camera.name], present)
+
+    # At the start and in a change
 
     def _write_status(self, camera: CameraSettings, status: RecipeStatus) -> None:
         status = msgspec.structs.replace(
