@@ -32,9 +32,6 @@ from tests.real.service import Service, running
 TESTS = Path(__file__).parent
 PROGRAMS = ("integration", "faults")
 """The folders of tests that start the line's processes and other programs, and mostly wait for them."""
-TIMED = ("gige", "timing", "systemd")
-"""The markers of tests that run apart from the others, in two processes: one for the tests of cameras, which
-need little processor time, and one for all others."""
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +93,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("integration")
         if "installed" in getattr(item, "fixturenames", ()):
             item.add_marker("systemd")
-        is_timed = any(item.get_closest_marker(marker) for marker in TIMED)
-        if is_timed and not item.get_closest_marker("xdist_group"):
-            process = "cameras" if item.get_closest_marker("gige") else "lines"
-            item.add_marker(pytest.mark.xdist_group(process))
         if item.get_closest_marker("slow") and not any(item.path.is_relative_to(place) for place in below):
             item.add_marker(pytest.mark.skip(reason="takes minutes: run by name"))
 
