@@ -143,7 +143,7 @@ class RecipePages:
         try:
             self._sets.check(name)
             signature = self._signatures.take(Permission.USE, f"changeover to set {name}")
-            self._sets.use(name, signature, _via(), is_running=self._view.status().running)
+            self._sets.use(name, signature, _via(), is_running=self._view.is_running())
         except AuditError as error:
             abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")
         except LineMonitorError as error:
