@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from monitor import paths
-from monitor.accounts.password import hash_password
+from monitor.accounts.password import hash_password, is_password
 from monitor.accounts.permissions import Role
 from monitor.errors import LineMonitorError
 from monitor.names import NAME, NAME_RULE
@@ -83,6 +83,13 @@ class AccountsFile:
     def find(self, name: str) -> Account | None:
         """The account of that name. Raises AccountsError."""
         return next((account for account in self.all() if account.name == name), None)
+
+    def find_by_password(self, name: str, password: str) -> Account | None:
+        """The account of that name where the password is right; an unknown name takes as long to refuse as a
+        wrong password. Raises AccountsError."""
+        account = self.find(name)
+        is_right = is_password(password, account.password_hash if account else None)
+        return account if is_right else None
 
     def session_secret(self) -> bytes | None:
         """The key that signs sessions; None while there is no account. Raises AccountsError."""

@@ -35,7 +35,7 @@ from monitor.review.reset_pages import ResetPages
 from monitor.review.scorers import Scorers
 from monitor.review.set_changeover import SetChangeover
 from monitor.review.shifts import PlantClock
-from monitor.review.signature import SignatureForm
+from monitor.review.signature_form import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.today_pages import TodayPages

@@ -28,7 +28,7 @@ from monitor.review.recalibration import (
     State,
 )
 from monitor.review.recorded_changes import RecordedChanges
-from monitor.review.signature import SignatureForm
+from monitor.review.signature_form import SignatureForm
 from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.snapshots.labels import Label

@@ -24,7 +24,7 @@ from monitor.review.filters import RECIPE
 from monitor.review.histogram import Plot, plot
 from monitor.review.line_view import LineView
 from monitor.review.set_changeover import SetChangeover
-from monitor.review.signature import SignatureForm
+from monitor.review.signature_form import SignatureForm
 from monitor.review.snapshot_files import Key, NoSuchSnapshot
 from monitor.review.version_changes import APPROVED, VersionChanges
 from monitor.review.version_notices import find_notices
