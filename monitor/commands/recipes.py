@@ -108,7 +108,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
     from monitor import paths
     from monitor.audit.trail import AuditTrail
     from monitor.names import check_name, split_version
-    from monitor.review.version_changes import APPROVED, VersionChanges
+    from monitor.review.version_changes import APPROVED, VersionChanges, state_rollback
     from monitor.review.version_warnings import find_warnings
 
     changes = VersionChanges(settings, AuditTrail.of(settings))
@@ -127,7 +127,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
             )
         number = asked
     permission = changes.find_permission(name, number)
-    meaning = f"rollback to {name}@{number}" if is_rollback else APPROVED
+    meaning = state_rollback(name, number) if is_rollback else APPROVED
     signature = sign(options, settings, permission, meaning)
     warnings = find_warnings(paths.recipe(settings, name), number)
     confirm(warnings, signature, understood=options.understood)
@@ -143,12 +143,12 @@ def _use_set(options: argparse.Namespace, settings: Settings) -> int:
     from monitor.accounts.permissions import Permission
     from monitor.audit.trail import AuditTrail
     from monitor.review.line_view import LineView
-    from monitor.review.set_changeover import SetChangeover
+    from monitor.review.set_changeover import SetChangeover, state_set
 
     name: str = options.version
     changeover = SetChangeover(settings, AuditTrail.of(settings))
     changeover.check(name)
-    signature = sign(options, settings, Permission.USE, f"changeover to set {name}")
+    signature = sign(options, settings, Permission.USE, state_set(name))
     view = LineView(settings)
     document = changeover.use(name, signature, VIA, is_running=view.is_running())
     return await_set(document, view, print, time.monotonic, time.sleep)
