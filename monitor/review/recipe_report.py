@@ -15,7 +15,7 @@ from monitor import paths
 from monitor.audit.entry import Entry, Head
 from monitor.audit.trail import AuditError, AuditTrail
 from monitor.model.in_force import Approval, find_asked, find_in_force, read_in_force
-from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document, RecipeError, WeightsFile
+from monitor.model.recipe_json import FILE, REFERENCE, Document, RecipeError, WeightsFile
 from monitor.model.version_files import VersionFile, list_versions
 from monitor.model.version_summary import explain_origin, read_document
 from monitor.review.filters import Filters
@@ -120,7 +120,7 @@ class RecipeReports:
             files=list(_hashes(version, document, sha)),
             signatures=_signatures(version),
             trail=_trail(AuditTrail.of(self._settings), version.folder.name),
-            parts=_part_count(document.calibration[REFERENCE]),
+            parts=len(document.calibration[REFERENCE].part_scores),
         )
 
     def _judged(self, recipe: str, sha: str) -> Iterator[tuple[IndexEntry, SnapshotDetails]]:
@@ -229,7 +229,3 @@ def _is_about(entry: Entry, recipe: str) -> bool:
     return recipe in names or any(
         (value or "").split("@")[0] == recipe for value in (entry.before, entry.after)
     )
-
-
-def _part_count(calibration: Calibration) -> int:
-    return len(calibration.part_scores)
