@@ -26,6 +26,7 @@ from monitor.errors import LineMonitorError
 from monitor.names import NAME, NAME_RULE
 from monitor.settings import Settings
 from monitor.system.atomic_file import write_whole
+from monitor.system.file_owner import give_to_folders_owner
 
 _SCHEMA = 1
 _MODE = 0o600
@@ -199,11 +200,8 @@ class AccountsFile:
             accounts=tuple(sorted(accounts, key=lambda account: account.name)),
         )
         try:
-            owner = self.file.parent.stat()
             write_whole(self.file, msgspec.json.format(msgspec.json.encode(written)) + b"\n", mode=_MODE)
-            if os.geteuid() == 0:
-                # A command that root runs must not make a file that the page can't read.
-                os.chown(self.file, owner.st_uid, owner.st_gid)
+            give_to_folders_owner(self.file, self.file.parent)
             self._lock_file.write_text("there were accounts\n")
         except OSError as error:
             raise self._unwritable(error) from None
