@@ -201,7 +201,8 @@ class AccountsFile:
         )
         try:
             write_whole(self.file, msgspec.json.format(msgspec.json.encode(written)) + b"\n", mode=_MODE)
-            give_to_folders_owner(self.file, self.file.parent)
+            for file in (self.file, self._lock_file):
+                give_to_folders_owner(file, self.file.parent)
             self._lock_file.write_text("there were accounts\n")
         except OSError as error:
             raise self._unwritable(error) from None
