@@ -26,7 +26,7 @@ from monitor.review.line_view import LineView
 from monitor.review.recorded_changes import describe_way, refuse_unrecorded
 from monitor.review.set_changeover import SetChangeover, state_set
 from monitor.review.signature_form import SignatureForm
-from monitor.review.snapshot_files import Key, NoSuchSnapshot
+from monitor.review.snapshot_files import find_key
 from monitor.review.version_changes import APPROVED, VersionChanges, state_rollback
 from monitor.review.version_notices import find_notices
 from monitor.review.version_warnings import warn_of_version
@@ -179,7 +179,7 @@ class RecipePages:
             result=result,
             verdicts=Verdict,
             plot=_plot(job),
-            changed=[(image, _key(image.file)) for image in changed[:_MOST_PARTS]],
+            changed=[(image, find_key(image.file)) for image in changed[:_MOST_PARTS]],
             more=len(changed) - _MOST_PARTS,
         )
 
@@ -211,14 +211,6 @@ class RecipePages:
 
 def _meaning(recipe: str, number: int, *, back: bool) -> str:
     return state_rollback(recipe, number) if back else APPROVED
-
-
-def _key(file: str) -> Key | None:
-    path = Path(file)
-    try:
-        return Key.parse(path.parent.parent.name, path.parent.name, path.stem)
-    except NoSuchSnapshot:
-        return None
 
 
 def _plot(job: ComparisonJob) -> Plot | None:
