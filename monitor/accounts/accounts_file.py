@@ -20,12 +20,13 @@ from pathlib import Path
 import msgspec
 
 from monitor import paths
-from monitor.accounts.password import hash_password
+from monitor.accounts.password import hash_password, is_password
 from monitor.accounts.permissions import Role
 from monitor.errors import LineMonitorError
 from monitor.names import NAME, NAME_RULE
 from monitor.settings import Settings
 from monitor.system.atomic_file import write_whole
+from monitor.system.file_owner import give_to_folders_owner
 
 _SCHEMA = 1
 _MODE = 0o600
@@ -83,6 +84,13 @@ class AccountsFile:
     def find(self, name: str) -> Account | None:
         """The account of that name. Raises AccountsError."""
         return next((account for account in self.all() if account.name == name), None)
+
+    def find_by_password(self, name: str, password: str) -> Account | None:
+        """The account of that name where the password is right; an unknown name takes as long to refuse as a
+        wrong password. Raises AccountsError."""
+        account = self.find(name)
+        is_right = is_password(password, account.password_hash if account else None)
+        return account if is_right else None
 
     def session_secret(self) -> bytes | None:
         """The key that signs sessions; None while there is no account. Raises AccountsError."""
@@ -192,11 +200,9 @@ class AccountsFile:
             accounts=tuple(sorted(accounts, key=lambda account: account.name)),
         )
         try:
-            owner = self.file.parent.stat()
             write_whole(self.file, msgspec.json.format(msgspec.json.encode(written)) + b"\n", mode=_MODE)
-            if os.geteuid() == 0:
-                # A command that root runs must not make a file that the page can't read.
-                os.chown(self.file, owner.st_uid, owner.st_gid)
+            for file in (self.file, self._lock_file):
+                give_to_folders_owner(file, self.file.parent)
             self._lock_file.write_text("there were accounts\n")
         except OSError as error:
             raise self._unwritable(error) from None

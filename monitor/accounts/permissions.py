@@ -54,6 +54,13 @@ def may(role: Role, permission: Permission) -> bool:
     return permission in _PERMITTED[role]
 
 
+def refuse(name: str, role: Role, permission: Permission) -> str | None:
+    """Why the account of that name may not do this, in one line; None where it may."""
+    if may(role, permission):
+        return None
+    return f"{name} is {role}, which may not {permission}: that needs {' or '.join(roles_for(permission))}."
+
+
 def roles_for(permission: Permission) -> tuple[Role, ...]:
     """The roles that may do this, for messages."""
     return tuple(role for role in Role if may(role, permission))

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.attempts import PasswordAttempts
-from monitor.accounts.password import is_password
-from monitor.accounts.permissions import Permission, may, roles_for
+from monitor.accounts.permissions import Permission, refuse
 from monitor.system.printable import clean_line
 
 NOBODY = "a person without a name"
@@ -93,12 +92,11 @@ class Signatures:
                 return Refusal("Wrong password.")
             name = tidy_signer(name)
         else:
-            account = self._accounts.find(name)
-            if not is_password(password, account.password_hash if account else None) or account is None:
+            account = self._accounts.find_by_password(name, password)
+            if account is None:
                 return Refusal("Wrong name or password.")
-            if not may(account.role, permission):
-                roles = " or ".join(roles_for(permission))
-                return Refusal(f"{name} is {account.role}, which may not {permission}: that needs {roles}.")
+            if (why := refuse(name, account.role, permission)) is not None:
+                return Refusal(why)
         for key in keys:
             self._attempts.forget(key)
         return Signature(name, meaning, is_proven=True)

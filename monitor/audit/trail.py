@@ -35,6 +35,7 @@ from monitor.audit.verification import Verification, verify_lines
 from monitor.errors import LineMonitorError
 from monitor.settings import Settings
 from monitor.system.atomic_file import sync_folder
+from monitor.system.file_owner import give_to_folders_owner
 from monitor.system.printable import clean_line
 
 _LOCK_S = 5.0
@@ -165,7 +166,7 @@ class AuditTrail:
         try:
             self._lock(handle)
             if os.fstat(handle).st_size == 0:
-                self._give_to_folders_owner(handle)
+                give_to_folders_owner(handle, self.file.parent)
             yield handle
         finally:
             os.close(handle)
@@ -206,12 +207,6 @@ class AuditTrail:
                 os.ftruncate(handle, size)
             raise
         return entry.head
-
-    def _give_to_folders_owner(self, handle: int) -> None:
-        """A command that root runs must not make a file that the service can't write to."""
-        if os.geteuid() == 0:
-            owner = self.file.parent.stat()
-            os.fchown(handle, owner.st_uid, owner.st_gid)
 
     @staticmethod
     def _read_end(handle: int) -> _End:

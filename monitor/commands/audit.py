@@ -6,9 +6,8 @@ It writes nothing.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TextIO
 
 import msgspec
@@ -16,8 +15,8 @@ import msgspec
 from monitor.audit.entry import Entry, Head, Kind
 from monitor.audit.verification import DOES_NOT_PROVE, PROVES, Verification
 from monitor.commands.arguments import FAILED, CommandError, load_settings, print_to_stderr
+from monitor.commands.output import ending_with_its_reader, print_json, print_table
 
-_MAX_COLUMN_WIDTH = 60
 _COLUMNS = ("entry", "time", "who", "what", "subject", "before", "", "after", "meaning")
 
 
@@ -51,14 +50,10 @@ def run(options: argparse.Namespace) -> int:
         print_verification(found, as_json=options.json, out=sys.stdout)
         return 0 if found.is_whole else FAILED
     entries = (entry for entry in trail.entries() if options.kind in (None, entry.kind))
-    try:
+    with ending_with_its_reader():
         print_entries(entries, as_json=options.json, out=sys.stdout)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The program that reads the output has ended. Python's own flush at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    print_to_stderr(f"head {trail.head()}")
+        print_to_stderr(f"head {trail.head()}")
     return 0
 
 
@@ -95,16 +90,13 @@ def print_verification(found: Verification, *, as_json: bool, out: TextIO) -> No
 def print_entries(entries: Iterable[Entry], *, as_json: bool, out: TextIO) -> None:
     """Print the entries as a table or as JSON lines."""
     if as_json:
-        for entry in entries:
-            print(msgspec.json.encode(entry).decode(), file=out)
+        print_json(entries, out)
         return
     rows = [_COLUMNS, *map(_row, entries)]
     if len(rows) == 1:
         print("no change recorded", file=out)
         return
-    widths = [min(_MAX_COLUMN_WIDTH, max(map(len, column))) for column in zip(*rows, strict=True)]
-    for line in _lines(rows, widths):
-        print(line, file=out)
+    print_table(rows, out)
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -120,9 +112,3 @@ def _row(entry: Entry) -> tuple[str, ...]:
         entry.after if entry.after is not None else "(none)",
         entry.meaning,
     )
-
-
-def _lines(rows: Iterable[tuple[str, ...]], widths: list[int]) -> Iterator[str]:
-    for row in rows:
-        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

@@ -109,12 +109,9 @@ def run(options: argparse.Namespace) -> int:
 
     def approve(before: RecipeVersion, after: RecipeVersion) -> AbstractContextManager[None]:
         old, new = (one.document.calibration[REFERENCE].threshold for one in (before, after))
-        known = after.document.defect_scores
-        scores = known.known if known else ()
-        warnings = warn_of_change(
-            old, new, passing=sum(score <= new for score in scores), defects=len(scores)
-        )
-        confirm(warnings if new != old else (), signature, understood=options.understood)
+        scores = after.document.defect_scores
+        warnings = warn_of_change(old, new, scores.known if scores else ()) if new != old else ()
+        confirm(warnings, signature, understood=options.understood)
         hold_version(settings, after.folder)
         subject = f"recipe.{after.name}.threshold"
         return recording(settings, Kind.THRESHOLD, subject, repr(old), repr(new), signature)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import re
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import TextIO
 import msgspec
 
 from monitor.commands.arguments import CommandError, load_settings, print_to_stderr
+from monitor.commands.output import ending_with_its_reader, print_json, print_table
 from monitor.journal.reader import Change, Gap, JournalReader, JournalReadError, Session, VerdictRow
 from monitor.verdict import rfc3339
 
@@ -27,7 +27,6 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _AGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN_SHA_LENGTH = 12
-_MAX_COLUMN_WIDTH = 60
 
 Entry = VerdictRow | Gap | Session
 
@@ -61,19 +60,13 @@ def run(options: argparse.Namespace) -> int:
         start = parse_since(options.since, time.time_ns()) if options.since is not None else ""
     except ValueError as error:
         raise CommandError(f"--since: {error}") from None
-    try:
-        with JournalReader(paths.journal(load_settings(options))) as reader:
-            if options.changes:
-                print_changes(reader, form, since=start, out=sys.stdout)
-            else:
-                print_verdicts(
-                    reader, form, since=start, camera=options.camera, out=sys.stdout, say=print_to_stderr
-                )
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The program that reads the output has ended, as in `| head`. At exit Python writes the rest of its
-        # buffer, which would fail again, so the output goes to /dev/null from here on.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with ending_with_its_reader(), JournalReader(paths.journal(load_settings(options))) as reader:
+        if options.changes:
+            print_changes(reader, form, since=start, out=sys.stdout)
+        else:
+            print_verdicts(
+                reader, form, since=start, camera=options.camera, out=sys.stdout, say=print_to_stderr
+            )
     return 0
 
 
@@ -120,7 +113,7 @@ def print_verdicts(
     entries = _entries(reader, since, camera)
     match form:
         case OutputFormat.JSON:
-            _write_json(entries, out)
+            print_json(entries, out)
         case OutputFormat.CSV:
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow(VerdictRow.__struct_fields__)
@@ -138,7 +131,7 @@ def print_changes(reader: JournalReader, form: OutputFormat, *, since: str, out:
     changes = reader.changes(since)
     match form:
         case OutputFormat.JSON:
-            _write_json(changes, out)
+            print_json(changes, out)
         case OutputFormat.CSV:
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow(Change.__struct_fields__)
@@ -156,10 +149,7 @@ def print_changes(reader: JournalReader, form: OutputFormat, *, since: str, out:
                         _value(change.new),
                     )
                 )
-            widths = [min(_MAX_COLUMN_WIDTH, max(map(len, column))) for column in zip(*rows, strict=True)]
-            for row in rows:
-                cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-                print("  ".join(cells).rstrip(), file=out)
+            print_table(rows, out)
             if not changes:
                 print("no change recorded", file=out)
 
@@ -173,11 +163,6 @@ def _entries(reader: JournalReader, since: str, camera: str | None) -> Iterator[
             yield notes.pop()
         yield verdict
     yield from reversed(notes)
-
-
-def _write_json(entries: Iterable[Entry | Change], out: TextIO) -> None:
-    for entry in entries:
-        print(msgspec.json.encode(entry).decode(), file=out)
 
 
 def _write_table(entries: Iterable[Entry], camera_width: int, out: TextIO) -> None:

@@ -17,8 +17,10 @@ from monitor.commands.signing import VIA, add_signature, confirm, sign
 
 if TYPE_CHECKING:
     from drivers.image_file import Image
+    from monitor.line_state.changeover import RecipeStatus
     from monitor.line_state.recipe_set import SetDocument
     from monitor.model.in_force import Change
+    from monitor.model.version_files import VersionFile
     from monitor.model.version_summary import VersionSummary
     from monitor.review.line_view import LineView
     from monitor.settings import Settings
@@ -106,7 +108,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
     from monitor import paths
     from monitor.audit.trail import AuditTrail
     from monitor.names import check_name, split_version
-    from monitor.review.version_changes import APPROVED, VersionChanges
+    from monitor.review.version_changes import APPROVED, VersionChanges, state_rollback
     from monitor.review.version_warnings import find_warnings
 
     changes = VersionChanges(settings, AuditTrail.of(settings))
@@ -125,7 +127,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
             )
         number = asked
     permission = changes.find_permission(name, number)
-    meaning = f"rollback to {name}@{number}" if is_rollback else APPROVED
+    meaning = state_rollback(name, number) if is_rollback else APPROVED
     signature = sign(options, settings, permission, meaning)
     warnings = find_warnings(paths.recipe(settings, name), number)
     confirm(warnings, signature, understood=options.understood)
@@ -141,14 +143,14 @@ def _use_set(options: argparse.Namespace, settings: Settings) -> int:
     from monitor.accounts.permissions import Permission
     from monitor.audit.trail import AuditTrail
     from monitor.review.line_view import LineView
-    from monitor.review.set_changeover import SetChangeover
+    from monitor.review.set_changeover import SetChangeover, state_set
 
     name: str = options.version
     changeover = SetChangeover(settings, AuditTrail.of(settings))
     changeover.check(name)
-    signature = sign(options, settings, Permission.USE, f"changeover to set {name}")
+    signature = sign(options, settings, Permission.USE, state_set(name))
     view = LineView(settings)
-    document = changeover.use(name, signature, VIA, is_running=view.status().running)
+    document = changeover.use(name, signature, VIA, is_running=view.is_running())
     return await_set(document, view, print, time.monotonic, time.sleep)
 
 
@@ -166,14 +168,14 @@ def await_set(
     for camera, asked in document.recipes.items():
         while True:
             status = view.recipe_status(camera)
-            is_answer = status is not None and status.request_id == document.request_id
-            if status is None:
-                say(f"camera {camera}: {asked} judges from the next start of the line on")
-            elif is_answer and status.state is ChangeoverState.IN_FORCE:
+            answer = status if status and status.request_id == document.request_id else None
+            if answer and answer.state is ChangeoverState.IN_FORCE:
                 say(f"camera {camera}: {asked} judges from the next part on")
-            elif is_answer:
-                say(f"camera {camera}: not changed over: {status.reason}")
+            elif answer:
+                say(f"camera {camera}: not changed over: {answer.reason}")
                 failed = True
+            elif not view.is_running():
+                say(f"camera {camera}: {asked} judges from the next start of the line on")
             elif clock() > until:
                 say(f"camera {camera}: the line has not answered yet: look at its log")
                 failed = True
@@ -202,34 +204,44 @@ def await_line(
 ) -> int:
     """Wait until a running line judges by the version, and say so for each camera. Return the exit code: 1
     where it refuses the version or does not answer."""
+    until, failed = clock() + _LONGEST_WAIT_S, False
+    for camera in settings.camera:
+        while view.is_running():
+            # Without a status the scoring worker is starting, or did not report in time: it answers later.
+            status = view.recipe_status(camera.name)
+            answer = _find_answer(status, change.after) if status else None
+            if answer is None and clock() > until:
+                answer = f"the line has not taken {change.after.name} over yet: look at its log", True
+            if answer is None:
+                sleep(0.1)
+                continue
+            text, is_failure = answer
+            if text:
+                say(f"camera {camera.name}: {text}")
+            failed = failed or is_failure
+            break
+    return int(failed)
+
+
+def _find_answer(status: RecipeStatus, version: VersionFile) -> tuple[str, bool] | None:
+    """What became of the version at a camera, and whether that is a failure; None while it is not known.
+
+    The text is empty for a camera that another recipe judges.
+    """
     from monitor.line_state.changeover import ChangeoverState
     from monitor.names import join_version
 
-    recipe, name = change.after.folder.name, change.after.name
-    until, failed = clock() + _LONGEST_WAIT_S, False
-    for camera in settings.camera:
-        while (status := view.recipe_status(camera.name)) is not None:
-            present = status.in_force
-            uses = (present.recipe if present else status.recipe.partition("@")[0]) == recipe
-            if not uses:
-                break
-            if present is not None and present.sha.startswith(change.after.digits):
-                say(f"camera {camera.name}: {name} judges from the next part on")
-                break
-            if status.state is ChangeoverState.REFUSED and status.recipe == name:
-                say(f"camera {camera.name}: the line refuses {name}: {status.reason}")
-                failed = True
-                break
-            if status.is_pinned:
-                kept = join_version(recipe, present.version if present else None)
-                say(f"camera {camera.name}: stays on {kept}, since a request named that version")
-                break
-            if clock() > until:
-                say(f"camera {camera.name}: the line has not taken {name} over yet: look at its log")
-                failed = True
-                break
-            sleep(0.1)
-    return int(failed)
+    recipe, present = version.folder.name, status.in_force
+    if (present.recipe if present else status.recipe.partition("@")[0]) != recipe:
+        return "", False
+    if present is not None and present.sha.startswith(version.digits):
+        return f"{version.name} judges from the next part on", False
+    if status.state is ChangeoverState.REFUSED and status.recipe == version.name:
+        return f"the line refuses {version.name}: {status.reason}", True
+    if status.is_pinned:
+        kept = join_version(recipe, present.version if present else None)
+        return f"stays on {kept}, since a request named that version", False
+    return None
 
 
 def _compare(options: argparse.Namespace, settings: Settings) -> int:

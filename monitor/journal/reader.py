@@ -126,14 +126,13 @@ class JournalReader:
 
     def verdicts(self, since: str = "", camera: str | None = None) -> Iterator[VerdictRow]:
         """The verdicts of parts captured since then, in the order in which they were decided."""
-        known = self._columns("verdicts")
-        wanted = [field if field in known else "NULL" for field in VerdictRow.__struct_fields__]
+        wanted = self._verdict_columns()
         of_camera = "AND camera = :camera" if camera is not None else ""
         after = 0
         while True:
             page = self._rows(
                 "verdicts",
-                f"SELECT rowid, {', '.join(wanted)} FROM verdicts WHERE rowid > :after "
+                f"SELECT rowid, {wanted} FROM verdicts WHERE rowid > :after "
                 f"AND captured_utc >= :since {of_camera} ORDER BY rowid LIMIT {_PAGE}",
                 {"after": after, "since": since, "camera": camera},
             )
@@ -152,13 +151,17 @@ class JournalReader:
         outcomes = "outcome IN ('expired', 'unacknowledged', 'unknown')"
         return self._newest(start, end, most, f"verdict = 'reject' AND {outcomes}")
 
-    def _newest(self, start: str, end: str, most: int, condition: str) -> list[VerdictRow]:
+    def _verdict_columns(self) -> str:
+        """The fields of a `VerdictRow` in a query; NULL for those that an older journal lacks."""
         known = self._columns("verdicts")
-        wanted = [field if field in known else "NULL" for field in VerdictRow.__struct_fields__]
+        return ", ".join(field if field in known else "NULL" for field in VerdictRow.__struct_fields__)
+
+    def _newest(self, start: str, end: str, most: int, condition: str) -> list[VerdictRow]:
+        wanted = self._verdict_columns()
         # A verdict's outcome comes after its capture: the index by outcome finds the first row.
         rows = self._rows(
             "verdicts",
-            f"SELECT {', '.join(wanted)} FROM verdicts "
+            f"SELECT {wanted} FROM verdicts "
             f"WHERE outcome_utc >= :start AND captured_utc >= :start "
             f"AND captured_utc < :end AND {condition} ORDER BY captured_utc DESC LIMIT :most",
             {"start": start, "end": end, "most": most},

@@ -28,11 +28,6 @@ class LatchedPart(msgspec.Struct, frozen=True):
     def of(event: Event) -> LatchedPart:
         return LatchedPart(event.camera, event.frame, rfc3339(event.captured_utc_ns), event.snapshot)
 
-    @property
-    def stem(self) -> str:
-        """The name of the snapshot's files without the suffix; empty without a snapshot."""
-        return (self.snapshot or "").rpartition("/")[2].removesuffix(".jpg")
-
     def link(self, page: str | None) -> str | None:
         """The address of the part on the operators' page at `page`; None without a picture or a page."""
         return f"{page}/part/{self.snapshot.removesuffix('.jpg')}" if page and self.snapshot else None

@@ -5,19 +5,23 @@ It knows nothing of how a threshold is found.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LARGE_FACTOR = 2.0
 """A threshold that moves by more than this factor, up or down, needs a second step."""
 
 
-def warn_of_change(before: float, after: float, *, passing: int = 0, defects: int = 0) -> tuple[str, ...]:
+def warn_of_change(before: float, after: float, defects: Sequence[float] = ()) -> tuple[str, ...]:
     """The warnings about a new threshold, one sentence each; empty where none is needed.
 
-    `passing` of `defects` labelled or known defects would pass with it.
+    `defects` holds the scores of labelled or known defects, on the scale of `after`.
     """
     warnings = []
-    if passing:
-        what = "defect" if defects == 1 else "defects"
-        warnings.append(f"{passing} of {defects} known {what} would pass with the new threshold {after:.4g}.")
+    if passing := sum(score <= after for score in defects):
+        what = "defect" if len(defects) == 1 else "defects"
+        warnings.append(
+            f"{passing} of {len(defects)} known {what} would pass with the new threshold {after:.4g}."
+        )
     values = f"from {before:.4g} to {after:.4g}"
     if before <= 0 or after <= 0:
         if before != after:

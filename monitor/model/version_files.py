@@ -21,6 +21,7 @@ import msgspec
 from monitor.model.recipe_json import FILE, RecipeError
 from monitor.names import VERSION, join_version
 from monitor.system.atomic_file import write_whole
+from monitor.system.file_owner import give_to_folders_owner
 
 FOLDER = "versions"
 _DOCUMENT = re.compile(rf"({VERSION})-([0-9a-f]{{16}})\.json")
@@ -128,10 +129,7 @@ def keep_newest(folder: Path) -> VersionFile | None:
     file = folder / FOLDER / f"{number}-{digits}.json"
     if not file.parent.is_dir():
         file.parent.mkdir()
-        if os.geteuid() == 0:
-            # The service's user must be able to add versions after a command that root ran.
-            owner = folder.stat()
-            os.chown(file.parent, owner.st_uid, owner.st_gid)
+        give_to_folders_owner(file.parent, folder)
     write_whole(file, content)
     return VersionFile(number, file, digits)
 

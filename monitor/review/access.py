@@ -159,7 +159,7 @@ def secret_of(password_hash: str | None) -> bytes:
 
 
 def tidy_name(name: str) -> str:
-    """The name or initials as they are stored: printable characters only, at most 24."""
+    """The name or initials as they are stored: printable characters only, at most 32."""
     kept = "".join(letter for letter in name if letter.isprintable())
     return " ".join(kept.split())[:_MAX_NAME_LENGTH]
 

@@ -26,6 +26,7 @@ from monitor.review.line_view import LineView
 from monitor.review.live_pages import LivePages
 from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
+from monitor.review.recalibration_pages import RecalibrationPages
 from monitor.review.recipe_pages import RecipePages
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.report_pages import ReportPages
@@ -34,7 +35,7 @@ from monitor.review.reset_pages import ResetPages
 from monitor.review.scorers import Scorers
 from monitor.review.set_changeover import SetChangeover
 from monitor.review.shifts import PlantClock
-from monitor.review.signature import SignatureForm
+from monitor.review.signature_form import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.today_pages import TodayPages
@@ -86,7 +87,8 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
     recalibration = Recalibration(recipes, files, settings.recipes.keep_versions)
-    TodayPages(app, settings, index, view, recalibration, plant, form, changes)
+    TodayPages(app, settings, index, view, plant)
+    RecalibrationPages(app, recipes, index, recalibration, form, changes)
     ReportPages(app, settings, index, plant)
     versions = VersionChanges(settings, trail)
     sets = SetChangeover(settings, trail)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from monitor.accounts.permissions import Permission, Role, may, roles_for
+from monitor.accounts.permissions import Permission, Role, refuse
 
 EVERYBODY = frozenset({"enter", "logout"})
 """Forms that need no account."""
@@ -22,13 +22,11 @@ REQUIRED: Mapping[str, Permission] = {
 }
 
 
-def refuse(endpoint: str, name: str, role: Role) -> str | None:
+def refuse_form(endpoint: str, name: str, role: Role) -> str | None:
     """Why that account may not send the form, in one line; None where it may."""
     if endpoint in EVERYBODY or endpoint in SIGNED:
         return None
     permission = REQUIRED.get(endpoint)
     if permission is None:
         return "This form is not for accounts: the name is that of the account."
-    if may(role, permission):
-        return None
-    return f"{name} is {role}, which may not {permission}: that needs {' or '.join(roles_for(permission))}."
+    return refuse(name, role, permission)

@@ -16,9 +16,9 @@ from typing import Any
 
 from flask import Flask, Response, g, render_template, request
 
-from monitor.review.line_view import LineStatus, LineView, PartView
+from monitor.review.line_view import LineStatus, LineView
 from monitor.review.shifts import PlantClock
-from monitor.review.snapshot_files import Key, NoSuchSnapshot
+from monitor.review.snapshot_files import Key, find_key
 from monitor.review.snapshot_index import SnapshotIndex
 
 MOST_STREAMS = 12
@@ -94,8 +94,8 @@ class EventStream:
     def _newest(self) -> NewestReject | None:
         """The newest reject of this session, else the newest one that has a snapshot."""
         if (part := self._view.newest_reject()) is not None:
-            key = _key_of(part)
-            return NewestReject(part.camera, self._plant.parse(part.captured_utc), part.ratio, key)
+            local, key = self._plant.parse(part.captured_utc), find_key(part.snapshot)
+            return NewestReject(part.camera, local, part.ratio, key)
         if (entry := self._index.newest_reject()) is None:
             return None
         key, details = entry.key, entry.details
@@ -155,11 +155,3 @@ def _message(event: str, text: str) -> str:
     """One event of the stream, as browsers read it (WHATWG HTML, server-sent events)."""
     lines = "".join(f"data: {line}\n" for line in text.splitlines())
     return f"event: {event}\n{lines}\n"
-
-
-def _key_of(part: PartView) -> Key | None:
-    day, _, rest = (part.snapshot or "").partition("/")
-    try:
-        return Key.parse(day, part.camera, rest.rpartition("/")[2].removesuffix(".jpg"))
-    except NoSuchSnapshot:
-        return None

@@ -181,13 +181,19 @@ class LineView:
         self._seen[camera] = ring.session, checked, newest
         return newest
 
+    def is_running(self) -> bool:
+        """Whether a line runs here, ready or not."""
+        with self._board() as board:
+            return board is not None
+
     def recipe_name(self, camera: CameraSettings) -> str:
         """The recipe that judges the camera's parts now; where no line runs, the one in the settings."""
         with self._board() as board:
             return camera.recipe if board is None else changeover.find_judge(board, camera, "").recipe
 
     def recipe_status(self, camera: str) -> RecipeStatus | None:
-        """The camera's recipe in force and the answer to its last change; None where no line runs."""
+        """The camera's recipe in force and the answer to its last change; None where no line runs, and while
+        its scoring worker starts or is late with its report."""
         with self._board() as board:
             if board is None or not board.is_fresh(SCORING, self._clock()):
                 return None

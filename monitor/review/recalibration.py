@@ -84,12 +84,7 @@ class Proposal:
     def warnings(self) -> tuple[str, ...]:
         """What a person has to read and confirm before this threshold is accepted."""
         defects = [part.score for part in self.parts if part.label is Label.DEFECT]
-        return warn_of_change(
-            self.before.threshold,
-            self.after.threshold,
-            passing=sum(score <= self.after.threshold for score in defects),
-            defects=len(defects),
-        )
+        return warn_of_change(self.before.threshold, self.after.threshold, defects)
 
     @property
     def escapes(self) -> tuple[ScoredPart, ...]:

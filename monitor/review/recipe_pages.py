@@ -23,10 +23,11 @@ from monitor.review.comparison_job import ComparisonError, ComparisonJob, Compar
 from monitor.review.filters import RECIPE
 from monitor.review.histogram import Plot, plot
 from monitor.review.line_view import LineView
-from monitor.review.set_changeover import SetChangeover
-from monitor.review.signature import SignatureForm
-from monitor.review.snapshot_files import Key, NoSuchSnapshot
-from monitor.review.version_changes import APPROVED, VersionChanges
+from monitor.review.recorded_changes import describe_way, refuse_unrecorded
+from monitor.review.set_changeover import SetChangeover, state_set
+from monitor.review.signature_form import SignatureForm
+from monitor.review.snapshot_files import find_key
+from monitor.review.version_changes import APPROVED, VersionChanges, state_rollback
 from monitor.review.version_notices import find_notices
 from monitor.review.version_warnings import warn_of_version
 from monitor.settings import Settings
@@ -106,7 +107,6 @@ class RecipePages:
             warnings=warn_of_version(present, summary),
             meaning=_meaning(recipe, number, back=back),
             back=back,
-            permission=self._changes.find_permission(recipe, number),
             signing=self._signatures.template_values(self._changes.find_permission(recipe, number)),
         )
 
@@ -120,11 +120,11 @@ class RecipePages:
             meaning = _meaning(recipe, number, back=back)
             signature = self._signatures.take(permission, meaning, warn_of_version(present, summary))
             if back:
-                self._changes.roll_back(recipe, signature, permission, _via())
+                self._changes.roll_back(recipe, signature, permission, describe_way())
             else:
-                self._changes.use(recipe, number, signature, permission, _via())
+                self._changes.use(recipe, number, signature, permission, describe_way())
         except AuditError as error:
-            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")
+            refuse_unrecorded(error)
         except LineMonitorError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
@@ -134,7 +134,7 @@ class RecipePages:
             "recipe_set.html",
             name=name,
             recipes=self._find_set(name),
-            meaning=f"changeover to set {name}",
+            meaning=state_set(name),
             signing=self._signatures.template_values(Permission.USE),
         )
 
@@ -142,10 +142,10 @@ class RecipePages:
         self._find_set(name)
         try:
             self._sets.check(name)
-            signature = self._signatures.take(Permission.USE, f"changeover to set {name}")
-            self._sets.use(name, signature, _via(), is_running=self._view.status().running)
+            signature = self._signatures.take(Permission.USE, state_set(name))
+            self._sets.use(name, signature, describe_way(), is_running=self._view.is_running())
         except AuditError as error:
-            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")
+            refuse_unrecorded(error)
         except LineMonitorError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
@@ -179,16 +179,9 @@ class RecipePages:
             result=result,
             verdicts=Verdict,
             plot=_plot(job),
-            changed=[(image, self._key(image.file)) for image in changed[:_MOST_PARTS]],
+            changed=[(image, find_key(image.file)) for image in changed[:_MOST_PARTS]],
             more=len(changed) - _MOST_PARTS,
         )
-
-    def _key(self, file: str) -> Key | None:
-        path = Path(file)
-        try:
-            return Key.parse(path.parent.parent.name, path.parent.name, path.stem)
-        except NoSuchSnapshot:
-            return None
 
     def _find(self, recipe: str, number: int) -> tuple[VersionSummary, VersionSummary | None]:
         """The version, and the one in force. Ends the request with one line where there is none."""
@@ -216,13 +209,8 @@ class RecipePages:
             abort(HTTPStatus.NOT_FOUND, "There is no such recipe.")
 
 
-def _via() -> str:
-    """How the present request came, for the record of changes."""
-    return f"page, from {request.remote_addr or 'an unknown address'}"
-
-
 def _meaning(recipe: str, number: int, *, back: bool) -> str:
-    return f"rollback to {recipe}@{number}" if back else APPROVED
+    return state_rollback(recipe, number) if back else APPROVED
 
 
 def _plot(job: ComparisonJob) -> Plot | None:

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor import paths
-from monitor.audit.entry import Entry, Head
-from monitor.audit.trail import AuditError, AuditTrail
+from monitor.audit.entry import Entry
+from monitor.audit.trail import AuditTrail
 from monitor.model.in_force import Approval, find_asked, find_in_force, read_in_force
-from monitor.model.recipe_json import FILE, REFERENCE, Calibration, Document, RecipeError, WeightsFile
+from monitor.model.recipe_json import FILE, REFERENCE, Document, RecipeError, WeightsFile
 from monitor.model.version_files import VersionFile, list_versions
 from monitor.model.version_summary import explain_origin, read_document
 from monitor.review.filters import Filters
 from monitor.review.pictures import Pictures
 from monitor.review.printed_page import embed, render_page
+from monitor.review.report_contents import PictureOf, read_entries, show_parts
 from monitor.review.shifts import PlantClock
-from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.review.snapshot_files import Key, SnapshotFiles
 from monitor.review.snapshot_index import IndexEntry, SnapshotIndex
 from monitor.settings import Settings
 from monitor.snapshots.labels import SnapshotDetails
@@ -52,15 +53,7 @@ class FileHash:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureOf:
-    """A picture in the report, with what stands below it."""
-
-    address: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Signatures:
+class Approvals:
     """Who answers for the version."""
 
     promotion: Approval | None
@@ -68,15 +61,6 @@ class Signatures:
     is_in_force: bool
     last_change: Approval | None
     """Of what is in force for the recipe."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trail:
-    """What the record of changes has about the recipe."""
-
-    head: Head | None
-    entries: tuple[Entry, ...]
-    problem: str = ""
 
 
 class RecipeReports:
@@ -118,9 +102,13 @@ class RecipeReports:
             passes=self._shown(_sort(entries, Verdict.PASS)[::-1][:MOST_PARTS]),
             counted=len(entries),
             files=list(_hashes(version, document, sha)),
-            signatures=_signatures(version),
-            trail=_trail(AuditTrail.of(self._settings), version.folder.name),
-            parts=_part_count(document.calibration[REFERENCE]),
+            approvals=_find_approvals(version),
+            recorded=read_entries(
+                AuditTrail.of(self._settings),
+                lambda entry: _is_about(entry, version.folder.name),
+                MOST_ENTRIES,
+            ),
+            parts=len(document.calibration[REFERENCE].part_scores),
         )
 
     def _judged(self, recipe: str, sha: str) -> Iterator[tuple[IndexEntry, SnapshotDetails]]:
@@ -131,14 +119,8 @@ class RecipeReports:
                 yield entry, details
 
     def _shown(self, entries: Iterable[tuple[IndexEntry, SnapshotDetails]]) -> list[PictureOf]:
-        found = []
-        for entry, details in entries:
-            try:
-                picture = embed(self._pictures.thumbnail(entry.key), "jpeg")
-            except NoSuchSnapshot:
-                continue
-            found.append(PictureOf(picture, self._describe(entry.key, details)))
-        return found
+        parts = ((entry.key, self._describe(entry.key, details)) for entry, details in entries)
+        return show_parts(self._pictures, parts)
 
     def _describe(self, key: Key, details: SnapshotDetails) -> str:
         label = f"labelled {details.label.text}" if details.label else "no label"
@@ -200,28 +182,19 @@ def hash_file(file: Path) -> str:
         return ""
 
 
-def _signatures(version: VersionFile) -> Signatures:
+def _find_approvals(version: VersionFile) -> Approvals:
     """Raises RecipeError."""
     in_force = read_in_force(version.folder)
     is_in_force = find_in_force(version.folder).digits == version.digits
     if in_force is None:
-        return Signatures(None, is_in_force, None)
+        return Approvals(None, is_in_force, None)
     promotion = next((one for one in in_force.promoted if one.recipe_sha.startswith(version.digits)), None)
     is_signed = promotion is not None and promotion.approval.who != ""
-    return Signatures(
+    return Approvals(
         promotion.approval if promotion is not None and is_signed else None,
         is_in_force,
         in_force.approval if in_force.approval.who else None,
     )
-
-
-def _trail(trail: AuditTrail, recipe: str) -> Trail:
-    """The newest entries about the recipe, and the head of the whole record."""
-    try:
-        entries = [entry for entry in trail.entries() if _is_about(entry, recipe)]
-        return Trail(trail.head(), tuple(entries[-MOST_ENTRIES:]))
-    except AuditError as error:
-        return Trail(None, (), str(error))
 
 
 def _is_about(entry: Entry, recipe: str) -> bool:
@@ -229,7 +202,3 @@ def _is_about(entry: Entry, recipe: str) -> bool:
     return recipe in names or any(
         (value or "").split("@")[0] == recipe for value in (entry.before, entry.after)
     )
-
-
-def _part_count(calibration: Calibration) -> int:
-    return len(calibration.part_scores)

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from typing import NoReturn
 
 from flask import abort, g, request
 
@@ -49,15 +50,25 @@ class RecordedChanges:
             after,
             signature.meaning if signature else meaning,
             self._utc(),
-            via=f"page, from {request.remote_addr or 'an unknown address'}",
+            via=describe_way(),
             signed=signature is not None and signature.is_proven,
         )
         with contextlib.ExitStack() as stack:
             try:
                 head = stack.enter_context(self._trail.recording(change, self._utc))
             except AuditError as error:
-                abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")
+                refuse_unrecorded(error)
             yield head
 
     def _utc(self) -> str:
         return rfc3339(self._utc_ns())
+
+
+def describe_way() -> str:
+    """How the present request came, for the record of changes."""
+    return f"page, from {request.remote_addr or 'an unknown address'}"
+
+
+def refuse_unrecorded(error: AuditError) -> NoReturn:
+    """Ends the present request with one line: a change that can't be recorded is not done."""
+    abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Not done, since it can't be recorded: {error}.")

@@ -18,7 +18,6 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from monitor.accounts.accounts_file import Account, AccountsError, AccountsFile
 from monitor.accounts.attempts import PasswordAttempts
-from monitor.accounts.password import is_password
 from monitor.accounts.permissions import Permission, may
 from monitor.review.access import (
     SESSION_S,
@@ -29,7 +28,7 @@ from monitor.review.access import (
     tidy_name,
     verify,
 )
-from monitor.review.endpoint_permissions import refuse
+from monitor.review.endpoint_permissions import refuse_form
 from monitor.review.proxy import PublicAddress
 from monitor.settings import ReviewSettings
 
@@ -128,7 +127,7 @@ class RequestChecks:
     def _check_role(self) -> None:
         """Accepts a form that the account's role permits."""
         account: Account = g.account
-        if (why := refuse(request.endpoint or "", account.name, account.role)) is not None:
+        if (why := refuse_form(request.endpoint or "", account.name, account.role)) is not None:
             self._log.warning("refused %s: %s", request.endpoint, why)
             abort(HTTPStatus.FORBIDDEN, why)
 
@@ -238,8 +237,8 @@ class RequestChecks:
         """Begins a session of that account. Returns whether name and password are right."""
         if not self._attempts.may_try(f"name {name}", _NAME_ATTEMPTS):
             return False
-        account = self._accounts.find(name)
-        if not is_password(password, account.password_hash if account else None) or account is None:
+        account = self._accounts.find_by_password(name, password)
+        if account is None:
             return False
         self._attempts.forget(f"name {name}")
         self._begin(known=True, by=account.name, mark=account.mark)

@@ -24,6 +24,11 @@ from monitor.settings import Settings
 from monitor.verdict import rfc3339
 
 
+def state_set(name: str) -> str:
+    """What the signature under a changeover to a set states."""
+    return f"changeover to set {name}"
+
+
 class SetChangeoverError(LineMonitorError):
     """No camera was changed over. The message is one line with the fix."""
 

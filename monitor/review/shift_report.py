@@ -9,15 +9,14 @@ import time
 from collections import Counter
 
 from monitor import paths
-from monitor.audit.entry import Entry, Head
-from monitor.audit.trail import AuditError, AuditTrail
+from monitor.audit.trail import AuditTrail
 from monitor.review.filters import Filters
 from monitor.review.pictures import Pictures
-from monitor.review.printed_page import embed, render_page
-from monitor.review.recipe_report import PictureOf
+from monitor.review.printed_page import render_page
+from monitor.review.report_contents import read_entries, show_parts
 from monitor.review.shift_figures import read_figures
 from monitor.review.shifts import PlantClock
-from monitor.review.snapshot_files import NoSuchSnapshot, SnapshotFiles
+from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import IndexEntry, SnapshotIndex
 from monitor.review.uninspected_reasons import explain_reason
 from monitor.settings import Settings
@@ -36,14 +35,15 @@ class ShiftReports:
 
     def make(self, filters: Filters, utc_ns: int) -> str:
         """The report of the filters' day and shift, as one HTML page."""
-        if filters.period is None:
+        period = filters.period
+        if period is None:
             raise ValueError("a report needs a day")
-        entries = list(self._index.matching(Filters(day=filters.day, period=filters.period)))
+        entries = list(self._index.matching(Filters(day=filters.day, period=period)))
+        shown = sorted(entries, key=lambda entry: entry.score, reverse=True)[:MOST_PICTURES]
         labels = Counter(
             details.label.text if (details := self._index.details(entry)).label else "no label"
             for entry in entries
         )
-        changes, head, problem = self._recorded(filters)
         now = rfc3339(utc_ns)
         return render_page(
             "shift_report.html",
@@ -52,50 +52,26 @@ class ShiftReports:
             made=self._plant.show(now),
             day=filters.day,
             shift=filters.shift,
-            period=filters.period,
-            is_over=now >= filters.period.end_utc,
-            figures=read_figures(paths.journal(self._settings), filters.period),
+            period=period,
+            is_over=now >= period.end_utc,
+            figures=read_figures(paths.journal(self._settings), period),
             views=frozenset(camera.name for camera in self._settings.camera if camera.mode.value == "latest"),
             explain_reason=explain_reason,
             labels=labels,
-            pictures=self._shown(
-                sorted(entries, key=lambda entry: entry.score, reverse=True)[:MOST_PICTURES]
-            ),
+            pictures=show_parts(self._pictures, ((entry.key, self._describe(entry)) for entry in shown)),
             snapshots=len(entries),
-            changes=changes,
-            head=head,
-            trail_problem=problem,
+            recorded=read_entries(
+                AuditTrail.of(self._settings),
+                lambda entry: period.start_utc <= entry.utc < period.end_utc,
+                MOST_ENTRIES,
+            ),
         )
 
-    def _recorded(self, filters: Filters) -> tuple[list[Entry], Head | None, str]:
-        """The entries of the record of changes within the period, its head, and why it can't be read."""
-        if filters.period is None:
-            return [], None, ""
-        trail = AuditTrail.of(self._settings)
-        try:
-            found = [
-                entry
-                for entry in trail.entries()
-                if filters.period.start_utc <= entry.utc < filters.period.end_utc
-            ]
-            return found[-MOST_ENTRIES:], trail.head(), ""
-        except AuditError as error:
-            return [], None, str(error)
-
-    def _shown(self, entries: list[IndexEntry]) -> list[PictureOf]:
-        found = []
-        for entry in entries:
-            key, details = entry.key, self._index.details(entry)
-            try:
-                picture = embed(self._pictures.thumbnail(key), "jpeg")
-            except NoSuchSnapshot:
-                continue
-            when = f"{self._plant.of_snapshot(key.day, key.stem):%H:%M:%S}"
-            label = details.label.text if details.label else "no label"
-            found.append(
-                PictureOf(picture, f"{when}, camera {key.camera}: {details.ratio_text(key.score)}, {label}")
-            )
-        return found
+    def _describe(self, entry: IndexEntry) -> str:
+        key, details = entry.key, self._index.details(entry)
+        when = f"{self._plant.of_snapshot(key.day, key.stem):%H:%M:%S}"
+        label = details.label.text if details.label else "no label"
+        return f"{when}, camera {key.camera}: {details.ratio_text(key.score)}, {label}"
 
 
 def read_snapshots(settings: Settings) -> SnapshotIndex:

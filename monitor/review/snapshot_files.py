@@ -72,6 +72,16 @@ class Key:
         return f"{self.stem[:2]}:{self.stem[2:4]}:{self.stem[4:6]}"
 
 
+def find_key(picture: str | None) -> Key | None:
+    """The snapshot whose picture has that path, which ends with `DAY/CAMERA/STEM.jpg` or the like; None where
+    it has none."""
+    path = Path(picture or "")
+    try:
+        return Key.parse(path.parent.parent.name, path.parent.name, path.stem)
+    except NoSuchSnapshot:
+        return None
+
+
 class SnapshotFiles:
     """The snapshot folder, which need not exist yet. Safe for several threads."""
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 from monitor.verdict import Reason
 
 _WORDS = {
-    Reason.DEADLINE: "not judged in time",
-    Reason.QUEUE_FULL: "too many parts waited",
-    Reason.SUPERSEDED: "a newer picture took its place",
-    Reason.BAD_FRAME: "the picture was damaged or missing",
-    Reason.BAD_SCORE: "the score was no number",
-    Reason.SCORER_LOST: "the scoring program had stopped",
-    Reason.CAPTURE_LOST: "the camera's program had stopped",
-    Reason.PUBLISHER_LOST: "the sending program had stopped",
-    Reason.NO_RECIPE: "there was no recipe",
-    Reason.NO_FRAME: "the camera's picture never arrived",
-    Reason.PART_MISMATCH: "it was not known which part it was",
+    Reason.DEADLINE.word: "not judged in time",
+    Reason.QUEUE_FULL.word: "too many parts waited",
+    Reason.SUPERSEDED.word: "a newer picture took its place",
+    Reason.BAD_FRAME.word: "the picture was damaged or missing",
+    Reason.BAD_SCORE.word: "the score was no number",
+    Reason.SCORER_LOST.word: "the scoring program had stopped",
+    Reason.CAPTURE_LOST.word: "the camera's program had stopped",
+    Reason.PUBLISHER_LOST.word: "the sending program had stopped",
+    Reason.NO_RECIPE.word: "there was no recipe",
+    Reason.NO_FRAME.word: "the camera's picture never arrived",
+    Reason.PART_MISMATCH.word: "it was not known which part it was",
 }
 
 
 def explain_reason(reason: str | None) -> str:
     """The reason of an uninspected part in words, from its word in payloads and the journal."""
-    known = {its.word: text for its, text in _WORDS.items()}
-    return known.get(reason, reason or "not judged")
+    return _WORDS.get(reason, reason or "not judged")

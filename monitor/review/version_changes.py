@@ -28,7 +28,12 @@ from monitor.settings import Settings
 from monitor.verdict import rfc3339
 
 APPROVED = "approved for production"
-"""What the signature of a promotion means, unless its author states something else."""
+"""What the signature under a version that is put in force states."""
+
+
+def state_rollback(recipe: str, number: int) -> str:
+    """What the signature under a rollback states."""
+    return f"rollback to {recipe}@{number}"
 
 
 class VersionChangeError(LineMonitorError):

@@ -18,9 +18,8 @@ def warn_of_version(present: VersionSummary | None, wanted: VersionSummary) -> t
     if after is None or wanted.document is None:
         return ("This version can't be read.",)
     known = wanted.document.defect_scores.known if wanted.document.defect_scores else ()
-    passing = sum(score <= after for score in known)
     before = present.threshold if present and _have_one_scale(present.document, wanted.document) else None
-    return warn_of_change(before or after, after, passing=passing, defects=len(known))
+    return warn_of_change(before or after, after, known)
 
 
 def find_warnings(folder: Path, number: int) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from monitor.review.filters import VERDICTS, BadFilter, Filters, PageStart
 from monitor.review.pictures import Pictures
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.shifts import PlantClock
-from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles, find_key
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.snapshots.labels import Label, LabelEntry
 from monitor.verdict import rfc3339
@@ -43,7 +43,7 @@ class WallPages:
     ) -> None:
         self._files, self._index, self._pictures, self._utc_ns = files, index, pictures, utc_ns
         self._plant, self._changes = plant, changes
-        app.jinja_env.globals["snapshot_url"] = snapshot_url
+        app.jinja_env.globals.update(snapshot_url=snapshot_url, find_key=find_key)
         part = "/part/<day>/<camera>/<stem>"
         app.add_url_rule("/", "wall", self._wall)
         app.add_url_rule(part, "part", self._part)

@@ -37,6 +37,15 @@ deadline_ms = 1000
 """
 
 
+def write_config_with_page(tmp_path: Path, write_config: Callable[..., Path]) -> tuple[Path, int]:
+    """A line of one camera with its page; returns the settings and the page's port."""
+    write_parts(tmp_path / "parts", 20, 4)
+    config = write_config(CAMERA.format(folder=tmp_path / "parts"))
+    port = free_port()
+    config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
+    return config, port
+
+
 def get(port: int, path: str) -> tuple[int, bytes]:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     try:
@@ -112,10 +121,7 @@ def reset_on_the_page(port: int, by: str) -> int:
 def test_a_missed_reject_is_told_at_once_and_the_line_is_reset_from_the_page_and_by_a_command(
     tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
 ) -> None:
-    write_parts(tmp_path / "parts", 20, 4)
-    config = write_config(CAMERA.format(folder=tmp_path / "parts"))
-    port = free_port()
-    config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
+    config, port = write_config_with_page(tmp_path, write_config)
     with Line(config, broker.port) as line:
         line.await_ready()
         line.wait_for(lambda: shows(port), 30, "the page")
@@ -167,10 +173,7 @@ def latencies_ms(line: Line, seconds: float) -> list[float]:
 def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(
     tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
 ) -> None:
-    write_parts(tmp_path / "parts", 20, 4)
-    config = write_config(CAMERA.format(folder=tmp_path / "parts"))
-    port = free_port()
-    config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
+    config, port = write_config_with_page(tmp_path, write_config)
     with Line(config, broker.port) as line:
         line.await_ready()
         line.wait_for(lambda: shows(port), 30, "live picture")

@@ -119,7 +119,7 @@ if (lineState) {
   // An old state must never look like the present one.
   setInterval(() => {
     const bar = document.getElementById("state");
-    if (document.hidden || Date.now() - heardAt < SILENT_MS || bar.dataset.silent) return;
+    if (document.hidden || Date.now() - heardAt < SILENT_MS) return;
     bar.className = "state-bar grey";
     bar.innerHTML = "<p class='headline' role='status'></p><p class='sentence'></p>";
     bar.firstChild.textContent = "Not known";

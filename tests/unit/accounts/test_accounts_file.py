@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def test_an_account_is_kept_with_its_hash_alone_in_a_private_file(accounts: Acco
     assert "gloves" not in accounts.file.read_text()
     assert accounts.file.stat().st_mode & 0o777 == 0o600
     assert again.session_secret() == accounts.session_secret() is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_files_of_a_command_of_root_belong_to_the_folders_owner(accounts: AccountsFile) -> None:
+    os.chown(accounts.file.parent, 12345, 12345)
+    accounts.add("anna", Role.ADMIN, "gloves and all", UTC)
+    assert {file.stat().st_uid for file in accounts.file.parent.iterdir()} == {12345}
 
 
 def test_a_change_by_another_program_counts_at_once(accounts: AccountsFile) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +13,7 @@ from monitor.model import in_force
 from monitor.model.in_force import Approval, Change
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
+from tests.real.crashes import run_until_crash
 from tests.real.parts import random_recipe
 
 ANNA = Approval(who="anna", utc="2026-11-30T07:00:00.000Z", meaning="approved for production")
@@ -123,32 +122,11 @@ def test_a_version_in_force_whose_document_is_gone_is_a_line(folder: Path) -> No
     assert number_in_force(folder) == 2
 
 
-def test_a_crash_at_any_step_leaves_the_old_or_the_new_version_in_force(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process ends at the nth sync, rename or removal, as after kill -9."""
+def test_a_crash_at_any_step_leaves_the_old_or_the_new_version_in_force(folder: Path) -> None:
     in_force.put_in_force(folder, 1, ANNA)
     seen = set()
-    for last in range(20):
-        steps = iter(range(last))
-
-        def step(real: Any, steps: Iterator[int] = steps) -> Any:
-            def stepped(*args: Any, **named: Any) -> Any:
-                if next(steps, None) is None:
-                    os._exit(9)
-                return real(*args, **named)
-
-            return stepped
-
-        child = os.fork()
-        if child == 0:
-            monkeypatch.setattr(os, "fsync", step(os.fsync))
-            monkeypatch.setattr(Path, "replace", step(Path.replace))
-            in_force.put_in_force(folder, 2, ANNA)
-            os._exit(0)
-        crashed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    for _ in run_until_crash(
+        lambda: in_force.put_in_force(folder, 2, ANNA), [(os, "fsync"), (Path, "replace")], most=20
+    ):
         seen.add(in_force.find_in_force(folder).number)
-        if not crashed:
-            break
-    assert not crashed
     assert seen == {1, 2}

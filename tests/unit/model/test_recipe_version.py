@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.model.version_files import list_versions
 from monitor.names import InvalidNameError, check_name
+from tests.real.crashes import run_until_crash
 from tests.real.parts import draft_recipe, random_recipe
 
 
@@ -73,40 +73,17 @@ def test_the_recipe_of_an_earlier_program_becomes_the_first_version(folder: Path
     assert RecipeVersion.load(list_versions(folder)[0].file).sha == old.sha
 
 
-def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process ends at the nth sync, rename or removal, as in a power failure."""
+def test_a_crash_at_any_step_of_a_commit_leaves_a_whole_version(folder: Path) -> None:
     old = RecipeVersion.load(folder).sha
     new = random_recipe(folder.parent / "new" / folder.name, seed=9).sha
     draft = draft_recipe(folder, seed=9)
     seen = set()
-    for last in range(40):
-        steps = iter(range(last))
-
-        def step(real: Any, steps: Iterator[int] = steps) -> Any:
-            def stepped(*args: Any, **named: Any) -> Any:
-                if next(steps, None) is None:
-                    os._exit(9)
-                return real(*args, **named)
-
-            return stepped
-
-        child = os.fork()
-        if child == 0:
-            monkeypatch.setattr(os, "fsync", step(os.fsync))
-            monkeypatch.setattr(Path, "replace", step(Path.replace))
-            monkeypatch.setattr(Path, "unlink", step(Path.unlink))
-            draft.commit()
-            os._exit(0)
-        crashed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    steps = [(os, "fsync"), (Path, "replace"), (Path, "unlink")]
+    for _ in run_until_crash(draft.commit, steps, most=40):
         loaded = RecipeVersion.load(folder)
         seen.add(loaded.sha)
         assert loaded.number == (1 if loaded.sha == old else 2)
         assert all(RecipeVersion.load(version.file).number for version in list_versions(folder))
-        if not crashed:
-            break
-    assert not crashed
     assert seen == {old, new}
     assert len(list(folder.iterdir())) == 6, "the files that crashes left behind are removed"
     assert len(list((folder / "versions").iterdir())) == 2

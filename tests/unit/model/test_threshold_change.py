@@ -22,6 +22,7 @@ from monitor.model.threshold_change import warn_of_change
 def test_a_large_move_and_a_defect_that_passes_are_warned_of(
     before: float, after: float, passing: int, words: list[str]
 ) -> None:
-    warnings = warn_of_change(before, after, passing=passing, defects=10)
+    defects = [after] * passing + [after + 0.1] * (10 - passing)
+    warnings = warn_of_change(before, after, defects)
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))

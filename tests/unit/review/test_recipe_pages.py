@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from dataclasses import replace
@@ -10,8 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.permissions import Role
@@ -22,23 +19,8 @@ from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
 from monitor.review.application import build
 from monitor.settings import CameraSettings, LineSettings, RecipeSettings, Settings
+from tests.real.browser import PASSWORD, Browser
 from tests.real.parts import part, random_recipe, save
-
-PASSWORD = "gloves and all"
-
-
-class Browser:
-    def __init__(self, client: FlaskClient) -> None:
-        self._client = client
-
-    def get(self, path: str) -> TestResponse:
-        return self._client.get(path, headers={"Host": "localhost", "Accept": "text/html"})
-
-    def post(self, path: str, **form: str) -> TestResponse:
-        token = re.search(r'name="token" value="([0-9a-f]+)"', self.get("/login").text)
-        assert token is not None
-        headers = {"Host": "localhost", "Accept": "text/html"}
-        return self._client.post(path, data={"token": token[1], **form}, headers=headers)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from flask.testing import FlaskClient
 from pydantic import SecretStr
-from werkzeug.test import TestResponse
 
 from monitor.accounts import password as passwords
 from monitor.accounts.accounts_file import AccountsFile
@@ -21,31 +18,10 @@ from monitor.review.application import build
 from monitor.review.endpoint_permissions import EVERYBODY, REQUIRED, SIGNED
 from monitor.review.snapshot_files import Key
 from monitor.settings import LineSettings, ReviewSettings, Settings
+from tests.real.browser import PASSWORD, Browser
 from tests.real.snapshot_set import write_snapshot
 
-PASSWORD = "gloves and all"
 PEOPLE = {"anna": Role.ADMIN, "otto": Role.OPERATOR, "edda": Role.ENGINEER, "quinn": Role.QUALITY}
-
-
-class Browser:
-    """A browser that sends forms with the token of the page before."""
-
-    def __init__(self, client: FlaskClient) -> None:
-        self._client = client
-
-    def get(self, path: str) -> TestResponse:
-        return self._client.get(path, headers={"Host": "localhost", "Accept": "text/html"})
-
-    def post(self, path: str, **form: str) -> TestResponse:
-        # A page of any kind holds the token of the session.
-        token = re.search(r'name="token" value="([0-9a-f]+)"', self.get("/login").text)
-        assert token is not None
-        return self._client.post(
-            path, data={"token": token[1], **form}, headers={"Host": "localhost", "Accept": "text/html"}
-        )
-
-    def sign_in(self, name: str, password: str = PASSWORD) -> TestResponse:
-        return self.post("/login", by=name, password=password, next="/")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.permissions import Permission, Role
 from monitor.accounts.signature import Signature, Signatures
 from monitor.audit.trail import AuditTrail
-from monitor.review.signature import SignatureForm
+from monitor.review.signature_form import SignatureForm
 
 PASSWORD = "gloves and all"
 MEANING = "approved for production"
