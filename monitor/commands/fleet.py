@@ -206,7 +206,6 @@ def _make_task(
     """The entry as a task for a node. Raises CommandError for options that don't go together."""
     from monitor.commands.train import find_usage_problem, recording_training
     from monitor.fleet.manifest import explain_in_keys, train_arguments
-    from monitor.fleet.training_record import FOLDER
     from monitor.fleet.training_task import TrainingTask
 
     arguments = tuple(train_arguments(entry))
@@ -219,7 +218,6 @@ def _make_task(
         files=tuple(Path(path) for path in given if path is not None),
         cpus=entry.cpus,
         data=settings.line.data,
-        records=settings.line.data / FOLDER,
         make_request=partial(make_request_on_node, arguments, settings, signature.name),
         recording=partial(recording_training, settings, signature),
     )
