@@ -26,7 +26,7 @@ from monitor.commands.signing import add_signature, sign
 
 if TYPE_CHECKING:
     from monitor.accounts.signature import Signature
-    from monitor.fleet.archive_scorer import Backend
+    from monitor.fleet.archive_scorer import ScorerSettings
     from monitor.fleet.manifest import ManifestEntry
     from monitor.fleet.training_task import TrainingTask
     from monitor.settings import Settings
@@ -259,7 +259,7 @@ def _rescore(options: argparse.Namespace) -> int:
         plan = Rescoring(
             recipes=recipes,
             folder=options.out.absolute(),
-            backend=_choose_backend(settings, options),
+            scorer=_scorer_settings(settings, options),
             workers=min(options.workers or most, most),
             gpus=need.gpus,
         )
@@ -270,10 +270,10 @@ def _rescore(options: argparse.Namespace) -> int:
     return 0
 
 
-def _choose_backend(settings: Settings, options: argparse.Namespace) -> Backend:
-    from monitor.fleet.archive_scorer import Backend
+def _scorer_settings(settings: Settings, options: argparse.Namespace) -> ScorerSettings:
+    from monitor.fleet.archive_scorer import ScorerSettings
 
-    return Backend(
+    return ScorerSettings(
         device="cuda" if options.gpus else "cpu",
         runtime=settings.scoring.runtime,
         precision=settings.scoring.precision,

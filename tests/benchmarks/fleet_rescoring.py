@@ -31,11 +31,11 @@ _START_NS = 1_793_000_000_000_000_000
 _ALONE = """
 import sys, time
 from pathlib import Path
-from monitor.fleet.archive_scorer import ArchiveScorer, Backend, find_recipe
+from monitor.fleet.archive_scorer import ArchiveScorer, ScorerSettings, find_recipe
 from monitor.fleet.archive_listing import list_archive
 import itertools
 recipe, archive, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-scorer = ArchiveScorer([find_recipe(recipe)], Backend("cpu", "auto", "auto", 1))
+scorer = ArchiveScorer([find_recipe(recipe.parent, recipe.name)], ScorerSettings("cpu", "auto", "auto", 1))
 entries = list(itertools.islice(list_archive([archive]), count))
 list(scorer.rows(entries[:64]))
 began = time.monotonic()
