@@ -39,6 +39,7 @@ from monitor.model.recipe_json import REFERENCE
 from monitor.system.progress import TimeLeft
 from monitor.training.checkpoint import FILE as CHECKPOINT
 from monitor.training.checkpoint import RESUMED, checkpoint_folder
+from monitor.verdict import rfc3339_seconds
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -221,7 +222,7 @@ def _train(
 
         def say(line: str) -> None:
             progress.note_line(line)
-            lines.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {node} {line}\n")
+            lines.write(f"{rfc3339_seconds(datetime.now(UTC))} {node} {line}\n")
             lines.flush()
 
         train_recipe(task.make_request(), say=say, progress=progress, recording=task.recording)

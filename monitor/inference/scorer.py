@@ -211,9 +211,8 @@ class Scorer:
 
         In bfloat16 and int8, the quick result is returned only if its score is at most `quick_pass_limit`,
         which lies below the threshold (`monitor.inference.second_look`). Every other image is scored again in
-        float32,
-        so that the score and map of every reject are float32's. Raises ValueError for an array that is not
-        such an image.
+        float32, so that the score and map of every reject are float32's. Raises ValueError for an array that
+        is not such an image.
         """
         if self._device_scoring is not None:
             return [ScoreResult(score, own_map) for score, own_map in self._device_scoring.score(images)]
