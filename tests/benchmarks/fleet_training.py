@@ -99,6 +99,7 @@ def start_driver(plant: Plant, address: str) -> subprocess.Popen[bytes]:
 
 
 def program_environment() -> dict[str, str]:
+    """The environment of a program of this source tree with one thread."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
