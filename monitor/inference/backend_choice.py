@@ -35,10 +35,10 @@ from monitor.inference.backends import (
     choose_precision,
     choose_runtime,
     has_openvino,
+    quick_limit_of,
 )
 from monitor.inference.kept_choices import BackendChoice, KeptChoices, describe_machine
 from monitor.inference.scorer import Scorer
-from monitor.inference.second_look import first_look_limit, quick_pass_limit
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.processor import has_native_bf16
 from monitor.teachers.architectures import NetworkLock
@@ -163,11 +163,8 @@ def find_backends(recipe: RecipeVersion, wish: BackendWish) -> list[Backend]:
 
 def share_of_second_looks(recipe: RecipeVersion, runtime: str, precision: str) -> float:
     """The share of the calibration's good parts that get a second look after that precision's first."""
-    document, own = recipe.document, calibration_of(recipe, runtime, precision)
-    if precision == BF16:
-        limit = first_look_limit(document.first_looks.get(f"{runtime}-{precision}"), own.threshold)
-    else:
-        limit = quick_pass_limit(document.quantised.pairs if document.quantised else (), own.threshold)
+    own = calibration_of(recipe, runtime, precision)
+    limit = quick_limit_of(recipe, runtime, precision, own.threshold)
     return sum(score > limit for score in own.scores) / len(own.scores) if own.scores else 1.0
 
 
