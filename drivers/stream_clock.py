@@ -10,16 +10,16 @@ when it is expected has waited no longer than the one before, whatever its stamp
 A clock that is 0.3 % slow and a backlog that grows by 3 ms a second give the same stamps and the same
 arrivals. The rate is therefore learnt only from images before which the network was at rest
 (`stream_socket.py`), since a network that is too slow for the stream never rests; without rest, clocks that
-differ by 0.05 % are allowed for. And a clock's rate is constant: what was learnt first holds, and a growth
-that begins later is a backlog.
+differ by 0.05 % are allowed for. A clock's rate is constant, so the rate that was learnt first holds, and a
+growth that begins later is a backlog.
 
 Limits. The camera's RTCP reports would tell more, but OpenCV does not hand them out. So a delay that grows
 from the first 2 s on (12 images of a slow camera), although the network rests, as in a relay that plays too
 slowly, is taken for a slow clock. Later growth is noticed unless it is slower than the limits of the rate,
 which are 0.03 % wide after some minutes. Where stamps or arrivals scatter by a tenth of the usual time
-between images, they stay wide for half a minute: images of a backlog that begins to grow within it, by 3 to
-10 ms a second, are dated up to 0.3 s too new, seldom those of a later one. A delay that a connection has from
-its first image on is not seen, nor is a stall whose images the camera then stamps anew.
+between images, they stay wide for half a minute: a backlog that begins to grow in that time by 3 to 10 ms a
+second has images that are dated up to 0.3 s too new, and a later backlog seldom has. A delay that a
+connection has from its first image on is not seen, nor is a stall whose images the camera then stamps anew.
 
 The calculated time must never be later than the arrival.
 """

@@ -126,5 +126,10 @@ def rfc3339(utc_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"
 
 
+def rfc3339_seconds(moment: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds, as in `2026-11-23T18:00:00Z`. `moment` is in UTC."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}Z"
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None

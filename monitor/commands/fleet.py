@@ -26,7 +26,7 @@ from monitor.commands.signing import add_signature, sign
 
 if TYPE_CHECKING:
     from monitor.accounts.signature import Signature
-    from monitor.fleet.archive_scorer import Backend
+    from monitor.fleet.archive_scorer import ScorerSettings
     from monitor.fleet.manifest import ManifestEntry
     from monitor.fleet.training_task import TrainingTask
     from monitor.settings import Settings
@@ -206,7 +206,6 @@ def _make_task(
     """The entry as a task for a node. Raises CommandError for options that don't go together."""
     from monitor.commands.train import find_usage_problem, recording_training
     from monitor.fleet.manifest import explain_in_keys, train_arguments
-    from monitor.fleet.training_record import FOLDER
     from monitor.fleet.training_task import TrainingTask
 
     arguments = tuple(train_arguments(entry))
@@ -219,7 +218,6 @@ def _make_task(
         files=tuple(Path(path) for path in given if path is not None),
         cpus=entry.cpus,
         data=settings.line.data,
-        records=settings.line.data / FOLDER,
         make_request=partial(make_request_on_node, arguments, settings, signature.name),
         recording=partial(recording_training, settings, signature),
     )
@@ -261,7 +259,7 @@ def _rescore(options: argparse.Namespace) -> int:
         plan = Rescoring(
             recipes=recipes,
             folder=options.out.absolute(),
-            backend=_choose_backend(settings, options),
+            scorer=_scorer_settings(settings, options),
             workers=min(options.workers or most, most),
             gpus=need.gpus,
         )
@@ -272,10 +270,10 @@ def _rescore(options: argparse.Namespace) -> int:
     return 0
 
 
-def _choose_backend(settings: Settings, options: argparse.Namespace) -> Backend:
-    from monitor.fleet.archive_scorer import Backend
+def _scorer_settings(settings: Settings, options: argparse.Namespace) -> ScorerSettings:
+    from monitor.fleet.archive_scorer import ScorerSettings
 
-    return Backend(
+    return ScorerSettings(
         device="cuda" if options.gpus else "cpu",
         runtime=settings.scoring.runtime,
         precision=settings.scoring.precision,

@@ -42,7 +42,7 @@ class JudgingRecipe:
 
 
 @dataclass(frozen=True)
-class Backend:
+class ScorerSettings:
     """How an actor computes scores, as in `[scoring]` of the settings."""
 
     device: str
@@ -53,7 +53,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class _ReadImage:
-    """An image with what its snapshot's `.json` says; the image or why there is none."""
+    """An image or why it can't be read, with what its snapshot's `.json` says."""
 
     entry: ArchiveImage
     image: Image | None
@@ -64,13 +64,13 @@ class _ReadImage:
 class ArchiveScorer:
     """The recipes on one node."""
 
-    def __init__(self, recipes: Sequence[JudgingRecipe], backend: Backend) -> None:
+    def __init__(self, recipes: Sequence[JudgingRecipe], settings: ScorerSettings) -> None:
         import cv2
         import torch
 
-        torch.set_num_threads(backend.threads)
-        cv2.setNumThreads(backend.threads)
-        self._judges = [(recipe, _load_scorer(recipe, backend)) for recipe in recipes]
+        torch.set_num_threads(settings.threads)
+        cv2.setNumThreads(settings.threads)
+        self._judges = [(recipe, _load_scorer(recipe, settings)) for recipe in recipes]
         self._readers = ThreadPoolExecutor(max_workers=_READERS)
 
     def __call__(self, batch: dict[str, Any]) -> Any:
@@ -91,7 +91,7 @@ class ArchiveScorer:
                 yield from _judge_chunk(recipe, scorer, ready)
 
 
-def _load_scorer(recipe: JudgingRecipe, backend: Backend) -> Scorer:
+def _load_scorer(recipe: JudgingRecipe, settings: ScorerSettings) -> Scorer:
     from monitor.inference.scorer import Scorer
 
     version = RecipeVersion.load(recipe.document)
@@ -101,7 +101,7 @@ def _load_scorer(recipe: JudgingRecipe, backend: Backend) -> Scorer:
             f"{version.sha[:12]}, not {recipe.sha[:12]}): line.data must be one shared folder; start again "
             "if the recipe was replaced"
         )
-    return Scorer(version, device=backend.device, runtime=backend.runtime, precision=backend.precision)
+    return Scorer(version, device=settings.device, runtime=settings.runtime, precision=settings.precision)
 
 
 def find_recipe(recipes: Path, given: str) -> JudgingRecipe:
@@ -207,6 +207,6 @@ def read_shard(file: Path) -> list[ArchiveImage]:
     except OSError as error:
         raise FleetError(
             f"{file}: {error.strerror or error}: -o DIR must be one shared folder, at the same path on "
-            f"every node"
+            "every node"
         ) from None
     return [ArchiveImage(**row) for row in rows]

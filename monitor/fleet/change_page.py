@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterator
 from pathlib import Path
 
-from monitor.fleet.comparison import ChangedImage, Comparison, explain_comparison
+from monitor.fleet.comparison import ChangedImage, Comparison, explain_counts
 
 _STYLE = (
     "body{font:16px sans-serif;margin:1em}figure{display:inline-block;width:20em;margin:.5em;"
@@ -19,8 +19,7 @@ _STYLE = (
 
 def make_page(comparison: Comparison) -> str:
     """The page."""
-    first, *others = explain_comparison(comparison)
-    lines = others[: len(comparison.changes)]
+    first, *lines = explain_counts(comparison)
     title = html.escape(f"{comparison.before} -> {comparison.after}")
     return "\n".join(
         [

@@ -35,25 +35,22 @@ CREATE TEMP VIEW verdicts AS
         image, captured_utc, camera, label, 'line' AS judge, line_score, line_threshold, line_verdict
     FROM scores WHERE line_verdict IS NOT NULL;
 """
-_PAIRS = """
+_COMMON = """
 FROM verdicts AS before JOIN verdicts AS after USING (image)
-WHERE before.judge = $before AND after.judge = $after AND before.verdict <> after.verdict
+WHERE before.judge = $before AND after.judge = $after
 """
+_CHANGED = f"{_COMMON} AND before.verdict <> after.verdict"
 _CHANGES = f"""
 SELECT before.verdict, after.verdict, count(*) AS images,
     count(*) FILTER (WHERE after.label = 'defect') AS defects,
     count(*) FILTER (WHERE after.label = 'overkill') AS overkills
-{_PAIRS} GROUP BY ALL ORDER BY images DESC, 1, 2
+{_CHANGED} GROUP BY ALL ORDER BY images DESC, 1, 2
 """
 _IMAGES = f"""
 SELECT image, after.captured_utc, after.camera, after.label, before.verdict, after.verdict,
     before.score, before.threshold, after.score, after.threshold
-{_PAIRS}
+{_CHANGED}
 ORDER BY after.label = 'defect' DESC NULLS LAST, after.captured_utc NULLS LAST, image LIMIT $most
-"""
-_COMMON = """
-SELECT count(*) FROM verdicts AS before JOIN verdicts AS after USING (image)
-WHERE before.judge = $before AND after.judge = $after
 """
 
 
@@ -95,6 +92,11 @@ class Comparison:
     common: int
     changes: Sequence[VerdictChange]
     images: Sequence[ChangedImage]
+
+    @property
+    def changed(self) -> int:
+        """The number of images whose verdict changes; `images` may be fewer."""
+        return sum(change.images for change in self.changes)
 
 
 @contextlib.contextmanager
@@ -171,7 +173,7 @@ def compare(connection: Any, before: str, after: str, most: int) -> Comparison:
     judges = {"before": before, "after": after}
     changes = connection.execute(_CHANGES, judges).fetchall()
     images = connection.execute(_IMAGES, {**judges, "most": most}).fetchall()
-    ((common,),) = connection.execute(_COMMON, judges).fetchall()
+    ((common,),) = connection.execute(f"SELECT count(*) {_COMMON}", judges).fetchall()
     return Comparison(
         before,
         after,
@@ -183,9 +185,22 @@ def compare(connection: Any, before: str, after: str, most: int) -> Comparison:
 
 def explain_comparison(comparison: Comparison) -> Iterator[str]:
     """The comparison as lines for a person."""
-    changed = sum(change.images for change in comparison.changes)
+    yield from explain_counts(comparison)
+    for image in comparison.images:
+        label = f"  label {image.label}" if image.label else ""
+        yield (
+            f"  {image.before} ({_ratio(image.score_before, image.threshold_before)}) -> "
+            f"{image.after} ({_ratio(image.score_after, image.threshold_after)}){label}  {image.image}"
+        )
+    if (more := comparison.changed - len(comparison.images)) > 0:
+        yield f"  and {more} more: --most N shows more"
+
+
+def explain_counts(comparison: Comparison) -> Iterator[str]:
+    """How many verdicts change, then a line for each kind of change."""
     yield (
-        f"{comparison.before} -> {comparison.after}: {changed} of {comparison.common} verdicts change"
+        f"{comparison.before} -> {comparison.after}: {comparison.changed} of {comparison.common} verdicts "
+        "change"
         if comparison.common
         else f"{comparison.before} and {comparison.after} have no image in common: rescore the same archive"
     )
@@ -197,14 +212,6 @@ def explain_comparison(comparison: Comparison) -> Iterator[str]:
             labels.append(f"{change.overkills} of them labelled overkill")
         shown = f" ({', '.join(labels)})" if labels else ""
         yield f"{change.before} -> {change.after}: {change.images}{shown}"
-    for image in comparison.images:
-        label = f"  label {image.label}" if image.label else ""
-        yield (
-            f"  {image.before} ({_ratio(image.score_before, image.threshold_before)}) -> "
-            f"{image.after} ({_ratio(image.score_after, image.threshold_after)}){label}  {image.image}"
-        )
-    if len(comparison.images) < changed:
-        yield f"  and {changed - len(comparison.images)} more: --most N shows more"
 
 
 def _ratio(score: float | None, threshold: float | None) -> str:

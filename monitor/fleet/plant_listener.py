@@ -66,8 +66,7 @@ def open_listener(settings: Settings, clock: Callable[[], float] = time.monotoni
         if client.unreadable:
             raise FleetError(
                 f"{client.where}: the account may not read {', '.join(client.unreadable)}: use one that "
-                f"may read "
-                "all lines (`topic read +/+/status` and so on in the ACL)"
+                "may read all lines (`topic read +/+/status` and so on in the ACL)"
             )
         yield PlantListener(client, clock)
     finally:

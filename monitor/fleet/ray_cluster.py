@@ -99,7 +99,7 @@ def task_environment(cpus: int) -> dict[str, Any]:
 
 
 def node_name(ray: Any) -> str:
-    """The name of the node on which this process runs, for people."""
+    """The name of the node on which this process runs, for people to read."""
     return f"{os.uname().nodename}:{ray.get_runtime_context().get_node_id()[:6]}"
 
 
@@ -127,8 +127,7 @@ def find_misfits(needs: Mapping[str, Needs], largest: Needs) -> list[str]:
     """One line for each task that no node can run, with the fix. Ray would let it wait without an end."""
     return [
         f"{name}: cpus = {wish.cpus}, gpus = {wish.gpus}, but no node has more than {largest.cpus} "
-        f"processors "
-        f"and {largest.gpus} GPUs: ask for less, or add a node"
+        f"processors and {largest.gpus} GPUs: ask for less, or add a node"
         for name, wish in needs.items()
         if wish.cpus > largest.cpus or wish.gpus > largest.gpus
     ]

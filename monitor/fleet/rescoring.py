@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.fleet.archive_listing import ArchiveImage
-from monitor.fleet.archive_scorer import ArchiveScorer, Backend, JudgingRecipe, write_shard
+from monitor.fleet.archive_scorer import ArchiveScorer, JudgingRecipe, ScorerSettings, write_shard
 from monitor.fleet.fleet_error import FleetError
 from monitor.fleet.ray_cluster import explain_ray_error, task_environment
 from monitor.fleet.score_table import DayFiles
@@ -32,7 +32,7 @@ class Rescoring:
     recipes: Sequence[JudgingRecipe]
     folder: Path
     """`-o DIR`, which every node must see under this path."""
-    backend: Backend
+    scorer: ScorerSettings
     workers: int
     gpus: float
 
@@ -99,12 +99,12 @@ def score_shards(plan: Rescoring, shards: Sequence[str]) -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards)).map_batches(
         ArchiveScorer,
-        fn_constructor_args=(plan.recipes, plan.backend),
+        fn_constructor_args=(plan.recipes, plan.scorer),
         batch_size=1,
         compute=ActorPoolStrategy(size=min(plan.workers, len(shards))),
-        num_cpus=plan.backend.threads,
+        num_cpus=plan.scorer.threads,
         num_gpus=plan.gpus,
-        runtime_env=task_environment(plan.backend.threads),
+        runtime_env=task_environment(plan.scorer.threads),
     )
     yield from rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 

@@ -22,7 +22,7 @@ import msgspec
 from drivers import image_file
 from drivers.image_file import ImageError
 from monitor.fleet.fleet_error import FleetError
-from monitor.model.recipe_json import FILE, Document
+from monitor.model.recipe_json import FILE, Document, Training
 from monitor.system.atomic_file import write_whole
 
 FOLDER = "fleet"
@@ -91,8 +91,6 @@ def read_record(file: Path) -> TrainingRecord | None:
     """The record; None where there is none that can be read."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=TrainingRecord)
-    except FileNotFoundError:
-        return None
     except (OSError, msgspec.DecodeError):
         # A damaged record costs one training, which gives the same recipe again.
         return None
@@ -159,20 +157,22 @@ def _list_files(place: Path) -> list[Path]:
         raise FleetError(f"{place}: {error}") from None
 
 
-def trained_document(recipe: Path) -> tuple[Document, str] | None:
-    """The document of a recipe's folder and its sha256; None where there is none that can be read."""
+def trained_document(recipe: Path) -> tuple[Document, Training, str] | None:
+    """The document of a recipe's folder, its training and its sha256; None where none can be read."""
     try:
         content = (recipe / FILE).read_bytes()
         document = msgspec.json.decode(content, type=Document)
     except (OSError, msgspec.DecodeError):
         return None
-    return (document, hashlib.sha256(content).hexdigest()) if document.training is not None else None
+    if document.training is None:
+        return None
+    return document, document.training, hashlib.sha256(content).hexdigest()
 
 
 def training_utc(recipe: Path) -> str:
     """The time of a recipe's training; empty where there is no such recipe."""
     found = trained_document(recipe)
-    return found[0].training.utc if found and found[0].training else ""
+    return found[1].utc if found else ""
 
 
 def is_taught(record: TrainingRecord | None, fingerprint: str, utc: str, *, has_checkpoint: bool) -> bool:

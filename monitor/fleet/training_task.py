@@ -22,6 +22,7 @@ from drivers.camera import CameraError
 from monitor.errors import LineMonitorError
 from monitor.fleet.fleet_error import FleetError
 from monitor.fleet.training_record import (
+    FOLDER,
     TrainingRecord,
     TrainingResult,
     TrainingState,
@@ -37,7 +38,8 @@ from monitor.fleet.training_record import (
 from monitor.model.recipe_json import REFERENCE
 from monitor.system.progress import TimeLeft
 from monitor.training.checkpoint import FILE as CHECKPOINT
-from monitor.training.checkpoint import RESUMED
+from monitor.training.checkpoint import RESUMED, checkpoint_folder
+from monitor.verdict import rfc3339_seconds
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -64,7 +66,6 @@ class TrainingTask:
     cpus: int
     data: Path
     """`line.data`, which every node must see under this path."""
-    records: Path
     make_request: Callable[[], TrainingRequest]
     """Makes the request of these arguments, on the node."""
     recording: Callable[[RecipeVersion], AbstractContextManager[object]]
@@ -74,6 +75,11 @@ class TrainingTask:
     def folder(self) -> Path:
         """The recipe's folder."""
         return self.data / "recipes" / self.recipe
+
+    @property
+    def records(self) -> Path:
+        """The folder of the records."""
+        return self.data / FOLDER
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,6 @@ class TrainingReport:
     done: float = 0.0
     total: int = 0
     time_left: str = ""
-    note: str = ""
     resumed_at: int | None = None
 
 
@@ -130,7 +135,7 @@ class ReportedProgress:
         if is_soon and task == self._sent_stage and done < total:
             return
         self._sent_at, self._sent_stage = now, task
-        self._send(TrainingReport(self._recipe, self._node, task, done, total, left, note, self._resumed_at))
+        self._send(TrainingReport(self._recipe, self._node, task, done, total, left, self._resumed_at))
 
     def make_room(self) -> None:
         """Does nothing: each report stands alone."""
@@ -157,15 +162,15 @@ def run_task(task: TrainingTask, node: str, send: SendReport) -> TrainingResult:
 def find_unchanged(task: TrainingTask) -> TrainingResult | None:
     """The result of an earlier training of the same images and settings; None where there is none."""
     record = read_record(record_file(task.records, task.recipe))
-    if record is None or record.result is None or not _is_taught(task, record):
+    if record is None or record.result is None or not _is_taught(task, record, _fingerprint(task)):
         return None
     return msgspec.structs.replace(record.result, state=TrainingState.UNCHANGED)
 
 
-def _is_taught(task: TrainingTask, record: TrainingRecord) -> bool:
-    checkpoint = task.folder.with_name(f".training-{task.recipe}") / CHECKPOINT
+def _is_taught(task: TrainingTask, record: TrainingRecord, fingerprint: str) -> bool:
+    checkpoint = checkpoint_folder(task.folder.parent, task.recipe) / CHECKPOINT
     utc = training_utc(task.folder)
-    return is_taught(record, _fingerprint(task), utc, has_checkpoint=checkpoint.exists())
+    return is_taught(record, fingerprint, utc, has_checkpoint=checkpoint.exists())
 
 
 def _fingerprint(task: TrainingTask) -> str:
@@ -175,13 +180,14 @@ def _fingerprint(task: TrainingTask) -> str:
 def _teach(task: TrainingTask, node: str, send: SendReport) -> TrainingResult:
     file = record_file(task.records, task.recipe)
     record = read_record(file)
-    if record is not None and _is_taught(task, record):
+    fingerprint = _fingerprint(task)
+    if record is not None and _is_taught(task, record, fingerprint):
         # A process that died after the commit has left no result.
         result = record.result or _read_result(task, node, record, None)
         write_record(file, msgspec.structs.replace(record, result=result))
         return msgspec.structs.replace(result, state=TrainingState.UNCHANGED)
-    if record is None or record.result is not None or record.fingerprint != _fingerprint(task):
-        record = TrainingRecord(fingerprint=_fingerprint(task), utc_before=training_utc(task.folder))
+    if record is None or record.result is not None or record.fingerprint != fingerprint:
+        record = TrainingRecord(fingerprint=fingerprint, utc_before=training_utc(task.folder))
         write_record(file, record)
     record, seconds = _train(task, node, send, file, record)
     result = _read_result(task, node, record, seconds)
@@ -216,7 +222,7 @@ def _train(
 
         def say(line: str) -> None:
             progress.note_line(line)
-            lines.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {node} {line}\n")
+            lines.write(f"{rfc3339_seconds(datetime.now(UTC))} {node} {line}\n")
             lines.flush()
 
         train_recipe(task.make_request(), say=say, progress=progress, recording=task.recording)
@@ -237,11 +243,10 @@ def _read_result(
 ) -> TrainingResult:
     """The result as the committed recipe says it. Raises FleetError."""
     found = trained_document(task.folder)
-    if found is None or found[0].training is None:
+    if found is None:
         raise FleetError(f"{task.recipe!r} was taught, but its recipe.json can't be read on {node}")
-    document, sha = found
-    training, own = document.training, document.calibration[REFERENCE]
-    assert training is not None
+    document, training, sha = found
+    own = document.calibration[REFERENCE]
     return TrainingResult(
         recipe=task.recipe,
         state=TrainingState.TRAINED,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +35,10 @@ from monitor.inference.backends import (
     choose_precision,
     choose_runtime,
     has_openvino,
+    quick_limit_of,
 )
-from monitor.inference.kept_choices import KeptChoices, describe_machine
+from monitor.inference.kept_choices import BackendChoice, KeptChoices, describe_machine
 from monitor.inference.scorer import Scorer
-from monitor.inference.second_look import first_look_limit, quick_pass_limit
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.processor import has_native_bf16
 from monitor.teachers.architectures import NetworkLock
@@ -80,16 +80,6 @@ class Backend:
         return f"{self.runtime}-{self.precision}"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The chosen runtime and precision."""
-
-    runtime: str
-    precision: str
-    reason: str
-    """Why, in one line; empty where nothing was to be chosen."""
-
-
 def build_fastest_scorer(
     recipe: RecipeVersion,
     wish: BackendWish,
@@ -122,7 +112,7 @@ def choose_backend(
     keep: bool = True,
     measure: bool = True,
     clock: Callable[[], float] = time.perf_counter,
-) -> Choice:
+) -> BackendChoice:
     """The kept choice of this recipe version and machine, else a measured one, which is kept in `cache` if
     `keep` is set.
 
@@ -134,22 +124,21 @@ def choose_backend(
     candidates = find_backends(recipe, wish) if device.type == "cpu" and wish.precision == AUTO else []
     if len(candidates) < 2:
         precision = choose_precision(wish.precision, runtime, device, recipe)
-        return Choice(runtime, precision, why_not_bf16(recipe, runtime) if candidates else "")
+        return BackendChoice(runtime, precision, why_not_bf16(recipe, runtime) if candidates else "")
     kept = KeptChoices(cache)
     key = f"{recipe.sha} {' '.join(backend.key for backend in candidates)} {describe_machine()}"
-    if recipe.sha and (found := kept.read(key, say)) is not None:
-        own_runtime, own_precision, reason = found
-        # The file may have been edited: a backend that this recipe can't run with here is measured again.
-        if any((own_runtime, own_precision) == (one.runtime, one.precision) for one in candidates):
-            return Choice(own_runtime, own_precision, f"{reason} (measured before)")
+    found = kept.read(key, say) if recipe.sha else None
+    # The file may have been edited: a backend that this recipe can't run with here is measured again.
+    if found is not None and any(found[:2] == (own.runtime, own.precision) for own in candidates):
+        return found._replace(reason=f"{found.reason} (measured before)")
     if not measure:
-        usual = candidates[0]
-        return Choice(usual.runtime, usual.precision, "not measured while the line runs: at its next start")
+        usual, why = candidates[0], "not measured while the line runs: at its next start"
+        return BackendChoice(usual.runtime, usual.precision, why)
     choice = _measure(recipe, candidates, network_lock, clock)
     if why := why_not_bf16(recipe, choice.runtime):
-        choice = replace(choice, reason=f"{choice.reason}; {why}")
+        choice = choice._replace(reason=f"{choice.reason}; {why}")
     if recipe.sha and keep:
-        kept.write(key, (choice.runtime, choice.precision, choice.reason), say)
+        kept.write(key, choice, say)
     return choice
 
 
@@ -174,11 +163,8 @@ def find_backends(recipe: RecipeVersion, wish: BackendWish) -> list[Backend]:
 
 def share_of_second_looks(recipe: RecipeVersion, runtime: str, precision: str) -> float:
     """The share of the calibration's good parts that get a second look after that precision's first."""
-    document, own = recipe.document, calibration_of(recipe, runtime, precision)
-    if precision == BF16:
-        limit = first_look_limit(document.first_looks.get(f"{runtime}-{precision}"), own.threshold)
-    else:
-        limit = quick_pass_limit(document.quantised.pairs if document.quantised else (), own.threshold)
+    own = calibration_of(recipe, runtime, precision)
+    limit = quick_limit_of(recipe, runtime, precision, own.threshold)
     return sum(score > limit for score in own.scores) / len(own.scores) if own.scores else 1.0
 
 
@@ -188,7 +174,7 @@ def why_not_bf16(recipe: RecipeVersion, runtime: str) -> str:
     return f"not in bf16: {problem}" if problem and has_native_bf16() else ""
 
 
-def choose_fastest(candidates: Sequence[Backend], seconds: Mapping[str, float]) -> Choice:
+def choose_fastest(candidates: Sequence[Backend], seconds: Mapping[str, float]) -> BackendChoice:
     """The rule: the least time for a good part; the first candidate unless another one gains 10 %.
 
     `seconds` has the measured time of each backend's network by its key, at least the first one's. A backend
@@ -207,7 +193,7 @@ def choose_fastest(candidates: Sequence[Backend], seconds: Mapping[str, float]) 
     ranked = sorted(times.items(), key=lambda item: item[1])
     listed = ", ".join(f"{key} {1000 * took:.1f} ms" for key, took in ranked)
     looks = f", {chosen.second_looks:.0%} of good parts looked at twice" if chosen.second_looks else ""
-    return Choice(chosen.runtime, chosen.precision, f"fastest for a good part{looks}: {listed}")
+    return BackendChoice(chosen.runtime, chosen.precision, f"fastest for a good part{looks}: {listed}")
 
 
 def _measure(
@@ -215,7 +201,7 @@ def _measure(
     candidates: Sequence[Backend],
     network_lock: NetworkLock | None,
     clock: Callable[[], float],
-) -> Choice:
+) -> BackendChoice:
     """Measures the candidates on a drawn image and applies the rule.
 
     A backend whose map of this image is further from float32's than `MAX_MAP_DIFFERENCE` is not taken.

@@ -9,6 +9,7 @@ import importlib.util
 
 import torch
 
+from monitor.inference.second_look import first_look_limit, quick_pass_limit
 from monitor.model.recipe_json import REFERENCE, Calibration, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.processor import has_native_bf16
@@ -118,6 +119,14 @@ def calibration_of(recipe: RecipeVersion, runtime: str, precision: str) -> Calib
         # float32 judges every part near the threshold, so its threshold counts.
         key = f"{runtime}-{F32}"
     return found.get(key, found[REFERENCE])
+
+
+def quick_limit_of(recipe: RecipeVersion, runtime: str, precision: str, threshold: float) -> float:
+    """The highest score in bfloat16 or int8 that passes a part without a score in float32."""
+    document = recipe.document
+    if precision == BF16:
+        return first_look_limit(document.first_looks.get(f"{runtime}-{BF16}"), threshold)
+    return quick_pass_limit(document.quantised.pairs if document.quantised else (), threshold)
 
 
 def available_backends(recipe: RecipeVersion, device: torch.device) -> tuple[tuple[str, str], ...]:

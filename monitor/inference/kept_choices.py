@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -20,8 +21,14 @@ FILE = "backends.json"
 MOST = 100
 """The number of choices that the file holds; the oldest go first."""
 
-Kept = tuple[str, str, str]
-"""Runtime, precision, reason."""
+
+class BackendChoice(NamedTuple):
+    """The chosen runtime and precision."""
+
+    runtime: str
+    precision: str
+    reason: str
+    """Why, in one line; empty where nothing was to be chosen."""
 
 
 class KeptChoices:
@@ -30,11 +37,11 @@ class KeptChoices:
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
 
-    def read(self, key: str, say: Callable[[str], None]) -> Kept | None:
+    def read(self, key: str, say: Callable[[str], None]) -> BackendChoice | None:
         """The choice of that key, if one is kept. `say` gets a line about a file that can't be read."""
         return self._read_all(say).get(key)
 
-    def write(self, key: str, choice: Kept, say: Callable[[str], None]) -> None:
+    def write(self, key: str, choice: BackendChoice, say: Callable[[str], None]) -> None:
         """Keeps a choice. `say` gets a line if the file can't be written: the line then runs all the same."""
         choices = self._read_all(lambda line: None)
         choices.pop(key, None)
@@ -49,9 +56,9 @@ class KeptChoices:
                 "each start measures again: make the folder writable"
             )
 
-    def _read_all(self, say: Callable[[str], None]) -> dict[str, Kept]:
+    def _read_all(self, say: Callable[[str], None]) -> dict[str, BackendChoice]:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=dict[str, Kept])
+            return msgspec.json.decode(self._file.read_bytes(), type=dict[str, BackendChoice])
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:

@@ -33,10 +33,10 @@ from monitor.inference.backends import (
     calibration_of,
     choose_precision,
     choose_runtime,
+    quick_limit_of,
 )
 from monitor.inference.device_scoring import DeviceScoring
 from monitor.inference.presence import PresenceGate
-from monitor.inference.second_look import first_look_limit, quick_pass_limit
 from monitor.model.recipe_json import REFERENCE, Calibration
 from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import NetworkLock
@@ -211,9 +211,8 @@ class Scorer:
 
         In bfloat16 and int8, the quick result is returned only if its score is at most `quick_pass_limit`,
         which lies below the threshold (`monitor.inference.second_look`). Every other image is scored again in
-        float32,
-        so that the score and map of every reject are float32's. Raises ValueError for an array that is not
-        such an image.
+        float32, so that the score and map of every reject are float32's. Raises ValueError for an array that
+        is not such an image.
         """
         if self._device_scoring is not None:
             return [ScoreResult(score, own_map) for score, own_map in self._device_scoring.score(images)]
@@ -231,15 +230,15 @@ class Scorer:
     def quick_pass_limit(self) -> float:
         """The highest bfloat16 or int8 score that passes a part without a float32 score. Cached: every frame
         needs it."""
-        document = self.recipe.document
         if self.precision == BF16:
-            return first_look_limit(document.first_looks.get(self.calibration_key), self.threshold)
-        entry, found = document.quantised, document.calibration
-        assert entry is not None
-        # While int8 is being calibrated it has no threshold yet. It will get the threshold of float32 on
-        # OpenVINO, so that is used; the reference's threshold is used where the recipe has none for it.
-        own = found.get(self.calibration_key) or found.get(f"{OPENVINO}-{F32}") or found[REFERENCE]
-        return quick_pass_limit(entry.pairs, own.threshold)
+            threshold = self.threshold
+        else:
+            # While int8 is being calibrated it has no threshold yet. It will get the threshold of float32 on
+            # OpenVINO, so that is used; the reference's threshold is used where the recipe has none for it.
+            found = self.recipe.document.calibration
+            own = found.get(self.calibration_key) or found.get(f"{OPENVINO}-{F32}") or found[REFERENCE]
+            threshold = own.threshold
+        return quick_limit_of(self.recipe, self.runtime, self.precision, threshold)
 
     def _results(self, network: Network, resized: Sequence[Image]) -> list[ScoreResult]:
         count = len(self._grid)

@@ -16,6 +16,7 @@ from monitor.model.in_force import InForce, Promotion, find_in_force, read_in_fo
 from monitor.model.recipe_json import FILE, REFERENCE, Document, Origin, RecipeError
 from monitor.model.version_files import FOLDER, VersionFile, list_versions
 from monitor.names import InvalidNameError, check_name
+from monitor.verdict import rfc3339_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +116,4 @@ def _made(version: VersionFile, document: Document) -> str:
     if document.training:
         return document.training.utc
     seconds = version.file.stat().st_mtime
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339_seconds(datetime.fromtimestamp(seconds, UTC))

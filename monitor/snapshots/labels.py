@@ -48,7 +48,7 @@ class LabelEntry:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotDetails:
-    """The fields of a snapshot's `.json` that the page uses."""
+    """The fields of a snapshot's `.json` that the operators' page and `fleet rescore` use."""
 
     recipe: str
     verdict: str

@@ -25,10 +25,14 @@ def has_native_bf16(file: Path = CPUINFO) -> bool:
     return not _NATIVE_BF16.isdisjoint(read_flags(file))
 
 
+def processor_name(file: Path = CPUINFO) -> str:
+    """The processor's name, as the system lists it."""
+    return _read_line(file, ("model name",)) or "unknown processor"
+
+
 def describe_processor(file: Path = CPUINFO) -> str:
     """The processor's name and a mark of its flags: virtual machines give one name to several processors."""
-    name = _read_line(file, ("model name",)) or "unknown processor"
-    return f"{name} ({hashlib.sha256(_read_line(file, _FLAGS).encode()).hexdigest()[:8]})"
+    return f"{processor_name(file)} ({hashlib.sha256(_read_line(file, _FLAGS).encode()).hexdigest()[:8]})"
 
 
 def _read_line(file: Path, names: tuple[str, ...]) -> str:

@@ -49,6 +49,7 @@ from monitor.training.thresholds import (
     share_float32_threshold,
 )
 from monitor.training.training_request import Say
+from monitor.verdict import rfc3339_seconds
 
 _KEEP_GOOD = "calibrate again without it; an odd good part must stay, since the promised rate counts it too"
 """What to do about a bad part among the oddest good images."""
@@ -191,7 +192,7 @@ def _lineage(request: CalibrationRequest, parent: RecipeVersion, recipe: RecipeV
     marks = recipe.document.calibrated_on if request.images is not None else ()
     return Lineage(
         origin=Origin.CALIBRATION,
-        utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        utc=rfc3339_seconds(datetime.now(UTC)),
         who=request.who,
         parent=parent.sha,
         images=len(marks),

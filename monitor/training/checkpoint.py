@@ -62,6 +62,11 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+def checkpoint_folder(recipes: Path, recipe: str) -> Path:
+    """The folder of a recipe's checkpoint, beside the recipe's own folder."""
+    return recipes / f".training-{recipe}"
+
+
 class Checkpoint:
     """One run's state on disk.
 

@@ -97,7 +97,7 @@ def _first_look(quick: NDArray[np.float64], exact: NDArray[np.float64], package:
             tuple(zip(own.tolist(), other.tolist(), strict=True))
             for own, other in zip(quick.T, exact.T, strict=True)
         ]
-    pairs, student, memory = columns if len(columns) == 3 else [*columns[:1], (), (), ()][:3]
+    pairs, student, memory = [*columns, (), (), ()][:3]
     made_with = f"{describe_processor()}, {package} {version(package)}"
     return FirstLook(pairs=pairs, student=student, memory=memory, made_with=made_with)
 

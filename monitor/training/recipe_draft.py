@@ -36,6 +36,7 @@ from monitor.training.memory_training import GoodImages, LeftOutScorer, add_memo
 from monitor.training.parts import blocks_of
 from monitor.training.training_inputs import TrainingInputs
 from monitor.training.training_request import Say, TrainingRequest
+from monitor.verdict import rfc3339_seconds
 
 CURVE = "training.png"
 """The plot of the training's course, a file beside `recipe.json`."""
@@ -74,6 +75,7 @@ def _draft_student(
     student_arrays = None if fitted is None else fitted.student
     if student_arrays is not None and deviations is not None:
         student_arrays = add_deviations(student_arrays, deviations)
+    record = _record(request, inputs, fitted, seconds)
     document = Document(
         name=request.name,
         teacher=TeacherEntry(
@@ -90,7 +92,7 @@ def _draft_student(
         tiles=request.tiles,
         resize=resize_name(request.tiles, None),
         roi=request.roi,
-        training=(record := _record(request, inputs, fitted, seconds)),
+        training=record,
         lineage=_lineage(request, inputs, record.utc),
         calibrated_on=tuple(sorted(inputs.examples.marks[i] for i in inputs.by_use.calibrate)),
         presence=inputs.gate,
@@ -128,7 +130,7 @@ def _record(
     # A memory has seen the images that calibrate too: they score better in it than new images.
     seen = range(len(examples)) if request.compare.has_memory else (*by_use.train, *by_use.select)
     record = Training(
-        utc=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        utc=rfc3339_seconds(datetime.now(UTC)),
         images=len(examples),
         train=len(by_use.train),
         select=len(by_use.select),

@@ -41,7 +41,7 @@ from monitor.names import join_version
 from monitor.system.progress import SILENT, Progress
 from monitor.training import advice, plot
 from monitor.training.calibrate_recipe import set_thresholds
-from monitor.training.checkpoint import Checkpoint
+from monitor.training.checkpoint import Checkpoint, checkpoint_folder
 from monitor.training.first_look import add_first_looks
 from monitor.training.known_defects import score_defects
 from monitor.training.learning_rate import describe_rate
@@ -100,7 +100,7 @@ def train_recipe(
 
     inputs = prepare_inputs(request, say, progress)
     checkpoint = Checkpoint(
-        request.recipes.absolute() / f".training-{request.name}",
+        checkpoint_folder(request.recipes.absolute(), request.name),
         _fingerprint(request, inputs),
         say=say_beside_bar,
         clock=clock,

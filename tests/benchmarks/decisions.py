@@ -36,6 +36,7 @@ from monitor.evaluation.auroc_pro import auroc
 from monitor.evaluation.dataset import GOOD
 from monitor.evaluation.intervals import exact_interval
 from monitor.system.atomic_file import write_whole
+from monitor.system.processor import processor_name, read_flags
 from tests.benchmarks.markdown import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ class Settings:
 
     @property
     def name(self) -> str:
-        return f"{Path(self.dataset).name}-{self.seed}"
+        return cell_name(Path(self.dataset).name, self.seed)
 
 
 @dataclass(frozen=True)
@@ -207,10 +208,34 @@ def read_cell(file: Path, settings: Settings) -> dict[str, Any] | None:
     return content
 
 
+def cell_name(set_name: str, seed: int) -> str:
+    """The name of the cell of a set and a seed."""
+    return f"{set_name}-{seed}"
+
+
+def work_folder(out: Path, cell: str) -> Path:
+    """The folder in which a cell's recipe is trained. `out` is `--out`."""
+    return out / "work" / cell
+
+
+def recipe_folder(out: Path, cell: str) -> Path:
+    """The folder of a cell's recipe. `out` is `--out`."""
+    return work_folder(out, cell) / "data/recipes" / RECIPE
+
+
+def add_trained_recipes(parser: argparse.ArgumentParser) -> None:
+    """The options of other commands that use the recipes which this one has trained."""
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the sets")
+    parser.add_argument(
+        "--recipes", type=Path, required=True, metavar="DIR", help="the --out of tests.benchmarks.decisions"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the recipes (0)")
+
+
 def measure(settings: Settings, out: Path) -> dict[str, Any]:
     """Trains a recipe and scores the test images, both by the checkout's program in processes of their own,
     and keeps the result in `out`. Raises DecisionError."""
-    work = out / "work" / settings.name
+    work = work_folder(out, settings.name)
     # A training that was interrupted would go on where it stopped, and its time would be wrong.
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -223,7 +248,7 @@ def measure(settings: Settings, out: Path) -> dict[str, Any]:
     run_python(train, settings, log)
     teach_seconds = time.monotonic() - began
     scored = work / "scored.json"
-    child = [CHILD, "--checkout", settings.checkout, "--recipe", work / "data/recipes" / RECIPE]
+    child = [CHILD, "--checkout", settings.checkout, "--recipe", recipe_folder(out, settings.name)]
     run_python([*child, "--dataset", dataset, "--out", scored, "--rates", *RATES], settings, log)
     content = {
         "settings": asdict(settings),
@@ -259,13 +284,8 @@ def commit_of(checkout: str) -> str:
 
 def processor() -> str:
     """The processor's name and the number of its cores that this process may use."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    amx = "with" if "amx_bf16" in flags else "without"
-    return f"{len(os.sched_getaffinity(0))} cores of {name}, {amx} AMX"
+    amx = "with" if "amx_bf16" in read_flags() else "without"
+    return f"{len(os.sched_getaffinity(0))} cores of {processor_name()}, {amx} AMX"
 
 
 def find_sets(data: Path) -> list[str]:

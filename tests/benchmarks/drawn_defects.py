@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import fmean
 
 import cv2
@@ -26,7 +25,15 @@ from monitor.images.preprocessing import resize_image
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.synthetic_defects import DefectKind, draw_defect
-from tests.benchmarks.decisions import RATES, RECIPE, Half, find_sets, processor
+from tests.benchmarks.decisions import (
+    RATES,
+    Half,
+    add_trained_recipes,
+    cell_name,
+    find_sets,
+    processor,
+    recipe_folder,
+)
 from tests.benchmarks.markdown import markdown
 
 CLOSE = 0.2
@@ -90,18 +97,14 @@ def drawn_scores(scorer: Scorer, pictures: Sequence[Image], seed: int) -> dict[s
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the sets")
-    parser.add_argument(
-        "--recipes", type=Path, required=True, metavar="DIR", help="the --out of tests.benchmarks.decisions"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the recipes (0)")
+    add_trained_recipes(parser)
     options = parser.parse_args()
     rows = [["set", "rate", *KINDS, "all drawn", "real", "difference"]]
     apart = []
     for name in find_sets(options.data):
-        cell = json.loads((options.recipes / f"{name}-{options.seed}.json").read_text())
-        folder = options.recipes / "work" / f"{name}-{options.seed}" / "data/recipes" / RECIPE
-        recipe = RecipeVersion.load(folder)
+        cell_of_set = cell_name(name, options.seed)
+        cell = json.loads((options.recipes / f"{cell_of_set}.json").read_text())
+        recipe = RecipeVersion.load(recipe_folder(options.recipes, cell_of_set))
         files = image_file.find(options.data / name / "test" / GOOD)
         pictures = [
             resize_image(image_file.read(file), recipe.size)

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.verdict import snapshot_path
+from tests.benchmarks.fleet_training import program_environment
 from tests.benchmarks.markdown import markdown
 from tests.real.parts import part, random_recipe, save
 
-ROOT = Path(__file__).resolve().parents[2]
 _LINKS = 60_000
 """Links to one file; ext4 allows 65,000."""
 _DAYS = 30
@@ -31,11 +31,11 @@ _START_NS = 1_793_000_000_000_000_000
 _ALONE = """
 import sys, time
 from pathlib import Path
-from monitor.fleet.archive_scorer import ArchiveScorer, Backend, find_recipe
+from monitor.fleet.archive_scorer import ArchiveScorer, ScorerSettings, find_recipe
 from monitor.fleet.archive_listing import list_archive
 import itertools
 recipe, archive, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-scorer = ArchiveScorer([find_recipe(recipe)], Backend("cpu", "auto", "auto", 1))
+scorer = ArchiveScorer([find_recipe(recipe.parent, recipe.name)], ScorerSettings("cpu", "auto", "auto", 1))
 entries = list(itertools.islice(list_archive([archive]), count))
 list(scorer.rows(entries[:64]))
 began = time.monotonic()
@@ -76,15 +76,11 @@ def make_archive(folder: Path, entries: int, side: int) -> None:
         os.link(files[number % len(files)], place.with_suffix(".png"))
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
 def measure_alone(recipe: Path, archive: Path, count: int) -> float:
     """Images a second of one scorer with one thread."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _ALONE, str(recipe), str(archive), str(count)],
-        env=environment(),
+        env=program_environment(),
         check=True,
         capture_output=True,
         text=True,
@@ -98,7 +94,7 @@ def measure(config: Path, recipe: Path, archive: Path, entries: int, workers: in
     command = ["--config", str(config), "fleet", "rescore", str(recipe), "--archive", str(archive)]
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "monitor.cli", *command, "-o", str(out), "--workers", str(workers)],
-        env=environment(),
+        env=program_environment(),
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -23,6 +23,7 @@ from typing import Any
 
 from monitor.fleet.training_record import FOLDER, TrainingRecord, TrainingState, read_record, record_file
 from monitor.training.checkpoint import FILE as CHECKPOINT
+from monitor.training.checkpoint import checkpoint_folder
 from tests.real.parts import good_parts, teacher_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +60,7 @@ class Plant:
         """The nodes of the trainings under way; none while one of these has no checkpoint yet."""
         folder = self.data / "recipes"
         begun = {name: record for name, record in self.read_records().items() if not record.result}
-        if not all((folder / f".training-{name}" / CHECKPOINT).exists() for name in begun):
+        if not all((checkpoint_folder(folder, name) / CHECKPOINT).exists() for name in begun):
             return []
         return [record.node.rpartition(":")[2] for record in begun.values()]
 
@@ -98,6 +99,7 @@ def start_driver(plant: Plant, address: str) -> subprocess.Popen[bytes]:
 
 
 def program_environment() -> dict[str, str]:
+    """The environment of a program of this source tree with one thread."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 

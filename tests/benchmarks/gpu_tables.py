@@ -69,42 +69,36 @@ def table(figures: dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
+def _rows(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
+    """A table of the rows. `columns` has by title the format of a row's cell."""
+    cells = [[shown.format(**row) for shown in columns.values()] for row in rows]
+    return markdown([list(columns), *cells])
+
+
 def _ways(rows: Sequence[dict[str, Any]]) -> str:
-    head = ["compared with", "batch", "way", "ms", "frames a second", "of eager", "scores apart"]
-    return markdown(
-        [head]
-        + [
-            [
-                row["compared"],
-                str(row["batch"]),
-                row["way"],
-                f"{row['ms']:.2f}",
-                f"{row['frames_a_second']:.0f}",
-                f"{row['of_eager']:.2f}",
-                f"{row['scores_apart']:.0e}",
-            ]
-            for row in rows
-        ]
-    )
+    columns = {
+        "compared with": "{compared}",
+        "batch": "{batch}",
+        "way": "{way}",
+        "ms": "{ms:.2f}",
+        "frames a second": "{frames_a_second:.0f}",
+        "of eager": "{of_eager:.2f}",
+        "scores apart": "{scores_apart:.0e}",
+    }
+    return _rows(rows, columns)
 
 
 def _overlap(rows: Sequence[dict[str, Any]]) -> str:
-    head = ["way", "frames", "upload ms", "network ms", "together ms", "GB a second", "hidden"]
-    return markdown(
-        [head]
-        + [
-            [
-                row["way"],
-                str(row["frames"]),
-                f"{row['upload_ms']:.1f}",
-                f"{row['network_ms']:.1f}",
-                f"{row['together_ms']:.1f}",
-                f"{row['gigabytes_a_second']:.1f}",
-                f"{row['hidden']:.0%}",
-            ]
-            for row in rows
-        ]
-    )
+    columns = {
+        "way": "{way}",
+        "frames": "{frames}",
+        "upload ms": "{upload_ms:.1f}",
+        "network ms": "{network_ms:.1f}",
+        "together ms": "{together_ms:.1f}",
+        "GB a second": "{gigabytes_a_second:.1f}",
+        "hidden": "{hidden:.0%}",
+    }
+    return _rows(rows, columns)
 
 
 def _growth(growth: dict[str, Any]) -> str:
@@ -118,11 +112,5 @@ def _growth(growth: dict[str, Any]) -> str:
 
 
 def _goals(rows: Sequence[dict[str, Any]]) -> str:
-    head = ["goal", "measured", "limit", "reached"]
-    return markdown(
-        [head]
-        + [
-            [row["what"], f"{row['value']:.3g}", f"{row['limit']:.3g}", "yes" if row["reached"] else "NO"]
-            for row in rows
-        ]
-    )
+    columns = {"goal": "{what}", "measured": "{value:.3g}", "limit": "{limit:.3g}", "reached": "{reached}"}
+    return _rows([{**row, "reached": "yes" if row["reached"] else "NO"} for row in rows], columns)

@@ -32,7 +32,16 @@ from monitor.training.memory_training import GoodImages, LeftOutScorer
 from monitor.training.parts import blocks_of, find_parts, make_thumbnail, name_below
 from monitor.training.readable_images import file_mark
 from monitor.training.thresholds import make_calibration
-from tests.benchmarks.decisions import RATES, RECIPE, TITLES, Half, find_sets, processor
+from tests.benchmarks.decisions import (
+    RATES,
+    TITLES,
+    Half,
+    add_trained_recipes,
+    cell_name,
+    find_sets,
+    processor,
+    recipe_folder,
+)
 from tests.benchmarks.decisions_child import test_files
 from tests.benchmarks.markdown import markdown
 
@@ -140,16 +149,12 @@ def table(found: Mapping[str, Sequence[Sequence[float]]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the sets")
-    parser.add_argument(
-        "--recipes", type=Path, required=True, metavar="DIR", help="the --out of tests.benchmarks.decisions"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the recipes (0)")
+    add_trained_recipes(parser)
     options = parser.parse_args()
     found: dict[Half, dict[str, list[list[float]]]] = {Half.CHOOSING: {}, Half.HELD: {}}
     names = find_sets(options.data)
     for name in names:
-        folder = options.recipes / "work" / f"{name}-{options.seed}" / "data/recipes" / RECIPE
+        folder = recipe_folder(options.recipes, cell_name(name, options.seed))
         images = read_set(options.data / name, RecipeVersion.load(folder))
         for way, networks in ways_of(images.recipe).items():
             print(f"{name}: {way}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import pytest
 from monitor.fleet.archive_listing import ArchiveImage
 from monitor.fleet.archive_scorer import (
     ArchiveScorer,
-    Backend,
+    ScorerSettings,
     find_recipe,
     judge_image,
     read_shard,
@@ -67,7 +67,7 @@ def test_a_name_is_the_version_in_force_and_rows_name_versions_as_verdicts_do(tm
     frame = tmp_path / snapshot_path(1_793_000_000_000_000_000, "top", 1, 0.5)
     image = str(save(frame.with_suffix(".png"), part(1)))
     frame.with_suffix(".json").write_text(json.dumps({"verdict": "pass", "version": 7, "recipe_sha": "ab"}))
-    scorer = ArchiveScorer([in_force, newest], Backend("cpu", "torch", "f32", threads=1))
+    scorer = ArchiveScorer([in_force, newest], ScorerSettings("cpu", "torch", "f32", threads=1))
     entry = ArchiveImage(image, "2026-10-26T05:33:20.000Z", "top")
     rows = list(scorer.rows([entry]))
     assert [(row["recipe"], row["version"], row["recipe_sha"]) for row in rows] == [

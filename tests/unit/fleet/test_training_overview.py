@@ -9,7 +9,7 @@ from monitor.fleet.training_task import ReportedProgress, TrainingReport
 
 def test_each_recipe_has_a_row_and_each_event_a_line() -> None:
     overview = TrainingOverview(["top", "side", "back"], clock=lambda: 0.0)
-    overview.take_reports([TrainingReport("side", "pc2:ab", "train", 2.5, 15, "40 s left", "", 2)])
+    overview.take_reports([TrainingReport("side", "pc2:ab", "train", 2.5, 15, "40 s left", 2)])
     overview.take_result(
         TrainingResult(recipe="top", state=TrainingState.FAILED, message="no images", node="pc1:cd")
     )

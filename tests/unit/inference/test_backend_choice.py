@@ -12,13 +12,12 @@ from monitor.inference import backend_choice, backends
 from monitor.inference.backend_choice import (
     Backend,
     BackendWish,
-    Choice,
     build_fastest_scorer,
     choose_backend,
     choose_fastest,
     find_backends,
 )
-from monitor.inference.kept_choices import FILE
+from monitor.inference.kept_choices import FILE, BackendChoice
 from monitor.model.recipe_json import FirstLook
 from monitor.model.recipe_version import RecipeVersion
 from tests.real.parts import random_recipe
@@ -101,7 +100,7 @@ def test_a_kept_choice_that_the_recipe_can_not_run_with_is_measured_again(
     tmp_path: Path, bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = with_pairs(random_recipe(tmp_path / "r"))
-    monkeypatch.setattr(backend_choice, "_measure", lambda *rest: Choice("torch", "f32", "measured"))
+    monkeypatch.setattr(backend_choice, "_measure", lambda *rest: BackendChoice("torch", "f32", "measured"))
     choose_backend(recipe, ON_CPU, tmp_path)
     file = tmp_path / FILE
     file.write_bytes(file.read_bytes().replace(b'"f32"', b'"int8"'))
