@@ -36,6 +36,7 @@ from monitor.model.recipe_json import (
 )
 from monitor.model.version_files import (
     FOLDER,
+    find_folder,
     find_number,
     keep_newest,
     list_kept,
@@ -203,7 +204,7 @@ def _read(file: Path) -> bytes:
 
 
 def _assemble(file: Path, content: bytes) -> RecipeVersion:
-    folder = file.parent if file.name == FILE else file.parent.parent
+    folder = find_folder(file)
     sha = hashlib.sha256(content).hexdigest()
     if (digits := named_digits(file)) is not None and not sha.startswith(digits):
         raise RecipeError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.model.in_force import InForce, Promotion, find_in_force, read_in_force
+from monitor.model.in_force import InForce, Promotion, find_present, read_in_force
 from monitor.model.recipe_json import FILE, REFERENCE, Document, Origin, RecipeError
 from monitor.model.version_files import FOLDER, VersionFile, list_versions
 from monitor.names import InvalidNameError, check_name
@@ -66,7 +66,7 @@ def summarise(folder: Path) -> list[VersionSummary]:
     """A recipe's versions, oldest first. Raises RecipeError where it can't be told which one is in force."""
     versions = list_versions(folder)
     in_force = read_in_force(folder)
-    present = find_in_force(folder)
+    present = find_present(folder, in_force)
     numbers = {version.digits: version.number for version in versions}
     return [_summarise(version, in_force, version == present, numbers) for version in versions]
 
