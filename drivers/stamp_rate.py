@@ -79,9 +79,9 @@ class StampRate:
         # While there are few blocks their distance from the line understates the noise.
         scatter_ns = median(apart - abs(slope) * long for long, apart in self._scatters)
         noise_ns = max(_LEAST_NOISE_NS, (1 + 12 / count) * farthest_ns, scatter_ns / 2)
-        # A slope's standard error is sqrt(12 / count) of the noise's standard deviation over the span. The
-        # largest distance is about 2.5 times that deviation, so that 2 of it are 5 standard errors: this
-        # covers delays that last for some blocks.
+        # The slope's standard error is sqrt(12 / count) times the noise's standard deviation, over the span.
+        # The largest distance is about 2.5 standard deviations, so that twice it gives 5 standard errors,
+        # which also covers delays that last for some blocks.
         doubt = min(3, 2 * sqrt(12 / count)) * noise_ns / span_ns + _WANDER
         if self._limits is None and abs(slope) > bound:
             return

@@ -17,9 +17,9 @@ Limits. The camera's RTCP reports would tell more, but OpenCV does not hand them
 from the first 2 s on (12 images of a slow camera), although the network rests, as in a relay that plays too
 slowly, is taken for a slow clock. Later growth is noticed unless it is slower than the limits of the rate,
 which are 0.03 % wide after some minutes. Where stamps or arrivals scatter by a tenth of the usual time
-between images, they stay wide for half a minute: images of a backlog that begins to grow within it, by 3 to
-10 ms a second, are dated up to 0.3 s too new, seldom those of a later one. A delay that a connection has from
-its first image on is not seen, nor is a stall whose images the camera then stamps anew.
+between images, the limits stay wide for half a minute. Images of a backlog that begins to grow by 3 to 10 ms
+a second in this half minute are dated up to 0.3 s too new; those of a later backlog seldom are. A delay that
+a connection has from its first image on is not seen, nor is a stall whose images the camera then stamps anew.
 
 The calculated time must never be later than the arrival.
 """

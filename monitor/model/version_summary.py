@@ -77,7 +77,7 @@ def _summarise(
     promotion = in_force.find_promotion(version) if in_force else None
     try:
         document = read_document(version)
-        made, origin = _made(version, document), explain_origin(document, numbers)
+        made, origin = _find_time(version, document), explain_origin(document, numbers)
     except RecipeError:
         document, made, origin = None, "", "can't be read"
     return VersionSummary(version, document, made, origin, is_in_force, promotion)
@@ -109,7 +109,8 @@ def explain_origin(document: Document, numbers: Mapping[str, int]) -> str:
     return f"{lineage.origin} from {what} and {of}{by}"
 
 
-def _made(version: VersionFile, document: Document) -> str:
+def _find_time(version: VersionFile, document: Document) -> str:
+    """When the version was made, in UTC; for a document that does not record it, the time of its file."""
     if document.lineage:
         return document.lineage.utc
     if document.training:
