@@ -110,7 +110,7 @@ def find_number(folder: Path, digits: str) -> int:
     return found.number if found else _next_number(kept)
 
 
-def named_digits(file: Path) -> str | None:
+def parse_digits(file: Path) -> str | None:
     """The digits in the name of a document in `versions/`; None for any other path."""
     match = _DOCUMENT.fullmatch(file.name)
     return match[2] if match and file.parent.name == FOLDER else None
