@@ -9,7 +9,7 @@ person who signs for it, and that promotes it: the file lists all promoted versi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -216,20 +216,16 @@ def _step_back(folder: Path, document: InForce | None) -> int:
 def hold_in_force(folder: Path, utc: str) -> None:
     """Writes down the version in force where nobody has promoted one yet, so that the next commit does not
     put its version in force. Raises RecipeError."""
-    try:
-        with lock_folder(folder):
-            keep_newest(folder)
-            if read_in_force(folder) is None:
-                present = find_present(folder, None)
-                sha = RecipeVersion.load(present.file).sha
-                approval = Approval(who="", utc=utc, meaning=UNAPPROVED)
-                promotion = Promotion(version=present.number, recipe_sha=sha, approval=approval)
-                _write(
-                    folder,
-                    InForce(version=present.number, recipe_sha=sha, approval=approval, promoted=(promotion,)),
-                )
-    except OSError as error:
-        raise RecipeError(f"{folder}: can't be written: {error.strerror or error}") from None
+    with _lock_and_read(folder) as document:
+        if document is not None:
+            return
+        present = find_present(folder, None)
+        sha = RecipeVersion.load(present.file).sha
+        approval = Approval(who="", utc=utc, meaning=UNAPPROVED)
+        promotion = Promotion(version=present.number, recipe_sha=sha, approval=approval)
+        _write(
+            folder, InForce(version=present.number, recipe_sha=sha, approval=approval, promoted=(promotion,))
+        )
 
 
 def _change(
@@ -242,18 +238,25 @@ def _change(
 ) -> VersionChange:
     if not folder.is_dir():
         raise RecipeError(f"{folder}: there is no such recipe: train it")
+    with _lock_and_read(folder) as document:
+        after = find_version(folder, choose(document))
+        # Loading checks every file: a damaged version must not be put in force.
+        sha = RecipeVersion.load(after.file).sha
+        before = _find_by_sha(folder, document.recipe_sha) if document else find_newest(folder)
+        change = VersionChange(before, after, approval, not (document and document.is_promoted(after)))
+        with recording(change):
+            _write(folder, _next_document(document, change, sha, back=back))
+    return change
+
+
+@contextmanager
+def _lock_and_read(folder: Path) -> Iterator[InForce | None]:
+    """Locks the folder for one change of `in_force.json`, copies `recipe.json` to `versions/` if that is
+    missing there, and reads `in_force.json`. Raises RecipeError."""
     try:
         with lock_folder(folder):
             keep_newest(folder)
-            document = read_in_force(folder)
-            after = find_version(folder, choose(document))
-            # Loading checks every file: a damaged version must not be put in force.
-            sha = RecipeVersion.load(after.file).sha
-            before = _find_by_sha(folder, document.recipe_sha) if document else find_newest(folder)
-            change = VersionChange(before, after, approval, not (document and document.is_promoted(after)))
-            with recording(change):
-                _write(folder, _next_document(document, change, sha, back=back))
-            return change
+            yield read_in_force(folder)
     except OSError as error:
         raise RecipeError(f"{folder}: can't be written: {error.strerror or error}") from None
 
