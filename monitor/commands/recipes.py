@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from drivers.image_file import Image
     from monitor.line_state.changeover import RecipeStatus
     from monitor.line_state.recipe_set import SetDocument
-    from monitor.model.in_force import Change
+    from monitor.model.in_force import VersionChange
     from monitor.model.version_files import VersionFile
     from monitor.model.version_summary import VersionSummary
     from monitor.review.line_view import LineView
@@ -186,7 +186,7 @@ def await_set(
     return int(failed)
 
 
-def _report(change: Change, settings: Settings) -> int:
+def _report(change: VersionChange, settings: Settings) -> int:
     from monitor.review.line_view import LineView
 
     before = f" (was {change.before.name})" if change.before and change.before != change.after else ""
@@ -195,7 +195,7 @@ def _report(change: Change, settings: Settings) -> int:
 
 
 def await_line(
-    change: Change,
+    change: VersionChange,
     settings: Settings,
     view: LineView,
     say: Callable[[str], None],

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -34,6 +34,13 @@ RequestId = (
 _LONGEST_REASON = 900
 """In bytes of UTF-8: what fits into a note of the board beside the other values."""
 _MOST_RECENT = 4
+_LONGEST_REQUEST = 4096
+"""The most bytes of a request."""
+_LONGEST_READ = 65_536
+"""The most bytes of a message that is too long in which its request is looked for."""
+_LONGEST_SHOWN = 48
+"""The most characters of a name from a message that a reason repeats; with a version it has at most 42."""
+_T = TypeVar("_T")
 
 
 class ChangeoverError(LineMonitorError):
@@ -71,6 +78,10 @@ class Request(msgspec.Struct, frozen=True):
     request_id: RequestId
     recipe: str
 
+    def is_repeated_by(self, payload: RequestPayload) -> bool:
+        """Whether the message is the same request once more, as QoS 1 allows."""
+        return (self.request_id, self.recipe) == (payload.request_id, payload.recipe)
+
 
 class RecipeIdentity(msgspec.Struct, frozen=True):
     """A recipe that is or was in force: its name, and the sha256 of its `recipe.json`."""
@@ -98,7 +109,6 @@ class RecipeStatus(msgspec.Struct, frozen=True):
     """The last recipes in force, newest first. One of them judged each frame that is still in flight."""
     who: str = ""
     """Who put the version in force by signing for it; empty after a start or an MQTT request."""
-
     is_pinned: bool = False
     """Whether the camera keeps its version, because a request named the version."""
 
@@ -138,23 +148,27 @@ def make_answer(
     }
 
 
-LONGEST_REQUEST = 4096
-"""The most bytes of a request."""
-
-
 def parse_request(payload: bytes) -> RequestPayload:
     """Reads the payload of `P/{camera}/recipe/set`. Raises RequestError."""
+    return parse_as(RequestPayload, payload, "recipe")
+
+
+def parse_as(kind: type[_T], payload: bytes, key: str) -> _T:
+    """Reads a request whose `key` names what is asked for. Raises RequestError."""
+    if len(payload) > _LONGEST_REQUEST:
+        why = f"{len(payload)} bytes are more than {_LONGEST_REQUEST}"
+        raise _refuse(payload if len(payload) <= _LONGEST_READ else b"", why, key)
     try:
-        return msgspec.json.decode(payload, type=RequestPayload)
+        return msgspec.json.decode(payload, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise refuse(payload, f"want {{request_id, recipe}}: {error}") from None
+        raise _refuse(payload, f"want {{request_id, {key}}}: {error}", key) from None
 
 
-def refuse(payload: bytes, why: str, key: str = "recipe") -> RequestError:
-    """The refusal of a message, with what can be read of its request: its `request_id`, and its `key`, which
-    names what was asked for. A value that is too long to be repeated counts as one that can't be read."""
+def _refuse(payload: bytes, why: str, key: str) -> RequestError:
+    """The refusal of a message, with what can be read of its request. A value that is too long to be repeated
+    counts as one that can't be read."""
     values = _read_key(payload, "request_id", RequestId), _read_key(payload, key, str)
-    request_id, wanted = (None if len(str(value)) > LONGEST_REQUEST else value for value in values)
+    request_id, wanted = (None if len(str(value)) > _LONGEST_REQUEST else value for value in values)
     return RequestError(why, request_id, wanted)
 
 
@@ -177,9 +191,36 @@ def shorten_reason(reason: str) -> str:
     return " ".join(reason.split()).encode()[:_LONGEST_REASON].decode(errors="ignore")
 
 
+def shorten_name(name: str) -> str:
+    """A name from a message, cut to what a reason repeats."""
+    return name[:_LONGEST_SHOWN] + "..." * (len(name) > _LONGEST_SHOWN)
+
+
 # On the board
 
-_T = TypeVar("_T")
+
+class _Numbered(Protocol):
+    """A request, or the status that answers it."""
+
+    @property
+    def number(self) -> int: ...
+
+
+class _Status(_Numbered, Protocol):
+    @property
+    def state(self) -> ChangeoverState: ...
+
+
+def is_answered(request: _Numbered, status: _Status | None) -> bool:
+    """Whether the scoring worker has given the final answer to the request."""
+    return (
+        status is not None and status.number >= request.number and status.state is not ChangeoverState.LOADING
+    )
+
+
+def next_number(last: _Numbered | None, status: _Numbered | None) -> int:
+    """The number of the request after the last one."""
+    return 1 + max(last.number if last else 0, status.number if status else 0)
 
 
 def write_request(board: Board, camera: str, request: Request) -> None:
@@ -189,7 +230,15 @@ def write_request(board: Board, camera: str, request: Request) -> None:
 
 def read_request(board: Board, camera: str) -> Request | None:
     """A camera's last request; None when there is none."""
-    return _read(board, camera, Note.REQUEST, Request)
+    return read_note(board, capture_name(camera), Note.REQUEST, Request)
+
+
+def find_pending(board: Board, camera: str) -> Request | None:
+    """A camera's request that the scoring worker has not answered yet; None when there is none."""
+    request = read_request(board, camera)
+    if request is None or is_answered(request, read_recipe_status(board, camera)):
+        return None
+    return request
 
 
 def write_recipe_status(board: Board, camera: str, status: RecipeStatus) -> None:
@@ -199,7 +248,7 @@ def write_recipe_status(board: Board, camera: str, status: RecipeStatus) -> None
 
 def read_recipe_status(board: Board, camera: str) -> RecipeStatus | None:
     """The status of a camera's recipe; None before the first one."""
-    return _read(board, camera, Note.RECIPE_STATUS, RecipeStatus)
+    return read_note(board, capture_name(camera), Note.RECIPE_STATUS, RecipeStatus)
 
 
 def find_judge(board: Board, camera: CameraSettings, sha: str) -> RecipeIdentity:
@@ -212,8 +261,9 @@ def find_judge(board: Board, camera: CameraSettings, sha: str) -> RecipeIdentity
     return (status.find_judge(sha) if sha else None) or in_force
 
 
-def _read(board: Board, camera: str, note: Note, kind: type[_T]) -> _T | None:
-    content = board.read_note(capture_name(camera), note)
+def read_note(board: Board, worker: str, note: Note, kind: type[_T]) -> _T | None:
+    """What a note in a worker's record holds; None for an empty one."""
+    content = board.read_note(worker, note)
     return msgspec.msgpack.decode(content, type=kind) if content else None
 
 

@@ -1,6 +1,6 @@
 """A set of recipes on disk: the changeover of several cameras at once, all or none.
 
-It loads no recipe. The command line and the page write a request here, MQTT asks on the board
+It loads no recipe. The command line and the page write a request to disk; a request over MQTT is on the board
 (`monitor.line_state.set_request`). The scoring worker loads all recipes of the set beside the line and then
 renames the set into place, which puts it in force for all cameras. A changeover of one camera after that
 names the set that it follows: a camera's file that names another set is older than the set.

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from monitor.line_state.board import Board, Note
-from monitor.line_state.changeover import ChangeoverState, RequestId, refuse
+from monitor.line_state.changeover import ChangeoverState, RequestId, is_answered, parse_as, read_note
 from monitor.line_state.worker_process import PUBLISH, SCORING
 from monitor.verdict import SCHEMA
 
@@ -44,7 +44,7 @@ class SetStatus(msgspec.Struct, frozen=True):
     number: int
     """The number of the last request over MQTT that the scoring worker has begun; 0 before the first."""
     request_id: RequestId | None
-    """Also of a set that a person has asked for. None for what was in force at the start."""
+    """Also that of a set which a person asked for. None for the set in force at the start."""
     state: ChangeoverState
     recipe_set: str | None
     """None at the start of a line that was never changed over to a set."""
@@ -70,10 +70,7 @@ def make_set_answer(
 
 def parse_set_request(payload: bytes) -> SetRequestPayload:
     """Reads the payload of `P/recipe/set`. Raises RequestError."""
-    try:
-        return msgspec.json.decode(payload, type=SetRequestPayload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise refuse(payload, f"want {{request_id, recipe_set}}: {error}", "recipe_set") from None
+    return parse_as(SetRequestPayload, payload, "recipe_set")
 
 
 def make_document_id(session: str, number: int) -> str:
@@ -89,8 +86,7 @@ def write_set_request(board: Board, request: SetRequest) -> None:
 
 def read_set_request(board: Board) -> SetRequest | None:
     """The last request for a set; None when there is none."""
-    content = board.read_note(PUBLISH, Note.REQUEST)
-    return msgspec.msgpack.decode(content, type=SetRequest) if content else None
+    return read_note(board, PUBLISH, Note.REQUEST, SetRequest)
 
 
 def write_set_status(board: Board, status: SetStatus) -> None:
@@ -100,16 +96,12 @@ def write_set_status(board: Board, status: SetStatus) -> None:
 
 def read_set_status(board: Board) -> SetStatus | None:
     """What became of the last set that was asked for; None before the first answer."""
-    content = board.read_note(SCORING, Note.RECIPE_STATUS)
-    return msgspec.msgpack.decode(content, type=SetStatus) if content else None
+    return read_note(board, SCORING, Note.RECIPE_STATUS, SetStatus)
 
 
 def find_pending_set(board: Board) -> SetRequest | None:
     """The request that the scoring worker has not answered yet; None when there is none."""
-    request, status = read_set_request(board), read_set_status(board)
-    if request is None:
+    request = read_set_request(board)
+    if request is None or is_answered(request, read_set_status(board)):
         return None
-    is_answered = status is not None and (
-        status.number >= request.number and status.state is not ChangeoverState.LOADING
-    )
-    return None if is_answered else request
+    return request

@@ -124,9 +124,11 @@ class Worker:
 
 
 def ignore_signals_of_the_line() -> None:
-    """Ignores the signals that only the supervisor answers, though they may reach all processes: Ctrl-C in a
-    terminal (the supervisor stops the workers in their order), and SIGHUP, as from `systemctl kill -s HUP` or
-    a program that rotates logs (the supervisor reads the settings anew)."""
+    """Ignores two signals that may reach all processes, since only the supervisor acts on them.
+
+    At SIGINT, as from Ctrl-C in a terminal, it stops the workers in their order. At SIGHUP, as from
+    `systemctl kill -s HUP` or a program that rotates logs, it reads the settings again.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

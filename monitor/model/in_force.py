@@ -9,7 +9,7 @@ person who signs for it, and that promotes it: the file lists all promoted versi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -85,7 +85,7 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class VersionChange:
     """A change of the version in force that is about to be made."""
 
     before: VersionFile | None
@@ -96,8 +96,8 @@ class Change:
     """Whether the version was never promoted before."""
 
 
-Recording = Callable[[Change], AbstractContextManager[object]]
-"""Writes a change to a record, then runs the block that makes it."""
+Recording = Callable[[VersionChange], AbstractContextManager[object]]
+"""Writes a change to a record before its block makes the change."""
 
 
 def read_in_force(folder: Path) -> InForce | None:
@@ -117,13 +117,17 @@ def read_in_force(folder: Path) -> InForce | None:
 
 def find_in_force(folder: Path) -> VersionFile:
     """The version in force. Raises RecipeError."""
-    document = read_in_force(folder)
+    return find_present(folder, read_in_force(folder))
+
+
+def find_present(folder: Path, document: InForce | None) -> VersionFile:
+    """The version in force by a document that was read before; the newest without one. Raises RecipeError."""
     if document is None:
         newest = find_newest(folder)
         if newest is None:
             raise RecipeError(f"{folder / FILE}: no such file: train the recipe")
         return newest
-    found = _find_named(folder, document)
+    found = _find_by_sha(folder, document.recipe_sha)
     if found is None:
         name = join_version(folder.name, document.version)
         raise RecipeError(
@@ -136,8 +140,7 @@ def find_in_force(folder: Path) -> VersionFile:
 def find_judging(folder: Path, sha: str) -> VersionFile:
     """The version with which a running line judges, by its sha256; the one in force where that is empty or
     gone. Raises RecipeError."""
-    versions = list_versions(folder) if sha else []
-    return next((one for one in versions if sha.startswith(one.digits)), None) or find_in_force(folder)
+    return (_find_by_sha(folder, sha) if sha else None) or find_in_force(folder)
 
 
 def find_asked(recipes: Path, name: str) -> VersionFile:
@@ -184,12 +187,14 @@ def explain_not_in_force(version: RecipeVersion) -> Iterator[str]:
         )
 
 
-def put_in_force(folder: Path, number: int, approval: Approval, recording: Recording = nullcontext) -> Change:
+def put_in_force(
+    folder: Path, number: int, approval: Approval, recording: Recording = nullcontext
+) -> VersionChange:
     """Puts a version in force, and promotes it if it never was. Raises RecipeError."""
     return _change(folder, approval, recording, lambda document: number)
 
 
-def roll_back(folder: Path, approval: Approval, recording: Recording = nullcontext) -> Change:
+def roll_back(folder: Path, approval: Approval, recording: Recording = nullcontext) -> VersionChange:
     """Puts the version in force that was before the present one. Raises RecipeError."""
     return _change(folder, approval, recording, lambda document: _step_back(folder, document), back=True)
 
@@ -211,20 +216,16 @@ def _step_back(folder: Path, document: InForce | None) -> int:
 def hold_in_force(folder: Path, utc: str) -> None:
     """Writes down the version in force where nobody has promoted one yet, so that the next commit does not
     put its version in force. Raises RecipeError."""
-    try:
-        with lock_folder(folder):
-            keep_newest(folder)
-            if read_in_force(folder) is None:
-                present = find_in_force(folder)
-                sha = RecipeVersion.load(present.file).sha
-                approval = Approval(who="", utc=utc, meaning=UNAPPROVED)
-                promotion = Promotion(version=present.number, recipe_sha=sha, approval=approval)
-                _write(
-                    folder,
-                    InForce(version=present.number, recipe_sha=sha, approval=approval, promoted=(promotion,)),
-                )
-    except OSError as error:
-        raise RecipeError(f"{folder}: can't be written: {error.strerror or error}") from None
+    with _lock_and_read(folder) as document:
+        if document is not None:
+            return
+        present = find_present(folder, None)
+        sha = RecipeVersion.load(present.file).sha
+        approval = Approval(who="", utc=utc, meaning=UNAPPROVED)
+        promotion = Promotion(version=present.number, recipe_sha=sha, approval=approval)
+        _write(
+            folder, InForce(version=present.number, recipe_sha=sha, approval=approval, promoted=(promotion,))
+        )
 
 
 def _change(
@@ -234,26 +235,33 @@ def _change(
     choose: Callable[[InForce | None], int],
     *,
     back: bool = False,
-) -> Change:
+) -> VersionChange:
     if not folder.is_dir():
         raise RecipeError(f"{folder}: there is no such recipe: train it")
+    with _lock_and_read(folder) as document:
+        after = find_version(folder, choose(document))
+        # Loading checks every file: a damaged version must not be put in force.
+        sha = RecipeVersion.load(after.file).sha
+        before = _find_by_sha(folder, document.recipe_sha) if document else find_newest(folder)
+        change = VersionChange(before, after, approval, not (document and document.is_promoted(after)))
+        with recording(change):
+            _write(folder, _next_document(document, change, sha, back=back))
+    return change
+
+
+@contextmanager
+def _lock_and_read(folder: Path) -> Iterator[InForce | None]:
+    """Locks the folder for one change of `in_force.json`, copies `recipe.json` to `versions/` if that is
+    missing there, and reads `in_force.json`. Raises RecipeError."""
     try:
         with lock_folder(folder):
             keep_newest(folder)
-            document = read_in_force(folder)
-            after = find_version(folder, choose(document))
-            # Loading checks every file: a damaged version must not be put in force.
-            sha = RecipeVersion.load(after.file).sha
-            before = _find_named(folder, document) if document else find_newest(folder)
-            change = Change(before, after, approval, not (document and document.is_promoted(after)))
-            with recording(change):
-                _write(folder, _next_document(document, change, sha, back=back))
-            return change
+            yield read_in_force(folder)
     except OSError as error:
         raise RecipeError(f"{folder}: can't be written: {error.strerror or error}") from None
 
 
-def _next_document(document: InForce | None, change: Change, sha: str, *, back: bool) -> InForce:
+def _next_document(document: InForce | None, change: VersionChange, sha: str, *, back: bool) -> InForce:
     number = change.after.number
     promoted = document.promoted if document else ()
     if change.is_promotion:
@@ -267,10 +275,9 @@ def _next_document(document: InForce | None, change: Change, sha: str, *, back: 
     return InForce(version=number, recipe_sha=sha, approval=change.approval, promoted=promoted, before=steps)
 
 
-def _find_named(folder: Path, document: InForce) -> VersionFile | None:
-    """The version that the document names; None where its file is gone."""
-    versions = list_versions(folder)
-    return next((one for one in versions if document.recipe_sha.startswith(one.digits)), None)
+def _find_by_sha(folder: Path, sha: str) -> VersionFile | None:
+    """The version whose document has that sha256; None where its file is gone."""
+    return next((one for one in list_versions(folder) if sha.startswith(one.digits)), None)
 
 
 def _write(folder: Path, document: InForce) -> None:

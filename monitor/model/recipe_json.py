@@ -337,8 +337,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """The operating points in one plain sentence."""
     quantised: Quantised | None = None
     first_looks: dict[str, FirstLook] = {}
-    """By runtime and precision, for example `openvino-bf16`: from what it is known how far these scores are
-    from float32's. Without an entry no part may pass by such a score."""
+    """By runtime and precision, for example `openvino-bf16`: the pairs that show how far such scores are from
+    float32's. Without an entry no part may pass by such a score."""
     training: Training | None = None
     lineage: Lineage | None = None
     """Null in recipes of earlier versions of this program."""

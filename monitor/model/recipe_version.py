@@ -36,11 +36,12 @@ from monitor.model.recipe_json import (
 )
 from monitor.model.version_files import (
     FOLDER,
+    find_folder,
     find_number,
     keep_newest,
     list_kept,
     lock_folder,
-    named_digits,
+    parse_digits,
 )
 from monitor.model.weights import Weights, WeightsError, fingerprint, from_bytes, to_bytes
 from monitor.system.atomic_file import WRITING, write_whole
@@ -187,7 +188,7 @@ def weights_file(kind: Literal["teacher", "student", "memory", "quantised"], wei
 
 def _document_file(path: Path) -> Path:
     """The document that `RecipeVersion.load` reads for a path."""
-    if named_digits(path) is None and (path.name != FILE or path.is_dir()):
+    if parse_digits(path) is None and (path.name != FILE or path.is_dir()):
         path = path / FILE
     return path.absolute()
 
@@ -203,9 +204,9 @@ def _read(file: Path) -> bytes:
 
 
 def _assemble(file: Path, content: bytes) -> RecipeVersion:
-    folder = file.parent if file.name == FILE else file.parent.parent
+    folder = find_folder(file)
     sha = hashlib.sha256(content).hexdigest()
-    if (digits := named_digits(file)) is not None and not sha.startswith(digits):
+    if (digits := parse_digits(file)) is not None and not sha.startswith(digits):
         raise RecipeError(
             f"{file}: damaged: its sha256 does not begin with {digits}: restore the file or use another "
             "version"

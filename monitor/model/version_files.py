@@ -39,12 +39,17 @@ class VersionFile:
     @property
     def folder(self) -> Path:
         """The recipe's folder."""
-        return self.file.parent if self.file.name == FILE else self.file.parent.parent
+        return find_folder(self.file)
 
     @property
     def name(self) -> str:
         """`NAME@VERSION`, with the folder's name."""
         return join_version(self.folder.name, self.number)
+
+
+def find_folder(document: Path) -> Path:
+    """The folder of the recipe that a version's document belongs to."""
+    return document.parent if document.name == FILE else document.parent.parent
 
 
 def list_versions(folder: Path) -> list[VersionFile]:
@@ -64,14 +69,13 @@ def find_newest(folder: Path) -> VersionFile | None:
 def _list_with_newest(folder: Path) -> tuple[list[VersionFile], VersionFile | None]:
     kept = list_kept(folder)
     try:
-        digits = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()[:16]
+        digits = _first_digits((folder / FILE).read_bytes())
     except FileNotFoundError:
         return kept, None
     except OSError as error:
         raise RecipeError(f"{folder / FILE}: {error.strerror or error}") from None
-    for version in kept:
-        if version.digits == digits:
-            return kept, version
+    if (found := _find_digits(kept, digits)) is not None:
+        return kept, found
     newest = VersionFile(_next_number(kept), folder / FILE, digits)
     return [*kept, newest], newest
 
@@ -103,10 +107,11 @@ def find_number(folder: Path, digits: str) -> int:
     """The number of the version whose sha256 begins with `digits`; the next number for a version that is not
     kept yet."""
     kept = list_kept(folder)
-    return next((version.number for version in kept if version.digits == digits), _next_number(kept))
+    found = _find_digits(kept, digits)
+    return found.number if found else _next_number(kept)
 
 
-def named_digits(file: Path) -> str | None:
+def parse_digits(file: Path) -> str | None:
     """The digits in the name of a document in `versions/`; None for any other path."""
     match = _DOCUMENT.fullmatch(file.name)
     return match[2] if match and file.parent.name == FOLDER else None
@@ -120,11 +125,9 @@ def keep_newest(folder: Path) -> VersionFile | None:
         msgspec.json.decode(content)
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    digits = hashlib.sha256(content).hexdigest()[:16]
-    kept = list_kept(folder)
-    for version in kept:
-        if version.digits == digits:
-            return version
+    digits, kept = _first_digits(content), list_kept(folder)
+    if (found := _find_digits(kept, digits)) is not None:
+        return found
     number = _next_number(kept)
     file = folder / FOLDER / f"{number}-{digits}.json"
     if not file.parent.is_dir():
@@ -143,6 +146,14 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _first_digits(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _find_digits(kept: list[VersionFile], digits: str) -> VersionFile | None:
+    return next((version for version in kept if version.digits == digits), None)
 
 
 def _next_number(kept: list[VersionFile]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monitor.model.in_force import find_in_force, read_in_force
+from monitor.model.in_force import find_present, read_in_force
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import remove_unnamed_weights
 from monitor.model.version_files import VersionFile, find_newest, keep_newest, list_kept, lock_folder
@@ -20,7 +20,8 @@ def remove_old_versions(folder: Path, most: int) -> list[VersionFile]:
     try:
         with lock_folder(folder):
             keep_newest(folder)
-            document, stay = read_in_force(folder), {find_in_force(folder), find_newest(folder)}
+            document = read_in_force(folder)
+            stay = {find_present(folder, document), find_newest(folder)}
             kept = list_kept(folder)
             removable = [
                 version

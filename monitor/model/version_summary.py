@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.model.in_force import InForce, Promotion, find_in_force, read_in_force
+from monitor.model.in_force import InForce, Promotion, find_present, read_in_force
 from monitor.model.recipe_json import FILE, REFERENCE, Document, Origin, RecipeError
 from monitor.model.version_files import FOLDER, VersionFile, list_versions
 from monitor.names import InvalidNameError, check_name
@@ -67,7 +67,7 @@ def summarise(folder: Path) -> list[VersionSummary]:
     """A recipe's versions, oldest first. Raises RecipeError where it can't be told which one is in force."""
     versions = list_versions(folder)
     in_force = read_in_force(folder)
-    present = find_in_force(folder)
+    present = find_present(folder, in_force)
     numbers = {version.digits: version.number for version in versions}
     return [_summarise(version, in_force, version == present, numbers) for version in versions]
 
@@ -78,7 +78,7 @@ def _summarise(
     promotion = in_force.find_promotion(version) if in_force else None
     try:
         document = read_document(version)
-        made, origin = _made(version, document), explain_origin(document, numbers)
+        made, origin = _find_time(version, document), explain_origin(document, numbers)
     except RecipeError:
         document, made, origin = None, "", "can't be read"
     return VersionSummary(version, document, made, origin, is_in_force, promotion)
@@ -110,7 +110,8 @@ def explain_origin(document: Document, numbers: Mapping[str, int]) -> str:
     return f"{lineage.origin} from {what} and {of}{by}"
 
 
-def _made(version: VersionFile, document: Document) -> str:
+def _find_time(version: VersionFile, document: Document) -> str:
+    """When the version was made, in UTC; for a document that does not record it, the time of its file."""
     if document.lineage:
         return document.lineage.utc
     if document.training:

@@ -53,7 +53,7 @@ class ChangeRecord:
         self._waiting: deque[Change] = deque()
         self._lost = 0
         self._cut = ""
-        """What was found cut or replaced since the start."""
+        """The message about a record that was cut or replaced since the start; empty for one that was not."""
         self._state = NOT_READ
         self._closing = False
         # A daemon thread: a disk that hangs must not keep the process alive.
@@ -74,7 +74,8 @@ class ChangeRecord:
             self._changed.notify_all()
 
     def put_and_wait(self, change: Change, timeout_s: float) -> bool:
-        """The same, and waits until all changes are recorded, or none can be. Returns whether they are."""
+        """Hands over a change, and waits until all changes are recorded or none can be. Returns whether all
+        are."""
         self.put(change)
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting or self._trouble.trouble, timeout_s)
@@ -163,9 +164,9 @@ class ChangeRecord:
 def make_recorder(
     record: ChangeRecord, utc: Callable[[], str], wait_s: float
 ) -> Callable[[str, str, str | None, str | None, str], None]:
-    """What the journal's writer calls with each difference that it finds between values in force: scope,
-    what, old value, new value, who. It waits for the entry, so that a kill in between repeats an entry and
-    loses none."""
+    """Makes the function that the journal's writer calls with each difference between the values in force:
+    scope, what, old value, new value, who. It waits for the entry, so that a kill before the journal's commit
+    repeats an entry and loses none."""
 
     def record_difference(scope: str, what: str, old: str | None, new: str | None, who: str) -> None:
         change = Change(kind_of(scope), who, what, old, new, "", utc(), via="service")

@@ -28,11 +28,6 @@ from monitor.publish.mqtt_connection import LinkState
 from monitor.publish.retained_answers import MOST_WAITING, Answer, Outlet, RetainedAnswers, encode_answer
 from monitor.settings import CameraSettings, Settings
 
-LONGEST_READ = 65_536
-"""The most bytes of a message that is too long in which its request is looked for."""
-_LONGEST_SHOWN = 48
-"""The most characters of a name from a message that a reason repeats; with a version it has at most 42."""
-
 
 class _CameraAnswers:
     """The answers about one camera's recipe."""
@@ -72,13 +67,10 @@ class ChangeoverRequests:
         name = topic.removeprefix(f"{self._prefix}/").removesuffix("/recipe/set")
         answers = self._answers.get(name)
         try:
-            if len(payload) > changeover.LONGEST_REQUEST:
-                why = f"{len(payload)} bytes are more than {changeover.LONGEST_REQUEST}"
-                raise changeover.refuse(payload if len(payload) <= LONGEST_READ else b"", why)
             request = changeover.parse_request(payload)
             if answers is None:
                 known = ", ".join(self._answers) or "none"
-                why = f"the settings have no camera {shorten_name(name)!r}; there are: {known}"
+                why = f"the settings have no camera {changeover.shorten_name(name)!r}; there are: {known}"
                 raise RequestError(why, request.request_id, request.recipe)
         except RequestError as error:
             self._refuse(topic, answers, error)
@@ -99,16 +91,13 @@ class ChangeoverRequests:
     def _handle(self, answers: _CameraAnswers, request: RequestPayload) -> None:
         """Hands the request to the scoring worker, or refuses it."""
         name = answers.camera.name
-        pending = self._find_pending(name)
-        if pending is not None and (pending.request_id, pending.recipe) == (
-            request.request_id,
-            request.recipe,
-        ):
-            # A repeat of the same message (QoS 1): the first one gets the answer.
+        pending = changeover.find_pending(self._board, name)
+        if pending is not None and pending.is_repeated_by(request):
+            # The first of the two messages gets the answer.
             return
         why = None
         try:
-            split_version(shorten_name(request.recipe))
+            split_version(changeover.shorten_name(request.recipe))
         except InvalidNameError as error:
             why = str(error)
         if why is None and pending is not None:
@@ -120,22 +109,9 @@ class ChangeoverRequests:
             return
         last = changeover.read_request(self._board, name)
         status = changeover.read_recipe_status(self._board, name)
-        number = 1 + max(last.number if last else 0, status.number if status else 0)
+        number = changeover.next_number(last, status)
         self._queue_answer(answers, request.request_id, request.recipe, ChangeoverState.LOADING, None)
         changeover.write_request(self._board, name, Request(number, request.request_id, request.recipe))
-
-    def _find_pending(self, camera: str) -> Request | None:
-        """The request that the scoring worker has not answered yet; None when there is none."""
-        request, status = (
-            changeover.read_request(self._board, camera),
-            changeover.read_recipe_status(self._board, camera),
-        )
-        if request is None:
-            return None
-        answered = status is not None and (
-            status.number >= request.number and status.state is not ChangeoverState.LOADING
-        )
-        return None if answered else request
 
     def _queue_answer(
         self,
@@ -178,8 +154,3 @@ class ChangeoverRequests:
                 f"{path}_sha": status.in_force.sha,
             }
             self._journal.record_values(path, values, who)
-
-
-def shorten_name(name: str) -> str:
-    """A name from a message, cut to what a reason repeats."""
-    return name[:_LONGEST_SHOWN] + "..." * (len(name) > _LONGEST_SHOWN)

@@ -111,8 +111,9 @@ class LineLatch:
         )
 
     def reset(self, by: str | None = None) -> None:
-        """Lifts the latch, also where neither journal nor record of changes can be written: they get it
-        later. `by` is the person who asked for it on the operators' page; None: the reset came over MQTT."""
+        """Lifts the latch, without waiting for the journal and the record of changes: they get the reset once
+        they can be written. `by` is the person who asked for it on the operators' page; None: the reset came
+        over MQTT."""
         latch = self.present
         self._recorder.reset(latch, self._reset_topic if by is None else f"{by}, on the operators' page")
         if latch is not Latch.NONE:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from monitor.errors import LineMonitorError
+from monitor.line_state.latch_file import Latch
 from monitor.publish.broker_client import BrokerClient, Subscriptions, open_client
 from monitor.publish.other_session import make_client_id
 from monitor.settings import Settings
@@ -23,6 +24,8 @@ STATUS_S = 2.0
 HEARTBEAT_S = 3.0
 """A line without a heartbeat for so long is not alive (see the gateway's rules in `deploy/mqtt.md`)."""
 RESET_S = 3.0
+_LATCHES = tuple(latch.word for latch in Latch if latch is not Latch.NONE)
+_OTHER_ACCOUNT = "use one that may, as LINE_MONITOR__MQTT__USERNAME=operator1 in config/mosquitto-acl-example"
 
 
 class RemoteError(LineMonitorError):
@@ -40,7 +43,7 @@ class RemoteState:
     def latch(self) -> str | None:
         """Why the line waits for a reset; None where it does not."""
         reason = self.status.get("reason")
-        return reason if reason in ("missed_reject", "uninspected", "reject_run", "reject_rate") else None
+        return reason if reason in _LATCHES else None
 
     def describe(self, prefix: str) -> list[str]:
         """The state in lines for a person."""
@@ -51,7 +54,7 @@ class RemoteState:
             f"{prefix}: {status.get('state', 'unknown')}, {word}{reason}, since {status.get('utc', '?')}"
         ]
         if not self.is_alive:
-            lines.append("no heartbeat: the line is gone, or its broker; this is its last word")
+            lines.append("no heartbeat: the line or its broker is gone; this is the last status")
         lines += [f"camera {name}: {state}" for name, state in (status.get("cameras") or {}).items()]
         for part in (status.get("latched") or {}).get("parts") or []:
             picture = part.get("link") or part.get("snapshot") or "no picture"
@@ -91,8 +94,7 @@ class RemoteLine:
         """The line's state now. Raises RemoteError where no line speaks, or the account may not read it."""
         if self._status_topic in self._client.unreadable:
             raise RemoteError(
-                f"the broker does not let this account read {self._status_topic}: use one that may, as "
-                "LINE_MONITOR__MQTT__USERNAME=operator1 in config/mosquitto-acl-example"
+                f"the broker does not let this account read {self._status_topic}: {_OTHER_ACCOUNT}"
             )
         if not self._client.wait_for(lambda: self._newest_status() is not None, STATUS_S):
             raise RemoteError(
@@ -110,8 +112,7 @@ class RemoteLine:
         message = self._client.publish_and_wait(self._reset_topic, b"{}")
         if message in self._client.refused or message not in self._client.acknowledged:
             raise RemoteError(
-                f"the broker does not let this account publish on {self._reset_topic}: use one that may, as "
-                "LINE_MONITOR__MQTT__USERNAME=operator1 in config/mosquitto-acl-example"
+                f"the broker does not let this account publish on {self._reset_topic}: {_OTHER_ACCOUNT}"
             )
         if before is None:
             return None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
-from monitor.line_state.changeover import LONGEST_REQUEST, ChangeoverState, RequestError
+from monitor.line_state.changeover import ChangeoverState, RequestError
 from monitor.line_state.set_request import (
     SetRequest,
     SetRequestPayload,
@@ -24,7 +24,6 @@ from monitor.line_state.set_request import (
     read_set_status,
     write_set_request,
 )
-from monitor.publish.changeover_requests import LONGEST_READ, shorten_name
 from monitor.publish.retained_answers import Outlet, RetainedAnswers
 from monitor.settings import Settings
 
@@ -45,7 +44,7 @@ class SetRequests:
     def take_request(self, payload: bytes) -> None:
         """Handles a message on `P/recipe/set`. The caller ignores retained messages."""
         try:
-            request = self._read(payload)
+            request = parse_set_request(payload)
             pending = find_pending_set(self._board)
             if pending is not None and pending.is_repeated_by(request):
                 return
@@ -59,24 +58,17 @@ class SetRequests:
             return
         loading = ChangeoverState.LOADING
         self._answers.queue(make_set_answer(request.request_id, loading, request.recipe_set, None))
-        last, status = read_set_request(self._board), read_set_status(self._board)
-        number = 1 + max(last.number if last else 0, status.number if status else 0)
+        number = changeover.next_number(read_set_request(self._board), read_set_status(self._board))
         write_set_request(self._board, SetRequest(number, request.request_id, request.recipe_set))
-
-    def _read(self, payload: bytes) -> SetRequestPayload:
-        """Raises RequestError."""
-        if len(payload) > LONGEST_REQUEST:
-            why = f"{len(payload)} bytes are more than {LONGEST_REQUEST}"
-            raise changeover.refuse(payload if len(payload) <= LONGEST_READ else b"", why, "recipe_set")
-        return parse_set_request(payload)
 
     def _find_refusal(self, request: SetRequestPayload, pending: SetRequest | None) -> str | None:
         """Why the request can't be handed to the scoring worker; None when it can."""
         if request.recipe_set not in self._sets:
             known = ", ".join(self._sets) or "none"
+            name = changeover.shorten_name(request.recipe_set)
             return (
-                f"the line has no set {shorten_name(request.recipe_set)!r}; there are: {known}; restart the "
-                "line after a change of recipes.sets"
+                f"the line has no set {name!r}; there are: {known}; restart the line after a change of "
+                "recipes.sets"
             )
         if pending is not None:
             return f"set {pending.recipe_set!r} is being loaded: send the request again after its answer"

@@ -160,7 +160,8 @@ class _Report:
         return encode_short(payload, STATUS_EXTRAS, most)
 
     def _audit(self) -> dict[str, object] | None:
-        """The newest head of the record of changes: kept elsewhere, it shows whether the record was cut."""
+        """The newest head of the record of changes. A reader that keeps it can tell later whether the record
+        was cut."""
         head = self.changes.head
         if head is None:
             return None

@@ -62,7 +62,7 @@ class VersionChanges:
 
     def use(
         self, recipe: str, number: int, signature: Signature, permission: Permission, via: str
-    ) -> in_force.Change:
+    ) -> in_force.VersionChange:
         """Puts the version in force. `permission` is what the signature was checked for.
 
         Raises RecipeError, AuditError, VersionChangeError.
@@ -72,7 +72,7 @@ class VersionChanges:
 
     def roll_back(
         self, recipe: str, signature: Signature, permission: Permission, via: str
-    ) -> in_force.Change:
+    ) -> in_force.VersionChange:
         """Puts the version in force that was before the present one. Raises as `use`."""
         recording = self._recorder(Kind.ROLLBACK, signature, permission, via)
         return in_force.roll_back(self._recipes / recipe, self._approve(signature), recording)
@@ -87,8 +87,8 @@ class VersionChanges:
 
     def _recorder(
         self, kind: Kind | None, signature: Signature, permission: Permission, via: str
-    ) -> Callable[[in_force.Change], AbstractContextManager[object]]:
-        def recording(change: in_force.Change) -> AbstractContextManager[object]:
+    ) -> Callable[[in_force.VersionChange], AbstractContextManager[object]]:
+        def recording(change: in_force.VersionChange) -> AbstractContextManager[object]:
             if change.is_promotion and permission is not Permission.PROMOTE:
                 raise VersionChangeError(f"{change.after.name} is not promoted any more: try again")
             check_usable(self._settings, change.after)

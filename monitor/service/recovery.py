@@ -271,8 +271,8 @@ def _open_board(settings: Settings, folder: Path) -> Board | None:
 
 
 def _find_judge(board: Board | None, camera: CameraSettings, sha: str) -> RecipeIdentity:
-    """A part's recipe. The settings' recipe when the board lacks it: the board may be of another
-    version, or may not have the camera."""
+    """A part's recipe; the settings' recipe where the board lacks it, since the board may be of another
+    version or without the camera."""
     if board is None:
         return RecipeIdentity(camera.recipe, sha)
     try:

@@ -82,8 +82,8 @@ class StopWatch:
 class HoldWatch:
     """Tells whether the supervisor itself was held between two looks at its workers.
 
-    A paused virtual machine or a frozen container stops supervisor and workers together. What it saw before
-    says nothing about them afterwards: each needs time to report that it is alive.
+    A paused virtual machine or a frozen container stops supervisor and workers together. What the supervisor
+    saw before the break says nothing about a worker after it: each needs time to report that it is alive.
     """
 
     def __init__(self) -> None:

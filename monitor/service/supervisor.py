@@ -276,8 +276,8 @@ class Supervisor:
         return self._clock() <= due + int(self._policy.overdue_s * 1e9)
 
     def _alive_until_ns(self, board: Board, worker: SupervisedWorker) -> int:
-        """The time until which the worker counts as alive, at least the end of a break in which it could not
-        report."""
+        """The time until which the worker counts as alive: at least the end of the last break, in which it
+        could not report."""
         return max(board.read(worker.name, Field.ALIVE_UNTIL_NS), self._hold_watch.since_ns)
 
     def _may_capture(self, board: Board, since_ns: int) -> bool:

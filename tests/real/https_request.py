@@ -10,7 +10,7 @@ from pathlib import Path
 NAME = "line-pc.example"
 """The proxy's name in the handbook. It is in no DNS."""
 _CLIENT = "127.0.0.2"
-"""Not the proxy's address, as that of a client on the network."""
+"""It differs from the proxy's address, as the address of a client on the network does."""
 
 
 def request(

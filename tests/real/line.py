@@ -132,7 +132,7 @@ class Line:
     port: int
     environment: dict[str, str] = field(default_factory=dict)
     module: str = "monitor.cli"
-    """What is run in its place has the same arguments."""
+    """The program that is run. One that replaces it takes the same arguments."""
     settings: Settings = field(init=False)
     witness: Witness = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)

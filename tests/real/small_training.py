@@ -23,7 +23,7 @@ def train(
 ) -> RecipeVersion:
     """The recipe `disc` from the images in `folder`; `changes` are fields of the `TrainingRequest`.
 
-    Without `openvino` it is trained as on a machine that lacks it: to compile a model for OpenVINO takes
+    Without `openvino` it is trained as on a machine that lacks it: compiling a model for OpenVINO takes
     longer than the training.
     """
     fields: dict[str, Any] = {

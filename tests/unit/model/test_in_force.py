@@ -10,7 +10,7 @@ import pytest
 
 from monitor.errors import LineMonitorError
 from monitor.model import in_force
-from monitor.model.in_force import Approval, Change
+from monitor.model.in_force import Approval, VersionChange
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from tests.real.crashes import run_until_crash
@@ -83,9 +83,9 @@ def test_only_promoted_versions_can_be_chosen_by_others(folder: Path) -> None:
 
 
 def test_no_change_is_made_without_its_record(folder: Path) -> None:
-    changes: list[Change] = []
+    changes: list[VersionChange] = []
 
-    def refuse(change: Change) -> None:
+    def refuse(change: VersionChange) -> None:
         changes.append(change)
         raise LineMonitorError("the record can't be written")
 
