@@ -10,11 +10,13 @@ larger of both, because a good place that is odd for one is seldom odd for the o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from monitor.feature_memory.memory import FeatureMemory
 from monitor.inference.batch_norm_folding import fold_batch_norm
@@ -138,8 +140,8 @@ def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = Non
 def _build_trunk(
     recipe: RecipeVersion, architecture: str, weights: Weights, lock: NetworkLock | None
 ) -> nn.Module:
-    # On the meta device no time is spent on initial values that the weights replace.
-    with torch.device("meta"):
+    # No time is spent on initial values that the weights replace.
+    with torch.device("meta"), _WithoutRandomValues():
         trunk = build_trunk(architecture, lock)
     try:
         fill(trunk, {name: torch.from_numpy(array) for name, array in weights.items()})
@@ -148,3 +150,19 @@ def _build_trunk(
             f"{recipe.folder}: its weights are not {architecture}'s ({error}): train the recipe again"
         ) from None
     return trunk.eval().requires_grad_(False)
+
+
+class _WithoutRandomValues(TorchFunctionMode):
+    """Leaves tensors as they are instead of filling them with random values. On the meta device torch imports
+    its compiler for that, which takes a second of each start."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Collection[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))

@@ -93,6 +93,7 @@ class LatchFile:
         self._changed = threading.Condition()
         self._wanted: tuple[Latch, LatchedParts] | None = None
         self._written: tuple[Latch, LatchedParts] | None = None
+        """What the file holds; None while it is being written and after a failure."""
         self._closing = False
         # A daemon thread: a disk that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="latch", daemon=True)
@@ -125,6 +126,7 @@ class LatchFile:
                 wanted = self._wanted
                 if wanted == self._written or wanted is None:
                     return
+                self._written = None
             written = self._write(*wanted)
             with self._changed:
                 if written:
