@@ -41,6 +41,11 @@ def snapshots(settings: Settings) -> Path:
     return settings.line.data / "snapshots"
 
 
+def teaching(settings: Settings) -> Path:
+    """The folder of the pictures that people collect on the page, by recipe."""
+    return settings.line.data / "teaching"
+
+
 def changeovers(settings: Settings) -> Path:
     return settings.line.data / "changeovers"
 

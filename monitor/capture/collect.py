@@ -5,6 +5,7 @@ It knows nothing of recipes. It opens the camera itself, so it can't run while t
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import cv2
 
 import drivers
 from drivers.camera import Camera, Shot, SourceEnded
+from drivers.image_file import Image
 from monitor.errors import LineMonitorError
 from monitor.line_state.frame import ShotError, shot_to_image
 from monitor.settings import CameraSettings
@@ -70,7 +72,7 @@ def _save_frames(
 ) -> _Faults:
     """Save frames of the open camera. Returns what is known of the unusable ones, which are left out."""
     saved, faults = 0, _Faults()
-    started = rfc3339(time.time_ns()).replace(":", "").replace("-", "").replace(".", "")
+    started = rfc3339(time.time_ns())
     last_usable = time.monotonic()
     while saved < count:
         try:
@@ -91,17 +93,28 @@ def _save_frames(
             continue
         last_usable = time.monotonic()
         saved += 1
-        _save_png(shot, camera, to / f"{started}_{camera.name}_{saved:06d}.png")
+        _save_shot(shot, camera, to / file_name(started, camera.name, saved))
         if saved % _FRAMES_A_REPORT == 0 or saved == count:
             say(f"{saved} of {count} frames saved to {to}")
     return faults
 
 
-def _save_png(shot: Shot, camera: CameraSettings, file: Path) -> None:
+def _save_shot(shot: Shot, camera: CameraSettings, file: Path) -> None:
     try:
         image = shot_to_image(shot, camera.roi)
-        write_whole(file, cv2.imencode(".png", image)[1].tobytes(), mode=None)
     except ShotError as error:
         raise CollectError(f"camera {camera.name!r}: {error}") from None
+    save_image(image, file)
+
+
+def save_image(image: Image, file: Path) -> None:
+    """Save an image, uint8 (H, W, 3) BGR or (H, W), as a lossless PNG file. Raises CollectError."""
+    try:
+        write_whole(file, cv2.imencode(".png", image)[1].tobytes(), mode=None)
     except OSError as error:
         raise CollectError(f"can't write {file}: {error.strerror}") from error
+
+
+def file_name(utc: str, camera: str, number: int) -> str:
+    """The name of a saved frame; `utc` is its RFC 3339 time. Names sort by time, then by number."""
+    return f"{re.sub('[-:.]', '', utc)}_{camera}_{number:06d}.png"

@@ -162,7 +162,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from monitor.accounts.permissions import Permission
-    from monitor.commands.train import TAUGHT
     from monitor.fleet.fleet_error import require_packages
     from monitor.fleet.live_table import open_table
     from monitor.fleet.manifest import read_manifest
@@ -170,6 +169,7 @@ def _train(options: argparse.Namespace) -> int:
     from monitor.fleet.training_overview import COLUMNS, TrainingOverview
     from monitor.fleet.training_record import FOLDER, TrainingState
     from monitor.fleet.training_run import train_all, write_results
+    from monitor.teaching.recorded_training import TAUGHT
 
     require_packages("ray", "pyarrow")
     entries = read_manifest(options.manifest)

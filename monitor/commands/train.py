@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from monitor.commands.arguments import (
     EMPTY_HELP,
     USAGE,
-    CommandError,
     add_overkill,
     image_size,
     load_settings,
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from monitor.training.compare import Compare
     from monitor.training.training_request import TrainingRequest
 
-TAUGHT = "recipe taught"
-"""What the signature of a training states."""
 _SAME_SEED = (
     "Trains a recipe from images of good parts. The same images, options and seed give the same recipe on "
     "the same kind of machine, with the same number of threads, the same versions of line-monitor and torch, "
@@ -183,6 +180,7 @@ def find_usage_problem(options: argparse.Namespace) -> str:
 def run(options: argparse.Namespace) -> int:
     from monitor.accounts.permissions import Permission
     from monitor.system import progress
+    from monitor.teaching.recorded_training import TAUGHT
     from monitor.training.train_recipe import train_recipe
 
     if problem := find_usage_problem(options):
@@ -212,24 +210,20 @@ def _choose_compare(options: argparse.Namespace) -> Compare:
 
 
 def make_request(options: argparse.Namespace, settings: Settings, who: str) -> TrainingRequest:
-    """What `train` is asked for on the line of these settings by that person. Raises CommandError.
+    """What `train` is asked for on the line of these settings by that person. Raises TrainingError.
 
     `monitor.commands.fleet` makes the same request on a node of a cluster.
     """
     from monitor import paths
     from monitor.model.recipe_json import make_tiles
     from monitor.training.automatic_size import AutomaticSize
+    from monitor.training.camera_limits import find_camera_limits
     from monitor.training.training_request import TrainingRequest
 
     automatic, compare = _is_automatic(options), _choose_compare(options)
-    cameras = [camera for camera in settings.camera if camera.recipe == options.recipe]
-    regions = {camera.roi for camera in cameras}
-    deadline_ms = min((camera.deadline_ms for camera in cameras), default=None)
-    if len(regions) > 1:
-        raise CommandError(
-            f"cameras of recipe {options.recipe!r} have different roi (regions of interest): "
-            "train a recipe for each"
-        )
+    limits = find_camera_limits(
+        options.recipe, (camera for camera in settings.camera if camera.recipe == options.recipe)
+    )
     return TrainingRequest(
         name=options.recipe,
         recipes=paths.recipes(settings),
@@ -239,7 +233,7 @@ def make_request(options: argparse.Namespace, settings: Settings, who: str) -> T
         teacher_weights=options.teacher_weights,
         teachers=paths.teachers(settings),
         size=options.size or 256,
-        automatic_size=AutomaticSize(options.smallest_defect, deadline_ms) if automatic else None,
+        automatic_size=AutomaticSize(options.smallest_defect, limits.deadline_ms) if automatic else None,
         tiles=make_tiles(options.tile, options.overlap) if options.tile else None,
         epochs=options.epochs,
         overkill=options.overkill,
@@ -255,7 +249,7 @@ def make_request(options: argparse.Namespace, settings: Settings, who: str) -> T
         as_paper=options.as_paper,
         int8=options.int8,
         who=who,
-        roi=next(iter(regions), None),
+        roi=limits.roi,
     )
 
 
@@ -264,11 +258,7 @@ def recording_training(
 ) -> AbstractContextManager[None]:
     """Records that the recipe was taught, then runs the block that commits it."""
     from monitor.audit.entry import Kind
-    from monitor.model.recipe_json import REFERENCE
+    from monitor.teaching.recorded_training import describe_draft
 
     hold_version(settings, draft.folder)
-    threshold = draft.document.calibration[REFERENCE].threshold
-    lineage = draft.document.lineage
-    images = f", {lineage.images} images, sha256 {lineage.images_sha256}" if lineage else ""
-    after = f"threshold {threshold!r}{images}"
-    return recording(settings, Kind.TRAINING, f"recipe.{draft.name}", None, after, signature)
+    return recording(settings, Kind.TRAINING, f"recipe.{draft.name}", None, describe_draft(draft), signature)

@@ -138,7 +138,7 @@ def run_worker(work: Callable[[Worker], None], start_data: bytes | None = None) 
     unless they are given."""
     ignore_signals_of_the_line()
     start = WorkerStart(**json.loads(sys.stdin.buffer.read() if start_data is None else start_data))
-    _die_with(start.supervisor)
+    die_with(start.supervisor)
     logs.configure()
     worker = Worker(start)
     signal.signal(signal.SIGTERM, worker.stop)
@@ -146,9 +146,10 @@ def run_worker(work: Callable[[Worker], None], start_data: bytes | None = None) 
     worker.board.write(worker.name, Field.STATE, WorkerState.STOPPED)
 
 
-def _die_with(supervisor: int) -> None:
-    """Sets the kernel to kill this process when its supervisor dies (prctl(2))."""
+def die_with(parent: int) -> None:
+    """Sets the kernel to kill this process when the thread that started it ends (prctl(2)). Ends this process
+    where `parent`, that thread's process, has gone already."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != supervisor:
-        sys.exit("the supervisor is gone")
+    if os.getppid() != parent:
+        sys.exit("the process that started this one is gone")

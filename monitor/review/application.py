@@ -38,10 +38,13 @@ from monitor.review.shifts import PlantClock
 from monitor.review.signature_form import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
+from monitor.review.teach_pages import TeachPages
 from monitor.review.today_pages import TodayPages
 from monitor.review.version_changes import VersionChanges
 from monitor.review.wall_pages import WallPages
 from monitor.settings import Settings
+from monitor.teaching.collection import Collections
+from monitor.teaching.job_runner import TeachingJobs
 
 MAX_BODY_BYTES = 16 * 1024
 """A request's body is a form with a few words."""
@@ -49,11 +52,13 @@ MAX_BODY_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The server starts and stops `index`, and stops `events`."""
+    """The server starts and stops `index` and `teachings`, and stops `events` and `collections`."""
 
     wsgi: Flask
     index: SnapshotIndex
     events: EventStream
+    teachings: TeachingJobs
+    collections: Collections
 
 
 def build(settings: Settings, runtime: Path | None = None, board: Board | None = None) -> Application:
@@ -93,5 +98,7 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     versions = VersionChanges(settings, trail)
     sets = SetChangeover(settings, trail)
     RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)
+    teachings, collections = TeachingJobs(settings), Collections(view.newest_frame)
+    TeachPages(app, settings, files, index, changes, teachings, collections)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
-    return Application(app, index, events)
+    return Application(app, index, events, teachings, collections)

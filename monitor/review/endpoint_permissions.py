@@ -19,6 +19,13 @@ REQUIRED: Mapping[str, Permission] = {
     "version_compare": Permission.USE,
     "recalibrate_start": Permission.CALIBRATE,
     "recalibrate_discard": Permission.CALIBRATE,
+    "teach_collect": Permission.TEACH,
+    "teach_stop": Permission.TEACH,
+    "teach_remove": Permission.TEACH,
+    "teach_defects": Permission.TEACH,
+    "teach_start": Permission.TEACH,
+    "teach_cancel": Permission.TEACH,
+    "teach_resume": Permission.TEACH,
 }
 
 

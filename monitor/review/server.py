@@ -133,11 +133,14 @@ class Server:
         self._application.index.start()
         self._request_timeout.start()
         threading.Thread(target=self._server.run, name="http", daemon=True).start()
+        self._application.teachings.take_up()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._application.index.stop()
         self._application.events.stop()
+        self._application.collections.stop()
+        self._application.teachings.stop()
         self._request_timeout.stop()
         self._server.close()
 

@@ -7,6 +7,7 @@ person must look at the images that scored highest.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ SHEET = "oddest.png"
 """The contact sheet, a file beside `recipe.json`."""
 COUNT = 8
 """How many images are shown."""
+_ODDEST = re.compile(r" *\d+  score \S+  (.+)")
 _COLUMNS = 4
 _SIDE = 256
 """Pixels of the longer side of an image on the sheet."""
@@ -39,6 +41,12 @@ def explain_oddest(files: Sequence[Path], scores: Sequence[float], sheet: Path, 
     yield f"the oddest good images ({sheet} shows them): a bad part among them raises the threshold: {fix}"
     for number, (file, score) in enumerate(zip(files, scores, strict=True), start=1):
         yield f"{number:3d}  score {score:.4g}  {clean_line(str(file))}"
+
+
+def read_oddest(line: str) -> str | None:
+    """The file that a line of `explain_oddest` names; None for other lines."""
+    match = _ODDEST.fullmatch(line)
+    return match[1] if match else None
 
 
 def draw_sheet(pictures: Sequence[Image], scores: Sequence[float], threshold: float) -> Image:

@@ -153,23 +153,6 @@ def test_a_missed_reject_is_told_at_once_and_the_line_is_reset_from_the_page_and
     assert (code, "no heartbeat" in text, text.count("\n")) == (1, True, 1)
 
 
-def latencies_ms(line: Line, seconds: float) -> list[float]:
-    """Milliseconds from capture to sending, of the frames captured during the next seconds."""
-    ring = line.ring("top")
-    try:
-        first = ring.last_frame() + 1
-        time.sleep(seconds)
-        found = []
-        for number in range(first, ring.last_frame() - 2):
-            frame, sent_ns = ring.frame(number), ring.sent_ns(number)
-            assert frame is not None
-            if sent_ns:
-                found.append((sent_ns - frame.captured_ns) / 1e6)
-        return found
-    finally:
-        ring.close()
-
-
 def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(
     tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
 ) -> None:
@@ -194,9 +177,9 @@ def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(
         line.wait_for(lambda: b"top" in get(port, "/")[1], 20, "reject on the wall")
         assert os.getpriority(os.PRIO_PROCESS, line.pid("review")) >= 10
 
-        quiet = latencies_ms(line, 3)
+        quiet = line.latencies_ms("top", 3)
         with request_load(port, 200) as answers:
-            loaded = latencies_ms(line, 3)
+            loaded = line.latencies_ms("top", 3)
         assert answers.count(200) > 0.9 * len(answers) > 0
         calm, busy = statistics.median(quiet), statistics.median(loaded)
         print(f"{len(answers) / 3:.0f} requests a second; {calm:.1f} ms without them, {busy:.1f} ms with")

@@ -197,6 +197,22 @@ class Line:
     def ring(self, camera: str) -> Ring:
         return Ring(self.folder, camera)
 
+    def latencies_ms(self, camera: str, seconds: float) -> list[float]:
+        """Milliseconds from capture to sending, of the frames captured during the next seconds."""
+        ring = self.ring(camera)
+        try:
+            first = ring.last_frame() + 1
+            time.sleep(seconds)
+            found = []
+            for number in range(first, ring.last_frame() - 2):
+                frame, sent_ns = ring.frame(number), ring.sent_ns(number)
+                assert frame is not None
+                if sent_ns:
+                    found.append((sent_ns - frame.captured_ns) / 1e6)
+            return found
+        finally:
+            ring.close()
+
     def pid(self, worker: str) -> int:
         board = Board(self.folder / "board", worker_names(self.settings))
         try:

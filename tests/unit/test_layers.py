@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "cli",
         "commands",
         "review gateway fleet",
+        "teaching",
         "service publish scoring capture snapshots",
         "journal",
         "recipe",

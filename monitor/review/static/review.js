@@ -141,7 +141,13 @@ document.addEventListener("error", (event) => {
 document.querySelectorAll("[data-from][data-every]").forEach((place) => {
   const again = async () => {
     if (!document.hidden) {
-      try { swap(await load(place.dataset.from)); } catch { /* the bar at the top says so */ }
+      try {
+        const html = await load(place.dataset.from);
+        // The page has other buttons in another phase.
+        const phase = /data-phase="([^"]*)"/.exec(html);
+        if (phase && phase[1] !== place.dataset.phase) { location.reload(); return; }
+        swap(html);
+      } catch { /* the bar at the top says so */ }
     }
     setTimeout(again, Number(place.dataset.every));
   };

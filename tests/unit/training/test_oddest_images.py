@@ -8,7 +8,7 @@ import numpy as np
 
 from drivers import image_file
 from monitor.training.compare import Compare
-from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest
+from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest, read_oddest
 from tests.real.parts import good_parts, part, save
 from tests.real.small_training import train
 
@@ -22,6 +22,12 @@ def test_lines_name_the_files_and_escape_what_a_terminal_would_obey(tmp_path: Pa
     assert SHEET in lines[0]
     assert "1.25" in lines[1]
     assert "\x1b" not in lines[1]
+
+
+def test_a_program_reads_the_files_out_of_the_lines(tmp_path: Path) -> None:
+    files = [tmp_path / "a b.png", tmp_path / "c.png"]
+    lines = list(explain_oddest(files, [1.25, 0.0001], tmp_path / SHEET, "take it out"))
+    assert [read_oddest(line) for line in lines] == [None, *map(str, files)]
 
 
 def test_the_sheet_shows_every_picture_of_any_shape() -> None:

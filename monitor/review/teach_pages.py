@@ -1,0 +1,340 @@
+"""The pages on which a recipe is taught: see a camera, collect good parts, teach, look at the result.
+
+It knows nothing of how pictures are saved or recipes trained (`monitor.teaching`). Everything that a person
+does here is recorded before it is done. What is taught here judges no part before a person puts it in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from drivers import image_file
+from drivers.image_file import ImageError
+from monitor import paths
+from monitor.accounts.signature import NOBODY
+from monitor.audit.entry import Kind
+from monitor.errors import LineMonitorError
+from monitor.images.overlay import draw_panel
+from monitor.model.image_mark import list_digest
+from monitor.model.version_summary import summarise
+from monitor.names import NAME_RULE, InvalidNameError
+from monitor.review.filters import RECIPE, Filters
+from monitor.review.pictures import PictureCache, encode_jpeg
+from monitor.review.recorded_changes import RecordedChanges
+from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.review.snapshot_index import SnapshotIndex
+from monitor.review.taught_version import find_taught
+from monitor.settings import Settings
+from monitor.snapshots.labels import Label
+from monitor.teaching.collection import Collection, Collections, CollectionState
+from monitor.teaching.job_runner import RunningJob, TeachingJobs
+from monitor.teaching.picture_marks import Mark
+from monitor.teaching.picture_measures import PictureMeasures
+from monitor.teaching.teaching_folder import (
+    MOST_DEFECTS,
+    MOST_PICTURES,
+    PictureKind,
+    TeachingError,
+    TeachingFolder,
+)
+from monitor.teaching.teaching_job import Job, JobState, read_job
+from monitor.training.compare import Compare
+from monitor.training.decision_picture import PICTURE
+from monitor.training.oddest_images import SHEET
+
+SUGGESTED = 120
+"""Good parts: enough for a threshold that rejects at most 1 % of them, with some near copies among them."""
+_MOST_SHOWN = 60
+"""Pictures without a mark that a page shows; those with one are all shown."""
+_RESULTS = {"decisions": PICTURE, "oddest": SHEET}
+"""The pictures beside a recipe that a page shows, by the name in their address."""
+
+
+class TeachPages:
+    """Registers its addresses with the application."""
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        files: SnapshotFiles,
+        index: SnapshotIndex,
+        changes: RecordedChanges,
+        jobs: TeachingJobs,
+        collections: Collections,
+    ) -> None:
+        self._settings, self._files, self._index = settings, files, index
+        self._changes, self._jobs, self._collections = changes, jobs, collections
+        self._cameras = frozenset(camera.name for camera in settings.camera)
+        self._recipes = paths.recipes(settings)
+        self._measures, self._pictures = PictureMeasures(), PictureCache()
+        app.add_url_rule("/teach", "teach", self._choose)
+        page = "/teach/<camera>/<recipe>"
+        app.add_url_rule(page, "teach_recipe", self._show)
+        app.add_url_rule(f"{page}/state", "teach_state", self._state)
+        app.add_url_rule(f"{page}/<any(good, defects):kind>/<name>.jpg", "teach_picture", self._picture)
+        app.add_url_rule(f"{page}/<any(decisions, oddest):which>.png", "teach_result", self._result)
+        forms: dict[str, Callable[[str, str], AnyResponse]] = {
+            "collect": self._collect,
+            "stop": self._stop,
+            "remove": self._remove,
+            "defects": self._add_defects,
+            "start": self._start,
+            "cancel": self._cancel,
+            "resume": self._resume,
+        }
+        for name, form in forms.items():
+            app.add_url_rule(f"{page}/{name}", f"teach_{name}", form, methods=["POST"])
+
+    # What people see
+
+    def _choose(self) -> AnyResponse | str:
+        camera, recipe = request.args.get("camera", ""), request.args.get("recipe", "").strip()
+        if camera:
+            self._find(camera, recipe)
+            return redirect(url_for("teach_recipe", camera=camera, recipe=recipe))
+        return render_template(
+            "teach.html", cameras=self._settings.camera, running=self._jobs.running, name_rule=NAME_RULE
+        )
+
+    def _show(self, camera: str, recipe: str) -> str:
+        folder = self._find(camera, recipe)
+        with self._refusing():
+            job = self._find_job(recipe, folder)
+            good = folder.list_names(PictureKind.GOOD)
+            defects = folder.list_names(PictureKind.DEFECT)
+        is_collecting = self._is_collecting(recipe)
+        marks = None if is_collecting else self._find_marks(folder, good, job)
+        marked = [(name, marks[name]) for name in good if marks.get(name)] if marks else []
+        plain = [name for name in good if not (marks and marks.get(name))]
+        return render_template(
+            "teach_recipe.html",
+            **self._state_values(camera, recipe, folder),
+            marked=marked,
+            is_measuring=marks is None and not is_collecting,
+            plain=plain[::-1][:_MOST_SHOWN],
+            more=max(0, len(plain) - _MOST_SHOWN),
+            defects=defects[::-1],
+            labelled=len(self._labelled_defects(camera, folder)),
+            suggested=SUGGESTED,
+            most=MOST_PICTURES,
+            compare=Compare,
+            taught=find_taught(self._recipes / recipe, job),
+            results=[which for which, file in _RESULTS.items() if (self._recipes / recipe / file).is_file()],
+            has_versions=self._has_versions(recipe),
+        )
+
+    def _state(self, camera: str, recipe: str) -> str:
+        values = self._state_values(camera, recipe, self._find(camera, recipe))
+        return render_template("teach_state.html", **values)
+
+    def _state_values(self, camera: str, recipe: str, folder: TeachingFolder) -> dict[str, object]:
+        """The values of `teach_state.html`, the part of the page that changes while people look at it."""
+        with self._refusing():
+            job = self._find_job(recipe, folder)
+            count = len(folder.list_names(PictureKind.GOOD))
+        collection, running = self._collections.last, self._jobs.running
+        if collection is not None and collection.recipe != recipe:
+            collection = None
+        is_other = running is not None and running.job.recipe != recipe
+        return {
+            "camera": camera,
+            "recipe": recipe,
+            "count": count,
+            "collection": collection,
+            "is_collecting": self._is_collecting(recipe),
+            "collection_states": CollectionState,
+            "job": job,
+            "job_states": JobState,
+            "running": None if is_other else running,
+            "other": running.job.recipe if running is not None and is_other else "",
+            "phase": _phase(collection, job, running),
+        }
+
+    def _find_job(self, recipe: str, folder: TeachingFolder) -> Job | None:
+        """The recipe's last teaching. Raises TeachingError."""
+        running = self._jobs.running
+        if running is not None and running.job.recipe == recipe:
+            return running.job
+        return read_job(folder.root)
+
+    def _find_marks(
+        self, folder: TeachingFolder, names: Sequence[str], job: Job | None
+    ) -> dict[str, Sequence[Mark]] | None:
+        found = self._measures.find_marks(folder, names)
+        if found is None:
+            return None
+        oddest = frozenset(job.oddest) if job is not None else frozenset()
+        return {
+            name: sorted(marks | ({Mark.ODDEST} if name in oddest else set()))
+            for name, marks in found.items()
+        }
+
+    def _has_versions(self, recipe: str) -> bool:
+        try:
+            return bool(summarise(self._recipes / recipe))
+        except LineMonitorError:
+            return False
+
+    def _picture(self, camera: str, recipe: str, kind: str, name: str) -> AnyResponse:
+        folder = self._find(camera, recipe)
+        try:
+            file = folder.find(PictureKind(kind), name)
+            content = self._pictures.get((str(file), "thumbnail"), lambda: _thumbnail(file))
+        except (TeachingError, ImageError):
+            abort(HTTPStatus.NOT_FOUND, "There is no such picture.")
+        return Response(content, mimetype="image/jpeg")
+
+    def _result(self, camera: str, recipe: str, which: str) -> AnyResponse:
+        self._find(camera, recipe)
+        try:
+            content = (self._recipes / recipe / _RESULTS[which]).read_bytes()
+        except OSError:
+            abort(HTTPStatus.NOT_FOUND, "There is no such picture.")
+        return Response(content, mimetype="image/png")
+
+    # What people do
+
+    def _collect(self, camera: str, recipe: str) -> AnyResponse:
+        folder, count = self._find(camera, recipe), request.form.get("count", "")
+        if not count.isdecimal() or len(count) > 5:
+            abort(HTTPStatus.BAD_REQUEST, f"How many pictures? Give a number from 1 to {MOST_PICTURES}.")
+        with self._recording(recipe, f"{count} pictures of camera {camera} are collected as good parts"):
+            self._collections.start(recipe, camera, int(count), folder)
+        return self._back(camera, recipe)
+
+    def _stop(self, camera: str, recipe: str) -> AnyResponse:
+        self._find(camera, recipe)
+        with self._recording(recipe, "the collection is stopped"):
+            self._collections.stop()
+        return self._back(camera, recipe)
+
+    def _remove(self, camera: str, recipe: str) -> AnyResponse:
+        """Removes one picture, or all that have one mark."""
+        folder, name, mark = (
+            self._find(camera, recipe),
+            request.form.get("name", ""),
+            request.form.get("mark", ""),
+        )
+        kind = PictureKind.DEFECT if request.form.get("kind") == PictureKind.DEFECT else PictureKind.GOOD
+        names = [name]
+        if mark:
+            with self._refusing():
+                marks = self._find_marks(folder, folder.list_names(PictureKind.GOOD), None) or {}
+            kind, names = PictureKind.GOOD, [one for one, own in marks.items() if mark in own]
+        what = f"{len(names)} pictures, {mark}" if mark else f"picture {kind}/{name}"
+        with self._recording(recipe, f"removed: {what}"):
+            for one in names:
+                folder.remove(kind, one)
+        return self._back(camera, recipe)
+
+    def _add_defects(self, camera: str, recipe: str) -> AnyResponse:
+        """Copies the camera's parts that people labelled as real defects."""
+        folder = self._find(camera, recipe)
+        keys = self._labelled_defects(camera, folder)
+        with self._recording(recipe, f"{len(keys)} labelled parts of camera {camera} added as known defects"):
+            for key in keys:
+                try:
+                    folder.copy(PictureKind.DEFECT, _defect_name(key), self._files.read(key, ".png"))
+                except NoSuchSnapshot:
+                    # It was deleted meanwhile.
+                    continue
+        return self._back(camera, recipe)
+
+    def _start(self, camera: str, recipe: str) -> AnyResponse:
+        folder, word = self._find(camera, recipe), request.form.get("compare", "")
+        if word not in (Compare.MEMORY, Compare.BOTH):
+            abort(HTTPStatus.BAD_REQUEST, "Choose whether to teach by memory alone, or the student too.")
+        if self._is_collecting(recipe):
+            abort(HTTPStatus.CONFLICT, "Pictures are being collected: wait until that ends, or stop it.")
+        with self._refusing():
+            good, defects = (folder.list_names(kind) for kind in PictureKind)
+        if not good:
+            abort(HTTPStatus.CONFLICT, "There is no picture of a good part yet: collect some first.")
+        what = (
+            f"teaching of {word} is started from {len(good)} good pictures, sha256 of their names "
+            f"{list_digest(good)}, with {len(defects)} known defects"
+        )
+        with self._recording(recipe, what):
+            self._jobs.start(recipe, camera, Compare(word), g.session.by or NOBODY)
+        return self._back(camera, recipe)
+
+    def _cancel(self, camera: str, recipe: str) -> AnyResponse:
+        self._find(camera, recipe)
+        with self._recording(recipe, "the teaching is cancelled"):
+            self._jobs.cancel(recipe)
+        return self._back(camera, recipe)
+
+    def _resume(self, camera: str, recipe: str) -> AnyResponse:
+        self._find(camera, recipe)
+        with self._recording(recipe, "the teaching is resumed"):
+            self._jobs.resume(recipe, g.session.by or NOBODY)
+        return self._back(camera, recipe)
+
+    # What both need
+
+    def _labelled_defects(self, camera: str, folder: TeachingFolder) -> list[Key]:
+        """The camera's parts that are labelled as real defects and are not yet among the known ones."""
+        with self._refusing():
+            known = frozenset(folder.list_names(PictureKind.DEFECT))
+        labelled = self._index.matching(Filters(camera=camera, label=Label.DEFECT, verdict="all"))
+        keys = [entry.key for entry in labelled if _defect_name(entry.key) not in known]
+        return keys[: max(0, MOST_DEFECTS - len(known))]
+
+    def _is_collecting(self, recipe: str) -> bool:
+        last = self._collections.last
+        return last is not None and last.recipe == recipe and last.state is CollectionState.WORKING
+
+    def _find(self, camera: str, recipe: str) -> TeachingFolder:
+        """The recipe's folder. Ends the request with one line for a camera or a name that can't be."""
+        if camera not in self._cameras:
+            abort(HTTPStatus.NOT_FOUND, "There is no such camera.")
+        if not RECIPE.fullmatch(recipe):
+            abort(HTTPStatus.BAD_REQUEST, f"A recipe's name has {NAME_RULE}.")
+        try:
+            return TeachingFolder.of(self._settings, recipe)
+        except InvalidNameError as error:
+            abort(HTTPStatus.BAD_REQUEST, f"{error}.")
+
+    @contextmanager
+    def _recording(self, recipe: str, what: str) -> Iterator[None]:
+        """Records what a person does, then runs the block that does it."""
+        with (
+            self._refusing(),
+            self._changes.recording(Kind.TRAINING, f"recipe.{recipe}.teaching", None, what),
+        ):
+            yield
+
+    @staticmethod
+    @contextmanager
+    def _refusing() -> Iterator[None]:
+        """Ends the request with one line where the block raises an expected error."""
+        try:
+            yield
+        except LineMonitorError as error:
+            abort(HTTPStatus.CONFLICT, f"{error}.")
+
+    @staticmethod
+    def _back(camera: str, recipe: str) -> AnyResponse:
+        return redirect(url_for("teach_recipe", camera=camera, recipe=recipe), HTTPStatus.SEE_OTHER)
+
+
+def _phase(collection: Collection | None, job: Job | None, running: RunningJob | None) -> str:
+    """A word that changes when the page shows other things than numbers."""
+    runs = running.job.recipe if running is not None else ""
+    return "-".join((collection.state.value if collection else "", job.state.value if job else "", runs))
+
+
+def _defect_name(key: Key) -> str:
+    return f"{key.day}_{key.stem}.png"
+
+
+def _thumbnail(file: Path) -> bytes:
+    """Raises ImageError."""
+    return encode_jpeg(draw_panel(image_file.read(file)), 75)

@@ -1,0 +1,298 @@
+"""Runs teachings: starts the training process, follows its reports, cancels it, takes up interrupted ones.
+
+It knows nothing of how a recipe is trained. One job works at a time on a line: a lock in the folder of all
+teachings keeps a second page's process away. The job's file is written before the process starts and after
+it has ended, so a job that was interrupted together with the page is found by the next page.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from monitor import paths
+from monitor.line_state.worker_process import settings_for
+from monitor.model.version_files import find_newest
+from monitor.service.spare import start_process
+from monitor.settings import Settings
+from monitor.teaching.background import count_threads
+from monitor.teaching.teaching_folder import TeachingError, TeachingFolder
+from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, find_running, read_job, write_job
+from monitor.teaching.training_messages import (
+    CommitReport,
+    EndReport,
+    LineReport,
+    ProgressReport,
+    TrainingStart,
+    decode_report,
+)
+from monitor.training.compare import Compare
+from monitor.verdict import rfc3339
+
+MODULE = "monitor.teaching.training_process"
+_LOCK = ".lock"
+_LINES = 40
+_CANCEL_S = 10.0
+"""Seconds that a cancelled process has to end by itself."""
+_STOP_S = 1.0
+"""Seconds that a stop of the page waits for the process; it dies with the page."""
+
+
+class StartProcess(Protocol):
+    """`monitor.service.spare.start_process`."""
+
+    def __call__(
+        self, module: str, pass_fds: tuple[int, ...] = (), **more: str
+    ) -> subprocess.Popen[bytes]: ...
+
+
+@dataclass(slots=True)
+class RunningJob:
+    """The job that works now, as far as its process has reported."""
+
+    job: Job
+    folder: TeachingFolder
+    progress: ProgressReport | None = None
+    is_cancelled: bool = False
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
+    _process: subprocess.Popen[bytes] | None = None
+
+
+class TeachingJobs:
+    """The teachings of one line. Safe for several threads. `utc_ns` is the clock."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        start: StartProcess = start_process,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._settings, self._start_process, self._utc_ns = settings, start, utc_ns
+        self._root = paths.teaching(settings)
+        self._log = logging.getLogger(__name__)
+        self._guard = threading.Lock()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self.running: RunningJob | None = None
+
+    def start(self, recipe: str, camera: str, compare: Compare, who: str) -> Job:
+        """Starts a teaching; a finished one of that recipe is forgotten. Raises TeachingError."""
+        job = Job(recipe=recipe, camera=camera, compare=compare, who=who, started_utc=self._utc())
+        self._begin(job)
+        return job
+
+    def resume(self, recipe: str, who: str) -> Job:
+        """Starts the cancelled, failed or interrupted teaching of a recipe again: a student goes on at its
+        last checkpoint. Raises TeachingError."""
+        job = read_job(self._root / recipe)
+        if job is None or not job.can_resume:
+            raise TeachingError(f"no teaching of recipe {recipe} can be resumed: start one")
+        job = msgspec.structs.replace(
+            job, state=JobState.RUNNING, starts=1, who=who, ended_utc=None, message=""
+        )
+        self._begin(job)
+        return job
+
+    def cancel(self, recipe: str) -> None:
+        """Ends the teaching of a recipe; it can be resumed. Raises TeachingError."""
+        with self._guard:
+            running = self.running
+            if running is None or running.job.recipe != recipe:
+                raise TeachingError(f"recipe {recipe} is not being taught here")
+            running.is_cancelled = True
+            if running._process is not None:
+                _end(running._process)
+
+    def take_up(self) -> None:
+        """Starts the job again that was interrupted together with the page, if there is one."""
+        for folder, job in find_running(self._root):
+            try:
+                if job.is_committed:
+                    write_job(folder, self._ended(job, JobState.DONE, version=_newest(self._settings, job)))
+                elif job.starts >= MOST_STARTS:
+                    message = (
+                        f"it was interrupted {job.starts} times together with the page: see the service's "
+                        "log for the reason, then resume it"
+                    )
+                    write_job(folder, self._ended(job, JobState.FAILED, message=message))
+                elif self.running is None:
+                    self._log.info("recipe %s: the interrupted teaching is taken up again", job.recipe)
+                    self._begin(msgspec.structs.replace(job, starts=job.starts + 1))
+            except TeachingError as error:
+                self._log.warning("recipe %s: not taken up: %s", job.recipe, error)
+
+    def stop(self) -> None:
+        """Ends the process of the job that works; the next start of the page takes the job up again."""
+        with self._guard:
+            self._stopping = True
+            if self.running is not None and self.running._process is not None:
+                _end(self.running._process)
+            thread = self._thread
+        if thread is not None:
+            thread.join(_STOP_S)
+
+    def _begin(self, job: Job) -> None:
+        """Raises TeachingError."""
+        folder = TeachingFolder.of(self._settings, job.recipe)
+        with self._guard:
+            if self.running is not None:
+                raise TeachingError(
+                    f"recipe {self.running.job.recipe} is being taught: wait until that ends, or cancel it"
+                )
+            folder.check_space()
+            lock = _take_lock(self._root)
+            try:
+                write_job(folder.root, job)
+            except TeachingError:
+                os.close(lock)
+                raise
+            running = self.running = RunningJob(job, folder)
+            # The process dies with this thread, which waits for it.
+            self._thread = threading.Thread(
+                target=self._run, args=(running, lock), name="teaching", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self, running: RunningJob, lock: int) -> None:
+        job = running.job
+        try:
+            ended = self._follow(running)
+            if ended is not None:
+                write_job(running.folder.root, ended)
+                self._log.info("recipe %s: teaching %s %s", job.recipe, ended.state, ended.message)
+        except TeachingError as error:
+            self._log.error("recipe %s: %s", job.recipe, error)
+        finally:
+            with self._guard:
+                self.running = None
+            os.close(lock)
+
+    def _follow(self, running: RunningJob) -> Job | None:
+        """Starts the process and reads its reports until it ends. Returns the job as it ended; None when the
+        page stops, so that the next one takes the job up. Raises TeachingError."""
+        reading, writing = os.pipe()
+        try:
+            process = self._start(running, writing)
+        except OSError as error:
+            os.close(reading)
+            return self._ended(running.job, JobState.FAILED, message=f"no process can be started: {error}")
+        finally:
+            os.close(writing)
+        end: EndReport | None = None
+        with os.fdopen(reading, "rb") as reports:
+            for line in reports:
+                report = decode_report(line)
+                if isinstance(report, ProgressReport):
+                    running.progress = report
+                elif isinstance(report, LineReport):
+                    running.lines.append(report.text)
+                elif isinstance(report, CommitReport):
+                    running.job = msgspec.structs.replace(running.job, is_committed=True)
+                    write_job(running.folder.root, running.job)
+                else:
+                    end = report
+        code = process.wait()
+        return self._find_end(running, end, code)
+
+    def _start(self, running: RunningJob, report_to: int) -> subprocess.Popen[bytes]:
+        """Raises OSError."""
+        threads, job = count_threads(), running.job
+        process = self._start_process(
+            MODULE, (report_to,), OMP_NUM_THREADS=str(threads), MKL_CBWR="AUTO", GOMP_SPINCOUNT="0"
+        )
+        start = TrainingStart(
+            parent=os.getpid(),
+            report_to=report_to,
+            settings=settings_for(self._settings, MODULE),
+            recipe=job.recipe,
+            camera=job.camera,
+            compare=job.compare,
+            who=job.who,
+            threads=threads,
+        )
+        with self._guard:
+            running._process = process
+            if running.is_cancelled or self._stopping:
+                _end(process)
+        if process.stdin is None:
+            raise RuntimeError("a training process without standard input")
+        try:
+            process.stdin.write(msgspec.json.encode(start))
+            process.stdin.close()
+        except BrokenPipeError:
+            self._log.warning("recipe %s: the training process ended before it had begun", job.recipe)
+        return process
+
+    def _find_end(self, running: RunningJob, end: EndReport | None, code: int) -> Job | None:
+        job, lines = running.job, tuple(running.lines)
+        if end is not None and end.version is not None:
+            return self._ended(job, JobState.DONE, version=end.version, oddest=end.oddest, lines=lines)
+        if job.is_committed:
+            return self._ended(job, JobState.DONE, version=_newest(self._settings, job), lines=lines)
+        if running.is_cancelled:
+            return self._ended(job, JobState.CANCELLED, lines=lines)
+        if self._stopping:
+            return None
+        message = end.message if end is not None else explain_exit(code)
+        return self._ended(job, JobState.FAILED, message=message, lines=lines)
+
+    def _ended(self, job: Job, state: JobState, **more: object) -> Job:
+        return msgspec.structs.replace(job, state=state, ended_utc=self._utc(), **more)
+
+    def _utc(self) -> str:
+        return rfc3339(self._utc_ns())
+
+
+def explain_exit(code: int) -> str:
+    """Why a training process ended without a report, in one line with the fix."""
+    if code == -signal.SIGKILL:
+        return (
+            "the system ended the teaching, most likely because memory ran out: end other programs of this "
+            "machine, then resume it"
+        )
+    if code < 0:
+        return f"the teaching was ended by signal {-code}: resume it"
+    return "the teaching failed unexpectedly: the service's log has the reason; resume it to try again"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Asks the process to end, and kills it when it has not ended after a while."""
+    process.terminate()
+    timer = threading.Timer(_CANCEL_S, process.kill)
+    timer.daemon = True
+    timer.start()
+
+
+def _newest(settings: Settings, job: Job) -> int | None:
+    newest = find_newest(paths.recipe(settings, job.recipe))
+    return newest.number if newest else None
+
+
+def _take_lock(root: Path) -> int:
+    """The open lock of all teachings of the line; the kernel frees it with this process. Raises
+    TeachingError."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise TeachingError(f"can't write to {root}: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise TeachingError(
+            "a recipe is being taught by another page of this line: wait until that ends, or cancel it there"
+        ) from None
+    return handle

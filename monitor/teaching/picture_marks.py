@@ -1,0 +1,103 @@
+"""Which pictures of good parts stand out: near copies, blurred, darker or lighter ones. Pure rules.
+
+It knows nothing of files. A picture is compared with the others of its set, because what is sharp and what is
+bright depends on the part and its lamp. The marks only point a person to pictures; they remove none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.image_file import Image
+from monitor.training.parts import Thumbnail, find_parts, make_thumbnail
+
+LEAST_COMPARED = 10
+"""With fewer pictures nothing is usual, so none stands out by its light or sharpness."""
+_SIDE = 512
+"""Pixels of the longer side at which sharpness is measured: training sees no finer detail."""
+_OUTLYING = 6.0
+"""A value stands out when it is further from the median than this many standard deviations, estimated by the
+median of the distances, so that odd pictures don't hide each other."""
+_LEAST_LIGHT = 6.0
+"""Grey levels of 0 to 255; a smaller difference of light never stands out."""
+_LEAST_BLUR = 1.0
+"""In powers of two of the sharpness: never stands out with more than half of the usual sharpness."""
+_TO_DEVIATION = 1.4826
+"""The standard deviation of normally distributed values, divided by their median distance from the median."""
+
+
+class Mark(StrEnum):
+    """Why a picture stands out."""
+
+    COPY = "copy"
+    BLURRED = "blurred"
+    DARKER = "darker"
+    LIGHTER = "lighter"
+    ODDEST = "oddest"
+    """It scored highest of all good parts in the last teaching."""
+
+    @property
+    def text(self) -> str:
+        return {
+            Mark.COPY: "near copy of an earlier picture",
+            Mark.BLURRED: "blurred",
+            Mark.DARKER: "darker than the others",
+            Mark.LIGHTER: "lighter than the others",
+            Mark.ODDEST: "oddest at the last teaching",
+        }[self]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureMeasure:
+    """What the rules need of one picture."""
+
+    sharpness: float
+    """The variance of its second derivative, as a power of two."""
+    light: float
+    """The mean grey level, 0 to 255."""
+    thumbnail: Thumbnail
+
+
+def measure_picture(image: Image) -> PictureMeasure:
+    """Measures a picture, uint8 (H, W, 3) BGR or (H, W)."""
+    thumbnail = make_thumbnail(image)
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    factor = _SIDE / max(grey.shape)
+    if factor < 1:
+        grey = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    variance = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    return PictureMeasure(float(np.log2(variance + 1e-3)), float(thumbnail.mean()), thumbnail)
+
+
+def find_marks(measures: Sequence[PictureMeasure]) -> list[frozenset[Mark]]:
+    """The marks of each picture. The pictures are in the order of time: of near copies the first has no
+    mark."""
+    marks: list[set[Mark]] = [set() for _ in measures]
+    seen: set[int] = set()
+    parts = find_parts([str(i) for i in range(len(measures))], [one.thumbnail for one in measures])
+    for own, part in zip(marks, parts, strict=True):
+        if part in seen:
+            own.add(Mark.COPY)
+        seen.add(part)
+    if len(measures) >= LEAST_COMPARED:
+        light = _distances([one.light for one in measures], _LEAST_LIGHT)
+        sharpness = _distances([one.sharpness for one in measures], _LEAST_BLUR)
+        for own, by_light, by_sharpness in zip(marks, light, sharpness, strict=True):
+            if abs(by_light) > 1:
+                own.add(Mark.LIGHTER if by_light > 0 else Mark.DARKER)
+            if by_sharpness < -1:
+                own.add(Mark.BLURRED)
+    return [frozenset(own) for own in marks]
+
+
+def _distances(values: Sequence[float], least: float) -> NDArray[np.float64]:
+    """Each value's signed distance from the median; beyond 1 it stands out."""
+    from_median = np.asarray(values) - np.median(values)
+    usual = _TO_DEVIATION * float(np.median(np.abs(from_median)))
+    return np.asarray(from_median / max(_OUTLYING * usual, least))

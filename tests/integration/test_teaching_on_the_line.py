@@ -1,0 +1,89 @@
+"""A simulated camera is taught from nothing to in force by forms of the page alone, and the line goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitor.teaching.teaching_job import JobState, read_job
+from tests.real.line import Line
+from tests.real.mosquitto import Mosquitto
+from tests.real.page_visitor import PageVisitor
+from tests.real.review_page import free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.timeout(900)]
+CAMERA = """
+[[camera]]
+name = "top"
+source = "simulated://bottle-top?fps=10&defects=0"
+recipe = "cap"
+deadline_ms = 1000
+"""
+PAGE = "/teach/top/cap"
+MEASURED_S = 30.0
+
+
+def p99(latencies_ms: list[float]) -> float:
+    return float(np.percentile(latencies_ms, 99))
+
+
+def newest_verdict(line: Line) -> str:
+    heard = line.witness.heard("top/verdict")
+    return str(heard[-1].payload["verdict"]) if heard else ""
+
+
+def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_it(
+    tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
+) -> None:
+    config = write_config(CAMERA)
+    port = free_port()
+    config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
+    folder = tmp_path / "data/teaching/cap"
+    page = PageVisitor(port)
+    with Line(config, broker.port) as line:
+        line.wait_for(lambda: newest_verdict(line) == "uninspected", 60, "parts that nothing judges yet")
+        line.wait_for(lambda: "Recipe of camera top" in page.get("/teach"), 30, "the page")
+        assert page.post(f"{PAGE}/collect", count="60")[0] == 303
+        line.wait_for(lambda: "60 of 60 pictures were collected" in page.get(PAGE), 60, "60 good parts")
+
+        assert page.post(f"{PAGE}/start", compare="memory")[0] == 303
+        seconds = line.wait_for(lambda: "cap@1 is taught" in page.get(PAGE), 120, "a recipe by memory")
+        assert page.post("/recipes/cap/1/use", signer="anna")[0] == 303
+        taken = line.wait_for(lambda: newest_verdict(line) == "pass", 30, "parts that pass")
+        print(f"by memory in {seconds:.1f} s, in force after {taken:.1f} s")
+
+        time.sleep(5.0)
+        quiet = line.latencies_ms("top", MEASURED_S)
+        assert page.post(f"{PAGE}/start", compare="both")[0] == 303
+        line.wait_for(lambda: "train: " in page.get(f"{PAGE}/state"), 120, "the student's first step")
+        since = time.monotonic()
+        taught = line.latencies_ms("top", MEASURED_S)
+        verdicts = [message.payload["verdict"] for message in line.witness.heard("top/verdict", since=since)]
+        job = read_job(folder)
+        assert job is not None
+        assert job.state is JobState.RUNNING, "the student is still being taught"
+        print(f"p99 {p99(quiet):.1f} ms in quiet, {p99(taught):.1f} ms while a student is taught")
+        assert "uninspected" not in verdicts
+        assert len(verdicts) > 0.9 * 10 * MEASURED_S
+        assert p99(taught) < 1.5 * p99(quiet)
+
+        assert page.post(f"{PAGE}/cancel")[0] == 303
+        line.wait_for(lambda: "was cancelled" in page.get(PAGE), 20, "the end of the teaching")
+        assert page.post(f"{PAGE}/resume")[0] == 303
+        line.wait_for(lambda: "resumed at epoch" in page.get(f"{PAGE}/state"), 60, "the student again")
+        dead = line.pid("review")
+        os.kill(dead, signal.SIGKILL)
+        line.wait_for(lambda: line.pid("review") != dead, 30, "the page again")
+        line.wait_for(lambda: "resumed at epoch" in page.get(f"{PAGE}/state"), 60, "the student once more")
+        line.wait_for(lambda: "cap@2 is taught" in page.get(PAGE), 600, "a student")
+        text = page.get(PAGE)
+        assert len(re.findall(r'<td class="number">[\d.]+ %</td><td class="number">', text)) >= 4
+        assert newest_verdict(line) == "pass"
+        assert "cap@1 judges until somebody promotes" in page.get("/live")

@@ -1,0 +1,177 @@
+"""A recipe is taught on the page: pictures are collected, what stands out is named, states are in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitor.accounts.accounts_file import AccountsFile
+from monitor.accounts.permissions import Role
+from monitor.audit.trail import AuditTrail
+from monitor.model.in_force import find_in_force, read_in_force
+from monitor.review.application import Application, build
+from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
+from monitor.snapshots.labels import Label, LabelEntry
+from monitor.teaching.teaching_job import Job, JobState, write_job
+from monitor.training.compare import Compare
+from tests.real.browser import PASSWORD, Browser
+from tests.real.parts import part, random_recipe, save
+from tests.real.snapshot_set import write_snapshot
+
+PAGE = "/teach/top/plate"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "data").mkdir()
+    camera = CameraSettings(name="top", source="simulated://plate", recipe="plate")
+    return Settings(
+        line=LineSettings(data=tmp_path / "data"),
+        camera=(camera,),
+        snapshots=SnapshotSettings(min_free_gb=0),
+    )
+
+
+@pytest.fixture
+def application(settings: Settings, tmp_path: Path) -> Iterator[Application]:
+    application = build(settings, tmp_path)
+    yield application
+    application.collections.stop()
+
+
+@pytest.fixture
+def page(application: Application) -> Browser:
+    return Browser(application.wsgi.test_client())
+
+
+@pytest.fixture
+def good(settings: Settings) -> Path:
+    return settings.line.data / "teaching/plate/good"
+
+
+def write_state(settings: Settings, **fields: object) -> None:
+    job = {"recipe": "plate", "camera": "top", "compare": Compare.MEMORY, "who": "edda", "started_utc": ""}
+    write_job(settings.line.data / "teaching/plate", Job(**{**job, **fields}))  # type: ignore[arg-type]
+
+
+def recorded(settings: Settings) -> list[str]:
+    return [entry.after or "" for entry in AuditTrail.of(settings).entries() if entry.kind == "training"]
+
+
+def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so(
+    settings: Settings, page: Browser, good: Path, put_frame: Callable[[int, int], None]
+) -> None:
+    assert page.post(f"{PAGE}/collect", count="2").status_code == 409, "no line runs"
+    put_frame(1, 7)
+    assert page.post(f"{PAGE}/collect", count="0").status_code == 409
+    assert page.post(f"{PAGE}/collect", count="2").status_code == 303
+    assert "0 of 2" in page.get(f"{PAGE}/state").text
+    for number in (2, 3):
+        put_frame(number, 7 + number)
+        until = time.monotonic() + 5
+        while len(list(good.glob("*.png"))) < number - 1 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert len(list(good.glob("*.png"))) == 2
+    assert "2 of 2 pictures were collected" in page.get(PAGE).text
+    assert "2 pictures of camera top are collected as good parts" in recorded(settings)
+
+
+def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
+    settings: Settings, page: Browser, good: Path
+) -> None:
+    for index in range(12):
+        save(good / f"{index:02d}.png", part(index))
+    save(good / "20.png", part(3))
+    save(good / "21.png", (part(13) * 0.5).astype(np.uint8))
+    until = time.monotonic() + 5
+    while "being looked at" in (text := page.get(PAGE).text) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "near copy of an earlier picture" in text
+    assert "darker than the others" in text
+    assert page.get(f"{PAGE}/good/21.png.jpg").mimetype == "image/jpeg"
+    assert page.get(f"{PAGE}/good/..%2Fjob.json.jpg").status_code == 404
+    assert page.post(f"{PAGE}/remove", kind="good", name="21.png").status_code == 303
+    assert page.post(f"{PAGE}/remove", kind="good", name="21.png").status_code == 409
+    while "being looked at" in page.get(PAGE).text and time.monotonic() < until:
+        time.sleep(0.01)
+    assert page.post(f"{PAGE}/remove", mark="copy").status_code == 303
+    assert sorted(file.stem for file in good.iterdir()) == [f"{index:02d}" for index in range(12)]
+    assert "removed: 1 pictures, copy" in recorded(settings)
+
+
+def test_parts_labelled_as_defects_become_known_defects(
+    settings: Settings, application: Application, page: Browser
+) -> None:
+    files = application.index._files
+    keys = [
+        write_snapshot(settings.line.data / "snapshots", datetime(2026, 11, 24, 5, n, tzinfo=UTC), n)
+        for n in (1, 2)
+    ]
+    for key, label in zip(keys, (Label.DEFECT, Label.OVERKILL), strict=True):
+        files.label(key, LabelEntry(label))
+        save(settings.line.data / f"snapshots/{key.path}.png", part(key.frame, defect=True))
+    application.index.step()
+    assert "Add 1 labelled defect" in page.get(PAGE).text
+    assert page.post(f"{PAGE}/defects").status_code == 303
+    (defect,) = (settings.line.data / "teaching/plate/defects").iterdir()
+    assert keys[0].stem in defect.name
+    assert "Add 1 labelled defect" not in page.get(PAGE).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"state": JobState.FAILED, "message": "out of memory: end other programs"},
+            ("Not taught: out of", "Resume"),
+        ),
+        ({"state": JobState.CANCELLED}, ("was cancelled", "Resume")),
+        ({"state": JobState.RUNNING}, ("was interrupted", "Resume")),
+    ],
+)
+def test_how_a_teaching_ended_is_told_in_words(
+    settings: Settings, page: Browser, good: Path, fields: dict[str, object], words: tuple[str, ...]
+) -> None:
+    save(good / "1.png", part(1))
+    write_state(settings, **fields)
+    text = page.get(PAGE).text
+    assert all(word in text for word in words)
+
+
+def test_what_was_taught_waits_for_a_signature_also_the_first_version(
+    settings: Settings, page: Browser
+) -> None:
+    recipe = random_recipe(settings.line.data / "recipes/plate")
+    write_state(settings, state=JobState.DONE, version=recipe.number)
+    text = page.get(PAGE).text
+    assert "does not judge the parts" in text
+    assert f"/recipes/plate/{recipe.number}" in text
+    assert page.post(f"/recipes/plate/{recipe.number}/use", signer="quinn").status_code == 303
+    assert read_in_force(recipe.folder) is not None
+    assert find_in_force(recipe.folder).number == recipe.number
+    assert "It is in force" in page.get(PAGE).text
+
+
+def test_only_who_may_teach_teaches(settings: Settings, page: Browser) -> None:
+    accounts = AccountsFile.of(settings)
+    for name, role in (("ada", Role.ADMIN), ("edda", Role.ENGINEER), ("otto", Role.OPERATOR)):
+        accounts.add(name, role, PASSWORD, "2026-11-30T07:00:00.000Z")
+    forms = ("collect", "stop", "remove", "defects", "start", "cancel", "resume")
+    page.sign_in("otto")
+    assert {page.post(f"{PAGE}/{form}").status_code for form in forms} == {403}
+    page.sign_in("edda")
+    assert "needs an engineer" not in page.get(PAGE).text
+    assert 403 not in {page.post(f"{PAGE}/{form}").status_code for form in forms}
+    assert page.post(f"{PAGE}/start", compare="memory").status_code == 409, "there is no picture"
+
+
+@pytest.mark.parametrize("path", ["/teach/side/plate", "/teach/top/PLATE", "/teach?camera=top&recipe=.."])
+def test_what_can_not_be_taught_is_refused_in_one_line(page: Browser, path: str) -> None:
+    assert page.get(path).status_code in (400, 404)
+    assert page.get("/teach?camera=top&recipe=disc").headers["Location"] == "/teach/top/disc"
+    assert "Recipe of camera top" in page.get("/teach").text

@@ -1,0 +1,177 @@
+"""A teaching ends with its version or with one line that says why not, and outlives the page.
+
+The training process is replaced by a program that reports as it does: a real training takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from monitor.settings import LineSettings, Settings, SnapshotSettings
+from monitor.teaching.job_runner import TeachingJobs
+from monitor.teaching.teaching_folder import TeachingError
+from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, read_job, write_job
+from monitor.training.compare import Compare
+
+PROGRAM = """
+import json, os, signal, sys, time
+start = json.load(sys.stdin)
+def report(**fields):
+    os.write(start["report_to"], json.dumps(fields).encode() + b"\\n")
+report(type="progress", step="train", done=1, total=2)
+report(type="line", text=start["recipe"])
+"""
+COMMIT = 'report(type="commit")\n'
+END = COMMIT + 'report(type="end", version=3, oddest=["a.png"])\n'
+HANG = "time.sleep(60)\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(line=LineSettings(data=tmp_path), snapshots=SnapshotSettings(min_free_gb=0))
+
+
+@pytest.fixture
+def plate(tmp_path: Path) -> Path:
+    return tmp_path / "teaching/plate"
+
+
+class Program:
+    """Starts the program in place of the training process."""
+
+    def __init__(self, then: str) -> None:
+        self.then = then
+        self.environment: dict[str, str] = {}
+
+    def __call__(self, module: str, pass_fds: tuple[int, ...] = (), **more: str) -> subprocess.Popen[bytes]:
+        self.environment = more
+        command = [sys.executable, "-S", "-E", "-c", PROGRAM + self.then]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=pass_fds)
+
+
+def await_end(jobs: TeachingJobs) -> None:
+    until = time.monotonic() + 10
+    while jobs.running is not None and time.monotonic() < until:
+        time.sleep(0.005)
+    assert jobs.running is None
+
+
+def await_progress(jobs: TeachingJobs) -> None:
+    until = time.monotonic() + 10
+    while not (jobs.running and jobs.running.lines) and time.monotonic() < until:
+        time.sleep(0.005)
+    assert jobs.running is not None
+    assert jobs.running.lines[-1] == "plate"
+
+
+def start(jobs: TeachingJobs) -> Job:
+    return jobs.start("plate", "top", Compare.MEMORY, "edda")
+
+
+def ended(folder: Path) -> Job:
+    job = read_job(folder)
+    assert job is not None
+    return job
+
+
+def test_a_teaching_that_is_done_names_its_version_and_its_oddest_pictures(
+    settings: Settings, plate: Path
+) -> None:
+    program = Program(END)
+    jobs = TeachingJobs(settings, program)
+    start(jobs)
+    await_end(jobs)
+    job = ended(plate)
+    assert (job.state, job.version, job.oddest, job.lines) == (JobState.DONE, 3, ("a.png",), ("plate",))
+    assert program.environment["OMP_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) - 1))
+
+
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [
+        ('report(type="end", message="no good images")', "no good images"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "memory ran out"),
+        ("sys.exit(1)", "the service's log has the reason"),
+    ],
+)
+def test_a_teaching_that_fails_says_why(settings: Settings, plate: Path, then: str, message: str) -> None:
+    jobs = TeachingJobs(settings, Program(then))
+    start(jobs)
+    await_end(jobs)
+    assert ended(plate).state is JobState.FAILED
+    assert message in ended(plate).message
+
+
+def test_a_cancelled_teaching_can_be_resumed_and_one_works_at_a_time(settings: Settings, plate: Path) -> None:
+    program = Program(HANG)
+    jobs = TeachingJobs(settings, program)
+    start(jobs)
+    await_progress(jobs)
+    with pytest.raises(TeachingError, match="plate is being taught"):
+        jobs.start("disc", "top", Compare.MEMORY, "edda")
+    with pytest.raises(TeachingError, match="another page"):
+        start(TeachingJobs(settings, program))
+    jobs.cancel("plate")
+    await_end(jobs)
+    assert ended(plate).state is JobState.CANCELLED
+    program.then = END
+    jobs.resume("plate", "otto")
+    await_end(jobs)
+    assert (ended(plate).state, ended(plate).who) == (JobState.DONE, "otto")
+    with pytest.raises(TeachingError, match="can be resumed"):
+        jobs.resume("plate", "otto")
+
+
+def test_a_teaching_that_was_interrupted_with_the_page_is_taken_up_by_the_next_one(
+    settings: Settings, plate: Path
+) -> None:
+    jobs = TeachingJobs(settings, Program(HANG))
+    start(jobs)
+    await_progress(jobs)
+    jobs.stop()
+    await_end(jobs)
+    assert ended(plate).state is JobState.RUNNING
+    after = TeachingJobs(settings, Program(END))
+    after.take_up()
+    await_end(after)
+    assert (ended(plate).state, ended(plate).starts) == (JobState.DONE, 2)
+
+
+def test_a_teaching_that_may_end_the_service_is_not_taken_up_for_ever(
+    settings: Settings, plate: Path
+) -> None:
+    job = Job(recipe="plate", camera="top", compare=Compare.BOTH, who="edda", started_utc="")
+    write_job(plate, Job(**{**as_fields(job), "starts": MOST_STARTS}))
+    jobs = TeachingJobs(settings, Program(END))
+    jobs.take_up()
+    assert jobs.running is None
+    assert ended(plate).state is JobState.FAILED
+    write_job(plate, Job(**{**as_fields(job), "is_committed": True}))
+    jobs.take_up()
+    assert jobs.running is None
+    assert ended(plate).state is JobState.DONE, "a version on disk is not taught once more"
+
+
+def as_fields(job: Job) -> dict[str, object]:
+    return {name: getattr(job, name) for name in job.__struct_fields__}
+
+
+def test_a_damaged_file_is_named_and_keeps_no_other_teaching_from_work(
+    settings: Settings, plate: Path
+) -> None:
+    plate.mkdir(parents=True)
+    (plate / "job.json").write_text(json.dumps({"state": "running"}))
+    with pytest.raises(TeachingError, match=r"job\.json"):
+        read_job(plate)
+    jobs = TeachingJobs(settings, Program(END))
+    jobs.take_up()
+    start(jobs)
+    await_end(jobs)
+    assert ended(plate).state is JobState.DONE

@@ -1,0 +1,45 @@
+"""Pictures that stand out are marked, each for its own reason, and no others."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from drivers import simulated
+from drivers.image_file import Image
+from monitor.teaching.picture_marks import Mark, find_marks, measure_picture
+
+
+@pytest.fixture(scope="module")
+def parts() -> list[Image]:
+    """Good parts of the simulated conveyor, as a camera sees them."""
+    return [simulated.render("bottle-top", 1, index, 0.0) for index in range(24)]
+
+
+def marks_of(pictures: list[Image]) -> list[frozenset[Mark]]:
+    return find_marks([measure_picture(picture) for picture in pictures])
+
+
+def test_each_picture_is_marked_for_what_is_odd_about_it(parts: list[Image]) -> None:
+    shown = [part.copy() for part in parts]
+    noise = np.random.default_rng(0).normal(0, 1.8, shown[3].shape)
+    shown[9] = np.clip(shown[3] + noise, 0, 255).astype(np.uint8)
+    shown[12] = cv2.GaussianBlur(shown[12], (0, 0), 4)
+    shown[15] = (shown[15] * 0.6).astype(np.uint8)
+    shown[18] = np.clip(shown[18] * 1.4, 0, 255).astype(np.uint8)
+    found = marks_of(shown)
+    assert found[9] == {Mark.COPY}
+    assert found[12] == {Mark.BLURRED}
+    assert Mark.DARKER in found[15]
+    assert Mark.LIGHTER in found[18]
+    assert [i for i, marks in enumerate(found) if marks] == [9, 12, 15, 18]
+
+
+def test_good_parts_that_are_as_usual_have_no_mark(parts: list[Image]) -> None:
+    assert not any(marks_of(parts))
+
+
+def test_with_few_pictures_nothing_is_usual(parts: list[Image]) -> None:
+    assert not any(marks_of([parts[0], parts[1], parts[2] // 3]))
+    assert marks_of([]) == []
