@@ -23,6 +23,7 @@ REQUIRED: Mapping[str, Permission] = {
     "teach_stop": Permission.TEACH,
     "teach_remove": Permission.TEACH,
     "teach_defects": Permission.TEACH,
+    "teach_known_defect": Permission.TEACH,
     "teach_start": Permission.TEACH,
     "teach_cancel": Permission.TEACH,
     "teach_resume": Permission.TEACH,

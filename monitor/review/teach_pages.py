@@ -80,6 +80,9 @@ class TeachPages:
         app.add_url_rule(f"{page}/state", "teach_state", self._state)
         app.add_url_rule(f"{page}/<any(good, defects):kind>/<name>.jpg", "teach_picture", self._picture)
         app.add_url_rule(f"{page}/<any(decisions, oddest):which>.png", "teach_result", self._result)
+        part = "/part/<day>/<camera>/<stem>/known-defect"
+        app.add_url_rule(part, "teach_known_defect", self._add_known_defect, methods=["POST"])
+        app.jinja_env.globals["is_known_defect"] = self._is_known_defect
         forms: dict[str, Callable[[str, str], AnyResponse]] = {
             "collect": self._collect,
             "stop": self._stop,
@@ -246,6 +249,27 @@ class TeachPages:
                     # It was deleted meanwhile.
                     continue
         return self._back(camera, recipe)
+
+    def _add_known_defect(self, day: str, camera: str, stem: str) -> AnyResponse:
+        """Copies one part that somebody labelled as a real defect."""
+        try:
+            key = Key.parse(day, camera, stem)
+            details, content = self._files.details(key), self._files.read(key, ".png")
+        except NoSuchSnapshot:
+            abort(HTTPStatus.NOT_FOUND, "This picture was deleted.")
+        if details.label is not Label.DEFECT:
+            abort(HTTPStatus.CONFLICT, "Label the part as a real defect first.")
+        folder = self._find(camera, details.recipe)
+        with self._recording(details.recipe, f"snapshots/{key.path} added as a known defect"):
+            folder.copy(PictureKind.DEFECT, _defect_name(key), content)
+        return redirect(url_for("part", day=day, camera=camera, stem=stem), HTTPStatus.SEE_OTHER)
+
+    def _is_known_defect(self, key: Key, recipe: str) -> bool:
+        """Whether the part is among the known defects of that recipe."""
+        if not RECIPE.fullmatch(recipe):
+            return False
+        folder = TeachingFolder.of(self._settings, recipe)
+        return (folder.place(PictureKind.DEFECT) / _defect_name(key)).is_file()
 
     def _start(self, camera: str, recipe: str) -> AnyResponse:
         folder, word = self._find(camera, recipe), request.form.get("compare", "")

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,24 @@ from tests.real.page_visitor import PageVisitor
 from tests.real.review_page import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.timeout(900)]
-CAMERA = """
+CONFIG = """
+[line]
+site = "plant"
+name = "line"
+data = "data"
 [[camera]]
 name = "top"
 source = "simulated://bottle-top?fps=10&defects=0"
 recipe = "cap"
-deadline_ms = 1000
+deadline_ms = 3000
+[mqtt]
+port = {mqtt}
+[metrics]
+port = 0
+[review]
+port = {review}
+[snapshots]
+min_free_gb = 0
 """
 PAGE = "/teach/top/cap"
 MEASURED_S = 30.0
@@ -40,11 +51,10 @@ def newest_verdict(line: Line) -> str:
 
 
 def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_it(
-    tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
+    tmp_path: Path, broker: Mosquitto
 ) -> None:
-    config = write_config(CAMERA)
-    port = free_port()
-    config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
+    port, config = free_port(), tmp_path / "line.toml"
+    config.write_text(CONFIG.format(mqtt=broker.port, review=port))
     folder = tmp_path / "data/teaching/cap"
     page = PageVisitor(port)
     with Line(config, broker.port) as line:

@@ -15,6 +15,7 @@ from monitor.accounts.permissions import Role
 from monitor.audit.trail import AuditTrail
 from monitor.model.in_force import find_in_force, read_in_force
 from monitor.review.application import Application, build
+from monitor.review.snapshot_files import SnapshotFiles
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
 from monitor.snapshots.labels import Label, LabelEntry
 from monitor.teaching.teaching_job import Job, JobState, write_job
@@ -107,20 +108,28 @@ def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
 def test_parts_labelled_as_defects_become_known_defects(
     settings: Settings, application: Application, page: Browser
 ) -> None:
-    files = application.index._files
+    snapshots = settings.line.data / "snapshots"
     keys = [
-        write_snapshot(settings.line.data / "snapshots", datetime(2026, 11, 24, 5, n, tzinfo=UTC), n)
-        for n in (1, 2)
+        write_snapshot(snapshots, datetime(2026, 11, 24, 5, n, tzinfo=UTC), n, recipe="plate")
+        for n in range(1, 4)
     ]
-    for key, label in zip(keys, (Label.DEFECT, Label.OVERKILL), strict=True):
+    files = SnapshotFiles(snapshots)
+    for key, label in zip(keys, (Label.DEFECT, Label.DEFECT, Label.OVERKILL), strict=True):
         files.label(key, LabelEntry(label))
-        save(settings.line.data / f"snapshots/{key.path}.png", part(key.frame, defect=True))
+        save(snapshots / f"{key.path}.png", part(key.frame, defect=True))
     application.index.step()
+    assert "Add 2 labelled defects" in page.get(PAGE).text
+    button = "Use as a known defect of recipe plate"
+    assert button not in page.get(f"/part/{keys[2].path}").text
+    assert page.post(f"/part/{keys[2].path}/known-defect").status_code == 409
+    assert button in page.get(f"/part/{keys[0].path}").text
+    assert page.post(f"/part/{keys[0].path}/known-defect").status_code == 303
+    assert "It is a known defect" in page.get(f"/part/{keys[0].path}").text
     assert "Add 1 labelled defect" in page.get(PAGE).text
     assert page.post(f"{PAGE}/defects").status_code == 303
-    (defect,) = (settings.line.data / "teaching/plate/defects").iterdir()
-    assert keys[0].stem in defect.name
     assert "Add 1 labelled defect" not in page.get(PAGE).text
+    found = sorted(file.name for file in (settings.line.data / "teaching/plate/defects").iterdir())
+    assert found == [f"{key.day}_{key.stem}.png" for key in keys[:2]]
 
 
 @pytest.mark.parametrize(
