@@ -52,6 +52,13 @@ SUGGESTED = 120
 """Good parts: enough for a threshold that rejects at most 1 % of them, with some near copies among them."""
 _MOST_SHOWN = 60
 """Pictures without a mark that a page shows; those with one are all shown."""
+_STEPS = {
+    "read": "Reading the pictures",
+    "train": "Teaching the student, epochs",
+    "memory": "Filling the memory",
+    "calibrate": "Setting the threshold",
+}
+"""The steps of a training in words; others are shown by their own names."""
 _RESULTS = {"decisions": PICTURE, "oddest": SHEET}
 """The pictures beside a recipe that a page shows, by the name in their address."""
 
@@ -155,6 +162,7 @@ class TeachPages:
             "collection_states": CollectionState,
             "job": job,
             "job_states": JobState,
+            "steps": _STEPS,
             "running": None if is_other else running,
             "other": running.job.recipe if running is not None and is_other else "",
             "phase": _phase(collection, job, running),

@@ -38,6 +38,7 @@ from monitor.teaching.training_messages import (
     TrainingStart,
     decode_report,
 )
+from monitor.training.checkpoint import RESUMED
 from monitor.training.compare import Compare
 from monitor.verdict import rfc3339
 
@@ -65,6 +66,8 @@ class RunningJob:
     job: Job
     folder: TeachingFolder
     progress: ProgressReport | None = None
+    resumed_at: int | None = None
+    """The epoch at which the student goes on; None where it began anew."""
     is_cancelled: bool = False
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
     _process: subprocess.Popen[bytes] | None = None
@@ -198,6 +201,8 @@ class TeachingJobs:
                     running.progress = report
                 elif isinstance(report, LineReport):
                     running.lines.append(report.text)
+                    if report.text.startswith(RESUMED):
+                        running.resumed_at = int(report.text.removeprefix(RESUMED))
                 elif isinstance(report, CommitReport):
                     running.job = msgspec.structs.replace(running.job, is_committed=True)
                     write_job(running.folder.root, running.job)

@@ -72,7 +72,9 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
         time.sleep(5.0)
         quiet = line.latencies_ms("top", MEASURED_S)
         assert page.post(f"{PAGE}/start", compare="both")[0] == 303
-        line.wait_for(lambda: "train: " in page.get(f"{PAGE}/state"), 120, "the student's first step")
+        line.wait_for(
+            lambda: "Teaching the student" in page.get(f"{PAGE}/state"), 120, "the student's first step"
+        )
         since = time.monotonic()
         taught = line.latencies_ms("top", MEASURED_S)
         verdicts = [message.payload["verdict"] for message in line.witness.heard("top/verdict", since=since)]
@@ -87,11 +89,13 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
         assert page.post(f"{PAGE}/cancel")[0] == 303
         line.wait_for(lambda: "was cancelled" in page.get(PAGE), 20, "the end of the teaching")
         assert page.post(f"{PAGE}/resume")[0] == 303
-        line.wait_for(lambda: "resumed at epoch" in page.get(f"{PAGE}/state"), 60, "the student again")
+        line.wait_for(lambda: "was resumed at epoch" in page.get(f"{PAGE}/state"), 60, "the student again")
         dead = line.pid("review")
         os.kill(dead, signal.SIGKILL)
         line.wait_for(lambda: line.pid("review") != dead, 30, "the page again")
-        line.wait_for(lambda: "resumed at epoch" in page.get(f"{PAGE}/state"), 60, "the student once more")
+        line.wait_for(
+            lambda: "was resumed at epoch" in page.get(f"{PAGE}/state"), 60, "the student once more"
+        )
         line.wait_for(lambda: "cap@2 is taught" in page.get(PAGE), 600, "a student")
         text = page.get(PAGE)
         assert len(re.findall(r'<td class="number">[\d.]+ %</td><td class="number">', text)) >= 4
