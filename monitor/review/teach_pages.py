@@ -218,13 +218,13 @@ class TeachPages:
             abort(HTTPStatus.BAD_REQUEST, f"How many pictures? Give a number from 1 to {MOST_PICTURES}.")
         with self._recording(recipe, f"{count} pictures of camera {camera} are collected as good parts"):
             self._collections.start(recipe, camera, int(count), folder)
-        return self._back(camera, recipe)
+        return self._back(camera, recipe, "collect")
 
     def _stop(self, camera: str, recipe: str) -> AnyResponse:
         self._find(camera, recipe)
         with self._recording(recipe, "the collection is stopped"):
             self._collections.stop()
-        return self._back(camera, recipe)
+        return self._back(camera, recipe, "collect")
 
     def _remove(self, camera: str, recipe: str) -> AnyResponse:
         """Removes one picture, or all that have one mark."""
@@ -243,7 +243,7 @@ class TeachPages:
         with self._recording(recipe, f"removed: {what}"):
             for one in names:
                 folder.remove(kind, one)
-        return self._back(camera, recipe)
+        return self._back(camera, recipe, "collect" if kind is PictureKind.GOOD else "defects")
 
     def _add_defects(self, camera: str, recipe: str) -> AnyResponse:
         """Copies the camera's parts that people labelled as real defects."""
@@ -256,7 +256,7 @@ class TeachPages:
                 except NoSuchSnapshot:
                     # It was deleted meanwhile.
                     continue
-        return self._back(camera, recipe)
+        return self._back(camera, recipe, "defects")
 
     def _add_known_defect(self, day: str, camera: str, stem: str) -> AnyResponse:
         """Copies one part that somebody labelled as a real defect."""
@@ -295,19 +295,19 @@ class TeachPages:
         )
         with self._recording(recipe, what):
             self._jobs.start(recipe, camera, Compare(word), g.session.by or NOBODY)
-        return self._back(camera, recipe)
+        return self._back(camera, recipe, "teach")
 
     def _cancel(self, camera: str, recipe: str) -> AnyResponse:
         self._find(camera, recipe)
         with self._recording(recipe, "the teaching is cancelled"):
             self._jobs.cancel(recipe)
-        return self._back(camera, recipe)
+        return self._back(camera, recipe, "teach")
 
     def _resume(self, camera: str, recipe: str) -> AnyResponse:
         self._find(camera, recipe)
         with self._recording(recipe, "the teaching is resumed"):
             self._jobs.resume(recipe, g.session.by or NOBODY)
-        return self._back(camera, recipe)
+        return self._back(camera, recipe, "teach")
 
     # What both need
 
@@ -353,8 +353,10 @@ class TeachPages:
             abort(HTTPStatus.CONFLICT, f"{error}.")
 
     @staticmethod
-    def _back(camera: str, recipe: str) -> AnyResponse:
-        return redirect(url_for("teach_recipe", camera=camera, recipe=recipe), HTTPStatus.SEE_OTHER)
+    def _back(camera: str, recipe: str, step: str) -> AnyResponse:
+        """To the page again, at that step."""
+        address = url_for("teach_recipe", camera=camera, recipe=recipe, _anchor=step)
+        return redirect(address, HTTPStatus.SEE_OTHER)
 
 
 def _phase(collection: Collection | None, job: Job | None, running: RunningJob | None) -> str:

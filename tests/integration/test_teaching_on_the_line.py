@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from monitor.teaching.job_runner import MODULE
 from monitor.teaching.teaching_job import JobState, read_job
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
@@ -38,11 +40,35 @@ port = {review}
 min_free_gb = 0
 """
 PAGE = "/teach/top/cap"
-MEASURED_S = 30.0
+WINDOWS, WINDOW_S = 6, 10.0
 
 
 def p99(latencies_ms: list[float]) -> float:
     return float(np.percentile(latencies_ms, 99))
+
+
+def training_pid(line: Line) -> int:
+    """The process that trains for the page of that line."""
+    page = line.pid("review")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_child = f"PPid:\t{page}\n" in (process / "status").read_text()
+            if is_child and MODULE.encode() in (process / "cmdline").read_bytes():
+                return int(process.name)
+    raise AssertionError("no process trains")
+
+
+def measure_both(line: Line) -> tuple[list[float], list[float]]:
+    """Latencies while the training stands still, and while it goes on, in turns: other programs of this
+    machine slow both alike."""
+    quiet, taught = list[float](), list[float]()
+    trainer = training_pid(line)
+    for _ in range(WINDOWS):
+        for found, sent in ((quiet, signal.SIGSTOP), (taught, signal.SIGCONT)):
+            os.kill(trainer, sent)
+            time.sleep(1.0)
+            found += line.latencies_ms("top", WINDOW_S)
+    return quiet, taught
 
 
 def newest_verdict(line: Line) -> str:
@@ -60,8 +86,8 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
     with Line(config, broker.port) as line:
         line.wait_for(lambda: newest_verdict(line) == "uninspected", 60, "parts that nothing judges yet")
         line.wait_for(lambda: "Recipe of camera top" in page.get("/teach"), 30, "the page")
-        assert page.post(f"{PAGE}/collect", count="60")[0] == 303
-        line.wait_for(lambda: "60 of 60 pictures were collected" in page.get(PAGE), 60, "60 good parts")
+        assert page.post(f"{PAGE}/collect", count="120")[0] == 303
+        line.wait_for(lambda: "120 of 120 pictures were collected" in page.get(PAGE), 90, "120 good parts")
 
         assert page.post(f"{PAGE}/start", compare="memory")[0] == 303
         seconds = line.wait_for(lambda: "cap@1 is taught" in page.get(PAGE), 120, "a recipe by memory")
@@ -69,21 +95,19 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
         taken = line.wait_for(lambda: newest_verdict(line) == "pass", 30, "parts that pass")
         print(f"by memory in {seconds:.1f} s, in force after {taken:.1f} s")
 
-        time.sleep(5.0)
-        quiet = line.latencies_ms("top", MEASURED_S)
         assert page.post(f"{PAGE}/start", compare="both")[0] == 303
-        line.wait_for(
-            lambda: "Teaching the student" in page.get(f"{PAGE}/state"), 120, "the student's first step"
-        )
+        line.wait_for(lambda: "Teaching the student" in page.get(f"{PAGE}/state"), 240, "the first step")
         since = time.monotonic()
-        taught = line.latencies_ms("top", MEASURED_S)
+        quiet, taught = measure_both(line)
         verdicts = [message.payload["verdict"] for message in line.witness.heard("top/verdict", since=since)]
         job = read_job(folder)
         assert job is not None
         assert job.state is JobState.RUNNING, "the student is still being taught"
-        print(f"p99 {p99(quiet):.1f} ms in quiet, {p99(taught):.1f} ms while a student is taught")
+        print(
+            f"p99 {p99(quiet):.1f} ms without training, {p99(taught):.1f} ms beside it, {len(taught)} parts"
+        )
         assert "uninspected" not in verdicts
-        assert len(verdicts) > 0.9 * 10 * MEASURED_S
+        assert len(verdicts) > 0.9 * 10 * 2 * WINDOWS * WINDOW_S
         assert p99(taught) < 1.5 * p99(quiet)
 
         assert page.post(f"{PAGE}/cancel")[0] == 303

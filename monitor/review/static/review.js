@@ -156,7 +156,8 @@ document.querySelectorAll("[data-from][data-every]").forEach((place) => {
 
 // -- the wall
 
-const wall = document.querySelector(".wall");
+// On the page Teach, pictures have buttons of their own.
+const wall = document.querySelector(".wall:not(.teach)");
 const QUIET_MS = 5000;
 const REST_MS = 700;
 if (wall) {

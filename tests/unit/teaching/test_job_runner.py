@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from monitor.settings import LineSettings, Settings, SnapshotSettings
 from monitor.teaching.job_runner import TeachingJobs
@@ -148,19 +149,15 @@ def test_a_teaching_that_may_end_the_service_is_not_taken_up_for_ever(
     settings: Settings, plate: Path
 ) -> None:
     job = Job(recipe="plate", camera="top", compare=Compare.BOTH, who="edda", started_utc="")
-    write_job(plate, Job(**{**as_fields(job), "starts": MOST_STARTS}))
+    write_job(plate, replace(job, starts=MOST_STARTS))
     jobs = TeachingJobs(settings, Program(END))
     jobs.take_up()
     assert jobs.running is None
     assert ended(plate).state is JobState.FAILED
-    write_job(plate, Job(**{**as_fields(job), "is_committed": True}))
+    write_job(plate, replace(job, is_committed=True))
     jobs.take_up()
     assert jobs.running is None
     assert ended(plate).state is JobState.DONE, "a version on disk is not taught once more"
-
-
-def as_fields(job: Job) -> dict[str, object]:
-    return {name: getattr(job, name) for name in job.__struct_fields__}
 
 
 def test_a_damaged_file_is_named_and_keeps_no_other_teaching_from_work(
