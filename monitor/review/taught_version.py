@@ -23,6 +23,8 @@ class TaughtVersion:
     calibration: Calibration
     is_signed: bool
     """Whether a person has put it in force."""
+    is_newest: bool
+    """Whether the pictures beside the recipe are its own."""
 
 
 def find_taught(recipe: Path, job: Job | None) -> TaughtVersion | None:
@@ -37,5 +39,11 @@ def find_taught(recipe: Path, job: Job | None) -> TaughtVersion | None:
     for summary in summaries:
         if summary.version.number == job.version and summary.document is not None:
             signed = summary.promotion is not None and summary.promotion.approval.who != ""
-            return TaughtVersion(summary, summary.document, summary.document.calibration[REFERENCE], signed)
+            return TaughtVersion(
+                summary,
+                summary.document,
+                summary.document.calibration[REFERENCE],
+                signed,
+                summary is summaries[-1],
+            )
     return None

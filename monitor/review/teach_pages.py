@@ -131,7 +131,7 @@ class TeachPages:
             plain=plain[::-1][:_MOST_SHOWN],
             more=max(0, len(plain) - _MOST_SHOWN),
             defects=defects[::-1],
-            labelled=len(self._labelled_defects(camera, folder)),
+            labelled=len(self._labelled_defects(camera, recipe, folder)),
             suggested=SUGGESTED,
             most=MOST_PICTURES,
             compare=Compare,
@@ -228,11 +228,8 @@ class TeachPages:
 
     def _remove(self, camera: str, recipe: str) -> AnyResponse:
         """Removes one picture, or all that have one mark."""
-        folder, name, mark = (
-            self._find(camera, recipe),
-            request.form.get("name", ""),
-            request.form.get("mark", ""),
-        )
+        folder = self._find(camera, recipe)
+        name, mark = request.form.get("name", ""), request.form.get("mark", "")
         kind = PictureKind.DEFECT if request.form.get("kind") == PictureKind.DEFECT else PictureKind.GOOD
         names = [name]
         if mark:
@@ -248,7 +245,7 @@ class TeachPages:
     def _add_defects(self, camera: str, recipe: str) -> AnyResponse:
         """Copies the camera's parts that people labelled as real defects."""
         folder = self._find(camera, recipe)
-        keys = self._labelled_defects(camera, folder)
+        keys = self._labelled_defects(camera, recipe, folder)
         with self._recording(recipe, f"{len(keys)} labelled parts of camera {camera} added as known defects"):
             for key in keys:
                 try:
@@ -311,11 +308,13 @@ class TeachPages:
 
     # What both need
 
-    def _labelled_defects(self, camera: str, folder: TeachingFolder) -> list[Key]:
-        """The camera's parts that are labelled as real defects and are not yet among the known ones."""
+    def _labelled_defects(self, camera: str, recipe: str, folder: TeachingFolder) -> list[Key]:
+        """The camera's parts that the recipe judged, that are labelled as real defects, and that are not yet
+        among the known ones. Parts of other recipes may be of another product."""
         with self._refusing():
             known = frozenset(folder.list_names(PictureKind.DEFECT))
-        labelled = self._index.matching(Filters(camera=camera, label=Label.DEFECT, verdict="all"))
+        wanted = Filters(camera=camera, recipe=recipe, label=Label.DEFECT, verdict="all")
+        labelled = self._index.matching(wanted)
         keys = [entry.key for entry in labelled if _defect_name(entry.key) not in known]
         return keys[: max(0, MOST_DEFECTS - len(known))]
 

@@ -196,6 +196,9 @@ class TeachingJobs:
         end: EndReport | None = None
         with os.fdopen(reading, "rb") as reports:
             for line in reports:
+                if not line.endswith(b"\n"):
+                    # The process was killed while it reported.
+                    break
                 report = decode_report(line)
                 if isinstance(report, ProgressReport):
                     running.progress = report

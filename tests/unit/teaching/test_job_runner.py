@@ -100,6 +100,7 @@ def test_a_teaching_that_is_done_names_its_version_and_its_oddest_pictures(
         ('report(type="end", message="no good images")', "no good images"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "memory ran out"),
         ("sys.exit(1)", "the service's log has the reason"),
+        ('os.write(start["report_to"], b"{"); sys.exit(1)', "the service's log has the reason"),
     ],
 )
 def test_a_teaching_that_fails_says_why(settings: Settings, plate: Path, then: str, message: str) -> None:
