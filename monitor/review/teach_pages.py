@@ -1,7 +1,8 @@
 """The pages on which a recipe is taught: see a camera, collect good parts, teach, look at the result.
 
 It knows nothing of how pictures are saved or recipes trained (`monitor.teaching`). Everything that a person
-does here is recorded before it is done. What is taught here judges no part before a person puts it in force.
+does here is recorded before it is done. What is taught here judges no part of the running line before a
+person puts it in force.
 """
 
 from __future__ import annotations

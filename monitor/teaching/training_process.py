@@ -73,7 +73,7 @@ def main() -> None:
     logs.configure()
     work_in_background()
     with os.fdopen(start.report_to, "wb") as pipe:
-        _report_end(start, lambda report: _write(pipe, report))
+        report_end(start, lambda report: _write(pipe, report))
 
 
 def _write(pipe: BinaryIO, report: Report) -> None:
@@ -81,7 +81,7 @@ def _write(pipe: BinaryIO, report: Report) -> None:
     pipe.flush()
 
 
-def _report_end(start: TrainingStart, send: Send) -> None:
+def report_end(start: TrainingStart, send: Send) -> None:
     """Trains, and reports how it ended. Other exceptions than the expected ones end the process."""
     try:
         send(_train(start, send))

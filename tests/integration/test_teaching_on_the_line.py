@@ -19,7 +19,7 @@ from tests.real.mosquitto import Mosquitto
 from tests.real.page_visitor import PageVisitor
 from tests.real.review_page import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.timeout(1500)]
 CONFIG = """
 [line]
 site = "plant"
@@ -43,8 +43,9 @@ PAGE = "/teach/top/cap"
 WINDOWS, WINDOW_S = 6, 10.0
 
 
-def p99(latencies_ms: list[float]) -> float:
-    return float(np.percentile(latencies_ms, 99))
+def p99(windows: list[list[float]]) -> float:
+    """The median of the windows' 99th percentiles: a burst of another program falls into one window."""
+    return float(np.median([np.percentile(window, 99) for window in windows]))
 
 
 def training_pid(line: Line) -> int:
@@ -58,16 +59,16 @@ def training_pid(line: Line) -> int:
     raise AssertionError("no process trains")
 
 
-def measure_both(line: Line) -> tuple[list[float], list[float]]:
-    """Latencies while the training stands still, and while it goes on, in turns: other programs of this
-    machine slow both alike."""
-    quiet, taught = list[float](), list[float]()
+def measure_both(line: Line) -> tuple[list[list[float]], list[list[float]]]:
+    """Windows of latencies while the training stands still, and while it goes on, in turns: other programs
+    of this machine slow both alike."""
+    quiet, taught = list[list[float]](), list[list[float]]()
     trainer = training_pid(line)
     for _ in range(WINDOWS):
         for found, sent in ((quiet, signal.SIGSTOP), (taught, signal.SIGCONT)):
             os.kill(trainer, sent)
             time.sleep(1.0)
-            found += line.latencies_ms("top", WINDOW_S)
+            found.append(line.latencies_ms("top", WINDOW_S))
     return quiet, taught
 
 
@@ -93,8 +94,8 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
     with Line(config, broker.port) as line:
         line.wait_for(lambda: newest_verdict(line) == "uninspected", 60, "parts that nothing judges yet")
         line.wait_for(lambda: shows(page, "/teach", "Recipe of camera top"), 30, "the page")
-        assert page.post(f"{PAGE}/collect", count="120")[0] == 303
-        line.wait_for(lambda: shows(page, PAGE, "120 of 120 pictures were collected"), 90, "120 good parts")
+        assert page.post(f"{PAGE}/collect", count="200")[0] == 303
+        line.wait_for(lambda: shows(page, PAGE, "200 of 200 pictures were collected"), 120, "200 good parts")
 
         assert page.post(f"{PAGE}/start", compare="memory")[0] == 303
         seconds = line.wait_for(lambda: shows(page, PAGE, "cap@1 is taught"), 300, "a recipe by memory")
@@ -110,9 +111,7 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
         job = read_job(folder)
         assert job is not None
         assert job.state is JobState.RUNNING, "the student is still being taught"
-        print(
-            f"p99 {p99(quiet):.1f} ms without training, {p99(taught):.1f} ms beside it, {len(taught)} parts"
-        )
+        print(f"p99 {p99(quiet):.1f} ms without training, {p99(taught):.1f} ms beside it")
         assert "uninspected" not in verdicts
         assert len(verdicts) > 0.9 * 10 * 2 * WINDOWS * WINDOW_S
         assert p99(taught) < 1.5 * p99(quiet)

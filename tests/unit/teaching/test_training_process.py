@@ -1,0 +1,60 @@
+"""The training process tells the page how far it is, and why it can not go on; the line's test trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from monitor.settings import LineSettings, Settings
+from monitor.teaching.training_messages import (
+    EndReport,
+    ProgressReport,
+    Report,
+    TrainingStart,
+    decode_report,
+    encode_report,
+)
+from monitor.teaching.training_process import ReportedProgress, report_end
+from monitor.training.compare import Compare
+
+
+def test_progress_is_told_at_most_twice_a_second_and_at_the_end_of_each_step() -> None:
+    sent: list[Report] = []
+    now = [0.0]
+    progress = ReportedProgress(sent.append, lambda: now[0])
+    for done in range(1, 101):
+        now[0] += 0.1
+        progress.update("read", done, 100)
+    told = [report.done for report in sent if isinstance(report, ProgressReport)]
+    assert told[-1] == 100
+    assert 18 <= len(told) <= 22
+
+
+def test_what_can_not_be_taught_is_told_in_one_line(tmp_path: Path) -> None:
+    settings = Settings(line=LineSettings(data=tmp_path))
+    start = TrainingStart(
+        parent=1,
+        report_to=1,
+        settings=settings.model_dump(mode="json", exclude_none=True),
+        recipe="plate",
+        camera="top",
+        compare=Compare.MEMORY,
+        who="edda",
+        threads=torch.get_num_threads(),
+    )
+    sent: list[Report] = []
+    report_end(start, sent.append)
+    assert sent == [
+        EndReport(message="there is no picture of a good part for recipe plate: collect some first")
+    ]
+
+
+def test_a_report_is_one_line_and_another_line_is_none() -> None:
+    report = ProgressReport(step="train", done=1.5, total=2, note="a\nb")
+    line = encode_report(report)
+    assert line.count(b"\n") == 1
+    assert decode_report(line) == report
+    with pytest.raises(ValueError, match="no report"):
+        decode_report(b"{}")
