@@ -8,7 +8,7 @@ the publisher may be killed between any two writes, and the next one must find t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from monitor.line_state import verdict_rules
 from monitor.line_state.changeover import find_judge
@@ -26,6 +26,16 @@ _EPISODE_LOOKBACK = 1000
 """The most frames that a new publisher reads back to find the present episode of a live view."""
 
 
+@dataclass(frozen=True, slots=True)
+class ArmedPart:
+    """A challenge part that a person lays under the camera now."""
+
+    part: int
+    """Its number, from 1."""
+    since_ns: int
+    """The first frame that was captured at this time or later shows it."""
+
+
 class CameraFrames:
     """The frames of one camera. Other modules may read `ring` and `camera`, which are its settings."""
 
@@ -38,6 +48,9 @@ class CameraFrames:
         self._tally = self.ring.tally()
         self._open: dict[int, Frame] = {}
         self._last_found = self._tally.cursor
+        self._next_challenge: ArmedPart | None = None
+        self._challenges: dict[int, int] = {}
+        """The numbers of the challenge parts that the open frames show, by the frames' numbers."""
 
     @property
     def has_open(self) -> bool:
@@ -52,6 +65,16 @@ class CameraFrames:
         """The camera's MQTT topic of that kind: `reject`, `verdict` or `ack`."""
         return f"{self._prefix}/{self.camera.name}/{kind}"
 
+    def take_as_challenge(self, armed: ArmedPart | None) -> None:
+        """Sets which challenge part the next frame shows, of those that `find_new` has not found yet; None
+        for none."""
+        self._next_challenge = armed
+
+    def forget_challenge(self) -> None:
+        """No frame shows the challenge part: it was not laid under the camera."""
+        self._next_challenge = None
+        self._challenges.clear()
+
     def find_new(self) -> Iterator[tuple[Frame, FinalVerdict]]:
         """Adds the frames captured since the last call. Yields those that an earlier publisher closed and
         whose delivery has not ended."""
@@ -62,6 +85,11 @@ class CameraFrames:
             if frame is None:
                 raise RuntimeError(f"ring of {self.camera.name!r} lost frame {self._last_found} of {last}")
             closed = self.ring.final_verdict(frame.number)
+            armed = self._next_challenge
+            if armed is not None and frame.captured_ns >= armed.since_ns:
+                # Also a closed frame ends the search: a publisher that was killed may have taken it.
+                self._next_challenge = None
+                self._challenges[frame.number] = armed.part
             if closed is None:
                 self._open[frame.number] = frame
             elif not self.ring.stage(frame.number).is_final:
@@ -73,6 +101,7 @@ class CameraFrames:
             filled = self.ring.is_filled(frame.number)
             closed = verdict_rules.decide(frame, filled, self.ring.scorer_verdict(frame.number), turn)
             if closed is not None:
+                closed = replace(closed, challenge=self._challenges.pop(frame.number, 0))
                 self.ring.write_closed(frame.number, closed)
                 del self._open[frame.number]
                 yield frame, closed
@@ -93,7 +122,14 @@ class CameraFrames:
         scored = self.ring.scorer_verdict(frame.number)
         judge = find_judge(self._board, self.camera, scored.recipe_sha if scored else "")
         return verdict_rules.make_event(
-            self._prefix, self._session, self.camera, judge, frame, closed, scored
+            self._prefix,
+            self._session,
+            self.camera,
+            judge,
+            frame,
+            closed,
+            scored,
+            self._settings.challenge.find_id(closed.challenge),
         )
 
     def count_final(self) -> None:
@@ -138,6 +174,8 @@ class CameraFrames:
                 break
             closed = self.ring.final_verdict(frame.number)
             if closed is None or not closed.from_scorer or closed.reason is Reason.NO_PART:
+                continue
+            if closed.challenge:
                 continue
             if closed.closed_ns > since_ns:
                 found.append(closed.verdict)

@@ -385,15 +385,20 @@ class Deliveries:
         """Handles the gateway's answer to a reject whose delivery has ended. If it reports a failure, the
         part was not removed: the line is latched and the reject counts as missed."""
         self._unheard[delivery.camera].forget(delivery.number)
+        delivery.note_answer(result, self._clock())
         if not is_success(result):
             self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
-            delivery.answered_ns = delivery.answered_ns or self._clock()
             if delivery.stage not in MISSED:
                 delivery.stage = Stage.UNACKNOWLEDGED
                 delivery.camera_frames.record_missed(delivery.number, delivery.sent_ns, delivery.answered_ns)
         # A reject that was missed stays missed, whatever the gateway answers later.
         stage = delivery.stage if delivery.stage in MISSED else Stage.ACKNOWLEDGED
         self._journal_outcome(delivery, choose_outcome(stage, to_send=True), result)
+
+    def answer_to(self, event_id: str) -> str | None:
+        """The gateway's last answer to that reject; None without one, and once it is forgotten."""
+        delivery = self._open.get(event_id) or self._ended.get(event_id)
+        return delivery.answer if delivery is not None else None
 
     def forget_old(self, now: int) -> None:
         """Forgets ended rejects for which no answer is accepted any more, and the oldest above

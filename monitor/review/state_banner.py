@@ -39,6 +39,7 @@ class StateBanner:
     """At most 16 letters."""
     sentence: str
     needs_reset: bool = False
+    needs_challenge: bool = False
 
 
 _NOT_SEEN = {
@@ -70,6 +71,7 @@ _LATCHED = {
     ),
 }
 _NOT_READY = {
+    "challenge": ("Challenge due", "Show the known parts to the line: the page Challenge leads you."),
     "scorer_lost": ("Not judging", "The scoring program has stopped. It is started again by itself."),
     "no_recipe": ("No recipe", "A camera has no recipe that can be used. Call the engineer."),
     "camera_lost": ("Camera lost", "Look at its cable, its power and its network."),
@@ -117,7 +119,12 @@ def describe_state(
         return StateBanner(Light.AMBER, "Starting", f"{which}{_STARTING.get(reason or '', 'Wait.')}")
     if not is_ready:
         headline, sentence = _NOT_READY.get(reason or "", ("Not ready", "Call the engineer."))
-        return StateBanner(Light.RED, headline, f"{which}{sentence} The line may not run.")
+        return StateBanner(
+            Light.RED,
+            headline,
+            f"{which}{sentence} The line may not run.",
+            needs_challenge=reason == "challenge",
+        )
     if not may_run:
         return StateBanner(
             Light.RED,

@@ -1,0 +1,131 @@
+"""The page that leads a person through the challenge: one part after the other, each by one large step.
+
+It knows nothing of how a part's frame is found: the publisher decides that, on a request by the board. A step
+must never be done for a page that shows an older one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+from flask import Flask, abort, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from monitor import paths
+from monitor.line_state import challenge_request, challenge_run
+from monitor.line_state.board import Board
+from monitor.line_state.challenge_file import read_challenge
+from monitor.line_state.challenge_request import Act
+from monitor.line_state.challenge_run import ChallengeError, ChallengeState, Moment, Phase
+from monitor.review.access import tidy_name
+from monitor.review.challenge_failure import find_parts_in_doubt
+from monitor.review.line_view import LineView
+from monitor.settings import Settings
+
+_PATIENCE_S = 2.0
+_LOOK_S = 0.05
+
+
+class ChallengePages:
+    """Registers its addresses with the application.
+
+    `board` is the running line's, writable; None where the page is served without the line.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        view: LineView,
+        board: Board | None,
+        sleep: Callable[[float], None] = time.sleep,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._rules, self._view, self._board = settings.challenge, view, board
+        self._file, self._journal = paths.challenge(settings), paths.journal(settings)
+        self._sleep, self._utc_ns = sleep, utc_ns
+        app.jinja_env.globals["has_challenge"] = bool(self._rules.part)
+        app.add_url_rule("/challenge", "challenge", self._show)
+        app.add_url_rule("/challenge", "challenge_step", self._do, methods=["POST"])
+
+    def _show(self) -> str:
+        state = self._read()
+        place = state.place if state is not None and state.place < len(self._rules.part) else 0
+        is_running = self._view.is_running()
+        return render_template(
+            "challenge_step.html" if request.args.get("only") == "step" else "challenge.html",
+            state=state,
+            phases=Phase,
+            acts=Act,
+            parts=self._rules.part,
+            part=self._rules.part[place] if self._rules.part else None,
+            is_repeat=state is not None
+            and bool(self._rules.part)
+            and any(one.wrong and one.part == self._rules.part[place].id for one in state.attempts),
+            expired=challenge_run.explain_expired(self._rules, Moment(0, self._utc_ns()).day),
+            in_doubt=find_parts_in_doubt(self._journal, state) if state is not None else None,
+            is_running=is_running,
+            can_act=self._board is not None and is_running,
+        )
+
+    def _read(self) -> ChallengeState | None:
+        """The state on disk, which follows the board within milliseconds."""
+        for _ in range(int(_PATIENCE_S / _LOOK_S)):
+            state = _read_or_none(self._file)
+            wanted = self._view.challenge_sequence()
+            if wanted is None or (state is not None and state.sequence == wanted):
+                return state
+            self._sleep(_LOOK_S)
+        abort(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The challenge's file can't be read or is behind the line: look at the disk of the data folder.",
+        )
+
+    def _do(self) -> AnyResponse:
+        if self._board is None:
+            abort(HTTPStatus.CONFLICT, "This page is served without the line, so it can't challenge the line.")
+        if not self._rules.part:
+            abort(HTTPStatus.CONFLICT, "The settings name no challenge parts.")
+        by = g.session.by or tidy_name(request.form.get("by", ""))
+        if not by:
+            abort(
+                HTTPStatus.BAD_REQUEST, "Write your name or initials beside the button, so that others know."
+            )
+        state = self._read()
+        if state is None or request.form.get("seen", "") != str(state.sequence):
+            abort(HTTPStatus.CONFLICT, "Another step is next by now. Look at the page again.")
+        number = challenge_request.ask(self._board, self._check(state), by, request.form.get("part", ""))
+        for _ in range(int(_PATIENCE_S / _LOOK_S)):
+            if challenge_request.is_taken(self._board, number):
+                return redirect(url_for("challenge"), HTTPStatus.SEE_OTHER)
+            self._sleep(_LOOK_S)
+        abort(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The line has not answered within 2 s: its sending program may be starting again. Look at the "
+            "page before you lay a part under the camera.",
+        )
+
+    def _check(self, state: ChallengeState) -> Act:
+        """What the form asks for, where it can be done now."""
+        try:
+            act = Act(request.form.get("act", ""))
+        except ValueError:
+            abort(HTTPStatus.BAD_REQUEST, "The form asks for no step of the challenge.")
+        if act is Act.ARM:
+            moment = Moment(0, self._utc_ns())
+            try:
+                challenge_run.arm(state, self._rules, request.form.get("part", ""), "", moment)
+            except ChallengeError as error:
+                abort(HTTPStatus.CONFLICT, f"{error}.")
+        return act
+
+
+def _read_or_none(file: Path) -> ChallengeState | None:
+    """None also for a file that can't be read: the publisher then makes it anew and says so."""
+    try:
+        return read_challenge(file)
+    except ChallengeError:
+        return None
