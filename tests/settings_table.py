@@ -17,7 +17,15 @@ from monitor.settings import CameraSettings, Choice, rows_of, tables, unit_and_b
 DOCUMENT = Path(__file__).resolve().parents[1] / "config/README.md"
 MARK = "<!-- Everything below this line is made by: python -m tests.settings_table -->\n"
 COLUMNS = ("key", "type", "default", "unit and bounds", "meaning")
-_TYPES = {bool: "true or false", date: "date", int: "whole number", float: "number", str: "text", Path: "path", SecretStr: "secret text"}
+_TYPES = {
+    bool: "true or false",
+    date: "date",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    SecretStr: "secret text",
+}
 
 
 def document(text: str) -> str:

@@ -20,9 +20,9 @@ class Role(StrEnum):
     def text(self) -> str:
         """The role with what it may do, in words."""
         return {
-            Role.OPERATOR: "operator: labels parts, challenges and resets the line",
+            Role.OPERATOR: "operator: labels parts, challenges the line and resets it",
             Role.ENGINEER: "engineer: also teaches and calibrates recipes",
-            Role.QUALITY: "quality: labels, challenges and resets, calibrates, and promotes versions of recipes",
+            Role.QUALITY: "quality: labels, challenges, resets, calibrates, and promotes versions of recipes",
             Role.ADMIN: "admin: manages the accounts, and nothing else",
         }[self]
 
@@ -41,9 +41,7 @@ class Permission(StrEnum):
     OWN_PASSWORD = "change the own password"
 
 
-_AT_THE_LINE = frozenset(
-    {Permission.LABEL, Permission.RESET, Permission.CHALLENGE, Permission.OWN_PASSWORD}
-)
+_AT_THE_LINE = frozenset({Permission.LABEL, Permission.RESET, Permission.CHALLENGE, Permission.OWN_PASSWORD})
 _PERMITTED: dict[Role, frozenset[Permission]] = {
     Role.OPERATOR: _AT_THE_LINE | {Permission.USE},
     Role.ENGINEER: _AT_THE_LINE | {Permission.TEACH, Permission.CALIBRATE, Permission.USE},

@@ -1,4 +1,4 @@
-"""What `check` finds out about the challenge parts: expired ones, missing bad ones, where the challenge stands.
+"""What `check` finds out about the challenge parts: expired ones, missing bad ones, a challenge that failed.
 
 It knows nothing of the running line's frames.
 """

@@ -309,7 +309,10 @@ def find_undelivered(delivered: Delivered) -> tuple[bool, str | None]:
     if delivered.answer not in (None, "accepted", ACTUATED):
         return True, f"the gateway answered {delivered.answer!r}"
     if delivered.stage in MISSED:
-        return True, f"the gate did not get the verdict in time or did not act on it ({delivered.stage.name.lower()})"
+        return (
+            True,
+            f"the gate did not get the verdict in time or did not act on it ({delivered.stage.name.lower()})",
+        )
     if delivered.must_be_actuated:
         if delivered.answer == ACTUATED:
             return delivered.stage.is_final, None
@@ -317,9 +320,7 @@ def find_undelivered(delivered: Delivered) -> tuple[bool, str | None]:
     return delivered.stage.is_final, None
 
 
-def make_attempt(
-    part: ChallengePartSettings, event: Event, by: str, wrong: str | None
-) -> Attempt:
+def make_attempt(part: ChallengePartSettings, event: Event, by: str, wrong: str | None) -> Attempt:
     return Attempt(
         part=part.id,
         camera=part.camera,

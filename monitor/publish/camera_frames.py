@@ -87,9 +87,10 @@ class CameraFrames:
             closed = self.ring.final_verdict(frame.number)
             armed = self._next_challenge
             if armed is not None and frame.captured_ns >= armed.since_ns:
-                # Also a closed frame ends the search: a publisher that was killed may have taken it.
+                # Also a closed frame ends the search: a publisher that was killed has taken it.
                 self._next_challenge = None
-                self._challenges[frame.number] = armed.part
+                if closed is None:
+                    self._challenges[frame.number] = armed.part
             if closed is None:
                 self._open[frame.number] = frame
             elif not self.ring.stage(frame.number).is_final:

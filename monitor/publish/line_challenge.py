@@ -1,8 +1,8 @@
 """The challenge of a running line: takes what people ask for, follows the frames that show the parts.
 
-It knows nothing of MQTT. The rule is `monitor.line_state.challenge_run`; here it meets the board, the file, the
-rings and the record of changes. It must never wait for a disk, and a publisher that is killed leaves the
-challenge due.
+It knows nothing of MQTT. `monitor.line_state.challenge_run` is the rule; here it is applied to the board, the
+file, the rings and the record of changes. It must never wait for a disk. A publisher that is killed in the
+middle must leave the challenge due.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from monitor.line_state.challenge_run import (
 from monitor.line_state.changeover import RecipeIdentity, read_recipe_status
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.frame import Frame
-from monitor.line_state.ring import FinalVerdict
 from monitor.line_state.worker_process import PUBLISH, Worker
 from monitor.names import join_version
 from monitor.publish.camera_frames import ArmedPart, CameraFrames
 from monitor.publish.change_record import ChangeRecord
 from monitor.publish.delivery import Deliveries
-from monitor.settings import Mode
+from monitor.settings import ChallengePartSettings, Mode
 from monitor.verdict import Event
 
 _LOOK_NS = 50_000_000
@@ -116,27 +115,22 @@ class LineChallenge:
             return challenge_run.begin(self._state, request.by, moment)
         if request.act is Act.DISARM:
             if self._state.phase is Phase.ARMED:
-                self._armed_frames().forget_challenge()
+                self._cameras[self._part.camera].forget_challenge()
             return challenge_run.disarm(self._state)
         return challenge_run.arm(self._state, self._rules, request.part, request.by, moment)
 
-    def _armed_frames(self) -> CameraFrames:
-        return self._cameras[self._rules.part[self._state.place].camera]
+    @property
+    def _part(self) -> ChallengePartSettings:
+        """The part that is shown, or is shown next."""
+        return self._rules.part[self._state.place]
 
-    def see_closed(self, frames: CameraFrames, frame: Frame, closed: FinalVerdict, is_for_gate: bool) -> None:
+    def see_closed(self, frames: CameraFrames, frame: Frame, event: Event, is_for_gate: bool) -> None:
         """Takes a frame that shows a challenge part, after it was closed and before its delivery begins."""
-        part = self._rules.part[closed.challenge - 1] if closed.challenge <= len(self._rules.part) else None
-        is_armed = self._state.phase is Phase.ARMED and self._state.place == closed.challenge - 1
-        if part is None or not is_armed:
+        if self._state.phase is not Phase.ARMED or event.challenge != self._part.id:
             return
-        wrong = challenge_run.find_wrong(part.expected, closed.verdict, closed.reason)
-        self._shown = _Shown(
-            frames,
-            frames.event(frame, closed),
-            wrong,
-            is_for_gate and self._ack_ns > 0,
-            frame.expires_ns + self._ack_ns,
-        )
+        wrong = challenge_run.find_wrong(self._part.expected, event.verdict, event.reason)
+        must_be_actuated = is_for_gate and self._ack_ns > 0
+        self._shown = _Shown(frames, event, wrong, must_be_actuated, frame.expires_ns + self._ack_ns)
         self._adopt(challenge_run.note_shown(self._state), by=self._state.by)
 
     def step(self, deliveries: Deliveries) -> None:
@@ -167,8 +161,7 @@ class LineChallenge:
             if not is_known:
                 return
         self._shown = None
-        part = self._rules.part[self._state.place]
-        attempt = challenge_run.make_attempt(part, shown.event, self._state.by, wrong)
+        attempt = challenge_run.make_attempt(self._part, shown.event, self._state.by, wrong)
         state = challenge_run.finish(self._state, self._rules, attempt, self._marks(), self._moment())
         self._adopt(state, by=self._state.by)
 
@@ -206,7 +199,7 @@ class LineChallenge:
         self._summarise()
 
     def _arm(self, state: ChallengeState) -> None:
-        camera = self._rules.part[state.place].camera
+        camera = self._part.camera
         names = [one.name for one in self._settings.camera]
         self._board.write(PUBLISH, Field.CHALLENGE_SINCE_NS, state.armed_ns)
         self._board.write(PUBLISH, Field.CHALLENGE_CAMERA, names.index(camera) + 1)
@@ -219,7 +212,7 @@ class LineChallenge:
         self.summary = {
             "phase": state.phase.value,
             "cause": state.cause.value if state.phase is not Phase.PASSED else None,
-            "part": self._rules.part[state.place].id if is_open else None,
+            "part": self._part.id if is_open else None,
             "done": state.place if is_open else len(self._rules.part) if state.phase is Phase.PASSED else 0,
             "parts": len(self._rules.part),
             "success_utc": state.success.utc if state.success else None,

@@ -57,9 +57,7 @@ _LAST_STATUS_NS = 300 * _MS
 _JOURNAL_S, _LATCH_S, _CHALLENGE_S, _CHANGES_S = 0.6, 0.1, 0.1, 0.2
 _RECORD_WAIT_S = 0.2
 """The longest time for which the journal waits for an entry in the record of changes."""
-LONGEST_STOP_S = (
-    _STOP_NS / 1e9 + _LATCH_S + _CHALLENGE_S + _JOURNAL_S + LAST_TRY_S + _CHANGES_S
-)
+LONGEST_STOP_S = _STOP_NS / 1e9 + _LATCH_S + _CHALLENGE_S + _JOURNAL_S + LAST_TRY_S + _CHANGES_S
 """The longest time for an orderly stop, when broker, gateway and disk are all slow."""
 
 
@@ -215,7 +213,7 @@ class Publisher:
         if self._latch.applies_to(frame.captured_ns):
             self._latch.set(consequences.latch, camera.name, event)
         if closed.challenge:
-            self._challenge.see_closed(camera_frames, frame, closed, consequences.is_for_gate)
+            self._challenge.see_closed(camera_frames, frame, event, consequences.is_for_gate)
         if consequences.is_journalled:
             self._recorder.record_verdict(event)
         self._deliveries.start(camera_frames, frame, event, consequences)

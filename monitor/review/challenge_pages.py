@@ -86,7 +86,9 @@ class ChallengePages:
 
     def _do(self) -> AnyResponse:
         if self._board is None:
-            abort(HTTPStatus.CONFLICT, "This page is served without the line, so it can't challenge the line.")
+            abort(
+                HTTPStatus.CONFLICT, "This page is served without the line, so it can't challenge the line."
+            )
         if not self._rules.part:
             abort(HTTPStatus.CONFLICT, "The settings name no challenge parts.")
         by = g.session.by or tidy_name(request.form.get("by", ""))

@@ -354,14 +354,14 @@ class ChallengePartSettings(_Table):
     """Name of the camera under which the part is laid. Its `mode` is `every-part`."""
     expected: ExpectedVerdict = Field(title="Expected verdict")
     """Verdict that the part must get."""
-    description: str = _text("", "Description", "any text")
+    description: str | None = _text(None, "Description", "any text")
     """What the part shows, such as its defect, and where it is kept."""
     verified_by: str = Field(title="Verified by", min_length=1, json_schema_extra={"allowed": "any text"})
     """Person who verified that the part is what it is said to be."""
     verified: _Day = _day("Verified on")
     """Day on which the part was verified."""
     expires: _Day = _day("Usable until")
-    """Last day on which the part may be used. Later the line is not ready until the part is verified again."""
+    """Last day on which the part may be used. Later a challenge can't succeed until it is verified again."""
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -375,9 +375,9 @@ class ChallengePartSettings(_Table):
 class ChallengeSettings(_Table):
     """Known good and bad parts that show whether the line still tells them apart. Without parts it is off."""
 
-    at_start: bool = Field(default=True, title="Challenge at the start")
+    at_start: bool = _text(True, "Challenge at the start", "`true` or `false`")
     """Whether the line is not ready after each start of the service until the parts got their verdicts."""
-    after_changeover: bool = Field(default=True, title="Challenge after a changeover")
+    after_changeover: bool = _text(True, "Challenge after a changeover", "`true` or `false`")
     """The same after another recipe or version came in force at a camera that has a part."""
     every_h: FiniteFloat = _number(0.0, "Time between challenges", "h", ge=0, le=8_784)
     """Time after the last success at which the line is challenged again. 0 turns this off."""

@@ -19,8 +19,8 @@ _T = TypeVar("_T")
 
 
 class LatestWrite(Generic[_T]):
-    """The writer of one file. `write` writes a value and may raise OSError; `risk` says in the log what follows
-    while it can't."""
+    """The writer of one file. `write` writes a value and may raise OSError. `risk` says in the log what
+    follows while that fails."""
 
     def __init__(
         self, file: Path, name: str, write: Callable[[_T], None], risk: str, log: logging.Logger

@@ -71,6 +71,10 @@ class ChallengedScene(Scene):
             self.link.acknowledge_all()
         return number
 
+    def verdicts(self) -> list[dict[str, object]]:
+        """The payload of each verdict and reject that was sent."""
+        return [payload for _, topic, payload in self.link.sent if not topic.endswith("/recipe")]
+
     def phase(self) -> object:
         self.status()
         challenge = self.link.statuses[-1]["challenge"]
@@ -100,7 +104,7 @@ def test_the_line_is_ready_once_each_part_got_its_verdict(challenged: Challenged
     assert challenged.status() == (False, "challenge")
     challenged.show("bad-1", 2.0)
     assert challenged.status() == (True, None)
-    sent = [(payload["frame"], payload["challenge"]) for _, _, payload in challenged.link.sent]
+    sent = [(one["frame"], one["challenge"]) for one in challenged.verdicts()]
     assert sent == [(1, None), (2, "good-1"), (3, "bad-1"), (3, "bad-1")]
     assert ("anna", "passed") in challenged.recorded()
 
@@ -148,7 +152,7 @@ def test_where_the_gateway_acknowledges_the_bad_part_must_be_actuated(tmp_path: 
     scene = ChallengedScene(tmp_path, ack_timeout_ms=200)
     scene.show("good-1", 0.5)
     scene.show("bad-1", 2.0)
-    event_id = scene.link.sent[-1][2]["event_id"]
+    event_id = scene.verdicts()[-1]["event_id"]
     scene.answer(event_id, "accepted")
     scene.turn()
     assert scene.phase() == "shown"
@@ -159,7 +163,7 @@ def test_where_the_gateway_acknowledges_the_bad_part_must_be_actuated(tmp_path: 
     scene.turn()
     scene.show("good-1", 0.5)
     scene.show("bad-1", 2.0)
-    scene.answer(scene.link.sent[-1][2]["event_id"], "accepted")
+    scene.answer(scene.verdicts()[-1]["event_id"], "accepted")
     scene.turn()
     scene.turn(later_ms=1200)
     assert scene.phase() == "due", "accepted alone is not enough: the part is shown once more"
