@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,8 +83,10 @@ class ChallengedScene(Scene):
         return challenge["phase"]
 
     def recorded(self) -> list[tuple[str, str | None]]:
-        """Who and what of each entry about the challenge, once the publisher has ended."""
-        self.publisher._changes.close(2.0)
+        """Who and what of each entry about the challenge, once all of them are on disk."""
+        until = time.monotonic() + 10
+        while self.publisher._changes._waiting and time.monotonic() < until:
+            time.sleep(0.001)
         trail = AuditTrail.of(self.settings)
         return [(one.who, one.after) for one in trail.entries() if one.kind == "challenge"]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+from monitor.journal.reader import JournalReader
 from monitor.journal.tallies import SLOT_NS
 from monitor.journal.writer import JournalWriter
 from monitor.line_state.challenge_run import CameraMark, ChallengeState, Failure, Phase, Success
@@ -20,18 +22,25 @@ def counts(frames: int, rejected: int) -> Counts:
     return Counts(frames, frames - rejected, rejected, (0,) * len(Reason), 0)
 
 
+def sessions(file: Path) -> list[str | None]:
+    with JournalReader(file) as reader:
+        return [session.session for session in reader.sessions()]
+
+
 def run_session(file: Path, name: str, begin_min: int, end_min: int, last: Counts, rejects: int = 0) -> None:
     """One session in the journal, from minute to minute, with that many rejects at its end."""
     now = [START_NS + begin_min * MINUTE_NS]
     journal = JournalWriter(file, JournalSettings(), session=name, utc_ns=lambda: now[0])
     journal.record_tally(name, "top", now[0] // SLOT_NS * SLOT_NS, counts(1, 0))
+    while not file.is_file() or name not in sessions(file):
+        time.sleep(0.005)
+    now[0] = START_NS + end_min * MINUTE_NS
     for number in range(rejects):
         captured = START_NS + end_min * MINUTE_NS - 1_000_000 * (number + 1)
         verdict, reason = Verdict.REJECT, Reason.NONE
         times = captured, captured, captured
         scored = verdict, reason, 2.0, 1.0, "plate", None
         journal.put(Event("p/l", "top", name, number + 1, None, *scored, *times, None), "published")
-    now[0] = START_NS + end_min * MINUTE_NS
     journal.record_tally(name, "top", now[0] // SLOT_NS * SLOT_NS, last)
     journal.close()
 

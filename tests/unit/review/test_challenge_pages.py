@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from monitor.line_state import challenge_request
-from monitor.line_state.board import Board, Field
+from monitor.line_state.board import Board, CameraState, Field, WorkerState
 from monitor.line_state.challenge_request import Act
 from monitor.line_state.challenge_run import (
     Attempt,
@@ -21,7 +22,7 @@ from monitor.line_state.challenge_run import (
     Phase,
     Success,
 )
-from monitor.line_state.worker_process import PUBLISH, worker_names
+from monitor.line_state.worker_process import PUBLISH, SCORING, capture_name, worker_names
 from monitor.review.application import build
 from monitor.settings import ChallengeSettings, Settings
 
@@ -45,6 +46,11 @@ def board(tmp_path: Path, settings: Settings) -> Iterator[Board]:
     Board.create(tmp_path / "board", worker_names(settings))
     opened = Board(tmp_path / "board", worker_names(settings))
     opened.write(PUBLISH, Field.CHALLENGE_OPEN, 1)
+    for name in (SCORING, capture_name("top")):
+        opened.write(name, Field.EVER_RAN, 1)
+        opened.write(name, Field.STATE, WorkerState.RUNNING)
+        opened.write(name, Field.ALIVE_UNTIL_NS, time.monotonic_ns() + 60_000_000_000)
+    opened.write(capture_name("top"), Field.CAMERA_STATE, CameraState.UP)
     yield opened
     opened.close()
 
@@ -70,8 +76,9 @@ def attempt(part: str, wrong: str | None = None) -> Attempt:
 
 
 def test_a_step_names_part_camera_and_verdict_and_is_done_once_in_a_name(
-    tmp_path: Path, challenged: Settings, board: Board
+    tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("monitor.review.challenge_pages._PATIENCE_S", 0.1)
     due = ChallengeState(sequence=5, phase=Phase.DUE, place=1, attempts=(attempt("good-1"),))
     put(challenged, board, due)
     page = build(challenged, tmp_path, board).wsgi.test_client()
