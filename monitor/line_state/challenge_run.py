@@ -37,7 +37,7 @@ class Phase(StrEnum):
     DUE = "due"
     """A person is to show the next part."""
     ARMED = "armed"
-    """The next frame of the part's camera shows it."""
+    """The next frame with a part of the part's camera shows it."""
     SHOWN = "shown"
     """The part got its verdict; its delivery has not ended, or the gate has not removed the part yet."""
     FAILED = "failed"
@@ -191,20 +191,14 @@ def resume(
             fresh = msgspec.structs.replace(
                 fresh, success=msgspec.structs.replace(fresh.success, monotonic_ns=0)
             )
-        if challenge.at_start and kept.phase is not Phase.FAILED:
-            return make_due(fresh, Cause.START, moment)
-        return _show_again(fresh)
+        if kept.phase is Phase.FAILED or (kept.phase is Phase.PASSED and not challenge.at_start):
+            return _next(fresh)
+        return make_due(fresh, Cause.START if challenge.at_start else kept.cause, moment)
     if kept.sequence != sequence or kept.session != session:
         lost = msgspec.structs.replace(kept, sequence=max(kept.sequence, sequence), session=session)
         return make_due(lost, kept.cause, moment)
-    return _show_again(kept) if kept.phase is Phase.SHOWN else kept
-
-
-def _show_again(state: ChallengeState) -> ChallengeState:
-    """A part whose outcome was lost is shown again; that is no repeat."""
-    if state.phase not in (Phase.ARMED, Phase.SHOWN):
-        return state
-    return _next(state, phase=Phase.DUE, armed_ns=0)
+    # The outcome of a part that was shown is lost: it is shown again, which is no repeat.
+    return _next(kept, phase=Phase.DUE) if kept.phase is Phase.SHOWN else kept
 
 
 def _next(state: ChallengeState, **changes: object) -> ChallengeState:
@@ -267,7 +261,7 @@ def begin(state: ChallengeState, by: str, moment: Moment) -> ChallengeState:
 def arm(
     state: ChallengeState, challenge: ChallengeSettings, part: str, by: str, moment: Moment
 ) -> ChallengeState:
-    """The next frame of the part's camera shows the part. Raises ChallengeError."""
+    """The next frame with a part of the part's camera shows the part. Raises ChallengeError."""
     if state.phase is not Phase.DUE or challenge.part[state.place].id != part:
         raise ChallengeError("another step of the challenge is next: load the page again")
     if (why := explain_expired(challenge, moment.day)) is not None:
@@ -299,9 +293,9 @@ class Delivered(msgspec.Struct, frozen=True):
 
 def find_wrong(expected: ExpectedVerdict, verdict: Verdict, reason: Reason) -> str | None:
     """Why this verdict on the part is wrong, in words; None for the right one."""
-    if verdict.word != expected.value:
-        return f"it got {verdict.word}{f' ({reason.word})' if reason.word else ''}, not {expected.value}"
-    return "the frame shows no part" if reason is Reason.NO_PART else None
+    if verdict.word == expected.value:
+        return None
+    return f"it got {verdict.word}{f' ({reason.word})' if reason.word else ''}, not {expected.value}"
 
 
 def find_undelivered(delivered: Delivered) -> tuple[bool, str | None]:

@@ -28,12 +28,12 @@ _EPISODE_LOOKBACK = 1000
 
 @dataclass(frozen=True, slots=True)
 class ArmedPart:
-    """A challenge part that a person lays under the camera now."""
+    """A challenge part that a person lays under the camera now. A frame without a part does not show it."""
 
     part: int
     """Its number, from 1."""
     since_ns: int
-    """The first frame that was captured at this time or later shows it."""
+    """The first frame with a part that was captured at this time or later shows it."""
 
 
 class CameraFrames:
@@ -48,9 +48,7 @@ class CameraFrames:
         self._tally = self.ring.tally()
         self._open: dict[int, Frame] = {}
         self._last_found = self._tally.cursor
-        self._next_challenge: ArmedPart | None = None
-        self._challenges: dict[int, int] = {}
-        """The numbers of the challenge parts that the open frames show, by the frames' numbers."""
+        self._armed: ArmedPart | None = None
 
     @property
     def has_open(self) -> bool:
@@ -66,14 +64,8 @@ class CameraFrames:
         return f"{self._prefix}/{self.camera.name}/{kind}"
 
     def take_as_challenge(self, armed: ArmedPart | None) -> None:
-        """Sets which challenge part the next frame shows, of those that `find_new` has not found yet; None
-        for none."""
-        self._next_challenge = armed
-
-    def forget_challenge(self) -> None:
-        """No frame shows the challenge part: it was not laid under the camera."""
-        self._next_challenge = None
-        self._challenges.clear()
+        """Sets which challenge part the next frame with a part shows; None for none."""
+        self._armed = armed
 
     def find_new(self) -> Iterator[tuple[Frame, FinalVerdict]]:
         """Adds the frames captured since the last call. Yields those that an earlier publisher closed and
@@ -85,12 +77,9 @@ class CameraFrames:
             if frame is None:
                 raise RuntimeError(f"ring of {self.camera.name!r} lost frame {self._last_found} of {last}")
             closed = self.ring.final_verdict(frame.number)
-            armed = self._next_challenge
-            if armed is not None and frame.captured_ns >= armed.since_ns:
-                # Also a closed frame ends the search: a publisher that was killed has taken it.
-                self._next_challenge = None
-                if closed is None:
-                    self._challenges[frame.number] = armed.part
+            if closed is not None and closed.challenge:
+                # A publisher that was killed has taken this frame for the part.
+                self._armed = None
             if closed is None:
                 self._open[frame.number] = frame
             elif not self.ring.stage(frame.number).is_final:
@@ -98,14 +87,27 @@ class CameraFrames:
 
     def close(self, turn: PublisherTurn) -> Iterator[tuple[Frame, FinalVerdict]]:
         """Closes the frames that can be closed now. Each is closed in the ring before it is yielded."""
+        is_waiting = False
+        """Whether an earlier frame that may show the armed challenge part is still open."""
         for frame in list(self._open.values()):
             filled = self.ring.is_filled(frame.number)
             closed = verdict_rules.decide(frame, filled, self.ring.scorer_verdict(frame.number), turn)
-            if closed is not None:
-                closed = replace(closed, challenge=self._challenges.pop(frame.number, 0))
+            may_be_challenge = self._armed is not None and frame.captured_ns >= self._armed.since_ns
+            if closed is None:
+                is_waiting |= may_be_challenge
+            else:
+                if may_be_challenge and not is_waiting:
+                    closed = self._take_challenge(closed)
                 self.ring.write_closed(frame.number, closed)
                 del self._open[frame.number]
                 yield frame, closed
+
+    def _take_challenge(self, closed: FinalVerdict) -> FinalVerdict:
+        """The verdict of the first frame since a challenge part was armed. An empty place is not the part."""
+        if self._armed is None or closed.reason is Reason.NO_PART:
+            return closed
+        part, self._armed = self._armed.part, None
+        return replace(closed, challenge=part)
 
     def derive_consequences(self, closed: FinalVerdict) -> Consequences:
         """The consequences of the next closed frame's verdict. Call it once for every frame, in order: a live

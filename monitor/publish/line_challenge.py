@@ -114,8 +114,6 @@ class LineChallenge:
         if request.act is Act.BEGIN:
             return challenge_run.begin(self._state, request.by, moment)
         if request.act is Act.DISARM:
-            if self._state.phase is Phase.ARMED:
-                self._cameras[self._part.camera].forget_challenge()
             return challenge_run.disarm(self._state)
         return challenge_run.arm(self._state, self._rules, request.part, request.by, moment)
 

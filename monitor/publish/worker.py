@@ -54,7 +54,7 @@ _STOP_NS = 1200 * _MS
 """The longest time for closing frames, sending and the last status at the end."""
 _LAST_STATUS_NS = 300 * _MS
 """The part of `_STOP_NS` that is kept for the last status."""
-_JOURNAL_S, _LATCH_S, _CHALLENGE_S, _CHANGES_S = 0.6, 0.1, 0.1, 0.2
+_JOURNAL_S, _LATCH_S, _CHALLENGE_S, _CHANGES_S = 0.6, 0.1, 0.02, 0.2
 _RECORD_WAIT_S = 0.2
 """The longest time for which the journal waits for an entry in the record of changes."""
 LONGEST_STOP_S = _STOP_NS / 1e9 + _LATCH_S + _CHALLENGE_S + _JOURNAL_S + LAST_TRY_S + _CHANGES_S

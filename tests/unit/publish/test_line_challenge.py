@@ -186,15 +186,17 @@ def test_a_bad_part_that_does_not_reach_the_gate_is_wrong_and_latches(challenged
     assert challenged.status() == (False, "missed_reject"), "the graver reason is named"
 
 
-def test_only_the_first_frame_captured_after_the_press_shows_the_part(challenged: ChallengedScene) -> None:
+def test_only_the_first_frame_with_a_part_after_the_press_shows_the_part(challenged: ChallengedScene) -> None:
     before = challenged.part(0.5)
     challenged.now += MS
     challenged.press("good-1")
     challenged.now += MS
+    empty = challenged.part(0.5, empty=True)
+    challenged.turn()
     shown, after = challenged.part(0.5), challenged.part(0.5)
     challenged.turn()
-    marks = [challenged.ring.final_verdict(number) for number in (before, shown, after)]
-    assert [closed.challenge for closed in marks if closed is not None] == [0, 1, 0]
+    marks = [challenged.ring.final_verdict(number) for number in (before, empty, shown, after)]
+    assert [closed.challenge for closed in marks if closed is not None] == [0, 0, 1, 0]
 
 
 def test_a_part_that_does_not_come_leaves_the_next_frame_to_production(challenged: ChallengedScene) -> None:
