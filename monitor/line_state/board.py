@@ -132,8 +132,9 @@ class Field(IntEnum):
     """In the review worker's record: how often a person has asked for something on the challenge page."""
     CHALLENGES_TAKEN = 27
     """In the publisher's record: the number in `CHALLENGES_ASKED` that it has acted on last."""
-    CHALLENGE_OPEN = 28
-    """1 while the line is not ready because a challenge is due or has failed, written by the publisher."""
+    CHALLENGE_HOLD = 28
+    """Whether a challenge keeps the line from being ready (`monitor.line_state.challenge_run.Hold`), written
+    by the publisher."""
     CHALLENGE_SEQUENCE = 29
     """The number of the challenge's present state, by which its file is compared, written by the
     publisher."""

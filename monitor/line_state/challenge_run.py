@@ -10,24 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 import msgspec
 
 from monitor.errors import LineMonitorError
-from monitor.line_state.ring import Stage
+from monitor.line_state.ring import MISSED, Stage
 from monitor.settings import ChallengePartSettings, ChallengeSettings, ExpectedVerdict
 from monitor.verdict import SCHEMA, Event, Reason, Verdict, rfc3339
 
 _HOUR_NS = 3_600_000_000_000
 _CLOCK_STEP_NS = 60_000_000_000
 """A clock that is set back by more is not trusted with the time since the last success."""
-MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
 ACTUATED = "actuated"
 
 
 class ChallengeError(LineMonitorError):
     """The challenge can't go on like this. The message is one line with the fix."""
+
+
+class Hold(IntEnum):
+    """Whether the challenge keeps the line from being ready. The numbers are on the board."""
+
+    NONE = 0
+    DUE = 1
+    FAILED = 2
 
 
 class Phase(StrEnum):
@@ -43,9 +50,8 @@ class Phase(StrEnum):
     FAILED = "failed"
 
     @property
-    def is_open(self) -> bool:
-        """Whether a challenge is due or under way."""
-        return self not in (Phase.PASSED, Phase.FAILED)
+    def hold(self) -> Hold:
+        return {Phase.PASSED: Hold.NONE, Phase.FAILED: Hold.FAILED}.get(self, Hold.DUE)
 
 
 class Cause(StrEnum):

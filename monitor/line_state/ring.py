@@ -90,6 +90,10 @@ class Stage(IntEnum):
         return self is not Stage.CLOSED
 
 
+MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
+"""Stages in which the gate did not get a verdict in time, or did not confirm that it acts on it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScorerVerdict:
     """The scoring worker's verdict on a frame. Times are CLOCK_MONOTONIC nanoseconds."""

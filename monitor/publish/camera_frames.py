@@ -13,15 +13,13 @@ from dataclasses import dataclass, replace
 from monitor.line_state import verdict_rules
 from monitor.line_state.changeover import find_judge
 from monitor.line_state.frame import Frame
-from monitor.line_state.ring import FinalVerdict, Ring, Stage
+from monitor.line_state.ring import MISSED, FinalVerdict, Ring, Stage
 from monitor.line_state.verdict_rules import Consequences, PublisherTurn
 from monitor.line_state.worker_process import Worker
 from monitor.publish.episodes import Episodes
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Event, Reason, Verdict
 
-MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
-"""Stages in which the gate did not get a verdict in time, or did not confirm that it acts on it."""
 _EPISODE_LOOKBACK = 1000
 """The most frames that a new publisher reads back to find the present episode of a live view."""
 

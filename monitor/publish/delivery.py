@@ -17,11 +17,11 @@ from monitor.journal.writer import JournalWriter
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import LatchedPart
-from monitor.line_state.ring import Stage
+from monitor.line_state.ring import MISSED, Stage
 from monitor.line_state.verdict_rules import Consequences
 from monitor.line_state.worker_process import Worker
 from monitor.publish.broker_client import Received
-from monitor.publish.camera_frames import MISSED, CameraFrames
+from monitor.publish.camera_frames import CameraFrames
 from monitor.publish.latch import LineLatch
 from monitor.publish.mqtt_connection import Link
 from monitor.publish.resend import UnheardRejects

@@ -22,6 +22,7 @@ from monitor.line_state.challenge_run import (
     ChallengeError,
     ChallengeState,
     Delivered,
+    Hold,
     Moment,
     Phase,
 )
@@ -76,7 +77,7 @@ class LineChallenge:
         self.summary: dict[str, object] | None = None
         """For `P/status`; None for a line without challenge parts."""
         self._state = ChallengeState()
-        self._board.write(PUBLISH, Field.CHALLENGE_OPEN, bool(self._rules.part))
+        self._board.write(PUBLISH, Field.CHALLENGE_HOLD, Hold.DUE if self._rules.part else Hold.NONE)
         if self._rules.part:
             self._file = open_challenge_file(paths.challenge(worker.settings), worker.log)
             self._adopt(self._resume(str(worker.session)), by=_SERVICE)
@@ -188,7 +189,7 @@ class LineChallenge:
         if before.phase is Phase.ARMED and state.phase is Phase.DUE:
             for frames in self._cameras.values():
                 frames.take_as_challenge(None)
-        self._board.write(PUBLISH, Field.CHALLENGE_OPEN, state.phase is not Phase.PASSED)
+        self._board.write(PUBLISH, Field.CHALLENGE_HOLD, state.phase.hold)
         self._board.write(PUBLISH, Field.CHALLENGE_SEQUENCE, state.sequence)
         self._file.put(state)
         if armed:
@@ -206,7 +207,7 @@ class LineChallenge:
     def _summarise(self) -> None:
         state = self._state
         problem = challenge_run.explain_expired(self._rules, self._moment().day)
-        is_open = state.phase.is_open
+        is_open = state.phase.hold is Hold.DUE
         self.summary = {
             "phase": state.phase.value,
             "cause": state.cause.value if state.phase is not Phase.PASSED else None,

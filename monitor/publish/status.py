@@ -324,7 +324,7 @@ def read_health(board: Board, settings: Settings, now: int, *, is_stopping: bool
         without_time=_name_cameras(
             settings, board.read(SCORING, Field.WITHOUT_TIME) if is_scorer_fresh else 0
         ),
-        is_challenged=bool(board.read(PUBLISH, Field.CHALLENGE_OPEN)),
+        is_challenged=bool(board.read(PUBLISH, Field.CHALLENGE_HOLD)),
         is_journal_failing=bool(board.read(PUBLISH, Field.JOURNAL_FAILING)),
         is_stopping=is_stopping or bool(board.read(SUPERVISOR, Field.STOPPING)),
     )

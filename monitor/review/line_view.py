@@ -20,6 +20,7 @@ from drivers.image_file import Image
 from monitor import paths
 from monitor.line_state import changeover
 from monitor.line_state.board import Board, Field
+from monitor.line_state.challenge_run import Hold
 from monitor.line_state.changeover import RecipeStatus
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
@@ -143,6 +144,7 @@ class LineView:
             cameras=tuple(
                 name for name, state in health.cameras.items() if f"camera_{state.word}" == status.reason
             ),
+            has_failed_challenge=board.read(PUBLISH, Field.CHALLENGE_HOLD) == Hold.FAILED,
         )
 
     def _problems(self, board: Board) -> Iterator[str]:

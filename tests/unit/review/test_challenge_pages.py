@@ -19,11 +19,13 @@ from monitor.line_state.challenge_run import (
     Cause,
     ChallengeState,
     Failure,
+    Hold,
     Phase,
     Success,
 )
 from monitor.line_state.worker_process import PUBLISH, SCORING, capture_name, worker_names
 from monitor.review.application import build
+from monitor.review.event_stream import STATE_AGE_S
 from monitor.settings import ChallengeSettings, Settings
 
 LOCAL = {"Host": "localhost"}
@@ -45,7 +47,7 @@ def challenged(settings: Settings) -> Settings:
 def board(tmp_path: Path, settings: Settings) -> Iterator[Board]:
     Board.create(tmp_path / "board", worker_names(settings))
     opened = Board(tmp_path / "board", worker_names(settings))
-    opened.write(PUBLISH, Field.CHALLENGE_OPEN, 1)
+    opened.write(PUBLISH, Field.CHALLENGE_HOLD, 1)
     for name in (SCORING, capture_name("top")):
         opened.write(name, Field.EVER_RAN, 1)
         opened.write(name, Field.STATE, WorkerState.RUNNING)
@@ -142,6 +144,9 @@ def test_a_failure_lists_the_parts_since_the_last_success(
     put(challenged, board, failed)
     page = build(challenged, tmp_path, board).wsgi.test_client()
     text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    board.write(PUBLISH, Field.CHALLENGE_HOLD, Hold.FAILED)
+    time.sleep(STATE_AGE_S)
+    assert "Challenge failed" in page.get("/state", headers=LOCAL).get_data(as_text=True)
     assert "The challenge has failed" in text
     assert "Take it off the line" in text
     assert "11 to 500" in text
