@@ -109,7 +109,9 @@ class ChallengePages:
         state = self._read()
         if state is None or request.form.get("seen", "") != str(state.sequence):
             abort(HTTPStatus.CONFLICT, "Another step is next by now. Look at the page again.")
-        number = challenge_request.ask(self._board, self._check(state), by, request.form.get("part", ""))
+        act = self._check(state)
+        part = request.form["part"] if act is Act.ARM else ""
+        number = challenge_request.ask(self._board, act, by, part)
         for _ in range(int(_PATIENCE_S / _LOOK_S)):
             if challenge_request.is_taken(self._board, number):
                 return redirect(url_for("challenge"), HTTPStatus.SEE_OTHER)
