@@ -120,7 +120,9 @@ class Metrics(Collector):
         if scored is not None:
             self._latency.labels(camera, "queue").observe((scored.started_ns - frame.captured_ns) / 1e9)
             self._latency.labels(camera, "score").observe((scored.scored_ns - scored.started_ns) / 1e9)
-            if scored.threshold > 0 and math.isfinite(scored.score):
+            closed = ring.final_verdict(number)
+            is_production = closed is None or not closed.challenge
+            if is_production and scored.threshold > 0 and math.isfinite(scored.score):
                 self._ratio.labels(camera).observe(scored.score / scored.threshold)
             if sent_ns and sent_ns >= scored.scored_ns:
                 self._latency.labels(camera, "publish").observe((sent_ns - scored.scored_ns) / 1e9)
