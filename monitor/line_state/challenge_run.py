@@ -117,10 +117,15 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """The failure that no new challenge has followed yet."""
+    """The last failure. It stays known after a later success, since its parts may still be looked for."""
 
     utc: str
     marks: tuple[CameraMark, ...]
+    part: str
+    wrong: str
+    """Why the part's last attempt was wrong."""
+    since: Success | None
+    """The last success before it."""
 
 
 class ChallengeState(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,14 +171,9 @@ def describe_part(part: ChallengePartSettings) -> str:
     return f"{part.id} {part.camera} {part.expected.value} {part.verified.isoformat()}"
 
 
-def find_expired(challenge: ChallengeSettings, day: date) -> list[str]:
-    """The ids of the parts that may not be used any more on that day."""
-    return [part.id for part in challenge.part if part.expires < day]
-
-
 def explain_expired(challenge: ChallengeSettings, day: date) -> str | None:
     """Why the challenge can't succeed on that day, with the fix; None where it can."""
-    names = find_expired(challenge, day)
+    names = [part.id for part in challenge.part if part.expires < day]
     if not names:
         return None
     which = f"challenge part {names[0]}" if len(names) == 1 else f"challenge parts {', '.join(names)}"
@@ -222,7 +222,6 @@ def make_due(state: ChallengeState, cause: Cause, moment: Moment, by: str = "") 
         by=by,
         armed_ns=0,
         attempts=(),
-        failure=None,
     )
 
 
@@ -348,7 +347,13 @@ def finish(
     if attempt.wrong is not None:
         if not had_one:
             return _next(state, phase=Phase.DUE, attempts=attempts)
-        failure = Failure(utc=moment.utc, marks=tuple(marks))
+        failure = Failure(
+            utc=moment.utc,
+            marks=tuple(marks),
+            part=attempt.part,
+            wrong=attempt.wrong,
+            since=state.success,
+        )
         return _next(state, phase=Phase.FAILED, attempts=attempts, failure=failure)
     if state.place + 1 < len(challenge.part):
         return _next(state, phase=Phase.DUE, attempts=attempts, place=state.place + 1)
@@ -360,4 +365,4 @@ def finish(
         parts=tuple(map(describe_part, challenge.part)),
         marks=tuple(marks),
     )
-    return _next(state, phase=Phase.PASSED, attempts=attempts, success=success, failure=None)
+    return _next(state, phase=Phase.PASSED, attempts=attempts, success=success)

@@ -228,7 +228,9 @@ class LineChallenge:
             return
         last = state.attempts[-1]
         if state.phase is Phase.FAILED:
-            self._put(last.by, Phase.DUE.value, state.phase.value, self._describe(state.attempts))
+            since = f"in doubt since {state.success.utc if state.success else 'ever'}"
+            meaning = f"{self._describe(state.attempts)}; {since}"
+            self._put(last.by, Phase.DUE.value, state.phase.value, meaning)
             self._log.error("the challenge has failed: part %s: %s", last.part, last.wrong)
         elif state.phase is Phase.PASSED:
             self._put(last.by, Phase.DUE.value, state.phase.value, self._describe(state.attempts))

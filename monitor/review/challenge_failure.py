@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.journal.reader import JournalReader, JournalReadError, Session, SessionTotal, VerdictRow
-from monitor.line_state.challenge_run import CameraMark, ChallengeState, Failure, Success
+from monitor.line_state.challenge_run import CameraMark, Failure
 from monitor.verdict import rfc3339
 
 MOST_REJECTS = 500
@@ -52,11 +52,9 @@ class PartsInDoubt:
         return sum(stretch.passed for stretch in self.stretches)
 
 
-def find_parts_in_doubt(journal: Path, state: ChallengeState) -> PartsInDoubt | None:
-    """The parts since the last success; None where the challenge has not failed."""
-    failure, success = state.failure, state.success
-    if failure is None:
-        return None
+def find_parts_in_doubt(journal: Path, failure: Failure) -> PartsInDoubt:
+    """The parts from the last success before the failure on."""
+    success = failure.since
     since = success.utc if success else ""
     try:
         with JournalReader(journal) as reader:
@@ -69,7 +67,7 @@ def find_parts_in_doubt(journal: Path, state: ChallengeState) -> PartsInDoubt | 
     return PartsInDoubt(
         since or None,
         failure.utc,
-        tuple(_find_stretches(success, failure, totals, sessions)),
+        tuple(_find_stretches(failure, totals, sessions)),
         tuple(rejects[:MOST_REJECTS]),
         len(rejects) > MOST_REJECTS,
         problem,
@@ -77,9 +75,10 @@ def find_parts_in_doubt(journal: Path, state: ChallengeState) -> PartsInDoubt | 
 
 
 def _find_stretches(
-    success: Success | None, failure: Failure, totals: list[SessionTotal], sessions: list[Session]
+    failure: Failure, totals: list[SessionTotal], sessions: list[Session]
 ) -> Iterator[Stretch]:
     """Those of each camera in the order of time."""
+    success = failure.since
     since = success.utc if success else ""
     before = {mark.camera: mark for mark in success.marks} if success else {}
     for end in failure.marks:

@@ -19,7 +19,7 @@ from monitor.line_state import challenge_request, challenge_run
 from monitor.line_state.board import Board
 from monitor.line_state.challenge_file import read_challenge
 from monitor.line_state.challenge_request import Act
-from monitor.line_state.challenge_run import ChallengeError, ChallengeState, Moment, Phase
+from monitor.line_state.challenge_run import ChallengeError, ChallengeState, Failure, Moment, Phase
 from monitor.review.access import tidy_name
 from monitor.review.challenge_failure import PartsInDoubt, find_parts_in_doubt
 from monitor.review.line_view import LineView
@@ -48,8 +48,8 @@ class ChallengePages:
         self._rules, self._view, self._board = settings.challenge, view, board
         self._file, self._journal = paths.challenge(settings), paths.journal(settings)
         self._sleep, self._utc_ns = sleep, utc_ns
-        self._known: tuple[int, int, PartsInDoubt | None] | None = None
-        """The parts in doubt: for which state, until when they are known, and they themselves."""
+        self._known: tuple[Failure, int, PartsInDoubt] | None = None
+        """The parts in doubt: after which failure, until when they are known, and they themselves."""
         app.jinja_env.globals["has_challenge"] = bool(self._rules.part)
         app.add_url_rule("/challenge", "challenge", self._show)
         app.add_url_rule("/challenge", "challenge_step", self._do, methods=["POST"])
@@ -69,16 +69,16 @@ class ChallengePages:
             and bool(self._rules.part)
             and any(one.wrong and one.part == self._rules.part[place].id for one in state.attempts),
             expired=challenge_run.explain_expired(self._rules, Moment(0, self._utc_ns()).day),
-            in_doubt=self._find_in_doubt(state) if state is not None else None,
+            in_doubt=self._find_in_doubt(state.failure) if state is not None and state.failure else None,
             is_running=is_running,
             can_act=self._board is not None and is_running,
         )
 
-    def _find_in_doubt(self, state: ChallengeState) -> PartsInDoubt | None:
+    def _find_in_doubt(self, failure: Failure) -> PartsInDoubt:
         """The parts in doubt, read at most every five seconds however many pages show them."""
-        if self._known is None or self._known[0] != state.sequence or self._utc_ns() > self._known[1]:
-            found = find_parts_in_doubt(self._journal, state)
-            self._known = state.sequence, self._utc_ns() + _DOUBT_AGE_NS, found
+        if self._known is None or self._known[0] != failure or self._utc_ns() > self._known[1]:
+            found = find_parts_in_doubt(self._journal, failure)
+            self._known = failure, self._utc_ns() + _DOUBT_AGE_NS, found
         return self._known[2]
 
     def _read(self) -> ChallengeState | None:

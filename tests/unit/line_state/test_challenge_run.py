@@ -90,10 +90,13 @@ def test_a_wrong_part_has_one_repeat_and_a_failure_needs_a_person() -> None:
     assert failed.phase is Phase.FAILED
     assert [one.wrong is not None for one in failed.attempts] == [True, True]
     assert failed.failure is not None
+    assert (failed.failure.part, failed.failure.since) == ("good-1", None)
     assert challenge_run.observe(failed, rules(), {"top": "b"}, moment(99)).phase is Phase.FAILED
     assert challenge_run.resume(failed, "t", 0, rules(), moment(1)).phase is Phase.FAILED
     begun = challenge_run.begin(failed, "anna", moment(1))
     assert (begun.phase, begun.cause, begun.attempts) == (Phase.DUE, Cause.PERSON, ())
+    done = show(show(begun, "good-1"), "bad-1")
+    assert (done.phase, done.failure) == (Phase.PASSED, failed.failure), "its parts are still looked for"
 
 
 def test_an_expired_part_cant_be_shown() -> None:

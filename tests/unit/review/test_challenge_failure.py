@@ -8,7 +8,7 @@ from pathlib import Path
 from monitor.journal.reader import JournalReader
 from monitor.journal.tallies import SLOT_NS
 from monitor.journal.writer import JournalWriter
-from monitor.line_state.challenge_run import CameraMark, ChallengeState, Failure, Phase, Success
+from monitor.line_state.challenge_run import CameraMark, Failure, Success
 from monitor.line_state.counts import Counts
 from monitor.review.challenge_failure import find_parts_in_doubt
 from monitor.settings import JournalSettings
@@ -59,10 +59,9 @@ def test_each_session_since_the_success_is_listed_with_its_frames(tmp_path: Path
         marks=(CameraMark("top", "one", 20, 20, 0, 0),),
     )
     failure_utc = rfc3339(START_NS + 100 * MINUTE_NS)
-    failure = Failure(utc=failure_utc, marks=(CameraMark("top", "three", 7, 5, 0, 0),))
-    state = ChallengeState(phase=Phase.FAILED, success=success, failure=failure)
-    found = find_parts_in_doubt(file, state)
-    assert found is not None
+    marks = (CameraMark("top", "three", 7, 5, 0, 0),)
+    failure = Failure(utc=failure_utc, marks=marks, part="bad-1", wrong="", since=success)
+    found = find_parts_in_doubt(file, failure)
     listed = [(one.session, one.first, one.last, one.passed, one.rejected) for one in found.stretches]
     assert listed == [("one", 21, 100, 77, 3), ("two", 1, 40, 40, 0), ("three", 1, 7, 5, 0)]
     assert found.stretches[0].from_utc == success.utc
@@ -72,9 +71,9 @@ def test_each_session_since_the_success_is_listed_with_its_frames(tmp_path: Path
 
 
 def test_without_a_journal_the_present_session_is_listed_and_the_gap_is_stated(tmp_path: Path) -> None:
-    failure = Failure(utc=rfc3339(START_NS), marks=(CameraMark("top", "s", 7, 5, 1, 0),))
-    found = find_parts_in_doubt(tmp_path / "none", ChallengeState(phase=Phase.FAILED, failure=failure))
-    assert found is not None
+    marks = (CameraMark("top", "s", 7, 5, 1, 0),)
+    failure = Failure(utc=rfc3339(START_NS), marks=marks, part="bad-1", wrong="", since=None)
+    found = find_parts_in_doubt(tmp_path / "none", failure)
     assert [(one.first, one.last) for one in found.stretches] == [(1, 7)]
     assert found.since_utc is None
     assert "no journal yet" in found.problem

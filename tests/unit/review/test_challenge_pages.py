@@ -131,7 +131,13 @@ def test_a_failure_lists_the_parts_since_the_last_success(
         parts=(),
         marks=(CameraMark("top", "s-1", 10, 8, 0, 0),),
     )
-    failure = Failure(utc="2026-11-30T10:00:00.000Z", marks=(CameraMark("top", "s-1", 500, 450, 6, 2),))
+    failure = Failure(
+        utc="2026-11-30T10:00:00.000Z",
+        marks=(CameraMark("top", "s-1", 500, 450, 6, 2),),
+        part="bad-1",
+        wrong="it got pass, not reject",
+        since=success,
+    )
     wrong = attempt("bad-1", "it got pass, not reject")
     failed = ChallengeState(
         sequence=9,
@@ -152,6 +158,11 @@ def test_a_failure_lists_the_parts_since_the_last_success(
     assert "11 to 500" in text
     assert "442 passed" in text
     assert 'name="act" value="begin"' in text
+    # A later success does not hide which parts were in doubt.
+    put(challenged, board, msgspec.structs.replace(failed, sequence=10, phase=Phase.PASSED))
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "The last failure" in text
+    assert "11 to 500" in text
 
 
 def test_a_line_without_challenge_parts_shows_no_challenge(tmp_path: Path, settings: Settings) -> None:
