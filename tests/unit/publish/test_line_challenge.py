@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -254,4 +255,39 @@ def test_challenge_parts_count_for_no_stop_after_rejects(tmp_path: Path) -> None
     scene.show("good-1", 0.5)
     scene.show("bad-1", 2.0)
     assert scene.latch() == Latch.NONE
+    scene.end()
+
+
+def test_a_success_that_was_not_on_disk_when_the_publisher_was_killed_is_none(
+    challenged: ChallengedScene,
+) -> None:
+    file = challenged.settings.line.data / "challenge.json"
+    challenged.show("good-1", 0.5)
+    challenged.publisher._challenge.close(2.0)
+    before = file.read_bytes()
+    challenged.show("bad-1", 2.0)
+    assert challenged.status() == (True, None)
+    challenged.end()
+    file.write_bytes(before)
+    challenged.publisher, challenged.link = challenged.start()
+    assert challenged.status() == (False, "challenge")
+    file.write_bytes(b"{")
+    challenged.end()
+    challenged.publisher, challenged.link = challenged.start()
+    assert challenged.status() == (False, "challenge"), "nor where the file can't be read"
+
+
+def test_a_disk_that_hangs_delays_no_verdict_and_no_challenge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_goes_on = threading.Event()
+    monkeypatch.setattr(
+        "monitor.line_state.challenge_file.write_whole", lambda file, content: disk_goes_on.wait(10)
+    )
+    scene = ChallengedScene(tmp_path)
+    scene.show("good-1", 0.5)
+    scene.show("bad-1", 2.0)
+    assert scene.status() == (True, None)
+    assert scene.topics().count("reject") == 1
+    disk_goes_on.set()
     scene.end()
