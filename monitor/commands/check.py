@@ -242,6 +242,7 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
             yield Finding(Level.FAIL, f"recipe {name}", str(error))
             continue
         yield from _newer_version(version)
+        yield from _unsigned(version, settings)
         short = name.partition("@")[0]
         yield from _recipe(short, scorer, threshold, choice.reason)
         if scorer.precision == INT8:
@@ -261,6 +262,26 @@ def _newer_version(version: VersionFile) -> Iterator[Finding]:
             f"{waiting.name} is not in force, {version.name} judges: compare them with `line-monitor recipes "
             f"compare {version.name} {waiting.name}`, put it in force with `line-monitor recipes use "
             f"{waiting.name}`",
+        )
+
+
+def _unsigned(version: VersionFile, settings: Settings) -> Iterator[Finding]:
+    """A warning where a changeover to that version would be refused, because nobody has signed for it."""
+    from monitor.accounts.accounts_file import AccountsError, AccountsFile
+    from monitor.model.in_force import read_in_force
+
+    item, document = f"recipe {version.folder.name}", read_in_force(version.folder)
+    try:
+        has_accounts = AccountsFile.of(settings).exist()
+    except AccountsError as error:
+        yield Finding(Level.FAIL, item, f"no changeover to it: {error}")
+        return
+    if has_accounts and not (document is not None and document.is_promoted(version)):
+        yield Finding(
+            Level.WARN,
+            item,
+            f"nobody has signed for {version.name}, so a changeover to it is refused: "
+            f"`line-monitor recipes use {version.name}`",
         )
 
 

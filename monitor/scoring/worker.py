@@ -99,8 +99,10 @@ class ScoringLoop:
             self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
         waiting = self._waiting()
         now = self._clock()
-        parts = [work.frame for work in waiting if work.camera.mode is Mode.EVERY_PART]
-        self._views.see_parts(parts, self._max_batch, self._turn_time.estimate_ns)
+        parts = [work for work in waiting if work.camera.mode is Mode.EVERY_PART]
+        for work in parts:
+            self._views.see_part(work.camera.name, work.frame.captured_ns)
+        self._views.see_parts([work.frame for work in parts], self._max_batch, self._turn_time.estimate_ns)
         pair_ns = self._turn_time.pair_ns if self._makes_pairs else 0
         todo = plan(
             waiting,
