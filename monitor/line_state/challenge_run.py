@@ -258,6 +258,13 @@ def _is_over(success: Success, challenge: ChallengeSettings, moment: Moment) -> 
     return bool(by_monotonic) or since_ns >= most_ns or is_set_back
 
 
+def find_due_utc(state: ChallengeState, challenge: ChallengeSettings) -> str | None:
+    """When the challenge is due again by the clock; None where it is due or never will be."""
+    if state.phase is not Phase.PASSED or state.success is None or challenge.every_h == 0:
+        return None
+    return rfc3339(state.success.utc_ns + round(challenge.every_h * _HOUR_NS))
+
+
 def begin(state: ChallengeState, by: str, moment: Moment) -> ChallengeState:
     """A person begins a new challenge: after a failure, or though none is due."""
     return make_due(state, Cause.PERSON, moment, by)
@@ -334,6 +341,12 @@ def make_attempt(part: ChallengePartSettings, event: Event, by: str, wrong: str 
     )
 
 
+def find_wrong_attempt(state: ChallengeState, part: str) -> Attempt | None:
+    """The wrong attempt of the present challenge with that part, which has no second repeat; None without
+    one."""
+    return next((one for one in state.attempts if one.part == part and one.wrong), None)
+
+
 def finish(
     state: ChallengeState,
     challenge: ChallengeSettings,
@@ -342,10 +355,9 @@ def finish(
     moment: Moment,
 ) -> ChallengeState:
     """What follows from an attempt: the next part, its repeat, the success or the failure."""
-    had_one = any(one.part == attempt.part and one.wrong for one in state.attempts)
     attempts = (*state.attempts, attempt)
     if attempt.wrong is not None:
-        if not had_one:
+        if find_wrong_attempt(state, attempt.part) is None:
             return _next(state, phase=Phase.DUE, attempts=attempts)
         failure = Failure(
             utc=moment.utc,

@@ -215,6 +215,7 @@ class LineChallenge:
             "done": state.place if is_open else len(self._rules.part) if state.phase is Phase.PASSED else 0,
             "parts": len(self._rules.part),
             "success_utc": state.success.utc if state.success else None,
+            "due_utc": challenge_run.find_due_utc(state, self._rules),
             "problem": problem,
         }
 

@@ -55,23 +55,23 @@ class ChallengePages:
         app.add_url_rule("/challenge", "challenge_step", self._do, methods=["POST"])
 
     def _show(self) -> str:
-        state = self._read()
-        place = state.place if state is not None and state.place < len(self._rules.part) else 0
-        is_running = self._view.is_running()
+        state, part, before = self._read(), None, None
+        if state is not None and self._rules.part:
+            # The settings may have lost parts since the state was written.
+            part = self._rules.part[min(state.place, len(self._rules.part) - 1)]
+            before = challenge_run.find_wrong_attempt(state, part.id)
         return render_template(
             "challenge_step.html" if request.args.get("only") == "step" else "challenge.html",
             state=state,
             phases=Phase,
             acts=Act,
             parts=self._rules.part,
-            part=self._rules.part[place] if self._rules.part else None,
-            is_repeat=state is not None
-            and bool(self._rules.part)
-            and any(one.wrong and one.part == self._rules.part[place].id for one in state.attempts),
+            part=part,
+            before=before,
             expired=challenge_run.explain_expired(self._rules, Moment(0, self._utc_ns()).day),
             in_doubt=self._find_in_doubt(state.failure) if state is not None and state.failure else None,
-            is_running=is_running,
-            can_act=self._board is not None and is_running,
+            due_utc=challenge_run.find_due_utc(state, self._rules) if state is not None else None,
+            can_act=self._board is not None and self._view.is_running(),
         )
 
     def _find_in_doubt(self, failure: Failure) -> PartsInDoubt:

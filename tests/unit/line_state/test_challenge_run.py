@@ -125,6 +125,8 @@ def test_it_is_due_again_by_a_changeover_by_the_clock_and_for_other_parts(
 ) -> None:
     done = challenge_run.observe(succeed(), rules(), {"top": "a"}, moment())
     assert done.phase is Phase.PASSED
+    if "every_h" in more:
+        assert challenge_run.find_due_utc(done, rules(**more)) == moment(8.0).utc
     after = challenge_run.observe(done, rules(**more), {"top": sha}, moment(hours))
     assert (after.cause if after.phase is Phase.DUE else None) == cause
 
