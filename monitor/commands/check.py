@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,6 +21,7 @@ from drivers.camera import CameraError, SourceEnded
 from monitor import paths
 from monitor.commands import stream_times
 from monitor.commands.check_broker import OtherLineSearch, find_broker
+from monitor.commands.check_challenge import find_challenge
 from monitor.commands.finding import Finding, Level
 from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
@@ -86,6 +88,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "cameras", "no [[camera]] in the settings: `line-monitor run` has nothing to inspect"
         )
+    yield from find_challenge(settings, datetime.now(UTC).date())
     yield from find_broker(settings, running, search)
     yield from _disk(settings, running)
     yield _clock()

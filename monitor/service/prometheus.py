@@ -25,7 +25,7 @@ from monitor.line_state.counts import count_verdicts
 from monitor.line_state.ring import RECORDS, Ring
 from monitor.line_state.worker_process import PUBLISH, SCORING, SNAPSHOTS, capture_name, worker_names
 from monitor.settings import Mode, Settings
-from monitor.verdict import Reason
+from monitor.verdict import Reason, Verdict
 
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5)
 _RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)
@@ -120,7 +120,9 @@ class Metrics(Collector):
         if scored is not None:
             self._latency.labels(camera, "queue").observe((scored.started_ns - frame.captured_ns) / 1e9)
             self._latency.labels(camera, "score").observe((scored.scored_ns - scored.started_ns) / 1e9)
-            if scored.threshold > 0 and math.isfinite(scored.score):
+            closed = ring.final_verdict(number)
+            is_production = closed is None or not closed.challenge
+            if is_production and scored.threshold > 0 and math.isfinite(scored.score):
                 self._ratio.labels(camera).observe(scored.score / scored.threshold)
             if sent_ns and sent_ns >= scored.scored_ns:
                 self._latency.labels(camera, "publish").observe((sent_ns - scored.scored_ns) / 1e9)
@@ -159,6 +161,9 @@ class Metrics(Collector):
             if now.no_part:
                 verdicts.add_metric([camera, "pass", Reason.NO_PART.word or ""], now.no_part)
             verdicts.add_metric([camera, "reject", ""], now.rejected)
+            if sum(now.challenges):
+                for verdict, count in zip(Verdict, now.challenges, strict=True):
+                    verdicts.add_metric([camera, "challenge", verdict.word], count)
             for reason in Reason:
                 if reason is not Reason.NONE and now.uninspected[reason]:
                     verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
