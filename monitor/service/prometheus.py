@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from monitor.line_state.board import Board, CameraState, Field
-from monitor.line_state.counts import count_verdicts
+from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.ring import RECORDS, Ring
 from monitor.line_state.worker_process import PUBLISH, SCORING, SNAPSHOTS, capture_name, worker_names
 from monitor.settings import Mode, Settings
@@ -157,16 +157,7 @@ class Metrics(Collector):
         for camera, ring in self._rings.items():
             now = count_verdicts(ring)
             frames.add_metric([camera], now.frames)
-            verdicts.add_metric([camera, "pass", ""], now.passed - now.no_part)
-            if now.no_part:
-                verdicts.add_metric([camera, "pass", Reason.NO_PART.word or ""], now.no_part)
-            verdicts.add_metric([camera, "reject", ""], now.rejected)
-            if sum(now.challenges):
-                for verdict, count in zip(Verdict, now.challenges, strict=True):
-                    verdicts.add_metric([camera, "challenge", verdict.word], count)
-            for reason in Reason:
-                if reason is not Reason.NONE and now.uninspected[reason]:
-                    verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
+            _add_verdicts(verdicts, camera, now)
             misses.add_metric([camera], now.uninspected[Reason.DEADLINE])
             missed.add_metric([camera], now.missed_rejects + self._lost_rejects.get(camera, 0))
             overruns.add_metric([camera], ring.overruns())
@@ -231,3 +222,16 @@ class Metrics(Collector):
                 if camera.mode is Mode.EVERY_PART:
                     drift.add_metric([camera.name], (higher >> i & 1) - (lower >> i & 1))
         return drift
+
+
+def _add_verdicts(verdicts: CounterMetricFamily, camera: str, now: Counts) -> None:
+    verdicts.add_metric([camera, "pass", ""], now.passed - now.no_part)
+    if now.no_part:
+        verdicts.add_metric([camera, "pass", Reason.NO_PART.word or ""], now.no_part)
+    verdicts.add_metric([camera, "reject", ""], now.rejected)
+    if sum(now.challenges):
+        for verdict, count in zip(Verdict, now.challenges, strict=True):
+            verdicts.add_metric([camera, "challenge", verdict.word], count)
+    for reason in Reason:
+        if reason is not Reason.NONE and now.uninspected[reason]:
+            verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
