@@ -54,6 +54,10 @@ def latch(settings: Settings) -> Path:
     return settings.line.data / "latch.json"
 
 
+def challenge(settings: Settings) -> Path:
+    return settings.line.data / "challenge.json"
+
+
 def audit(settings: Settings) -> Path:
     return settings.line.data / "audit.jsonl"
 

@@ -82,6 +82,8 @@ class Event:
     snapshot: str | None
     version: int | None = None
     """The number of the recipe's version; None where it is not known."""
+    challenge: str | None = None
+    """The id of the challenge part that the frame shows; None for a frame of production."""
 
     @property
     def event_id(self) -> str:
@@ -109,6 +111,7 @@ class Event:
             "expires_utc": rfc3339(self.expires_utc_ns),
             "ttl_ms": ttl_ms,
             "snapshot": self.snapshot,
+            "challenge": self.challenge,
         }
 
 

@@ -61,11 +61,13 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process works as on a machine without OpenVINO, with torch alone.
+    """This process works as on a machine without OpenVINO and bfloat16, with torch alone.
 
-    For tests that prove the same with either: to compile a model for OpenVINO takes most of their time.
+    For tests that prove the same with either: to compile a model for OpenVINO, or to make the pairs for first
+    looks in bfloat16, takes most of their time.
     """
     monkeypatch.setattr("monitor.inference.backends.has_openvino", lambda: False)
+    monkeypatch.setattr("monitor.training.first_look.has_native_bf16", lambda: False)
 
 
 @pytest.fixture

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from monitor.settings import CameraSettings, Choice, tables, unit_and_bounds
+from monitor.settings import CameraSettings, Choice, rows_of, tables, unit_and_bounds
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "config/README.md"
 MARK = "<!-- Everything below this line is made by: python -m tests.settings_table -->\n"
 COLUMNS = ("key", "type", "default", "unit and bounds", "meaning")
-_TYPES = {int: "whole number", float: "number", str: "text", Path: "path", SecretStr: "secret text"}
+_TYPES = {
+    bool: "true or false",
+    date: "date",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    Path: "path",
+    SecretStr: "secret text",
+}
 
 
 def document(text: str) -> str:
@@ -28,10 +37,16 @@ def document(text: str) -> str:
 
 def _sections() -> Iterator[str]:
     for name, model in tables().items():
-        heading = f"[[{name}]]" if model is CameraSettings else f"[{name}]"
-        rows = [COLUMNS, ("---",) * len(COLUMNS), *_rows(model)]
-        lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-        yield f"\n## `{heading}`\n\n{model.__doc__}\n\n{lines}"
+        yield _section(f"[[{name}]]" if model is CameraSettings else f"[{name}]", model)
+        for key, field in model.model_fields.items():
+            if (inner := rows_of(field)) is not None:
+                yield _section(f"[[{name}.{key}]]", inner)
+
+
+def _section(heading: str, model: type[BaseModel]) -> str:
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *_rows(model)]
+    lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"\n## `{heading}`\n\n{model.__doc__}\n\n{lines}"
 
 
 def _rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
@@ -53,8 +68,11 @@ def _type(annotation: Any) -> str:
     if get_origin(annotation) is dict:
         return "tables"
     if get_origin(annotation) is tuple:
-        if get_args(annotation)[0] is str:
+        inner = get_args(annotation)[0]
+        if inner is str:
             return "list of texts"
+        if issubclass(inner, BaseModel):
+            return "tables"
         return f"list of {len(get_args(annotation))} whole numbers"
     return "choice" if issubclass(annotation, Choice) else _TYPES[annotation]
 
@@ -66,9 +84,11 @@ def _default(field: FieldInfo) -> str:
         return str(extra["default"])
     if field.is_required():
         return "required"
-    if field.default in (None, {}):
+    if field.default in (None, {}, ()):
         return "none"
     if isinstance(field.default, tuple):
+        return f"`{json.dumps(field.default)}`"
+    if isinstance(field.default, bool):
         return f"`{json.dumps(field.default)}`"
     number = isinstance(field.default, int | float)
     return f"`{field.default if number else json.dumps(str(field.default))}`"

@@ -20,9 +20,9 @@ class Role(StrEnum):
     def text(self) -> str:
         """The role with what it may do, in words."""
         return {
-            Role.OPERATOR: "operator: labels parts and resets the line",
+            Role.OPERATOR: "operator: labels parts, challenges the line and resets it",
             Role.ENGINEER: "engineer: also teaches and calibrates recipes",
-            Role.QUALITY: "quality: labels and resets, calibrates, and promotes versions of recipes",
+            Role.QUALITY: "quality: labels, challenges, resets, calibrates, and promotes versions of recipes",
             Role.ADMIN: "admin: manages the accounts, and nothing else",
         }[self]
 
@@ -32,6 +32,7 @@ class Permission(StrEnum):
 
     LABEL = "label parts"
     RESET = "reset the line"
+    CHALLENGE = "challenge the line with known parts"
     TEACH = "teach a recipe"
     CALIBRATE = "calibrate a recipe"
     USE = "put a promoted version in force"
@@ -40,7 +41,7 @@ class Permission(StrEnum):
     OWN_PASSWORD = "change the own password"
 
 
-_AT_THE_LINE = frozenset({Permission.LABEL, Permission.RESET, Permission.OWN_PASSWORD})
+_AT_THE_LINE = frozenset({Permission.LABEL, Permission.RESET, Permission.CHALLENGE, Permission.OWN_PASSWORD})
 _PERMITTED: dict[Role, frozenset[Permission]] = {
     Role.OPERATOR: _AT_THE_LINE | {Permission.USE},
     Role.ENGINEER: _AT_THE_LINE | {Permission.TEACH, Permission.CALIBRATE, Permission.USE},

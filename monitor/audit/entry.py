@@ -47,6 +47,8 @@ class Kind(StrEnum):
     IN_FORCE = "in_force"
     """The version and threshold by which the line judges a recipe's parts from now on."""
     RESET = "reset"
+    CHALLENGE = "challenge"
+    """Known parts were shown to the line: due, a part shown once more, success, failure."""
     SETTING = "setting"
     ACCOUNT = "account"
     REFUSED = "refused"

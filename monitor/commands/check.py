@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,6 +21,7 @@ from drivers.camera import CameraError, SourceEnded
 from monitor import paths
 from monitor.commands import stream_times
 from monitor.commands.check_broker import OtherLineSearch, find_broker
+from monitor.commands.check_challenge import find_challenge
 from monitor.commands.finding import Finding, Level
 from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
@@ -86,6 +88,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "cameras", "no [[camera]] in the settings: `line-monitor run` has nothing to inspect"
         )
+    yield from find_challenge(settings, datetime.now(UTC).date())
     yield from find_broker(settings, running, search)
     yield from _disk(settings, running)
     yield _clock()
@@ -239,6 +242,7 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
             yield Finding(Level.FAIL, f"recipe {name}", str(error))
             continue
         yield from _newer_version(version)
+        yield from _unsigned(version, settings)
         short = name.partition("@")[0]
         yield from _recipe(short, scorer, threshold, choice.reason)
         if scorer.precision == INT8:
@@ -258,6 +262,26 @@ def _newer_version(version: VersionFile) -> Iterator[Finding]:
             f"{waiting.name} is not in force, {version.name} judges: compare them with `line-monitor recipes "
             f"compare {version.name} {waiting.name}`, put it in force with `line-monitor recipes use "
             f"{waiting.name}`",
+        )
+
+
+def _unsigned(version: VersionFile, settings: Settings) -> Iterator[Finding]:
+    """A warning where a changeover to that version would be refused, because nobody has signed for it."""
+    from monitor.accounts.accounts_file import AccountsError, AccountsFile
+    from monitor.model.in_force import read_in_force
+
+    item, document = f"recipe {version.folder.name}", read_in_force(version.folder)
+    try:
+        has_accounts = AccountsFile.of(settings).exist()
+    except AccountsError as error:
+        yield Finding(Level.FAIL, item, f"no changeover to it: {error}")
+        return
+    if has_accounts and not (document is not None and document.is_promoted(version)):
+        yield Finding(
+            Level.WARN,
+            item,
+            f"nobody has signed for {version.name}, so a changeover to it is refused: "
+            f"`line-monitor recipes use {version.name}`",
         )
 
 

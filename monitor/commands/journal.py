@@ -184,6 +184,8 @@ def _write_table(entries: Iterable[Entry], camera_width: int, out: TextIO) -> No
             continue
         is_empty = False
         outcome = entry.outcome + (f": {_printable(entry.ack_result)}" if entry.ack_result else "")
+        if entry.challenge is not None:
+            outcome += f", challenge part {_printable(entry.challenge)}"
         print(
             line(
                 entry.captured_utc,

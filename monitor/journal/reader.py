@@ -55,6 +55,8 @@ class VerdictRow(msgspec.Struct, frozen=True, tag="verdict", tag_field="kind"):
     session: str
     event_id: str
     snapshot: str | None
+    challenge: str | None = None
+    """The id of the challenge part that the frame shows; null for production."""
 
     @property
     def utc(self) -> str:
@@ -97,6 +99,18 @@ class Change(msgspec.Struct, frozen=True, tag="change", tag_field="kind"):
     what: str
     old: str | None
     new: str | None
+
+
+class SessionTotal(msgspec.Struct, frozen=True):
+    """What one camera judged in one session, without challenge parts."""
+
+    session: str
+    camera: str
+    frames: int
+    """The number of its last frame."""
+    passed: int
+    rejected: int
+    uninspected: int
 
 
 class JournalReader:
@@ -143,8 +157,17 @@ class JournalReader:
             after = page[-1][0]
 
     def uninspected(self, start: str, end: str, most: int) -> list[VerdictRow]:
-        """The newest uninspected parts that were captured from `start` until `end`."""
-        return self._newest(start, end, most, "verdict = 'uninspected'")
+        """The newest uninspected parts that were captured from `start` until `end`, without challenge
+        parts."""
+        return self._newest(start, end, most, f"verdict = 'uninspected' AND {self._of_production()}")
+
+    def rejects(self, start: str, end: str, most: int) -> list[VerdictRow]:
+        """The newest rejects that were captured from `start` until `end`, without challenge parts."""
+        return self._newest(start, end, most, f"verdict = 'reject' AND {self._of_production()}")
+
+    def _of_production(self) -> str:
+        """The condition of a query that leaves challenge parts out."""
+        return "challenge IS NULL" if "challenge" in self._columns("verdicts") else "1"
 
     def missed(self, start: str, end: str, most: int) -> list[VerdictRow]:
         """The newest rejects of that time that the gate did not get or did not act on, as far as known."""
@@ -210,6 +233,14 @@ class JournalReader:
         return tallies.subtract(
             self._rows("tallies", *tallies.until(end)), self._rows("tallies", *tallies.until(start))
         )
+
+    def session_totals(self, since: str) -> list[SessionTotal]:
+        """What each camera judged in each session that has counts from the last minutes before `since` or
+        later."""
+        if "frames" not in self._columns("tallies"):
+            return []
+        query, values = tallies.by_session(since)
+        return [SessionTotal(*row) for row in self._query(query, values)]
 
     def _open(self) -> sqlite3.Connection:
         uri = f"file:{quote(str(self._file.absolute()))}"

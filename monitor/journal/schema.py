@@ -10,7 +10,7 @@ import sqlite3
 
 from monitor.errors import LineMonitorError
 
-VERSION = 3
+VERSION = 4
 CHANGES_KEPT = 100_000
 """The number of newest rows in the record of changes that can't be deleted, about 20 MB. No row can be
 altered."""
@@ -85,6 +85,10 @@ _STEPS: tuple[tuple[str, ...], ...] = (
             uninspected TEXT NOT NULL,
             PRIMARY KEY (session, camera, slot_utc)
         )""",
+    ),
+    (
+        "ALTER TABLE verdicts ADD COLUMN challenge TEXT",
+        "ALTER TABLE tallies ADD COLUMN frames INTEGER NOT NULL DEFAULT 0",
     ),
 )
 """Step n turns version n - 1 into version n. Version 1 has the number 0 in its file, as an empty file has."""

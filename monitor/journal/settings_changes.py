@@ -28,6 +28,9 @@ def flatten_settings(settings: Settings) -> dict[str, str | SecretStr]:
         if hidden := find_secrets(source):
             found[f"{path}.source.secrets"] = SecretStr(hidden)
         found.update({f"{path}.{key}": _value(value) for key, value in camera.items()})
+    for part in tree.get("challenge", {}).pop("part", ()):
+        path = f"challenge.part.{part.pop('id')}"
+        found.update({f"{path}.{key}": _value(value) for key, value in part.items()})
     for table, keys in tree.items():
         found.update({f"{table}.{key}": _value(value) for key, value in keys.items()})
     return found

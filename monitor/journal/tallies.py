@@ -22,17 +22,27 @@ if TYPE_CHECKING:
 
 SLOT_NS = 300 * 1_000_000_000
 _UPSERT = """
-INSERT INTO tallies (session, camera, slot_utc, counted, passed, no_part, rejected, missed, uninspected)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tallies
+    (session, camera, slot_utc, counted, passed, no_part, rejected, missed, uninspected, frames)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (session, camera, slot_utc) DO UPDATE SET
     counted = excluded.counted, passed = excluded.passed, no_part = excluded.no_part,
-    rejected = excluded.rejected, missed = excluded.missed, uninspected = excluded.uninspected
+    rejected = excluded.rejected, missed = excluded.missed, uninspected = excluded.uninspected,
+    frames = excluded.frames
 WHERE excluded.counted >= counted
 """
 # SQLite takes the other columns from the row of the maximum (https://sqlite.org/lang_select.html#bareagg).
 _UNTIL = """
 SELECT session, camera, max(counted), passed, no_part, rejected, missed, uninspected
 FROM tallies WHERE slot_utc < ? GROUP BY session, camera
+"""
+_BY_SESSION = """
+SELECT session, camera, frames, passed, rejected,
+    (SELECT coalesce(sum(value), 0) FROM json_each(uninspected)) FROM (
+        SELECT session, camera, max(counted), frames, passed, rejected, uninspected
+        FROM tallies WHERE slot_utc >= coalesce(strftime('%Y-%m-%dT%H:%M:%fZ', :since, '-5 minutes'), '')
+        GROUP BY session, camera
+    )
 """
 
 
@@ -73,7 +83,8 @@ class CameraTally:
 def write(connection: sqlite3.Connection, session: str, camera: str, slot_ns: int, counts: Counts) -> None:
     """Writes a session's counts so far to the slot that began at `slot_ns` (UTC)."""
     words = {Reason(number).word or "": count for number, count in enumerate(counts.uninspected) if count}
-    closed = counts.passed + counts.rejected + sum(counts.uninspected)
+    # Challenge parts are no production; they count here only so that a later row replaces an earlier one.
+    closed = counts.frames - counts.in_flight
     row = (
         session,
         camera,
@@ -84,6 +95,7 @@ def write(connection: sqlite3.Connection, session: str, camera: str, slot_ns: in
         counts.rejected,
         counts.missed_rejects,
         msgspec.json.encode(words).decode(),
+        counts.frames,
     )
     connection.execute(_UPSERT, row)
 
@@ -91,6 +103,12 @@ def write(connection: sqlite3.Connection, session: str, camera: str, slot_ns: in
 def until(utc: str) -> tuple[str, tuple[str]]:
     """The query for the counts of all sessions before that time."""
     return _UNTIL, (utc,)
+
+
+def by_session(since: str) -> tuple[str, dict[str, object]]:
+    """The query for each session's counts at its end, of sessions with counts since then or in the slot
+    before."""
+    return _BY_SESSION, {"since": since}
 
 
 def subtract(after: Iterable[tuple[object, ...]], before: Iterable[tuple[object, ...]]) -> list[CameraTally]:

@@ -66,6 +66,7 @@ _COLUMNS = (
     "ack_result",
     "latency_ms",
     "snapshot",
+    "challenge",
 )
 _INSERT = f"""
 INSERT INTO verdicts ({", ".join(_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
@@ -75,7 +76,8 @@ ON CONFLICT (event_id) DO UPDATE SET
     decided_utc = excluded.decided_utc, outcome = excluded.outcome, outcome_utc = excluded.outcome_utc,
     ack_result = coalesce(excluded.ack_result, ack_result),
     latency_ms = coalesce(excluded.latency_ms, latency_ms),
-    snapshot = coalesce(excluded.snapshot, snapshot)
+    snapshot = coalesce(excluded.snapshot, snapshot),
+    challenge = coalesce(excluded.challenge, challenge)
 """
 _INSERT_AGAIN = f"""{_INSERT}
 WHERE verdicts.outcome = 'decided'
@@ -202,7 +204,7 @@ class JournalWriter:
 
         A later outcome of the same event replaces an earlier one. An outcome that is put `again`, from the
         ring, never replaces a final one. `latency_ms` is from capture to sending. Unless the settings require
-        all verdicts, passes and most superseded frames are left out.
+        all verdicts, passes of production and most superseded frames are left out.
         """
         if self._all or self._is_recorded(event):
             self._hand_over(_Outcome(event, outcome, self._utc_ns(), ack_result, latency_ms, again))
@@ -229,7 +231,7 @@ class JournalWriter:
         left out. A superseded frame is recorded only if its camera had no other one within the last
         minute."""
         if event.reason is not Reason.SUPERSEDED:
-            return event.verdict is not Verdict.PASS
+            return event.verdict is not Verdict.PASS or event.challenge is not None
         now = time.monotonic_ns()
         last = self._superseded_ns.get(event.camera)
         self._superseded_ns[event.camera] = now

@@ -29,7 +29,8 @@ class Note(IntEnum):
     REQUEST = 1024
     """The last recipe request, in a capture worker's record (`monitor.line_state.changeover`), and the last
     request for a set of recipes, in the publisher's (`monitor.line_state.set_request`). The publisher writes
-    both."""
+    both. In the review worker's record: what a person asked for last on the challenge page, written by it
+    (`monitor.line_state.challenge_request`)."""
     RECIPE_STATUS = 2048
     """The recipe in force and the answer to the last request, in a capture worker's record, and the answer
     to the last request for a set of recipes, in the scoring worker's. The scoring worker writes both."""
@@ -127,6 +128,21 @@ class Field(IntEnum):
     """In the review worker's record: how often a person has asked for a reset on the page, written by it."""
     RESETS_TAKEN = 25
     """In the publisher's record: the number in `RESETS_ASKED` that it has acted on last."""
+    CHALLENGES_ASKED = 26
+    """In the review worker's record: how often a person has asked for something on the challenge page."""
+    CHALLENGES_TAKEN = 27
+    """In the publisher's record: the number in `CHALLENGES_ASKED` that it has acted on last."""
+    CHALLENGE_HOLD = 28
+    """Whether a challenge keeps the line from being ready (`monitor.line_state.challenge_run.Hold`), written
+    by the publisher."""
+    CHALLENGE_SEQUENCE = 29
+    """The number of the challenge's present state, by which its file is compared, written by the
+    publisher."""
+    CHALLENGE_CAMERA = 30
+    """The place in the settings, from 1, of the camera under which a challenge part is laid, written by the
+    publisher; 0 for none."""
+    CHALLENGE_SINCE_NS = 31
+    """Since when that camera's frames may show the part."""
 
 
 class Board:

@@ -12,7 +12,8 @@ from monitor.line_state.ring import Ring
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One camera's frames at one moment: frames = passed + rejected + uninspected + in_flight."""
+    """One camera's frames at one moment: frames = passed + rejected + uninspected + challenges + in_flight.
+    Without challenge parts there are no challenges."""
 
     frames: int
     passed: int
@@ -22,10 +23,13 @@ class Counts:
     missed_rejects: int
     no_part: int = 0
     """The passed frames that showed no part."""
+    challenges: tuple[int, int, int] = (0, 0, 0)
+    """The frames that showed a challenge part: passed, rejected, uninspected. They are no production."""
 
     @property
     def in_flight(self) -> int:
-        return self.frames - self.passed - self.rejected - sum(self.uninspected)
+        closed = self.passed + self.rejected + sum(self.uninspected) + sum(self.challenges)
+        return self.frames - closed
 
 
 def count_verdicts(ring: Ring) -> Counts:
@@ -43,4 +47,5 @@ def count_verdicts(ring: Ring) -> Counts:
         uninspected=tally.uninspected,
         missed_rejects=tally.missed_rejects,
         no_part=tally.no_part,
+        challenges=tally.challenges,
     )

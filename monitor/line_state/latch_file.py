@@ -9,7 +9,6 @@ reject, the gravest latch.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from enum import IntEnum
@@ -19,10 +18,8 @@ import msgspec
 
 from monitor.line_state.latched_parts import NO_PARTS, LatchedParts
 from monitor.system.atomic_file import remove_file, write_whole
-from monitor.system.trouble_log import TroubleLog
+from monitor.system.latest_write import LatestWrite
 from monitor.verdict import SCHEMA, rfc3339
-
-_RETRY_S = 1.0
 
 
 class Latch(IntEnum):
@@ -89,63 +86,27 @@ class LatchFile:
 
     def __init__(self, file: Path, log: logging.Logger, utc_ns: Callable[[], int] = time.time_ns) -> None:
         self._file, self._utc_ns = file, utc_ns
-        self._trouble = TroubleLog(log, ended=f"{file}: is written again", log_changes=False)
-        self._changed = threading.Condition()
-        self._wanted: tuple[Latch, LatchedParts] | None = None
-        self._written: tuple[Latch, LatchedParts] | None = None
-        """What the file holds; None while it is being written and after a failure."""
-        self._closing = False
-        # A daemon thread: a disk that hangs must not keep the process alive.
-        self._thread = threading.Thread(target=self._run, name="latch", daemon=True)
-        self._thread.start()
+        risk = "after a restart of the service the latch would be wrong"
+        self._writer: LatestWrite[tuple[Latch, LatchedParts]] = LatestWrite(
+            file, "latch", self._write, risk, log
+        )
 
     def put(self, latch: Latch, parts: LatchedParts = NO_PARTS) -> None:
         """Sets what the thread writes to the file; the latch NONE deletes the file. Returns at once."""
-        with self._changed:
-            self._wanted = latch, parts
-            self._changed.notify_all()
+        self._writer.put((latch, parts))
 
     @property
     def is_written(self) -> bool:
         """Whether the file holds the latch that was put last."""
-        with self._changed:
-            return self._wanted == self._written
+        return self._writer.is_written
 
     def close(self, timeout_s: float) -> bool:
         """Waits for the last write. Returns whether the file holds the latch that was put last."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._thread.join(timeout_s)
-        return self.is_written
+        return self._writer.close(timeout_s)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._wanted != self._written)
-                wanted = self._wanted
-                if wanted == self._written or wanted is None:
-                    return
-                self._written = None
-            written = self._write(*wanted)
-            with self._changed:
-                if written:
-                    self._written = wanted
-                elif self._closing:
-                    return
-                else:
-                    self._changed.wait(_RETRY_S)
-
-    def _write(self, latch: Latch, parts: LatchedParts) -> bool:
-        try:
-            if latch is Latch.NONE:
-                remove_file(self._file)
-            else:
-                write_latch(self._file, latch, self._utc_ns(), parts)
-        except OSError as error:
-            self._trouble.report(
-                f"{self._file}: {error.strerror}: after a restart of the service the latch would be wrong"
-            )
-            return False
-        self._trouble.report("")
-        return True
+    def _write(self, wanted: tuple[Latch, LatchedParts]) -> None:
+        latch, parts = wanted
+        if latch is Latch.NONE:
+            remove_file(self._file)
+        else:
+            write_latch(self._file, latch, self._utc_ns(), parts)

@@ -23,7 +23,7 @@ import os
 import struct
 import uuid
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,14 @@ SLOT_STRIDE = 64 * 1024 * 1024
 POOL_BYTES = 256 * 1024 * 1024
 """Memory for the pixels of one camera. Larger frames get fewer slots, but at least four."""
 
-_MAGIC = b"LMRING02"
+_MAGIC = b"LMRING03"
 _PAGE = 4096
 _HEADER = struct.Struct("<8s16s16s")
 _CAPTURED = struct.Struct("<Qqqqqqqqi4BII")
 _SCORED = struct.Struct("<Qddqq4B32s")
 _CLOSED = struct.Struct("<Qqq4B")
 _CURSOR = struct.Struct("<QQQ")
-_TALLY = struct.Struct("<QQQQQQ13Q")
+_TALLY = struct.Struct("<QQQQQQ3Q13Q")
 _CRC = struct.Struct("<I")
 
 _CURSOR_AT, _TALLY_AT, _COPY = _PAGE, _PAGE + 1024, 512
@@ -90,6 +90,10 @@ class Stage(IntEnum):
         return self is not Stage.CLOSED
 
 
+MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
+"""Stages in which the gate did not get a verdict in time, or did not confirm that it acts on it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScorerVerdict:
     """The scoring worker's verdict on a frame. Times are CLOCK_MONOTONIC nanoseconds."""
@@ -116,6 +120,8 @@ class FinalVerdict:
     snapshot: bool
     closed_ns: int
     closed_utc_ns: int
+    challenge: int = 0
+    """The number of the challenge part that the frame shows, from 1; 0 for a frame of production."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +137,25 @@ class Tally:
     """The passed frames that showed no part."""
     uninspected: tuple[int, ...] = (0,) * len(Reason)
     """By `Reason` number."""
+    challenges: tuple[int, int, int] = (0, 0, 0)
+    """The frames that showed a challenge part: passed, rejected, uninspected. No other count has them, except
+    for `missed_rejects`."""
 
     @property
     def frames(self) -> int:
-        return self.passed + self.rejected + sum(self.uninspected)
+        return self.passed + self.rejected + sum(self.uninspected) + sum(self.challenges)
 
     def add(self, closed: FinalVerdict, *, missed_reject: bool = False) -> Tally:
         """The same counts with one more verdict. `cursor` stays."""
+        if closed.challenge:
+            passed, rejected, unjudged = self.challenges
+            challenges = (
+                passed + (closed.verdict is Verdict.PASS),
+                rejected + (closed.verdict is Verdict.REJECT),
+                unjudged + (closed.verdict is Verdict.UNINSPECTED),
+            )
+            missed_rejects = self.missed_rejects + missed_reject
+            return replace(self, challenges=challenges, missed_rejects=missed_rejects)
         uninspected = self.uninspected
         if closed.verdict is Verdict.UNINSPECTED:
             counted = list(uninspected)
@@ -150,6 +168,7 @@ class Tally:
             missed_rejects=self.missed_rejects + missed_reject,
             no_part=self.no_part + (closed.reason is Reason.NO_PART),
             uninspected=uninspected,
+            challenges=self.challenges,
         )
 
 
@@ -288,9 +307,10 @@ class Ring:
             verdict=Verdict(values[3]),
             reason=Reason(values[4]),
             from_scorer=bool(values[5]),
-            snapshot=bool(values[6]),
+            snapshot=bool(values[6] & 1),
             closed_ns=values[1],
             closed_utc_ns=values[2],
+            challenge=values[6] >> 1,
         )
 
     def stage(self, number: int) -> Stage:
@@ -323,7 +343,8 @@ class Ring:
             rejected=values[3],
             missed_rejects=values[4],
             no_part=values[5],
-            uninspected=tuple(values[6:]),
+            challenges=(values[6], values[7], values[8]),
+            uninspected=tuple(values[9:]),
         )
 
     def pixels(self, frame: Frame) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -470,7 +491,7 @@ class Ring:
                 closed.verdict,
                 closed.reason,
                 closed.from_scorer,
-                closed.snapshot,
+                closed.snapshot | closed.challenge << 1,
             ),
         )
 
@@ -491,6 +512,7 @@ class Ring:
                 tally.rejected,
                 tally.missed_rejects,
                 tally.no_part,
+                *tally.challenges,
                 *tally.uninspected,
             ),
         )

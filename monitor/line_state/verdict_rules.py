@@ -157,9 +157,11 @@ def make_event(
     frame: Frame,
     closed: FinalVerdict,
     scored: ScorerVerdict | None,
+    challenge: str | None = None,
 ) -> Event:
     """The event that MQTT, journal and snapshots describe. `judge` is the recipe that judged the frame,
-    or the recipe in force for a frame that none judged."""
+    or the recipe in force for a frame that none judged. `challenge` is the id of the challenge part that the
+    frame shows."""
     judged = scored if closed.from_scorer else None
     snapshot = None
     if _has_snapshot(closed) and judged is not None:
@@ -181,6 +183,7 @@ def make_event(
         expires_utc_ns=frame.captured_utc_ns + frame.expires_ns - frame.captured_ns,
         snapshot=snapshot,
         version=judge.version if judged and judged.recipe_sha == judge.sha else None,
+        challenge=challenge,
     )
 
 

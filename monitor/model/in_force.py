@@ -153,12 +153,17 @@ def find_asked(recipes: Path, name: str) -> VersionFile:
     return find_in_force(folder) if number is None else find_version(folder, number)
 
 
-def find_promoted(recipes: Path, name: str) -> VersionFile:
-    """As `find_asked`, for those who may only choose among promoted versions. Raises RecipeError and
-    InvalidNameError."""
+def find_promoted(recipes: Path, name: str, *, is_signed: bool) -> VersionFile:
+    """As `find_asked`, for those who may only choose among promoted versions. `is_signed`: promotions are
+    signed with accounts, so that a version that was in force before the first promotion does not count as
+    promoted. Raises RecipeError and InvalidNameError."""
     found = find_asked(recipes, name)
     document = read_in_force(found.folder)
-    if document is not None and document.find_promotion(found) is None:
+    if is_signed:
+        is_promoted = document is not None and document.is_promoted(found)
+    else:
+        is_promoted = document is None or document.find_promotion(found) is not None
+    if not is_promoted:
         raise RecipeError(
             f"{found.name} is not promoted: put it in force with `line-monitor recipes use {found.name}` or "
             "on the page first"

@@ -8,22 +8,30 @@ the publisher may be killed between any two writes, and the next one must find t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from monitor.line_state import verdict_rules
 from monitor.line_state.changeover import find_judge
 from monitor.line_state.frame import Frame
-from monitor.line_state.ring import FinalVerdict, Ring, Stage
+from monitor.line_state.ring import MISSED, FinalVerdict, Ring, Stage
 from monitor.line_state.verdict_rules import Consequences, PublisherTurn
 from monitor.line_state.worker_process import Worker
 from monitor.publish.episodes import Episodes
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Event, Reason, Verdict
 
-MISSED = (Stage.EXPIRED, Stage.UNACKNOWLEDGED)
-"""Stages in which the gate did not get a verdict in time, or did not confirm that it acts on it."""
 _EPISODE_LOOKBACK = 1000
 """The most frames that a new publisher reads back to find the present episode of a live view."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmedPart:
+    """A challenge part that a person lays under the camera now. A frame without a part does not show it."""
+
+    part: int
+    """Its number, from 1."""
+    since_ns: int
+    """The first frame with a part that was captured at this time or later shows it."""
 
 
 class CameraFrames:
@@ -38,6 +46,7 @@ class CameraFrames:
         self._tally = self.ring.tally()
         self._open: dict[int, Frame] = {}
         self._last_found = self._tally.cursor
+        self._armed: ArmedPart | None = None
 
     @property
     def has_open(self) -> bool:
@@ -52,6 +61,10 @@ class CameraFrames:
         """The camera's MQTT topic of that kind: `reject`, `verdict` or `ack`."""
         return f"{self._prefix}/{self.camera.name}/{kind}"
 
+    def take_as_challenge(self, armed: ArmedPart | None) -> None:
+        """Sets which challenge part the next frame with a part shows; None for none."""
+        self._armed = armed
+
     def find_new(self) -> Iterator[tuple[Frame, FinalVerdict]]:
         """Adds the frames captured since the last call. Yields those that an earlier publisher closed and
         whose delivery has not ended."""
@@ -62,6 +75,9 @@ class CameraFrames:
             if frame is None:
                 raise RuntimeError(f"ring of {self.camera.name!r} lost frame {self._last_found} of {last}")
             closed = self.ring.final_verdict(frame.number)
+            if closed is not None and closed.challenge:
+                # A publisher that was killed has taken this frame for the part.
+                self._armed = None
             if closed is None:
                 self._open[frame.number] = frame
             elif not self.ring.stage(frame.number).is_final:
@@ -69,13 +85,27 @@ class CameraFrames:
 
     def close(self, turn: PublisherTurn) -> Iterator[tuple[Frame, FinalVerdict]]:
         """Closes the frames that can be closed now. Each is closed in the ring before it is yielded."""
+        is_waiting = False
+        """Whether an earlier frame that may show the armed challenge part is still open."""
         for frame in list(self._open.values()):
             filled = self.ring.is_filled(frame.number)
             closed = verdict_rules.decide(frame, filled, self.ring.scorer_verdict(frame.number), turn)
-            if closed is not None:
+            may_be_challenge = self._armed is not None and frame.captured_ns >= self._armed.since_ns
+            if closed is None:
+                is_waiting |= may_be_challenge
+            else:
+                if may_be_challenge and not is_waiting:
+                    closed = self._take_challenge(closed)
                 self.ring.write_closed(frame.number, closed)
                 del self._open[frame.number]
                 yield frame, closed
+
+    def _take_challenge(self, closed: FinalVerdict) -> FinalVerdict:
+        """The verdict of the first frame since a challenge part was armed. An empty place is not the part."""
+        if self._armed is None or closed.reason is Reason.NO_PART:
+            return closed
+        part, self._armed = self._armed.part, None
+        return replace(closed, challenge=part)
 
     def derive_consequences(self, closed: FinalVerdict) -> Consequences:
         """The consequences of the next closed frame's verdict. Call it once for every frame, in order: a live
@@ -93,7 +123,14 @@ class CameraFrames:
         scored = self.ring.scorer_verdict(frame.number)
         judge = find_judge(self._board, self.camera, scored.recipe_sha if scored else "")
         return verdict_rules.make_event(
-            self._prefix, self._session, self.camera, judge, frame, closed, scored
+            self._prefix,
+            self._session,
+            self.camera,
+            judge,
+            frame,
+            closed,
+            scored,
+            self._settings.challenge.find_id(closed.challenge),
         )
 
     def count_final(self) -> None:
@@ -138,6 +175,8 @@ class CameraFrames:
                 break
             closed = self.ring.final_verdict(frame.number)
             if closed is None or not closed.from_scorer or closed.reason is Reason.NO_PART:
+                continue
+            if closed.challenge:
                 continue
             if closed.closed_ns > since_ns:
                 found.append(closed.verdict)

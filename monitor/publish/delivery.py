@@ -17,11 +17,11 @@ from monitor.journal.writer import JournalWriter
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import LatchedPart
-from monitor.line_state.ring import Stage
+from monitor.line_state.ring import MISSED, Stage
 from monitor.line_state.verdict_rules import Consequences
 from monitor.line_state.worker_process import Worker
 from monitor.publish.broker_client import Received
-from monitor.publish.camera_frames import MISSED, CameraFrames
+from monitor.publish.camera_frames import CameraFrames
 from monitor.publish.latch import LineLatch
 from monitor.publish.mqtt_connection import Link
 from monitor.publish.resend import UnheardRejects
@@ -385,15 +385,20 @@ class Deliveries:
         """Handles the gateway's answer to a reject whose delivery has ended. If it reports a failure, the
         part was not removed: the line is latched and the reject counts as missed."""
         self._unheard[delivery.camera].forget(delivery.number)
+        delivery.note_answer(result, self._clock())
         if not is_success(result):
             self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
-            delivery.answered_ns = delivery.answered_ns or self._clock()
             if delivery.stage not in MISSED:
                 delivery.stage = Stage.UNACKNOWLEDGED
                 delivery.camera_frames.record_missed(delivery.number, delivery.sent_ns, delivery.answered_ns)
         # A reject that was missed stays missed, whatever the gateway answers later.
         stage = delivery.stage if delivery.stage in MISSED else Stage.ACKNOWLEDGED
         self._journal_outcome(delivery, choose_outcome(stage, to_send=True), result)
+
+    def answer_to(self, event_id: str) -> str | None:
+        """The gateway's last answer to that reject; None without one, and once it is forgotten."""
+        delivery = self._open.get(event_id) or self._ended.get(event_id)
+        return delivery.answer if delivery is not None else None
 
     def forget_old(self, now: int) -> None:
         """Forgets ended rejects for which no answer is accepted any more, and the oldest above

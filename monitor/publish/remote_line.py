@@ -56,6 +56,7 @@ class RemoteState:
         if not self.is_alive:
             lines.append("no heartbeat: the line or its broker is gone; this is the last status")
         lines += [f"camera {name}: {state}" for name, state in (status.get("cameras") or {}).items()]
+        lines += self._describe_challenge()
         for part in (status.get("latched") or {}).get("parts") or []:
             picture = part.get("link") or part.get("snapshot") or "no picture"
             lines.append(
@@ -64,6 +65,15 @@ class RemoteState:
         if (status.get("latched") or {}).get("more"):
             lines.append("and more: `line-monitor journal` lists them")
         return lines
+
+    def _describe_challenge(self) -> list[str]:
+        """Where the challenge stands; nothing after a success and for a line without challenge parts."""
+        challenge = self.status.get("challenge") or {}
+        if challenge.get("phase") in (None, "passed"):
+            return []
+        part = f", next part {challenge['part']}" if challenge.get("part") else ""
+        lines = [f"challenge: {challenge['phase']} ({challenge.get('cause')}){part}: see the page Challenge"]
+        return [*lines, *filter(None, [challenge.get("problem")])]
 
 
 class RemoteLine:

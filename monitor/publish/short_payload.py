@@ -25,9 +25,10 @@ VERDICT_EXTRAS = (
     "part",
     "recipe",
     "reason",
+    "challenge",
 )
 """The fields of a verdict that can be left out, in this order."""
-STATUS_EXTRAS = ("latched", "without_time", "drift", "journal", "audit", "cameras")
+STATUS_EXTRAS = ("challenge", "latched", "without_time", "drift", "journal", "audit", "cameras")
 RECIPE_EXTRAS = ("reason", "in_force", "recipe_sha", "utc")
 _LONGEST_NUMBER = -1.2345678901234567e-100
 _LATEST_NS = 4_102_444_800_000_000_000
@@ -68,6 +69,7 @@ def make_largest_event(settings: Settings, session: str) -> Event:
         decided_utc_ns=_LATEST_NS,
         expires_utc_ns=_LATEST_NS,
         version=10**9 - 1,
+        challenge=longest,
         snapshot=f"2100-01-01/{camera}/000000000_{camera}_{10**12}_{_LONGEST_NUMBER:.4g}.jpg",
     )
 

@@ -60,6 +60,8 @@ class LineHealth:
     is_stopping: bool
     without_time: frozenset[str] = frozenset()
     """Live views for which the parts leave no time."""
+    is_challenged: bool = False
+    """A challenge with known parts is due or has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ OFFLINE = LineStatus(OperatingState.OFFLINE, False, "offline")
 
 def decide_status(cameras: tuple[CameraSettings, ...], health: LineHealth) -> LineStatus:
     """The line's status. `ready` is the run permission: every `every-part` camera is up and has its recipe,
-    the scorer is fresh, and no latch is set."""
+    the scorer is fresh, no latch is set, and no challenge is due or has failed."""
     if health.is_stopping:
         return LineStatus(OperatingState.STOPPED, False, "stopped")
     gated = [camera.name for camera in cameras if camera.mode is Mode.EVERY_PART]
@@ -102,7 +104,7 @@ def _find_reason_not_ready(gated: list[str], health: LineHealth) -> str | None:
     for state in (CameraState.LOST, CameraState.FROZEN, CameraState.UNDATED, CameraState.STARTING):
         if any(health.cameras[name] is state for name in gated):
             return f"camera_{state.word}"
-    return None
+    return "challenge" if health.is_challenged else None
 
 
 def _find_other_trouble(names: list[str], health: LineHealth) -> str | None:
@@ -140,6 +142,8 @@ class _Report:
     without_time: frozenset[str] = frozenset()
     changes: RecordState = NOT_READ
     """The record of changes."""
+    challenge: Mapping[str, object] | None = None
+    """Where the challenge stands; None for a line without challenge parts."""
 
     def encode(self, session: str, utc_ns: int, most: int | None = None) -> bytes:
         """The payload, without some fields where it would have more than `most` bytes."""
@@ -156,6 +160,7 @@ class _Report:
             "latched": self.latched.payload(self.page),
             "without_time": sorted(self.without_time),
             "audit": self._audit(),
+            "challenge": self.challenge,
         }
         return encode_short(payload, STATUS_EXTRAS, most)
 
@@ -205,9 +210,10 @@ class StatusPublisher:
         self._trouble = "not connected yet"
         self._status_due_ns = self._heartbeat_due_ns = 0
 
-    def step(self, now: int, stopping: bool) -> bool:
-        """Publishes the status and the heartbeat that are due. Returns whether a status was due on a
-        connection: the caller then sends other messages that are not verdicts, so at most every 50 ms."""
+    def step(self, now: int, stopping: bool, challenge: Mapping[str, object] | None = None) -> bool:
+        """Publishes the status and the heartbeat that are due; `challenge` goes into the status. Returns
+        whether a status was due on a connection: the caller then sends other messages that are not verdicts,
+        so at most every 50 ms."""
         self._report_connection()
         if now < self._status_due_ns and not stopping:
             return False
@@ -230,6 +236,7 @@ class StatusPublisher:
             self._settings.review.address,
             health.without_time,
             self._changes.state,
+            challenge,
         )
         if stopping or self._latch.may_be_published(now):
             self._publish(report, now)
@@ -317,6 +324,7 @@ def read_health(board: Board, settings: Settings, now: int, *, is_stopping: bool
         without_time=_name_cameras(
             settings, board.read(SCORING, Field.WITHOUT_TIME) if is_scorer_fresh else 0
         ),
+        is_challenged=bool(board.read(PUBLISH, Field.CHALLENGE_HOLD)),
         is_journal_failing=bool(board.read(PUBLISH, Field.JOURNAL_FAILING)),
         is_stopping=is_stopping or bool(board.read(SUPERVISOR, Field.STOPPING)),
     )

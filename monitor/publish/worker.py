@@ -34,6 +34,7 @@ from monitor.publish.change_record import ChangeRecord, make_recorder
 from monitor.publish.changeover_requests import ChangeoverRequests
 from monitor.publish.delivery import Deliveries
 from monitor.publish.latch import LineLatch
+from monitor.publish.line_challenge import LineChallenge
 from monitor.publish.mqtt_connection import Link, LinkState, PacketNeeds
 from monitor.publish.other_session import OtherSessionGuard
 from monitor.publish.reject_watch import RejectWatch
@@ -53,10 +54,10 @@ _STOP_NS = 1200 * _MS
 """The longest time for closing frames, sending and the last status at the end."""
 _LAST_STATUS_NS = 300 * _MS
 """The part of `_STOP_NS` that is kept for the last status."""
-_JOURNAL_S, _LATCH_S, _CHANGES_S = 0.6, 0.1, 0.2
+_JOURNAL_S, _LATCH_S, _CHALLENGE_S, _CHANGES_S = 0.6, 0.1, 0.02, 0.2
 _RECORD_WAIT_S = 0.2
 """The longest time for which the journal waits for an entry in the record of changes."""
-LONGEST_STOP_S = _STOP_NS / 1e9 + _LATCH_S + _JOURNAL_S + LAST_TRY_S + _CHANGES_S
+LONGEST_STOP_S = _STOP_NS / 1e9 + _LATCH_S + _CHALLENGE_S + _JOURNAL_S + LAST_TRY_S + _CHANGES_S
 """The longest time for an orderly stop, when broker, gateway and disk are all slow."""
 
 
@@ -99,6 +100,7 @@ class Publisher:
         # A publisher that follows a dead one of this session must not wait: the line speaks already.
         self._link = link or self._make_link(session, listens_first=yields or not has_spoken)
         self._latch = LineLatch(worker, self._recorder, self._changes, clock, utc_ns)
+        self._challenge = LineChallenge(worker, self._cameras, self._changes, clock, utc_ns)
         self._deliveries = Deliveries(worker, self._cameras, self._link, self._journal, self._latch, clock)
         self._status = StatusPublisher(
             worker, self._link, self._journal, self._latch, utc_ns, self._guard, self._changes
@@ -168,6 +170,7 @@ class Publisher:
         self._take_messages()
         if (by := reset_request.take(self._worker.board)) is not None:
             self._reset(by or "a person without a name")
+        self._challenge.take_request()
         self._guard.step(self._link.generation if self._link.state is LinkState.UP else 0)
         turn = PublisherTurn(
             now_ns=now,
@@ -183,6 +186,7 @@ class Publisher:
                 self._watch_rejects(camera_frames, frame, closed)
                 self._apply_consequences(camera_frames, frame, closed)
         self._deliveries.step()
+        self._challenge.step(self._deliveries)
         self._recorder.step()
         self._deliveries.forget_old(now)
         for camera_frames in self._cameras:
@@ -208,11 +212,15 @@ class Publisher:
             self._worker.log.warning("camera %s: uninspected: %s", camera.name, closed.reason.word)
         if self._latch.applies_to(frame.captured_ns):
             self._latch.set(consequences.latch, camera.name, event)
+        if closed.challenge:
+            self._challenge.see_closed(camera_frames, frame, event, consequences.is_for_gate)
         if consequences.is_journalled:
             self._recorder.record_verdict(event)
         self._deliveries.start(camera_frames, frame, event, consequences)
 
     def _watch_rejects(self, camera_frames: CameraFrames, frame: Frame, closed: FinalVerdict) -> None:
+        if closed.challenge:
+            return
         name = camera_frames.camera.name
         latch = self._watches[name].feed(closed.verdict, closed.reason)
         is_new = latch is not Latch.NONE and latch.outranks(self._latch.present)
@@ -247,7 +255,7 @@ class Publisher:
     def _publish_status(self, now: int, stopping: bool) -> None:
         """Publishes the status and then the answers to changeover requests. A turn calls this after it has
         sent the verdicts, which must not wait for these messages."""
-        if self._status.step(now, stopping):
+        if self._status.step(now, stopping, self._challenge.summary):
             self._changeovers.send_answers(self._link, now)
             self._sets.send_answers(self._link, now)
 
@@ -286,6 +294,8 @@ class Publisher:
         is_latch_written = self._latch.close(_LATCH_S)
         if not is_latch_written:
             self._worker.log.error("the latch could not be written: the next start takes it from the board")
+        if not self._challenge.close(_CHALLENGE_S):
+            self._worker.log.error("the challenge could not be written: the next start begins a new one")
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")
         if not self._changes.close(_CHANGES_S):

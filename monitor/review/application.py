@@ -20,6 +20,7 @@ from monitor.accounts.signature import Signatures
 from monitor.audit.trail import AuditTrail
 from monitor.line_state.board import Board
 from monitor.review.access import Sessions, secret_of
+from monitor.review.challenge_pages import ChallengePages
 from monitor.review.comparison_job import ComparisonJobs
 from monitor.review.event_stream import EventStream
 from monitor.review.line_view import LineView
@@ -89,6 +90,7 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     view = LineView(settings, runtime)
     events = EventStream(app, view, index, plant, needs_password=hashed is not None)
     ResetPages(app, view, board)
+    ChallengePages(app, settings, view, board)
     recipes = paths.recipes(settings)
     LivePages(app, settings, view, Scorers(recipes))
     recalibration = Recalibration(recipes, files, settings.recipes.keep_versions)
@@ -98,7 +100,7 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     versions = VersionChanges(settings, trail)
     sets = SetChangeover(settings, trail)
     RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)
-    teachings, collections = TeachingJobs(settings), Collections(view.newest_frame)
+    teachings, collections = TeachingJobs(settings), Collections(view.newest_frame, view.is_challenge)
     TeachPages(app, settings, files, index, changes, teachings, collections)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index, events, teachings, collections)

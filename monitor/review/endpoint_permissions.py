@@ -16,6 +16,7 @@ SIGNED = frozenset({"recalibrate_accept", "version_use", "recipe_set_use"})
 REQUIRED: Mapping[str, Permission] = {
     "label": Permission.LABEL,
     "reset_line": Permission.RESET,
+    "challenge_step": Permission.CHALLENGE,
     "version_compare": Permission.USE,
     "recalibrate_start": Permission.CALIBRATE,
     "recalibrate_discard": Permission.CALIBRATE,

@@ -96,6 +96,9 @@ class Filters:
         return bool(self.recipe or self.label) or self.verdict != "all"
 
     def matches(self, details: SnapshotDetails) -> bool:
+        if details.challenge:
+            # A challenge part is no production: it is counted and labelled nowhere.
+            return False
         if self.verdict != "all" and details.verdict not in (self.verdict, ""):
             return False
         if self.recipe and details.recipe != self.recipe:

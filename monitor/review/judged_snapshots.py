@@ -16,6 +16,8 @@ from monitor.snapshots.labels import MAX_JSON_BYTES
 
 class _Judge(msgspec.Struct):
     recipe: str = ""
+    challenge: str | None = None
+    """The challenge part that it shows, which says nothing about the production."""
 
 
 def find_newest(snapshots: Path, recipe: str, most: int) -> list[Path]:
@@ -38,9 +40,10 @@ def _newest_first(snapshots: Path) -> Iterator[Path]:
 
 
 def _judged_by(file: Path) -> str:
-    """The recipe in a snapshot's `.json`; empty where it can't be read."""
+    """The recipe in a snapshot's `.json`; empty for a challenge part, and where it can't be read."""
     try:
         with file.open("rb") as opened:
-            return msgspec.json.decode(opened.read(MAX_JSON_BYTES), type=_Judge).recipe
+            judge = msgspec.json.decode(opened.read(MAX_JSON_BYTES), type=_Judge)
+            return "" if judge.challenge else judge.recipe
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""

@@ -20,6 +20,7 @@ from drivers.image_file import Image
 from monitor import paths
 from monitor.line_state import changeover
 from monitor.line_state.board import Board, Field
+from monitor.line_state.challenge_run import Hold
 from monitor.line_state.changeover import RecipeStatus
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
@@ -143,6 +144,7 @@ class LineView:
             cameras=tuple(
                 name for name, state in health.cameras.items() if f"camera_{state.word}" == status.reason
             ),
+            has_failed_challenge=board.read(PUBLISH, Field.CHALLENGE_HOLD) == Hold.FAILED,
         )
 
     def _problems(self, board: Board) -> Iterator[str]:
@@ -176,10 +178,16 @@ class LineView:
         checked = max(checked, last - SEARCHED_FRAMES)
         while checked < last and (closed := ring.final_verdict(checked + 1)) is not None:
             checked += 1
-            if closed.verdict is Verdict.REJECT:
+            if closed.verdict is Verdict.REJECT and not closed.challenge:
                 newest = _part(camera, ring, checked, closed) or newest
         self._seen[camera] = ring.session, checked, newest
         return newest
+
+    def challenge_sequence(self) -> int | None:
+        """The number of the challenge's present state; None where no line runs, and before its publisher has
+        begun."""
+        with self._board() as board:
+            return (board.read(PUBLISH, Field.CHALLENGE_SEQUENCE) or None) if board is not None else None
 
     def is_running(self) -> bool:
         """Whether a line runs here, ready or not."""
@@ -223,13 +231,21 @@ class LineView:
                     return frame, to_image(pixels, frame.format)
         return None
 
+    def is_challenge(self, camera: str, number: int) -> bool | None:
+        """Whether the camera's frame of that number shows a challenge part; None while it has no verdict, and
+        once it has left the ring."""
+        with self._ring(camera) as ring:
+            closed = ring.final_verdict(number) if ring is not None else None
+            return None if closed is None else closed.challenge != 0
+
     def passed_scores(self, camera: str) -> list[float]:
         """Scores of the newest passed parts, newest first, all by the recipe of the newest one."""
         with self._ring(camera) as ring:
             if ring is None:
                 return []
             last = ring.last_frame()
-            scored = (ring.scorer_verdict(number) for number in range(last, max(0, last - SCORED_FRAMES), -1))
+            numbers = range(last, max(0, last - SCORED_FRAMES), -1)
+            scored = (ring.scorer_verdict(number) for number in numbers if not _is_challenge(ring, number))
             passed = [
                 frame
                 for frame in scored
@@ -304,6 +320,11 @@ class LineView:
             yield ring
         finally:
             ring.close()
+
+
+def _is_challenge(ring: Ring, number: int) -> bool:
+    closed = ring.final_verdict(number)
+    return closed is not None and closed.challenge != 0
 
 
 def _newest_judged(camera: str, ring: Ring) -> PartView | None:

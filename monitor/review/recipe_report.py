@@ -7,12 +7,13 @@ the time of the report. Hashes of files are computed anew and compared with thos
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from monitor import paths
-from monitor.audit.entry import Entry
+from monitor.audit.entry import Entry, Kind
 from monitor.audit.trail import AuditTrail
 from monitor.model.in_force import Approval, find_asked, find_in_force, read_in_force
 from monitor.model.recipe_json import FILE, REFERENCE, Document, RecipeError, WeightsFile
@@ -31,6 +32,7 @@ from monitor.training.decision_picture import PICTURE
 from monitor.training.oddest_images import SHEET
 from monitor.verdict import Verdict, rfc3339
 
+_WORDS = re.compile(r"[ ;]+")
 MOST_PARTS = 6
 """How many of the nearest rejects and of the worst passes are shown."""
 MOST_ENTRIES = 60
@@ -106,6 +108,11 @@ class RecipeReports:
             recorded=read_entries(
                 AuditTrail.of(self._settings),
                 lambda entry: _is_about(entry, version.folder.name),
+                MOST_ENTRIES,
+            ),
+            challenges=read_entries(
+                AuditTrail.of(self._settings),
+                lambda entry: entry.kind == Kind.CHALLENGE and version.name in _WORDS.split(entry.meaning),
                 MOST_ENTRIES,
             ),
             parts=len(document.calibration[REFERENCE].part_scores),

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 
 from monitor import paths
+from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.signature import Signature
 from monitor.audit.entry import Change, Kind
 from monitor.audit.trail import AuditTrail
@@ -45,12 +46,13 @@ class SetChangeover:
         """Raises SetChangeoverError unless each recipe of the set is promoted, whole and of its camera's
         region."""
         recipes = paths.recipes(self._settings)
+        is_signed = AccountsFile.of(self._settings).exist()
         cameras = {camera.name: camera for camera in self._settings.camera}
         for camera, asked in self._recipes(name).items():
             if camera not in cameras:
                 raise SetChangeoverError(f"set {name}: the settings have no camera {camera!r}")
             try:
-                version = RecipeVersion.load(find_promoted(recipes, asked).file)
+                version = RecipeVersion.load(find_promoted(recipes, asked, is_signed=is_signed).file)
             except LineMonitorError as error:
                 raise SetChangeoverError(f"set {name}: {error}") from None
             if why := find_region_conflict(cameras[camera], version, asked):

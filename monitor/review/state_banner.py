@@ -39,6 +39,7 @@ class StateBanner:
     """At most 16 letters."""
     sentence: str
     needs_reset: bool = False
+    needs_challenge: bool = False
 
 
 _NOT_SEEN = {
@@ -70,6 +71,11 @@ _LATCHED = {
     ),
 }
 _NOT_READY = {
+    "challenge": ("Challenge due", "Show the known parts to the line: the page Challenge leads you."),
+    "challenge_failed": (
+        "Challenge failed",
+        "A known part got a wrong verdict twice: the page Challenge lists the parts since the last success.",
+    ),
     "scorer_lost": ("Not judging", "The scoring program has stopped. It is started again by itself."),
     "no_recipe": ("No recipe", "A camera has no recipe that can be used. Call the engineer."),
     "camera_lost": ("Camera lost", "Look at its cable, its power and its network."),
@@ -102,6 +108,7 @@ def describe_state(
     is_ready: bool,
     may_run: bool,
     cameras: tuple[str, ...] = (),
+    has_failed_challenge: bool = False,
 ) -> StateBanner:
     """The banner of a line. `is_ready` is what the rules say, `may_run` the permission that was really sent;
     `cameras` are those that the reason is about."""
@@ -116,8 +123,15 @@ def describe_state(
     if state is OperatingState.STARTING:
         return StateBanner(Light.AMBER, "Starting", f"{which}{_STARTING.get(reason or '', 'Wait.')}")
     if not is_ready:
+        if reason == "challenge" and has_failed_challenge:
+            reason = "challenge_failed"
         headline, sentence = _NOT_READY.get(reason or "", ("Not ready", "Call the engineer."))
-        return StateBanner(Light.RED, headline, f"{which}{sentence} The line may not run.")
+        return StateBanner(
+            Light.RED,
+            headline,
+            f"{which}{sentence} The line may not run.",
+            needs_challenge=reason in ("challenge", "challenge_failed"),
+        )
     if not may_run:
         return StateBanner(
             Light.RED,

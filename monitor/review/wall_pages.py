@@ -110,7 +110,10 @@ class WallPages:
         label_entry = LabelEntry(Label(word), g.session.by, rfc3339(self._utc_ns())) if word else None
         if not any(self._has_file(key, suffix) for suffix in (".jpg", ".png")):
             abort(HTTPStatus.NOT_FOUND, "This snapshot was deleted.")
-        before = self._index.details(self._index.find(key), fresh=True).label
+        known = self._index.details(self._index.find(key), fresh=True)
+        before = known.label
+        if known.challenge:
+            abort(HTTPStatus.CONFLICT, "A challenge part gets no label: what it is was verified before.")
         try:
             with self._changes.recording(Kind.LABEL, f"snapshots/{key.path}", before, word or None):
                 self._files.label(key, label_entry)

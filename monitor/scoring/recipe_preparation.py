@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor import paths
+from monitor.accounts.accounts_file import AccountsFile
 from monitor.errors import LineMonitorError
 from monitor.inference.backend_choice import BackendWish, build_fastest_scorer
 from monitor.inference.scorer import Scorer
@@ -26,6 +27,7 @@ from monitor.model.camera_region import find_region_conflict
 from monitor.model.in_force import InForce
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
+from monitor.model.version_files import VersionFile
 from monitor.names import split_version
 from monitor.scoring.recipe_loader import Loaded
 from monitor.settings import CameraSettings, Settings
@@ -129,7 +131,7 @@ class RecipePreparation:
     def _prepare_requested(self, load: RequestedLoad, shared: Mapping[str, Scorer]) -> Loaded:
         camera, request = load.camera, load.request
         name, version = split_version(request.recipe)
-        found = in_force.find_promoted(paths.recipes(self._settings), request.recipe)
+        found = self._find_promoted(request.recipe)
         scorer = self._load(found.file, shared)
         if why := find_region_conflict(camera, scorer.recipe, name):
             raise RecipeError(why)
@@ -177,7 +179,7 @@ class RecipePreparation:
         for camera in loading.cameras:
             asked = document.recipes[camera.name]
             try:
-                found = in_force.find_promoted(paths.recipes(self._settings), asked)
+                found = self._find_promoted(asked)
                 scorer = self._load(found.file, ready)
             except LineMonitorError as error:
                 raise RecipeError(f"camera {camera.name!r}: {error}") from None
@@ -190,6 +192,10 @@ class RecipePreparation:
         except OSError as error:
             raise RecipeError(f"{self._folder}: the set can't be written down: {error.strerror}") from None
         return loaded
+
+    def _find_promoted(self, asked: str) -> VersionFile:
+        is_signed = AccountsFile.of(self._settings).exist()
+        return in_force.find_promoted(paths.recipes(self._settings), asked, is_signed=is_signed)
 
     def make_set(self, request: SetRequest) -> SetDocument:
         """The set that a request over MQTT names. A set that the settings do not have is empty, and an empty

@@ -5,10 +5,14 @@ it stands beside `monitor.scoring.schedule`, which asks it for a view only when 
 
 Parts come first. A view's turn scores one frame, and a part that arrives meanwhile waits for the end of that
 turn at most. After each view's turn comes a pause, on average 0.4 of the turn's time, in which the scorer is
-idle or scores parts. So more than every fourth part begins at once, however much the views ask for. A view
-whose turn takes so long that a part would miss its deadline is tried again after a pause that doubles each
-time. After three such turns in a row it is tried again only when its turn is expected to be short enough:
-when the parts have more time, or their own turns have become shorter.
+idle or scores parts. So more than every fourth part begins at once, however much the views ask for.
+
+Parts at equal distances wait less. A turn just before an expected part is held back for that part, but not
+for a second one. Where all cameras' parts are expected, a turn that ends before the next one needs no pause.
+
+A view whose turn takes so long that a part would miss its deadline is tried again after a pause that doubles
+each time. After three such turns in a row it is tried again only when its turn is expected to be short
+enough: when the parts have more time, or their own turns have become shorter.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.line_state.frame import Frame
+from monitor.scoring.part_forecast import ExpectedPart, PartForecast
 from monitor.scoring.turn_time import TurnTime
 
 _S = 1_000_000_000
@@ -25,6 +30,11 @@ _PAUSE_STEP = (5**0.5 - 1) / 2
 """A view's turn is followed by a pause of 0.2 to 0.6 of its time. This step from one pause to the next,
 modulo 1, spreads the pauses evenly over that range and repeats no pattern (the golden ratio). Equal pauses
 could keep step with parts that come at equal distances, so that each of them would meet a view's turn."""
+_ENDS_BEFORE = 1.2
+"""A turn is expected to end before the next part when there is time for this many usual turns."""
+_WORTH_HOLDING = 0.5
+"""A turn is held back for a part that is expected within this share of its time. Where the part comes later
+than that, holding back would cost the views more time than it spares the part."""
 _FIRST_BAN_NS, _LONGEST_BAN_NS, _LONGEST_BUSY_BAN_NS = 2 * _S, 3600 * _S, 8 * _S
 """How long a view waits after a turn that was too long for the parts: the first time, at most, and at most
 where the turn was long because the machine is busy, so that parts take longer too."""
@@ -75,6 +85,10 @@ class LiveViews:
         """The used time of the view that was chosen last: a view that was away starts again from there."""
         self._pause_until_ns = 0
         self._pauses = 0
+        self._forecast = PartForecast()
+        self._held_for: ExpectedPart | None = None
+        """The part for which the next view's turn was held back."""
+        self._held_until_ns = 0
         self._fastest_part_ns: int | None = None
         """The shortest known turn of a part."""
         self._part_turn_ns = 0
@@ -95,6 +109,10 @@ class LiveViews:
         window = self._window
         window.most_turns = max(window.most_turns, -(-len(parts) // max_batch))
         window.allowed_ns = min([window.allowed_ns, *(one.decide_by_ns - one.captured_ns for one in parts)])
+
+    def see_part(self, camera: str, captured_ns: int) -> None:
+        """Take note of when a part was captured."""
+        self._forecast.see(camera, captured_ns)
 
     def see_waiting(self, names: Collection[str], now_ns: int) -> bool:
         """Take note of the views of which a frame waits. Return whether `without_time` has changed."""
@@ -121,17 +139,25 @@ class LiveViews:
         `names` are the views of which a frame waits. The view that has used the least time is next, so that
         each gets the same share of the time, whatever its frame rate and the length of its turns.
         """
-        if now_ns < self._pause_until_ns:
-            return None
+        self._held_until_ns = 0
         free = [name for name in self._hopeful(names) if now_ns >= self._views[name].banned_until_ns]
-        return min(free, key=lambda name: (self._place_ns(name), name), default=None)
+        chosen = min(free, key=lambda name: (self._place_ns(name), name), default=None)
+        if chosen is None:
+            return None
+        part, turn_ns = self._forecast.find_next(now_ns), self._views[chosen].turn_time.estimate_ns
+        ends_before = part is not None and now_ns + _ENDS_BEFORE * turn_ns <= part.at_ns
+        if part is not None and part.is_certain and ends_before:
+            return chosen
+        is_near = part is not None and now_ns + _WORTH_HOLDING * turn_ns > part.at_ns
+        if now_ns < self._pause_until_ns or (is_near and self._must_wait_for(part)):
+            return None
+        return chosen
 
     def wait_ns(self, names: Collection[str], now_ns: int) -> int | None:
         """Return the time until one of these views may have a turn; None if no view may have one at any
         known time."""
-        starts = [
-            max(self._pause_until_ns, self._views[name].banned_until_ns) for name in self._hopeful(names)
-        ]
+        earliest = max(self._pause_until_ns, self._held_until_ns)
+        starts = [max(earliest, self._views[name].banned_until_ns) for name in self._hopeful(names)]
         return max(0, min(starts) - now_ns) if starts else None
 
     def add(
@@ -146,6 +172,7 @@ class LiveViews:
         view, elapsed = self._views[name], ended_ns - began_ns
         place = self._place_ns(name)
         self._reached_ns, view.used_ns = place, place + elapsed
+        self._held_for = None
         view.served |= in_time
         if scored:
             view.turn_time.add(elapsed)
@@ -163,6 +190,16 @@ class LiveViews:
         view.banned_until_ns = ended_ns + min(longest, _FIRST_BAN_NS << min(view.long_turns, 20))
         view.long_turns += 1
         view.too_long_ns, view.part_turn_ns = elapsed, part_turn_ns
+        return True
+
+    def _must_wait_for(self, part: ExpectedPart | None) -> bool:
+        """Whether the next turn is held back until that part has come. It is held back for one part at
+        most."""
+        if self._held_for is None:
+            self._held_for = part
+        if part is None or part != self._held_for:
+            return False
+        self._held_until_ns = part.given_up_ns
         return True
 
     def _hopeful(self, names: Collection[str]) -> list[str]:

@@ -27,7 +27,7 @@ from monitor.line_state import messages
 from monitor.line_state.board import Field
 from monitor.line_state.frame import publishing_margin_ms, to_image
 from monitor.line_state.ring import Ring, ScorerVerdict
-from monitor.line_state.worker_process import Worker
+from monitor.line_state.worker_process import PUBLISH, Worker
 from monitor.scoring.drift import Drift, DriftDetector, explain
 from monitor.scoring.recipes import RecipesInForce
 from monitor.scoring.schedule import WaitingFrame, plan
@@ -99,8 +99,10 @@ class ScoringLoop:
             self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
         waiting = self._waiting()
         now = self._clock()
-        parts = [work.frame for work in waiting if work.camera.mode is Mode.EVERY_PART]
-        self._views.see_parts(parts, self._max_batch, self._turn_time.estimate_ns)
+        parts = [work for work in waiting if work.camera.mode is Mode.EVERY_PART]
+        for work in parts:
+            self._views.see_part(work.camera.name, work.frame.captured_ns)
+        self._views.see_parts([work.frame for work in parts], self._max_batch, self._turn_time.estimate_ns)
         pair_ns = self._turn_time.pair_ns if self._makes_pairs else 0
         todo = plan(
             waiting,
@@ -231,6 +233,8 @@ class ScoringLoop:
     ) -> None:
         """Write a frame's score, wake the publisher, send the snapshot, and then release the slot."""
         verdict, reason = judge(result.score, scorer.threshold)
+        # Read before the verdict is in the ring: the publisher then ends the challenge part's turn.
+        is_challenge = self._may_be_challenge(work)
         wanted = self._snapshot_choice.wants(work.camera, verdict, now)
         keep = wanted and bool(self._snapshots.poll(0, zmq.POLLOUT))
         if wanted and not keep:
@@ -249,7 +253,16 @@ class ScoringLoop:
                 self._snapshots, work.camera.name, work.frame.number, image, result.anomaly_map
             )
         ring.release(work.frame)
-        self._watch_drift(work.camera, result.score, verdict)
+        if not is_challenge:
+            self._watch_drift(work.camera, result.score, verdict)
+
+    def _may_be_challenge(self, work: WaitingFrame) -> bool:
+        """Whether the frame may show a challenge part, which says nothing about the production's scores."""
+        board = self._worker.board
+        place = board.read(PUBLISH, Field.CHALLENGE_CAMERA)
+        if place == 0 or self._cameras[place - 1].name != work.camera.name:
+            return False
+        return work.frame.captured_ns >= board.read(PUBLISH, Field.CHALLENGE_SINCE_NS)
 
     def _pass_empty(self, work: WaitingFrame, scorer: Scorer, started: int) -> None:
         """Write a pass for a frame without a part. It does not count for drift or for

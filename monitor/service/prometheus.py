@@ -21,11 +21,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from monitor.line_state.board import Board, CameraState, Field
-from monitor.line_state.counts import count_verdicts
+from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.ring import RECORDS, Ring
 from monitor.line_state.worker_process import PUBLISH, SCORING, SNAPSHOTS, capture_name, worker_names
 from monitor.settings import Mode, Settings
-from monitor.verdict import Reason
+from monitor.verdict import Reason, Verdict
 
 _LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5)
 _RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0, 10.0)
@@ -120,7 +120,9 @@ class Metrics(Collector):
         if scored is not None:
             self._latency.labels(camera, "queue").observe((scored.started_ns - frame.captured_ns) / 1e9)
             self._latency.labels(camera, "score").observe((scored.scored_ns - scored.started_ns) / 1e9)
-            if scored.threshold > 0 and math.isfinite(scored.score):
+            closed = ring.final_verdict(number)
+            is_production = closed is None or not closed.challenge
+            if is_production and scored.threshold > 0 and math.isfinite(scored.score):
                 self._ratio.labels(camera).observe(scored.score / scored.threshold)
             if sent_ns and sent_ns >= scored.scored_ns:
                 self._latency.labels(camera, "publish").observe((sent_ns - scored.scored_ns) / 1e9)
@@ -155,13 +157,7 @@ class Metrics(Collector):
         for camera, ring in self._rings.items():
             now = count_verdicts(ring)
             frames.add_metric([camera], now.frames)
-            verdicts.add_metric([camera, "pass", ""], now.passed - now.no_part)
-            if now.no_part:
-                verdicts.add_metric([camera, "pass", Reason.NO_PART.word or ""], now.no_part)
-            verdicts.add_metric([camera, "reject", ""], now.rejected)
-            for reason in Reason:
-                if reason is not Reason.NONE and now.uninspected[reason]:
-                    verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])
+            _add_verdicts(verdicts, camera, now)
             misses.add_metric([camera], now.uninspected[Reason.DEADLINE])
             missed.add_metric([camera], now.missed_rejects + self._lost_rejects.get(camera, 0))
             overruns.add_metric([camera], ring.overruns())
@@ -226,3 +222,16 @@ class Metrics(Collector):
                 if camera.mode is Mode.EVERY_PART:
                     drift.add_metric([camera.name], (higher >> i & 1) - (lower >> i & 1))
         return drift
+
+
+def _add_verdicts(verdicts: CounterMetricFamily, camera: str, now: Counts) -> None:
+    verdicts.add_metric([camera, "pass", ""], now.passed - now.no_part)
+    if now.no_part:
+        verdicts.add_metric([camera, "pass", Reason.NO_PART.word or ""], now.no_part)
+    verdicts.add_metric([camera, "reject", ""], now.rejected)
+    if sum(now.challenges):
+        for verdict, count in zip(Verdict, now.challenges, strict=True):
+            verdicts.add_metric([camera, "challenge", verdict.word], count)
+    for reason in Reason:
+        if reason is not Reason.NONE and now.uninspected[reason]:
+            verdicts.add_metric([camera, "uninspected", reason.word or ""], now.uninspected[reason])

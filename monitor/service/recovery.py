@@ -66,7 +66,14 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
         scored = ring.scorer_verdict(frame.number)
         judge = _find_judge(board, camera, scored.recipe_sha if scored else "")
         return verdict_rules.make_event(
-            settings.prefix, str(ring.session), camera, judge, frame, closed, scored
+            settings.prefix,
+            str(ring.session),
+            camera,
+            judge,
+            frame,
+            closed,
+            scored,
+            settings.challenge.find_id(closed.challenge),
         )
 
     journal = JournalWriter(

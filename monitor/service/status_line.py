@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from monitor.line_state.board import Board, CameraState, Field
+from monitor.line_state.challenge_run import Hold
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import read_parts
 from monitor.line_state.worker_process import CAPTURE, PUBLISH, SCORING, SUPERVISOR, capture_name
@@ -32,6 +33,9 @@ def make_text(
     if latch := Latch(board.read(PUBLISH, Field.LATCH)).word:
         which = read_parts(board).describe()
         parts.append(f"{latch}{f' ({which})' if which else ''}, until it is reset")
+    if hold := Hold(board.read(PUBLISH, Field.CHALLENGE_HOLD)):
+        what = "has failed" if hold is Hold.FAILED else "is due"
+        parts.append(f"a challenge with known parts {what}: see the page Challenge")
     if board.is_fresh(PUBLISH, now_ns) and (trouble := board.read_trouble(PUBLISH)):
         parts.append(trouble)
     elif not board.read(PUBLISH, Field.EVER_CONNECTED):

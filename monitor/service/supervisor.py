@@ -405,12 +405,13 @@ class Supervisor:
         for name, ring in self._rings.items():
             now = count_verdicts(ring)
             self._log.info(
-                "camera %s: %d frames: %d passed, %d rejected, %d uninspected",
+                "camera %s: %d frames: %d passed, %d rejected, %d uninspected%s",
                 name,
                 now.frames,
                 now.passed,
                 now.rejected,
                 sum(now.uninspected),
+                f", {sum(now.challenges)} of challenge parts" if sum(now.challenges) else "",
             )
             ring.close()
         board.close()

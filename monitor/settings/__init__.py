@@ -4,7 +4,10 @@ from monitor.settings.environment import CONFIG_VARIABLE
 from monitor.settings.loader import DEFAULT_FILES, find_settings_file, load_settings
 from monitor.settings.tables import (
     CameraSettings,
+    ChallengePartSettings,
+    ChallengeSettings,
     Choice,
+    ExpectedVerdict,
     JournalSettings,
     JournalVerdicts,
     LineSettings,
@@ -23,6 +26,7 @@ from monitor.settings.tables import (
     Settings,
     SettingsError,
     SnapshotSettings,
+    rows_of,
     tables,
     unit_and_bounds,
 )
@@ -31,7 +35,10 @@ __all__ = [
     "CONFIG_VARIABLE",
     "DEFAULT_FILES",
     "CameraSettings",
+    "ChallengePartSettings",
+    "ChallengeSettings",
     "Choice",
+    "ExpectedVerdict",
     "JournalSettings",
     "JournalVerdicts",
     "LineSettings",
@@ -52,6 +59,7 @@ __all__ = [
     "SnapshotSettings",
     "find_settings_file",
     "load_settings",
+    "rows_of",
     "tables",
     "unit_and_bounds",
 ]

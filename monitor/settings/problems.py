@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from monitor.names import NAME_PATTERN
-from monitor.settings.tables import Settings, tables, unit_and_bounds
+from monitor.settings.tables import Settings, model_at, tables, unit_and_bounds
 from monitor.settings.toml_text import KeyPath
 
 PLAIN_WORDS = {
@@ -74,7 +74,10 @@ def _refused_value(kind: str, said: str, path: KeyPath) -> str:
 
 
 def _show(path: KeyPath, tree: Mapping[str, Any]) -> str:
-    """The key for people: `mqtt.port`, and `camera 'top': roi` for a camera's."""
+    """The key for people: `mqtt.port`, `camera 'top': roi`, `challenge.part number 2: expires`."""
+    if len(path) > 2 and isinstance(path[2], int) and model_at(_names(path[:2])) is not None:
+        row = f"{path[0]}.{path[1]} number {path[2] + 1}"
+        return ": ".join([row, *(map(str, path[3:4]))])
     if len(path) < 2 or path[0] != "camera" or not isinstance(path[1], int):
         return ".".join(map(str, path))
     camera = find_value(tree, path[:2])
@@ -105,18 +108,24 @@ def _brackets(path: KeyPath, tree: Mapping[str, Any]) -> str:
 
 
 def _allowed(path: KeyPath) -> str:
-    keys = [key for key in path if isinstance(key, str)]
+    keys = _names(path)
     if keys == ["camera"]:
         return "[[camera]] in double brackets, once for each camera"
     if len(keys) == 1:
         return f"[{keys[0]}] with keys below it" if keys[0] in tables() else ""
-    field = tables()[keys[0]].model_fields.get(keys[1])
+    model = model_at(keys[:2]) if len(keys) > 2 else tables().get(keys[0])
+    field = model.model_fields.get(keys[2] if len(keys) > 2 else keys[1]) if model is not None else None
     return unit_and_bounds(field) if field else ""
+
+
+def _names(path: KeyPath) -> list[str]:
+    """The path without the places in lists."""
+    return [key for key in path if isinstance(key, str)]
 
 
 def _suggestion(path: KeyPath) -> str:
     """The known key with the most similar spelling, or the table that has this key, or all known keys."""
-    table: type[BaseModel] | None = tables().get(str(path[0])) if len(path) > 1 else None
+    table: type[BaseModel] | None = model_at(_names(path)[:-1]) if len(path) > 1 else None
     known = list((table or Settings).model_fields)
     key = str(path[-1]).lower().replace("-", "_")
     owners = [

@@ -6,6 +6,8 @@ It knows nothing of files and the environment; `loader` reads them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
@@ -15,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -81,6 +84,11 @@ class Precision(Choice):
     INT8 = "int8", "8-bit integers, second look in `f32`; needs OpenVINO and a recipe with an 8-bit model"
 
 
+class ExpectedVerdict(Choice):
+    PASS = "pass", "a good part"
+    REJECT = "reject", "a bad part"
+
+
 class JournalVerdicts(Choice):
     PROBLEMS = "problems", "every reject and every uninspected part"
     ALL = "all", "every verdict, so that each part can be traced"
@@ -116,12 +124,22 @@ def _check_host(host: str) -> str:
     return host
 
 
+def _check_date(value: object) -> object:
+    """Refuses what pydantic would convert to a date: seconds since 1970, and a time of day."""
+    is_day = isinstance(value, date) and not isinstance(value, datetime)
+    if not is_day and not (isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII)):
+        raise PydanticCustomError("no_date", "must be a date, as in 2027-05-31")
+    return value
+
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN, json_schema_extra={"allowed": NAME_RULE})]
 RecipeName = Annotated[str, Field(pattern=rf"^{NAME}(@{VERSION})?$")]
 _Host = Annotated[str, AfterValidator(_check_host)]
 _PAGE_URL = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:(?P<port>\d{1,5}))?(/[\w.~-]+)*/?"
 _SHIFT_START = r"([01]\d|2[0-3]):[0-5][05]"
 _PORT = {"ge": 0, "le": 65_535}
+MOST_CHALLENGE_PARTS = 100
+"""A ring's record has seven bits for the part that a frame shows."""
 _PEM = "the path of a PEM file"
 
 
@@ -320,6 +338,77 @@ class SnapshotSettings(_Table):
     """Every Nth passed frame also gets a snapshot. 0 turns this off."""
 
 
+_Day = Annotated[date, BeforeValidator(_check_date)]
+
+
+def _day(title: str) -> Any:
+    return Field(title=title, json_schema_extra={"allowed": "a date, as in 2027-05-31"})
+
+
+class ChallengePartSettings(_Table):
+    """One known part with which the line is challenged. Repeat the table for each part."""
+
+    id: Name = Field(title="Part's name")
+    """Name that is written on the part."""
+    camera: Name = Field(title="Camera")
+    """Name of the camera under which the part is laid. Its `mode` is `every-part`."""
+    expected: ExpectedVerdict = Field(title="Expected verdict")
+    """Verdict that the part must get."""
+    description: str | None = _text(None, "Description", "any text")
+    """What the part shows, such as its defect, and where it is kept."""
+    verified_by: str = Field(title="Verified by", min_length=1, json_schema_extra={"allowed": "any text"})
+    """Person who verified that the part is what it is said to be."""
+    verified: _Day = _day("Verified on")
+    """Day on which the part was verified."""
+    expires: _Day = _day("Usable until")
+    """Last day on which the part may be used. Later a challenge can't succeed until it is verified again."""
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Self:
+        if self.expires < self.verified:
+            raise ValueError(
+                f"expires ({self.expires}) is before verified ({self.verified}); correct one of the two"
+            )
+        return self
+
+
+class ChallengeSettings(_Table):
+    """Known good and bad parts that show whether the line still tells them apart. Without parts it is off."""
+
+    at_start: bool = _text(True, "Challenge at the start", "`true` or `false`")
+    """Whether the line is not ready after each start of the service until the parts got their verdicts."""
+    after_changeover: bool = _text(True, "Challenge after a changeover", "`true` or `false`")
+    """The same after another recipe or version came in force at a camera that has a part."""
+    every_h: FiniteFloat = _number(0.0, "Time between challenges", "h", ge=0, le=8_784)
+    """Time after the last success at which the line is challenged again. 0 turns this off."""
+    part: tuple[ChallengePartSettings, ...] = _text(
+        (), "Parts", "`[[challenge.part]]` in double brackets, once for each part"
+    )
+    """The parts, in the order in which they are laid under the cameras."""
+
+    @field_validator("part")
+    @classmethod
+    def _check_parts(cls, parts: tuple[ChallengePartSettings, ...]) -> tuple[ChallengePartSettings, ...]:
+        if len(parts) > MOST_CHALLENGE_PARTS:
+            raise ValueError(f"there are {len(parts)} parts; name at most {MOST_CHALLENGE_PARTS}")
+        names = [part.id for part in parts]
+        if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+            raise ValueError(f"two parts are called {twice!r}; give each part its own id")
+        return parts
+
+    def find_id(self, number: int) -> str | None:
+        """The name of the part with that number, from 1; None for 0, a frame of production."""
+        if number == 0:
+            return None
+        # After a restart with other settings, a killed service's frame may have a part that is gone.
+        return self.part[number - 1].id if number <= len(self.part) else f"number-{number}"
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that have a part, in the order of the parts."""
+        return tuple(dict.fromkeys(part.camera for part in self.part))
+
+
 class JournalSettings(_Table):
     """Which verdicts the journal records, and for how long."""
 
@@ -436,6 +525,7 @@ class Settings(_Table):
     scoring: ScoringSettings = _table(ScoringSettings, "Scoring")
     recipes: RecipeSettings = _table(RecipeSettings, "Recipes")
     mqtt: MqttSettings = _table(MqttSettings, "MQTT")
+    challenge: ChallengeSettings = _table(ChallengeSettings, "Challenge parts")
     snapshots: SnapshotSettings = _table(SnapshotSettings, "Snapshots")
     journal: JournalSettings = _table(JournalSettings, "Journal")
     metrics: MetricsSettings = _table(MetricsSettings, "Metrics")
@@ -460,6 +550,23 @@ class Settings(_Table):
                     _refuse_camera(message, place, "source")
         return cameras
 
+    @field_validator("challenge")
+    @classmethod
+    def _check_challenge(cls, challenge: ChallengeSettings, info: ValidationInfo) -> ChallengeSettings:
+        cameras: tuple[CameraSettings, ...] | None = info.data.get("camera")
+        modes = {camera.name: camera.mode for camera in cameras or ()}
+        # Wrong cameras have lines of their own.
+        for part in challenge.part if cameras is not None else ():
+            mode = modes.get(part.camera)
+            if mode is not Mode.EVERY_PART:
+                why = "does not exist" if mode is None else 'has mode = "latest"'
+                known = [name for name, mode in modes.items() if mode is Mode.EVERY_PART]
+                raise ValueError(
+                    f"part {part.id!r}: camera {part.camera!r} {why}; name one whose mode is "
+                    f"every-part: {', '.join(known) or 'there is none'}"
+                )
+        return challenge
+
     @property
     def prefix(self) -> str:
         """The first two words of every MQTT topic of this line."""
@@ -472,6 +579,22 @@ class Settings(_Table):
                 return camera
         known = ", ".join(camera.name for camera in self.camera) or "none"
         raise SettingsError(f"no camera called {name!r} in the settings; there are: {known}")
+
+
+def rows_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of each table in a list of tables such as `[[challenge.part]]`; None for other settings."""
+    kind = plain_kind(field)
+    inner = get_args(kind)[0] if get_origin(kind) is tuple else None
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
+def model_at(path: Sequence[str]) -> type[BaseModel] | None:
+    """The model whose keys come after that path of names; None where there is none."""
+    model = tables().get(path[0]) if path else None
+    for key in path[1:]:
+        field = model.model_fields.get(key) if model is not None else None
+        model = rows_of(field) if field is not None else None
+    return model
 
 
 def tables() -> dict[str, type[BaseModel]]:

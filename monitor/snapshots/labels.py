@@ -58,6 +58,8 @@ class SnapshotDetails:
     """The newest label."""
     recipe_sha: str = ""
     """Of the version that judged the part."""
+    challenge: str = ""
+    """The id of the challenge part that it shows; empty for production."""
 
     def ratio_text(self, score: float) -> str:
         """Score divided by threshold, as text; empty where there is no threshold."""
@@ -97,6 +99,7 @@ def details_of(document: Mapping[str, Any]) -> SnapshotDetails:
         score=_number(document.get("score")),
         label_entry=_label_entry(newest),
         recipe_sha=_text(document.get("recipe_sha")),
+        challenge=_text(document.get("challenge")),
     )
 
 

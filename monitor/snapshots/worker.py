@@ -105,7 +105,14 @@ class SnapshotWriter:
             )
         judge = find_judge(self._worker.board, camera, scored.recipe_sha)
         event = verdict_rules.make_event(
-            self._settings.prefix, str(self._worker.session), camera, judge, frame, closed, scored
+            self._settings.prefix,
+            str(self._worker.session),
+            camera,
+            judge,
+            frame,
+            closed,
+            scored,
+            self._settings.challenge.find_id(closed.challenge),
         )
         if event.snapshot is None:
             raise SnapshotError(f"frame {message.frame} of camera {message.camera!r} has no snapshot path")

@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from drivers import image_file
 from drivers.image_file import Image, ImageError, decode, read_bytes
 from monitor.errors import LineMonitorError
 from monitor.model.image_mark import content_mark as content_mark
 from monitor.system.printable import clean_line
 from monitor.system.progress import Progress
+
+
+class _Snapshot(msgspec.Struct):
+    """What is read of a snapshot's `.json`."""
+
+    challenge: str | None = None
 
 
 def find_image_files(folder: Path, failure: type[LineMonitorError]) -> list[Path]:
@@ -25,11 +33,15 @@ def find_image_files(folder: Path, failure: type[LineMonitorError]) -> list[Path
 
 
 def read_images(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[tuple[Path, bytes, Image]]:
-    """Each usable file with its content and its image.
+    """Each usable file with its content and its image. A snapshot of a challenge part is not usable: it must
+    choose nothing.
 
     `say` gets one line about each of the others: `skipped: name: why`.
     """
     for file in files:
+        if (part := find_challenge_part(file)) is not None:
+            say(f"skipped: {clean_line(str(file))}: it shows challenge part {clean_line(part)}")
+            continue
         try:
             content = read_bytes(file)
             image = decode(content)
@@ -37,6 +49,16 @@ def read_images(files: Iterable[Path], say: Callable[[str], None]) -> Iterator[t
             say(f"skipped: {clean_line(str(file))}: {error}")
         else:
             yield file, content, image
+
+
+def find_challenge_part(file: Path) -> str | None:
+    """The challenge part that a snapshot shows, by the `.json` beside it; None for every other image."""
+    try:
+        content = read_bytes(file.with_suffix(".json"))
+        return msgspec.json.decode(content, type=_Snapshot).challenge
+    except (ImageError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # There is no such file, or it belongs to no snapshot.
+        return None
 
 
 def read_with_progress(

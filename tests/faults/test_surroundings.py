@@ -101,8 +101,7 @@ def test_a_frozen_broker_stops_the_line_and_a_thawed_one_gets_nothing_late(
         # The next publisher may be there before the gate has missed a reject.
         replaced = time.monotonic()
         line.wait_for(lambda: bool(line.witness.heard("status", since=replaced)), 10, "status")
-        line.witness.say("reset")
-        line.wait_for(lambda: line.witness.status()["ready"] is True, 10, "ready")
+        line.reset_until_ready()
         line.wait_for(lambda: rejects_flow(line), 5, "rejects")
         line.stop()
         assert_one_verdict_a_frame(line, "top", ring)
@@ -135,18 +134,21 @@ def test_unreachable_cameras_and_a_corrupt_recipe_are_a_line_each_and_the_others
         assert "Traceback" not in log
 
 
+def speaks_since(line: Line, since: float) -> bool:
+    return any(message.payload["state"] != "offline" for message in line.witness.heard("status", since=since))
+
+
 def test_a_stuck_worker_is_replaced(tmp_path: Path, write_config: WriteConfig, broker: Mosquitto) -> None:
     parts_folder.write_parts(tmp_path / "parts", 10, bad_every=0)
     config = write_config(folder_camera(tmp_path / "parts"))
     with Line(config, broker.port) as line:
         line.await_ready()
         ring = line.ring("top")
-        stuck = line.pid("publish")
+        stuck, stopped = line.pid("publish"), time.monotonic()
         subprocess.run(["kill", "-STOP", str(stuck)], check=True)
         line.wait_for(lambda: line.pid("publish") != stuck, 12, "new publisher")
         # The successor is mostly there before a part's time is up; where it is not, the line is latched.
-        line.wait_for(lambda: line.witness.status()["state"] == "inspecting", 10, "status")
-        line.witness.say("reset")
-        line.wait_for(lambda: line.witness.status().get("ready") is True, 10, "ready")
+        line.wait_for(lambda: speaks_since(line, stopped), 10, "status of the new publisher")
+        line.reset_until_ready()
         line.stop()
         assert_one_verdict_a_frame(line, "top", ring)

@@ -33,7 +33,7 @@ COMMANDS = (
 )
 
 
-def run(*arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, timeout: float = 150) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "monitor.cli", *map(str, arguments)],
         capture_output=True,

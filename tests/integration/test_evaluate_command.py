@@ -19,7 +19,7 @@ def run(config: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str
         [sys.executable, "-P", "-m", "monitor.cli", "--config", config, "evaluate", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
 

@@ -384,6 +384,7 @@ def passed_since(line: Line, moment: float) -> bool:
     return any(message.payload["verdict"] == "pass" for message in recent)
 
 
+@pytest.mark.timing
 def test_a_full_pipe_at_stderr_does_not_stop_the_line(
     tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:

@@ -177,6 +177,18 @@ class Line:
     def await_ready(self, within_s: float = 60.0) -> None:
         self.wait_for(lambda: self.witness.status().get("ready") is True, within_s, "ready")
 
+    def reset_until_ready(self, within_s: float = 10.0) -> None:
+        """Say `P/reset` until the line is ready: a busy machine can miss a reject after a reset too."""
+
+        def is_ready() -> bool:
+            if self.witness.status()["ready"] is True:
+                return True
+            self.witness.say("reset")
+            time.sleep(0.5)
+            return False
+
+        self.wait_for(is_ready, within_s, "ready after a reset")
+
     def wait_for(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
         """Wait until the condition is true. Returns the time that this took."""
         start = time.monotonic()

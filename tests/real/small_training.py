@@ -23,8 +23,8 @@ def train(
 ) -> RecipeVersion:
     """The recipe `disc` from the images in `folder`; `changes` are fields of the `TrainingRequest`.
 
-    Without `openvino` it is trained as on a machine that lacks it: compiling a model for OpenVINO takes
-    longer than the training.
+    Without `openvino` it is trained as on a machine that lacks it and bfloat16: compiling a model for
+    OpenVINO, or making the pairs for first looks in bfloat16, takes longer than the training.
     """
     fields: dict[str, Any] = {
         "name": "disc",
@@ -41,5 +41,8 @@ def train(
     request = TrainingRequest(**fields)
     if openvino or request.int8:
         return train_recipe(request, say=say, progress=progress)
-    with patch("monitor.inference.backends.has_openvino", lambda: False):
+    with (
+        patch("monitor.inference.backends.has_openvino", lambda: False),
+        patch("monitor.training.first_look.has_native_bf16", lambda: False),
+    ):
         return train_recipe(request, say=say, progress=progress)

@@ -10,6 +10,7 @@ def test_each_act_is_for_the_roles_that_answer_for_it() -> None:
     assert {permission: roles_for(permission) for permission in Permission} == {
         Permission.LABEL: (operator, engineer, quality),
         Permission.RESET: (operator, engineer, quality),
+        Permission.CHALLENGE: (operator, engineer, quality),
         Permission.TEACH: (engineer,),
         Permission.CALIBRATE: (engineer, quality),
         Permission.USE: (operator, engineer, quality),

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from monitor.commands.check import Level, _review, _weak_guarantee, _what_passes
+from monitor.accounts.accounts_file import AccountsFile
+from monitor.accounts.permissions import Role
+from monitor.commands.check import Level, _review, _unsigned, _weak_guarantee, _what_passes
+from monitor.model.in_force import Approval, find_in_force, put_in_force
 from monitor.model.recipe_json import Calibration
 from monitor.review.access import hash_password
 from monitor.settings import ReviewSettings, Settings
@@ -64,3 +67,21 @@ def test_a_page_that_a_proxy_serves_is_told_with_its_address_and_warned_of_witho
     assert found.level is level
     assert "as https://line-pc.example" in found.text
     assert ("set review.password_hash" in found.text) is (level is Level.WARN)
+
+
+def test_with_accounts_a_recipe_that_nobody_signed_is_a_warning_with_the_command(tmp_path: Path) -> None:
+    settings = Settings(line={"data": tmp_path})  # type: ignore[arg-type]
+    draft_recipe(tmp_path / "recipes/disc").commit()
+    version = find_in_force(tmp_path / "recipes/disc")
+    accounts = AccountsFile.of(settings)
+    assert list(_unsigned(version, settings)) == []
+    accounts.add("anna", Role.ADMIN, "gloves and all", "")
+    (found,) = _unsigned(version, settings)
+    assert found.level is Level.WARN
+    assert "`line-monitor recipes use disc@1`" in found.text
+    approval = Approval(who="anna", utc="", meaning="", is_proven=True)
+    put_in_force(version.folder, 1, approval)
+    assert list(_unsigned(version, settings)) == []
+    accounts.file.write_bytes(b"torn")
+    (found,) = _unsigned(version, settings)
+    assert found.level is Level.FAIL

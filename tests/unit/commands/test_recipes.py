@@ -11,13 +11,13 @@ import pytest
 from monitor.commands.recipes import await_line, await_set
 from monitor.line_state.changeover import ChangeoverState, RecipeIdentity, RecipeStatus
 from monitor.line_state.recipe_set import SetDocument
-from monitor.model.in_force import Approval, Change
+from monitor.model.in_force import Approval, VersionChange
 from monitor.model.version_files import VersionFile
 from monitor.settings import CameraSettings, Settings
 
 SHAS = {1: "1" * 64, 2: "2" * 64}
 VERSIONS = [VersionFile(number, Path(f"plate/versions/{number}.json"), SHAS[number][:16]) for number in SHAS]
-CHANGE = Change(VERSIONS[0], VERSIONS[1], Approval(who="anna", utc="", meaning=""), is_promotion=True)
+CHANGE = VersionChange(VERSIONS[0], VERSIONS[1], Approval(who="anna", utc="", meaning=""), is_promotion=True)
 SET = SetDocument(
     name="plates", recipes={"top": "plate@2"}, instead_of={}, request_id="set-1", who="anna", utc=""
 )

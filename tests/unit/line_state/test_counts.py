@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.frame import Frame, PixelFormat
 from monitor.line_state.ring import FinalVerdict, Ring, Tally
@@ -22,6 +24,18 @@ def test_a_tally_counts_a_verdict_in_its_place() -> None:
     assert {reason for reason in Reason if tally.uninspected[reason]} == {Reason.DEADLINE}
     assert tally.frames == 4
     assert tally.cursor == 7, "the caller moves it"
+
+
+def test_challenge_parts_are_in_no_count_of_production_and_a_missed_one_is_a_missed_reject() -> None:
+    shown = [
+        replace(closed(verdict), challenge=1)
+        for verdict in (Verdict.PASS, Verdict.REJECT, Verdict.UNINSPECTED)
+    ]
+    tally = Tally()
+    for one in shown:
+        tally = tally.add(one, missed_reject=one.verdict is Verdict.REJECT)
+    assert tally == Tally(challenges=(1, 1, 1), missed_rejects=1)
+    assert tally.frames == 3
 
 
 def test_what_is_closed_beyond_the_tally_counts_and_the_rest_is_in_flight(ring: Ring) -> None:

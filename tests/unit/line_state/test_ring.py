@@ -16,6 +16,7 @@ import pytest
 
 from monitor.line_state.frame import Frame, PixelFormat
 from monitor.line_state.ring import RECORDS, SLOTS, FinalVerdict, Ring, RingError, ScorerVerdict, Stage, Tally
+from monitor.settings.tables import MOST_CHALLENGE_PARTS
 from monitor.verdict import Reason, Verdict
 
 SHA = "ab" * 32
@@ -49,6 +50,16 @@ def test_a_frame_reads_back_as_it_was_written(ring: Ring) -> None:
     assert ring.scorer_verdict(1) == scored()
     assert ring.final_verdict(1) == FinalVerdict(Verdict.REJECT, Reason.NONE, True, True, 13, 14)
     assert (ring.stage(1), ring.sent_ns(1)) == (Stage.SENT, 15)
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+@pytest.mark.parametrize("challenge", [0, 1, MOST_CHALLENGE_PARTS])
+def test_a_verdict_keeps_the_challenge_part_that_its_frame_shows(
+    ring: Ring, challenge: int, snapshot: bool
+) -> None:
+    closed = FinalVerdict(Verdict.PASS, Reason.NONE, True, snapshot, 1, 2, challenge)
+    ring.write_closed(1, closed)
+    assert ring.final_verdict(1) == closed
 
 
 def test_sixteen_bit_pixels_keep_their_depth(ring: Ring) -> None:

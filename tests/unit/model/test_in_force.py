@@ -75,11 +75,21 @@ def test_a_rollback_leads_back_step_by_step(folder: Path) -> None:
 
 
 def test_only_promoted_versions_can_be_chosen_by_others(folder: Path) -> None:
-    assert in_force.find_promoted(folder.parent, "plate@1").number == 1
-    in_force.put_in_force(folder, 2, ANNA)
-    assert in_force.find_promoted(folder.parent, "plate@2").number == 2
+    def find(name: str, *, is_signed: bool = False) -> int:
+        return in_force.find_promoted(folder.parent, name, is_signed=is_signed).number
+
+    assert find("plate@1") == 1
     with pytest.raises(RecipeError, match="plate@1 is not promoted"):
-        in_force.find_promoted(folder.parent, "plate@1")
+        find("plate@1", is_signed=True)
+    in_force.hold_in_force(folder, ANNA.utc)
+    assert find("plate") == 3
+    with pytest.raises(RecipeError, match="plate@3 is not promoted"):
+        find("plate", is_signed=True)
+    in_force.put_in_force(folder, 2, ANNA)
+    assert find("plate@2") == find("plate@2", is_signed=True) == 2
+    for is_signed in (False, True):
+        with pytest.raises(RecipeError, match="plate@1 is not promoted"):
+            find("plate@1", is_signed=is_signed)
 
 
 def test_no_change_is_made_without_its_record(folder: Path) -> None:

@@ -52,6 +52,9 @@ def test_a_line_without_trouble_is_ready() -> None:
         ({"latch": Latch.MISSED_REJECT}, "degraded", "missed_reject"),
         ({"latch": Latch.UNINSPECTED}, "degraded", "uninspected"),
         ({"is_stopping": True}, "stopped", "stopped"),
+        ({"is_challenged": True}, "degraded", "challenge"),
+        ({"is_challenged": True, "without_recipe": frozenset({"top"})}, "degraded", "no_recipe"),
+        ({"is_challenged": True, "drifting": frozenset({"top"})}, "degraded", "challenge"),
     ],
 )
 def test_trouble_that_concerns_the_gate_takes_the_run_permission_away(

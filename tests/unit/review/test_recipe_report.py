@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from monitor.audit.entry import Change, Kind
+from monitor.audit.trail import AuditTrail
 from monitor.model.in_force import Approval, put_in_force
 from monitor.model.recipe_json import REFERENCE, RecipeError
 from monitor.review.filters import Filters
@@ -79,3 +81,23 @@ def test_a_shift_report_shows_what_lies_in_the_shift(settings: Settings) -> None
     assert "2 have a picture" in early
     assert "0 have a picture" in late
     assert "There are no counts" in early
+
+
+def test_reports_show_the_challenges_of_the_version_and_of_the_shift(settings: Settings) -> None:
+    def record(version: str, outcome: str, utc: str) -> None:
+        meaning = f"top {version}; scratch-1 reject, right"
+        change = Change(Kind.CHALLENGE, "otto", "challenge", "due", outcome, meaning, utc, via="page")
+        AuditTrail.of(settings).append(change)
+
+    record("plate@1", "passed", "2026-11-24T05:30:00.000Z")
+    record("plate@2", "failed", "2026-11-24T13:30:00.000Z")
+    assert "was never challenged" not in report(settings, "plate@1")
+    history = report(settings, "plate@1").partition("Challenge history")[2].partition("<h2>")[0]
+    assert "<td>otto</td><td>passed</td><td>top plate@1; scratch-1 reject, right</td>" in history
+    assert "failed" not in history
+    reports = ShiftReports(settings, read_snapshots(settings), PLANT)
+    early = reports.make(Filters(day="2026-11-24", shift="06:00").within(PLANT), time.time_ns())
+    assert "Challenges with known parts" in early
+    assert "scratch-1 reject, right" in early
+    late = reports.make(Filters(day="2026-11-24", shift="14:00").within(PLANT), time.time_ns())
+    assert "<td>failed</td>" in late

@@ -13,6 +13,7 @@ import pytest
 from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.permissions import Role
 from monitor.audit.trail import AuditTrail
+from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.model.in_force import find_in_force, read_in_force
 from monitor.review.application import Application, build
 from monitor.review.snapshot_files import SnapshotFiles
@@ -20,6 +21,7 @@ from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSet
 from monitor.snapshots.labels import Label, LabelEntry
 from monitor.teaching.teaching_job import Job, JobState, write_job
 from monitor.training.compare import Compare
+from monitor.verdict import Reason, Verdict
 from tests.real.browser import PASSWORD, Browser
 from tests.real.parts import part, random_recipe, save
 from tests.real.snapshot_set import write_snapshot
@@ -65,7 +67,7 @@ def recorded(settings: Settings) -> list[str]:
 
 
 def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so(
-    settings: Settings, page: Browser, good: Path, put_frame: Callable[[int, int], None]
+    settings: Settings, page: Browser, good: Path, ring: Ring, put_frame: Callable[[int, int], None]
 ) -> None:
     assert page.post(f"{PAGE}/collect", count="2").status_code == 409, "no line runs"
     put_frame(1, 7)
@@ -74,6 +76,7 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
     assert "0 of 2" in page.get(f"{PAGE}/state").text
     for number in (2, 3):
         put_frame(number, 7 + number)
+        ring.write_closed(number, FinalVerdict(Verdict.UNINSPECTED, Reason.NO_RECIPE, False, False, 1, 1))
         until = time.monotonic() + 5
         while len(list(good.glob("*.png"))) < number - 1 and time.monotonic() < until:
             time.sleep(0.01)

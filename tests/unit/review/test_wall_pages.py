@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from monitor.review.application import build
+from monitor.review.judged_snapshots import find_newest
 from monitor.settings import LineSettings, ReviewSettings, Settings
 from tests.real.snapshot_set import DAMAGED_JSON, write_snapshot
 
@@ -49,3 +50,23 @@ def test_a_part_is_labelled_on_the_wall_and_its_card_comes_back_alone(tmp_path: 
     # Without the script the wall is shown again, at this part.
     answer = page.post(f"/part/{key.path}/label", data=form, headers={**LOCAL, "Accept": "text/html"})
     assert answer.headers["Location"].endswith(f"#{key.stem}")
+
+
+def test_a_challenge_part_is_no_reject_of_the_day_and_gets_no_label(tmp_path: Path) -> None:
+    settings = Settings(line=LineSettings(data=tmp_path))
+    moment = datetime.now(UTC)
+    key = write_snapshot(tmp_path / "snapshots", moment, 1, challenge="scratch-1")
+    other = write_snapshot(tmp_path / "snapshots", moment, 2, challenge=None)
+    application = build(settings)
+    application.index.step()
+    page = application.wsgi.test_client()
+    wall = page.get("/?only=cards", headers=LOCAL).text
+    assert other.stem in wall
+    assert key.stem not in wall
+    assert find_newest(tmp_path / "snapshots", "disc", 9) == [tmp_path / f"snapshots/{other.path}.png"]
+    part = page.get(f"/part/{key.path}", headers=LOCAL).text
+    assert "Challenge part scratch-1" in part
+    assert "label-defect" not in part
+    token = re.findall(r'name="token" value="(\w+)"', part)[0]
+    form = {"token": token, "label": "overkill"}
+    assert page.post(f"/part/{key.path}/label", data=form, headers=LOCAL).status_code == 409

@@ -12,6 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from monitor.accounts.accounts_file import AccountsFile
+from monitor.accounts.permissions import Role
 from monitor.line_state import changeover
 from monitor.line_state.board import Board
 from monitor.line_state.changeover import ChangeoverState, RecipeStatus, Request
@@ -228,3 +230,12 @@ def test_a_request_chooses_among_promoted_versions_and_that_camera_keeps_its_ver
     assert scene.versions() == [2, 1], "a restart keeps the version"
     scene.ask("left", "disc")
     assert scene.versions() == [1, 1]
+
+
+def test_with_accounts_a_request_for_a_version_that_nobody_signed_is_refused(scene: Scene) -> None:
+    AccountsFile.of(scene.settings).add("root", Role.ADMIN, "a good password", ANNA.utc)
+    refused = scene.ask("left", "disc@2")
+    assert refused.state is ChangeoverState.REFUSED
+    assert "disc@2 is not promoted" in str(refused.reason)
+    put_in_force(scene.recipe, 2, ANNA)
+    assert scene.ask("left", "disc@2").state is ChangeoverState.IN_FORCE

@@ -155,7 +155,10 @@ def simulate(
     while coming or waiting:
         while coming and coming[0].frame.captured_ns <= now:
             waiting.append(coming.popleft())
-        views.see_parts([one.frame for one in waiting if one.camera.mode is Mode.EVERY_PART])
+        parts = [one for one in waiting if one.camera.mode is Mode.EVERY_PART]
+        for one in parts:
+            views.see_part(one.camera.name, one.frame.captured_ns)
+        views.see_parts([one.frame for one in parts])
         todo = plan(waiting, now, in_force, batch, cost, Counter(lately), pair_cost, views)
         done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.uninspected))}
         waiting = [one for one in waiting if id(one) not in done]
@@ -465,20 +468,24 @@ def test_views_get_what_the_parts_leave_and_never_more() -> None:
 
 
 @pytest.mark.parametrize(("cost", "view_cost"), [(35, 35), (60, 60), (100, 100), (35, 70)])
-@pytest.mark.parametrize("period", [250, 240, 130])
-def test_three_views_make_the_median_part_half_a_turn_later_and_none_more_than_one(
-    cost: int, view_cost: int, period: int
+@pytest.mark.parametrize(
+    ("period", "jitter_ms", "most"),
+    [(250, 2, 0.25), (240, 2, 0.25), (130, 2, 0.25), (250, 40, 0.5), (240, 40, 0.5)],
+)
+def test_three_views_make_the_median_part_half_a_turn_later_at_most_and_none_more_than_one(
+    cost: int, view_cost: int, period: int, jitter_ms: int, most: float
 ) -> None:
-    """In microseconds, with parts that come almost at equal distances and views that want more than all."""
+    """In microseconds, with views that want more than all. Parts at almost equal distances wait less than
+    others, because no view's turn begins just before one."""
     jitter = random.Random(period)
     arrivals = []
     for n in range(1, 200):
-        at = 1000 * n * period + jitter.randint(-2000, 2000)
+        at = 1000 * (n * period + jitter.randint(-jitter_ms, jitter_ms))
         arrivals.append(work(TOP, n, at + 2_000_000, at))
     for name, per_s in (("a", 10), ("b", 15), ("c", 25)):
         times = [n * 1_000_000 // per_s for n in range(1, 200 * period * per_s // 1000)]
         arrivals += [work(camera(name, mode="latest"), n, at + 2_000_000, at) for n, at in enumerate(times)]
     turns = simulate(arrivals, 1000 * cost, view_cost=dict.fromkeys("abc", 1000 * view_cost))
     waits = [turn.began - one.frame.captured_ns for turn in turns if not turn.is_view for one in turn.batch]
-    assert statistics.median(waits) <= 0.5 * 1000 * view_cost
+    assert statistics.median(waits) <= most * 1000 * view_cost
     assert max(waits) <= 1000 * view_cost

@@ -253,3 +253,33 @@ def test_a_frame_without_a_part_uses_time_but_says_nothing_about_a_scored_one() 
     assert views.choose(["empty", "full"], S) == "empty"
     views.forget_turn_times("full")
     assert views.estimates_ns()["full"] == 0, "another recipe"
+
+
+def expecting_parts(views: LiveViews, distance: int = 250 * MS) -> int:
+    """Parts come at that distance. Returns when the next one is expected."""
+    for number in range(6):
+        views.see_part("top", number * distance)
+    return 6 * distance
+
+
+def test_no_turn_begins_just_before_a_part_but_it_is_held_back_for_one_part_only() -> None:
+    views = LiveViews(("live",), 200 * MS)
+    serve(views, "live", 0, 100 * MS)
+    part_at = expecting_parts(views)
+    near = part_at - 40 * MS
+    assert views.choose(["live"], part_at - 60 * MS) == "live", "a wait of 60 ms would cost the view more"
+    assert views.choose(["live"], near) is None
+    assert views.wait_ns(["live"], near) == 65 * MS, "25 ms after its time the part is not expected any more"
+    assert views.choose(["live"], near + 65 * MS) == "live"
+    assert views.choose(["live"], near) is None
+    views.see_part("top", part_at)
+    assert views.choose(["live"], part_at + 240 * MS) == "live"
+
+
+def test_a_turn_that_ends_before_the_next_part_needs_no_pause_before_it() -> None:
+    views = LiveViews(("live",), 200 * MS)
+    part_at = expecting_parts(views)
+    serve(views, "live", part_at - 220 * MS, 50 * MS)
+    assert views.choose(["live"], part_at - 169 * MS) == "live"
+    views.see_part("side", part_at - 200 * MS)
+    assert views.choose(["live"], part_at - 169 * MS) is None, "the side's next part can come at any time"

@@ -15,7 +15,14 @@ from drivers.camera import Shot
 from monitor.capture.worker import Clocks, Intake
 from monitor.line_state.board import Board, Field
 from monitor.line_state.ring import Ring
-from monitor.line_state.worker_process import SCORING, Worker, WorkerStart, settings_for, worker_names
+from monitor.line_state.worker_process import (
+    PUBLISH,
+    SCORING,
+    Worker,
+    WorkerStart,
+    settings_for,
+    worker_names,
+)
 from monitor.scoring.worker import ScoringLoop
 from monitor.settings import Settings
 from tests.real.parts import draft_recipe, part
@@ -115,6 +122,7 @@ def test_a_view_without_time_is_on_the_board_and_in_the_log_until_it_has_time_ag
             assert line.scoring.run_once()
             line.ahead_ns += S
         assert line.board.read(SCORING, Field.WITHOUT_TIME) == 0b01, "the view's place in the settings"
+        line.ahead_ns += S  # The next part is no longer expected, so the view needs not wait for it.
         for _ in range(13):
             line.show("live")
             assert line.scoring.run_once()
@@ -125,3 +133,16 @@ def test_a_view_without_time_is_on_the_board_and_in_the_log_until_it_has_time_ag
         "view live: no time left for it: no picture was scored in time",
         "view live: there is time for it again",
     ]
+
+
+def test_a_frame_that_may_show_a_challenge_part_counts_for_no_drift(line: MixedLine) -> None:
+    line.board.write(PUBLISH, Field.CHALLENGE_SINCE_NS, line.now())
+    line.board.write(PUBLISH, Field.CHALLENGE_CAMERA, 2)
+    number = line.show("top")
+    assert line.scoring.run_once()
+    assert line.is_scored("top", number)
+    assert not line.scoring._detectors["top"]._rejected
+    line.board.write(PUBLISH, Field.CHALLENGE_CAMERA, 0)
+    line.show("top")
+    assert line.scoring.run_once()
+    assert len(line.scoring._detectors["top"]._rejected) == 1

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from monitor.line_state.board import Board, Field, WorkerState
-from monitor.line_state.ring import Ring
+from monitor.line_state.frame import Frame, PixelFormat
+from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.worker_process import PUBLISH, SCORING, worker_names
 from monitor.service.prometheus import Metrics
 from monitor.settings import Settings
+from monitor.verdict import Reason, Verdict
 
 SETTINGS = Settings(
     line={"data": "data"},  # type: ignore[arg-type]
@@ -105,3 +107,16 @@ def test_exposures_that_had_to_be_refused_are_counted(board: Board, ring: Ring) 
     ring.count_overrun()
     ring.count_overrun()
     assert overruns() == 2
+
+
+def test_challenge_parts_are_verdicts_of_their_own_so_that_the_sum_is_still_all_frames(
+    board: Board, ring: Ring
+) -> None:
+    for number, challenge in enumerate((0, 1, 2), start=1):
+        ring.write_captured(Frame(number, 1, 1, 1, 1, 1, -1, -1, -1, PixelFormat.Mono8, 1, 1))
+        verdict = Verdict.REJECT if challenge == 2 else Verdict.PASS
+        ring.write_closed(number, FinalVerdict(verdict, Reason.NONE, True, False, 1, 1, challenge))
+    metrics = Metrics(SETTINGS, {"top": ring}, board, logging.getLogger("metrics"))
+    (family,) = [family for family in metrics.collect() if family.name == "line_monitor_verdicts"]
+    found = {(one.labels["verdict"], one.labels["reason"]): one.value for one in family.samples if one.value}
+    assert found == {("pass", ""): 1, ("challenge", "pass"): 1, ("challenge", "reject"): 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from monitor.line_state.board import Board, CameraState, Field, WorkerState
+from monitor.line_state.challenge_run import Hold
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import LatchedPart, LatchedParts, write_parts
 from monitor.line_state.worker_process import (
@@ -81,3 +82,14 @@ def test_the_words_tell_what_is_in_the_way(tmp_path: Path) -> None:
     board.write(SUPERVISOR, Field.STOPPING, 1)
     assert text() == "stopping"
     board.close()
+
+
+def test_a_challenge_that_is_due_or_has_failed_is_named(tmp_path: Path) -> None:
+    line = settings(tmp_path)
+    Board.create(tmp_path / "board", worker_names(line))
+    board = Board(tmp_path / "board", worker_names(line))
+    run(board, SCORING)
+    assert "challenge" not in make_text(line, board, (), NOW_NS)
+    for hold, words in ((Hold.DUE, "is due"), (Hold.FAILED, "has failed")):
+        board.write(PUBLISH, Field.CHALLENGE_HOLD, hold)
+        assert f"a challenge with known parts {words}" in make_text(line, board, (), NOW_NS)

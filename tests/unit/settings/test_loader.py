@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from monitor.journal.settings_changes import flatten_settings
+from monitor.line_state.worker_process import settings_for
 from monitor.settings import (
     Mode,
     OnUninspected,
@@ -53,6 +55,58 @@ def refusal(file: Path, text: str) -> str:
     with pytest.raises(SettingsError) as failure:
         loaded(file, text)
     return str(failure.value)
+
+
+CHALLENGE_PART = {
+    "id": "'bad-1'",
+    "camera": "'top'",
+    "expected": "'reject'",
+    "verified_by": "'J. Smith'",
+    "verified": "2026-11-01",
+    "expires": "2027-11-01",
+}
+
+
+def challenge_part(**other: str) -> str:
+    keys = {**CHALLENGE_PART, **other}
+    return "[[challenge.part]]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items() if value)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (
+            challenge_part(camera="'side'"),
+            "camera 'side' does not exist; name one whose mode is every-part: top",
+        ),
+        (challenge_part() * 2, "two parts are called 'bad-1'; give each part its own id"),
+        (
+            challenge_part(expires="2026-10-31"),
+            "number 1: expires (2026-10-31) is before verified (2026-11-01)",
+        ),
+        (challenge_part(expires="20271101"), "number 1: expires: must be a date, as in 2027-05-31"),
+        (challenge_part(expires="2027-11-01T10:00:00"), "expires: must be a date, as in 2027-05-31"),
+        (challenge_part(expected="'bad'"), "number 1: expected"),
+        (challenge_part(verified_by=""), "number 1: verified_by: the key is missing; add it"),
+        (challenge_part(expire="2027-11-01"), "number 1: expire: unknown key; did you mean 'expires'?"),
+        (challenge_part().replace("[[", "[").replace("]]", "]"), "[[challenge.part]]"),
+        ("[challenge]\nevery_hours = 8\n", "did you mean 'every_h'?"),
+    ],
+)
+def test_a_wrong_challenge_is_one_line_with_the_fix(file: Path, parts: str, words: str) -> None:
+    said = refusal(file, CAMERA + parts)
+    assert words in said
+    assert said.startswith(f"{file}: line ")
+    assert "\n" not in said
+
+
+def test_challenge_parts_reach_a_worker_and_the_record_of_settings(file: Path) -> None:
+    settings = loaded(file, CAMERA + challenge_part())
+    tree = settings_for(settings, "publish")
+    assert Settings.model_validate(tree).challenge == settings.challenge
+    recorded = flatten_settings(settings)
+    assert recorded["challenge.part.bad-1.expires"] == "2027-11-01"
+    assert recorded["challenge.part.bad-1.expected"] == "reject"
 
 
 def test_line_alone_is_a_valid_file(file: Path) -> None:
@@ -441,11 +495,11 @@ def test_the_carried_settings_load(name: str) -> None:
 def test_the_annotated_example_shows_every_key_with_its_default(file: Path) -> None:
     """Users copy the keys in its comments, so each must exist and show its true default."""
     text = (ROOT / "config" / "line.toml").read_text(encoding="utf-8")
-    uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    uncommented = re.sub(r"^# (?=[a-z_]+ = |\[\[challenge)", "", text, flags=re.MULTILINE)
     shown = tomllib.loads(uncommented)
     loaded(file, uncommented)
     examples = {"username", "password", "ca_file", "cert_file", "key_file", "roi", "name", "source", "recipe"}
-    examples |= {"password_hash", "public_url", "time_zone", "sets"}
+    examples |= {"password_hash", "public_url", "time_zone", "sets", "part"}
     defaults = loaded(file, text).model_dump(mode="json")
     for table, fields in defaults.items():
         rows = zip(shown[table], fields, strict=True) if table == "camera" else [(shown[table], fields)]

@@ -40,6 +40,10 @@ def camera(repeats: int = 3) -> Callable[[str], tuple[Frame, Image]]:
     return newest
 
 
+def no_challenge(camera: str, number: int) -> bool | None:
+    return False
+
+
 def await_end(collections: Collections) -> collection.Collection:
     until = time.monotonic() + 5
     assert collections.last is not None
@@ -49,7 +53,7 @@ def await_end(collections: Collections) -> collection.Collection:
 
 
 def test_each_frame_is_saved_once_and_lossless(folder: TeachingFolder) -> None:
-    collections = Collections(camera())
+    collections = Collections(camera(), no_challenge)
     collections.start("plate", "top", 6, folder)
     assert await_end(collections).state is CollectionState.COMPLETE
     names = folder.list_names(PictureKind.GOOD)
@@ -58,8 +62,23 @@ def test_each_frame_is_saved_once_and_lossless(folder: TeachingFolder) -> None:
     assert [int(read(folder.find(PictureKind.GOOD, name))[0, 0]) for name in names] == numbers
 
 
+def test_a_frame_waits_for_its_verdict_and_challenge_parts_teach_nothing(folder: TeachingFolder) -> None:
+    asked: list[int] = []
+
+    def every_second(name: str, number: int) -> bool | None:
+        asked.append(number)
+        return number % 2 == 0 if asked.count(number) > 1 else None
+
+    collections = Collections(camera(repeats=1), every_second)
+    collections.start("plate", "top", 5, folder)
+    assert await_end(collections).state is CollectionState.COMPLETE
+    numbers = [int(name[-10:-4]) for name in folder.list_names(PictureKind.GOOD)]
+    assert len(numbers) == 5
+    assert all(number % 2 for number in numbers)
+
+
 def test_a_collection_can_be_stopped_and_another_one_waits_for_its_end(folder: TeachingFolder) -> None:
-    collections = Collections(camera())
+    collections = Collections(camera(), no_challenge)
     collections.start("plate", "top", 2000, folder)
     with pytest.raises(TeachingError, match="wait until that ends"):
         collections.start("disc", "top", 1, folder)
@@ -71,15 +90,15 @@ def test_a_collection_can_be_stopped_and_another_one_waits_for_its_end(folder: T
 
 def test_without_a_picture_or_with_a_full_disk_it_says_why(folder: TeachingFolder) -> None:
     with pytest.raises(TeachingError, match="start the line"):
-        Collections(lambda name: None).start("plate", "top", 1, folder)
+        Collections(lambda name: None, no_challenge).start("plate", "top", 1, folder)
     with pytest.raises(TeachingError, match="1 to 2000"):
-        Collections(camera()).start("plate", "top", 2001, folder)
+        Collections(camera(), no_challenge).start("plate", "top", 2001, folder)
     with pytest.raises(TeachingError, match="min_free_gb"):
-        Collections(camera()).start("plate", "top", 1, TeachingFolder(folder.root, 1e9))
+        Collections(camera(), no_challenge).start("plate", "top", 1, TeachingFolder(folder.root, 1e9))
 
 
 def test_a_disk_that_fails_meanwhile_ends_it_with_one_line(folder: TeachingFolder) -> None:
-    collections = Collections(camera())
+    collections = Collections(camera(), no_challenge)
     folder.root.mkdir()
     (folder.root / "good").touch()
     collections.start("plate", "top", 3, folder)

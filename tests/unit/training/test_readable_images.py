@@ -107,3 +107,14 @@ def test_a_skipped_file_is_one_line_whatever_its_name(tmp_path: Path, name: byte
     assert not list(readable_images.read_images(image_file.find(tmp_path), lines.append))
     (line,) = lines
     assert line.startswith(f"skipped: {tmp_path}/{shown}: not a readable image: only PNG")
+
+
+def test_a_snapshot_of_a_challenge_part_is_named_and_not_used(tmp_path: Path) -> None:
+    for name, beside in (("a", '{"challenge": "scratch-1"}'), ("b", '{"challenge": null}'), ("c", "[")):
+        (tmp_path / f"{name}.png").write_bytes(encoded("PNG"))
+        (tmp_path / f"{name}.json").write_text(beside)
+    (tmp_path / "d.png").write_bytes(encoded("PNG"))
+    lines: list[str] = []
+    found = readable_images.read_images(image_file.find(tmp_path), lines.append)
+    assert [file.name for file, _, _ in found] == ["b.png", "c.png", "d.png"]
+    assert lines == [f"skipped: {tmp_path / 'a.png'}: it shows challenge part scratch-1"]

@@ -1,0 +1,171 @@
+"""The page leads through the challenge by one step at a time, and a failure lists what is in doubt."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from monitor.line_state import challenge_request
+from monitor.line_state.board import Board, CameraState, Field, WorkerState
+from monitor.line_state.challenge_request import Act
+from monitor.line_state.challenge_run import (
+    Attempt,
+    CameraMark,
+    Cause,
+    ChallengeState,
+    Failure,
+    Hold,
+    Phase,
+    Success,
+)
+from monitor.line_state.worker_process import PUBLISH, SCORING, capture_name, worker_names
+from monitor.review.application import build
+from monitor.review.event_stream import STATE_AGE_S
+from monitor.settings import ChallengeSettings, Settings
+
+LOCAL = {"Host": "localhost"}
+NOW_NS = 1_795_000_000_000_000_000
+
+
+@pytest.fixture
+def challenged(settings: Settings) -> Settings:
+    known = {"camera": "top", "verified_by": "J. Smith", "verified": "2026-11-01", "expires": "2126-01-31"}
+    parts = [
+        {"id": "good-1", "expected": "pass", **known},
+        {"id": "bad-1", "expected": "reject", "description": "scratch of 2 mm", **known},
+    ]
+    settings.line.data.mkdir()
+    return settings.model_copy(update={"challenge": ChallengeSettings.model_validate({"part": parts})})
+
+
+@pytest.fixture
+def board(tmp_path: Path, settings: Settings) -> Iterator[Board]:
+    Board.create(tmp_path / "board", worker_names(settings))
+    opened = Board(tmp_path / "board", worker_names(settings))
+    opened.write(PUBLISH, Field.CHALLENGE_HOLD, 1)
+    for name in (SCORING, capture_name("top")):
+        opened.write(name, Field.EVER_RAN, 1)
+        opened.write(name, Field.STATE, WorkerState.RUNNING)
+        opened.write(name, Field.ALIVE_UNTIL_NS, time.monotonic_ns() + 60_000_000_000)
+    opened.write(capture_name("top"), Field.CAMERA_STATE, CameraState.UP)
+    yield opened
+    opened.close()
+
+
+def put(settings: Settings, board: Board, state: ChallengeState) -> None:
+    (settings.line.data / "challenge.json").write_bytes(msgspec.json.encode(state))
+    board.write(PUBLISH, Field.CHALLENGE_SEQUENCE, state.sequence)
+
+
+def attempt(part: str, wrong: str | None = None) -> Attempt:
+    return Attempt(
+        part=part,
+        camera="top",
+        expected="reject",
+        verdict="pass",
+        reason=None,
+        frame=12,
+        captured_utc="2026-11-30T10:00:00.000Z",
+        snapshot=None,
+        by="anna",
+        wrong=wrong,
+    )
+
+
+def test_a_step_names_part_camera_and_verdict_and_is_done_once_in_a_name(
+    tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.review.challenge_pages._PATIENCE_S", 0.1)
+    due = ChallengeState(sequence=5, phase=Phase.DUE, place=1, attempts=(attempt("good-1"),))
+    put(challenged, board, due)
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "Challenge due" in text
+    assert "Step 2 of 2" in text
+    assert "Next: part bad-1" in text
+    assert "<b>reject</b>" in text
+    assert "scratch of 2 mm" in text
+    found = re.findall(r'name="(token|seen|act|part)" value="([\w-]+)"', text)
+    form = {**dict(found), "by": "anna"}
+    assert (form["seen"], form["act"], form["part"]) == ("5", "arm", "bad-1")
+    for wrong, status in (
+        ({"by": ""}, 400),
+        ({"seen": "4"}, 409),
+        ({"part": "good-1"}, 409),
+        ({"act": "x"}, 400),
+    ):
+        assert page.post("/challenge", data={**form, **wrong}, headers=LOCAL).status_code == status
+    assert challenge_request.take(board) is None
+    # Nobody takes the request here: the page says so.
+    assert page.post("/challenge", data=form, headers=LOCAL).status_code == 503
+    request = challenge_request.take(board)
+    assert request is not None
+    assert (request.act, request.part, request.by) == (Act.ARM, "bad-1", "anna")
+
+
+def test_an_expired_part_has_no_button_but_the_reason(
+    tmp_path: Path, challenged: Settings, board: Board
+) -> None:
+    old = challenged.challenge.part[0].model_copy(update={"expires": challenged.challenge.part[0].verified})
+    rules = challenged.challenge.model_copy(update={"part": (old, challenged.challenge.part[1])})
+    expired = challenged.model_copy(update={"challenge": rules})
+    put(expired, board, ChallengeState(sequence=1))
+    page = build(expired, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "challenge part good-1 has expired" in text
+    assert 'id="arm"' not in text
+
+
+def test_a_failure_lists_the_parts_since_the_last_success(
+    tmp_path: Path, challenged: Settings, board: Board
+) -> None:
+    success = Success(
+        utc="2026-11-30T06:00:00.000Z",
+        utc_ns=NOW_NS,
+        by="otto",
+        parts=(),
+        marks=(CameraMark("top", "s-1", 10, 8, 0, 0),),
+    )
+    failure = Failure(
+        utc="2026-11-30T10:00:00.000Z",
+        marks=(CameraMark("top", "s-1", 500, 450, 6, 2),),
+        part="bad-1",
+        wrong="it got pass, not reject",
+        since=success,
+    )
+    wrong = attempt("bad-1", "it got pass, not reject")
+    failed = ChallengeState(
+        sequence=9,
+        phase=Phase.FAILED,
+        cause=Cause.CLOCK,
+        attempts=(wrong, wrong),
+        success=success,
+        failure=failure,
+    )
+    put(challenged, board, failed)
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    board.write(PUBLISH, Field.CHALLENGE_HOLD, Hold.FAILED)
+    time.sleep(STATE_AGE_S)
+    assert "Challenge failed" in page.get("/state", headers=LOCAL).get_data(as_text=True)
+    assert "The challenge has failed" in text
+    assert "Take it off the line" in text
+    assert "11 to 500" in text
+    assert "442 passed" in text
+    assert 'name="act" value="begin"' in text
+    # A later success does not hide which parts were in doubt.
+    put(challenged, board, msgspec.structs.replace(failed, sequence=10, phase=Phase.PASSED))
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "The last failure" in text
+    assert "11 to 500" in text
+
+
+def test_a_line_without_challenge_parts_shows_no_challenge(tmp_path: Path, settings: Settings) -> None:
+    page = build(settings, tmp_path).wsgi.test_client()
+    assert 'href="/challenge"' not in page.get("/", headers=LOCAL).get_data(as_text=True)
+    assert "No challenge parts" in page.get("/challenge", headers=LOCAL).get_data(as_text=True)
