@@ -126,8 +126,12 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
         line.wait_for(
             lambda: shows(page, f"{PAGE}/state", "was resumed at epoch"), 240, "the student once more"
         )
-        line.wait_for(lambda: shows(page, PAGE, "cap@2 is taught"), 600, "a student")
+
+        assert page.post(f"{PAGE}/cancel")[0] == 303
+        line.wait_for(lambda: shows(page, PAGE, "was cancelled"), 20, "the end of the teaching")
+        assert page.post(f"{PAGE}/start", compare="memory")[0] == 303
+        line.wait_for(lambda: shows(page, PAGE, "cap@2 is taught"), 300, "a second version")
         text = page.get(PAGE)
         assert len(re.findall(r'<td class="number">[\d.]+ %</td><td class="number">', text)) >= 4
         assert newest_verdict(line) == "pass"
-        assert "cap@1 judges until somebody promotes" in page.get("/live")
+        assert "cap@1 judges until somebody promotes" in text
