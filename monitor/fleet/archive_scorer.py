@@ -81,8 +81,8 @@ class ArchiveScorer:
         return pyarrow.Table.from_pylist(rows, schema=make_schema())
 
     def rows(self, entries: Sequence[ArchiveImage]) -> Iterator[dict[str, Any]]:
-        """The rows of these images. An image that can't be read is uninspected. Only a snapshot of a challenge
-        part has no row: it is no production."""
+        """The rows of these images. An image that can't be read is uninspected. Only a snapshot of a
+        challenge part has no row: it is no production."""
         chunks = [entries[start : start + _CHUNK] for start in range(0, len(entries), _CHUNK)]
         waiting = [self._readers.submit(_read_image, entry) for entry in (chunks[0] if chunks else ())]
         for following in [*chunks[1:], ()]:

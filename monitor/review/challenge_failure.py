@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.journal.reader import JournalReader, JournalReadError, Session, SessionTotal, VerdictRow
-from monitor.line_state.challenge_run import CameraMark, Failure
+from monitor.line_state.challenge_run import CameraMark, Failure, Success
 from monitor.verdict import rfc3339
 
 MOST_REJECTS = 500
@@ -45,7 +45,9 @@ class PartsInDoubt:
     """The newest first."""
     has_more_rejects: bool = False
     problem: str = ""
-    """Why the journal can't be read; parts of earlier sessions are then missing."""
+    """Why the journal can't be read; rejects, and parts of earlier sessions, are then missing."""
+    is_whole: bool = True
+    """Whether all parts in doubt are listed."""
 
     @property
     def passed(self) -> int:
@@ -72,7 +74,12 @@ def find_parts_in_doubt(journal: Path, failure: Failure, views: Collection[str] 
         tuple(rejects[:MOST_REJECTS]),
         len(rejects) > MOST_REJECTS,
         problem,
+        is_whole=success is not None and (not problem or _is_one_session(success, failure)),
     )
+
+
+def _is_one_session(success: Success, failure: Failure) -> bool:
+    return {mark.session for mark in success.marks} == {mark.session for mark in failure.marks}
 
 
 def _find_stretches(

@@ -77,7 +77,9 @@ def test_each_session_since_the_success_is_listed_with_its_frames(tmp_path: Path
     assert found.stretches[0].from_utc == success.utc
     assert found.stretches[1].from_utc == rfc3339(START_NS + 70 * MINUTE_NS)
     assert len(found.rejects) == 2
-    assert (found.passed, found.problem) == (122, "")
+    assert (found.passed, found.problem, found.is_whole) == (122, "", True)
+    # Without the journal nobody knows how many more there are.
+    assert not find_parts_in_doubt(tmp_path / "none", failure).is_whole
 
 
 def test_without_a_success_every_session_and_camera_of_the_journal_is_listed(tmp_path: Path) -> None:
