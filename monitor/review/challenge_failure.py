@@ -50,8 +50,12 @@ class PartsInDoubt:
     """Whether all parts in doubt are listed."""
 
     @property
-    def passed(self) -> int:
-        return sum(stretch.passed for stretch in self.stretches)
+    def passed(self) -> dict[str, int]:
+        """How many passed, by camera. One part may pass several cameras, so the numbers have no sum."""
+        numbers: dict[str, int] = {}
+        for stretch in self.stretches:
+            numbers[stretch.camera] = numbers.get(stretch.camera, 0) + stretch.passed
+        return numbers
 
 
 def find_parts_in_doubt(journal: Path, failure: Failure, views: Collection[str] = ()) -> PartsInDoubt:

@@ -77,7 +77,7 @@ def test_each_session_since_the_success_is_listed_with_its_frames(tmp_path: Path
     assert found.stretches[0].from_utc == success.utc
     assert found.stretches[1].from_utc == rfc3339(START_NS + 70 * MINUTE_NS)
     assert len(found.rejects) == 2
-    assert (found.passed, found.problem, found.is_whole) == (122, "", True)
+    assert (found.passed, found.problem, found.is_whole) == ({"top": 122}, "", True)
     # Without the journal nobody knows how many more there are.
     assert not find_parts_in_doubt(tmp_path / "none", failure).is_whole
 
@@ -94,7 +94,7 @@ def test_without_a_success_every_session_and_camera_of_the_journal_is_listed(tmp
     listed = [(one.camera, one.session, one.first, one.last, one.passed) for one in found.stretches]
     assert listed == [("top", "one", 1, 100, 97), ("top", "two", 1, 7, 5), ("side", "removed", 1, 60, 59)]
     assert found.stretches[0].from_utc == rfc3339(START_NS)
-    assert found.passed == 161
+    assert found.passed == {"top": 102, "side": 59}
 
 
 def test_a_camera_that_was_removed_after_the_success_is_listed_from_the_success_on(tmp_path: Path) -> None:

@@ -168,8 +168,15 @@ def test_a_failure_lists_the_parts_since_the_last_success(
     assert places == sorted(places)
     assert "Take it off the line" in text
     assert "s-1" not in text
+    # A part that passes two cameras is not counted as two parts.
+    side = CameraMark("side", "s-1", 440, 430, 6, 2)
+    more = msgspec.structs.replace(failure, marks=(*failure.marks, side))
+    put(challenged, board, msgspec.structs.replace(failed, sequence=10, failure=more))
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "Hold the parts that passed since" in text
+    assert "(442 under camera top, 430 under camera side)" in text
     # A later success does not hide which parts were in doubt.
-    put(challenged, board, msgspec.structs.replace(failed, sequence=10, phase=Phase.PASSED))
+    put(challenged, board, msgspec.structs.replace(failed, sequence=11, phase=Phase.PASSED))
     text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
     assert "The last failure" in text
     assert "11 to 500" in text
