@@ -11,8 +11,8 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -24,6 +24,7 @@ from monitor.commands.check_broker import OtherLineSearch, find_broker
 from monitor.commands.check_challenge import find_challenge
 from monitor.commands.finding import Finding, Level
 from monitor.commands.same_camera import find_contended, find_shared
+from monitor.line_state.challenge_run import Moment
 from monitor.settings import (
     CameraSettings,
     Settings,
@@ -88,7 +89,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "cameras", "no [[camera]] in the settings: `line-monitor run` has nothing to inspect"
         )
-    yield from find_challenge(settings, datetime.now(UTC).date())
+    yield from find_challenge(settings, Moment(0, time.time_ns(), settings.review.time_zone).day)
     yield from find_broker(settings, running, search)
     yield from _disk(settings, running)
     yield _clock()

@@ -97,7 +97,7 @@ class LineChallenge:
         return state
 
     def _moment(self) -> Moment:
-        return Moment(self._clock(), self._utc_ns())
+        return Moment(self._clock(), self._utc_ns(), self._settings.review.time_zone)
 
     def take_request(self) -> None:
         """Does what a person has asked for on the page, if it can be done now."""
