@@ -21,10 +21,8 @@ from drivers.camera import CameraError, SourceEnded
 from monitor import paths
 from monitor.commands import stream_times
 from monitor.commands.check_broker import OtherLineSearch, find_broker
-from monitor.commands.check_challenge import find_challenge
 from monitor.commands.finding import Finding, Level
 from monitor.commands.same_camera import find_contended, find_shared
-from monitor.line_state.challenge_run import Moment
 from monitor.settings import (
     CameraSettings,
     Settings,
@@ -89,10 +87,17 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "cameras", "no [[camera]] in the settings: `line-monitor run` has nothing to inspect"
         )
-    yield from find_challenge(settings, Moment(0, time.time_ns(), settings.review.time_zone).day)
+    yield from _challenge(settings)
     yield from find_broker(settings, running, search)
     yield from _disk(settings, running)
     yield _clock()
+
+
+def _challenge(settings: Settings) -> Iterator[Finding]:
+    from monitor.commands.check_challenge import find_challenge
+    from monitor.line_state.challenge_run import Moment
+
+    yield from find_challenge(settings, Moment(0, time.time_ns(), settings.review.time_zone).day)
 
 
 def _review(settings: Settings) -> Iterator[Finding]:
