@@ -35,6 +35,8 @@ from monitor.verdict import Reason, Verdict, rfc3339, snapshot_path
 
 SCORED_FRAMES = 2000
 """The newest frames whose scores are read for the histogram."""
+_PICTURE_TRIES, _PICTURE_RETRY_S = 3, 0.01
+"""How often the newest frame is looked for while capture reuses each slot just then."""
 SEARCHED_FRAMES = 500
 """The newest frames in which a page that has just been opened looks for a reject."""
 _LONGEST_PROMISE_NS = 120 * 1_000_000_000
@@ -216,19 +218,16 @@ class LineView:
         """The camera's newest frame as the scorer gets it, uint8 (H, W, 3) BGR or (H, W); None without one.
 
         The slot is checked again after its pixels are copied: if capture has reused it meanwhile, the copy
-        may mix two frames and is dropped.
+        may mix two frames and is dropped, and another frame is tried.
         """
         with self._ring(camera) as ring:
             if ring is None:
                 return None
-            last = ring.last_frame()
-            for number in range(last, max(0, last - SLOTS), -1):
-                frame = ring.frame(number)
-                if frame is None or not ring.still_holds(frame) or not ring.is_filled(number):
-                    continue
-                pixels = ring.pixels(frame).copy()
-                if ring.still_holds(frame):
-                    return frame, to_image(pixels, frame.format)
+            for tries_left in range(_PICTURE_TRIES - 1, -1, -1):
+                if (found := _copy_newest(ring)) is not None:
+                    return found
+                if tries_left and ring.last_frame():
+                    time.sleep(_PICTURE_RETRY_S)
         return None
 
     def is_challenge(self, camera: str, number: int) -> bool | None:
@@ -320,6 +319,18 @@ class LineView:
             yield ring
         finally:
             ring.close()
+
+
+def _copy_newest(ring: Ring) -> tuple[Frame, Image] | None:
+    last = ring.last_frame()
+    for number in range(last, max(0, last - SLOTS), -1):
+        frame = ring.frame(number)
+        if frame is None or not ring.still_holds(frame) or not ring.is_filled(number):
+            continue
+        pixels = ring.pixels(frame).copy()
+        if ring.still_holds(frame):
+            return frame, to_image(pixels, frame.format)
+    return None
 
 
 def _is_challenge(ring: Ring, number: int) -> bool:
