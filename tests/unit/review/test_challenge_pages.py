@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from monitor.line_state import challenge_request
+from monitor.line_state import challenge_board, challenge_request
 from monitor.line_state.board import Board, CameraState, Field, WorkerState
 from monitor.line_state.challenge_request import Act
 from monitor.line_state.challenge_run import (
@@ -59,7 +59,7 @@ def board(tmp_path: Path, settings: Settings) -> Iterator[Board]:
 
 def put(settings: Settings, board: Board, state: ChallengeState) -> None:
     (settings.line.data / "challenge.json").write_bytes(msgspec.json.encode(state))
-    board.write(PUBLISH, Field.CHALLENGE_SEQUENCE, state.sequence)
+    challenge_board.write_state(board, state)
 
 
 def attempt(part: str, wrong: str | None = None) -> Attempt:
@@ -100,10 +100,10 @@ def test_a_step_names_part_camera_and_verdict_and_is_done_once_in_a_name(
         ({"act": "x"}, 400),
     ):
         assert page.post("/challenge", data={**form, **wrong}, headers=LOCAL).status_code == status
-    assert challenge_request.take(board) is None
+    assert challenge_request.take(board, time.monotonic_ns()) is None
     # Nobody takes the request here: the page says so.
     assert page.post("/challenge", data=form, headers=LOCAL).status_code == 503
-    request = challenge_request.take(board)
+    request = challenge_request.take(board, time.monotonic_ns())
     assert request is not None
     assert (request.act, request.part, request.by) == (Act.ARM, "bad-1", "anna")
 
