@@ -21,7 +21,7 @@ from drivers.camera import CameraError, SourceEnded
 from monitor import paths
 from monitor.commands import stream_times
 from monitor.commands.check_broker import OtherLineSearch, find_broker
-from monitor.commands.check_challenge import find_challenge
+from monitor.commands.check_challenge import find_challenge, find_free_running
 from monitor.commands.finding import Finding, Level
 from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
@@ -247,8 +247,11 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
         yield from _recipe(short, scorer, threshold, choice.reason)
         if scorer.precision == INT8:
             yield from _faster_than_int8(short, recipe, settings)
+        presence_is_missing = recipe.document.presence is None
         for camera in its_cameras:
             yield from _region(camera, scorer, name)
+            if presence_is_missing:
+                yield from find_free_running(settings, camera)
 
 
 def _newer_version(version: VersionFile) -> Iterator[Finding]:

@@ -139,8 +139,8 @@ class Field(IntEnum):
     """Whether a challenge keeps the line from being ready (`monitor.line_state.challenge_run.Hold`), written
     by the publisher."""
     CHALLENGE_PARTS = 29
-    """The CRC of the challenge parts' names in their order, by which the numbers in the rings are read, written
-    by the publisher."""
+    """The CRC of the challenge parts' names in their order, which the numbers in the rings count, written by
+    the publisher."""
     CHALLENGE_CAMERA = 30
     """The place in the settings, from 1, of the camera under which a challenge part is laid or may still lie,
     written by the publisher; 0 for none."""

@@ -208,8 +208,8 @@ def resume(
     is_unreadable: bool = False,
 ) -> ChallengeState:
     """The state with which a publisher begins. `kept` is the state on disk; None where there is none, or none
-    that can be read (`is_unreadable`). `brief` is the state on the board, of this session or carried over from
-    the one before (`shorten`); None at the start of a service that ended in order.
+    that can be read (`is_unreadable`). `brief` is the state on the board (`shorten`), of this session or
+    carried over from the one before; None at the start of a service that ended in order.
 
     A state on disk that is not the board's was lost on the way. A failure then stays a failure; in every
     other phase the challenge is due again.

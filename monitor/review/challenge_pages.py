@@ -1,8 +1,8 @@
 """The page that leads a person through the challenge: one part after the other, each by one large step.
 
-It knows nothing of how a part's frame is found: the publisher decides that, on a request by the board. The
-board says where the challenge stands, the file on disk what came before; a disk that is full or hangs stops no
-step. A step must never be done for a page that shows an older one.
+It knows nothing of how a part's frame is found: the publisher decides that, on a request by the board. Where
+the challenge stands is read from the board, what came before from disk, so that a full disk stops no step. A
+step must never be done for a page that shows an older one.
 """
 
 from __future__ import annotations

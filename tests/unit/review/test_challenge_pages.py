@@ -108,6 +108,53 @@ def test_a_step_names_part_camera_and_verdict_and_is_done_once_in_a_name(
     assert (request.act, request.part, request.by) == (Act.ARM, "bad-1", "anna")
 
 
+def test_the_page_goes_on_while_the_disk_is_behind(
+    tmp_path: Path, challenged: Settings, board: Board
+) -> None:
+    wrong = attempt("bad-1", "it got pass, not reject")
+    put(challenged, board, ChallengeState(sequence=5, due_utc="d", attempts=(attempt("good-1"),)))
+    now = ChallengeState(sequence=7, due_utc="d", place=1, attempts=(wrong,))
+    challenge_board.write_state(board, now)
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "Once more: part bad-1" in text
+    assert 'name="seen" value="7"' in text
+    assert "<td>good-1</td>" in text
+    challenge_board.write_state(
+        board, msgspec.structs.replace(now, phase=Phase.FAILED, attempts=(wrong, wrong))
+    )
+    (challenged.line.data / "challenge.json").unlink()
+    assert "has failed" in page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+
+
+def test_a_challenge_that_is_not_due_is_asked_for_twice(
+    tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.review.challenge_pages._PATIENCE_S", 0.1)
+    success = Success(utc="2026-11-30T06:00:00.000Z", utc_ns=NOW_NS, by="otto", parts=(), marks=())
+    put(challenged, board, ChallengeState(sequence=5, phase=Phase.PASSED, success=success))
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text, form = page.get("/challenge", headers=LOCAL).get_data(as_text=True), {"by": "anna"}
+    form |= dict(re.findall(r'name="(token|seen|act)" value="([\w-]+)"', text))
+    text = page.post("/challenge", data=form, headers=LOCAL).get_data(as_text=True)
+    assert challenge_request.take(board, time.monotonic_ns()) is None
+    form = dict(re.findall(r'name="(token|seen|act|by|sure)" value="([\w-]+)"', text))
+    assert form["sure"] == "1"
+    page.post("/challenge", data=form, headers=LOCAL)
+    request = challenge_request.take(board, time.monotonic_ns())
+    assert request is not None
+    assert (request.act, request.by) == (Act.BEGIN, "anna")
+
+
+def test_a_begun_challenge_cant_be_begun_again(tmp_path: Path, challenged: Settings, board: Board) -> None:
+    put(challenged, board, ChallengeState(sequence=5, place=1))
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    token = re.findall(r'name="token" value="([\w-]+)"', text)[0]
+    form = {"token": token, "seen": "5", "act": "begin", "by": "mallory"}
+    assert page.post("/challenge", data=form, headers=LOCAL).status_code == 409
+
+
 def test_an_expired_part_has_no_button_but_the_reason(
     tmp_path: Path, challenged: Settings, board: Board
 ) -> None:
