@@ -384,7 +384,7 @@ def disarm(state: ChallengeState) -> ChallengeState:
 
 
 def interrupt(state: ChallengeState) -> ChallengeState:
-    """The service stops: a part whose outcome is not known counts as not shown, though it may lie there."""
+    """A part whose outcome is unknown, or whose frame showed none, counts as not shown; it may lie there."""
     if state.phase is Phase.ARMED:
         state = msgspec.structs.replace(state, lying=state.place + 1, lying_since_ns=state.armed_ns)
     elif state.phase is not Phase.SHOWN:
@@ -444,7 +444,7 @@ def find_undelivered(delivered: Delivered) -> tuple[bool, str | None]:
             True,
             f"the gate did not get the verdict in time or did not act on it ({delivered.stage.name.lower()})",
         )
-    if delivered.is_unheard:
+    if delivered.is_unheard and delivered.answer is None:
         return delivered.is_late, "no client was subscribed to the rejects, so no gate got it"
     if delivered.must_be_actuated:
         if delivered.answer == ACTUATED:

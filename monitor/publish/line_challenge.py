@@ -35,7 +35,7 @@ from monitor.publish.camera_frames import CameraFrames
 from monitor.publish.change_record import ChangeRecord
 from monitor.publish.delivery import Deliveries
 from monitor.settings import ChallengePartSettings, Mode
-from monitor.verdict import Event
+from monitor.verdict import Event, Reason, Verdict
 
 _LOOK_NS = 50_000_000
 """How often versions in force and clocks are looked at."""
@@ -179,7 +179,7 @@ class LineChallenge:
             )
 
     def interrupt(self) -> None:
-        """Ends an attempt whose outcome is not known as not shown: the service stops."""
+        """Ends an attempt as not shown: the service stops, or the frame turned out to show no part."""
         if (state := challenge_run.interrupt(self._state)) is not self._state:
             self._shown = None
             self._adopt(state, by=_SERVICE)
@@ -201,6 +201,14 @@ class LineChallenge:
 
     def _follow_shown(self, shown: _Shown, deliveries: Deliveries, now: int) -> None:
         wrong = shown.wrong
+        if shown.event.verdict is Verdict.UNINSPECTED and now < shown.late_at_ns:
+            scored = shown.frames.ring.scorer_verdict(shown.event.frame)
+            if scored is None:
+                return
+            if scored.reason is Reason.NO_PART:
+                self._log.warning("challenge part %s was not shown: the place was empty", self._part.id)
+                self.interrupt()
+                return
         if wrong is None:
             delivered = Delivered(
                 shown.frames.ring.stage(shown.event.frame),
@@ -213,9 +221,6 @@ class LineChallenge:
             if not is_known:
                 return
         self._shown = None
-        if shown.must_be_actuated and wrong is None:
-            # The gate has removed the part, and lies behind the camera.
-            self._state = challenge_run.clear(self._state, self._rules, self._marks(), self._moment())
         attempt = challenge_run.make_attempt(self._part, shown.event, self._state.by, wrong)
         state = challenge_run.finish(self._state, self._rules, attempt, self._marks(), self._moment())
         self._adopt(state, by=self._state.by)

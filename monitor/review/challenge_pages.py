@@ -53,6 +53,9 @@ class ChallengePages:
         self._sleep, self._utc_ns, self._clock = sleep, utc_ns, clock
         self._one_at_a_time = threading.Lock()
         """The board holds one request."""
+        self._reading = threading.Lock()
+        self._kept: ChallengeState | None = None
+        """What was read from disk last."""
         self._known: tuple[Failure, int, PartsInDoubt] | None = None
         """The parts in doubt: after which failure, until when they are known, and they themselves."""
         app.jinja_env.globals["has_challenge"] = bool(self._rules.part)
@@ -96,10 +99,20 @@ class ChallengePages:
 
     def _read(self) -> ChallengeState | None:
         """Where the challenge stands: on the board while the line runs, with the history on disk."""
-        kept, brief = _read_or_none(self._file), self._view.challenge_state()
+        kept, brief = self._read_file(), self._view.challenge_state()
         if brief is None or (kept is not None and _is_same(kept, brief)):
             return kept
         return challenge_run.merge(kept, brief)
+
+    def _read_file(self) -> ChallengeState | None:
+        """The state on disk. One thread at a time reads it: where the disk hangs, the others go on with what
+        was there before."""
+        if self._reading.acquire(blocking=False):
+            try:
+                self._kept = _read_or_none(self._file)
+            finally:
+                self._reading.release()
+        return self._kept
 
     def _do(self) -> AnyResponse:
         if self._board is None:
@@ -126,7 +139,10 @@ class ChallengePages:
         if state is None or request.form.get("seen", "") != str(state.sequence):
             abort(HTTPStatus.CONFLICT, "Another step is next by now. Look at the page again.")
         act = self._check(state)
-        if act is Act.BEGIN and state.phase is Phase.PASSED and "sure" not in request.form:
+        is_free = act is Act.BEGIN and state.phase is Phase.PASSED
+        if is_free and self._kept != state:
+            abort(HTTPStatus.CONFLICT, "The data folder can't be written: mend the disk, then begin.")
+        if is_free and "sure" not in request.form:
             # A touch of the button by mistake must not stop the line.
             return make_response(render_template("challenge_begin.html", state=state, by=by, act=act))
         part = request.form["part"] if act is Act.ARM else ""

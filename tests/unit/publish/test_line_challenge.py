@@ -31,7 +31,7 @@ from monitor.line_state.worker_process import PUBLISH, SCORING, WorkerState, cap
 from monitor.publish.mqtt_connection import LinkState
 from monitor.publish.worker import Publisher
 from monitor.settings import ChallengeSettings
-from monitor.verdict import judge
+from monitor.verdict import Reason, Verdict, judge
 from tests.unit.publish.scene import MS, Scene, StandInLink
 
 PARTS = [
@@ -97,9 +97,9 @@ class ChallengedScene(Scene):
         self.intake.admit(Shot(np.zeros((2, 2), np.uint8), "Mono8", self.now))
         return self.ring.last_frame()
 
-    def judge(self, number: int, score: float) -> None:
+    def judge(self, number: int, score: float, is_empty: bool = False) -> None:
         """A waiting part gets its score."""
-        verdict, reason = judge(score, 1.0)
+        verdict, reason = (Verdict.PASS, Reason.NO_PART) if is_empty else judge(score, 1.0)
         self.ring.write_scored(
             number, ScorerVerdict(verdict, reason, score, 1.0, self.now, self.now, "", False)
         )
@@ -407,6 +407,24 @@ def test_a_stop_in_the_middle_of_a_repeat_is_no_failure(challenged: ChallengedSc
     assert challenged.challenges([number]) == [2]
     state = challenged.publisher._challenge._state
     assert (state.phase.value, len([one for one in state.attempts if one.wrong])) == ("due", 1)
+
+
+def test_an_empty_place_that_was_judged_too_late_is_no_wrong_attempt(challenged: ChallengedScene) -> None:
+    challenged.press("good-1")
+    challenged.now += MS
+    number = challenged.part(None)
+    challenged.turn(later_ms=240)
+    assert challenged.phase() == "shown"
+    challenged.judge(number, float("nan"), is_empty=True)
+    assert challenged.phase() == "due"
+    assert challenged.publisher._challenge._state.attempts == ()
+    challenged.press("good-1")
+    challenged.now += MS
+    challenged.part(None)
+    challenged.turn(later_ms=240)
+    challenged.turn(later_ms=600)
+    (attempt,) = challenged.publisher._challenge._state.attempts
+    assert attempt.wrong is not None
 
 
 def test_a_request_that_was_given_up_arms_no_part(challenged: ChallengedScene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,27 @@ def test_the_page_goes_on_while_the_disk_is_behind(
     assert "has failed" in page.get("/challenge", headers=LOCAL).get_data(as_text=True)
 
 
+def test_a_disk_that_hangs_holds_up_one_page_and_no_other(
+    tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(challenged, board, ChallengeState(sequence=5))
+    wsgi = build(challenged, tmp_path, board).wsgi
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(file: Path) -> None:
+        hangs.set()
+        goes_on.wait(10)
+
+    monkeypatch.setattr("monitor.review.challenge_pages.read_challenge", hang)
+    held = threading.Thread(target=lambda: wsgi.test_client().get("/challenge", headers=LOCAL))
+    held.start()
+    assert hangs.wait(10)
+    text = wsgi.test_client().get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "Next: part good-1" in text
+    goes_on.set()
+    held.join()
+
+
 def test_a_challenge_that_is_not_due_is_asked_for_twice(
     tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +166,9 @@ def test_a_challenge_that_is_not_due_is_asked_for_twice(
     request = challenge_request.take(board, time.monotonic_ns())
     assert request is not None
     assert (request.act, request.by) == (Act.BEGIN, "anna")
+    # A failure that followed would be lost with the power.
+    (challenged.line.data / "challenge.json").unlink()
+    assert page.post("/challenge", data=form, headers=LOCAL).status_code == 409
 
 
 def test_a_begun_challenge_cant_be_begun_again(tmp_path: Path, challenged: Settings, board: Board) -> None:
