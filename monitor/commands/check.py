@@ -11,8 +11,8 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -21,7 +21,6 @@ from drivers.camera import CameraError, SourceEnded
 from monitor import paths
 from monitor.commands import stream_times
 from monitor.commands.check_broker import OtherLineSearch, find_broker
-from monitor.commands.check_challenge import find_challenge, find_free_running
 from monitor.commands.finding import Finding, Level
 from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
@@ -88,10 +87,17 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield Finding(
             Level.WARN, "cameras", "no [[camera]] in the settings: `line-monitor run` has nothing to inspect"
         )
-    yield from find_challenge(settings, datetime.now(UTC).date())
+    yield from _challenge(settings)
     yield from find_broker(settings, running, search)
     yield from _disk(settings, running)
     yield _clock()
+
+
+def _challenge(settings: Settings) -> Iterator[Finding]:
+    from monitor.commands.check_challenge import find_challenge
+    from monitor.line_state.challenge_run import Moment
+
+    yield from find_challenge(settings, Moment(0, time.time_ns(), settings.review.time_zone).day)
 
 
 def _review(settings: Settings) -> Iterator[Finding]:
@@ -208,6 +214,7 @@ def _device(settings: Settings) -> Finding:
 
 def _recipes(settings: Settings) -> Iterator[Finding]:
     """Each recipe that a camera uses: whether it loads, its threshold, its presence gate, its region."""
+    from monitor.commands.check_challenge import find_free_running
     from monitor.inference.backend_choice import BackendWish, choose_backend
     from monitor.inference.backends import INT8
     from monitor.inference.scorer import Scorer

@@ -266,7 +266,10 @@ def _rescore(options: argparse.Namespace) -> int:
         images = list_archive(options.archive, frozenset(options.camera))
         summary = rescore(ray, plan, images, progress=choose_progress(sys.stderr))
     unreadable = f", {summary.unreadable} can't be read" if summary.unreadable else ""
-    print_to_stderr(f"{summary.images} images scored by {len(recipes)} recipes{unreadable}: {options.out}")
+    challenges = f", {summary.challenges} of challenge parts left out" if summary.challenges else ""
+    print_to_stderr(
+        f"{summary.images} images scored by {len(recipes)} recipes{unreadable}{challenges}: {options.out}"
+    )
     return 0
 
 

@@ -81,11 +81,13 @@ class ArchiveScorer:
         return pyarrow.Table.from_pylist(rows, schema=make_schema())
 
     def rows(self, entries: Sequence[ArchiveImage]) -> Iterator[dict[str, Any]]:
-        """The rows of these images. An image that can't be read is uninspected, and no row is missing."""
+        """The rows of these images. An image that can't be read is uninspected. Only a snapshot of a
+        challenge part has no row: it is no production."""
         chunks = [entries[start : start + _CHUNK] for start in range(0, len(entries), _CHUNK)]
         waiting = [self._readers.submit(_read_image, entry) for entry in (chunks[0] if chunks else ())]
         for following in [*chunks[1:], ()]:
-            ready = [reading.result() for reading in waiting]
+            found = (reading.result() for reading in waiting)
+            ready = [read for read in found if read is not None]
             waiting = [self._readers.submit(_read_image, entry) for entry in following]
             for recipe, scorer in self._judges:
                 yield from _judge_chunk(recipe, scorer, ready)
@@ -120,24 +122,32 @@ def find_recipe(recipes: Path, given: str) -> JudgingRecipe:
     return JudgingRecipe(version.name, version.number, document, version.sha)
 
 
-def _read_image(entry: ArchiveImage) -> _ReadImage:
+def _read_image(entry: ArchiveImage) -> _ReadImage | None:
+    """None for a snapshot of a challenge part."""
+    document = _read_document(entry)
+    if document is not None and details_of(document).challenge:
+        return None
     image, error = None, ""
     try:
         image = decode(read_image_bytes(entry.image))
     except ImageError as found:
         error = str(found)
-    return _ReadImage(entry, image, error, _read_line_verdict(entry))
+    return _ReadImage(entry, image, error, _list_line_verdict(document) if document is not None else {})
 
 
-def _read_line_verdict(entry: ArchiveImage) -> dict[str, Any]:
-    """The columns of the line's own verdict and of the label; none for an image that is no snapshot."""
+def _read_document(entry: ArchiveImage) -> dict[str, Any] | None:
+    """A snapshot's `.json`; None for an image that is no snapshot."""
     if entry.camera is None:
-        return {}
+        return None
     try:
-        document = parse_document(read_image_bytes(f"{entry.image.rpartition('.')[0]}.json"))
+        return parse_document(read_image_bytes(f"{entry.image.rpartition('.')[0]}.json"))
     except (ImageError, ValueError):
         # Without a `.json` that can be read nothing is known of the line's verdict.
-        return {}
+        return None
+
+
+def _list_line_verdict(document: dict[str, Any]) -> dict[str, Any]:
+    """The columns of the line's own verdict and of the label."""
     details = details_of(document)
     version = document.get("version")
     return {

@@ -42,7 +42,10 @@ class RescoringSummary:
     """What a rescoring has done."""
 
     images: int
+    """Those that were scored, or can't be read."""
     unreadable: int
+    challenges: int
+    """Snapshots of challenge parts, which are no production and were left out."""
 
 
 def rescore(
@@ -52,11 +55,12 @@ def rescore(
     files = DayFiles(plan.folder, secrets.token_hex(4))
     try:
         shards, count = _write_listing(files.writing, images, progress)
-        unreadable = _score(ray, plan, shards, count, files, progress)
+        images, unreadable = _score(ray, plan, shards, count, files, progress)
         files.commit()
     finally:
         files.discard()
-    return RescoringSummary(count, unreadable)
+    # Every other image of the listing has its rows.
+    return RescoringSummary(images, unreadable, challenges=count - images)
 
 
 def _write_listing(
@@ -120,8 +124,9 @@ def _iterate_tables(ray: Any, plan: Rescoring, shards: Sequence[str]) -> Iterato
 
 def _score(
     ray: Any, plan: Rescoring, shards: Sequence[str], count: int, files: DayFiles, progress: Progress
-) -> int:
-    """Sends the shards through the actors. Returns how many images can't be read."""
+) -> tuple[int, int]:
+    """Sends the shards through the actors. Returns how many images have rows, and how many of them can't be
+    read."""
     done = unreadable = 0
     try:
         for table in _iterate_tables(ray, plan, shards):
@@ -131,4 +136,7 @@ def _score(
             progress.update("rescore", done // len(plan.recipes), count)
     except ray.exceptions.RayError as error:
         raise FleetError(f"the rescoring has ended: {explain_ray_error(error)}") from None
-    return unreadable // len(plan.recipes)
+    images = done // len(plan.recipes)
+    if images < count:
+        progress.update("rescore", count, count)
+    return images, unreadable // len(plan.recipes)

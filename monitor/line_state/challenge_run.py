@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from enum import IntEnum, StrEnum
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -172,6 +173,8 @@ class Moment(msgspec.Struct, frozen=True):
 
     monotonic_ns: int
     utc_ns: int
+    time_zone: str | None = None
+    """The plant's; None for the zone of this machine."""
 
     @property
     def utc(self) -> str:
@@ -179,7 +182,9 @@ class Moment(msgspec.Struct, frozen=True):
 
     @property
     def day(self) -> date:
-        return datetime.fromtimestamp(self.utc_ns // 1_000_000_000, UTC).date()
+        """The day on the plant's clock, by which people write down until when a part is usable."""
+        zone = ZoneInfo(self.time_zone) if self.time_zone is not None else None
+        return datetime.fromtimestamp(self.utc_ns // 1_000_000_000, UTC).astimezone(zone).date()
 
 
 def describe_part(part: ChallengePartSettings) -> str:

@@ -119,7 +119,7 @@ class LineChallenge:
         return self._clock() - self._changed_ns > _SLOW_DISK_NS and not self._file.is_written
 
     def _moment(self) -> Moment:
-        return Moment(self._clock(), self._utc_ns())
+        return Moment(self._clock(), self._utc_ns(), self._settings.review.time_zone)
 
     def take_request(self) -> None:
         """Does what a person has asked for on the page, if it can be done now."""

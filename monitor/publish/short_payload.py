@@ -35,11 +35,12 @@ _LATEST_NS = 4_102_444_800_000_000_000
 
 
 def encode_short(payload: Mapping[str, Any], extras: Sequence[str], most: int | None) -> bytes:
-    """The payload as JSON of at most `most` bytes, as far as that can be had by leaving out `extras` in their
-    order; None is no limit. The result may still be longer."""
+    """The payload as JSON of at most `most` bytes, as far as that can be had by leaving out `extras`: first
+    those that are null, which tell nothing, then the others in their order. None is no limit. The result may
+    still be longer."""
     encoded = msgspec.json.encode(payload)
     left = dict(payload)
-    for key in extras:
+    for key in sorted(extras, key=lambda key: payload.get(key) is not None):
         if most is None or len(encoded) <= most:
             break
         left.pop(key, None)
@@ -53,6 +54,7 @@ def make_largest_event(settings: Settings, session: str) -> Event:
     names = [camera.name for camera in settings.camera]
     camera, longest = max(names, key=len, default="camera"), "x" * 32
     words = (reason for reason in Reason if reason.word)
+    parts = [part.id for part in settings.challenge.part]
     return Event(
         prefix=settings.prefix,
         camera=camera,
@@ -69,17 +71,18 @@ def make_largest_event(settings: Settings, session: str) -> Event:
         decided_utc_ns=_LATEST_NS,
         expires_utc_ns=_LATEST_NS,
         version=10**9 - 1,
-        challenge=longest,
+        challenge=max(parts, key=len, default=None),
         snapshot=f"2100-01-01/{camera}/000000000_{camera}_{10**12}_{_LONGEST_NUMBER:.4g}.jpg",
     )
 
 
 def measure_verdicts(settings: Settings, session: str) -> tuple[int, int]:
-    """The sizes of the packets of the largest verdict in full, and of the same one without what can be left
-    out."""
+    """The sizes of the packets of the largest verdict with all fields that are not null, and of the same one
+    without what can be left out."""
     event = make_largest_event(settings, session)
     topic = f"{settings.prefix}/{event.camera}/verdict"
-    payload = {**event.payload(10**7), "frame": 10**12}
+    told = {key: value for key, value in event.payload(10**7).items() if value is not None}
+    payload = {**told, "frame": 10**12}
     full, short = (encode_short(payload, VERDICT_EXTRAS, most) for most in (None, 0))
     protocol = settings.mqtt.protocol
     return (

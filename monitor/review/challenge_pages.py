@@ -25,7 +25,7 @@ from monitor.line_state.challenge_run import ChallengeError, ChallengeState, Fai
 from monitor.review.access import tidy_name
 from monitor.review.challenge_failure import PartsInDoubt, find_parts_in_doubt
 from monitor.review.line_view import LineView
-from monitor.settings import ChallengePartSettings, Settings
+from monitor.settings import ChallengePartSettings, Mode, Settings
 
 _PATIENCE_S = 2.0
 _LOOK_S = 0.05
@@ -49,6 +49,8 @@ class ChallengePages:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._rules, self._view, self._board = settings.challenge, view, board
+        self._time_zone = settings.review.time_zone
+        self._views = {camera.name for camera in settings.camera if camera.mode is Mode.LATEST}
         self._file, self._journal = paths.challenge(settings), paths.journal(settings)
         self._sleep, self._utc_ns, self._clock = sleep, utc_ns, clock
         self._one_at_a_time = threading.Lock()
@@ -76,7 +78,7 @@ class ChallengePages:
             parts=self._rules.part,
             part=part,
             before=before,
-            expired=challenge_run.explain_expired(self._rules, Moment(0, self._utc_ns()).day),
+            expired=challenge_run.explain_expired(self._rules, self._moment().day),
             in_doubt=self._find_in_doubt(state.failure) if state is not None and state.failure else None,
             due_utc=challenge_run.find_due_utc(state, self._rules) if state is not None else None,
             lying=self._find_lying(state),
@@ -90,10 +92,13 @@ class ChallengePages:
             return None
         return self._rules.part[state.lying - 1]
 
+    def _moment(self) -> Moment:
+        return Moment(0, self._utc_ns(), self._time_zone)
+
     def _find_in_doubt(self, failure: Failure) -> PartsInDoubt:
         """The parts in doubt, read at most every five seconds however many pages show them."""
         if self._known is None or self._known[0] != failure or self._utc_ns() > self._known[1]:
-            found = find_parts_in_doubt(self._journal, failure)
+            found = find_parts_in_doubt(self._journal, failure, self._views)
             self._known = failure, self._utc_ns() + _DOUBT_AGE_NS, found
         return self._known[2]
 
@@ -163,7 +168,7 @@ class ChallengePages:
             act = Act(request.form.get("act", ""))
         except ValueError:
             abort(HTTPStatus.BAD_REQUEST, "The form asks for no step of the challenge.")
-        moment = Moment(0, self._utc_ns())
+        moment = self._moment()
         try:
             if act is Act.ARM:
                 challenge_run.arm(state, self._rules, request.form.get("part", ""), "", moment)

@@ -49,8 +49,8 @@ from monitor.training.compare import Compare
 from monitor.training.decision_picture import PICTURE
 from monitor.training.oddest_images import SHEET
 
-SUGGESTED = 120
-"""Good parts: enough for a threshold that rejects at most 1 % of them, with some near copies among them."""
+SUGGESTED = 200
+"""Good parts: with a student 99 of them calibrate, which guarantees that at most 1 % are rejected."""
 _MOST_SHOWN = 60
 """Pictures without a mark that a page shows; those with one are all shown."""
 _STEPS = {

@@ -361,7 +361,8 @@ class ChallengePartSettings(_Table):
     verified: _Day = _day("Verified on")
     """Day on which the part was verified."""
     expires: _Day = _day("Usable until")
-    """Last day on which the part may be used. Later a challenge can't succeed until it is verified again."""
+    """Last day on which the part may be used, by `review.time_zone`. Later a challenge can't succeed until
+    it is verified again."""
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

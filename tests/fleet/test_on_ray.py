@@ -44,17 +44,18 @@ def test_an_archive_is_rescored_on_this_machine_alone_and_compared(tmp_path: Pat
     approval = Approval(who="anna", utc="2026-11-29T09:30:15Z", meaning="approved")
     put_in_force(in_force.folder, 1, approval)
     in_force.with_changes(statement="newer").commit()
-    for number in range(12):
+    for number in range(13):
         place = tmp_path / "archive" / snapshot_path(1_793_000_000_000_000_000, "top", number + 1, 0.5)
         save(place.with_suffix(".png"), part(number))
         shutil.copy(place.with_suffix(".png"), place)
         record = {"recipe": "disc", "verdict": "uninspected", "labels": [{"label": "defect"}]}
-        place.with_suffix(".json").write_text(json.dumps(record))
+        challenge = {"challenge": "bad-1"} if number == 12 else {}
+        place.with_suffix(".json").write_text(json.dumps({**record, **challenge}))
     (tmp_path / "archive/broken.png").write_bytes(b"no image")
     for _ in range(2):
         done = run(tmp_path, "rescore", "disc", "--archive", "archive", "-o", "scores")
         assert done.returncode == 0, done.stderr
-        assert "13 images scored by 1 recipes, 1 can't be read" in done.stderr
+        assert "13 images scored by 1 recipes, 1 can't be read, 1 of challenge parts left out" in done.stderr
     files = sorted(file for file in (tmp_path / "scores").rglob("*") if file.is_file())
     assert [file.parent.name for file in files] == ["day=2026-10-26", "day=undated"]
     rows = pyarrow.parquet.read_table(files[0]).to_pylist()

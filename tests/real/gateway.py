@@ -132,7 +132,7 @@ class Gateway:
         self._told: dict[str, deque[PartMessage]] = {}
         self._due: list[_Due] = []
         self._counts = Counts()
-        self._ready, self._beat_at = False, float("-inf")
+        self._ready, self._awaits_challenge_part, self._beat_at = False, False, float("-inf")
         self._lock, self._news, self._closing = threading.Lock(), threading.Event(), False
         self._gate = threading.Thread(target=self._work_gate, daemon=True)
         # With session expiry 0 (the default of MQTT 5) the broker keeps no messages during an outage.
@@ -167,7 +167,15 @@ class Gateway:
 
     def may_run(self) -> bool:
         """Whether the conveyor may move: the line's last message says `ready`, and it is not too old."""
-        return self._client.is_connected() and self._ready and self._clock() - self._beat_at < _SILENT_S
+        return self._ready and self._hears_line()
+
+    def may_jog(self) -> bool:
+        """Whether the conveyor may move with the feed off, so that a challenge part reaches its camera and
+        the gate: nothing else stops the line, and a person has laid the part or is about to."""
+        return self._awaits_challenge_part and self._hears_line()
+
+    def _hears_line(self) -> bool:
+        return self._client.is_connected() and self._clock() - self._beat_at < _SILENT_S
 
     def counts(self) -> Counts:
         with self._lock:
@@ -236,6 +244,8 @@ class Gateway:
                 self._ready = payload["ready"] is True
                 if topic == "heartbeat":
                     self._beat_at = at
+                else:
+                    self._awaits_challenge_part = _awaits_challenge_part(payload)
             elif not message.retain:
                 self._hear(topic, payload, at, utc)
         # This catches every error of an invalid message, because an error here would end the thread that
@@ -277,6 +287,13 @@ class Gateway:
         if self._client.is_connected():
             answer = {"event_id": event_id, "result": result}
             self._client.publish(f"{self._prefix}/{camera}/ack", json.dumps(answer), qos=1)
+
+
+def _awaits_challenge_part(status: dict[str, Any]) -> bool:
+    """Every other reason comes before `challenge`, so with it nothing else stops the line."""
+    challenge = status.get("challenge")
+    phase = challenge.get("phase") if isinstance(challenge, dict) else None
+    return status.get("reason") == "challenge" and phase in ("armed", "shown")
 
 
 def _parse_utc(stamp: str) -> float:

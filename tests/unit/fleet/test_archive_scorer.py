@@ -75,3 +75,10 @@ def test_a_name_is_the_version_in_force_and_rows_name_versions_as_verdicts_do(tm
         ("disc", 2, second.sha),
     ]
     assert (rows[0]["line_version"], rows[0]["line_recipe_sha"]) == (7, "ab")
+
+    # A snapshot of a challenge part is no production.
+    challenge = frame.with_name("053321000_top_2_0.5")
+    save(challenge.with_suffix(".png"), part(2))
+    challenge.with_suffix(".json").write_text(json.dumps({"verdict": "reject", "challenge": "bad-1"}))
+    shown = ArchiveImage(str(challenge.with_suffix(".png")), "2026-10-26T05:33:21.000Z", "top")
+    assert [row["image"] for row in scorer.rows([shown, entry])] == [image, image]

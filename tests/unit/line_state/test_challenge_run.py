@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import msgspec
 import pytest
@@ -117,6 +117,15 @@ def test_an_expired_part_cant_be_shown() -> None:
     last = ChallengeSettings.model_validate({"part": [part("good-1", "pass", expires="2026-11-30")]})
     assert challenge_run.explain_expired(last, date(2026, 11, 30)) is None
     assert challenge_run.explain_expired(last, date(2026, 12, 1)) is not None
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [("UTC", "2026-11-30"), ("Europe/Berlin", "2026-12-01"), ("America/New_York", "2026-11-30")],
+)
+def test_a_day_is_one_of_the_plants_clock(zone: str, day: str) -> None:
+    before_midnight_ns = int(datetime(2026, 11, 30, 23, 30, tzinfo=UTC).timestamp()) * 1_000_000_000
+    assert Moment(0, before_midnight_ns, zone).day.isoformat() == day
 
 
 @pytest.mark.parametrize(

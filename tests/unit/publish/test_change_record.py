@@ -90,7 +90,7 @@ def test_a_reset_from_the_gateway_is_in_the_record_and_the_head_in_the_status(sc
         None,
     )
     assert done.meaning == "1 latched part to look for"
-    scene.turn(later_ms=60)
+    scene.status()
     head = trail.head()
     assert scene.link.statuses[-1]["audit"] == {"head": head.hash, "count": head.count, "problem": None}
     assert trail.verify(head).is_whole

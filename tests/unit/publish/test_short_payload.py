@@ -6,6 +6,7 @@ import json
 import uuid
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from monitor.publish.short_payload import (
     make_largest_event,
     measure_verdicts,
 )
-from monitor.settings import Settings
+from monitor.settings import ChallengeSettings, Settings
 from monitor.verdict import Reason, Verdict
 from tests.unit.publish.scene import Scene
 
@@ -50,6 +51,19 @@ def test_a_verdict_is_as_long_as_it_may_be_and_keeps_what_the_gateway_needs(most
         assert len(encoded) <= max(most, shortest)
 
 
+def test_the_room_of_the_largest_verdict_keeps_all_that_is_not_null_and_a_null_makes_no_field_leave() -> None:
+    payload = make_largest_event(LINE, SESSION).payload(500)
+    assert payload["challenge"] is None
+    told = {key: value for key, value in payload.items() if value is not None}
+    room = len(msgspec.json.encode(told))
+    assert json.loads(encode_short(payload, VERDICT_EXTRAS, room)) == told
+    known = {"camera": "top", "expected": "pass", "verified_by": "a", "verified": "2026-11-01"}
+    parts = ChallengeSettings.model_validate({"part": [{"id": "good-1", "expires": "2027-11-01", **known}]})
+    challenged = LINE.model_copy(update={"challenge": parts})
+    longer = len('"challenge":"good-1",')
+    assert measure_verdicts(challenged, SESSION)[0] == measure_verdicts(LINE, SESSION)[0] + longer
+
+
 @given(
     names=st.lists(st.from_regex(r"[a-z0-9-]{1,32}", fullmatch=True), min_size=1, max_size=4, unique=True),
     frame=st.integers(1, 10**9),
@@ -76,7 +90,8 @@ def test_no_verdict_is_larger_than_the_largest(
         )
         topic = f"{settings.prefix}/{name}/verdict"
         for bound, most in ((largest, None), (shortest, 0)):
-            encoded = encode_short(event.payload(3_600_000), VERDICT_EXTRAS, most)
+            told = {key: one for key, one in event.payload(3_600_000).items() if one is not None}
+            encoded = encode_short(told, VERDICT_EXTRAS, most)
             assert measure_publish(topic, len(encoded), expires=True) <= bound
 
 

@@ -277,6 +277,19 @@ def test_what_makes_no_sense_is_counted_and_does_no_harm(belt: Belt, topic: str)
     assert belt.gateway.may_run()
 
 
+def test_without_permission_to_run_the_belt_moves_only_for_a_challenge_part(belt: Belt) -> None:
+    for reason, phase, jogs in (
+        ("challenge", "armed", True),
+        ("missed_reject", "armed", False),
+        ("challenge", "shown", True),
+        ("challenge", "due", False),
+    ):
+        said = {"ready": False, "reason": reason, "challenge": {"phase": phase}}
+        belt.say("status", json.dumps(said).encode())
+        belt.wait_for(lambda: belt.gateway.may_jog() is jogs)  # noqa: B023
+        assert not belt.gateway.may_run()
+
+
 def test_what_was_said_of_parts_that_never_came_is_counted_and_forgotten(belt: Belt) -> None:
     belt.tell(time.time() - 0.4, topic="side/verdict")
     belt.wait_for(lambda: belt.gateway.counts().unmatched == 1)

@@ -41,7 +41,9 @@ def challenged(settings: Settings) -> Settings:
         {"id": "bad-1", "expected": "reject", "description": "scratch of 2 mm", **known},
     ]
     settings.line.data.mkdir()
-    return settings.model_copy(update={"challenge": ChallengeSettings.model_validate({"part": parts})})
+    rules = ChallengeSettings.model_validate({"part": parts})
+    zoned = settings.review.model_copy(update={"time_zone": "Europe/Berlin"})
+    return settings.model_copy(update={"challenge": rules, "review": zoned})
 
 
 @pytest.fixture
@@ -121,11 +123,16 @@ def test_the_page_goes_on_while_the_disk_is_behind(
     assert "Once more: part bad-1" in text
     assert 'name="seen" value="7"' in text
     assert "<td>good-1</td>" in text
-    challenge_board.write_state(
-        board, msgspec.structs.replace(now, phase=Phase.FAILED, attempts=(wrong, wrong))
+    success = Success(utc="2026-11-30T06:00:00.000Z", utc_ns=NOW_NS, by="otto", parts=(), marks=())
+    failure = Failure(utc="2026-11-30T10:00:00.000Z", marks=(), part="bad-1", wrong="w", since=None)
+    put(challenged, board, ChallengeState(sequence=5, success=success))
+    failed = ChallengeState(
+        sequence=7, phase=Phase.FAILED, attempts=(wrong,), success=success, failure=failure
     )
-    (challenged.line.data / "challenge.json").unlink()
-    assert "has failed" in page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    challenge_board.write_state(board, failed)
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "has failed" in text
+    assert "also those that are not listed here" in text
 
 
 def test_a_disk_that_hangs_holds_up_one_page_and_no_other(
@@ -226,15 +233,59 @@ def test_a_failure_lists_the_parts_since_the_last_success(
     time.sleep(STATE_AGE_S)
     assert "Challenge failed" in page.get("/state", headers=LOCAL).get_data(as_text=True)
     assert "The challenge has failed" in text
+    # What to do with the parts is said first, and the button comes after the lists.
+    hold = "Hold the 442 parts that passed since 2026-11-30 07:00:00 CET"
+    words = (
+        hold,
+        "none may leave before quality has decided",
+        "wrong twice; the last time: it got pass",
+        "11 to 500",
+    )
+    places = [text.index(found) for found in (*words, 'name="act" value="begin"')]
+    assert places == sorted(places)
     assert "Take it off the line" in text
-    assert "11 to 500" in text
-    assert "442 passed" in text
-    assert 'name="act" value="begin"' in text
+    assert "s-1" not in text
+    # A part that passes two cameras is not counted as two parts.
+    side = CameraMark("side", "s-1", 440, 430, 6, 2)
+    more = msgspec.structs.replace(failure, marks=(*failure.marks, side))
+    put(challenged, board, msgspec.structs.replace(failed, sequence=10, failure=more))
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "Hold the parts that passed since" in text
+    assert "(442 under camera top, 430 under camera side)" in text
     # A later success does not hide which parts were in doubt.
-    put(challenged, board, msgspec.structs.replace(failed, sequence=10, phase=Phase.PASSED))
+    put(challenged, board, msgspec.structs.replace(failed, sequence=11, phase=Phase.PASSED))
     text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
     assert "The last failure" in text
     assert "11 to 500" in text
+
+
+def test_a_failure_without_a_known_success_or_journal_holds_every_part(
+    tmp_path: Path, challenged: Settings, board: Board
+) -> None:
+    marks = (CameraMark("top", "s-1", 500, 450, 6, 2),)
+    failure = Failure(
+        utc="2026-11-30T10:00:00.000Z", marks=marks, part="bad-1", wrong="it got pass", since=None
+    )
+    wrong = attempt("bad-1", "it got pass")
+    failed = ChallengeState(sequence=2, phase=Phase.FAILED, attempts=(wrong, wrong), failure=failure)
+    put(challenged, board, failed)
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "Hold every part that passed before 2026-11-30 11:00:00 CET" in text
+    assert "also those that are not listed here" in text
+
+
+@pytest.mark.parametrize(("verdict", "says"), [("pass", True), ("uninspected", False)])
+def test_a_bad_part_that_passed_is_got_back_before_it_is_shown_once_more(
+    verdict: str, says: bool, tmp_path: Path, challenged: Settings, board: Board
+) -> None:
+    wrong = msgspec.structs.replace(attempt("bad-1", f"it got {verdict}, not reject"), verdict=verdict)
+    put(challenged, board, ChallengeState(sequence=3, place=1, by="otto", attempts=(wrong,)))
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert ("Get part bad-1 back first: it went on as good" in text) is says
+    # The name is that of the person who is here now.
+    assert "otto" not in text
 
 
 def test_a_line_without_challenge_parts_shows_no_challenge(tmp_path: Path, settings: Settings) -> None:
