@@ -159,7 +159,7 @@ class ChallengeState(msgspec.Struct, frozen=True, kw_only=True):
     lying: int = 0
     """The number, from 1, of the part that was shown last and may still lie under its camera; 0 for none."""
     lying_since_ns: int = 0
-    """When it was armed."""
+    """When its first frame was captured."""
     was_passed: bool = False
     """A person began the challenge though none was due, and no part was shown since."""
     judged_by: dict[str, str] = {}
@@ -397,14 +397,14 @@ def interrupt(state: ChallengeState) -> ChallengeState:
     return _next(state, phase=Phase.DUE, armed_ns=0)
 
 
-def note_shown(state: ChallengeState) -> ChallengeState:
-    """The armed part's frame has got its verdict. The part still lies under its camera."""
+def note_shown(state: ChallengeState, captured_ns: int) -> ChallengeState:
+    """The armed part's frame, captured then, has got its verdict. The part still lies under its camera."""
     return _next(
         state,
         phase=Phase.SHOWN,
         armed_ns=0,
         lying=state.place + 1,
-        lying_since_ns=state.armed_ns,
+        lying_since_ns=captured_ns,
         was_passed=False,
     )
 

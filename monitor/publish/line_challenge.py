@@ -165,12 +165,12 @@ class LineChallenge:
         wrong = challenge_run.find_wrong(self._part.expected, event.verdict, event.reason)
         must_be_actuated = is_for_gate and self._ack_ns > 0
         self._shown = _Shown(frames, event, wrong, must_be_actuated, frame.expires_ns + self._ack_ns)
-        self._adopt(challenge_run.note_shown(self._state), by=self._state.by)
+        self._adopt(challenge_run.note_shown(self._state, frame.captured_ns), by=self._state.by)
 
     def see_empty(self, frames: CameraFrames, frame: Frame) -> None:
         """Takes a frame without a part: the part that lay under that camera is away."""
         state = self._state
-        if not 0 < state.lying <= len(self._rules.part) or frame.captured_ns < state.lying_since_ns:
+        if not 0 < state.lying <= len(self._rules.part) or frame.captured_ns <= state.lying_since_ns:
             return
         if self._rules.part[state.lying - 1].camera == frames.camera.name:
             self._end_span(frame.captured_ns)

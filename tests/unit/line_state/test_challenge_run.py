@@ -68,7 +68,7 @@ def start(
 
 def show(state: ChallengeState, name: str, wrong: str | None = None, hours: float = 0.0) -> ChallengeState:
     armed = challenge_run.arm(state, rules(), name, "anna", moment(hours))
-    shown = challenge_run.note_shown(armed)
+    shown = challenge_run.note_shown(armed, 1)
     judged = challenge_run.finish(shown, rules(), attempt(name, wrong), MARKS, moment(hours))
     return challenge_run.clear(judged, rules(), MARKS, moment(hours))
 
@@ -186,7 +186,7 @@ def test_a_publisher_that_follows_a_killed_one_never_takes_a_lost_state_for_a_su
         assert behind.sequence > later.sequence
     armed = challenge_run.arm(start(None, "s", rules()), rules(), "good-1", "anna", moment())
     assert follow(armed, armed).phase is Phase.ARMED
-    shown = challenge_run.note_shown(armed)
+    shown = challenge_run.note_shown(armed, 1)
     assert follow(shown, shown).phase is Phase.DUE
 
 
@@ -241,7 +241,7 @@ def test_a_part_that_nobody_lays_under_the_camera_is_not_armed_for_ever() -> Non
 
 def test_the_challenge_succeeds_once_the_last_part_is_away() -> None:
     due = show(start(None, "s", rules()), "good-1")
-    shown = challenge_run.note_shown(challenge_run.arm(due, rules(), "bad-1", "anna", moment()))
+    shown = challenge_run.note_shown(challenge_run.arm(due, rules(), "bad-1", "anna", moment()), 1)
     last = challenge_run.finish(shown, rules(), attempt("bad-1"), MARKS, moment())
     assert (last.phase, last.phase.hold) == (Phase.LEAVING, Hold.DUE)
     assert challenge_run.clear(last, rules(), MARKS, moment()).phase is Phase.PASSED
@@ -251,7 +251,7 @@ def test_the_challenge_succeeds_once_the_last_part_is_away() -> None:
 
 def test_a_part_that_is_judged_while_the_service_stops_counts_as_not_shown() -> None:
     once = show(start(None, "s", rules()), "good-1", wrong="it got reject")
-    shown = challenge_run.note_shown(challenge_run.arm(once, rules(), "good-1", "anna", moment()))
+    shown = challenge_run.note_shown(challenge_run.arm(once, rules(), "good-1", "anna", moment()), 1)
     stopped = challenge_run.interrupt(shown)
     assert (stopped.phase, len(stopped.attempts)) == (Phase.DUE, 1)
 
