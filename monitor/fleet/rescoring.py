@@ -55,12 +55,12 @@ def rescore(
     files = DayFiles(plan.folder, secrets.token_hex(4))
     try:
         shards, count = _write_listing(files.writing, images, progress)
-        images, unreadable = _score(ray, plan, shards, count, files, progress)
+        scored, unreadable = _score(ray, plan, shards, count, files, progress)
         files.commit()
     finally:
         files.discard()
     # Every other image of the listing has its rows.
-    return RescoringSummary(images, unreadable, challenges=count - images)
+    return RescoringSummary(scored, unreadable, challenges=count - scored)
 
 
 def _write_listing(
@@ -136,7 +136,7 @@ def _score(
             progress.update("rescore", done // len(plan.recipes), count)
     except ray.exceptions.RayError as error:
         raise FleetError(f"the rescoring has ended: {explain_ray_error(error)}") from None
-    images = done // len(plan.recipes)
-    if images < count:
+    scored = done // len(plan.recipes)
+    if scored < count:
         progress.update("rescore", count, count)
-    return images, unreadable // len(plan.recipes)
+    return scored, unreadable // len(plan.recipes)

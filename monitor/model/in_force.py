@@ -71,6 +71,11 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     before: tuple[int, ...] = ()
     """The versions to which a rollback leads, the next one last."""
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether a person has put the version in force; else it was only written down as the present one."""
+        return self.approval.who != ""
+
     def find_promotion(self, version: VersionFile) -> Promotion | None:
         """The version's entry, if its document is still the one that was promoted."""
         for promotion in self.promoted:

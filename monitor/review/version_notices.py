@@ -1,4 +1,5 @@
-"""What every page says about versions: one that waits for its promotion, one that the line does not use.
+"""What every page says about versions: one that waits for its promotion, one that the line does not use, one
+that judges although nobody has signed for it.
 
 It knows nothing of HTTP.
 """
@@ -9,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitor.accounts.accounts_file import AccountsFile
 from monitor.line_state.changeover import ChangeoverState
-from monitor.model.in_force import find_in_force, find_waiting, read_in_force
+from monitor.model.in_force import find_in_force, find_judging, find_waiting, read_in_force
 from monitor.model.recipe_json import RecipeError
 from monitor.model.version_files import find_newest
 from monitor.names import join_version
@@ -30,10 +32,13 @@ class VersionNotice:
 def find_notices(recipes: Path, settings: Settings, view: LineView) -> list[VersionNotice]:
     """The notices about the recipes that judge this line's parts, each once."""
     found: dict[VersionNotice, None] = {}
+    has_accounts = AccountsFile.of(settings).exist()
     for camera in settings.camera:
         name = view.recipe_name(camera)
         try:
             found.update(dict.fromkeys(_notices(recipes / name, camera, view)))
+            if has_accounts:
+                found.update(dict.fromkeys(_unsigned(recipes, camera, view)))
         except RecipeError as error:
             found[VersionNotice(f"{error}.", True)] = None
     return list(found)
@@ -52,6 +57,12 @@ def _notices(folder: Path, camera: CameraSettings, view: LineView) -> Iterator[V
             False,
         )
     judge = status.in_force if status else None
+    if status is not None and judge is None and not (document and document.is_signed):
+        yield VersionNotice(
+            f"{present.name} is taught, but does not judge camera {camera.name} yet: it does once somebody "
+            "puts it in force, at the latest from the next start of the line on.",
+            False,
+        )
     if judge is None or status is None or status.is_pinned or judge.sha.startswith(present.digits):
         return
     name = join_version(judge.recipe, judge.version)
@@ -69,3 +80,18 @@ def _notices(folder: Path, camera: CameraSettings, view: LineView) -> Iterator[V
         )
     else:
         yield VersionNotice(f"{present.name} is being loaded; until then {name} judges {camera.name}.", False)
+
+
+def _unsigned(recipes: Path, camera: CameraSettings, view: LineView) -> Iterator[VersionNotice]:
+    """Raises RecipeError."""
+    status = view.recipe_status(camera.name)
+    if status is None or (judge := status.in_force) is None:
+        return
+    folder = recipes / judge.recipe
+    document, version = read_in_force(folder), find_judging(folder, judge.sha)
+    if document is None or not document.is_promoted(version):
+        yield VersionNotice(
+            f"{join_version(judge.recipe, judge.version)} judges camera {camera.name}, and nobody has signed "
+            "for it.",
+            True,
+        )

@@ -6,7 +6,9 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -30,6 +32,8 @@ from monitor.review.event_stream import STATE_AGE_S
 from monitor.settings import ChallengeSettings, Settings
 
 LOCAL = {"Host": "localhost"}
+WEST = "Etc/GMT+12"
+"""12 hours behind UTC."""
 NOW_NS = 1_795_000_000_000_000_000
 
 
@@ -198,6 +202,26 @@ def test_an_expired_part_has_no_button_but_the_reason(
     text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
     assert "challenge part good-1 has expired" in text
     assert 'id="arm"' not in text
+
+
+@pytest.mark.parametrize(("zone", "is_expired"), [(WEST, False), ("Etc/GMT-14", True)])
+def test_a_part_may_be_used_until_its_day_ends_at_the_plant(
+    zone: str, is_expired: bool, tmp_path: Path, challenged: Settings, board: Board
+) -> None:
+    # The day in the east is always a later one, and the day of UTC is one of both.
+    today = datetime.now(ZoneInfo(WEST)).date()
+    parts = tuple(part.model_copy(update={"expires": today}) for part in challenged.challenge.part)
+    rules = challenged.challenge.model_copy(update={"part": parts})
+    review = challenged.review.model_copy(update={"time_zone": zone})
+    plant = challenged.model_copy(update={"challenge": rules, "review": review})
+    put(plant, board, ChallengeState(sequence=1))
+    text = (
+        build(plant, tmp_path, board)
+        .wsgi.test_client()
+        .get("/challenge", headers=LOCAL)
+        .get_data(as_text=True)
+    )
+    assert ("have expired" in text) is is_expired
 
 
 def test_a_failure_lists_the_parts_since_the_last_success(

@@ -26,7 +26,8 @@ from monitor.line_state.set_request import (
     write_set_status,
 )
 from monitor.line_state.worker_process import worker_names
-from monitor.model.in_force import Approval, put_in_force
+from monitor.model.in_force import Approval, hold_in_force, put_in_force
+from monitor.model.recipe_version import RecipeVersion
 from monitor.scoring.recipes import RecipesInForce
 from monitor.settings import RecipeSettings, Settings
 from tests.real.parts import random_recipe
@@ -239,3 +240,25 @@ def test_with_accounts_a_request_for_a_version_that_nobody_signed_is_refused(sce
     assert "disc@2 is not promoted" in str(refused.reason)
     put_in_force(scene.recipe, 2, ANNA)
     assert scene.ask("left", "disc@2").state is ChangeoverState.IN_FORCE
+
+
+def test_a_version_that_nobody_signed_replaces_none_on_a_running_line(scene: Scene) -> None:
+    RecipeVersion.load(scene.recipe).with_changes(statement="third").commit()
+    hold_in_force(scene.recipe, ANNA.utc)
+    assert scene.settle() == []
+    assert scene.versions() == [2, 2]
+    put_in_force(scene.recipe, 3, ANNA)
+    assert scene.settle() == ["left", "right"]
+
+
+def test_on_a_line_without_a_recipe_a_version_judges_once_somebody_signed_for_it(
+    tmp_path: Path, two: Path
+) -> None:
+    scene = Scene(tmp_path)
+    assert scene.recipes.scorers == {}
+    shutil.copytree(two, scene.recipe)
+    hold_in_force(scene.recipe, ANNA.utc)
+    assert scene.settle() == []
+    put_in_force(scene.recipe, 1, ANNA)
+    assert scene.settle() == ["left", "right"]
+    assert scene.versions() == [1, 1]
