@@ -214,6 +214,7 @@ def _device(settings: Settings) -> Finding:
 
 def _recipes(settings: Settings) -> Iterator[Finding]:
     """Each recipe that a camera uses: whether it loads, its threshold, its presence gate, its region."""
+    from monitor.commands.check_challenge import find_free_running
     from monitor.inference.backend_choice import BackendWish, choose_backend
     from monitor.inference.backends import INT8
     from monitor.inference.scorer import Scorer
@@ -253,8 +254,11 @@ def _recipes(settings: Settings) -> Iterator[Finding]:
         yield from _recipe(short, scorer, threshold, choice.reason)
         if scorer.precision == INT8:
             yield from _faster_than_int8(short, recipe, settings)
+        presence_is_missing = recipe.document.presence is None
         for camera in its_cameras:
             yield from _region(camera, scorer, name)
+            if presence_is_missing:
+                yield from find_free_running(settings, camera)
 
 
 def _newer_version(version: VersionFile) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from monitor import paths
 from monitor.commands.finding import Finding, Level
 from monitor.line_state.challenge_file import read_challenge
 from monitor.line_state.challenge_run import ChallengeError, Phase, explain_expired
-from monitor.settings import ExpectedVerdict, Settings
+from monitor.settings import CameraSettings, ExpectedVerdict, Settings
 
 SOON_DAYS = 30
 _ITEM = "challenge"
@@ -63,6 +63,19 @@ def _find_missing(settings: Settings) -> Iterator[Finding]:
                 f"camera {camera} has no bad part: the challenge would not notice that it passes everything; "
                 'add a part with expected = "reject"',
             )
+
+
+def find_free_running(settings: Settings, camera: CameraSettings) -> Iterator[Finding]:
+    """A warning for a camera whose recipe has no presence gate: each of its frames counts as the part, also
+    those that are taken before a person has laid it there."""
+    is_triggered = camera.source.startswith("gige://") and "trigger=free-run" not in camera.source
+    if camera.name in settings.challenge.cameras and not is_triggered:
+        yield Finding(
+            Level.WARN,
+            _ITEM,
+            f"camera {camera.name} runs free and its recipe has no presence gate: lay each part under it "
+            "before you press the button, or calibrate the recipe with empty pictures",
+        )
 
 
 def _find_state(settings: Settings) -> Iterator[Finding]:

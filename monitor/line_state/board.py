@@ -40,6 +40,9 @@ class Note(IntEnum):
     RESET_BY = 6144
     """Who asked for a reset on the operators' page, in the review worker's record, written by it
     (`monitor.line_state.reset_request`)."""
+    CHALLENGE = RESET_BY
+    """Where the challenge stands, in the publisher's record, written by the publisher
+    (`monitor.line_state.challenge_board`)."""
 
     @property
     def room(self) -> int:
@@ -135,12 +138,12 @@ class Field(IntEnum):
     CHALLENGE_HOLD = 28
     """Whether a challenge keeps the line from being ready (`monitor.line_state.challenge_run.Hold`), written
     by the publisher."""
-    CHALLENGE_SEQUENCE = 29
-    """The number of the challenge's present state, by which its file is compared, written by the
-    publisher."""
+    CHALLENGE_PARTS = 29
+    """The CRC of the challenge parts' names in their order, which the numbers in the rings count, written by
+    the publisher."""
     CHALLENGE_CAMERA = 30
-    """The place in the settings, from 1, of the camera under which a challenge part is laid, written by the
-    publisher; 0 for none."""
+    """The place in the settings, from 1, of the camera under which a challenge part is laid or may still lie,
+    written by the publisher; 0 for none."""
     CHALLENGE_SINCE_NS = 31
     """Since when that camera's frames may show the part."""
 

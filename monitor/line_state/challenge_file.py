@@ -33,6 +33,6 @@ def open_challenge_file(file: Path, log: logging.Logger) -> LatestWrite[Challeng
         file,
         "challenge",
         lambda state: write_whole(file, msgspec.json.encode(state) + b"\n"),
-        "after a restart of the service the challenge would be due again or as it was before",
+        "after a loss of power the challenge would be due again or as it was before",
         log,
     )

@@ -15,14 +15,20 @@ from monitor.line_state.changeover import read_note
 from monitor.line_state.worker_process import PUBLISH, REVIEW
 
 _LONGEST_NAME = 100
+_LONGEST_WAIT_NS = 5_000_000_000
 
 
 class Act(StrEnum):
     BEGIN = "begin"
     """A new challenge, after a failure or though none is due."""
+    WITHDRAW = "withdraw"
+    """No challenge, where one was begun though none was due."""
     ARM = "arm"
-    """The next frame of the part's camera shows the part."""
+    """The next frame of the part's camera shows the part; the part before is away from its camera."""
     DISARM = "disarm"
+    """The part does not come."""
+    CLEAR = "clear"
+    """The part that was shown last is away from its camera."""
 
 
 class ChallengeRequest(msgspec.Struct, frozen=True):
@@ -31,14 +37,16 @@ class ChallengeRequest(msgspec.Struct, frozen=True):
     number: int
     act: Act
     by: str
+    asked_ns: int
+    """CLOCK_MONOTONIC."""
     part: str = ""
     """The part to be shown, for ARM."""
 
 
-def ask(board: Board, act: Act, by: str, part: str = "") -> int:
-    """Asks in the name of `by`. Returns the number of the request."""
+def ask(board: Board, act: Act, by: str, now_ns: int, part: str = "") -> int:
+    """Asks in the name of `by`. Returns the number of the request. Two threads must not ask at once."""
     number = board.read(REVIEW, Field.CHALLENGES_ASKED) + 1
-    request = ChallengeRequest(number, act, by[:_LONGEST_NAME], part)
+    request = ChallengeRequest(number, act, by[:_LONGEST_NAME], now_ns, part)
     board.write_note(REVIEW, Note.REQUEST, msgspec.msgpack.encode(request))
     board.write(REVIEW, Field.CHALLENGES_ASKED, number)
     return number
@@ -49,8 +57,9 @@ def is_taken(board: Board, number: int) -> bool:
     return board.read(PUBLISH, Field.CHALLENGES_TAKEN) >= number
 
 
-def take(board: Board) -> ChallengeRequest | None:
-    """What a person has asked for since the last call; None without a request.
+def take(board: Board, now_ns: int) -> ChallengeRequest | None:
+    """What a person has asked for since the last call; None without a request, and for one that is older than
+    5 s: the page has told the person that nothing was done.
 
     The request counts as taken before it is done: after a kill between the two, the person asks again.
     """
@@ -58,4 +67,7 @@ def take(board: Board) -> ChallengeRequest | None:
     if asked == board.read(PUBLISH, Field.CHALLENGES_TAKEN):
         return None
     board.write(PUBLISH, Field.CHALLENGES_TAKEN, asked)
-    return read_note(board, REVIEW, Note.REQUEST, ChallengeRequest)
+    request = read_note(board, REVIEW, Note.REQUEST, ChallengeRequest)
+    if request is None or now_ns - request.asked_ns > _LONGEST_WAIT_NS:
+        return None
+    return request

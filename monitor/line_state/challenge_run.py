@@ -2,8 +2,8 @@
 
 It knows nothing of frames, MQTT and files: pure functions from one state to the next, with the times as
 arguments. The line is not ready while a challenge is due or has failed. A challenge succeeds once every part
-has got its verdict, in the order of the settings. A wrong part is shown once more; if it is wrong again, the
-challenge has failed, and a person begins a new one.
+has got its verdict, in the order of the settings, and the last one is away from its camera. A wrong part is
+shown once more; if it is wrong again, the challenge has failed, and a person begins a new one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from monitor.verdict import SCHEMA, Event, Reason, Verdict, rfc3339
 _HOUR_NS = 3_600_000_000_000
 _CLOCK_STEP_NS = 60_000_000_000
 """A clock that is set back by more is not trusted with the time since the last success."""
+_LONGEST_ARMED_NS = 120_000_000_000
+"""A part that was not shown for so long is not armed any more: nobody may stand at the line."""
+_LONGEST_ANSWER = 40
+"""The most characters of a gateway's answer that are repeated."""
 ACTUATED = "actuated"
 
 
@@ -48,6 +52,8 @@ class Phase(StrEnum):
     """The next frame with a part of the part's camera shows it."""
     SHOWN = "shown"
     """The part got its verdict; its delivery has not ended, or the gate has not removed the part yet."""
+    LEAVING = "leaving"
+    """Every part got its verdict; the last one may still lie under its camera."""
     FAILED = "failed"
 
     @property
@@ -64,6 +70,8 @@ class Cause(StrEnum):
     PARTS = "parts"
     """The parts in the settings are not those of the last success."""
     PERSON = "person"
+    LOST = "lost"
+    """The state on disk is missing, or older than the one that the line had."""
 
     @property
     def text(self) -> str:
@@ -73,6 +81,7 @@ class Cause(StrEnum):
             Cause.CLOCK: "the time since the last challenge is over",
             Cause.PARTS: "the challenge parts in the settings have changed",
             Cause.PERSON: "a person has begun it",
+            Cause.LOST: "the state of the last challenge was lost with a program or the disk",
         }[self]
 
 
@@ -145,7 +154,14 @@ class ChallengeState(msgspec.Struct, frozen=True, kw_only=True):
     """Who shows it."""
     armed_ns: int = 0
     attempts: tuple[Attempt, ...] = ()
-    """Of the present challenge, oldest first."""
+    """Of the present challenge, oldest first. A wrong one stays until a success or a failure, also where the
+    challenge begins anew."""
+    lying: int = 0
+    """The number, from 1, of the part that was shown last and may still lie under its camera; 0 for none."""
+    lying_since_ns: int = 0
+    """When its first frame was captured."""
+    was_passed: bool = False
+    """A person began the challenge though none was due, and no part was shown since."""
     judged_by: dict[str, str] = {}
     """By camera: the sha256 of the version in force."""
     success: Success | None = None
@@ -187,29 +203,87 @@ def explain_expired(challenge: ChallengeSettings, day: date) -> str | None:
 
 
 def resume(
-    kept: ChallengeState | None, session: str, sequence: int, challenge: ChallengeSettings, moment: Moment
+    kept: ChallengeState | None,
+    brief: ChallengeState | None,
+    session: str,
+    challenge: ChallengeSettings,
+    marks: Sequence[CameraMark],
+    moment: Moment,
+    *,
+    is_unreadable: bool = False,
 ) -> ChallengeState:
     """The state with which a publisher begins. `kept` is the state on disk; None where there is none, or none
-    that can be read. `sequence` is that on the board of this session, 0 at the start of the service.
+    that can be read (`is_unreadable`). `brief` is the state on the board (`shorten`), of this session or
+    carried over from the one before; None at the start of a service that ended in order.
 
-    A state on disk that is older than the board was lost on the way: the challenge is due again.
+    A state on disk that is not the board's was lost on the way. A failure then stays a failure; in every
+    other phase the challenge is due again.
     """
-    if kept is None:
-        return make_due(ChallengeState(sequence=sequence, session=session), Cause.START, moment)
-    if sequence == 0:
-        fresh = msgspec.structs.replace(kept, session=session, armed_ns=0)
-        if fresh.success is not None:
-            fresh = msgspec.structs.replace(
-                fresh, success=msgspec.structs.replace(fresh.success, monotonic_ns=0)
-            )
-        if kept.phase is Phase.FAILED or (kept.phase is Phase.PASSED and not challenge.at_start):
-            return _next(fresh)
-        return make_due(fresh, Cause.START if challenge.at_start else kept.cause, moment)
-    if kept.sequence != sequence or kept.session != session:
-        lost = msgspec.structs.replace(kept, sequence=max(kept.sequence, sequence), session=session)
-        return make_due(lost, kept.cause, moment)
+    if brief is None:
+        if kept is None:
+            cause = Cause.LOST if is_unreadable else Cause.START
+            return make_due(ChallengeState(session=session), cause, moment)
+        return _start(kept, session, challenge, moment)
+    if kept is None or (kept.sequence, kept.session) != (brief.sequence, brief.session):
+        state = merge(kept, brief, marks)
+        if state.phase is not Phase.FAILED:
+            state = make_due(state, Cause.LOST, moment)
+        return _next(state, session=session, lying=0, armed_ns=0)
+    if kept.session != session:
+        return _start(kept, session, challenge, moment)
     # The outcome of a part that was shown is lost: it is shown again, which is no repeat.
     return _next(kept, phase=Phase.DUE) if kept.phase is Phase.SHOWN else kept
+
+
+def _start(
+    kept: ChallengeState, session: str, challenge: ChallengeSettings, moment: Moment
+) -> ChallengeState:
+    """The state at the start of the service. CLOCK_MONOTONIC may have begun anew."""
+    success = msgspec.structs.replace(kept.success, monotonic_ns=0) if kept.success is not None else None
+    fresh = _next(kept, session=session, armed_ns=0, lying=0, success=success)
+    if kept.phase is Phase.FAILED or (kept.phase is Phase.PASSED and not challenge.at_start):
+        return fresh
+    return make_due(fresh, Cause.START if challenge.at_start else kept.cause, moment)
+
+
+def shorten(state: ChallengeState, most_attempts: int) -> ChallengeState:
+    """The state as the board holds it: without what was in force and the counts, with the newest wrong
+    attempts alone."""
+    success = state.success and msgspec.structs.replace(state.success, parts=(), marks=())
+    failure = state.failure and msgspec.structs.replace(state.failure, marks=(), since=None)
+    wrong = [one for one in state.attempts if one.wrong is not None]
+    return msgspec.structs.replace(
+        state,
+        attempts=tuple(wrong[max(0, len(wrong) - most_attempts) :]),
+        judged_by={},
+        success=success,
+        failure=failure,
+    )
+
+
+def merge(
+    kept: ChallengeState | None, brief: ChallengeState, marks: Sequence[CameraMark] = ()
+) -> ChallengeState:
+    """The board's state with the history of the older one on disk. `marks` stand for those of a failure that
+    never reached the disk: they are later, so that no part in doubt is missing."""
+    old = kept or ChallengeState()
+    attempts, success, failure = brief.attempts, brief.success, brief.failure
+    if old.due_utc == brief.due_utc:
+        attempts = tuple(dict.fromkeys((*old.attempts, *attempts)))
+    if success is None or (old.success is not None and old.success.utc == success.utc):
+        success = old.success
+    if failure is None or (old.failure is not None and old.failure.utc == failure.utc):
+        failure = old.failure
+    else:
+        failure = msgspec.structs.replace(failure, marks=tuple(marks), since=old.success)
+    return msgspec.structs.replace(
+        brief,
+        sequence=max(old.sequence, brief.sequence),
+        attempts=attempts,
+        judged_by=old.judged_by,
+        success=success,
+        failure=failure,
+    )
 
 
 def _next(state: ChallengeState, **changes: object) -> ChallengeState:
@@ -217,7 +291,8 @@ def _next(state: ChallengeState, **changes: object) -> ChallengeState:
 
 
 def make_due(state: ChallengeState, cause: Cause, moment: Moment, by: str = "") -> ChallengeState:
-    """A new challenge from its first part on."""
+    """A new challenge from its first part on. The wrong attempts of one that has not ended still count."""
+    is_open = state.phase.hold is Hold.DUE
     return _next(
         state,
         phase=Phase.DUE,
@@ -226,7 +301,8 @@ def make_due(state: ChallengeState, cause: Cause, moment: Moment, by: str = "") 
         place=0,
         by=by,
         armed_ns=0,
-        attempts=(),
+        attempts=tuple(one for one in state.attempts if is_open and one.wrong is not None),
+        was_passed=False,
     )
 
 
@@ -244,6 +320,8 @@ def observe(
         return state
     if has_changed and challenge.after_changeover:
         return make_due(state, Cause.CHANGEOVER, moment)
+    if state.phase is Phase.ARMED and moment.monotonic_ns - state.armed_ns > _LONGEST_ARMED_NS:
+        return disarm(state)
     if state.phase is not Phase.PASSED:
         return state
     if state.success is None or state.success.parts != tuple(map(describe_part, challenge.part)):
@@ -270,20 +348,39 @@ def find_due_utc(state: ChallengeState, challenge: ChallengeSettings) -> str | N
     return rfc3339(state.success.utc_ns + round(challenge.every_h * _HOUR_NS))
 
 
-def begin(state: ChallengeState, by: str, moment: Moment) -> ChallengeState:
-    """A person begins a new challenge: after a failure, or though none is due."""
-    return make_due(state, Cause.PERSON, moment, by)
+def begin(state: ChallengeState, challenge: ChallengeSettings, by: str, moment: Moment) -> ChallengeState:
+    """A person begins a new challenge: after a failure, or though none is due. Raises ChallengeError."""
+    if state.phase is Phase.FAILED:
+        return make_due(state, Cause.PERSON, moment, by)
+    if state.phase is not Phase.PASSED:
+        raise ChallengeError("a challenge has begun already: load the page again")
+    if (why := explain_expired(challenge, moment.day)) is not None:
+        raise ChallengeError(why)
+    return msgspec.structs.replace(make_due(state, Cause.PERSON, moment, by), was_passed=True)
+
+
+def withdraw(state: ChallengeState) -> ChallengeState:
+    """The person does without the challenge that was begun though none was due. Raises ChallengeError."""
+    if not can_withdraw(state):
+        raise ChallengeError("the challenge was due, or a part was shown already: it can't be withdrawn")
+    return _next(state, phase=Phase.PASSED, was_passed=False)
+
+
+def can_withdraw(state: ChallengeState) -> bool:
+    """Whether the line can be as it was before the challenge."""
+    return state.phase is Phase.DUE and state.was_passed
 
 
 def arm(
     state: ChallengeState, challenge: ChallengeSettings, part: str, by: str, moment: Moment
 ) -> ChallengeState:
-    """The next frame with a part of the part's camera shows the part. Raises ChallengeError."""
+    """The next frame with a part of the part's camera shows the part; the part before is away. Raises
+    ChallengeError."""
     if state.phase is not Phase.DUE or challenge.part[state.place].id != part:
         raise ChallengeError("another step of the challenge is next: load the page again")
     if (why := explain_expired(challenge, moment.day)) is not None:
         raise ChallengeError(why)
-    return _next(state, phase=Phase.ARMED, by=by, armed_ns=moment.monotonic_ns)
+    return _next(state, phase=Phase.ARMED, by=by, armed_ns=moment.monotonic_ns, lying=0)
 
 
 def disarm(state: ChallengeState) -> ChallengeState:
@@ -291,9 +388,35 @@ def disarm(state: ChallengeState) -> ChallengeState:
     return _next(state, phase=Phase.DUE, armed_ns=0) if state.phase is Phase.ARMED else state
 
 
-def note_shown(state: ChallengeState) -> ChallengeState:
-    """The armed part's frame has got its verdict."""
-    return _next(state, phase=Phase.SHOWN, armed_ns=0)
+def interrupt(state: ChallengeState) -> ChallengeState:
+    """A part whose outcome is unknown, or whose frame showed none, counts as not shown; it may lie there."""
+    if state.phase is Phase.ARMED:
+        state = msgspec.structs.replace(state, lying=state.place + 1, lying_since_ns=state.armed_ns)
+    elif state.phase is not Phase.SHOWN:
+        return state
+    return _next(state, phase=Phase.DUE, armed_ns=0)
+
+
+def note_shown(state: ChallengeState, captured_ns: int) -> ChallengeState:
+    """The armed part's frame, captured then, has got its verdict. The part still lies under its camera."""
+    return _next(
+        state,
+        phase=Phase.SHOWN,
+        armed_ns=0,
+        lying=state.place + 1,
+        lying_since_ns=captured_ns,
+        was_passed=False,
+    )
+
+
+def clear(
+    state: ChallengeState, challenge: ChallengeSettings, marks: Sequence[CameraMark], moment: Moment
+) -> ChallengeState:
+    """The part that was shown last lies under its camera no longer."""
+    if state.lying == 0:
+        return state
+    away = _next(state, lying=0)
+    return _succeed(away, challenge, marks, moment) if state.phase is Phase.LEAVING else away
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -305,7 +428,9 @@ class Delivered(msgspec.Struct, frozen=True):
     must_be_actuated: bool
     """The gate must remove the part, and the gateway acknowledges."""
     is_late: bool
-    """No answer is waited for any more."""
+    """No answer is waited for any more, and the verdict has expired."""
+    is_unheard: bool = False
+    """The broker took the message to the gate while no client was subscribed."""
 
 
 def find_wrong(expected: ExpectedVerdict, verdict: Verdict, reason: Reason) -> str | None:
@@ -318,12 +443,14 @@ def find_wrong(expected: ExpectedVerdict, verdict: Verdict, reason: Reason) -> s
 def find_undelivered(delivered: Delivered) -> tuple[bool, str | None]:
     """Whether the outcome of the right verdict is known, and why it is wrong."""
     if delivered.answer not in (None, "accepted", ACTUATED):
-        return True, f"the gateway answered {delivered.answer!r}"
+        return True, f"the gateway answered {delivered.answer[:_LONGEST_ANSWER]!r}"
     if delivered.stage in MISSED:
         return (
             True,
             f"the gate did not get the verdict in time or did not act on it ({delivered.stage.name.lower()})",
         )
+    if delivered.is_unheard and delivered.answer is None:
+        return delivered.is_late, "no client was subscribed to the rejects, so no gate got it"
     if delivered.must_be_actuated:
         if delivered.answer == ACTUATED:
             return delivered.stage.is_final, None
@@ -374,6 +501,13 @@ def finish(
         return _next(state, phase=Phase.FAILED, attempts=attempts, failure=failure)
     if state.place + 1 < len(challenge.part):
         return _next(state, phase=Phase.DUE, attempts=attempts, place=state.place + 1)
+    done = _next(state, phase=Phase.LEAVING, attempts=attempts)
+    return done if state.lying else _succeed(done, challenge, marks, moment)
+
+
+def _succeed(
+    state: ChallengeState, challenge: ChallengeSettings, marks: Sequence[CameraMark], moment: Moment
+) -> ChallengeState:
     success = Success(
         utc=moment.utc,
         utc_ns=moment.utc_ns,
@@ -382,4 +516,4 @@ def finish(
         parts=tuple(map(describe_part, challenge.part)),
         marks=tuple(marks),
     )
-    return _next(state, phase=Phase.PASSED, attempts=attempts, success=success)
+    return _next(state, phase=Phase.PASSED, success=success)

@@ -20,18 +20,25 @@ from monitor.publish.episodes import Episodes
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Event, Reason, Verdict
 
+_MOST_SPANS = 4
+"""Of the newest challenge parts of a camera: those of earlier ones hold for no open frame any more."""
 _EPISODE_LOOKBACK = 1000
 """The most frames that a new publisher reads back to find the present episode of a live view."""
 
 
 @dataclass(frozen=True, slots=True)
-class ArmedPart:
-    """A challenge part that a person lays under the camera now. A frame without a part does not show it."""
+class ChallengeSpan:
+    """The time in which a camera's frames show a challenge part, except for frames without a part. Times are
+    CLOCK_MONOTONIC nanoseconds."""
 
     part: int
     """Its number, from 1."""
     since_ns: int
-    """The first frame with a part that was captured at this time or later shows it."""
+    until_ns: int | None = None
+    """None: the part has not come yet, or may still lie there."""
+
+    def holds(self, captured_ns: int) -> bool:
+        return self.since_ns <= captured_ns and (self.until_ns is None or captured_ns < self.until_ns)
 
 
 class CameraFrames:
@@ -46,7 +53,8 @@ class CameraFrames:
         self._tally = self.ring.tally()
         self._open: dict[int, Frame] = {}
         self._last_found = self._tally.cursor
-        self._armed: ArmedPart | None = None
+        self._spans: tuple[ChallengeSpan, ...] = ()
+        """The newest last. Those that have ended still hold for frames that are open."""
 
     @property
     def has_open(self) -> bool:
@@ -61,9 +69,16 @@ class CameraFrames:
         """The camera's MQTT topic of that kind: `reject`, `verdict` or `ack`."""
         return f"{self._prefix}/{self.camera.name}/{kind}"
 
-    def take_as_challenge(self, armed: ArmedPart | None) -> None:
-        """Sets which challenge part the next frame with a part shows; None for none."""
-        self._armed = armed
+    def begin_challenge(self, part: int, since_ns: int) -> None:
+        """Takes the frames with a part from that time on for that challenge part."""
+        self.end_challenge(since_ns)
+        self._spans = (*self._spans, ChallengeSpan(part, since_ns))[-_MOST_SPANS:]
+
+    def end_challenge(self, until_ns: int) -> None:
+        """Takes the frames from that time on for production again."""
+        self._spans = tuple(
+            one if one.until_ns is not None else replace(one, until_ns=until_ns) for one in self._spans
+        )
 
     def find_new(self) -> Iterator[tuple[Frame, FinalVerdict]]:
         """Adds the frames captured since the last call. Yields those that an earlier publisher closed and
@@ -75,9 +90,6 @@ class CameraFrames:
             if frame is None:
                 raise RuntimeError(f"ring of {self.camera.name!r} lost frame {self._last_found} of {last}")
             closed = self.ring.final_verdict(frame.number)
-            if closed is not None and closed.challenge:
-                # A publisher that was killed has taken this frame for the part.
-                self._armed = None
             if closed is None:
                 self._open[frame.number] = frame
             elif not self.ring.stage(frame.number).is_final:
@@ -88,24 +100,25 @@ class CameraFrames:
         is_waiting = False
         """Whether an earlier frame that may show the armed challenge part is still open."""
         for frame in list(self._open.values()):
-            filled = self.ring.is_filled(frame.number)
-            closed = verdict_rules.decide(frame, filled, self.ring.scorer_verdict(frame.number), turn)
-            may_be_challenge = self._armed is not None and frame.captured_ns >= self._armed.since_ns
-            if closed is None:
-                is_waiting |= may_be_challenge
-            else:
-                if may_be_challenge and not is_waiting:
-                    closed = self._take_challenge(closed)
-                self.ring.write_closed(frame.number, closed)
-                del self._open[frame.number]
-                yield frame, closed
+            filled, scored = self.ring.is_filled(frame.number), self.ring.scorer_verdict(frame.number)
+            closed = verdict_rules.decide(frame, filled, scored, turn)
+            part = self._find_challenge(frame)
+            if closed is None or (part and is_waiting and turn.now_ns < frame.decide_by_ns):
+                # The first frame that shows a challenge part is its attempt, so these close in their order.
+                is_waiting |= bool(part)
+                continue
+            is_empty = closed.reason is Reason.NO_PART or (
+                scored is not None and scored.reason is Reason.NO_PART
+            )
+            if part and not is_empty:
+                closed = replace(closed, challenge=part)
+            self.ring.write_closed(frame.number, closed)
+            del self._open[frame.number]
+            yield frame, closed
 
-    def _take_challenge(self, closed: FinalVerdict) -> FinalVerdict:
-        """The verdict of the first frame since a challenge part was armed. An empty place is not the part."""
-        if self._armed is None or closed.reason is Reason.NO_PART:
-            return closed
-        part, self._armed = self._armed.part, None
-        return replace(closed, challenge=part)
+    def _find_challenge(self, frame: Frame) -> int:
+        """The challenge part that the frame shows if it shows a part; 0 for a frame of production."""
+        return next((one.part for one in reversed(self._spans) if one.holds(frame.captured_ns)), 0)
 
     def derive_consequences(self, closed: FinalVerdict) -> Consequences:
         """The consequences of the next closed frame's verdict. Call it once for every frame, in order: a live

@@ -400,6 +400,11 @@ class Deliveries:
         delivery = self._open.get(event_id) or self._ended.get(event_id)
         return delivery.answer if delivery is not None else None
 
+    def is_unheard(self, event_id: str) -> bool:
+        """Whether no client was subscribed when the broker took that reject."""
+        delivery = self._open.get(event_id) or self._ended.get(event_id)
+        return delivery is not None and delivery.is_unheard
+
     def forget_old(self, now: int) -> None:
         """Forgets ended rejects for which no answer is accepted any more, and the oldest above
         `_MOST_ENDED`."""

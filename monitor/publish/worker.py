@@ -42,7 +42,7 @@ from monitor.publish.set_requests import SetRequests
 from monitor.publish.short_payload import measure_verdicts
 from monitor.publish.status import StatusPublisher, make_will
 from monitor.settings import CameraSettings, Mode
-from monitor.verdict import Event, Verdict, rfc3339
+from monitor.verdict import Event, Reason, Verdict, rfc3339
 
 _MS = 1_000_000
 _TURN_MS = 10
@@ -143,8 +143,8 @@ class Publisher:
 
     def run(self) -> bool:
         """Runs the loop until the worker is stopped, then closes all frames, sends their verdicts and
-        publishes the last status. Returns whether the latch is on disk; if not, the next start takes it from
-        the board."""
+        publishes the last status. Returns whether latch and challenge are on disk; if not, the next start
+        takes them from the board."""
         self._worker.mark_running()
         while not self._worker.stopping:
             self.run_once()
@@ -170,6 +170,8 @@ class Publisher:
         self._take_messages()
         if (by := reset_request.take(self._worker.board)) is not None:
             self._reset(by or "a person without a name")
+        if stopping:
+            self._challenge.interrupt()
         self._challenge.take_request()
         self._guard.step(self._link.generation if self._link.state is LinkState.UP else 0)
         turn = PublisherTurn(
@@ -214,6 +216,8 @@ class Publisher:
             self._latch.set(consequences.latch, camera.name, event)
         if closed.challenge:
             self._challenge.see_closed(camera_frames, frame, event, consequences.is_for_gate)
+        elif closed.reason is Reason.NO_PART:
+            self._challenge.see_empty(camera_frames, frame)
         if consequences.is_journalled:
             self._recorder.record_verdict(event)
         self._deliveries.start(camera_frames, frame, event, consequences)
@@ -271,7 +275,7 @@ class Publisher:
 
     def _stop(self) -> bool:
         """Closes every frame, sends the verdicts that the broker takes in time, and ends the other
-        deliveries. Returns whether the latch is on disk."""
+        deliveries. Returns whether latch and challenge are on disk."""
         until = self._clock() + _STOP_NS
         self.run_once(stopping=True)
         deliver_until = until - _LAST_STATUS_NS
@@ -294,13 +298,16 @@ class Publisher:
         is_latch_written = self._latch.close(_LATCH_S)
         if not is_latch_written:
             self._worker.log.error("the latch could not be written: the next start takes it from the board")
-        if not self._challenge.close(_CHALLENGE_S):
-            self._worker.log.error("the challenge could not be written: the next start begins a new one")
+        is_challenge_written = self._challenge.close(_CHALLENGE_S)
+        if not is_challenge_written:
+            self._worker.log.error(
+                "the challenge could not be written: the next start takes it from the board"
+            )
         if not self._journal.close(_JOURNAL_S):
             self._worker.log.error("the journal could not be written to its end")
         if not self._changes.close(_CHANGES_S):
             self._worker.log.error("changes are missing in the record: %s", self._changes.state.problem)
-        return is_latch_written
+        return is_latch_written and is_challenge_written
 
     def _has_open(self) -> bool:
         return self._deliveries.has_open or any(one.has_open for one in self._cameras)

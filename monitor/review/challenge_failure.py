@@ -78,12 +78,15 @@ def find_parts_in_doubt(journal: Path, failure: Failure, views: Collection[str] 
         tuple(rejects[:MOST_REJECTS]),
         len(rejects) > MOST_REJECTS,
         problem,
-        is_whole=success is not None and (not problem or _is_one_session(success, failure)),
+        is_whole=_is_whole(success, failure, problem),
     )
 
 
-def _is_one_session(success: Success, failure: Failure) -> bool:
-    return {mark.session for mark in success.marks} == {mark.session for mark in failure.marks}
+def _is_whole(success: Success | None, failure: Failure, problem: str) -> bool:
+    """Whether marks and journal tell all parts. A failure that is not on disk yet has no marks."""
+    if success is None or not failure.marks:
+        return False
+    return not problem or {mark.session for mark in success.marks} == {mark.session for mark in failure.marks}
 
 
 def _find_stretches(

@@ -1,17 +1,19 @@
 """The page that leads a person through the challenge: one part after the other, each by one large step.
 
-It knows nothing of how a part's frame is found: the publisher decides that, on a request by the board. A step
-must never be done for a page that shows an older one.
+It knows nothing of how a part's frame is found: the publisher decides that, on a request by the board. Where
+the challenge stands is read from the board, what came before from disk, so that a full disk stops no step. A
+step must never be done for a page that shows an older one.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
-from flask import Flask, abort, g, redirect, render_template, request, url_for
+from flask import Flask, abort, g, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from monitor import paths
@@ -23,7 +25,7 @@ from monitor.line_state.challenge_run import ChallengeError, ChallengeState, Fai
 from monitor.review.access import tidy_name
 from monitor.review.challenge_failure import PartsInDoubt, find_parts_in_doubt
 from monitor.review.line_view import LineView
-from monitor.settings import Mode, Settings
+from monitor.settings import ChallengePartSettings, Mode, Settings
 
 _PATIENCE_S = 2.0
 _LOOK_S = 0.05
@@ -44,12 +46,18 @@ class ChallengePages:
         board: Board | None,
         sleep: Callable[[float], None] = time.sleep,
         utc_ns: Callable[[], int] = time.time_ns,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._rules, self._view, self._board = settings.challenge, view, board
         self._time_zone = settings.review.time_zone
         self._views = {camera.name for camera in settings.camera if camera.mode is Mode.LATEST}
         self._file, self._journal = paths.challenge(settings), paths.journal(settings)
-        self._sleep, self._utc_ns = sleep, utc_ns
+        self._sleep, self._utc_ns, self._clock = sleep, utc_ns, clock
+        self._one_at_a_time = threading.Lock()
+        """The board holds one request."""
+        self._reading = threading.Lock()
+        self._kept: ChallengeState | None = None
+        """What was read from disk last."""
         self._known: tuple[Failure, int, PartsInDoubt] | None = None
         """The parts in doubt: after which failure, until when they are known, and they themselves."""
         app.jinja_env.globals["has_challenge"] = bool(self._rules.part)
@@ -73,8 +81,16 @@ class ChallengePages:
             expired=challenge_run.explain_expired(self._rules, self._moment().day),
             in_doubt=self._find_in_doubt(state.failure) if state is not None and state.failure else None,
             due_utc=challenge_run.find_due_utc(state, self._rules) if state is not None else None,
+            lying=self._find_lying(state),
+            can_withdraw=state is not None and challenge_run.can_withdraw(state),
             can_act=self._board is not None and self._view.is_running(),
         )
+
+    def _find_lying(self, state: ChallengeState | None) -> ChallengePartSettings | None:
+        """The part that was shown last and may still lie under its camera."""
+        if state is None or not 0 < state.lying <= len(self._rules.part):
+            return None
+        return self._rules.part[state.lying - 1]
 
     def _moment(self) -> Moment:
         return Moment(0, self._utc_ns(), self._time_zone)
@@ -87,17 +103,21 @@ class ChallengePages:
         return self._known[2]
 
     def _read(self) -> ChallengeState | None:
-        """The state on disk, which follows the board within milliseconds."""
-        for _ in range(int(_PATIENCE_S / _LOOK_S)):
-            state = _read_or_none(self._file)
-            wanted = self._view.challenge_sequence()
-            if wanted is None or (state is not None and state.sequence == wanted):
-                return state
-            self._sleep(_LOOK_S)
-        abort(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "The challenge's file can't be read or is behind the line: look at the disk of the data folder.",
-        )
+        """Where the challenge stands: on the board while the line runs, with the history on disk."""
+        kept, brief = self._read_file(), self._view.challenge_state()
+        if brief is None or (kept is not None and _is_same(kept, brief)):
+            return kept
+        return challenge_run.merge(kept, brief)
+
+    def _read_file(self) -> ChallengeState | None:
+        """The state on disk. One thread at a time reads it: where the disk hangs, the others go on with what
+        was there before."""
+        if self._reading.acquire(blocking=False):
+            try:
+                self._kept = _read_or_none(self._file)
+            finally:
+                self._reading.release()
+        return self._kept
 
     def _do(self) -> AnyResponse:
         if self._board is None:
@@ -111,14 +131,29 @@ class ChallengePages:
             abort(
                 HTTPStatus.BAD_REQUEST, "Write your name or initials beside the button, so that others know."
             )
+        if not self._one_at_a_time.acquire(timeout=_PATIENCE_S):
+            abort(HTTPStatus.CONFLICT, "Another step is on its way. Look at the page again.")
+        try:
+            return self._ask(self._board, by)
+        finally:
+            self._one_at_a_time.release()
+
+    def _ask(self, board: Board, by: str) -> AnyResponse:
+        """Asks the publisher and waits until it has taken the request."""
         state = self._read()
         if state is None or request.form.get("seen", "") != str(state.sequence):
             abort(HTTPStatus.CONFLICT, "Another step is next by now. Look at the page again.")
         act = self._check(state)
+        is_free = act is Act.BEGIN and state.phase is Phase.PASSED
+        if is_free and self._kept != state:
+            abort(HTTPStatus.CONFLICT, "The data folder can't be written: mend the disk, then begin.")
+        if is_free and "sure" not in request.form:
+            # A touch of the button by mistake must not stop the line.
+            return make_response(render_template("challenge_begin.html", state=state, by=by, act=act))
         part = request.form["part"] if act is Act.ARM else ""
-        number = challenge_request.ask(self._board, act, by, part)
+        number = challenge_request.ask(board, act, by, self._clock(), part)
         for _ in range(int(_PATIENCE_S / _LOOK_S)):
-            if challenge_request.is_taken(self._board, number):
+            if challenge_request.is_taken(board, number):
                 return redirect(url_for("challenge"), HTTPStatus.SEE_OTHER)
             self._sleep(_LOOK_S)
         abort(
@@ -133,13 +168,21 @@ class ChallengePages:
             act = Act(request.form.get("act", ""))
         except ValueError:
             abort(HTTPStatus.BAD_REQUEST, "The form asks for no step of the challenge.")
-        if act is Act.ARM:
-            moment = self._moment()
-            try:
+        moment = self._moment()
+        try:
+            if act is Act.ARM:
                 challenge_run.arm(state, self._rules, request.form.get("part", ""), "", moment)
-            except ChallengeError as error:
-                abort(HTTPStatus.CONFLICT, f"{error}.")
+            elif act is Act.BEGIN:
+                challenge_run.begin(state, self._rules, "", moment)
+            elif act is Act.WITHDRAW:
+                challenge_run.withdraw(state)
+        except ChallengeError as error:
+            abort(HTTPStatus.CONFLICT, f"{error}.")
         return act
+
+
+def _is_same(kept: ChallengeState, brief: ChallengeState) -> bool:
+    return (kept.sequence, kept.session) == (brief.sequence, brief.session)
 
 
 def _read_or_none(file: Path) -> ChallengeState | None:

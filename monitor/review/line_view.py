@@ -18,9 +18,9 @@ from pathlib import Path
 
 from drivers.image_file import Image
 from monitor import paths
-from monitor.line_state import changeover
+from monitor.line_state import challenge_board, changeover
 from monitor.line_state.board import Board, Field
-from monitor.line_state.challenge_run import Hold
+from monitor.line_state.challenge_run import ChallengeState, Hold
 from monitor.line_state.changeover import RecipeStatus
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
@@ -185,11 +185,11 @@ class LineView:
         self._seen[camera] = ring.session, checked, newest
         return newest
 
-    def challenge_sequence(self) -> int | None:
-        """The number of the challenge's present state; None where no line runs, and before its publisher has
-        begun."""
+    def challenge_state(self) -> ChallengeState | None:
+        """Where the challenge stands, without its history; None where no line runs, and before its publisher
+        has begun."""
         with self._board() as board:
-            return (board.read(PUBLISH, Field.CHALLENGE_SEQUENCE) or None) if board is not None else None
+            return challenge_board.read_state(board) if board is not None else None
 
     def is_running(self) -> bool:
         """Whether a line runs here, ready or not."""

@@ -258,6 +258,10 @@ class ScoringLoop:
 
     def _may_be_challenge(self, work: WaitingFrame) -> bool:
         """Whether the frame may show a challenge part, which says nothing about the production's scores."""
+        closed = self._rings[work.camera.name].final_verdict(work.frame.number)
+        if closed is not None:
+            # Its score comes after its deadline.
+            return bool(closed.challenge)
         board = self._worker.board
         place = board.read(PUBLISH, Field.CHALLENGE_CAMERA)
         if place == 0 or self._cameras[place - 1].name != work.camera.name:

@@ -22,8 +22,9 @@ from monitor import paths
 from monitor.journal.recorder import read_outcomes
 from monitor.journal.tallies import SLOT_NS
 from monitor.journal.writer import JournalWriter
-from monitor.line_state import verdict_rules
+from monitor.line_state import challenge_board, verdict_rules
 from monitor.line_state.board import Board, Field
+from monitor.line_state.challenge_run import ChallengeState
 from monitor.line_state.changeover import RecipeIdentity, find_judge
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.frame import Frame
@@ -47,6 +48,8 @@ class Recovered:
     """The latch of the next session: the disk may have failed to store it."""
     lost_rejects: Mapping[str, int]
     """By camera: the rejects that were lost with the service."""
+    challenge: ChallengeState | None = None
+    """Where the challenge stood: the disk may have failed to store it."""
 
 
 def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
@@ -58,6 +61,7 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
     if not rings:
         return Recovered(read_latch(paths.latch(settings)), {})
     board = _open_board(settings, folder)
+    challenge = challenge_board.read_state(board) if board is not None else None
     newest = rings[0][1]
     # Rings from before a power cut may lack the last frames. Without a session the journal records a gap.
     session = str(newest.session) if newest.is_of_this_boot() else None
@@ -73,7 +77,7 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
             frame,
             closed,
             scored,
-            settings.challenge.find_id(closed.challenge),
+            _name_challenge(settings, board, closed.challenge),
         )
 
     journal = JournalWriter(
@@ -105,7 +109,16 @@ def recover(settings: Settings, folder: Path, log: logging.Logger) -> Recovered:
             "the killed service's verdicts could not be added to the journal: %s",
             journal.problem or "the disk is too slow",
         )
-    return recovered
+    return replace(recovered, challenge=challenge)
+
+
+def _name_challenge(settings: Settings, board: Board | None, number: int) -> str | None:
+    """The challenge part that a frame shows; by its number alone where the settings have other parts now."""
+    if number == 0:
+        return None
+    parts = challenge_board.checksum_parts(settings.challenge)
+    is_same = board is not None and board.read(PUBLISH, Field.CHALLENGE_PARTS) == parts
+    return settings.challenge.find_id(number) if is_same else f"number-{number}"
 
 
 def _record_tally(camera: str, ring: Ring, journal: JournalWriter) -> None:

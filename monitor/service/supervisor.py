@@ -20,6 +20,7 @@ from types import FrameType
 
 from monitor import paths
 from monitor.errors import LineMonitorError
+from monitor.line_state import challenge_board
 from monitor.line_state.board import Board, Field, WorkerState
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.live_settings import write_live_settings
@@ -181,8 +182,10 @@ class Supervisor:
         try:
             Board.create(self.folder / "board", workers)
             board = Board(self.folder / "board", workers)
-            # Only the publisher writes this field later; it has not been started yet.
+            # Only the publisher writes these fields later; it has not been started yet.
             board.write(PUBLISH, Field.LATCH, recovered.latch)
+            if recovered.challenge is not None:
+                challenge_board.write_state(board, recovered.challenge)
             write_live_settings(board, self._settings)
             for camera in self._settings.camera:
                 Ring.create(self.folder, camera.name, self.session)
@@ -397,8 +400,8 @@ class Supervisor:
             time.sleep(0.01)
         self._end([SCORING], policy.scorer_s)
         self._end([PUBLISH], policy.publisher_s)
-        # With another exit code than 0, or without a publisher, a reject may be unsent or the latch not on
-        # disk. Then rings and board are kept, and the next start reads both from them.
+        # With another exit code than 0, or without a publisher, a reject may be unsent, or latch or challenge
+        # not on disk. Then rings and board are kept, and the next start reads all of them there.
         publisher = self._workers[PUBLISH].process
         self._rings_are_finished = publisher is not None and publisher.returncode == 0
         self._end([SNAPSHOTS], policy.snapshots_s)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.commands.check_challenge import find_challenge
+from monitor.commands.check_challenge import find_challenge, find_free_running
 from monitor.commands.finding import Level
 from monitor.settings import Settings
 
@@ -32,6 +32,27 @@ def test_parts_in_order_are_ok_and_a_line_without_parts_has_no_line(tmp_path: Pa
     ((level, text),) = check(tmp_path, {"id": "bad-1"}, {"id": "good-1", "expected": "pass"})
     assert level is Level.OK
     assert "2 parts" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "part_camera", "warns"),
+    [
+        ("folder:///parts", "top", True),
+        ("rtsp://camera/live", "top", True),
+        ("gige://Basler-1?trigger=free-run", "top", True),
+        ("gige://Basler-1", "top", False),
+        ("folder:///parts", "side", False),
+    ],
+)
+def test_a_camera_that_runs_free_without_a_presence_gate_has_a_warning(
+    source: str, part_camera: str, warns: bool
+) -> None:
+    cameras = [{"name": "top", "source": source, "recipe": "plate"}]
+    cameras.append({"name": "side", "source": "simulated://plate", "recipe": "plate"})
+    part = {"id": "p", "expires": "2027-11-30", "expected": "reject", **KNOWN, "camera": part_camera}
+    settings = Settings.model_validate({"camera": cameras, "challenge": {"part": [part]}})
+    found = list(find_free_running(settings, settings.camera[0]))
+    assert [one.level for one in found] == ([Level.WARN] if warns else [])
 
 
 @pytest.mark.parametrize(

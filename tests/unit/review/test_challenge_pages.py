@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from monitor.line_state import challenge_request
+from monitor.line_state import challenge_board, challenge_request
 from monitor.line_state.board import Board, CameraState, Field, WorkerState
 from monitor.line_state.challenge_request import Act
 from monitor.line_state.challenge_run import (
@@ -65,7 +66,7 @@ def board(tmp_path: Path, settings: Settings) -> Iterator[Board]:
 
 def put(settings: Settings, board: Board, state: ChallengeState) -> None:
     (settings.line.data / "challenge.json").write_bytes(msgspec.json.encode(state))
-    board.write(PUBLISH, Field.CHALLENGE_SEQUENCE, state.sequence)
+    challenge_board.write_state(board, state)
 
 
 def attempt(part: str, wrong: str | None = None) -> Attempt:
@@ -106,12 +107,88 @@ def test_a_step_names_part_camera_and_verdict_and_is_done_once_in_a_name(
         ({"act": "x"}, 400),
     ):
         assert page.post("/challenge", data={**form, **wrong}, headers=LOCAL).status_code == status
-    assert challenge_request.take(board) is None
+    assert challenge_request.take(board, time.monotonic_ns()) is None
     # Nobody takes the request here: the page says so.
     assert page.post("/challenge", data=form, headers=LOCAL).status_code == 503
-    request = challenge_request.take(board)
+    request = challenge_request.take(board, time.monotonic_ns())
     assert request is not None
     assert (request.act, request.part, request.by) == (Act.ARM, "bad-1", "anna")
+
+
+def test_the_page_goes_on_while_the_disk_is_behind(
+    tmp_path: Path, challenged: Settings, board: Board
+) -> None:
+    wrong = attempt("bad-1", "it got pass, not reject")
+    put(challenged, board, ChallengeState(sequence=5, due_utc="d", attempts=(attempt("good-1"),)))
+    now = ChallengeState(sequence=7, due_utc="d", place=1, attempts=(wrong,))
+    challenge_board.write_state(board, now)
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "Once more: part bad-1" in text
+    assert 'name="seen" value="7"' in text
+    assert "<td>good-1</td>" in text
+    success = Success(utc="2026-11-30T06:00:00.000Z", utc_ns=NOW_NS, by="otto", parts=(), marks=())
+    failure = Failure(utc="2026-11-30T10:00:00.000Z", marks=(), part="bad-1", wrong="w", since=None)
+    put(challenged, board, ChallengeState(sequence=5, success=success))
+    failed = ChallengeState(
+        sequence=7, phase=Phase.FAILED, attempts=(wrong,), success=success, failure=failure
+    )
+    challenge_board.write_state(board, failed)
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "has failed" in text
+    assert "also those that are not listed here" in text
+
+
+def test_a_disk_that_hangs_holds_up_one_page_and_no_other(
+    tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(challenged, board, ChallengeState(sequence=5))
+    wsgi = build(challenged, tmp_path, board).wsgi
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(file: Path) -> None:
+        hangs.set()
+        goes_on.wait(10)
+
+    monkeypatch.setattr("monitor.review.challenge_pages.read_challenge", hang)
+    held = threading.Thread(target=lambda: wsgi.test_client().get("/challenge", headers=LOCAL))
+    held.start()
+    assert hangs.wait(10)
+    text = wsgi.test_client().get("/challenge", headers=LOCAL).get_data(as_text=True)
+    assert "Next: part good-1" in text
+    goes_on.set()
+    held.join()
+
+
+def test_a_challenge_that_is_not_due_is_asked_for_twice(
+    tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.review.challenge_pages._PATIENCE_S", 0.1)
+    success = Success(utc="2026-11-30T06:00:00.000Z", utc_ns=NOW_NS, by="otto", parts=(), marks=())
+    put(challenged, board, ChallengeState(sequence=5, phase=Phase.PASSED, success=success))
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text, form = page.get("/challenge", headers=LOCAL).get_data(as_text=True), {"by": "anna"}
+    form |= dict(re.findall(r'name="(token|seen|act)" value="([\w-]+)"', text))
+    text = page.post("/challenge", data=form, headers=LOCAL).get_data(as_text=True)
+    assert challenge_request.take(board, time.monotonic_ns()) is None
+    form = dict(re.findall(r'name="(token|seen|act|by|sure)" value="([\w-]+)"', text))
+    assert form["sure"] == "1"
+    page.post("/challenge", data=form, headers=LOCAL)
+    request = challenge_request.take(board, time.monotonic_ns())
+    assert request is not None
+    assert (request.act, request.by) == (Act.BEGIN, "anna")
+    # A failure that followed would be lost with the power.
+    (challenged.line.data / "challenge.json").unlink()
+    assert page.post("/challenge", data=form, headers=LOCAL).status_code == 409
+
+
+def test_a_begun_challenge_cant_be_begun_again(tmp_path: Path, challenged: Settings, board: Board) -> None:
+    put(challenged, board, ChallengeState(sequence=5, place=1))
+    page = build(challenged, tmp_path, board).wsgi.test_client()
+    text = page.get("/challenge", headers=LOCAL).get_data(as_text=True)
+    token = re.findall(r'name="token" value="([\w-]+)"', text)[0]
+    form = {"token": token, "seen": "5", "act": "begin", "by": "mallory"}
+    assert page.post("/challenge", data=form, headers=LOCAL).status_code == 409
 
 
 def test_an_expired_part_has_no_button_but_the_reason(

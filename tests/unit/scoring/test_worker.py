@@ -14,7 +14,7 @@ import pytest
 from drivers.camera import Shot
 from monitor.capture.worker import Clocks, Intake
 from monitor.line_state.board import Board, Field
-from monitor.line_state.ring import Ring
+from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.worker_process import (
     PUBLISH,
     SCORING,
@@ -25,6 +25,7 @@ from monitor.line_state.worker_process import (
 )
 from monitor.scoring.worker import ScoringLoop
 from monitor.settings import Settings
+from monitor.verdict import Reason, Verdict
 from tests.real.parts import draft_recipe, part
 
 S = 1_000_000_000
@@ -143,6 +144,11 @@ def test_a_frame_that_may_show_a_challenge_part_counts_for_no_drift(line: MixedL
     assert line.is_scored("top", number)
     assert not line.scoring._detectors["top"]._rejected
     line.board.write(PUBLISH, Field.CHALLENGE_CAMERA, 0)
+    late = line.show("top")
+    uninspected = FinalVerdict(Verdict.UNINSPECTED, Reason.DEADLINE, False, False, 0, 0, challenge=1)
+    line.rings["top"].write_closed(late, uninspected)
+    assert line.scoring.run_once()
+    assert not line.scoring._detectors["top"]._rejected, "nor one that was closed before its score"
     line.show("top")
     assert line.scoring.run_once()
     assert len(line.scoring._detectors["top"]._rejected) == 1

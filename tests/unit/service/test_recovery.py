@@ -13,15 +13,18 @@ import pytest
 from drivers.camera import Shot
 from monitor import paths
 from monitor.journal.reader import JournalReader
+from monitor.line_state import challenge_board
 from monitor.line_state.board import Field
+from monitor.line_state.challenge_run import ChallengeState, Hold, Phase
 from monitor.line_state.latch_file import Latch, read_latch, write_latch
+from monitor.line_state.ring import FinalVerdict
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt_connection import LinkState
 from monitor.service.recovery import Recovered, recover
 from monitor.service.supervisor import Supervisor
-from monitor.settings import Settings
+from monitor.settings import ChallengeSettings, Settings
 from monitor.system.systemd import Notifier
-from monitor.verdict import snapshot_path
+from monitor.verdict import Reason, Verdict, snapshot_path
 from tests.unit.publish.scene import Scene
 
 LOG = logging.getLogger("recovery")
@@ -256,12 +259,44 @@ def test_a_latch_that_the_disk_refuses_holds_all_the_same(
     scene.end()
 
 
+def test_a_failed_challenge_on_the_board_of_a_killed_service_is_found(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    failed = ChallengeState(phase=Phase.FAILED, sequence=7, session=str(scene.ring.session))
+    challenge_board.write_state(scene.board, failed)
+    scene.end()
+    assert recover(scene.settings, scene.folder, LOG).challenge == failed
+
+
+@pytest.mark.parametrize(("names", "found"), [(("a", "b"), "a"), (("b", "a"), "number-1")])
+def test_a_killed_service_s_frame_never_gets_the_name_of_another_challenge_part(
+    names: tuple[str, str], found: str, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path)
+    known = {"camera": "top", "expected": "pass", "verified_by": "x"}
+    days = {"verified": "2026-01-01", "expires": "2126-01-01"}
+
+    def rules(*ids: str) -> ChallengeSettings:
+        return ChallengeSettings.model_validate({"part": [{"id": one, **known, **days} for one in ids]})
+
+    scene.board.write(PUBLISH, Field.CHALLENGE_PARTS, challenge_board.checksum_parts(rules("a", "b")))
+    number = scene.part(2.0)
+    closed = FinalVerdict(Verdict.REJECT, Reason.NONE, True, False, scene.now, scene.now, challenge=1)
+    scene.ring.write_closed(number, closed)
+    scene.end()
+    recover(scene.settings.model_copy(update={"challenge": rules(*names)}), scene.folder, LOG)
+    with JournalReader(scene.settings.line.data / "journal.sqlite") as reader:
+        assert [row.challenge for row in reader.verdicts()] == [found]
+
+
 def test_the_supervisor_lays_down_a_board_with_the_latch_that_was_found(tmp_path: Path) -> None:
     line = Settings(line={"data": tmp_path}, metrics={"port": 0}, review={"port": 0})  # type: ignore[arg-type]
     supervisor = Supervisor(line, systemd=Notifier({}))
     paths.make_data(line)
     paths.make_runtime(supervisor.folder)
-    board, metrics = supervisor._create_shared_memory(Recovered(Latch.MISSED_REJECT, {}))
+    failed = ChallengeState(phase=Phase.FAILED, sequence=7)
+    board, metrics = supervisor._create_shared_memory(Recovered(Latch.MISSED_REJECT, {}, failed))
     assert board.read(PUBLISH, Field.LATCH) == Latch.MISSED_REJECT
+    assert board.read(PUBLISH, Field.CHALLENGE_HOLD) == Hold.FAILED
+    assert challenge_board.read_state(board) == failed
     metrics.close()
     board.close()
