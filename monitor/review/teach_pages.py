@@ -139,6 +139,8 @@ class TeachPages:
             taught=find_taught(self._recipes / recipe, job),
             results=[which for which, file in _RESULTS.items() if (self._recipes / recipe / file).is_file()],
             has_versions=self._has_versions(recipe),
+            resumable=job.resumable if job is not None else None,
+            changed=_count_changed(job, good),
         )
 
     def _state(self, camera: str, recipe: str) -> str:
@@ -363,6 +365,12 @@ def _phase(collection: Collection | None, job: Job | None, running: RunningJob |
     """A word that changes when the page shows other things than numbers."""
     runs = running.job.recipe if running is not None else ""
     return "-".join((collection.state.value if collection else "", job.state.value if job else "", runs))
+
+
+def _count_changed(job: Job | None, good: Sequence[str]) -> int:
+    """How many good images were added or removed since the student began that can be resumed."""
+    resumable = job.resumable if job is not None else None
+    return resumable.count_changed(good) if resumable is not None and resumable.compare.has_student else 0
 
 
 def _defect_name(key: Key) -> str:

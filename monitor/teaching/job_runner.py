@@ -28,7 +28,7 @@ from monitor.model.version_files import find_newest
 from monitor.service.spare import start_process
 from monitor.settings import Settings
 from monitor.teaching.background import count_threads
-from monitor.teaching.teaching_folder import TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
 from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, find_running, read_job, write_job
 from monitor.teaching.training_messages import (
     CommitReport,
@@ -91,22 +91,31 @@ class TeachingJobs:
         self.running: RunningJob | None = None
 
     def start(self, recipe: str, camera: str, compare: Compare, who: str) -> Job:
-        """Starts a teaching; a finished one of that recipe is forgotten. Raises TeachingError."""
-        job = Job(recipe=recipe, camera=camera, compare=compare, who=who, started_utc=self._utc())
-        self._begin(job)
-        return job
+        """Starts a teaching; the one before is forgotten, except a student that can be resumed when only a
+        memory is taught. Raises TeachingError."""
+        return self._begin(
+            Job(
+                recipe=recipe,
+                camera=camera,
+                compare=compare,
+                who=who,
+                started_utc=self._utc(),
+                unfinished_student=None if compare.has_student else self._find_unfinished_student(recipe),
+            )
+        )
 
     def resume(self, recipe: str, who: str) -> Job:
         """Starts the cancelled, failed or interrupted teaching of a recipe again: a student goes on at its
         last checkpoint. Raises TeachingError."""
-        job = read_job(self._root / recipe)
-        if job is None or not job.can_resume:
+        last = read_job(self._root / recipe)
+        job = last.resumable if last is not None else None
+        if job is None:
             raise TeachingError(f"no teaching of recipe {recipe} can be resumed: start one")
-        job = msgspec.structs.replace(
-            job, state=JobState.RUNNING, starts=1, who=who, ended_utc=None, message=""
+        return self._begin(
+            msgspec.structs.replace(
+                job, state=JobState.RUNNING, starts=1, who=who, ended_utc=None, message=""
+            )
         )
-        self._begin(job)
-        return job
 
     def cancel(self, recipe: str) -> None:
         """Ends the teaching of a recipe; it can be resumed. Raises TeachingError."""
@@ -146,9 +155,19 @@ class TeachingJobs:
         if thread is not None:
             thread.join(_STOP_S)
 
-    def _begin(self, job: Job) -> None:
-        """Raises TeachingError."""
+    def _find_unfinished_student(self, recipe: str) -> Job | None:
+        try:
+            last = read_job(self._root / recipe)
+        except TeachingError as error:
+            self._log.warning("%s", error)
+            return None
+        job = last.resumable if last is not None else None
+        return job if job is not None and job.compare.has_student else None
+
+    def _begin(self, job: Job) -> Job:
+        """Starts a process for the job. Returns it as it is on disk. Raises TeachingError."""
         folder = TeachingFolder.of(self._settings, job.recipe)
+        job = msgspec.structs.replace(job, images=tuple(folder.list_names(PictureKind.GOOD)))
         with self._guard:
             if self.running is not None:
                 raise TeachingError(
@@ -167,6 +186,7 @@ class TeachingJobs:
                 target=self._run, args=(running, lock), name="teaching", daemon=True
             )
             self._thread.start()
+        return job
 
     def _run(self, running: RunningJob, lock: int) -> None:
         job = running.job

@@ -6,7 +6,7 @@ the next start of the page takes it up again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -54,11 +54,21 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The names of the good pictures that scored highest, the highest first."""
     lines: tuple[str, ...] = ()
     """The last lines that the training printed."""
+    images: tuple[str, ...] = ()
+    """The names of the good pictures from which it was started or resumed last."""
+    unfinished_student: Job | None = None
+    """The teaching of a student that had not ended when this one, of a memory alone, was started."""
 
     @property
-    def can_resume(self) -> bool:
-        """Whether a person can start it again where it ended, unless a process works at it."""
-        return self.state is not JobState.DONE
+    def resumable(self) -> Job | None:
+        """The teaching that a person can start again where it ended, unless a process works at it."""
+        if self.unfinished_student is not None:
+            return self.unfinished_student
+        return None if self.state is JobState.DONE else self
+
+    def count_changed(self, names: Collection[str]) -> int:
+        """How many good pictures were added or removed since it was started; a student begins anew then."""
+        return len(set(self.images) ^ set(names)) if self.images else 0
 
 
 def read_job(folder: Path) -> Job | None:

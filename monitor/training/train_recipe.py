@@ -121,7 +121,9 @@ def train_recipe(
     draft = state(draft)
     with recording(draft):
         recipe = draft.commit()
-    checkpoint.remove()
+    if request.compare.has_student:
+        # Without a student it may be the state of another training, which a person can still resume.
+        checkpoint.remove()
     if fitted is not None:
         title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
         _save_curve(recipe.folder / CURVE, fitted, title, say)

@@ -19,7 +19,7 @@ from monitor.review.application import Application, build
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
 from monitor.snapshots.labels import Label, LabelEntry
-from monitor.teaching.teaching_job import Job, JobState, write_job
+from monitor.teaching.teaching_job import Job, JobState, read_job, write_job
 from monitor.training.compare import Compare
 from monitor.verdict import Reason, Verdict
 from tests.real.browser import PASSWORD, Browser
@@ -153,6 +153,22 @@ def test_how_a_teaching_ended_is_told_in_words(
     write_state(settings, **fields)
     text = page.get(PAGE).text
     assert all(word in text for word in words)
+
+
+def test_a_student_that_will_begin_anew_is_named_beside_resume(
+    settings: Settings, page: Browser, good: Path
+) -> None:
+    save(good / "1.png", part(1))
+    student = {"compare": Compare.BOTH, "state": JobState.CANCELLED, "images": ("1.png",)}
+    write_state(settings, **student)
+    assert "begins anew" not in page.get(PAGE).text
+    save(good / "2.png", part(2))
+    assert "1 image of good parts changed since: resumed, the student begins anew" in page.get(PAGE).text
+    job = read_job(settings.line.data / "teaching/plate")
+    write_state(settings, state=JobState.DONE, unfinished_student=job)
+    text = page.get(PAGE).text
+    assert "Resume the student" in text
+    assert "begins anew" in text
 
 
 def test_what_was_taught_waits_for_a_signature_also_the_first_version(

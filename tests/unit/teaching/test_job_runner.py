@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from monitor.settings import LineSettings, Settings, SnapshotSettings
 from monitor.teaching.job_runner import TeachingJobs
-from monitor.teaching.teaching_folder import TeachingError
+from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
 from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, read_job, write_job
 from monitor.training.compare import Compare
 
@@ -129,6 +129,38 @@ def test_a_cancelled_teaching_can_be_resumed_and_one_works_at_a_time(settings: S
     assert (ended(plate).state, ended(plate).who) == (JobState.DONE, "otto")
     with pytest.raises(TeachingError, match="can be resumed"):
         jobs.resume("plate", "otto")
+
+
+def test_a_memory_that_is_taught_meanwhile_keeps_the_cancelled_student(
+    settings: Settings, plate: Path
+) -> None:
+    program = Program(HANG)
+    jobs = TeachingJobs(settings, program)
+    jobs.start("plate", "top", Compare.BOTH, "edda")
+    await_progress(jobs)
+    jobs.cancel("plate")
+    await_end(jobs)
+    program.then = END
+    for _ in range(2):
+        start(jobs)
+        await_end(jobs)
+    assert (ended(plate).state, ended(plate).compare) == (JobState.DONE, Compare.MEMORY)
+    jobs.resume("plate", "otto")
+    await_end(jobs)
+    assert (ended(plate).compare, ended(plate).resumable) == (Compare.BOTH, None)
+
+
+def test_a_teaching_knows_how_many_images_changed_since_it_was_started(
+    settings: Settings, plate: Path
+) -> None:
+    folder = TeachingFolder.of(settings, "plate")
+    for name in ("a.png", "b.png"):
+        folder.copy(PictureKind.GOOD, name, b"")
+    jobs = TeachingJobs(settings, Program(END))
+    start(jobs)
+    await_end(jobs)
+    assert ended(plate).count_changed(["a.png", "b.png"]) == 0
+    assert ended(plate).count_changed(["b.png", "c.png"]) == 2
 
 
 def test_a_teaching_that_was_interrupted_with_the_page_is_taken_up_by_the_next_one(
