@@ -39,6 +39,8 @@ class Mark(StrEnum):
     BLURRED = "blurred"
     DARKER = "darker"
     LIGHTER = "lighter"
+    UNREADABLE = "unreadable"
+    """Its file can't be read or measured."""
     ODDEST = "oddest"
     """It scored highest of all good parts in the last teaching."""
 
@@ -49,6 +51,7 @@ class Mark(StrEnum):
             Mark.BLURRED: "blurred",
             Mark.DARKER: "darker than the others",
             Mark.LIGHTER: "lighter than the others",
+            Mark.UNREADABLE: "can't be read",
             Mark.ODDEST: "oddest at the last teaching",
         }[self]
 
@@ -65,12 +68,13 @@ class PictureMeasure:
 
 
 def measure_picture(image: Image) -> PictureMeasure:
-    """Measures a picture, uint8 (H, W, 3) BGR or (H, W)."""
+    """Measures a picture, uint8 (H, W, 3) BGR or (H, W). Raises cv2.error."""
     thumbnail = make_thumbnail(image)
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     factor = _SIDE / max(grey.shape)
     if factor < 1:
-        grey = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        rows, columns = (max(1, round(side * factor)) for side in grey.shape)
+        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
     variance = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     return PictureMeasure(float(np.log2(variance + 1e-3)), float(thumbnail.mean()), thumbnail)
 

@@ -43,3 +43,8 @@ def test_good_parts_that_are_as_usual_have_no_mark(parts: list[Image]) -> None:
 def test_with_few_pictures_nothing_is_usual(parts: list[Image]) -> None:
     assert not any(marks_of([parts[0], parts[1], parts[2] // 3]))
     assert marks_of([]) == []
+
+
+@pytest.mark.parametrize("shape", [(2, 3000), (3000, 1), (1, 1)])
+def test_a_picture_of_any_shape_is_measured(shape: tuple[int, int]) -> None:
+    assert measure_picture(np.full(shape, 100, np.uint8)).light == 100
