@@ -23,6 +23,7 @@ from typing import Protocol
 import msgspec
 
 from monitor import paths
+from monitor.errors import LineMonitorError
 from monitor.line_state.worker_process import settings_for
 from monitor.model.version_files import find_newest
 from monitor.service.spare import start_process
@@ -118,18 +119,27 @@ class TeachingJobs:
         )
 
     def cancel(self, recipe: str) -> None:
-        """Ends the teaching of a recipe; it can be resumed. Raises TeachingError."""
+        """Ends the teaching of a recipe; it can be resumed. The job's file says so at once: a service that
+        stops before the process has ended does not take it up. Raises TeachingError."""
         with self._guard:
             running = self.running
             if running is None or running.job.recipe != recipe:
                 raise TeachingError(f"recipe {recipe} is not being taught here")
+            if not running.job.is_committed:
+                write_job(running.folder.root, self._ended(running.job, JobState.CANCELLED))
             running.is_cancelled = True
             if running._process is not None:
                 _end(running._process)
 
     def take_up(self) -> None:
-        """Starts the job again that was interrupted together with the page, if there is one."""
-        for folder, job in find_running(self._root):
+        """Starts the job again that was interrupted together with the page, if there is one. What goes wrong
+        is logged: the page starts nevertheless."""
+        try:
+            found = list(find_running(self._root))
+        except OSError as error:
+            self._log.error("%s can't be read, so no teaching is taken up: %s", self._root, error.strerror)
+            return
+        for folder, job in found:
             try:
                 if job.is_committed:
                     write_job(folder, self._ended(job, JobState.DONE, version=_newest(self._settings, job)))
@@ -142,8 +152,8 @@ class TeachingJobs:
                 elif self.running is None:
                     self._log.info("recipe %s: the interrupted teaching is taken up again", job.recipe)
                     self._begin(msgspec.structs.replace(job, starts=job.starts + 1))
-            except TeachingError as error:
-                self._log.warning("recipe %s: not taken up: %s", job.recipe, error)
+            except (LineMonitorError, OSError) as error:
+                self._log.error("recipe %s: not taken up: %s", job.recipe, error)
 
     def stop(self) -> None:
         """Ends the process of the job that works; the next start of the page takes the job up again."""
@@ -189,18 +199,26 @@ class TeachingJobs:
         return job
 
     def _run(self, running: RunningJob, lock: int) -> None:
-        job = running.job
+        ended: Job | None = None
         try:
             ended = self._follow(running)
-            if ended is not None:
-                write_job(running.folder.root, ended)
-                self._log.info("recipe %s: teaching %s %s", job.recipe, ended.state, ended.message)
-        except TeachingError as error:
-            self._log.error("recipe %s: %s", job.recipe, error)
+        except LineMonitorError as error:
+            self._log.error("recipe %s: %s", running.job.recipe, error)
         finally:
+            # One step, so that no cancel replaces the end and no start finds the lock taken.
             with self._guard:
+                self._write_end(running, ended)
                 self.running = None
-            os.close(lock)
+                os.close(lock)
+
+    def _write_end(self, running: RunningJob, ended: Job | None) -> None:
+        if ended is None:
+            return
+        try:
+            write_job(running.folder.root, ended)
+        except TeachingError as error:
+            self._log.error("recipe %s: %s", ended.recipe, error)
+        self._log.info("recipe %s: teaching %s %s", ended.recipe, ended.state, ended.message)
 
     def _follow(self, running: RunningJob) -> Job | None:
         """Starts the process and reads its reports until it ends. Returns the job as it ended; None when the
@@ -227,8 +245,9 @@ class TeachingJobs:
                     if report.text.startswith(RESUMED):
                         running.resumed_at = int(report.text.removeprefix(RESUMED))
                 elif isinstance(report, CommitReport):
-                    running.job = msgspec.structs.replace(running.job, is_committed=True)
-                    write_job(running.folder.root, running.job)
+                    with self._guard:
+                        running.job = msgspec.structs.replace(running.job, is_committed=True)
+                        write_job(running.folder.root, running.job)
                 else:
                     end = report
         code = process.wait()

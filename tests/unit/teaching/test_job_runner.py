@@ -31,6 +31,7 @@ report(type="line", text=start["recipe"])
 """
 COMMIT = 'report(type="commit")\n'
 END = COMMIT + 'report(type="end", version=3, oddest=["a.png"])\n'
+STUBBORN = 'signal.signal(signal.SIGTERM, signal.SIG_IGN)\nreport(type="line", text="stays")\ntime.sleep(60)\n'
 HANG = "time.sleep(60)\n"
 
 
@@ -64,12 +65,12 @@ def await_end(jobs: TeachingJobs) -> None:
     assert jobs.running is None
 
 
-def await_progress(jobs: TeachingJobs) -> None:
+def await_progress(jobs: TeachingJobs, line: str = "plate") -> None:
     until = time.monotonic() + 10
-    while not (jobs.running and jobs.running.lines) and time.monotonic() < until:
+    while not (jobs.running and line in jobs.running.lines) and time.monotonic() < until:
         time.sleep(0.005)
     assert jobs.running is not None
-    assert jobs.running.lines[-1] == "plate"
+    assert jobs.running.lines[-1] == line
 
 
 def start(jobs: TeachingJobs) -> Job:
@@ -129,6 +130,39 @@ def test_a_cancelled_teaching_can_be_resumed_and_one_works_at_a_time(settings: S
     assert (ended(plate).state, ended(plate).who) == (JobState.DONE, "otto")
     with pytest.raises(TeachingError, match="can be resumed"):
         jobs.resume("plate", "otto")
+
+
+def test_a_cancel_is_on_disk_before_the_process_has_ended(settings: Settings, plate: Path) -> None:
+    jobs = TeachingJobs(settings, Program(STUBBORN))
+    start(jobs)
+    await_progress(jobs, "stays")
+    jobs.cancel("plate")
+    assert jobs.running is not None
+    assert ended(plate).state is JobState.CANCELLED
+    process = jobs.running._process
+    assert process is not None
+    process.kill()
+    await_end(jobs)
+    assert ended(plate).state is JobState.CANCELLED
+
+
+def test_a_version_that_was_committed_before_the_cancel_is_no_cancelled_teaching(
+    settings: Settings, plate: Path
+) -> None:
+    jobs = TeachingJobs(settings, Program(COMMIT + STUBBORN.replace("SIG_IGN", "SIG_DFL")))
+    start(jobs)
+    await_progress(jobs, "stays")
+    jobs.cancel("plate")
+    await_end(jobs)
+    assert ended(plate).state is JobState.DONE
+
+
+def test_the_page_starts_also_where_no_teaching_can_be_taken_up(settings: Settings, plate: Path) -> None:
+    job = Job(recipe="plate", camera="top", compare=Compare.BOTH, who="edda", started_utc="")
+    write_job(plate, replace(job, is_committed=True))
+    (settings.line.data / "recipes/plate/recipe.json").mkdir(parents=True)
+    TeachingJobs(settings, Program(END)).take_up()
+    assert ended(plate).state is JobState.RUNNING
 
 
 def test_a_memory_that_is_taught_meanwhile_keeps_the_cancelled_student(
