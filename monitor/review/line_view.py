@@ -221,22 +221,27 @@ class LineView:
         with self._ring(camera) as ring:
             if ring is None:
                 return None
-            last = ring.last_frame()
-            for number in range(last, max(0, last - SLOTS), -1):
-                frame = ring.frame(number)
-                if frame is None or not ring.still_holds(frame) or not ring.is_filled(number):
-                    continue
+            for frame in _newest_frames(ring):
                 pixels = ring.pixels(frame).copy()
                 if ring.still_holds(frame):
                     return frame, to_image(pixels, frame.format)
         return None
 
-    def is_challenge(self, camera: str, number: int) -> bool | None:
-        """Whether the camera's frame of that number shows a challenge part; None while it has no verdict, and
-        once it has left the ring."""
+    def newest_number(self, camera: str) -> int | None:
+        """The number of the camera's newest frame, without a copy of its pixels; None without one."""
         with self._ring(camera) as ring:
-            closed = ring.final_verdict(number) if ring is not None else None
-            return None if closed is None else closed.challenge != 0
+            newest = next(_newest_frames(ring), None) if ring is not None else None
+            return newest.number if newest is not None else None
+
+    def final_verdict(self, camera: str, number: int) -> FinalVerdict | None:
+        """The verdict of the camera's frame of that number; None before it, and once the frame has left the
+        ring."""
+        with self._ring(camera) as ring:
+            return ring.final_verdict(number) if ring is not None else None
+
+    def judging_recipe(self, camera: str) -> str:
+        """The recipe that judges the parts of the camera of that name."""
+        return next(self.recipe_name(one) for one in self._settings.camera if one.name == camera)
 
     def passed_scores(self, camera: str) -> list[float]:
         """Scores of the newest passed parts, newest first, all by the recipe of the newest one."""
@@ -320,6 +325,15 @@ class LineView:
             yield ring
         finally:
             ring.close()
+
+
+def _newest_frames(ring: Ring) -> Iterator[Frame]:
+    """The frames whose pixels the ring holds, newest first."""
+    last = ring.last_frame()
+    for number in range(last, max(0, last - SLOTS), -1):
+        frame = ring.frame(number)
+        if frame is not None and ring.still_holds(frame) and ring.is_filled(number):
+            yield frame
 
 
 def _is_challenge(ring: Ring, number: int) -> bool:

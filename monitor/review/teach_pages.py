@@ -26,6 +26,7 @@ from monitor.model.image_mark import list_digest
 from monitor.model.version_summary import summarise
 from monitor.names import NAME_RULE, InvalidNameError
 from monitor.review.filters import RECIPE, Filters
+from monitor.review.line_view import LineView
 from monitor.review.pictures import PictureCache, encode_jpeg
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
@@ -71,13 +72,14 @@ class TeachPages:
         self,
         app: Flask,
         settings: Settings,
+        view: LineView,
         files: SnapshotFiles,
         index: SnapshotIndex,
         changes: RecordedChanges,
         jobs: TeachingJobs,
         collections: Collections,
     ) -> None:
-        self._settings, self._files, self._index = settings, files, index
+        self._settings, self._view, self._files, self._index = settings, view, files, index
         self._changes, self._jobs, self._collections = changes, jobs, collections
         self._cameras = frozenset(camera.name for camera in settings.camera)
         self._recipes = paths.recipes(settings)
@@ -135,6 +137,7 @@ class TeachPages:
             labelled=len(self._labelled_defects(camera, recipe, folder)),
             suggested=SUGGESTED,
             most=MOST_PICTURES,
+            judges_itself=self._view.judging_recipe(camera) == recipe,
             compare=Compare,
             taught=find_taught(self._recipes / recipe, job),
             results=[which for which, file in _RESULTS.items() if (self._recipes / recipe / file).is_file()],
@@ -219,8 +222,11 @@ class TeachPages:
         folder, count = self._find(camera, recipe), request.form.get("count", "")
         if not count.isdecimal() or len(count) > 5:
             abort(HTTPStatus.BAD_REQUEST, f"How many pictures? Give a number from 1 to {MOST_PICTURES}.")
-        with self._recording(recipe, f"{count} pictures of camera {camera} are collected as good parts"):
-            self._collections.start(recipe, camera, int(count), folder)
+        with_rejected = request.form.get("rejected") == "yes"
+        also = ", those too that the recipe rejects" if with_rejected else ""
+        self._refuse_while_taught(recipe)
+        with self._recording(recipe, f"{count} pictures of camera {camera} are collected as good parts{also}"):
+            self._collections.start(recipe, camera, int(count), folder, with_rejected=with_rejected)
         return self._back(camera, recipe, "collect")
 
     def _stop(self, camera: str, recipe: str) -> AnyResponse:

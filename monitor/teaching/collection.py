@@ -1,35 +1,71 @@
 """Collects a running camera's frames as pictures of good parts, on a thread, until there are enough.
 
-It knows nothing of rings: functions give it a camera's newest frame and say what it shows. At most five
-frames a second are saved, so that saving takes little time of the processor from the line. A frame is saved
-once it has its verdict: only then is it known whether it shows a challenge part, which teaches nothing.
+It knows nothing of rings: a line gives it frames and their verdicts. At most five frames a second are saved,
+so that saving takes little time of the processor from the line. A frame is saved once it has its verdict:
+only then is it known whether it shows a part that may teach (`find_reason_to_leave_out`).
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from drivers.image_file import Image
 from monitor.capture.collect import file_name
 from monitor.errors import LineMonitorError
 from monitor.line_state.frame import Frame
+from monitor.line_state.ring import FinalVerdict
 from monitor.teaching.teaching_folder import MOST_PICTURES, PictureKind, TeachingError, TeachingFolder
-from monitor.verdict import rfc3339
+from monitor.verdict import Reason, Verdict, rfc3339
 
-NewestFrame = Callable[[str], tuple[Frame, Image] | None]
-"""A camera's newest frame as the scorer gets it; None without one."""
-IsChallenge = Callable[[str, int], bool | None]
-"""Whether a camera's frame of that number shows a challenge part; None while it has no verdict."""
 _LOOK_S = 0.05
 _LEAST_PAUSE_S = 0.2
 _LONGEST_VERDICT_S = 30.0
 """A frame that has no verdict after so long is left out: the line was restarted."""
 _LONGEST_SILENCE_S = 600.0
 """A collection ends when the camera has given no frame for so long."""
+
+
+class CollectedLine(Protocol):
+    """The running line, as far as a collection needs it (`monitor.review.line_view.LineView`)."""
+
+    def newest_number(self, camera: str) -> int | None:
+        """The number of the camera's newest frame; None without one. It copies no pixels."""
+
+    def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
+        """The camera's newest frame as the scorer gets it; None without one."""
+
+    def final_verdict(self, camera: str, number: int) -> FinalVerdict | None:
+        """The verdict of the camera's frame of that number; None before it, and after the frame has left the
+        ring."""
+
+    def judging_recipe(self, camera: str) -> str:
+        """The name of the recipe that judges the camera's parts now."""
+
+
+class LeftOut(Enum):
+    """Why a frame is not collected, in words for the page."""
+
+    CHALLENGE = "challenge parts"
+    EMPTY = "frames without a part"
+    REJECTED = "parts that the recipe rejects"
+
+
+def find_reason_to_leave_out(closed: FinalVerdict, *, is_own: bool) -> LeftOut | None:
+    """Why a frame with that verdict must not teach; None for one that may. `is_own`: the recipe that is
+    collected for judges the camera, so its rejects are likely to be bad parts. The rejects of another
+    product's recipe say nothing."""
+    if closed.challenge:
+        return LeftOut.CHALLENGE
+    if closed.reason is Reason.NO_PART:
+        return LeftOut.EMPTY
+    return LeftOut.REJECTED if is_own and closed.verdict is Verdict.REJECT else None
 
 
 class CollectionState(Enum):
@@ -47,7 +83,10 @@ class Collection:
     camera: str
     count: int
     """How many frames are wanted."""
+    with_rejected: bool = False
+    """Whether parts that the recipe itself rejects are saved too."""
     saved: int = 0
+    left_out: Counter[LeftOut] = field(default_factory=Counter)
     state: CollectionState = CollectionState.WORKING
     problem: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -56,19 +95,16 @@ class Collection:
 class Collections:
     """Runs one collection at a time. Safe for several threads. `clock` is in seconds."""
 
-    def __init__(
-        self,
-        newest_frame: NewestFrame,
-        is_challenge: IsChallenge,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._newest_frame, self._is_challenge, self._clock = newest_frame, is_challenge, clock
+    def __init__(self, line: CollectedLine, clock: Callable[[], float] = time.monotonic) -> None:
+        self._line, self._clock = line, clock
         self._lock = threading.Lock()
         self.last: Collection | None = None
 
-    def start(self, recipe: str, camera: str, count: int, folder: TeachingFolder) -> Collection:
-        """Raises TeachingError while another collection works, for a wrong count, and without a picture of
-        the camera."""
+    def start(
+        self, recipe: str, camera: str, count: int, folder: TeachingFolder, *, with_rejected: bool = False
+    ) -> Collection:
+        """Raises TeachingError while another collection works, for a wrong count, without a picture of the
+        camera, and where the disk has no space for all."""
         if not 1 <= count <= MOST_PICTURES:
             raise TeachingError(f"collect 1 to {MOST_PICTURES} pictures")
         with self._lock:
@@ -77,12 +113,13 @@ class Collections:
                     f"pictures of camera {self.last.camera} are being collected for recipe "
                     f"{self.last.recipe}: wait until that ends, or stop it"
                 )
-            if self._newest_frame(camera) is None:
+            found = self._line.newest_frame(camera)
+            if found is None:
                 raise TeachingError(
                     f"camera {camera} gives no picture: start the line, and look at the page Live"
                 )
-            folder.check_space()
-            collection = self.last = Collection(recipe, camera, count)
+            folder.check_space(count * found[1].nbytes)
+            collection = self.last = Collection(recipe, camera, count, with_rejected)
         threading.Thread(target=self._work, args=(collection, folder), name="collection", daemon=True).start()
         return collection
 
@@ -98,37 +135,53 @@ class Collections:
             self._save_frames(collection, folder)
         except LineMonitorError as error:
             self._end(collection, CollectionState.FAILED, str(error))
+        except Exception:
+            logging.getLogger(__name__).exception("recipe %s: the collection failed", collection.recipe)
+            self._end(
+                collection, CollectionState.FAILED, "it failed unexpectedly: the service's log has the reason"
+            )
         else:
             self._end(collection, CollectionState.COMPLETE)
 
     def _save_frames(self, collection: Collection, folder: TeachingFolder) -> None:
         """Saves frames that come from now on. Raises TeachingError and CollectError."""
-        before = self._newest_frame(collection.camera)
-        last = before[0].number if before else None
+        camera, last = collection.camera, self._line.newest_number(collection.camera)
         heard_at = taken_at = self._clock()
         waiting: tuple[Frame, Image] | None = None
         while collection.saved < collection.count and not collection._stop.wait(_LOOK_S):
             now = self._clock()
             if waiting is not None:
-                is_challenge = self._is_challenge(collection.camera, waiting[0].number)
-                if is_challenge is False:
-                    self._save(collection, folder, *waiting)
-                if is_challenge is not None or now - taken_at > _LONGEST_VERDICT_S:
+                closed = self._line.final_verdict(camera, waiting[0].number)
+                if closed is not None:
+                    self._save(collection, folder, *waiting, closed)
+                if closed is not None or now - taken_at > _LONGEST_VERDICT_S:
                     waiting = None
                 continue
-            found = self._newest_frame(collection.camera) if now - taken_at >= _LEAST_PAUSE_S else None
-            if found is not None and found[0].number != last:
+            number = self._line.newest_number(camera) if now - taken_at >= _LEAST_PAUSE_S else None
+            found = self._line.newest_frame(camera) if number not in (None, last) else None
+            if found is not None:
                 waiting, last = found, found[0].number
                 heard_at = taken_at = now
             elif now - heard_at > _LONGEST_SILENCE_S:
                 raise TeachingError(
-                    f"camera {collection.camera} gave no picture for {_LONGEST_SILENCE_S / 60:.0f} minutes: "
+                    f"camera {camera} gave no picture for {_LONGEST_SILENCE_S / 60:.0f} minutes: "
                     "look at the page Live, then collect again"
                 )
 
-    @staticmethod
-    def _save(collection: Collection, folder: TeachingFolder, frame: Frame, image: Image) -> None:
-        """Raises TeachingError and CollectError."""
+    def _save(
+        self,
+        collection: Collection,
+        folder: TeachingFolder,
+        frame: Frame,
+        image: Image,
+        closed: FinalVerdict,
+    ) -> None:
+        """Saves the frame unless it must not teach. Raises TeachingError and CollectError."""
+        is_own = self._line.judging_recipe(collection.camera) == collection.recipe
+        reason = find_reason_to_leave_out(closed, is_own=is_own and not collection.with_rejected)
+        if reason is not None:
+            collection.left_out[reason] += 1
+            return
         name = file_name(rfc3339(frame.captured_utc_ns), collection.camera, frame.number)
         folder.add(PictureKind.GOOD, name, image)
         collection.saved += 1

@@ -28,6 +28,7 @@ MOST_PICTURES = 2000
 MOST_DEFECTS = 500
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _GB = 1e9
+_RESERVE_GB = 0.5
 
 
 class TeachingError(LineMonitorError):
@@ -98,17 +99,23 @@ class TeachingFolder:
         except OSError as error:
             raise TeachingError(f"can't delete {file}: {error.strerror}") from None
 
-    def check_space(self) -> None:
-        """Raises TeachingError when the disk has less free space than the settings ask for."""
+    def check_space(self, wanted: int = 0) -> None:
+        """Raises TeachingError when the disk has less free space than the settings ask for, and when `wanted`
+        bytes more would leave less, with a reserve for what the line writes meanwhile."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.root).free / _GB
         except OSError as error:
             raise TeachingError(f"can't make {self.root}: {error.strerror}") from None
+        setting = f"snapshots.min_free_gb = {self.min_free_gb:g}"
         if free < self.min_free_gb:
             raise TeachingError(
-                f"the disk has {free:.1f} GB free, less than snapshots.min_free_gb = {self.min_free_gb:g}: "
-                "delete what is not needed"
+                f"the disk has {free:.1f} GB free, less than {setting}: delete what is not needed"
+            )
+        if wanted and free < self.min_free_gb + wanted / _GB + _RESERVE_GB:
+            raise TeachingError(
+                f"so many images may take {wanted / _GB:.1f} GB, and the disk has {free:.1f} GB free, of which "
+                f"{_RESERVE_GB:g} GB and {setting} stay free: collect fewer, or delete what is not needed"
             )
 
     def _make_room(self, kind: PictureKind) -> Path:
