@@ -61,6 +61,7 @@ _STEPS = {
     "calibrate": "Setting the threshold",
 }
 """The steps of a training in words; others are shown by their own names."""
+_TWINS = ", and removed from the good parts where it is one of them"
 _RESULTS = {"decisions": PICTURE, "oddest": SHEET}
 """The pictures beside a recipe that a page shows, by the name in their address."""
 
@@ -134,6 +135,7 @@ class TeachPages:
             plain=plain[::-1][:_MOST_SHOWN],
             more=max(0, len(plain) - _MOST_SHOWN),
             defects=defects[::-1],
+            moved=request.args.get("moved", 0, int),
             labelled=len(self._labelled_defects(camera, recipe, folder)),
             suggested=SUGGESTED,
             most=MOST_PICTURES,
@@ -225,7 +227,9 @@ class TeachPages:
         with_rejected = request.form.get("rejected") == "yes"
         also = ", those too that the recipe rejects" if with_rejected else ""
         self._refuse_while_taught(recipe)
-        with self._recording(recipe, f"{count} pictures of camera {camera} are collected as good parts{also}"):
+        with self._recording(
+            recipe, f"{count} pictures of camera {camera} are collected as good parts{also}"
+        ):
             self._collections.start(recipe, camera, int(count), folder, with_rejected=with_rejected)
         return self._back(camera, recipe, "collect")
 
@@ -240,29 +244,45 @@ class TeachPages:
         folder = self._find(camera, recipe)
         name, mark = request.form.get("name", ""), request.form.get("mark", "")
         kind = PictureKind.DEFECT if request.form.get("kind") == PictureKind.DEFECT else PictureKind.GOOD
-        names = [name]
+        self._refuse_while_taught(recipe)
         if mark:
+            kind, names = PictureKind.GOOD, self._find_marked(folder, mark)
+        else:
             with self._refusing():
-                marks = self._find_marks(folder, folder.list_names(PictureKind.GOOD), None) or {}
-            kind, names = PictureKind.GOOD, [one for one, own in marks.items() if mark in own]
+                names = [folder.find(kind, name).name]
         what = f"{len(names)} pictures, {mark}" if mark else f"picture {kind}/{name}"
         with self._recording(recipe, f"removed: {what}"):
             for one in names:
                 folder.remove(kind, one)
         return self._back(camera, recipe, "collect" if kind is PictureKind.GOOD else "defects")
 
+    def _find_marked(self, folder: TeachingFolder, word: str) -> list[str]:
+        """The good images that have the mark. Ends the request with one line where there are none."""
+        try:
+            mark = Mark(word)
+        except ValueError:
+            abort(HTTPStatus.BAD_REQUEST, "There is no such mark.")
+        with self._refusing():
+            marks = self._find_marks(folder, folder.list_names(PictureKind.GOOD), None)
+        names = [one for one, own in (marks or {}).items() if mark in own]
+        if not names:
+            abort(HTTPStatus.CONFLICT, f"No image is marked as {mark.text} now: load the page again.")
+        return names
+
     def _add_defects(self, camera: str, recipe: str) -> AnyResponse:
         """Copies the camera's parts that people labelled as real defects."""
         folder = self._find(camera, recipe)
-        keys = self._labelled_defects(camera, recipe, folder)
-        with self._recording(recipe, f"{len(keys)} labelled parts of camera {camera} added as known defects"):
+        self._refuse_while_taught(recipe)
+        keys, moved = self._labelled_defects(camera, recipe, folder), 0
+        what = f"{len(keys)} labelled parts of camera {camera} added as known defects{_TWINS}"
+        with self._recording(recipe, what):
             for key in keys:
                 try:
-                    folder.copy(PictureKind.DEFECT, _defect_name(key), self._files.read(key, ".png"))
+                    moved += folder.add_defect(_defect_name(key), self._files.read(key, ".png"))
                 except NoSuchSnapshot:
                     # It was deleted meanwhile.
                     continue
-        return self._back(camera, recipe, "defects")
+        return self._back(camera, recipe, "defects", moved=moved or None)
 
     def _add_known_defect(self, day: str, camera: str, stem: str) -> AnyResponse:
         """Copies one part that somebody labelled as a real defect."""
@@ -274,8 +294,9 @@ class TeachPages:
         if details.label is not Label.DEFECT:
             abort(HTTPStatus.CONFLICT, "Label the part as a real defect first.")
         folder = self._find(camera, details.recipe)
-        with self._recording(details.recipe, f"snapshots/{key.path} added as a known defect"):
-            folder.copy(PictureKind.DEFECT, _defect_name(key), content)
+        self._refuse_while_taught(details.recipe)
+        with self._recording(details.recipe, f"snapshots/{key.path} added as a known defect{_TWINS}"):
+            folder.add_defect(_defect_name(key), content)
         return redirect(url_for("part", day=day, camera=camera, stem=stem), HTTPStatus.SEE_OTHER)
 
     def _is_known_defect(self, key: Key, recipe: str) -> bool:
@@ -327,6 +348,15 @@ class TeachPages:
         keys = [entry.key for entry in labelled if _defect_name(entry.key) not in known]
         return keys[: max(0, MOST_DEFECTS - len(known))]
 
+    def _refuse_while_taught(self, recipe: str) -> None:
+        """Ends the request with one line: a training that reads the images must not find others."""
+        running = self._jobs.running
+        if running is not None and running.job.recipe == recipe:
+            abort(
+                HTTPStatus.CONFLICT,
+                f"Recipe {recipe} is being taught from these images: wait until that ends, or cancel it.",
+            )
+
     def _is_collecting(self, recipe: str) -> bool:
         last = self._collections.last
         return last is not None and last.recipe == recipe and last.state is CollectionState.WORKING
@@ -361,9 +391,9 @@ class TeachPages:
             abort(HTTPStatus.CONFLICT, f"{error}.")
 
     @staticmethod
-    def _back(camera: str, recipe: str, step: str) -> AnyResponse:
-        """To the page again, at that step."""
-        address = url_for("teach_recipe", camera=camera, recipe=recipe, _anchor=step)
+    def _back(camera: str, recipe: str, step: str, **more: object) -> AnyResponse:
+        """To the page again, at that step; `more` becomes its query."""
+        address = url_for("teach_recipe", camera=camera, recipe=recipe, _anchor=step, **more)
         return redirect(address, HTTPStatus.SEE_OTHER)
 
 

@@ -120,7 +120,9 @@ class Collections:
                 )
             folder.check_space(count * found[1].nbytes)
             collection = self.last = Collection(recipe, camera, count, with_rejected)
-        threading.Thread(target=self._work, args=(collection, folder), name="collection", daemon=True).start()
+        threading.Thread(
+            target=self._work, args=(collection, folder, found[0].number), name="collection", daemon=True
+        ).start()
         return collection
 
     def stop(self) -> None:
@@ -130,9 +132,9 @@ class Collections:
                 self.last._stop.set()
                 self.last.state = CollectionState.STOPPED
 
-    def _work(self, collection: Collection, folder: TeachingFolder) -> None:
+    def _work(self, collection: Collection, folder: TeachingFolder, last: int) -> None:
         try:
-            self._save_frames(collection, folder)
+            self._save_frames(collection, folder, last)
         except LineMonitorError as error:
             self._end(collection, CollectionState.FAILED, str(error))
         except Exception:
@@ -143,9 +145,9 @@ class Collections:
         else:
             self._end(collection, CollectionState.COMPLETE)
 
-    def _save_frames(self, collection: Collection, folder: TeachingFolder) -> None:
-        """Saves frames that come from now on. Raises TeachingError and CollectError."""
-        camera, last = collection.camera, self._line.newest_number(collection.camera)
+    def _save_frames(self, collection: Collection, folder: TeachingFolder, last: int) -> None:
+        """Saves frames that come after the last one. Raises TeachingError and CollectError."""
+        camera = collection.camera
         heard_at = taken_at = self._clock()
         waiting: tuple[Frame, Image] | None = None
         while collection.saved < collection.count and not collection._stop.wait(_LOOK_S):

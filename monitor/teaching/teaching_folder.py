@@ -19,6 +19,7 @@ from drivers.image_name import is_image
 from monitor import paths
 from monitor.capture.collect import save_image
 from monitor.errors import LineMonitorError
+from monitor.model.image_mark import content_mark
 from monitor.names import check_name
 from monitor.settings import Settings
 from monitor.system.atomic_file import write_whole
@@ -90,6 +91,27 @@ class TeachingFolder:
             write_whole(file, content, mode=None)
         except OSError as error:
             raise TeachingError(f"can't write {file}: {error.strerror}") from None
+
+    def find_copies(self, kind: PictureKind, content: bytes) -> list[str]:
+        """The names of the pictures whose files have this content. Raises TeachingError."""
+        mark, found = content_mark(content), []
+        for name in self.list_names(kind):
+            file = self.place(kind) / name
+            try:
+                if file.stat().st_size == len(content) and content_mark(file.read_bytes()) == mark:
+                    found.append(name)
+            except OSError as error:
+                raise TeachingError(f"{file} can't be read: {error.strerror}") from None
+        return found
+
+    def add_defect(self, name: str, content: bytes) -> int:
+        """Saves a known defect's file, and removes the same image from the good parts: no training takes an
+        image that is both. Returns how many were removed. Raises TeachingError."""
+        copies = self.find_copies(PictureKind.GOOD, content)
+        self.copy(PictureKind.DEFECT, name, content)
+        for copy in copies:
+            self.remove(PictureKind.GOOD, copy)
+        return len(copies)
 
     def remove(self, kind: PictureKind, name: str) -> None:
         """Deletes a picture. Raises TeachingError."""

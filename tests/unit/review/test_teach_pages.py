@@ -19,6 +19,9 @@ from monitor.review.application import Application, build
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
 from monitor.snapshots.labels import Label, LabelEntry
+from monitor.teaching.collection import CollectionState
+from monitor.teaching.job_runner import RunningJob
+from monitor.teaching.teaching_folder import TeachingFolder
 from monitor.teaching.teaching_job import Job, JobState, read_job, write_job
 from monitor.training.compare import Compare
 from monitor.verdict import Reason, Verdict
@@ -67,7 +70,12 @@ def recorded(settings: Settings) -> list[str]:
 
 
 def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so(
-    settings: Settings, page: Browser, good: Path, ring: Ring, put_frame: Callable[[int, int], None]
+    settings: Settings,
+    application: Application,
+    page: Browser,
+    good: Path,
+    ring: Ring,
+    put_frame: Callable[[int, int], None],
 ) -> None:
     assert page.post(f"{PAGE}/collect", count="2").status_code == 409, "no line runs"
     put_frame(1, 7)
@@ -81,6 +89,9 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
         while len(list(good.glob("*.png"))) < number - 1 and time.monotonic() < until:
             time.sleep(0.01)
     assert len(list(good.glob("*.png"))) == 2
+    last = application.collections.last
+    while last is not None and last.state is CollectionState.WORKING and time.monotonic() < until:
+        time.sleep(0.01)
     assert "2 of 2 pictures were collected" in page.get(PAGE).text
     assert "2 pictures of camera top are collected as good parts" in recorded(settings)
 
@@ -106,6 +117,9 @@ def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
     assert page.post(f"{PAGE}/remove", mark="copy").status_code == 303
     assert sorted(file.stem for file in good.iterdir()) == [f"{index:02d}" for index in range(12)]
     assert "removed: 1 pictures, copy" in recorded(settings)
+    for mark, status in (("copy", 409), ("approved by QA", 400)):
+        assert page.post(f"{PAGE}/remove", mark=mark).status_code == status
+    assert recorded(settings)[-1] == "removed: 1 pictures, copy"
 
 
 def test_parts_labelled_as_defects_become_known_defects(
@@ -129,7 +143,10 @@ def test_parts_labelled_as_defects_become_known_defects(
     assert page.post(f"/part/{keys[0].path}/known-defect").status_code == 303
     assert "It is a known defect" in page.get(f"/part/{keys[0].path}").text
     assert "Add 1 labelled defect" in page.get(PAGE).text
-    assert page.post(f"{PAGE}/defects").status_code == 303
+    twin = save(settings.line.data / "teaching/plate/good/1.png", part(keys[1].frame, defect=True))
+    answer = page.post(f"{PAGE}/defects")
+    assert "1 of them was among the good parts too" in page.get(answer.headers["Location"]).text
+    assert not twin.exists()
     assert "Add 1 labelled defect" not in page.get(PAGE).text
     found = sorted(file.name for file in (settings.line.data / "teaching/plate/defects").iterdir())
     assert found == [f"{key.day}_{key.stem}.png" for key in keys[:2]]
@@ -169,6 +186,23 @@ def test_a_student_that_will_begin_anew_is_named_beside_resume(
     text = page.get(PAGE).text
     assert "Resume the student" in text
     assert "begins anew" in text
+
+
+def test_the_images_of_a_recipe_stay_as_they_are_while_it_is_taught(
+    settings: Settings, application: Application, page: Browser, good: Path
+) -> None:
+    save(good / "1.png", part(1))
+    job = Job(recipe="plate", camera="top", compare=Compare.MEMORY, who="edda", started_utc="")
+    application.teachings.running = RunningJob(job, TeachingFolder.of(settings, "plate"))
+    forms: dict[str, dict[str, str]] = {
+        "collect": {"count": "2"},
+        "remove": {"kind": "good", "name": "1.png"},
+        "defects": {},
+    }
+    for form, fields in forms.items():
+        answer = page.post(f"{PAGE}/{form}", **fields)
+        assert (answer.status_code, "is being taught" in answer.text) == (409, True)
+    assert (good / "1.png").exists()
 
 
 def test_what_was_taught_waits_for_a_signature_also_the_first_version(

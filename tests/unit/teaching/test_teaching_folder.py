@@ -62,3 +62,11 @@ def test_neither_the_number_of_pictures_nor_the_disk_is_without_a_bound(
     full = TeachingFolder(folder.root, 1e9)
     with pytest.raises(TeachingError, match="min_free_gb"):
         full.copy(PictureKind.DEFECT, "a.png", b"")
+
+
+def test_a_good_part_that_turns_out_to_be_a_defect_is_a_good_part_no_longer(folder: TeachingFolder) -> None:
+    twin = folder.add(PictureKind.GOOD, "a.png", IMAGE).read_bytes()
+    folder.add(PictureKind.GOOD, "b.png", IMAGE + 1)
+    assert folder.add_defect("c.png", twin) == 1
+    assert folder.list_names(PictureKind.GOOD) == ["b.png"]
+    assert folder.list_names(PictureKind.DEFECT) == ["c.png"]
