@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from monitor import paths
 from monitor.line_state import changeover
 from monitor.line_state.board import Board, Field
 from monitor.line_state.challenge_run import Hold
-from monitor.line_state.changeover import RecipeStatus
+from monitor.line_state.changeover import RecipeIdentity, RecipeStatus
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
 from monitor.line_state.latch_file import Latch
@@ -211,6 +211,12 @@ class LineView:
         """The sha256 of the version that judges the camera's parts; empty where none does."""
         status = self.recipe_status(camera)
         return status.in_force.sha if status and status.in_force else ""
+
+    def judges(self, cameras: Iterable[str]) -> dict[str, RecipeIdentity]:
+        """The version that judges each camera's parts. A camera without one is left out, as are all while no
+        line runs."""
+        found = {camera: self.recipe_status(camera) for camera in cameras}
+        return {camera: status.in_force for camera, status in found.items() if status and status.in_force}
 
     def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
         """The camera's newest frame as the scorer gets it, uint8 (H, W, 3) BGR or (H, W); None without one.

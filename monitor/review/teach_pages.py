@@ -18,6 +18,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from drivers import image_file
 from drivers.image_file import ImageError
 from monitor import paths
+from monitor.accounts.permissions import Permission, roles_for
 from monitor.accounts.signature import NOBODY
 from monitor.audit.entry import Kind
 from monitor.errors import LineMonitorError
@@ -26,12 +27,13 @@ from monitor.model.image_mark import list_digest
 from monitor.model.version_summary import summarise
 from monitor.names import NAME_RULE, InvalidNameError
 from monitor.review.filters import RECIPE, Filters
+from monitor.review.judged_cameras import VersionUse, find_use
 from monitor.review.line_view import LineView
 from monitor.review.pictures import PictureCache, encode_jpeg
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
-from monitor.review.taught_version import find_taught
+from monitor.review.taught_version import TaughtVersion, find_taught
 from monitor.settings import Settings
 from monitor.snapshots.labels import Label
 from monitor.teaching.collection import Collection, Collections, CollectionState
@@ -127,6 +129,7 @@ class TeachPages:
         marks = None if is_collecting else self._find_marks(folder, good, job)
         marked = [(name, marks[name]) for name in good if marks.get(name)] if marks else []
         plain = [name for name in good if not (marks and marks.get(name))]
+        taught = find_taught(self._recipes / recipe, job)
         return render_template(
             "teach_recipe.html",
             **self._state_values(camera, recipe, folder),
@@ -141,7 +144,10 @@ class TeachPages:
             most=MOST_PICTURES,
             judges_itself=self._view.judging_recipe(camera) == recipe,
             compare=Compare,
-            taught=find_taught(self._recipes / recipe, job),
+            taught=taught,
+            use=self._find_use(camera, taught) if taught is not None else None,
+            signers=[role.value for role in roles_for(Permission.PROMOTE)],
+            gated=self._find_gated(recipe),
             results=[which for which, file in _RESULTS.items() if (self._recipes / recipe / file).is_file()],
             has_versions=self._has_versions(recipe),
             resumable=job.resumable if job is not None else None,
@@ -200,6 +206,22 @@ class TeachPages:
             return bool(summarise(self._recipes / recipe))
         except LineMonitorError:
             return False
+
+    def _find_use(self, camera: str, taught: TaughtVersion) -> VersionUse:
+        configured = {one.name: one.recipe for one in self._settings.camera if one.name == camera}
+        return find_use(taught.summary.version, self._view.judges([camera]), configured)
+
+    def _find_gated(self, recipe: str) -> str:
+        """The version in force where it has a presence gate, which a teaching from the page does not make;
+        empty where it has none."""
+        try:
+            summaries = summarise(self._recipes / recipe)
+        except LineMonitorError:
+            # The page Recipes names the reason.
+            return ""
+        present = next((one for one in summaries if one.is_in_force and one.document), None)
+        has_gate = present is not None and present.document is not None and present.document.presence
+        return present.version.name if present is not None and has_gate else ""
 
     def _picture(self, camera: str, recipe: str, kind: str, name: str) -> AnyResponse:
         folder = self._find(camera, recipe)
@@ -391,9 +413,9 @@ class TeachPages:
             abort(HTTPStatus.CONFLICT, f"{error}.")
 
     @staticmethod
-    def _back(camera: str, recipe: str, step: str, **more: object) -> AnyResponse:
-        """To the page again, at that step; `more` becomes its query."""
-        address = url_for("teach_recipe", camera=camera, recipe=recipe, _anchor=step, **more)
+    def _back(camera: str, recipe: str, step: str, *, moved: int | None = None) -> AnyResponse:
+        """To the page again, at that step; it says how many good parts became known defects."""
+        address = url_for("teach_recipe", camera=camera, recipe=recipe, _anchor=step, moved=moved)
         return redirect(address, HTTPStatus.SEE_OTHER)
 
 

@@ -15,6 +15,7 @@ from monitor.accounts.permissions import Role
 from monitor.audit.trail import AuditTrail
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.model.in_force import find_in_force, read_in_force
+from monitor.model.recipe_json import Presence
 from monitor.review.application import Application, build
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
@@ -216,7 +217,18 @@ def test_what_was_taught_waits_for_a_signature_also_the_first_version(
     assert page.post(f"/recipes/plate/{recipe.number}/use", signer="quinn").status_code == 303
     assert read_in_force(recipe.folder) is not None
     assert find_in_force(recipe.folder).number == recipe.number
-    assert "It is in force" in page.get(PAGE).text
+    for address in (PAGE, f"/recipes/plate/{recipe.number}"):
+        assert "It judges the parts of camera top once the line inspects" in page.get(address).text
+
+
+def test_a_presence_gate_that_a_teaching_would_lose_is_named(settings: Settings, page: Browser) -> None:
+    recipe = random_recipe(settings.line.data / "recipes/plate")
+    assert "presence gate" not in page.get(PAGE).text
+    gate = Presence(
+        images=10, rows=80, columns=80, colour=False, means=(100.0,), deviations=(1.0,), limit=5.0
+    )
+    recipe.with_presence(gate).commit()
+    assert "plate@2 is in force and has a presence gate" in page.get(PAGE).text
 
 
 def test_only_who_may_teach_teaches(settings: Settings, page: Browser) -> None:

@@ -31,9 +31,11 @@ report(type="line", text=start["recipe"])
 """
 COMMIT = 'report(type="commit")\n'
 END = COMMIT + 'report(type="end", version=3, oddest=["a.png"])\n'
-STUBBORN = (
-    'signal.signal(signal.SIGTERM, signal.SIG_IGN)\nreport(type="line", text="stays")\ntime.sleep(60)\n'
-)
+STUBBORN = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+report(type="line", text="stays")
+time.sleep(60)
+"""
 HANG = "time.sleep(60)\n"
 
 
