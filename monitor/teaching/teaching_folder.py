@@ -136,8 +136,8 @@ class TeachingFolder:
             )
         if wanted and free < self.min_free_gb + wanted / _GB + _RESERVE_GB:
             raise TeachingError(
-                f"so many images may take {wanted / _GB:.1f} GB, and the disk has {free:.1f} GB free, of "
-                f"which {_RESERVE_GB:g} GB and {setting} stay free: collect fewer, or delete what is not needed"
+                f"so many images may take {wanted / _GB:.1f} GB, and of {free:.1f} GB that are free "
+                f"{_RESERVE_GB:g} GB and {setting} stay free: collect fewer, or delete what is not needed"
             )
 
     def _make_room(self, kind: PictureKind) -> Path:
