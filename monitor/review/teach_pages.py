@@ -57,12 +57,13 @@ SUGGESTED = 200
 _MOST_SHOWN = 60
 """Pictures without a mark that a page shows; those with one are all shown."""
 _STEPS = {
-    "read": "Reading the pictures",
+    "read": "Reading the images",
     "train": "Teaching the student, epochs",
     "memory": "Filling the memory",
-    "calibrate": "Setting the threshold",
+    "calibrate": "Setting the threshold, images",
+    "score": "Scoring the known defects",
 }
-"""The steps of a training in words; others are shown by their own names."""
+"""The steps of a training in words, by the first word of their names; others are shown by their names."""
 _TWINS = ", and removed from the good parts where it is one of them"
 _RESULTS = {"decisions": PICTURE, "oddest": SHEET}
 """The pictures beside a recipe that a page shows, by the name in their address."""
@@ -176,7 +177,7 @@ class TeachPages:
             "collection_states": CollectionState,
             "job": job,
             "job_states": JobState,
-            "steps": _STEPS,
+            "step": _describe_step(running.progress.step) if running and running.progress else "",
             "running": None if is_other else running,
             "other": running.job.recipe if running is not None and is_other else "",
             "phase": _phase(collection, job, running),
@@ -429,6 +430,10 @@ def _count_changed(job: Job | None, good: Sequence[str]) -> int:
     """How many good images were added or removed since the student began that can be resumed."""
     resumable = job.resumable if job is not None else None
     return resumable.count_changed(good) if resumable is not None and resumable.compare.has_student else 0
+
+
+def _describe_step(step: str) -> str:
+    return _STEPS.get(step.partition(" ")[0], step)
 
 
 def _defect_name(key: Key) -> str:

@@ -159,11 +159,23 @@ class TeachingJobs:
         """Ends the process of the job that works; the next start of the page takes the job up again."""
         with self._guard:
             self._stopping = True
-            if self.running is not None and self.running._process is not None:
-                _end(self.running._process)
+            if self.running is not None:
+                self._uncount_start(self.running)
+                if self.running._process is not None:
+                    _end(self.running._process)
             thread = self._thread
         if thread is not None:
             thread.join(_STOP_S)
+
+    def _uncount_start(self, running: RunningJob) -> None:
+        """An orderly stop is no sign that the job ends the service (`MOST_STARTS`)."""
+        if running.is_cancelled:
+            return
+        running.job = msgspec.structs.replace(running.job, starts=running.job.starts - 1)
+        try:
+            write_job(running.folder.root, running.job)
+        except TeachingError as error:
+            self._log.warning("%s", error)
 
     def _find_unfinished_student(self, recipe: str) -> Job | None:
         try:

@@ -43,7 +43,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     started_utc: str
     state: JobState = JobState.RUNNING
     starts: int = 1
-    """How often its process was started, since a person asked for it last."""
+    """How often its process was started, since a person asked for it last, less the orderly stops."""
     is_committed: bool = False
     """Whether its version of the recipe is on disk."""
     version: int | None = None

@@ -25,11 +25,10 @@ def hold_recipe(recipes: Path, recipe: str) -> Iterator[None]:
     file = recipes / f".training-{recipe}.lock"
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # The service must be able to open what a command of root left behind.
-        give_to_folders_owner(file, recipes)
     except OSError as error:
         raise TrainingError(f"{file}: can't be written ({error.strerror}); see line.data") from None
     try:
+        _share(handle, file)
         if not _take(handle, file):
             raise TrainingError(
                 f"recipe {recipe} is being trained already, by another command or from the page: wait until "
@@ -41,6 +40,16 @@ def hold_recipe(recipes: Path, recipe: str) -> Iterator[None]:
             file.unlink(missing_ok=True)
     finally:
         os.close(handle)
+
+
+def _share(handle: int, file: Path) -> None:
+    """Lets the service open what a command of root may leave behind. Raises TrainingError."""
+    try:
+        give_to_folders_owner(handle, file.parent)
+    except OSError as error:
+        raise TrainingError(
+            f"{file}: its owner can't be set ({error.strerror}): run the command as the service's user"
+        ) from None
 
 
 def _take(handle: int, file: Path) -> bool:

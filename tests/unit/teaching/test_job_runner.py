@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from monitor.settings import LineSettings, Settings, SnapshotSettings
+from monitor.teaching import job_runner
 from monitor.teaching.job_runner import TeachingJobs
 from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
 from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, read_job, write_job
@@ -136,12 +137,17 @@ def test_a_cancelled_teaching_can_be_resumed_and_one_works_at_a_time(settings: S
         jobs.resume("plate", "otto")
 
 
-def test_a_cancel_is_on_disk_before_the_process_has_ended(settings: Settings, plate: Path) -> None:
+def test_a_cancel_is_on_disk_before_the_process_has_ended(
+    settings: Settings, plate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "_STOP_S", 0.01)
     jobs = TeachingJobs(settings, Program(STUBBORN))
     start(jobs)
     await_progress(jobs, "stays")
     jobs.cancel("plate")
     assert jobs.running is not None
+    assert ended(plate).state is JobState.CANCELLED
+    jobs.stop()
     assert ended(plate).state is JobState.CANCELLED
     process = jobs.running._process
     assert process is not None
@@ -213,7 +219,7 @@ def test_a_teaching_that_was_interrupted_with_the_page_is_taken_up_by_the_next_o
     after = TeachingJobs(settings, Program(END))
     after.take_up()
     await_end(after)
-    assert (ended(plate).state, ended(plate).starts) == (JobState.DONE, 2)
+    assert (ended(plate).state, ended(plate).starts) == (JobState.DONE, 1)
 
 
 def test_a_teaching_that_may_end_the_service_is_not_taken_up_for_ever(
