@@ -44,7 +44,7 @@ from monitor.review.today_pages import TodayPages
 from monitor.review.version_changes import VersionChanges
 from monitor.review.wall_pages import WallPages
 from monitor.settings import Settings
-from monitor.teaching.collection import Collections
+from monitor.teaching.frame_collection import Collections
 from monitor.teaching.job_runner import TeachingJobs
 
 MAX_BODY_BYTES = 16 * 1024

@@ -27,7 +27,7 @@ class TaughtVersion:
     is_signed: bool
     """Whether a person has put it in force."""
     is_newest: bool
-    """Whether the pictures beside the recipe are its own."""
+    """Whether the images beside the recipe are its own."""
 
     @property
     def statement(self) -> str:

@@ -29,7 +29,7 @@ from monitor.model.version_files import find_newest
 from monitor.service.spare import start_process
 from monitor.settings import Settings
 from monitor.teaching.background import count_threads
-from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, find_running, read_job, write_job
 from monitor.teaching.training_messages import (
     CommitReport,
@@ -189,7 +189,7 @@ class TeachingJobs:
     def _begin(self, job: Job) -> Job:
         """Starts a process for the job. Returns it as it is on disk. Raises TeachingError."""
         folder = TeachingFolder.of(self._settings, job.recipe)
-        job = msgspec.structs.replace(job, images=tuple(folder.list_names(PictureKind.GOOD)))
+        job = msgspec.structs.replace(job, images=tuple(folder.list_names(ImageKind.GOOD)))
         with self._guard:
             if self.running is not None:
                 raise TeachingError(

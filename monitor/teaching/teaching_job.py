@@ -51,11 +51,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     """Why it failed, in one line."""
     oddest: tuple[str, ...] = ()
-    """The names of the good pictures that scored highest, the highest first."""
+    """The names of the good images that scored highest, the highest first."""
     lines: tuple[str, ...] = ()
     """The last lines that the training printed."""
     images: tuple[str, ...] = ()
-    """The names of the good pictures from which it was started or resumed last."""
+    """The names of the good images from which it was started or resumed last."""
     unfinished_student: Job | None = None
     """The teaching of a student that had not ended when this one, of a memory alone, was started."""
 
@@ -67,7 +67,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.state is JobState.DONE else self
 
     def count_changed(self, names: Collection[str]) -> int:
-        """How many good pictures were added or removed since it was started; a student begins anew then."""
+        """How many good images were added or removed since it was started; a student begins anew then."""
         return len(set(self.images) ^ set(names)) if self.images else 0
 
 

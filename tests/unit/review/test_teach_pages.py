@@ -1,4 +1,4 @@
-"""A recipe is taught on the page: pictures are collected, what stands out is named, states are in words."""
+"""A recipe is taught on the page: images are collected, what stands out is named, states are in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monitor.review.application import Application, build
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
 from monitor.snapshots.labels import Label, LabelEntry
-from monitor.teaching.collection import CollectionState
+from monitor.teaching.frame_collection import CollectionState
 from monitor.teaching.job_runner import RunningJob
 from monitor.teaching.teaching_folder import TeachingFolder
 from monitor.teaching.teaching_job import Job, JobState, read_job, write_job
@@ -93,8 +93,8 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
     last = application.collections.last
     while last is not None and last.state is CollectionState.WORKING and time.monotonic() < until:
         time.sleep(0.01)
-    assert "2 of 2 pictures were collected" in page.get(PAGE).text
-    assert "2 pictures of camera top are collected as good parts" in recorded(settings)
+    assert "2 of 2 images were collected" in page.get(PAGE).text
+    assert "2 images of camera top are collected as good parts" in recorded(settings)
 
 
 def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
@@ -107,7 +107,7 @@ def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
     until = time.monotonic() + 5
     while "being looked at" in (text := page.get(PAGE).text) and time.monotonic() < until:
         time.sleep(0.01)
-    assert "near copy of an earlier picture" in text
+    assert "near copy of an earlier image" in text
     assert "darker than the others" in text
     assert page.get(f"{PAGE}/good/21.png.jpg").mimetype == "image/jpeg"
     assert page.get(f"{PAGE}/good/..%2Fjob.json.jpg").status_code == 404
@@ -115,12 +115,12 @@ def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
     assert page.post(f"{PAGE}/remove", kind="good", name="21.png").status_code == 409
     while "being looked at" in page.get(PAGE).text and time.monotonic() < until:
         time.sleep(0.01)
-    assert page.post(f"{PAGE}/remove", mark="copy").status_code == 303
+    assert page.post(f"{PAGE}/remove", oddity="copy").status_code == 303
     assert sorted(file.stem for file in good.iterdir()) == [f"{index:02d}" for index in range(12)]
-    assert "removed: 1 pictures, copy" in recorded(settings)
-    for mark, status in (("copy", 409), ("approved by QA", 400)):
-        assert page.post(f"{PAGE}/remove", mark=mark).status_code == status
-    assert recorded(settings)[-1] == "removed: 1 pictures, copy"
+    assert "removed: 1 images, copy" in recorded(settings)
+    for oddity, status in (("copy", 409), ("approved by QA", 400)):
+        assert page.post(f"{PAGE}/remove", oddity=oddity).status_code == status
+    assert recorded(settings)[-1] == "removed: 1 images, copy"
 
 
 def test_parts_labelled_as_defects_become_known_defects(
@@ -241,7 +241,7 @@ def test_only_who_may_teach_teaches(settings: Settings, page: Browser) -> None:
     page.sign_in("edda")
     assert "needs an engineer" not in page.get(PAGE).text
     assert 403 not in {page.post(f"{PAGE}/{form}").status_code for form in forms}
-    assert page.post(f"{PAGE}/start", compare="memory").status_code == 409, "there is no picture"
+    assert page.post(f"{PAGE}/start", compare="memory").status_code == 409, "there is no image"
 
 
 @pytest.mark.parametrize("path", ["/teach/side/plate", "/teach/top/PLATE", "/teach?camera=top&recipe=.."])

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from monitor.settings import LineSettings, Settings, SnapshotSettings
 from monitor.teaching import job_runner
 from monitor.teaching.job_runner import TeachingJobs
-from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, read_job, write_job
 from monitor.training.compare import Compare
 
@@ -199,7 +199,7 @@ def test_a_teaching_knows_how_many_images_changed_since_it_was_started(
 ) -> None:
     folder = TeachingFolder.of(settings, "plate")
     for name in ("a.png", "b.png"):
-        folder.copy(PictureKind.GOOD, name, b"")
+        folder.copy(ImageKind.GOOD, name, b"")
     jobs = TeachingJobs(settings, Program(END))
     start(jobs)
     await_end(jobs)

@@ -48,7 +48,7 @@ def test_what_can_not_be_taught_is_told_in_one_line(tmp_path: Path) -> None:
     sent: list[Report] = []
     report_end(start, sent.append)
     assert sent == [
-        EndReport(message="there is no picture of a good part for recipe plate: collect some first")
+        EndReport(message="there is no image of a good part for recipe plate: collect some first")
     ]
 
 

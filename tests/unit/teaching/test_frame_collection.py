@@ -1,4 +1,4 @@
-"""Frames become pictures: each once, as many as were asked for, until somebody stops it."""
+"""Frames become images: each once, as many as were asked for, until somebody stops it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import pytest
 from drivers.image_file import Image, read
 from monitor.line_state.frame import Frame, PixelFormat
 from monitor.line_state.ring import FinalVerdict
-from monitor.teaching import collection
-from monitor.teaching.collection import (
+from monitor.teaching import frame_collection
+from monitor.teaching.frame_collection import (
     Collections,
     CollectionState,
     LeftOut,
     find_reason_to_leave_out,
 )
-from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 from monitor.verdict import Reason, Verdict
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection, "_LOOK_S", 0.001)
-    monkeypatch.setattr(collection, "_LEAST_PAUSE_S", 0.0)
+    monkeypatch.setattr(frame_collection, "_LOOK_S", 0.001)
+    monkeypatch.setattr(frame_collection, "_LEAST_PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ class DarkLine(Line):
         return None
 
 
-def await_end(collections: Collections) -> collection.Collection:
+def await_end(collections: Collections) -> frame_collection.Collection:
     until = time.monotonic() + 5
     assert collections.last is not None
     while collections.last.state is CollectionState.WORKING and time.monotonic() < until:
@@ -82,10 +82,10 @@ def test_each_frame_is_saved_once_and_lossless(folder: TeachingFolder) -> None:
     collections = Collections(Line())
     collections.start("plate", "top", 6, folder)
     assert await_end(collections).state is CollectionState.COMPLETE
-    names = folder.list_names(PictureKind.GOOD)
+    names = folder.list_names(ImageKind.GOOD)
     numbers = [int(name.removesuffix(".png").rpartition("_")[2]) for name in names]
     assert numbers == list(range(numbers[0], numbers[0] + 6))
-    assert [int(read(folder.find(PictureKind.GOOD, name))[0, 0]) for name in names] == numbers
+    assert [int(read(folder.find(ImageKind.GOOD, name))[0, 0]) for name in names] == numbers
 
 
 def test_pixels_are_copied_only_of_frames_that_are_new(folder: TeachingFolder) -> None:
@@ -107,7 +107,7 @@ def test_a_frame_waits_for_its_verdict(folder: TeachingFolder) -> None:
     collections.start("plate", "top", 3, folder)
     await_end(collections)
     assert len(asked) == 6
-    assert len(folder.list_names(PictureKind.GOOD)) == 3
+    assert len(folder.list_names(ImageKind.GOOD)) == 3
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_rejected_parts_are_left_out_and_counted_unless_a_person_asks_for_them(
     collections = Collections(Line(1, lambda number: next(verdicts)))
     collections.start("plate", "top", 3, folder, with_rejected=with_rejected)
     assert await_end(collections).left_out[LeftOut.REJECTED] == left_out
-    assert len(folder.list_names(PictureKind.GOOD)) == 3
+    assert len(folder.list_names(ImageKind.GOOD)) == 3
 
 
 def test_an_unexpected_error_ends_the_collection_with_words(

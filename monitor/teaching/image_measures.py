@@ -1,6 +1,6 @@
-"""The measures of recipes' pictures, kept in memory and made on a thread where they are missing.
+"""The measures of recipes' images, kept in memory and made on a thread where they are missing.
 
-It knows nothing of the rules that use them (`picture_marks`).
+It knows nothing of the rules that use them (`odd_images`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import cv2
 
 from drivers.image_file import ImageError, read
-from monitor.teaching.picture_marks import Mark, PictureMeasure, find_marks, measure_picture
-from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
+from monitor.teaching.odd_images import ImageMeasure, Oddity, find_oddities, measure_image
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 
 _MOST_FOLDERS = 8
 """Folders whose measures are kept, the most recently shown ones: up to 40 MB each."""
@@ -23,30 +23,30 @@ _MOST_FOLDERS = 8
 
 @dataclass(slots=True)
 class _FolderMeasures:
-    """What is known of one folder's pictures."""
+    """What is known of one folder's images."""
 
-    known: dict[str, PictureMeasure | None] = field(default_factory=dict)
-    """By the picture's name; None where it can't be read."""
+    known: dict[str, ImageMeasure | None] = field(default_factory=dict)
+    """By the image's name; None where it can't be read."""
     is_working: bool = False
     """Whether a thread measures some."""
     names: Sequence[str] = ()
-    """The names for which `marks` were found."""
-    marks: Mapping[str, frozenset[Mark]] = field(default_factory=dict)
+    """The names for which `oddities` were found."""
+    oddities: Mapping[str, frozenset[Oddity]] = field(default_factory=dict)
 
 
-class PictureMeasures:
-    """The measures of the pictures of several recipes. Safe for several threads."""
+class ImageMeasures:
+    """The measures of the images of several recipes. Safe for several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        """Held while one picture is measured, so that several folders take one processor."""
+        """Held while one image is measured, so that several folders take one processor."""
         self._folders: OrderedDict[TeachingFolder, _FolderMeasures] = OrderedDict()
 
-    def find_marks(
+    def find_oddities(
         self, folder: TeachingFolder, names: Sequence[str]
-    ) -> Mapping[str, frozenset[Mark]] | None:
-        """The marks of pictures of good parts by their names. None while some are not measured yet: a thread
+    ) -> Mapping[str, frozenset[Oddity]] | None:
+        """The oddities of images of good parts by their names. None while some are not measured yet: a thread
         then measures them."""
         with self._lock:
             own = self._folders.setdefault(folder, _FolderMeasures())
@@ -63,8 +63,8 @@ class PictureMeasures:
                 return None
             if own.names != names:
                 own.known = {name: own.known[name] for name in names}
-                own.names, own.marks = names, _find_marks(own.known)
-            return own.marks
+                own.names, own.oddities = names, _find_oddities(own.known)
+            return own.oddities
 
     def _measure(self, folder: TeachingFolder, own: _FolderMeasures, names: Sequence[str]) -> None:
         try:
@@ -72,7 +72,7 @@ class PictureMeasures:
                 measure = None
                 try:
                     with self._turn:
-                        measure = measure_picture(read(folder.find(PictureKind.GOOD, name)))
+                        measure = measure_image(read(folder.find(ImageKind.GOOD, name)))
                 except (TeachingError, ImageError, cv2.error) as error:
                     logging.getLogger(__name__).warning("%s: %s", name, " ".join(str(error).split()))
                 with self._lock:
@@ -84,7 +84,7 @@ class PictureMeasures:
                 own.is_working = False
 
 
-def _find_marks(known: Mapping[str, PictureMeasure | None]) -> dict[str, frozenset[Mark]]:
+def _find_oddities(known: Mapping[str, ImageMeasure | None]) -> dict[str, frozenset[Oddity]]:
     measured = {name: one for name, one in known.items() if one is not None}
-    found = dict(zip(measured, find_marks(list(measured.values())), strict=True))
-    return {name: found.get(name, frozenset({Mark.UNREADABLE})) for name in known}
+    found = dict(zip(measured, find_oddities(list(measured.values())), strict=True))
+    return {name: found.get(name, frozenset({Oddity.UNREADABLE})) for name in known}

@@ -1,4 +1,4 @@
-"""Collects a running camera's frames as pictures of good parts, on a thread, until there are enough.
+"""Collects a running camera's frames as images of good parts, on a thread, until there are enough.
 
 It knows nothing of rings: a line gives it frames and their verdicts. At most five frames a second are saved,
 so that saving takes little time of the processor from the line. A frame is saved once it has its verdict:
@@ -21,7 +21,7 @@ from monitor.capture.collect import file_name
 from monitor.errors import LineMonitorError
 from monitor.line_state.frame import Frame
 from monitor.line_state.ring import FinalVerdict
-from monitor.teaching.teaching_folder import MOST_PICTURES, PictureKind, TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import MOST_IMAGES, ImageKind, TeachingError, TeachingFolder
 from monitor.verdict import Reason, Verdict, rfc3339
 
 _LOOK_S = 0.05
@@ -103,20 +103,20 @@ class Collections:
     def start(
         self, recipe: str, camera: str, count: int, folder: TeachingFolder, *, with_rejected: bool = False
     ) -> Collection:
-        """Raises TeachingError while another collection works, for a wrong count, without a picture of the
+        """Raises TeachingError while another collection works, for a wrong count, without an image of the
         camera, and where the disk has no space for all."""
-        if not 1 <= count <= MOST_PICTURES:
-            raise TeachingError(f"collect 1 to {MOST_PICTURES} pictures")
+        if not 1 <= count <= MOST_IMAGES:
+            raise TeachingError(f"collect 1 to {MOST_IMAGES} images")
         with self._lock:
             if self.last is not None and self.last.state is CollectionState.WORKING:
                 raise TeachingError(
-                    f"pictures of camera {self.last.camera} are being collected for recipe "
+                    f"images of camera {self.last.camera} are being collected for recipe "
                     f"{self.last.recipe}: wait until that ends, or stop it"
                 )
             found = self._line.newest_frame(camera)
             if found is None:
                 raise TeachingError(
-                    f"camera {camera} gives no picture: start the line, and look at the page Live"
+                    f"camera {camera} gives no image: start the line, and look at the page Live"
                 )
             folder.check_space(count * found[1].nbytes)
             collection = self.last = Collection(recipe, camera, count, with_rejected)
@@ -166,7 +166,7 @@ class Collections:
                 heard_at = taken_at = now
             elif now - heard_at > _LONGEST_SILENCE_S:
                 raise TeachingError(
-                    f"camera {camera} gave no picture for {_LONGEST_SILENCE_S / 60:.0f} minutes: "
+                    f"camera {camera} gave no image for {_LONGEST_SILENCE_S / 60:.0f} minutes: "
                     "look at the page Live, then collect again"
                 )
 
@@ -185,7 +185,7 @@ class Collections:
             collection.left_out[reason] += 1
             return
         name = file_name(rfc3339(frame.captured_utc_ns), collection.camera, frame.number)
-        folder.add(PictureKind.GOOD, name, image)
+        folder.add(ImageKind.GOOD, name, image)
         collection.saved += 1
 
     def _end(self, collection: Collection, state: CollectionState, problem: str = "") -> None:
