@@ -86,7 +86,8 @@ class Collection:
     with_rejected: bool = False
     """Whether parts that the recipe itself rejects are saved too."""
     saved: int = 0
-    left_out: Counter[LeftOut] = field(default_factory=Counter)
+    left_out: Counter[LeftOut] = field(default_factory=lambda: Counter(dict.fromkeys(LeftOut, 0)))
+    """It has all keys from the start, because the page reads it while the thread counts."""
     state: CollectionState = CollectionState.WORKING
     problem: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)

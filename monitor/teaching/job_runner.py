@@ -125,11 +125,11 @@ class TeachingJobs:
             running = self.running
             if running is None or running.job.recipe != recipe:
                 raise TeachingError(f"recipe {recipe} is not being taught here")
-            if not running.job.is_committed:
-                write_job(running.folder.root, self._ended(running.job, JobState.CANCELLED))
             running.is_cancelled = True
             if running._process is not None:
                 _end(running._process)
+            if not running.job.is_committed:
+                self._write(running.folder, self._ended(running.job, JobState.CANCELLED))
 
     def take_up(self) -> None:
         """Starts the job again that was interrupted together with the page, if there is one. What goes wrong
@@ -172,10 +172,7 @@ class TeachingJobs:
         if running.is_cancelled:
             return
         running.job = msgspec.structs.replace(running.job, starts=running.job.starts - 1)
-        try:
-            write_job(running.folder.root, running.job)
-        except TeachingError as error:
-            self._log.warning("%s", error)
+        self._write(running.folder, running.job)
 
     def _find_unfinished_student(self, recipe: str) -> Job | None:
         try:
@@ -219,18 +216,18 @@ class TeachingJobs:
         finally:
             # One step, so that no cancel replaces the end and no start finds the lock taken.
             with self._guard:
-                self._write_end(running, ended)
+                if ended is not None:
+                    self._write(running.folder, ended)
+                    self._log.info("recipe %s: teaching %s %s", ended.recipe, ended.state, ended.message)
                 self.running = None
                 os.close(lock)
 
-    def _write_end(self, running: RunningJob, ended: Job | None) -> None:
-        if ended is None:
-            return
+    def _write(self, folder: TeachingFolder, job: Job) -> None:
+        """Writes the job's file. A disk that refuses is logged: it must not keep the job from its end."""
         try:
-            write_job(running.folder.root, ended)
+            write_job(folder.root, job)
         except TeachingError as error:
-            self._log.error("recipe %s: %s", ended.recipe, error)
-        self._log.info("recipe %s: teaching %s %s", ended.recipe, ended.state, ended.message)
+            self._log.error("recipe %s: %s", job.recipe, error)
 
     def _follow(self, running: RunningJob) -> Job | None:
         """Starts the process and reads its reports until it ends. Returns the job as it ended; None when the
