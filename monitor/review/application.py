@@ -44,7 +44,7 @@ from monitor.review.today_pages import TodayPages
 from monitor.review.version_changes import VersionChanges
 from monitor.review.wall_pages import WallPages
 from monitor.settings import Settings
-from monitor.teaching.collection import Collections
+from monitor.teaching.frame_collection import Collections
 from monitor.teaching.job_runner import TeachingJobs
 
 MAX_BODY_BYTES = 16 * 1024
@@ -100,7 +100,7 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     versions = VersionChanges(settings, trail)
     sets = SetChangeover(settings, trail)
     RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)
-    teachings, collections = TeachingJobs(settings), Collections(view.newest_frame, view.is_challenge)
-    TeachPages(app, settings, files, index, changes, teachings, collections)
+    teachings, collections = TeachingJobs(settings), Collections(view)
+    TeachPages(app, settings, view, files, index, changes, teachings, collections)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
     return Application(app, index, events, teachings, collections)

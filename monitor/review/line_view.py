@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from monitor import paths
 from monitor.line_state import challenge_board, changeover
 from monitor.line_state.board import Board, Field
 from monitor.line_state.challenge_run import ChallengeState, Hold
-from monitor.line_state.changeover import RecipeStatus
+from monitor.line_state.changeover import RecipeIdentity, RecipeStatus
 from monitor.line_state.counts import Counts, count_verdicts
 from monitor.line_state.frame import Frame, to_image
 from monitor.line_state.latch_file import Latch
@@ -214,6 +214,12 @@ class LineView:
         status = self.recipe_status(camera)
         return status.in_force.sha if status and status.in_force else ""
 
+    def judges(self, cameras: Iterable[str]) -> dict[str, RecipeIdentity]:
+        """The version that judges each camera's parts. A camera without one is left out, as are all while no
+        line runs."""
+        found = {camera: self.recipe_status(camera) for camera in cameras}
+        return {camera: status.in_force for camera, status in found.items() if status and status.in_force}
+
     def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
         """The camera's newest frame as the scorer gets it, uint8 (H, W, 3) BGR or (H, W); None without one.
 
@@ -230,12 +236,21 @@ class LineView:
                     time.sleep(_PICTURE_RETRY_S)
         return None
 
-    def is_challenge(self, camera: str, number: int) -> bool | None:
-        """Whether the camera's frame of that number shows a challenge part; None while it has no verdict, and
-        once it has left the ring."""
+    def newest_number(self, camera: str) -> int | None:
+        """The number of the camera's newest frame, without a copy of its pixels; None without one."""
         with self._ring(camera) as ring:
-            closed = ring.final_verdict(number) if ring is not None else None
-            return None if closed is None else closed.challenge != 0
+            newest = next(_newest_frames(ring), None) if ring is not None else None
+            return newest.number if newest is not None else None
+
+    def final_verdict(self, camera: str, number: int) -> FinalVerdict | None:
+        """The verdict of the camera's frame of that number; None before it, and once the frame has left the
+        ring."""
+        with self._ring(camera) as ring:
+            return ring.final_verdict(number) if ring is not None else None
+
+    def judging_recipe(self, camera: str) -> str:
+        """The recipe that judges the parts of the camera of that name."""
+        return next(self.recipe_name(one) for one in self._settings.camera if one.name == camera)
 
     def passed_scores(self, camera: str) -> list[float]:
         """Scores of the newest passed parts, newest first, all by the recipe of the newest one."""
@@ -321,12 +336,17 @@ class LineView:
             ring.close()
 
 
-def _copy_newest(ring: Ring) -> tuple[Frame, Image] | None:
+def _newest_frames(ring: Ring) -> Iterator[Frame]:
+    """The frames whose pixels the ring holds, newest first."""
     last = ring.last_frame()
     for number in range(last, max(0, last - SLOTS), -1):
         frame = ring.frame(number)
-        if frame is None or not ring.still_holds(frame) or not ring.is_filled(number):
-            continue
+        if frame is not None and ring.still_holds(frame) and ring.is_filled(number):
+            yield frame
+
+
+def _copy_newest(ring: Ring) -> tuple[Frame, Image] | None:
+    for frame in _newest_frames(ring):
         pixels = ring.pixels(frame).copy()
         if ring.still_holds(frame):
             return frame, to_image(pixels, frame.format)

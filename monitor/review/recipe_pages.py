@@ -22,6 +22,7 @@ from monitor.model.version_summary import VersionSummary, list_recipes, summaris
 from monitor.review.comparison_job import ComparisonError, ComparisonJob, ComparisonJobs, ComparisonState
 from monitor.review.filters import RECIPE
 from monitor.review.histogram import Plot, plot
+from monitor.review.judged_cameras import VersionUse, find_use
 from monitor.review.line_view import LineView
 from monitor.review.recorded_changes import describe_way, refuse_unrecorded
 from monitor.review.set_changeover import SetChangeover, state_set
@@ -102,6 +103,7 @@ class RecipePages:
             "version.html",
             recipe=recipe,
             summary=summary,
+            use=self._find_use(summary),
             present=present,
             calibration=summary.document.calibration.get(REFERENCE) if summary.document else None,
             warnings=warn_of_version(present, summary),
@@ -109,6 +111,10 @@ class RecipePages:
             back=back,
             signing=self._signatures.template_values(self._changes.find_permission(recipe, number)),
         )
+
+    def _find_use(self, summary: VersionSummary) -> VersionUse:
+        configured = {camera.name: camera.recipe for camera in self._settings.camera}
+        return find_use(summary.version, self._view.judges(configured), configured)
 
     def _use(self, recipe: str, number: int) -> AnyResponse:
         summary, present = self._find(recipe, number)

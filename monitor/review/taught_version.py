@@ -5,6 +5,7 @@ It knows nothing of HTTP.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from monitor.errors import LineMonitorError
 from monitor.model.recipe_json import REFERENCE, Calibration, Document
 from monitor.model.version_summary import VersionSummary, summarise
 from monitor.teaching.teaching_job import Job, JobState
+
+_COMMAND = re.compile(r": line-monitor calibrate \S+ --(?:overkill [0-9.e+-]*[0-9]|defects DIR)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,12 @@ class TaughtVersion:
     is_signed: bool
     """Whether a person has put it in force."""
     is_newest: bool
-    """Whether the pictures beside the recipe are its own."""
+    """Whether the images beside the recipe are its own."""
+
+    @property
+    def statement(self) -> str:
+        """What the version rejects and lets pass, in one sentence, without the commands of a shell."""
+        return _COMMAND.sub("", self.document.statement)
 
 
 def find_taught(recipe: Path, job: Job | None) -> TaughtVersion | None:

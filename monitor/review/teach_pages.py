@@ -1,6 +1,6 @@
 """The pages on which a recipe is taught: see a camera, collect good parts, teach, look at the result.
 
-It knows nothing of how pictures are saved or recipes trained (`monitor.teaching`). Everything that a person
+It knows nothing of how images are saved or recipes trained (`monitor.teaching`). Everything that a person
 does here is recorded before it is done. What is taught here judges no part of the running line before a
 person puts it in force.
 """
@@ -18,6 +18,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from drivers import image_file
 from drivers.image_file import ImageError
 from monitor import paths
+from monitor.accounts.permissions import Permission, roles_for
 from monitor.accounts.signature import NOBODY
 from monitor.audit.entry import Kind
 from monitor.errors import LineMonitorError
@@ -26,21 +27,23 @@ from monitor.model.image_mark import list_digest
 from monitor.model.version_summary import summarise
 from monitor.names import NAME_RULE, InvalidNameError
 from monitor.review.filters import RECIPE, Filters
+from monitor.review.judged_cameras import VersionUse, find_use
+from monitor.review.line_view import LineView
 from monitor.review.pictures import PictureCache, encode_jpeg
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
-from monitor.review.taught_version import find_taught
+from monitor.review.taught_version import TaughtVersion, find_taught
 from monitor.settings import Settings
 from monitor.snapshots.labels import Label
-from monitor.teaching.collection import Collection, Collections, CollectionState
+from monitor.teaching.frame_collection import Collection, Collections, CollectionState
+from monitor.teaching.image_measures import ImageMeasures
 from monitor.teaching.job_runner import RunningJob, TeachingJobs
-from monitor.teaching.picture_marks import Mark
-from monitor.teaching.picture_measures import PictureMeasures
+from monitor.teaching.odd_images import Oddity
 from monitor.teaching.teaching_folder import (
     MOST_DEFECTS,
-    MOST_PICTURES,
-    PictureKind,
+    MOST_IMAGES,
+    ImageKind,
     TeachingError,
     TeachingFolder,
 )
@@ -52,16 +55,18 @@ from monitor.training.oddest_images import SHEET
 SUGGESTED = 200
 """Good parts: with a student 99 of them calibrate, which guarantees that at most 1 % are rejected."""
 _MOST_SHOWN = 60
-"""Pictures without a mark that a page shows; those with one are all shown."""
+"""Images without an oddity that a page shows; those with one are all shown."""
 _STEPS = {
-    "read": "Reading the pictures",
+    "read": "Reading the images",
     "train": "Teaching the student, epochs",
     "memory": "Filling the memory",
-    "calibrate": "Setting the threshold",
+    "calibrate": "Setting the threshold, images",
+    "score": "Scoring the known defects",
 }
-"""The steps of a training in words; others are shown by their own names."""
+"""The steps of a training in words, by the first word of their names; others are shown by their names."""
+_TWINS = ", and removed from the good parts where it is one of them"
 _RESULTS = {"decisions": PICTURE, "oddest": SHEET}
-"""The pictures beside a recipe that a page shows, by the name in their address."""
+"""The images beside a recipe that a page shows, by the name in their address."""
 
 
 class TeachPages:
@@ -71,17 +76,18 @@ class TeachPages:
         self,
         app: Flask,
         settings: Settings,
+        view: LineView,
         files: SnapshotFiles,
         index: SnapshotIndex,
         changes: RecordedChanges,
         jobs: TeachingJobs,
         collections: Collections,
     ) -> None:
-        self._settings, self._files, self._index = settings, files, index
+        self._settings, self._view, self._files, self._index = settings, view, files, index
         self._changes, self._jobs, self._collections = changes, jobs, collections
         self._cameras = frozenset(camera.name for camera in settings.camera)
         self._recipes = paths.recipes(settings)
-        self._measures, self._pictures = PictureMeasures(), PictureCache()
+        self._measures, self._pictures = ImageMeasures(), PictureCache()
         app.add_url_rule("/teach", "teach", self._choose)
         page = "/teach/<camera>/<recipe>"
         app.add_url_rule(page, "teach_recipe", self._show)
@@ -118,27 +124,35 @@ class TeachPages:
         folder = self._find(camera, recipe)
         with self._refusing():
             job = self._find_job(recipe, folder)
-            good = folder.list_names(PictureKind.GOOD)
-            defects = folder.list_names(PictureKind.DEFECT)
+            good = folder.list_names(ImageKind.GOOD)
+            defects = folder.list_names(ImageKind.DEFECT)
         is_collecting = self._is_collecting(recipe)
-        marks = None if is_collecting else self._find_marks(folder, good, job)
-        marked = [(name, marks[name]) for name in good if marks.get(name)] if marks else []
-        plain = [name for name in good if not (marks and marks.get(name))]
+        oddities = None if is_collecting else self._find_oddities(folder, good, job)
+        odd = [(name, oddities[name]) for name in good if oddities.get(name)] if oddities else []
+        plain = [name for name in good if not (oddities and oddities.get(name))]
+        taught = find_taught(self._recipes / recipe, job)
         return render_template(
             "teach_recipe.html",
             **self._state_values(camera, recipe, folder),
-            marked=marked,
-            is_measuring=marks is None and not is_collecting,
+            odd=odd,
+            is_measuring=oddities is None and not is_collecting,
             plain=plain[::-1][:_MOST_SHOWN],
             more=max(0, len(plain) - _MOST_SHOWN),
             defects=defects[::-1],
+            moved=request.args.get("moved", 0, int),
             labelled=len(self._labelled_defects(camera, recipe, folder)),
             suggested=SUGGESTED,
-            most=MOST_PICTURES,
+            most=MOST_IMAGES,
+            judges_itself=self._view.judging_recipe(camera) == recipe,
             compare=Compare,
-            taught=find_taught(self._recipes / recipe, job),
+            taught=taught,
+            use=self._find_use(camera, taught) if taught is not None else None,
+            signers=[role.value for role in roles_for(Permission.PROMOTE)],
+            gated=self._find_gated(recipe),
             results=[which for which, file in _RESULTS.items() if (self._recipes / recipe / file).is_file()],
             has_versions=self._has_versions(recipe),
+            resumable=job.resumable if job is not None else None,
+            changed=_count_changed(job, good),
         )
 
     def _state(self, camera: str, recipe: str) -> str:
@@ -149,7 +163,7 @@ class TeachPages:
         """The values of `teach_state.html`, the part of the page that changes while people look at it."""
         with self._refusing():
             job = self._find_job(recipe, folder)
-            count = len(folder.list_names(PictureKind.GOOD))
+            count = len(folder.list_names(ImageKind.GOOD))
         collection, running = self._collections.last, self._jobs.running
         if collection is not None and collection.recipe != recipe:
             collection = None
@@ -163,7 +177,7 @@ class TeachPages:
             "collection_states": CollectionState,
             "job": job,
             "job_states": JobState,
-            "steps": _STEPS,
+            "step": _describe_step(running.progress.step) if running and running.progress else "",
             "running": None if is_other else running,
             "other": running.job.recipe if running is not None and is_other else "",
             "phase": _phase(collection, job, running),
@@ -176,16 +190,16 @@ class TeachPages:
             return running.job
         return read_job(folder.root)
 
-    def _find_marks(
+    def _find_oddities(
         self, folder: TeachingFolder, names: Sequence[str], job: Job | None
-    ) -> dict[str, Sequence[Mark]] | None:
-        found = self._measures.find_marks(folder, names)
+    ) -> dict[str, Sequence[Oddity]] | None:
+        found = self._measures.find_oddities(folder, names)
         if found is None:
             return None
         oddest = frozenset(job.oddest) if job is not None else frozenset()
         return {
-            name: sorted(marks | ({Mark.ODDEST} if name in oddest else set()))
-            for name, marks in found.items()
+            name: sorted(oddities | ({Oddity.ODDEST} if name in oddest else set()))
+            for name, oddities in found.items()
         }
 
     def _has_versions(self, recipe: str) -> bool:
@@ -194,13 +208,29 @@ class TeachPages:
         except LineMonitorError:
             return False
 
+    def _find_use(self, camera: str, taught: TaughtVersion) -> VersionUse:
+        configured = {one.name: one.recipe for one in self._settings.camera if one.name == camera}
+        return find_use(taught.summary.version, self._view.judges([camera]), configured)
+
+    def _find_gated(self, recipe: str) -> str:
+        """The version in force where it has a presence gate, which a teaching from the page does not make;
+        empty where it has none."""
+        try:
+            summaries = summarise(self._recipes / recipe)
+        except LineMonitorError:
+            # The page Recipes names the reason.
+            return ""
+        present = next((one for one in summaries if one.is_in_force and one.document), None)
+        has_gate = present is not None and present.document is not None and present.document.presence
+        return present.version.name if present is not None and has_gate else ""
+
     def _picture(self, camera: str, recipe: str, kind: str, name: str) -> AnyResponse:
         folder = self._find(camera, recipe)
         try:
-            file = folder.find(PictureKind(kind), name)
+            file = folder.find(ImageKind(kind), name)
             content = self._pictures.get((str(file), "thumbnail"), lambda: _thumbnail(file))
         except (TeachingError, ImageError):
-            abort(HTTPStatus.NOT_FOUND, "There is no such picture.")
+            abort(HTTPStatus.NOT_FOUND, "There is no such image.")
         return Response(content, mimetype="image/jpeg")
 
     def _result(self, camera: str, recipe: str, which: str) -> AnyResponse:
@@ -208,7 +238,7 @@ class TeachPages:
         try:
             content = (self._recipes / recipe / _RESULTS[which]).read_bytes()
         except OSError:
-            abort(HTTPStatus.NOT_FOUND, "There is no such picture.")
+            abort(HTTPStatus.NOT_FOUND, "There is no such image.")
         return Response(content, mimetype="image/png")
 
     # What people do
@@ -216,9 +246,12 @@ class TeachPages:
     def _collect(self, camera: str, recipe: str) -> AnyResponse:
         folder, count = self._find(camera, recipe), request.form.get("count", "")
         if not count.isdecimal() or len(count) > 5:
-            abort(HTTPStatus.BAD_REQUEST, f"How many pictures? Give a number from 1 to {MOST_PICTURES}.")
-        with self._recording(recipe, f"{count} pictures of camera {camera} are collected as good parts"):
-            self._collections.start(recipe, camera, int(count), folder)
+            abort(HTTPStatus.BAD_REQUEST, f"How many images? Give a number from 1 to {MOST_IMAGES}.")
+        with_rejected = request.form.get("rejected") == "yes"
+        also = ", those too that the recipe rejects" if with_rejected else ""
+        self._refuse_while_taught(recipe)
+        with self._recording(recipe, f"{count} images of camera {camera} are collected as good parts{also}"):
+            self._collections.start(recipe, camera, int(count), folder, with_rejected=with_rejected)
         return self._back(camera, recipe, "collect")
 
     def _stop(self, camera: str, recipe: str) -> AnyResponse:
@@ -228,33 +261,49 @@ class TeachPages:
         return self._back(camera, recipe, "collect")
 
     def _remove(self, camera: str, recipe: str) -> AnyResponse:
-        """Removes one picture, or all that have one mark."""
+        """Removes one image, or all that have one oddity."""
         folder = self._find(camera, recipe)
-        name, mark = request.form.get("name", ""), request.form.get("mark", "")
-        kind = PictureKind.DEFECT if request.form.get("kind") == PictureKind.DEFECT else PictureKind.GOOD
-        names = [name]
-        if mark:
+        name, oddity = request.form.get("name", ""), request.form.get("oddity", "")
+        kind = ImageKind.DEFECT if request.form.get("kind") == ImageKind.DEFECT else ImageKind.GOOD
+        self._refuse_while_taught(recipe)
+        if oddity:
+            kind, names = ImageKind.GOOD, self._find_odd(folder, oddity)
+        else:
             with self._refusing():
-                marks = self._find_marks(folder, folder.list_names(PictureKind.GOOD), None) or {}
-            kind, names = PictureKind.GOOD, [one for one, own in marks.items() if mark in own]
-        what = f"{len(names)} pictures, {mark}" if mark else f"picture {kind}/{name}"
+                names = [folder.find(kind, name).name]
+        what = f"{len(names)} images, {oddity}" if oddity else f"image {kind}/{name}"
         with self._recording(recipe, f"removed: {what}"):
             for one in names:
                 folder.remove(kind, one)
-        return self._back(camera, recipe, "collect" if kind is PictureKind.GOOD else "defects")
+        return self._back(camera, recipe, "collect" if kind is ImageKind.GOOD else "defects")
+
+    def _find_odd(self, folder: TeachingFolder, word: str) -> list[str]:
+        """The good images that have the oddity. Ends the request with one line where there are none."""
+        try:
+            oddity = Oddity(word)
+        except ValueError:
+            abort(HTTPStatus.BAD_REQUEST, "There is no such oddity.")
+        with self._refusing():
+            oddities = self._find_oddities(folder, folder.list_names(ImageKind.GOOD), None)
+        names = [one for one, own in (oddities or {}).items() if oddity in own]
+        if not names:
+            abort(HTTPStatus.CONFLICT, f"No image is marked as {oddity.text} now: load the page again.")
+        return names
 
     def _add_defects(self, camera: str, recipe: str) -> AnyResponse:
         """Copies the camera's parts that people labelled as real defects."""
         folder = self._find(camera, recipe)
-        keys = self._labelled_defects(camera, recipe, folder)
-        with self._recording(recipe, f"{len(keys)} labelled parts of camera {camera} added as known defects"):
+        self._refuse_while_taught(recipe)
+        keys, moved = self._labelled_defects(camera, recipe, folder), 0
+        what = f"{len(keys)} labelled parts of camera {camera} added as known defects{_TWINS}"
+        with self._recording(recipe, what):
             for key in keys:
                 try:
-                    folder.copy(PictureKind.DEFECT, _defect_name(key), self._files.read(key, ".png"))
+                    moved += folder.add_defect(_defect_name(key), self._files.read(key, ".png"))
                 except NoSuchSnapshot:
                     # It was deleted meanwhile.
                     continue
-        return self._back(camera, recipe, "defects")
+        return self._back(camera, recipe, "defects", moved=moved or None)
 
     def _add_known_defect(self, day: str, camera: str, stem: str) -> AnyResponse:
         """Copies one part that somebody labelled as a real defect."""
@@ -262,12 +311,13 @@ class TeachPages:
             key = Key.parse(day, camera, stem)
             details, content = self._files.details(key), self._files.read(key, ".png")
         except NoSuchSnapshot:
-            abort(HTTPStatus.NOT_FOUND, "This picture was deleted.")
+            abort(HTTPStatus.NOT_FOUND, "This image was deleted.")
         if details.label is not Label.DEFECT:
             abort(HTTPStatus.CONFLICT, "Label the part as a real defect first.")
         folder = self._find(camera, details.recipe)
-        with self._recording(details.recipe, f"snapshots/{key.path} added as a known defect"):
-            folder.copy(PictureKind.DEFECT, _defect_name(key), content)
+        self._refuse_while_taught(details.recipe)
+        with self._recording(details.recipe, f"snapshots/{key.path} added as a known defect{_TWINS}"):
+            folder.add_defect(_defect_name(key), content)
         return redirect(url_for("part", day=day, camera=camera, stem=stem), HTTPStatus.SEE_OTHER)
 
     def _is_known_defect(self, key: Key, recipe: str) -> bool:
@@ -275,20 +325,20 @@ class TeachPages:
         if not RECIPE.fullmatch(recipe):
             return False
         folder = TeachingFolder.of(self._settings, recipe)
-        return (folder.place(PictureKind.DEFECT) / _defect_name(key)).is_file()
+        return (folder.place(ImageKind.DEFECT) / _defect_name(key)).is_file()
 
     def _start(self, camera: str, recipe: str) -> AnyResponse:
         folder, word = self._find(camera, recipe), request.form.get("compare", "")
         if word not in (Compare.MEMORY, Compare.BOTH):
             abort(HTTPStatus.BAD_REQUEST, "Choose whether to teach by memory alone, or the student too.")
         if self._is_collecting(recipe):
-            abort(HTTPStatus.CONFLICT, "Pictures are being collected: wait until that ends, or stop it.")
+            abort(HTTPStatus.CONFLICT, "Images are being collected: wait until that ends, or stop it.")
         with self._refusing():
-            good, defects = (folder.list_names(kind) for kind in PictureKind)
+            good, defects = (folder.list_names(kind) for kind in ImageKind)
         if not good:
-            abort(HTTPStatus.CONFLICT, "There is no picture of a good part yet: collect some first.")
+            abort(HTTPStatus.CONFLICT, "There is no image of a good part yet: collect some first.")
         what = (
-            f"teaching of {word} is started from {len(good)} good pictures, sha256 of their names "
+            f"teaching of {word} is started from {len(good)} good images, sha256 of their names "
             f"{list_digest(good)}, with {len(defects)} known defects"
         )
         with self._recording(recipe, what):
@@ -313,11 +363,20 @@ class TeachPages:
         """The camera's parts that the recipe judged, that are labelled as real defects, and that are not yet
         among the known ones. Parts of other recipes may be of another product."""
         with self._refusing():
-            known = frozenset(folder.list_names(PictureKind.DEFECT))
+            known = frozenset(folder.list_names(ImageKind.DEFECT))
         wanted = Filters(camera=camera, recipe=recipe, label=Label.DEFECT, verdict="all")
         labelled = self._index.matching(wanted)
         keys = [entry.key for entry in labelled if _defect_name(entry.key) not in known]
         return keys[: max(0, MOST_DEFECTS - len(known))]
+
+    def _refuse_while_taught(self, recipe: str) -> None:
+        """Ends the request with one line: a training that reads the images must not find others."""
+        running = self._jobs.running
+        if running is not None and running.job.recipe == recipe:
+            abort(
+                HTTPStatus.CONFLICT,
+                f"Recipe {recipe} is being taught from these images: wait until that ends, or cancel it.",
+            )
 
     def _is_collecting(self, recipe: str) -> bool:
         last = self._collections.last
@@ -353,9 +412,9 @@ class TeachPages:
             abort(HTTPStatus.CONFLICT, f"{error}.")
 
     @staticmethod
-    def _back(camera: str, recipe: str, step: str) -> AnyResponse:
-        """To the page again, at that step."""
-        address = url_for("teach_recipe", camera=camera, recipe=recipe, _anchor=step)
+    def _back(camera: str, recipe: str, step: str, *, moved: int | None = None) -> AnyResponse:
+        """To the page again, at that step; it says how many good parts became known defects."""
+        address = url_for("teach_recipe", camera=camera, recipe=recipe, _anchor=step, moved=moved)
         return redirect(address, HTTPStatus.SEE_OTHER)
 
 
@@ -363,6 +422,16 @@ def _phase(collection: Collection | None, job: Job | None, running: RunningJob |
     """A word that changes when the page shows other things than numbers."""
     runs = running.job.recipe if running is not None else ""
     return "-".join((collection.state.value if collection else "", job.state.value if job else "", runs))
+
+
+def _count_changed(job: Job | None, good: Sequence[str]) -> int:
+    """How many good images were added or removed since the student began that can be resumed."""
+    resumable = job.resumable if job is not None else None
+    return resumable.count_changed(good) if resumable is not None and resumable.compare.has_student else 0
+
+
+def _describe_step(step: str) -> str:
+    return _STEPS.get(step.partition(" ")[0], step)
 
 
 def _defect_name(key: Key) -> str:

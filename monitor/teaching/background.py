@@ -19,13 +19,17 @@ def work_in_background() -> None:
     The processor: SCHED_IDLE (sched(7)), by which a thread of the line that wakes up takes the processor at
     once. Memory: the kernel ends this process first when memory runs out.
     """
+    log = logging.getLogger(__name__)
     os.nice(_NICENESS)
+    # Some containers forbid one of these two; the other and the niceness stay.
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except OSError as error:
+        log.warning("can't lower the priority further: %s", error)
+    try:
         _OOM_SCORE.write_text("1000", encoding="ascii")
     except OSError as error:
-        # Some containers forbid it. The niceness above stays.
-        logging.getLogger(__name__).warning("can't lower the priority further: %s", error)
+        log.warning("can't be the first to end when memory runs out: %s", error)
 
 
 def count_threads() -> int:

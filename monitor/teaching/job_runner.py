@@ -23,12 +23,13 @@ from typing import Protocol
 import msgspec
 
 from monitor import paths
+from monitor.errors import LineMonitorError
 from monitor.line_state.worker_process import settings_for
 from monitor.model.version_files import find_newest
 from monitor.service.spare import start_process
 from monitor.settings import Settings
 from monitor.teaching.background import count_threads
-from monitor.teaching.teaching_folder import TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, find_running, read_job, write_job
 from monitor.teaching.training_messages import (
     CommitReport,
@@ -91,25 +92,35 @@ class TeachingJobs:
         self.running: RunningJob | None = None
 
     def start(self, recipe: str, camera: str, compare: Compare, who: str) -> Job:
-        """Starts a teaching; a finished one of that recipe is forgotten. Raises TeachingError."""
-        job = Job(recipe=recipe, camera=camera, compare=compare, who=who, started_utc=self._utc())
-        self._begin(job)
-        return job
+        """Starts a teaching; the one before is forgotten, except a student that can be resumed when only a
+        memory is taught. Raises TeachingError."""
+        return self._begin(
+            Job(
+                recipe=recipe,
+                camera=camera,
+                compare=compare,
+                who=who,
+                started_utc=self._utc(),
+                unfinished_student=None if compare.has_student else self._find_unfinished_student(recipe),
+            )
+        )
 
     def resume(self, recipe: str, who: str) -> Job:
         """Starts the cancelled, failed or interrupted teaching of a recipe again: a student goes on at its
         last checkpoint. Raises TeachingError."""
-        job = read_job(self._root / recipe)
-        if job is None or not job.can_resume:
+        last = read_job(self._root / recipe)
+        job = last.resumable if last is not None else None
+        if job is None:
             raise TeachingError(f"no teaching of recipe {recipe} can be resumed: start one")
-        job = msgspec.structs.replace(
-            job, state=JobState.RUNNING, starts=1, who=who, ended_utc=None, message=""
+        return self._begin(
+            msgspec.structs.replace(
+                job, state=JobState.RUNNING, starts=1, who=who, ended_utc=None, message=""
+            )
         )
-        self._begin(job)
-        return job
 
     def cancel(self, recipe: str) -> None:
-        """Ends the teaching of a recipe; it can be resumed. Raises TeachingError."""
+        """Ends the teaching of a recipe; it can be resumed. The job's file says so at once: a service that
+        stops before the process has ended does not take it up. Raises TeachingError."""
         with self._guard:
             running = self.running
             if running is None or running.job.recipe != recipe:
@@ -117,10 +128,18 @@ class TeachingJobs:
             running.is_cancelled = True
             if running._process is not None:
                 _end(running._process)
+            if not running.job.is_committed:
+                self._write(running.folder, self._ended(running.job, JobState.CANCELLED))
 
     def take_up(self) -> None:
-        """Starts the job again that was interrupted together with the page, if there is one."""
-        for folder, job in find_running(self._root):
+        """Starts the job again that was interrupted together with the page, if there is one. What goes wrong
+        is logged: the page starts nevertheless."""
+        try:
+            found = list(find_running(self._root))
+        except OSError as error:
+            self._log.error("%s can't be read, so no teaching is taken up: %s", self._root, error.strerror)
+            return
+        for folder, job in found:
             try:
                 if job.is_committed:
                     write_job(folder, self._ended(job, JobState.DONE, version=_newest(self._settings, job)))
@@ -133,22 +152,41 @@ class TeachingJobs:
                 elif self.running is None:
                     self._log.info("recipe %s: the interrupted teaching is taken up again", job.recipe)
                     self._begin(msgspec.structs.replace(job, starts=job.starts + 1))
-            except TeachingError as error:
-                self._log.warning("recipe %s: not taken up: %s", job.recipe, error)
+            except (LineMonitorError, OSError) as error:
+                self._log.error("recipe %s: not taken up: %s", job.recipe, error)
 
     def stop(self) -> None:
         """Ends the process of the job that works; the next start of the page takes the job up again."""
         with self._guard:
             self._stopping = True
-            if self.running is not None and self.running._process is not None:
-                _end(self.running._process)
+            if self.running is not None:
+                self._uncount_start(self.running)
+                if self.running._process is not None:
+                    _end(self.running._process)
             thread = self._thread
         if thread is not None:
             thread.join(_STOP_S)
 
-    def _begin(self, job: Job) -> None:
-        """Raises TeachingError."""
+    def _uncount_start(self, running: RunningJob) -> None:
+        """An orderly stop is no sign that the job ends the service (`MOST_STARTS`)."""
+        if running.is_cancelled:
+            return
+        running.job = msgspec.structs.replace(running.job, starts=running.job.starts - 1)
+        self._write(running.folder, running.job)
+
+    def _find_unfinished_student(self, recipe: str) -> Job | None:
+        try:
+            last = read_job(self._root / recipe)
+        except TeachingError as error:
+            self._log.warning("%s", error)
+            return None
+        job = last.resumable if last is not None else None
+        return job if job is not None and job.compare.has_student else None
+
+    def _begin(self, job: Job) -> Job:
+        """Starts a process for the job. Returns it as it is on disk. Raises TeachingError."""
         folder = TeachingFolder.of(self._settings, job.recipe)
+        job = msgspec.structs.replace(job, images=tuple(folder.list_names(ImageKind.GOOD)))
         with self._guard:
             if self.running is not None:
                 raise TeachingError(
@@ -167,20 +205,29 @@ class TeachingJobs:
                 target=self._run, args=(running, lock), name="teaching", daemon=True
             )
             self._thread.start()
+        return job
 
     def _run(self, running: RunningJob, lock: int) -> None:
-        job = running.job
+        ended: Job | None = None
         try:
             ended = self._follow(running)
-            if ended is not None:
-                write_job(running.folder.root, ended)
-                self._log.info("recipe %s: teaching %s %s", job.recipe, ended.state, ended.message)
+        except LineMonitorError as error:
+            self._log.error("recipe %s: %s", running.job.recipe, error)
+        finally:
+            # One step, so that no cancel replaces the end and no start finds the lock taken.
+            with self._guard:
+                if ended is not None:
+                    self._write(running.folder, ended)
+                    self._log.info("recipe %s: teaching %s %s", ended.recipe, ended.state, ended.message)
+                self.running = None
+                os.close(lock)
+
+    def _write(self, folder: TeachingFolder, job: Job) -> None:
+        """Writes the job's file. A disk that refuses is logged: it must not keep the job from its end."""
+        try:
+            write_job(folder.root, job)
         except TeachingError as error:
             self._log.error("recipe %s: %s", job.recipe, error)
-        finally:
-            with self._guard:
-                self.running = None
-            os.close(lock)
 
     def _follow(self, running: RunningJob) -> Job | None:
         """Starts the process and reads its reports until it ends. Returns the job as it ended; None when the
@@ -207,8 +254,9 @@ class TeachingJobs:
                     if report.text.startswith(RESUMED):
                         running.resumed_at = int(report.text.removeprefix(RESUMED))
                 elif isinstance(report, CommitReport):
-                    running.job = msgspec.structs.replace(running.job, is_committed=True)
-                    write_job(running.folder.root, running.job)
+                    with self._guard:
+                        running.job = msgspec.structs.replace(running.job, is_committed=True)
+                        write_job(running.folder.root, running.job)
                 else:
                     end = report
         code = process.wait()

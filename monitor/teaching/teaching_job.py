@@ -6,7 +6,7 @@ the next start of the page takes it up again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -43,7 +43,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     started_utc: str
     state: JobState = JobState.RUNNING
     starts: int = 1
-    """How often its process was started, since a person asked for it last."""
+    """How often its process was started, since a person asked for it last, less the orderly stops."""
     is_committed: bool = False
     """Whether its version of the recipe is on disk."""
     version: int | None = None
@@ -51,14 +51,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     """Why it failed, in one line."""
     oddest: tuple[str, ...] = ()
-    """The names of the good pictures that scored highest, the highest first."""
+    """The names of the good images that scored highest, the highest first."""
     lines: tuple[str, ...] = ()
     """The last lines that the training printed."""
+    images: tuple[str, ...] = ()
+    """The names of the good images from which it was started or resumed last."""
+    unfinished_student: Job | None = None
+    """The teaching of a student that had not ended when this one, of a memory alone, was started."""
 
     @property
-    def can_resume(self) -> bool:
-        """Whether a person can start it again where it ended, unless a process works at it."""
-        return self.state is not JobState.DONE
+    def resumable(self) -> Job | None:
+        """The teaching that a person can start again where it ended, unless a process works at it."""
+        if self.unfinished_student is not None:
+            return self.unfinished_student
+        return None if self.state is JobState.DONE else self
+
+    def count_changed(self, names: Collection[str]) -> int:
+        """How many good images were added or removed since it was started; a student begins anew then."""
+        return len(set(self.images) ^ set(names)) if self.images else 0
 
 
 def read_job(folder: Path) -> Job | None:

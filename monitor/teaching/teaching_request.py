@@ -1,4 +1,4 @@
-"""What a training from the page is asked for: what `train` takes by default, from the collected pictures.
+"""What a training from the page is asked for: what `train` takes by default, from the collected images.
 
 It knows nothing of processes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from monitor import paths
 from monitor.settings import Settings
-from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 from monitor.training.automatic_size import AutomaticSize
 from monitor.training.camera_limits import find_camera_limits
 from monitor.training.compare import Compare
@@ -20,25 +20,25 @@ def make_teaching_request(
     """The request for a recipe of that camera. It trains on the processor: a GPU would keep the line's own
     scorer waiting, since it knows no priorities.
 
-    Raises TeachingError without a good picture, TrainingError and InvalidNameError.
+    Raises TeachingError without a good image, TrainingError and InvalidNameError.
     """
     folder = TeachingFolder.of(settings, recipe)
-    if not folder.list_names(PictureKind.GOOD):
-        raise TeachingError(f"there is no picture of a good part for recipe {recipe}: collect some first")
+    if not folder.list_names(ImageKind.GOOD):
+        raise TeachingError(f"there is no image of a good part for recipe {recipe}: collect some first")
     limits = find_camera_limits(
         recipe, (one for one in settings.camera if one.recipe == recipe or one.name == camera)
     )
-    has_defects = bool(folder.list_names(PictureKind.DEFECT))
+    has_defects = bool(folder.list_names(ImageKind.DEFECT))
     return TrainingRequest(
         name=recipe,
         recipes=paths.recipes(settings),
-        images=folder.place(PictureKind.GOOD),
+        images=folder.place(ImageKind.GOOD),
         teacher=None,
         teacher_weights=None,
         teachers=paths.teachers(settings),
         automatic_size=AutomaticSize(None, limits.deadline_ms),
         compare=compare,
-        defects=folder.place(PictureKind.DEFECT) if has_defects else None,
+        defects=folder.place(ImageKind.DEFECT) if has_defects else None,
         device="cpu",
         who=who,
         roi=limits.roi,

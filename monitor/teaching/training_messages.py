@@ -44,7 +44,7 @@ class LineReport(msgspec.Struct, frozen=True, kw_only=True, tag="line"):
 
 
 class CommitReport(msgspec.Struct, frozen=True, kw_only=True, tag="commit"):
-    """The version is on disk; pictures beside it may follow."""
+    """The version is on disk; images beside it may follow."""
 
 
 class EndReport(msgspec.Struct, frozen=True, kw_only=True, tag="end"):

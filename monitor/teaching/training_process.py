@@ -68,7 +68,7 @@ def main() -> None:
     ignore_signals_of_the_line()
     start = msgspec.json.decode(sys.stdin.buffer.read(), type=TrainingStart)
     die_with(start.parent)
-    # A training that is cancelled while it commits still records that nothing was made.
+    # Python's own way out: the record of changes states what was not done.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     logs.configure()
     work_in_background()
@@ -115,9 +115,10 @@ def _train(start: TrainingStart, send: Send) -> EndReport:
 
     @contextmanager
     def recording(draft: RecipeVersion) -> Iterator[None]:
-        with record_training(settings, draft, start.who, VIA):
-            yield
-        send(CommitReport())
+        with postpone_termination():
+            with record_training(settings, draft, start.who, VIA):
+                yield
+            send(CommitReport())
 
     made = train_recipe(
         make_teaching_request(settings, start.recipe, start.camera, start.compare, start.who),
@@ -127,6 +128,23 @@ def _train(start: TrainingStart, send: Send) -> EndReport:
     )
     remove_old_versions(made.folder, settings.recipes.keep_versions)
     return EndReport(version=made.number, oddest=tuple(oddest))
+
+
+@contextmanager
+def postpone_termination() -> Iterator[None]:
+    """SIGTERM during the block takes effect at its end, so that a version which is on disk is also recorded.
+
+    A mask of blocked signals would not do: the kernel gives the signal to another thread, for which Python
+    runs the handler in the main thread nevertheless.
+    """
+    came: list[int] = []
+    handler = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _set_threads(count: int) -> None:

@@ -65,6 +65,7 @@ from monitor.training.thresholds import (
     without_guarantee,
 )
 from monitor.training.training_inputs import TrainingInputs, check_request, find_request_size, prepare_inputs
+from monitor.training.training_lock import hold_recipe
 from monitor.training.training_request import Say, TrainingRequest
 
 __all__ = ["TrainingError", "TrainingRequest", "train_recipe"]
@@ -86,19 +87,31 @@ def train_recipe(
     A run that was killed continues where it was saved last when it is started again with the same images and
     settings, and it ends with the same student and threshold as an uninterrupted run.
 
-    Raises TrainingError, and the errors of the recipe's name (InvalidNameError), the presence gate
-    (PresenceError), the teacher (TeacherError), the calibration (CalibrationError) and the device and the
-    recipe's files (RecipeError).
+    Raises TrainingError, also while another process trains the recipe, and the errors of the recipe's name
+    (InvalidNameError), the presence gate (PresenceError), the teacher (TeacherError), the calibration
+    (CalibrationError) and the device and the recipe's files (RecipeError).
     """
     check_request(request)
     request = find_request_size(request, say)
     began = clock()
+    inputs = prepare_inputs(request, say, progress)
+    with hold_recipe(request.recipes, request.name):
+        return _train_recipe(request, inputs, say, progress, clock, began, recording)
 
+
+def _train_recipe(
+    request: TrainingRequest,
+    inputs: TrainingInputs,
+    say: Say,
+    progress: Progress,
+    clock: Callable[[], float],
+    began: float,
+    recording: Callable[[RecipeVersion], AbstractContextManager[object]],
+) -> RecipeVersion:
     def say_beside_bar(line: str) -> None:
         progress.make_room()
         say(line)
 
-    inputs = prepare_inputs(request, say, progress)
     checkpoint = Checkpoint(
         checkpoint_folder(request.recipes.absolute(), request.name),
         _fingerprint(request, inputs),
@@ -121,7 +134,9 @@ def train_recipe(
     draft = state(draft)
     with recording(draft):
         recipe = draft.commit()
-    checkpoint.remove()
+    if request.compare.has_student:
+        # Without a student it may be the state of another training, which a person can still resume.
+        checkpoint.remove()
     if fitted is not None:
         title = f"{request.name}: {len(inputs.examples)} images, {fitted.optimiser}"
         _save_curve(recipe.folder / CURVE, fitted, title, say)

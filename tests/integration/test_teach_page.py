@@ -35,7 +35,7 @@ SMALL = (
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Twelve good pictures, one of them dark, and a teaching that somebody cancelled."""
+    """Twelve good images, one of them dark, and a teaching that somebody cancelled."""
     data = tmp_path / "data"
     for index in range(12):
         save(data / f"teaching/plate/good/{index:02d}.png", part(index))
@@ -65,7 +65,7 @@ def test_a_finger_finds_every_target_and_the_page_follows_the_teaching(data: Pat
             assert targets.evaluate_all(SMALL) == []
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
         tab.locator("li", has_text="darker").get_by_role("button", name="Remove").tap()
-        tab.get_by_text("No picture stands out").wait_for()
+        tab.get_by_text("No image stands out").wait_for()
         assert not (data / "teaching/plate/good/20.png").exists()
         assert tab.get_by_role("button", name="Resume").is_visible()
         made = random_recipe(data / "recipes/plate")

@@ -95,7 +95,7 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
         line.wait_for(lambda: newest_verdict(line) == "uninspected", 60, "parts that nothing judges yet")
         line.wait_for(lambda: shows(page, "/teach", "Recipe of camera top"), 30, "the page")
         assert page.post(f"{PAGE}/collect", count="200")[0] == 303
-        line.wait_for(lambda: shows(page, PAGE, "200 of 200 pictures were collected"), 120, "200 good parts")
+        line.wait_for(lambda: shows(page, PAGE, "200 of 200 images were collected"), 120, "200 good parts")
 
         assert page.post(f"{PAGE}/start", compare="memory")[0] == 303
         seconds = line.wait_for(lambda: shows(page, PAGE, "cap@1 is taught"), 300, "a recipe by memory")

@@ -1,4 +1,4 @@
-"""A recipe is taught on the page: pictures are collected, what stands out is named, states are in words."""
+"""A recipe is taught on the page: images are collected, what stands out is named, states are in words."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from monitor.accounts.permissions import Role
 from monitor.audit.trail import AuditTrail
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.model.in_force import find_in_force, read_in_force
+from monitor.model.recipe_json import Presence
 from monitor.review.application import Application, build
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
 from monitor.snapshots.labels import Label, LabelEntry
-from monitor.teaching.teaching_job import Job, JobState, write_job
+from monitor.teaching.frame_collection import CollectionState
+from monitor.teaching.job_runner import RunningJob
+from monitor.teaching.teaching_folder import TeachingFolder
+from monitor.teaching.teaching_job import Job, JobState, read_job, write_job
 from monitor.training.compare import Compare
 from monitor.verdict import Reason, Verdict
 from tests.real.browser import PASSWORD, Browser
@@ -67,7 +71,12 @@ def recorded(settings: Settings) -> list[str]:
 
 
 def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so(
-    settings: Settings, page: Browser, good: Path, ring: Ring, put_frame: Callable[[int, int], None]
+    settings: Settings,
+    application: Application,
+    page: Browser,
+    good: Path,
+    ring: Ring,
+    put_frame: Callable[[int, int], None],
 ) -> None:
     assert page.post(f"{PAGE}/collect", count="2").status_code == 409, "no line runs"
     put_frame(1, 7)
@@ -81,8 +90,11 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
         while len(list(good.glob("*.png"))) < number - 1 and time.monotonic() < until:
             time.sleep(0.01)
     assert len(list(good.glob("*.png"))) == 2
-    assert "2 of 2 pictures were collected" in page.get(PAGE).text
-    assert "2 pictures of camera top are collected as good parts" in recorded(settings)
+    last = application.collections.last
+    while last is not None and last.state is CollectionState.WORKING and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "2 of 2 images were collected" in page.get(PAGE).text
+    assert "2 images of camera top are collected as good parts" in recorded(settings)
 
 
 def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
@@ -95,7 +107,7 @@ def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
     until = time.monotonic() + 5
     while "being looked at" in (text := page.get(PAGE).text) and time.monotonic() < until:
         time.sleep(0.01)
-    assert "near copy of an earlier picture" in text
+    assert "near copy of an earlier image" in text
     assert "darker than the others" in text
     assert page.get(f"{PAGE}/good/21.png.jpg").mimetype == "image/jpeg"
     assert page.get(f"{PAGE}/good/..%2Fjob.json.jpg").status_code == 404
@@ -103,9 +115,12 @@ def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
     assert page.post(f"{PAGE}/remove", kind="good", name="21.png").status_code == 409
     while "being looked at" in page.get(PAGE).text and time.monotonic() < until:
         time.sleep(0.01)
-    assert page.post(f"{PAGE}/remove", mark="copy").status_code == 303
+    assert page.post(f"{PAGE}/remove", oddity="copy").status_code == 303
     assert sorted(file.stem for file in good.iterdir()) == [f"{index:02d}" for index in range(12)]
-    assert "removed: 1 pictures, copy" in recorded(settings)
+    assert "removed: 1 images, copy" in recorded(settings)
+    for oddity, status in (("copy", 409), ("approved by QA", 400)):
+        assert page.post(f"{PAGE}/remove", oddity=oddity).status_code == status
+    assert recorded(settings)[-1] == "removed: 1 images, copy"
 
 
 def test_parts_labelled_as_defects_become_known_defects(
@@ -129,7 +144,10 @@ def test_parts_labelled_as_defects_become_known_defects(
     assert page.post(f"/part/{keys[0].path}/known-defect").status_code == 303
     assert "It is a known defect" in page.get(f"/part/{keys[0].path}").text
     assert "Add 1 labelled defect" in page.get(PAGE).text
-    assert page.post(f"{PAGE}/defects").status_code == 303
+    twin = save(settings.line.data / "teaching/plate/good/1.png", part(keys[1].frame, defect=True))
+    answer = page.post(f"{PAGE}/defects")
+    assert "1 of them was among the good parts too" in page.get(answer.headers["Location"]).text
+    assert not twin.exists()
     assert "Add 1 labelled defect" not in page.get(PAGE).text
     found = sorted(file.name for file in (settings.line.data / "teaching/plate/defects").iterdir())
     assert found == [f"{key.day}_{key.stem}.png" for key in keys[:2]]
@@ -155,6 +173,39 @@ def test_how_a_teaching_ended_is_told_in_words(
     assert all(word in text for word in words)
 
 
+def test_a_student_that_will_begin_anew_is_named_beside_resume(
+    settings: Settings, page: Browser, good: Path
+) -> None:
+    save(good / "1.png", part(1))
+    student = {"compare": Compare.BOTH, "state": JobState.CANCELLED, "images": ("1.png",)}
+    write_state(settings, **student)
+    assert "begins anew" not in page.get(PAGE).text
+    save(good / "2.png", part(2))
+    assert "1 image of good parts changed since: resumed, the student begins anew" in page.get(PAGE).text
+    job = read_job(settings.line.data / "teaching/plate")
+    write_state(settings, state=JobState.DONE, unfinished_student=job)
+    text = page.get(PAGE).text
+    assert "Resume the student" in text
+    assert "begins anew" in text
+
+
+def test_the_images_of_a_recipe_stay_as_they_are_while_it_is_taught(
+    settings: Settings, application: Application, page: Browser, good: Path
+) -> None:
+    save(good / "1.png", part(1))
+    job = Job(recipe="plate", camera="top", compare=Compare.MEMORY, who="edda", started_utc="")
+    application.teachings.running = RunningJob(job, TeachingFolder.of(settings, "plate"))
+    forms: dict[str, dict[str, str]] = {
+        "collect": {"count": "2"},
+        "remove": {"kind": "good", "name": "1.png"},
+        "defects": {},
+    }
+    for form, fields in forms.items():
+        answer = page.post(f"{PAGE}/{form}", **fields)
+        assert (answer.status_code, "is being taught" in answer.text) == (409, True)
+    assert (good / "1.png").exists()
+
+
 def test_what_was_taught_waits_for_a_signature_also_the_first_version(
     settings: Settings, page: Browser
 ) -> None:
@@ -166,7 +217,18 @@ def test_what_was_taught_waits_for_a_signature_also_the_first_version(
     assert page.post(f"/recipes/plate/{recipe.number}/use", signer="quinn").status_code == 303
     assert read_in_force(recipe.folder) is not None
     assert find_in_force(recipe.folder).number == recipe.number
-    assert "It is in force" in page.get(PAGE).text
+    for address in (PAGE, f"/recipes/plate/{recipe.number}"):
+        assert "It judges the parts of camera top once the line inspects" in page.get(address).text
+
+
+def test_a_presence_gate_that_a_teaching_would_lose_is_named(settings: Settings, page: Browser) -> None:
+    recipe = random_recipe(settings.line.data / "recipes/plate")
+    assert "presence gate" not in page.get(PAGE).text
+    gate = Presence(
+        images=10, rows=80, columns=80, colour=False, means=(100.0,), deviations=(1.0,), limit=5.0
+    )
+    recipe.with_presence(gate).commit()
+    assert "plate@2 is in force and has a presence gate" in page.get(PAGE).text
 
 
 def test_only_who_may_teach_teaches(settings: Settings, page: Browser) -> None:
@@ -179,7 +241,7 @@ def test_only_who_may_teach_teaches(settings: Settings, page: Browser) -> None:
     page.sign_in("edda")
     assert "needs an engineer" not in page.get(PAGE).text
     assert 403 not in {page.post(f"{PAGE}/{form}").status_code for form in forms}
-    assert page.post(f"{PAGE}/start", compare="memory").status_code == 409, "there is no picture"
+    assert page.post(f"{PAGE}/start", compare="memory").status_code == 409, "there is no image"
 
 
 @pytest.mark.parametrize("path", ["/teach/side/plate", "/teach/top/PLATE", "/teach?camera=top&recipe=.."])

@@ -16,8 +16,9 @@ import pytest
 from msgspec.structs import replace
 
 from monitor.settings import LineSettings, Settings, SnapshotSettings
+from monitor.teaching import job_runner
 from monitor.teaching.job_runner import TeachingJobs
-from monitor.teaching.teaching_folder import TeachingError
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, read_job, write_job
 from monitor.training.compare import Compare
 
@@ -31,6 +32,11 @@ report(type="line", text=start["recipe"])
 """
 COMMIT = 'report(type="commit")\n'
 END = COMMIT + 'report(type="end", version=3, oddest=["a.png"])\n'
+STUBBORN = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+report(type="line", text="stays")
+time.sleep(60)
+"""
 HANG = "time.sleep(60)\n"
 
 
@@ -64,12 +70,12 @@ def await_end(jobs: TeachingJobs) -> None:
     assert jobs.running is None
 
 
-def await_progress(jobs: TeachingJobs) -> None:
+def await_progress(jobs: TeachingJobs, line: str = "plate") -> None:
     until = time.monotonic() + 10
-    while not (jobs.running and jobs.running.lines) and time.monotonic() < until:
+    while not (jobs.running and line in jobs.running.lines) and time.monotonic() < until:
         time.sleep(0.005)
     assert jobs.running is not None
-    assert jobs.running.lines[-1] == "plate"
+    assert jobs.running.lines[-1] == line
 
 
 def start(jobs: TeachingJobs) -> Job:
@@ -131,6 +137,76 @@ def test_a_cancelled_teaching_can_be_resumed_and_one_works_at_a_time(settings: S
         jobs.resume("plate", "otto")
 
 
+def test_a_cancel_is_on_disk_before_the_process_has_ended(
+    settings: Settings, plate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "_STOP_S", 0.01)
+    jobs = TeachingJobs(settings, Program(STUBBORN))
+    start(jobs)
+    await_progress(jobs, "stays")
+    jobs.cancel("plate")
+    assert jobs.running is not None
+    assert ended(plate).state is JobState.CANCELLED
+    jobs.stop()
+    assert ended(plate).state is JobState.CANCELLED
+    process = jobs.running._process
+    assert process is not None
+    process.kill()
+    await_end(jobs)
+    assert ended(plate).state is JobState.CANCELLED
+
+
+def test_a_version_that_was_committed_before_the_cancel_is_no_cancelled_teaching(
+    settings: Settings, plate: Path
+) -> None:
+    jobs = TeachingJobs(settings, Program(COMMIT + STUBBORN.replace("SIG_IGN", "SIG_DFL")))
+    start(jobs)
+    await_progress(jobs, "stays")
+    jobs.cancel("plate")
+    await_end(jobs)
+    assert ended(plate).state is JobState.DONE
+
+
+def test_the_page_starts_also_where_no_teaching_can_be_taken_up(settings: Settings, plate: Path) -> None:
+    job = Job(recipe="plate", camera="top", compare=Compare.BOTH, who="edda", started_utc="")
+    write_job(plate, replace(job, is_committed=True))
+    (settings.line.data / "recipes/plate/recipe.json").mkdir(parents=True)
+    TeachingJobs(settings, Program(END)).take_up()
+    assert ended(plate).state is JobState.RUNNING
+
+
+def test_a_memory_that_is_taught_meanwhile_keeps_the_cancelled_student(
+    settings: Settings, plate: Path
+) -> None:
+    program = Program(HANG)
+    jobs = TeachingJobs(settings, program)
+    jobs.start("plate", "top", Compare.BOTH, "edda")
+    await_progress(jobs)
+    jobs.cancel("plate")
+    await_end(jobs)
+    program.then = END
+    for _ in range(2):
+        start(jobs)
+        await_end(jobs)
+    assert (ended(plate).state, ended(plate).compare) == (JobState.DONE, Compare.MEMORY)
+    jobs.resume("plate", "otto")
+    await_end(jobs)
+    assert (ended(plate).compare, ended(plate).resumable) == (Compare.BOTH, None)
+
+
+def test_a_teaching_knows_how_many_images_changed_since_it_was_started(
+    settings: Settings, plate: Path
+) -> None:
+    folder = TeachingFolder.of(settings, "plate")
+    for name in ("a.png", "b.png"):
+        folder.copy(ImageKind.GOOD, name, b"")
+    jobs = TeachingJobs(settings, Program(END))
+    start(jobs)
+    await_end(jobs)
+    assert ended(plate).count_changed(["a.png", "b.png"]) == 0
+    assert ended(plate).count_changed(["b.png", "c.png"]) == 2
+
+
 def test_a_teaching_that_was_interrupted_with_the_page_is_taken_up_by_the_next_one(
     settings: Settings, plate: Path
 ) -> None:
@@ -143,7 +219,7 @@ def test_a_teaching_that_was_interrupted_with_the_page_is_taken_up_by_the_next_o
     after = TeachingJobs(settings, Program(END))
     after.take_up()
     await_end(after)
-    assert (ended(plate).state, ended(plate).starts) == (JobState.DONE, 2)
+    assert (ended(plate).state, ended(plate).starts) == (JobState.DONE, 1)
 
 
 def test_a_teaching_that_may_end_the_service_is_not_taken_up_for_ever(

@@ -1,4 +1,4 @@
-"""The folder of a recipe's pictures: no name leads out of it, and it has a bound."""
+"""The folder of a recipe's images: no name leads out of it, and it has a bound."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from monitor.names import InvalidNameError
 from monitor.settings import LineSettings, Settings, SnapshotSettings
 from monitor.teaching import teaching_folder
-from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 
 IMAGE = np.full((8, 8), 7, np.uint8)
 
@@ -22,28 +22,28 @@ def folder(tmp_path: Path) -> TeachingFolder:
 
 
 def test_the_folder_on_disk_is_the_truth(folder: TeachingFolder) -> None:
-    assert folder.list_names(PictureKind.GOOD) == []
-    first = folder.add(PictureKind.GOOD, "b.png", IMAGE)
-    folder.add(PictureKind.GOOD, "a.png", IMAGE)
+    assert folder.list_names(ImageKind.GOOD) == []
+    first = folder.add(ImageKind.GOOD, "b.png", IMAGE)
+    folder.add(ImageKind.GOOD, "a.png", IMAGE)
     (first.parent / ".writing-1").touch()
     (first.parent / "notes.txt").touch()
-    assert folder.list_names(PictureKind.GOOD) == ["a.png", "b.png"]
+    assert folder.list_names(ImageKind.GOOD) == ["a.png", "b.png"]
     first.unlink()
-    assert folder.list_names(PictureKind.GOOD) == ["a.png"]
-    folder.remove(PictureKind.GOOD, "a.png")
-    assert folder.list_names(PictureKind.GOOD) == []
+    assert folder.list_names(ImageKind.GOOD) == ["a.png"]
+    folder.remove(ImageKind.GOOD, "a.png")
+    assert folder.list_names(ImageKind.GOOD) == []
 
 
 @pytest.mark.parametrize(
     "name", ["../job.json", "../good/a.png", ".hidden.png", "no.png", "a.txt", "", "link.png"]
 )
 def test_no_name_leads_out_of_the_folder(folder: TeachingFolder, name: str) -> None:
-    place = folder.add(PictureKind.GOOD, "a.png", IMAGE).parent
+    place = folder.add(ImageKind.GOOD, "a.png", IMAGE).parent
     (place / "a.txt").touch()
     (place / "link.png").symlink_to("a.png")
     with pytest.raises(TeachingError):
-        folder.remove(PictureKind.GOOD, name)
-    assert folder.list_names(PictureKind.GOOD) == ["a.png"]
+        folder.remove(ImageKind.GOOD, name)
+    assert folder.list_names(ImageKind.GOOD) == ["a.png"]
 
 
 def test_a_recipe_has_a_name_that_stays_in_the_data_folder(tmp_path: Path) -> None:
@@ -54,11 +54,19 @@ def test_a_recipe_has_a_name_that_stays_in_the_data_folder(tmp_path: Path) -> No
 def test_neither_the_number_of_pictures_nor_the_disk_is_without_a_bound(
     folder: TeachingFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teaching_folder, "MOST_PICTURES", 2)
+    monkeypatch.setattr(teaching_folder, "MOST_IMAGES", 2)
     for name in ("a.png", "b.png"):
-        folder.add(PictureKind.GOOD, name, IMAGE)
-    with pytest.raises(TeachingError, match="2 pictures"):
-        folder.add(PictureKind.GOOD, "c.png", IMAGE)
+        folder.add(ImageKind.GOOD, name, IMAGE)
+    with pytest.raises(TeachingError, match="2 images"):
+        folder.add(ImageKind.GOOD, "c.png", IMAGE)
     full = TeachingFolder(folder.root, 1e9)
     with pytest.raises(TeachingError, match="min_free_gb"):
-        full.copy(PictureKind.DEFECT, "a.png", b"")
+        full.copy(ImageKind.DEFECT, "a.png", b"")
+
+
+def test_a_good_part_that_turns_out_to_be_a_defect_is_a_good_part_no_longer(folder: TeachingFolder) -> None:
+    twin = folder.add(ImageKind.GOOD, "a.png", IMAGE).read_bytes()
+    folder.add(ImageKind.GOOD, "b.png", IMAGE + 1)
+    assert folder.add_defect("c.png", twin) == 1
+    assert folder.list_names(ImageKind.GOOD) == ["b.png"]
+    assert folder.list_names(ImageKind.DEFECT) == ["c.png"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
-from monitor.teaching.teaching_folder import PictureKind, TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
 from monitor.teaching.teaching_request import make_teaching_request
 from monitor.training.compare import Compare
 
@@ -23,13 +23,13 @@ def test_the_request_has_the_camera_s_region_the_pictures_and_no_gpu(tmp_path: P
     folder = TeachingFolder.of(settings, "disc")
     with pytest.raises(TeachingError, match="collect some first"):
         make_teaching_request(settings, "disc", "top", Compare.MEMORY, "edda")
-    folder.add(PictureKind.GOOD, "a.png", np.zeros((8, 8), np.uint8))
+    folder.add(ImageKind.GOOD, "a.png", np.zeros((8, 8), np.uint8))
     request = make_teaching_request(settings, "disc", "top", Compare.MEMORY, "edda")
     assert (request.device, request.roi, request.compare, request.who) == ("cpu", ROI, Compare.MEMORY, "edda")
     assert request.images == tmp_path / "teaching/disc/good"
     assert request.automatic_size is not None
     assert request.automatic_size.deadline_ms == 200
     assert request.defects is None
-    folder.copy(PictureKind.DEFECT, "b.png", b"")
+    folder.copy(ImageKind.DEFECT, "b.png", b"")
     request = make_teaching_request(settings, "disc", "top", Compare.BOTH, "edda")
     assert request.defects == tmp_path / "teaching/disc/defects"

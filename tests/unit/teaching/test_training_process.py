@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from monitor.teaching.training_messages import (
     decode_report,
     encode_report,
 )
-from monitor.teaching.training_process import ReportedProgress, report_end
+from monitor.teaching.training_process import ReportedProgress, postpone_termination, report_end
 from monitor.training.compare import Compare
 
 
@@ -47,8 +48,21 @@ def test_what_can_not_be_taught_is_told_in_one_line(tmp_path: Path) -> None:
     sent: list[Report] = []
     report_end(start, sent.append)
     assert sent == [
-        EndReport(message="there is no picture of a good part for recipe plate: collect some first")
+        EndReport(message="there is no image of a good part for recipe plate: collect some first")
     ]
+
+
+def test_a_cancel_during_the_commit_takes_effect_after_the_record() -> None:
+    events: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: events.append("ended"))
+    try:
+        with postpone_termination():
+            signal.raise_signal(signal.SIGTERM)
+            events.append("recorded")
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert events == ["recorded", "ended", "ended"]
 
 
 def test_a_report_is_one_line_and_another_line_is_none() -> None:

@@ -17,6 +17,7 @@ from monitor.inference.torch_network import TorchNetwork
 from monitor.model.recipe_json import REFERENCE, make_tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
+from monitor.training.checkpoint import checkpoint_folder
 from monitor.training.compare import Compare
 from monitor.training.memory_training import GoodImages, LeftOutScorer
 from monitor.training.thresholds import CalibrationError
@@ -31,7 +32,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
+    """It was trained beside the state of a student that was interrupted."""
     folder = tmp_path_factory.mktemp("memory")
+    checkpoint_folder(folder / "recipes", "disc").mkdir(parents=True)
     return train(folder, good_parts(folder / "good", 12), compare=Compare.MEMORY)
 
 
@@ -54,6 +57,10 @@ def test_a_memory_alone_needs_no_student_and_calibrates_with_nine_tenths(memory:
     assert (training.train, training.select, training.calibrate, training.epochs) == (0, 1, 11, 0)
     assert len(loaded.document.calibration[REFERENCE].scores) == 11
     assert not (loaded.folder / "training.png").exists()
+
+
+def test_a_memory_keeps_the_state_of_an_interrupted_student(memory: RecipeVersion) -> None:
+    assert checkpoint_folder(memory.folder.parent, memory.name).is_dir()
 
 
 def test_training_says_how_many_images_have_which_use(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Which pictures of good parts stand out: near copies, blurred, darker or lighter ones. Pure rules.
+"""Which images of good parts stand out: near copies, blurred, darker or lighter ones. Pure rules.
 
-It knows nothing of files. A picture is compared with the others of its set, because what is sharp and what is
-bright depends on the part and its lamp. The marks only point a person to pictures; they remove none.
+It knows nothing of files. An image is compared with the others of its set, because what is sharp and what is
+bright depends on the part and its lamp. The oddities only point a person to images; they remove none.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from drivers.image_file import Image
 from monitor.training.parts import Thumbnail, find_parts, make_thumbnail
 
 LEAST_COMPARED = 10
-"""With fewer pictures nothing is usual, so none stands out by its light or sharpness."""
+"""With fewer images nothing is usual, so none stands out by its light or sharpness."""
 _SIDE = 512
 """Pixels of the longer side at which sharpness is measured: training sees no finer detail."""
 _OUTLYING = 6.0
 """A value stands out when it is further from the median than this many standard deviations, estimated by the
-median of the distances, so that odd pictures don't hide each other."""
+median of the distances, so that odd images don't hide each other."""
 _LEAST_LIGHT = 6.0
 """Grey levels of 0 to 255; a smaller difference of light never stands out."""
 _LEAST_BLUR = 1.0
@@ -32,30 +32,33 @@ _TO_DEVIATION = 1.4826
 """The standard deviation of normally distributed values, divided by their median distance from the median."""
 
 
-class Mark(StrEnum):
-    """Why a picture stands out."""
+class Oddity(StrEnum):
+    """Why an image stands out."""
 
     COPY = "copy"
     BLURRED = "blurred"
     DARKER = "darker"
     LIGHTER = "lighter"
+    UNREADABLE = "unreadable"
+    """Its file can't be read or measured."""
     ODDEST = "oddest"
     """It scored highest of all good parts in the last teaching."""
 
     @property
     def text(self) -> str:
         return {
-            Mark.COPY: "near copy of an earlier picture",
-            Mark.BLURRED: "blurred",
-            Mark.DARKER: "darker than the others",
-            Mark.LIGHTER: "lighter than the others",
-            Mark.ODDEST: "oddest at the last teaching",
+            Oddity.COPY: "near copy of an earlier image",
+            Oddity.BLURRED: "blurred",
+            Oddity.DARKER: "darker than the others",
+            Oddity.LIGHTER: "lighter than the others",
+            Oddity.UNREADABLE: "can't be read",
+            Oddity.ODDEST: "oddest at the last teaching",
         }[self]
 
 
 @dataclass(frozen=True, slots=True)
-class PictureMeasure:
-    """What the rules need of one picture."""
+class ImageMeasure:
+    """What the rules need of one image."""
 
     sharpness: float
     """The variance of its second derivative, as a power of two."""
@@ -64,36 +67,37 @@ class PictureMeasure:
     thumbnail: Thumbnail
 
 
-def measure_picture(image: Image) -> PictureMeasure:
-    """Measures a picture, uint8 (H, W, 3) BGR or (H, W)."""
+def measure_image(image: Image) -> ImageMeasure:
+    """Measures an image, uint8 (H, W, 3) BGR or (H, W). Raises cv2.error."""
     thumbnail = make_thumbnail(image)
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     factor = _SIDE / max(grey.shape)
     if factor < 1:
-        grey = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        rows, columns = (max(1, round(side * factor)) for side in grey.shape)
+        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
     variance = float(cv2.Laplacian(grey, cv2.CV_32F).var())
-    return PictureMeasure(float(np.log2(variance + 1e-3)), float(thumbnail.mean()), thumbnail)
+    return ImageMeasure(float(np.log2(variance + 1e-3)), float(thumbnail.mean()), thumbnail)
 
 
-def find_marks(measures: Sequence[PictureMeasure]) -> list[frozenset[Mark]]:
-    """The marks of each picture. The pictures are in the order of time: of near copies the first has no
-    mark."""
-    marks: list[set[Mark]] = [set() for _ in measures]
+def find_oddities(measures: Sequence[ImageMeasure]) -> list[frozenset[Oddity]]:
+    """The oddities of each image. The images are in the order of time: of near copies the first has no
+    oddity."""
+    oddities: list[set[Oddity]] = [set() for _ in measures]
     seen: set[int] = set()
     parts = find_parts([str(i) for i in range(len(measures))], [one.thumbnail for one in measures])
-    for own, part in zip(marks, parts, strict=True):
+    for own, part in zip(oddities, parts, strict=True):
         if part in seen:
-            own.add(Mark.COPY)
+            own.add(Oddity.COPY)
         seen.add(part)
     if len(measures) >= LEAST_COMPARED:
         light = _distances([one.light for one in measures], _LEAST_LIGHT)
         sharpness = _distances([one.sharpness for one in measures], _LEAST_BLUR)
-        for own, by_light, by_sharpness in zip(marks, light, sharpness, strict=True):
+        for own, by_light, by_sharpness in zip(oddities, light, sharpness, strict=True):
             if abs(by_light) > 1:
-                own.add(Mark.LIGHTER if by_light > 0 else Mark.DARKER)
+                own.add(Oddity.LIGHTER if by_light > 0 else Oddity.DARKER)
             if by_sharpness < -1:
-                own.add(Mark.BLURRED)
-    return [frozenset(own) for own in marks]
+                own.add(Oddity.BLURRED)
+    return [frozenset(own) for own in oddities]
 
 
 def _distances(values: Sequence[float], least: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Pictures that stand out are marked, each for its own reason, and no others."""
+"""Images that stand out are named, each for its own reason, and no others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from drivers import simulated
 from drivers.image_file import Image
-from monitor.teaching.picture_marks import Mark, find_marks, measure_picture
+from monitor.teaching.odd_images import Oddity, find_oddities, measure_image
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,8 @@ def parts() -> list[Image]:
     return [simulated.render("bottle-top", 1, index, 0.0) for index in range(24)]
 
 
-def marks_of(pictures: list[Image]) -> list[frozenset[Mark]]:
-    return find_marks([measure_picture(picture) for picture in pictures])
+def oddities_of(images: list[Image]) -> list[frozenset[Oddity]]:
+    return find_oddities([measure_image(image) for image in images])
 
 
 def test_each_picture_is_marked_for_what_is_odd_about_it(parts: list[Image]) -> None:
@@ -28,18 +28,23 @@ def test_each_picture_is_marked_for_what_is_odd_about_it(parts: list[Image]) -> 
     shown[12] = cv2.GaussianBlur(shown[12], (0, 0), 4)
     shown[15] = (shown[15] * 0.6).astype(np.uint8)
     shown[18] = np.clip(shown[18] * 1.4, 0, 255).astype(np.uint8)
-    found = marks_of(shown)
-    assert found[9] == {Mark.COPY}
-    assert found[12] == {Mark.BLURRED}
-    assert Mark.DARKER in found[15]
-    assert Mark.LIGHTER in found[18]
-    assert [i for i, marks in enumerate(found) if marks] == [9, 12, 15, 18]
+    found = oddities_of(shown)
+    assert found[9] == {Oddity.COPY}
+    assert found[12] == {Oddity.BLURRED}
+    assert Oddity.DARKER in found[15]
+    assert Oddity.LIGHTER in found[18]
+    assert [i for i, oddities in enumerate(found) if oddities] == [9, 12, 15, 18]
 
 
 def test_good_parts_that_are_as_usual_have_no_mark(parts: list[Image]) -> None:
-    assert not any(marks_of(parts))
+    assert not any(oddities_of(parts))
 
 
 def test_with_few_pictures_nothing_is_usual(parts: list[Image]) -> None:
-    assert not any(marks_of([parts[0], parts[1], parts[2] // 3]))
-    assert marks_of([]) == []
+    assert not any(oddities_of([parts[0], parts[1], parts[2] // 3]))
+    assert oddities_of([]) == []
+
+
+@pytest.mark.parametrize("shape", [(2, 3000), (3000, 1), (1, 1)])
+def test_a_picture_of_any_shape_is_measured(shape: tuple[int, int]) -> None:
+    assert measure_image(np.full(shape, 100, np.uint8)).light == 100
