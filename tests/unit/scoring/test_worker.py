@@ -43,6 +43,8 @@ class MixedLine:
         )
         draft_recipe(folder / "data/recipes/disc").commit()
         session, self.ahead_ns = uuid.uuid4(), 0
+        self.stopped_ns = 0
+        """The time at which the clock stands; 0 while it goes."""
         Board.create(folder / "board", worker_names(self.settings))
         self.board = Board(folder / "board", worker_names(self.settings))
         self.rings, self.intakes = {}, {}
@@ -55,7 +57,7 @@ class MixedLine:
         self.scoring = ScoringLoop(worker, self.now)
 
     def now(self) -> int:
-        return time.monotonic_ns() + self.ahead_ns
+        return (self.stopped_ns or time.monotonic_ns()) + self.ahead_ns
 
     def show(self, camera: str) -> int:
         """A frame of that camera arrives. Returns its number."""
@@ -97,6 +99,7 @@ def test_after_a_views_turn_the_worker_waits_no_longer_than_its_pause(line: Mixe
     assert line.scoring.run_once()
     newest = line.show("live")
     took = line.scoring._views.estimates_ns()["live"]
+    line.stopped_ns = line.scoring._views._pause_until_ns - took // 10
     assert not line.scoring.run_once(), "the pause"
     assert line.scoring._idle_ms <= took / 1e6 + 1
     line.ahead_ns += took
