@@ -98,7 +98,9 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
         line.wait_for(lambda: shows(page, PAGE, "200 of 200 images were collected"), 120, "200 good parts")
 
         assert page.post(f"{PAGE}/start", compare="memory")[0] == 303
-        seconds = line.wait_for(lambda: shows(page, PAGE, "cap@1 is taught"), 300, "a recipe by memory")
+        seconds = line.wait_for(
+            lambda: shows(page, PAGE, "cap@1 is taught, by memory"), 300, "a recipe by memory"
+        )
         assert page.post("/recipes/cap/1/use", signer="anna")[0] == 303
         taken = line.wait_for(lambda: newest_verdict(line) == "pass", 30, "parts that pass")
         print(f"by memory in {seconds:.1f} s, in force after {taken:.1f} s")
@@ -130,7 +132,7 @@ def test_a_camera_is_taught_from_nothing_to_in_force_and_the_line_does_not_feel_
         assert page.post(f"{PAGE}/cancel")[0] == 303
         line.wait_for(lambda: shows(page, PAGE, "was cancelled"), 20, "the end of the teaching")
         assert page.post(f"{PAGE}/start", compare="memory")[0] == 303
-        line.wait_for(lambda: shows(page, PAGE, "cap@2 is taught"), 300, "a second version")
+        line.wait_for(lambda: shows(page, PAGE, "cap@2 is taught, by memory"), 300, "a second version")
         text = page.get(PAGE)
         assert len(re.findall(r'<td class="number">[\d.]+ %</td><td class="number">', text)) >= 4
         assert newest_verdict(line) == "pass"
