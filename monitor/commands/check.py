@@ -278,15 +278,15 @@ def _newer_version(version: VersionFile) -> Iterator[Finding]:
 def _unsigned(version: VersionFile, settings: Settings) -> Iterator[Finding]:
     """A warning where a changeover to that version would be refused, because nobody has signed for it."""
     from monitor.accounts.accounts_file import AccountsError, AccountsFile
-    from monitor.model.in_force import read_in_force
+    from monitor.model.in_force import is_promoted
 
-    item, document = f"recipe {version.folder.name}", read_in_force(version.folder)
+    item = f"recipe {version.folder.name}"
     try:
         has_accounts = AccountsFile.of(settings).exist()
     except AccountsError as error:
         yield Finding(Level.FAIL, item, f"no changeover to it: {error}")
         return
-    if has_accounts and not (document is not None and document.is_promoted(version)):
+    if has_accounts and not is_promoted(version):
         yield Finding(
             Level.WARN,
             item,

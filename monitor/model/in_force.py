@@ -45,6 +45,11 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a password proved the name."""
 
     @property
+    def is_signed(self) -> bool:
+        """Whether a person has signed; else the version was only written down as the present one."""
+        return self.who != ""
+
+    @property
     def signer(self) -> str:
         """The name for people to read; empty where nobody has signed."""
         return self.who if self.is_proven or not self.who else f"{self.who} (without a password)"
@@ -71,11 +76,6 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     before: tuple[int, ...] = ()
     """The versions to which a rollback leads, the next one last."""
 
-    @property
-    def is_signed(self) -> bool:
-        """Whether a person has put the version in force; else it was only written down as the present one."""
-        return self.approval.who != ""
-
     def find_promotion(self, version: VersionFile) -> Promotion | None:
         """The version's entry, if its document is still the one that was promoted."""
         for promotion in self.promoted:
@@ -86,7 +86,7 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     def is_promoted(self, version: VersionFile) -> bool:
         """Whether a person has signed for the version."""
         found = self.find_promotion(version)
-        return found is not None and found.approval.who != ""
+        return found is not None and found.approval.is_signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +158,25 @@ def find_asked(recipes: Path, name: str) -> VersionFile:
     return find_in_force(folder) if number is None else find_version(folder, number)
 
 
+def is_promoted(version: VersionFile) -> bool:
+    """Whether a person has signed for the version. Raises RecipeError."""
+    document = read_in_force(version.folder)
+    return document is not None and document.is_promoted(version)
+
+
 def find_promoted(recipes: Path, name: str, *, is_signed: bool) -> VersionFile:
     """As `find_asked`, for those who may only choose among promoted versions. `is_signed`: promotions are
     signed with accounts, so that a version that was in force before the first promotion does not count as
     promoted. Raises RecipeError and InvalidNameError."""
     found = find_asked(recipes, name)
     document = read_in_force(found.folder)
-    if is_signed:
-        is_promoted = document is not None and document.is_promoted(found)
+    if document is None:
+        may_be_chosen = not is_signed
     else:
-        is_promoted = document is None or document.find_promotion(found) is not None
-    if not is_promoted:
+        may_be_chosen = (
+            document.is_promoted(found) if is_signed else document.find_promotion(found) is not None
+        )
+    if not may_be_chosen:
         raise RecipeError(
             f"{found.name} is not promoted: put it in force with `line-monitor recipes use {found.name}` or "
             "on the page first"

@@ -196,11 +196,10 @@ def _find_approvals(version: VersionFile) -> Approvals:
     if in_force is None:
         return Approvals(None, is_in_force, None)
     promotion = next((one for one in in_force.promoted if one.recipe_sha.startswith(version.digits)), None)
-    is_signed = promotion is not None and promotion.approval.who != ""
     return Approvals(
-        promotion.approval if promotion is not None and is_signed else None,
+        promotion.approval if promotion is not None and promotion.approval.is_signed else None,
         is_in_force,
-        in_force.approval if in_force.approval.who else None,
+        in_force.approval if in_force.approval.is_signed else None,
     )
 
 

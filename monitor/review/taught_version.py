@@ -46,7 +46,7 @@ def find_taught(recipe: Path, job: Job | None) -> TaughtVersion | None:
         return None
     for summary in summaries:
         if summary.version.number == job.version and summary.document is not None:
-            signed = summary.promotion is not None and summary.promotion.approval.who != ""
+            signed = summary.promotion is not None and summary.promotion.approval.is_signed
             return TaughtVersion(
                 summary,
                 summary.document,

@@ -52,8 +52,7 @@ class VersionChanges:
     def find_permission(self, recipe: str, number: int) -> Permission:
         """What it takes to put the version in force: the first time it is promoted. Raises RecipeError."""
         folder = self._recipes / recipe
-        version, document = find_version(folder, number), in_force.read_in_force(folder)
-        is_promoted = document is not None and document.is_promoted(version)
+        is_promoted = in_force.is_promoted(find_version(folder, number))
         return Permission.USE if is_promoted else Permission.PROMOTE
 
     def find_step_back(self, recipe: str) -> int:

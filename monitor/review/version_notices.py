@@ -12,7 +12,7 @@ from pathlib import Path
 
 from monitor.accounts.accounts_file import AccountsFile
 from monitor.line_state.changeover import ChangeoverState
-from monitor.model.in_force import find_in_force, find_judging, find_waiting, read_in_force
+from monitor.model.in_force import find_in_force, find_judging, find_waiting, is_promoted, read_in_force
 from monitor.model.recipe_json import RecipeError
 from monitor.model.version_files import find_newest
 from monitor.names import join_version
@@ -57,7 +57,7 @@ def _notices(folder: Path, camera: CameraSettings, view: LineView) -> Iterator[V
             False,
         )
     judge = status.in_force if status else None
-    if status is not None and judge is None and not (document and document.is_signed):
+    if status is not None and judge is None and not (document and document.approval.is_signed):
         yield VersionNotice(
             f"{present.name} is taught, but does not judge camera {camera.name} yet: it does once somebody "
             "puts it in force, at the latest from the next start of the line on.",
@@ -87,9 +87,7 @@ def _unsigned(recipes: Path, camera: CameraSettings, view: LineView) -> Iterator
     status = view.recipe_status(camera.name)
     if status is None or (judge := status.in_force) is None:
         return
-    folder = recipes / judge.recipe
-    document, version = read_in_force(folder), find_judging(folder, judge.sha)
-    if document is None or not document.is_promoted(version):
+    if not is_promoted(find_judging(recipes / judge.recipe, judge.sha)):
         yield VersionNotice(
             f"{join_version(judge.recipe, judge.version)} judges camera {camera.name}, and nobody has signed "
             "for it.",

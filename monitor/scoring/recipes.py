@@ -233,7 +233,7 @@ class RecipesInForce:
         for name in dict.fromkeys(self._asked.values()):
             wanted = self.watch.find(name)
             # A version that nobody has signed for judges from a start of the line on, and replaces none.
-            if wanted is None or not wanted.is_signed or wanted == self._refused.get(name):
+            if wanted is None or not wanted.approval.is_signed or wanted == self._refused.get(name):
                 continue
             if cameras := self._judged_by_others(name, wanted):
                 self._begin_promoted(PromotedLoad(cameras, name, wanted))
