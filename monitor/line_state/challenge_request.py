@@ -1,8 +1,4 @@
-"""What a person asks for on the challenge page: from the review worker to the publisher.
-
-It knows nothing of what follows. As for a reset, the request is in the review worker's own record of the
-board, so each field keeps its one writer, and a request outlives a restart of either worker.
-"""
+"""What a person asks for on the challenge page. It knows nothing of what follows."""
 
 from __future__ import annotations
 
@@ -11,11 +7,11 @@ from enum import StrEnum
 import msgspec
 
 from monitor.line_state.board import Board, Field, Note
-from monitor.line_state.changeover import read_note
-from monitor.line_state.worker_process import PUBLISH, REVIEW
+from monitor.line_state.page_request import PageRequests
 
 _LONGEST_NAME = 100
 _LONGEST_WAIT_NS = 5_000_000_000
+_REQUESTS = PageRequests(Field.CHALLENGES_ASKED, Field.CHALLENGES_TAKEN, Note.REQUEST)
 
 
 class Act(StrEnum):
@@ -34,7 +30,6 @@ class Act(StrEnum):
 class ChallengeRequest(msgspec.Struct, frozen=True):
     """A request on the board. The field names are stored there."""
 
-    number: int
     act: Act
     by: str
     asked_ns: int
@@ -45,29 +40,20 @@ class ChallengeRequest(msgspec.Struct, frozen=True):
 
 def ask(board: Board, act: Act, by: str, now_ns: int, part: str = "") -> int:
     """Asks in the name of `by`. Returns the number of the request. Two threads must not ask at once."""
-    number = board.read(REVIEW, Field.CHALLENGES_ASKED) + 1
-    request = ChallengeRequest(number, act, by[:_LONGEST_NAME], now_ns, part)
-    board.write_note(REVIEW, Note.REQUEST, msgspec.msgpack.encode(request))
-    board.write(REVIEW, Field.CHALLENGES_ASKED, number)
-    return number
+    request = ChallengeRequest(act, by[:_LONGEST_NAME], now_ns, part)
+    return _REQUESTS.ask(board, msgspec.msgpack.encode(request))
 
 
 def is_taken(board: Board, number: int) -> bool:
     """Whether the publisher has acted on that request."""
-    return board.read(PUBLISH, Field.CHALLENGES_TAKEN) >= number
+    return _REQUESTS.is_taken(board, number)
 
 
 def take(board: Board, now_ns: int) -> ChallengeRequest | None:
     """What a person has asked for since the last call; None without a request, and for one that is older than
-    5 s: the page has told the person that nothing was done.
-
-    The request counts as taken before it is done: after a kill between the two, the person asks again.
-    """
-    asked = board.read(REVIEW, Field.CHALLENGES_ASKED)
-    if asked == board.read(PUBLISH, Field.CHALLENGES_TAKEN):
+    5 s: the page has told the person that nothing was done."""
+    content = _REQUESTS.take(board)
+    if not content:
         return None
-    board.write(PUBLISH, Field.CHALLENGES_TAKEN, asked)
-    request = read_note(board, REVIEW, Note.REQUEST, ChallengeRequest)
-    if request is None or now_ns - request.asked_ns > _LONGEST_WAIT_NS:
-        return None
-    return request
+    request = msgspec.msgpack.decode(content, type=ChallengeRequest)
+    return request if now_ns - request.asked_ns <= _LONGEST_WAIT_NS else None

@@ -167,6 +167,10 @@ class ChallengeState(msgspec.Struct, frozen=True, kw_only=True):
     success: Success | None = None
     failure: Failure | None = None
 
+    def is_same(self, other: ChallengeState) -> bool:
+        """Whether the other one is the same state, with its history or without."""
+        return (self.sequence, self.session) == (other.sequence, other.session)
+
 
 class Moment(msgspec.Struct, frozen=True):
     """One moment by both clocks, in nanoseconds."""
@@ -224,7 +228,7 @@ def resume(
             cause = Cause.LOST if is_unreadable else Cause.START
             return make_due(ChallengeState(session=session), cause, moment)
         return _start(kept, session, challenge, moment)
-    if kept is None or (kept.sequence, kept.session) != (brief.sequence, brief.session):
+    if kept is None or not kept.is_same(brief):
         state = merge(kept, brief, marks)
         if state.phase is not Phase.FAILED:
             state = make_due(state, Cause.LOST, moment)

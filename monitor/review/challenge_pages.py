@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
-from flask import Flask, abort, g, make_response, redirect, render_template, request, url_for
+from flask import Flask, abort, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from monitor import paths
@@ -22,13 +22,11 @@ from monitor.line_state.board import Board
 from monitor.line_state.challenge_file import read_challenge
 from monitor.line_state.challenge_request import Act
 from monitor.line_state.challenge_run import ChallengeError, ChallengeState, Failure, Moment, Phase
-from monitor.review.access import tidy_name
 from monitor.review.challenge_failure import PartsInDoubt, find_parts_in_doubt
 from monitor.review.line_view import LineView
+from monitor.review.publisher_request import PATIENCE_S, require_name, wait_until_taken
 from monitor.settings import ChallengePartSettings, Mode, Settings
 
-_PATIENCE_S = 2.0
-_LOOK_S = 0.05
 _DOUBT_AGE_NS = 5_000_000_000
 
 
@@ -105,7 +103,7 @@ class ChallengePages:
     def _read(self) -> ChallengeState | None:
         """Where the challenge stands: on the board while the line runs, with the history on disk."""
         kept, brief = self._read_file(), self._view.challenge_state()
-        if brief is None or (kept is not None and _is_same(kept, brief)):
+        if brief is None or (kept is not None and kept.is_same(brief)):
             return kept
         return challenge_run.merge(kept, brief)
 
@@ -126,12 +124,8 @@ class ChallengePages:
             )
         if not self._rules.part:
             abort(HTTPStatus.CONFLICT, "The settings name no challenge parts.")
-        by = g.session.by or tidy_name(request.form.get("by", ""))
-        if not by:
-            abort(
-                HTTPStatus.BAD_REQUEST, "Write your name or initials beside the button, so that others know."
-            )
-        if not self._one_at_a_time.acquire(timeout=_PATIENCE_S):
+        by = require_name()
+        if not self._one_at_a_time.acquire(timeout=PATIENCE_S):
             abort(HTTPStatus.CONFLICT, "Another step is on its way. Look at the page again.")
         try:
             return self._ask(self._board, by)
@@ -152,15 +146,12 @@ class ChallengePages:
             return make_response(render_template("challenge_begin.html", state=state, by=by, act=act))
         part = request.form["part"] if act is Act.ARM else ""
         number = challenge_request.ask(board, act, by, self._clock(), part)
-        for _ in range(int(_PATIENCE_S / _LOOK_S)):
-            if challenge_request.is_taken(board, number):
-                return redirect(url_for("challenge"), HTTPStatus.SEE_OTHER)
-            self._sleep(_LOOK_S)
-        abort(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "The line has not answered within 2 s: its sending program may be starting again. Look at the "
-            "page before you lay a part under the camera.",
+        wait_until_taken(
+            lambda: challenge_request.is_taken(board, number),
+            self._sleep,
+            "Look at the page before you lay a part under the camera.",
         )
+        return redirect(url_for("challenge"), HTTPStatus.SEE_OTHER)
 
     def _check(self, state: ChallengeState) -> Act:
         """What the form asks for, where it can be done now."""
@@ -179,10 +170,6 @@ class ChallengePages:
         except ChallengeError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         return act
-
-
-def _is_same(kept: ChallengeState, brief: ChallengeState) -> bool:
-    return (kept.sequence, kept.session) == (brief.sequence, brief.session)
 
 
 def _read_or_none(file: Path) -> ChallengeState | None:

@@ -12,15 +12,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 import msgspec
-from flask import Flask, abort, g, redirect, render_template, request, url_for
+from flask import Flask, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from monitor.line_state import reset_request
 from monitor.line_state.board import Board
-from monitor.review.access import tidy_name
 from monitor.review.line_view import LineStatus, LineView
-
-_PATIENCE_S = 2.0
+from monitor.review.publisher_request import require_name, wait_until_taken
 
 
 class ResetPages:
@@ -49,23 +47,16 @@ class ResetPages:
     def _reset(self) -> AnyResponse:
         if self._board is None:
             abort(HTTPStatus.CONFLICT, "This page is served without the line, so it can't reset the line.")
-        by = g.session.by or tidy_name(request.form.get("by", ""))
-        if not by:
-            abort(
-                HTTPStatus.BAD_REQUEST, "Write your name or initials beside the button, so that others know."
-            )
+        board, by = self._board, require_name()
         if request.form.get("seen", "") != _fingerprint(self._view.status()):
             abort(HTTPStatus.CONFLICT, "More has happened since this page was shown. Look again, then reset.")
-        number = reset_request.ask(self._board, by)
-        for _ in range(int(_PATIENCE_S / 0.05)):
-            if reset_request.is_taken(self._board, number):
-                return redirect(url_for("live"), HTTPStatus.SEE_OTHER)
-            self._sleep(0.05)
-        abort(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "The line has not answered within 2 s: its sending program may be starting again. "
+        number = reset_request.ask(board, by)
+        wait_until_taken(
+            lambda: reset_request.is_taken(board, number),
+            self._sleep,
             "It does the reset as soon as it is back.",
         )
+        return redirect(url_for("live"), HTTPStatus.SEE_OTHER)
 
 
 def _fingerprint(status: LineStatus) -> str:

@@ -87,7 +87,7 @@ def attempt(part: str, wrong: str | None = None) -> Attempt:
 def test_a_step_names_part_camera_and_verdict_and_is_done_once_in_a_name(
     tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.review.challenge_pages._PATIENCE_S", 0.1)
+    monkeypatch.setattr("monitor.review.publisher_request.PATIENCE_S", 0.1)
     due = ChallengeState(sequence=5, phase=Phase.DUE, place=1, attempts=(attempt("good-1"),))
     put(challenged, board, due)
     page = build(challenged, tmp_path, board).wsgi.test_client()
@@ -163,7 +163,7 @@ def test_a_disk_that_hangs_holds_up_one_page_and_no_other(
 def test_a_challenge_that_is_not_due_is_asked_for_twice(
     tmp_path: Path, challenged: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitor.review.challenge_pages._PATIENCE_S", 0.1)
+    monkeypatch.setattr("monitor.review.publisher_request.PATIENCE_S", 0.1)
     success = Success(utc="2026-11-30T06:00:00.000Z", utc_ns=NOW_NS, by="otto", parts=(), marks=())
     put(challenged, board, ChallengeState(sequence=5, phase=Phase.PASSED, success=success))
     page = build(challenged, tmp_path, board).wsgi.test_client()
