@@ -43,8 +43,9 @@ from tests.benchmarks.growth import processor_seconds
 from tests.benchmarks.markdown import markdown
 from tests.benchmarks.waiting_line import REJECT_EVERY, WAIT_MS
 from tests.real.line import Line
-from tests.real.mosquitto import Mosquitto, free_port
+from tests.real.mosquitto import Mosquitto
 from tests.real.parts import random_recipe
+from tests.real.port import free_port
 
 _CAMERAS, _FPS = 8, 10
 _SHAPE, _SIZE, _DEADLINE_MS = (2048, 2448), 256, 30_000

@@ -26,7 +26,8 @@ from tests.real import parts_folder
 from tests.real.cameras import GigeCamera, RtspServer
 from tests.real.gateway import Gateway
 from tests.real.line import Line
-from tests.real.mosquitto import Mosquitto, free_port
+from tests.real.mosquitto import Mosquitto
+from tests.real.port import free_port
 
 CAMERAS = ("top", "dome", "side")
 _FPS = {"top": 5, "dome": 5, "side": 3}

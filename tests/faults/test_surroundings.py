@@ -15,7 +15,8 @@ import pytest
 from tests.integration.test_line import assert_one_verdict_a_frame, folder_camera
 from tests.real import parts_folder
 from tests.real.line import Line
-from tests.real.mosquitto import Mosquitto, free_port
+from tests.real.mosquitto import Mosquitto
+from tests.real.port import free_port
 
 WriteConfig = Callable[..., Path]
 

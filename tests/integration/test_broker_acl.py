@@ -19,7 +19,7 @@ from monitor.commands.check import Level, findings
 from monitor.publish.broker_client import BrokerClient, ConnectError, Subscriptions
 from monitor.settings import MqttSettings
 from tests.real.bundle import ROOT
-from tests.real.mosquitto import free_port
+from tests.real.port import free_port
 
 pytestmark = pytest.mark.xdist_group("broker access")
 P = "plant1/line1"

@@ -16,7 +16,7 @@ import cv2
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
 from tests.real.parts_folder import bad, good
-from tests.real.review_page import free_port
+from tests.real.port import free_port
 
 CAMERA = """
 [[camera]]

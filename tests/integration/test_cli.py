@@ -17,7 +17,8 @@ import pytest
 from monitor.cli import main
 from tests.real import parts_folder
 from tests.real.bmp_bytes import wrap
-from tests.real.mosquitto import Mosquitto, free_port
+from tests.real.mosquitto import Mosquitto
+from tests.real.port import free_port
 
 COMMANDS = (
     "demo",

@@ -23,7 +23,7 @@ from monitor.line_state.worker_process import worker_names
 from monitor.service.prometheus import Metrics
 from monitor.settings import Settings, load_settings
 from tests.real import bundle, handbook, parts_folder
-from tests.real.mosquitto import free_port
+from tests.real.port import free_port
 from tests.real.service import PACKAGES, UNIT, Service, wait_for
 
 pytestmark = pytest.mark.timeout(400)

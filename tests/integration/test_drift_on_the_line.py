@@ -18,8 +18,9 @@ from monitor.scoring.drift import Drift, DriftDetector
 from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 from monitor.verdict import Verdict, judge
 from tests.real.line import Line
-from tests.real.mosquitto import Mosquitto, free_port
+from tests.real.mosquitto import Mosquitto
 from tests.real.parts_folder import good
+from tests.real.port import free_port
 
 pytestmark = pytest.mark.xdist_group("drift")
 Change = Callable[[Image], Image]

@@ -19,8 +19,9 @@ from monitor.line_state.counts import count_verdicts
 from monitor.model.recipe_version import RecipeVersion
 from monitor.verdict import Reason
 from tests.real.line import Line
-from tests.real.mosquitto import Mosquitto, free_port
+from tests.real.mosquitto import Mosquitto
 from tests.real.parts_folder import bad, good
+from tests.real.port import free_port
 
 WriteConfig = Callable[..., Path]
 

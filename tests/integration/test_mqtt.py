@@ -19,7 +19,8 @@ from monitor.publish.mqtt_connection import Link, LinkState
 from monitor.settings import MqttSettings
 from tests.benchmarks import unheard_rejects
 from tests.real.line import Witness
-from tests.real.mosquitto import Mosquitto, free_port
+from tests.real.mosquitto import Mosquitto
+from tests.real.port import free_port
 
 
 def make_link(port: int, **more: object) -> Link:

@@ -25,7 +25,7 @@ import pytest
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
 from tests.real.parts_folder import write_parts
-from tests.real.review_page import free_port
+from tests.real.port import free_port
 
 pytestmark = pytest.mark.timing
 CAMERA = """

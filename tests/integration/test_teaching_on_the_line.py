@@ -17,7 +17,7 @@ from monitor.teaching.teaching_job import JobState, read_job
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
 from tests.real.page_visitor import PageVisitor
-from tests.real.review_page import free_port
+from tests.real.port import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.timeout(1500)]
 CONFIG = """

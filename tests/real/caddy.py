@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.real.https_request import NAME, request
-from tests.real.mosquitto import free_port
+from tests.real.port import free_port
 
 
 def find_caddy() -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.real.mosquitto import free_port
+from tests.real.port import free_port
 
 _PYTHON = "/usr/bin/python3"
 _HERE = Path(__file__).parent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from monitor.training.thresholds import make_calibration
 from monitor.verdict import rfc3339, snapshot_path
 from tests.real.parts import random_recipe
 from tests.real.parts_folder import bad, good
+from tests.real.port import free_port
 
 RECIPE = "plate"
 
@@ -71,13 +71,6 @@ def write_snapshots(data: Path, count: int, bad_every: int = 2) -> list[Key]:
         day, camera, name = path.split("/")
         keys.append(Key.parse(day, camera, name.removesuffix(".jpg")))
     return keys
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class ReviewPage:

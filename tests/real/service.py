@@ -15,7 +15,8 @@ from pathlib import Path
 from tests.real import bundle, handbook, parts_folder
 from tests.real.line import Witness
 from tests.real.machine import Machine
-from tests.real.mosquitto import Mosquitto, free_port
+from tests.real.mosquitto import Mosquitto
+from tests.real.port import free_port
 
 UNIT = "line-monitor.service"
 PACKAGES = "/srv/packages"

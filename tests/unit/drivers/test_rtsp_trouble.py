@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from drivers.rtsp_trouble import Address, find_trouble, find_video
-from tests.real.mosquitto import free_port
 from tests.real.odd_rtsp import OddRtsp
+from tests.real.port import free_port
 
 DIGEST = '401 Unauthorized\r\nWWW-Authenticate: Digest realm="cam", nonce="n0"'
 

@@ -9,8 +9,8 @@ import pytest
 from monitor.publish.broker_client import BrokerClient, ConnectError, Subscriptions
 from monitor.publish.port_probe import Speech, find_speech, takes_version
 from monitor.settings import MqttSettings
-from tests.real.mosquitto import free_port
 from tests.real.odd_broker import OddBroker, connack
+from tests.real.port import free_port
 
 CONNACK_4 = bytes([0x20, 2, 0, 0])
 

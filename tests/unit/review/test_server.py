@@ -12,7 +12,7 @@ import pytest
 
 from monitor.review.server import ReviewError, Server
 from monitor.settings import LineSettings, ReviewSettings, Settings
-from tests.real.review_page import free_port
+from tests.real.port import free_port
 
 
 def settings(tmp_path: Path, **review: object) -> Settings:
