@@ -14,8 +14,8 @@ def free_port() -> int:
     """A port that nothing uses, below those that the kernel gives to outgoing connections.
 
     Between the choice and the server's own bind no connection of another test can take it. The choice is
-    random, as tests in several processes choose at the same time. Browsers refuse port 10080, so the range begins
-    above it.
+    random, as tests in several processes choose at the same time. Browsers refuse port 10080, so the range
+    begins above it.
     """
     for port in _candidates():
         with socket.socket() as probe:
