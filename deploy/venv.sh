@@ -36,7 +36,14 @@ fingerprint() {
 
 # install_project [EXTRAS]: installs the project in editable mode with the comma-separated extras, unless that
 # is done already. An installation with extras also counts as one without.
+# Packages come without compiled modules: Python compiles a module when it first imports it, and keeps the result.
+# Where the environment forbids that, the result is kept in .venv: else every process would compile torch again,
+# which takes seconds.
 install_project() {
+    if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
+        unset PYTHONDONTWRITEBYTECODE
+        export PYTHONPYCACHEPREFIX="${PYTHONPYCACHEPREFIX:-$PWD/.venv/pycache}"
+    fi
     local extras=${1:-} wanted stamp
     wanted=$(fingerprint)
     stamp=.venv/.installed${extras:+-$extras}
@@ -44,8 +51,7 @@ install_project() {
         return 0
     fi
     say "installing line-monitor${extras:+ with $extras} into .venv (the first time a minute or more, and 6 GB)"
-    # Without --no-compile pip compiles thousands of modules that the program never imports. Python compiles a
-    # module when it first imports it.
+    # Without --no-compile pip compiles thousands of modules that the program never imports.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
         --editable ".${extras:+[$extras]}"
     printf '%s\n' "$wanted" | tee .venv/.installed >"$stamp"
