@@ -24,10 +24,12 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.teachers.architectures import BUNDLED
 from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real import bundle, parts_folder
+from tests.real.line import settings_text
 from tests.real.machine import MachineError
 from tests.real.mosquitto import Mosquitto
 from tests.real.parts import good_parts
 from tests.real.service import Service, running
+from tests.real.shared_line import SharedLine
 
 TESTS = Path(__file__).parent
 PROGRAMS = ("integration", "faults")
@@ -85,7 +87,7 @@ def ring(tmp_path: Path) -> Iterator[Ring]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the tests of whole programs and those of systemd, by which `deploy/test.sh` makes its groups.
 
-    Tests that take minutes are skipped unless their file, or a folder below `tests`, is named.
+    Tests that take long are skipped unless their file, or a folder below `tests`, is named.
     """
     here = config.invocation_params.dir
     named = [here / str(argument).split("::")[0] for argument in config.invocation_params.args]
@@ -93,10 +95,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(item.path.is_relative_to(TESTS / folder) for folder in PROGRAMS):
             item.add_marker("integration")
-        if "installed" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "installed" in fixtures:
             item.add_marker("systemd")
+        if "shared_line" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("shared line"))
         if item.get_closest_marker("slow") and not any(item.path.is_relative_to(place) for place in below):
-            item.add_marker(pytest.mark.skip(reason="takes minutes: run by name"))
+            item.add_marker(pytest.mark.skip(reason="slow: run by name"))
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
@@ -183,23 +188,30 @@ def broker() -> Iterator[Mosquitto]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def standing_line(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterator[SharedLine]:
+    """The line of `shared_line`, in whatever state the last test has left it."""
+    folder = tmp_path_factory.mktemp("shared-line")
+    shutil.copytree(trained, folder / "data/recipes/plate")
+    with SharedLine(folder) as line:
+        yield line
+
+
+@pytest.fixture
+def shared_line(standing_line: SharedLine) -> SharedLine:
+    """A running line that is ready, with the recipe `plate` in force: one for all tests that ask for it."""
+    standing_line.recover()
+    return standing_line
+
+
 @pytest.fixture
 def write_config(tmp_path: Path, trained: Path, broker: Mosquitto) -> Callable[..., Path]:
-    """Writes a settings file with the given cameras (TOML) and the trained recipe in its data folder.
-
-    It names a precision, unless `more` has a table [scoring]: what `auto` measures at each first start takes
-    longer than most of these tests.
-    """
+    """Writes a settings file with the given cameras (TOML) and the trained recipe in its data folder."""
 
     def write(cameras: str, mqtt: str = "", more: str = "") -> Path:
-        scoring = "" if "[scoring]" in more else '[scoring]\nprecision = "f32"\n'
         shutil.copytree(trained, tmp_path / "data/recipes/plate", dirs_exist_ok=True)
         config = tmp_path / "line.toml"
-        config.write_text(
-            '[line]\nsite = "plant"\nname = "line"\ndata = "data"\n'
-            f"{cameras}\n[mqtt]\nport = {broker.port}\n{mqtt}\n"
-            f"[metrics]\nport = 0\n[review]\nport = 0\n[snapshots]\nmin_free_gb = 0.0\n{scoring}{more}\n"
-        )
+        config.write_text(settings_text(cameras, broker.port, mqtt, more))
         return config
 
     return write

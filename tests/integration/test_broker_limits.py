@@ -17,6 +17,8 @@ from monitor.publish.broker_trial import BrokerTrial
 from monitor.publish.mqtt_connection import Link, LinkState, PacketNeeds
 from monitor.publish.other_session import make_client_id
 from monitor.settings import MqttSettings, RecipeSettings, Settings
+from tests.integration.test_line import assert_one_verdict_a_frame, folder_camera
+from tests.real import parts_folder
 from tests.real.line import Line, Witness
 from tests.real.mosquitto import Mosquitto
 from tests.real.odd_broker import OddBroker, connack
@@ -277,35 +279,34 @@ def test_the_brokers_reason_for_ending_the_connection_is_told(code: int, words: 
         line.close()
 
 
-def test_a_line_inspects_at_a_broker_without_retained_messages_and_with_small_packets(
+def test_a_line_inspects_at_a_broker_without_retained_messages_with_small_packets_and_one_at_a_time(
     tmp_path: Path, write_config: Callable[..., Path]
 ) -> None:
-    from tests.real import parts_folder
-
-    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=5)
-    camera = (
-        f'[[camera]]\nname = "top"\nsource = "folder://{tmp_path}/parts?fps=5&loop=1"\nrecipe = "plate"\n'
-        "deadline_ms = 1000\n"
-    )
-    config = write_config(camera)
-    with Mosquitto(extra=f"{NO_RETAIN}\n{SMALL}") as broker:
+    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=2)
+    config = write_config(folder_camera(tmp_path / "parts").replace("= 500", "= 1000"))
+    with Mosquitto(extra=f"{NO_RETAIN}\n{SMALL}\n{NARROW}") as broker:
         text = config.read_text()
         config.write_text(text.replace("port = ", f"port = {broker.port} #", 1))
         with Line(config, broker.port) as line:
             line.await_ready()
+            ring = line.ring("top")
             late = paho.Client(CallbackAPIVersion.VERSION2)
             statuses: list[bytes] = []
             late.on_message = lambda client, data, message: statuses.append(message.payload)
             late.connect("127.0.0.1", broker.port)
             late.subscribe("plant/line/+")
             late.loop_start()
-            line.wait_for(lambda: bool(line.witness.heard("top/reject")), 20, "a reject")
             line.wait_for(lambda: any(b'"ready":true' in one for one in statuses), 5, "a repeated status")
             late.disconnect()
             late.loop_stop()
+            line.wait_for(lambda: len(line.witness.heard("top/reject")) > 10, 20, "rejects")
             line.stop()
             assert "keeps no retained messages" in line.log.read_text()
             assert " ERROR " not in line.log.read_text()
+            assert_one_verdict_a_frame(line, "top", ring)
+            assert set(line.witness.verdicts("top")) == set(range(1, ring.last_frame() + 1))
+            rejects = [one.payload["verdict"] for one in line.witness.heard("top/reject")]
+            assert rejects.count("reject") > 10
 
 
 def test_the_other_connections_of_a_line_have_no_longer_client_ids_than_the_line() -> None:

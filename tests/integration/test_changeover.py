@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from monitor.model.recipe_version import RecipeVersion
-from tests.integration.test_line import assert_one_verdict_a_frame, folder_camera
+from tests.integration.test_line import assert_one_verdict_since, folder_camera
 from tests.real import parts_folder
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
+from tests.real.shared_line import SharedLine
 
 WriteConfig = Callable[..., Path]
 
@@ -66,96 +67,86 @@ def config(tmp_path: Path, write_config: WriteConfig) -> Path:
     return written
 
 
-def test_parts_are_judged_by_the_old_recipe_until_the_new_one_is_in_force(
-    config: Path, broker: Mosquitto
-) -> None:
-    recipes = config.parent / "data/recipes"
-    old, new = RecipeVersion.load(recipes / "plate").sha, another(recipes, "disc")
-    with Line(config, broker.port) as line:
-        line.await_ready()
-        started = await_answer(line, None, "in_force")
-        assert (started["recipe"], started["recipe_sha"], started["reason"]) == ("plate", old, None)
-        ring = line.ring("top")
-        time.sleep(1)
-        first = ring.last_frame()
-        ask(line, "disc", "a")
-        answer = await_answer(line, "a", "in_force")
-        assert [one["state"] for one in answers(line, "a")] == ["loading", "in_force"]
-        assert (answer["recipe"], answer["recipe_sha"]) == ("disc", new)
-        last = ring.last_frame()
-        line.wait_for(lambda: ring.last_frame() > last + 20, 10, "frames")
-        line.stop()
-        assert_one_verdict_a_frame(line, "top", ring)
-        parts = [message.payload for message in line.witness.heard("top/verdict")]
-        during = [part for part in parts if part["frame"] > first]
-        assert [part["reason"] for part in during if part["verdict"] == "uninspected"] == []
-        loading, in_force = (
-            message for message in line.witness.heard("top/recipe") if message.payload["request_id"]
-        )
-        while_loading = [
-            frame
-            for message in line.witness.heard("top/verdict", since=loading.at)
-            if message.at < in_force.at
-            and (frame := ring.frame(message.payload["frame"]))
-            and frame.captured_ns > loading.at * 1e9
-        ]
-        assert while_loading, "parts are judged while the recipe is loaded"
-        named = {"plate": old, "disc": new}
-        assert all(part["recipe_sha"] == named[part["recipe"]] for part in during)
-        by = [part["recipe"] for part in sorted(during, key=lambda part: part["frame"])]
-        assert by == sorted(by, reverse=True), "the recipe changes once, between two frames"
-        assert set(by) == {"plate", "disc"}
+def test_parts_are_judged_by_the_old_recipe_until_the_new_one_is_in_force(shared_line: SharedLine) -> None:
+    line = shared_line
+    old, new = RecipeVersion.load(line.recipes / "plate").sha, another(line.recipes, "disc")
+    # A start is answered too, with the recipe of the settings.
+    started = await_answer(line, None, "in_force")
+    assert (started["recipe"], started["recipe_sha"], started["reason"]) == ("plate", old, None)
+    ring = line.ring("top")
+    first = ring.last_frame()
+    ask(line, "disc", "change")
+    answer = await_answer(line, "change", "in_force")
+    assert [one["state"] for one in answers(line, "change")] == ["loading", "in_force"]
+    assert (answer["recipe"], answer["recipe_sha"]) == ("disc", new)
+    last = ring.last_frame()
+    line.wait_for(lambda: ring.last_frame() > last + 15, 10, "frames")
+    assert_one_verdict_since(line, "top", ring, first + 1)
+    parts = [message.payload for message in line.witness.heard("top/verdict")]
+    during = [part for part in parts if part["frame"] > first]
+    assert [part["reason"] for part in during if part["verdict"] == "uninspected"] == []
+    loading, in_force = (
+        message for message in line.witness.heard("top/recipe") if message.payload["request_id"] == "change"
+    )
+    while_loading = [
+        frame
+        for message in line.witness.heard("top/verdict", since=loading.at)
+        if message.at < in_force.at
+        and (frame := ring.frame(message.payload["frame"]))
+        and frame.captured_ns > loading.at * 1e9
+    ]
+    assert while_loading, "parts are judged while the recipe is loaded"
+    named = {"plate": old, "disc": new}
+    assert all(part["recipe_sha"] == named[part["recipe"]] for part in during)
+    by = [part["recipe"] for part in sorted(during, key=lambda part: part["frame"])]
+    assert by == sorted(by, reverse=True), "the recipe changes once, between two frames"
+    assert set(by) == {"plate", "disc"}
 
 
 def test_a_recipe_that_cant_judge_is_refused_with_the_reason_and_the_old_one_stays(
-    config: Path, broker: Mosquitto
+    shared_line: SharedLine,
 ) -> None:
-    recipes = config.parent / "data/recipes"
+    line, recipes = shared_line, shared_line.recipes
     another(recipes, "elsewhere", roi=(1, 2, 30, 40))
     another(recipes, "torn")
     (recipes / "torn/recipe.json").write_text('{"schema": 1')
     another(recipes, "headless")
     next((recipes / "headless").glob("teacher-*")).unlink()
-    with Line(config, broker.port) as line:
-        line.await_ready()
-        reasons = {
-            "no-such": "no such file",
-            "elsewhere": "trained on roi [1, 2, 30, 40]",
-            "torn": "not a recipe",
-            "headless": "teacher-",
-            "../plate": "can't be a recipe's name",
-            "x" * 1000: "can't be a recipe's name",
-        }
-        for number, (recipe, words) in enumerate(reasons.items()):
-            ask(line, recipe, f"r{number}")
-            answer = await_answer(line, f"r{number}", "refused")
-            assert words in answer["reason"]
-            assert answer["recipe"] == recipe
-            assert answer["recipe_sha"] is None
-            assert answer["in_force"]["recipe"] == "plate"
-        for garbage in (
-            b"",
-            b"plate",
-            b"null",
-            b"[" * 5000,
-            b'{"recipe": "plate"}',
-            b'{"request_id": "\xff"}',
-        ):
-            line.witness.say("top/recipe/set", garbage)
-        line.witness.say("no-such/recipe/set", '{"request_id": "n", "recipe": "plate"}')
-        line.wait_for(
-            lambda: bool(line.witness.heard("no-such/recipe")), 5, "the answer on no camera's topic"
-        )
-        (elsewhere,) = line.witness.heard("no-such/recipe")
-        assert (elsewhere.payload["state"], elsewhere.payload["request_id"]) == ("refused", "n")
-        malformed = [message.payload for message in line.witness.heard("top/recipe")][-6:]
-        assert [(answer["state"], answer["request_id"]) for answer in malformed] == [("refused", None)] * 6
-        assert line.witness.status()["ready"] is True
-        recent = line.witness.heard("top/verdict", since=time.monotonic() - 0.5)
-        assert recent
-        assert all(message.payload["recipe"] == "plate" for message in recent)
-        line.stop()
-        assert "Traceback" not in line.log.read_text()
+    reasons = {
+        "no-such": "no such file",
+        "elsewhere": "trained on roi [1, 2, 30, 40]",
+        "torn": "not a recipe",
+        "headless": "teacher-",
+        "../plate": "can't be a recipe's name",
+        "x" * 1000: "can't be a recipe's name",
+    }
+    for number, (recipe, words) in enumerate(reasons.items()):
+        ask(line, recipe, f"r{number}")
+        answer = await_answer(line, f"r{number}", "refused")
+        assert words in answer["reason"]
+        assert answer["recipe"] == recipe
+        assert answer["recipe_sha"] is None
+        assert answer["in_force"]["recipe"] == "plate"
+    for garbage in (
+        b"",
+        b"plate",
+        b"null",
+        b"[" * 5000,
+        b'{"recipe": "plate"}',
+        b'{"request_id": "\xff"}',
+    ):
+        line.witness.say("top/recipe/set", garbage)
+    line.witness.say("no-such/recipe/set", '{"request_id": "n", "recipe": "plate"}')
+    line.wait_for(lambda: bool(line.witness.heard("no-such/recipe")), 5, "the answer on no camera's topic")
+    (elsewhere,) = line.witness.heard("no-such/recipe")
+    assert (elsewhere.payload["state"], elsewhere.payload["request_id"]) == ("refused", "n")
+    malformed = [message.payload for message in line.witness.heard("top/recipe")][-6:]
+    assert [(answer["state"], answer["request_id"]) for answer in malformed] == [("refused", None)] * 6
+    assert line.witness.status()["ready"] is True
+    recent = line.witness.heard("top/verdict", since=time.monotonic() - 0.5)
+    assert recent
+    assert all(message.payload["recipe"] == "plate" for message in recent)
+    assert "Traceback" not in line.said()
 
 
 @pytest.mark.slow
@@ -202,31 +193,28 @@ def test_the_recipe_in_force_outlives_the_service_until_the_settings_name_anothe
 
 
 @pytest.mark.parametrize("worker", [pytest.param("scoring", marks=pytest.mark.timing), "publish"])
-def test_a_request_is_answered_although_a_worker_dies_during_it(
-    worker: str, config: Path, broker: Mosquitto
-) -> None:
-    another(config.parent / "data/recipes", "disc")
-    with Line(config, broker.port) as line:
-        line.await_ready()
-        killed = line.pid(worker)
-        ask(line, "disc", "a")
-        await_answer(line, "a", "loading")
-        os.kill(killed, signal.SIGKILL)
-        line.wait_for(lambda: line.pid(worker) != killed, 10, f"new {worker}")
-        line.wait_for(
-            lambda: any(answer["state"] != "loading" for answer in answers(line, "a")), 60, "final answer"
-        )
-        answer = answers(line, "a")[-1]
-        in_force = "disc" if answer["state"] == "in_force" else "plate"
-        assert answer["in_force"]["recipe"] == in_force
-        line.wait_for(
-            lambda: any(
-                message.payload["recipe_sha"] == answer["in_force"]["recipe_sha"]
-                for message in line.witness.heard("top/verdict", since=time.monotonic() - 1)
-            ),
-            20,
-            "verdicts by the recipe in force",
-        )
+def test_a_request_is_answered_although_a_worker_dies_during_it(worker: str, shared_line: SharedLine) -> None:
+    line, request = shared_line, f"{worker} dies"
+    another(line.recipes, f"disc-{worker}")
+    killed = line.pid(worker)
+    ask(line, f"disc-{worker}", request)
+    await_answer(line, request, "loading")
+    os.kill(killed, signal.SIGKILL)
+    line.wait_for(lambda: line.pid(worker) != killed, 10, f"new {worker}")
+    line.wait_for(
+        lambda: any(answer["state"] != "loading" for answer in answers(line, request)), 60, "final answer"
+    )
+    answer = answers(line, request)[-1]
+    in_force = f"disc-{worker}" if answer["state"] == "in_force" else "plate"
+    assert answer["in_force"]["recipe"] == in_force
+    line.wait_for(
+        lambda: any(
+            message.payload["recipe_sha"] == answer["in_force"]["recipe_sha"]
+            for message in line.witness.heard("top/verdict", since=time.monotonic() - 1)
+        ),
+        20,
+        "verdicts by the recipe in force",
+    )
 
 
 @pytest.mark.slow

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from monitor.journal.reader import JournalReader, Session, VerdictRow
+from monitor.journal.reader import Gap, JournalReader, Session, VerdictRow
 from tests.real import parts_folder
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
+from tests.real.shared_line import SharedLine
 
 WriteConfig = Callable[..., Path]
 
@@ -43,6 +44,11 @@ def recorded(line: Line) -> dict[str, VerdictRow]:
 def sessions(line: Line) -> list[Session]:
     with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
         return reader.sessions()
+
+
+def gaps(line: Line) -> list[Gap]:
+    with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
+        return reader.gaps()
 
 
 @pytest.mark.slow
@@ -80,43 +86,36 @@ def test_a_publisher_killed_again_and_again_leaves_no_reject_out_of_the_journal_
             assert changed["mqtt.port"] == str(broker.port)
 
 
-def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(
-    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
-) -> None:
-    parts_folder.write_parts(tmp_path / "parts", 10, bad_every=2)
-    config = write_config(camera(tmp_path / "parts"))
-    with Line(config, broker.port) as line:
-        line.await_ready()
-        time.sleep(1.0)
-        with closing(sqlite3.connect(line.settings.line.data / "journal.sqlite")) as other:
-            # The lock keeps the rejects of the next moments out of the journal until the service dies.
-            other.execute("BEGIN IMMEDIATE")
-            time.sleep(1.5)
-            line.wait_for(lambda: line.witness.status()["journal"] != "ok", 5, "the trouble in the status")
-            assert "locked by another program" in line.witness.status()["journal"]
-            assert line.witness.status()["ready"] is True
-            assert line.witness.status()["reason"] == "journal"
-            line.process.kill()
-            line.process.wait()
-            sent = sent_to_gate(line)
-            unwritten = sent.keys() - recorded(line).keys()
-            assert len(unwritten) > 5
-            other.rollback()
-        before = line.witness.status()["session"]
-        line.start()
-        line.wait_for(lambda: line.witness.status()["session"] != before, 60, "the new session")
+def test_a_service_killed_as_a_whole_is_accounted_for_at_the_next_start(shared_line: SharedLine) -> None:
+    line = shared_line
+    starts, missing = len(sessions(line)), gaps(line)
+    with closing(sqlite3.connect(line.settings.line.data / "journal.sqlite")) as other:
+        # The lock keeps the rejects of the next moments out of the journal until the service dies.
+        other.execute("BEGIN IMMEDIATE")
+        line.wait_for(lambda: line.witness.status()["journal"] != "ok", 10, "the trouble in the status")
+        assert "locked by another program" in line.witness.status()["journal"]
+        assert line.witness.status()["ready"] is True
+        assert line.witness.status()["reason"] == "journal"
+        line.wait_for(lambda: len(sent_to_gate(line).keys() - recorded(line).keys()) > 5, 10, "rejects")
+        line.process.kill()
+        line.process.wait()
+        sent = sent_to_gate(line)
+        assert len(sent.keys() - recorded(line).keys()) > 5
+        other.rollback()
+    before = line.witness.status()["session"]
+    line.start()
+    line.wait_for(lambda: line.witness.status()["session"] != before, 60, "the new session")
 
-        def ready_or_latched() -> bool:
-            # A reject that was being sent at the kill may have been missed.
-            status = line.witness.status()
-            return status["ready"] is True or status["reason"] == "missed_reject"
+    def ready_or_latched() -> bool:
+        # A reject that was being sent at the kill may have been missed.
+        status = line.witness.status()
+        return status["ready"] is True or status["reason"] == "missed_reject"
 
-        line.wait_for(ready_or_latched, 60, "ready or a latch")
-        line.wait_for(lambda: line.witness.status()["journal"] == "ok", 5, "a journal that works")
-        line.wait_for(lambda: len(sessions(line)) == 2, 5, "the new session in the journal")
-        rows = recorded(line)
-        assert {event: rows[event].verdict for event in sent} == sent
-        assert {rows[event].outcome for event in sent} <= {"published", "unknown"}
-        with JournalReader(line.settings.line.data / "journal.sqlite") as reader:
-            assert reader.gaps() == [], "nothing is missing"
-        assert [session.properly for session in sessions(line)] == [False, None]
+    line.wait_for(ready_or_latched, 60, "ready or a latch")
+    line.wait_for(lambda: line.witness.status()["journal"] == "ok", 5, "a journal that works")
+    line.wait_for(lambda: len(sessions(line)) == starts + 1, 5, "the new session in the journal")
+    rows = recorded(line)
+    assert {event: rows[event].verdict for event in sent} == sent
+    assert {rows[event].outcome for event in sent} <= {"published", "unknown"}
+    assert gaps(line) == missing, "nothing is missing"
+    assert [session.properly for session in sessions(line)][-2:] == [False, None]

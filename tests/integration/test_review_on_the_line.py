@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.real.line import Line
+from monitor.cli import main
+from tests.real.line import Line, settings_text
 from tests.real.mosquitto import Mosquitto
 from tests.real.parts_folder import write_parts
 from tests.real.port import free_port
@@ -31,19 +31,25 @@ pytestmark = pytest.mark.timing
 CAMERA = """
 [[camera]]
 name = "top"
-source = "folder://{folder}?fps=10&loop=1"
+source = "folder://{folder}/parts?fps=10&loop=1"
 recipe = "plate"
 deadline_ms = 1000
 """
 
 
-def write_config_with_page(tmp_path: Path, write_config: Callable[..., Path]) -> tuple[Path, int]:
-    """A line of one camera with its page; returns the settings and the page's port."""
-    write_parts(tmp_path / "parts", 20, 4)
-    config = write_config(CAMERA.format(folder=tmp_path / "parts"))
-    port = free_port()
-    config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
-    return config, port
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterator[Line]:
+    """A line of one camera with its page."""
+    folder = tmp_path_factory.mktemp("line")
+    shutil.copytree(trained, folder / "data/recipes/plate")
+    write_parts(folder / "parts", 20, 4)
+    with Mosquitto() as broker:
+        config = folder / "line.toml"
+        config.write_text(settings_text(CAMERA.format(folder=folder), broker.port, page=free_port()))
+        with Line(config, broker.port) as line:
+            line.await_ready()
+            line.wait_for(lambda: shows(line.settings.review.port), 30, "the page")
+            yield line
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
@@ -90,18 +96,6 @@ def request_load(port: int, rate: float) -> Iterator[list[int]]:
             thread.join()
 
 
-def ask(config: Path, *words: str) -> tuple[int, str]:
-    """What a command prints about the line, with its exit code."""
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "monitor.cli", "--config", str(config), *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return ended.returncode, ended.stdout + ended.stderr
-
-
 def reset_on_the_page(port: int, by: str) -> int:
     """Resets the line as a browser does. Returns the status of the answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
@@ -119,77 +113,81 @@ def reset_on_the_page(port: int, by: str) -> int:
 
 
 def test_a_missed_reject_is_told_at_once_and_the_line_is_reset_from_the_page_and_by_a_command(
-    tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
+    line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, port = write_config_with_page(tmp_path, write_config)
-    with Line(config, broker.port) as line:
-        line.await_ready()
-        line.wait_for(lambda: shows(port), 30, "the page")
-        stream = urlopen(f"http://127.0.0.1:{port}/events", timeout=20)
-        told: list[str] = []
-        threading.Thread(target=lambda: told.extend(part.decode() for part in stream), daemon=True).start()
-        line.wait_for(lambda: "Newest reject" in "".join(told), 20, "a reject in the stream")
+    config, port = line.config, line.settings.review.port
 
-        def miss() -> None:
-            reject = line.witness.heard("top/reject")[-1].payload
-            line.witness.say("top/ack", json.dumps({"event_id": reject["event_id"], "result": "failed"}))
-            line.wait_for(lambda: line.witness.status()["reason"] == "missed_reject", 10, "the latch")
+    def ask(*words: str) -> tuple[int, str]:
+        """What a command prints about the line, with its exit code."""
+        code = main(["--config", str(config), *words])
+        return code, "".join(capsys.readouterr())
 
-        miss()
-        line.wait_for(lambda: "Reject missed" in "".join(told), 5, "the missed reject in the stream")
-        code, text = ask(config, "status")
-        assert (code, "not ready (missed_reject)" in text, "look for: camera top" in text) == (0, True, True)
-        assert reset_on_the_page(port, "anna") == 303
-        line.wait_for(lambda: bool(line.witness.status()["ready"]), 5, "ready after the reset on the page")
-        miss()
-        code, text = ask(config, "reset")
-        assert (code, ", ready" in text) == (0, True)
-        assert line.witness.status()["ready"]
-        passed = r"<td>top</td><td class=\"number\">\d+</td><td class=\"number\">([1-9]\d*)</td>"
-        line.wait_for(lambda: bool(re.search(passed, get(port, "/today")[1].decode())), 15, "passes of today")
-    changes = ask(config, "journal", "--changes")[1]
-    assert "anna, on the operators' page" in changes
-    code, text = ask(config, "reset")
-    assert (code, "no heartbeat" in text, text.count("\n")) == (1, True, 1)
+    stream = urlopen(f"http://127.0.0.1:{port}/events", timeout=20)
+    told: list[str] = []
+    threading.Thread(target=lambda: told.extend(part.decode() for part in stream), daemon=True).start()
+    line.wait_for(lambda: "Newest reject" in "".join(told), 20, "a reject in the stream")
+
+    def miss() -> None:
+        reject = line.witness.heard("top/reject")[-1].payload
+        line.witness.say("top/ack", json.dumps({"event_id": reject["event_id"], "result": "failed"}))
+        line.wait_for(lambda: line.witness.status()["reason"] == "missed_reject", 10, "the latch")
+
+    miss()
+    line.wait_for(lambda: "Reject missed" in "".join(told), 5, "the missed reject in the stream")
+    code, text = ask("status")
+    assert (code, "not ready (missed_reject)" in text, "look for: camera top" in text) == (0, True, True)
+    assert reset_on_the_page(port, "anna") == 303
+    line.wait_for(lambda: bool(line.witness.status()["ready"]), 5, "ready after the reset on the page")
+    miss()
+    code, text = ask("reset")
+    assert (code, ", ready" in text) == (0, True)
+    assert line.witness.status()["ready"]
+    passed = r"<td>top</td><td class=\"number\">\d+</td><td class=\"number\">([1-9]\d*)</td>"
+    line.wait_for(lambda: bool(re.search(passed, get(port, "/today")[1].decode())), 15, "passes of today")
+    assert "anna, on the operators' page" in ask("journal", "--changes")[1]
 
 
-def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(
-    tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
+def test_a_line_that_does_not_run_is_not_reset(
+    tmp_path: Path, write_config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, port = write_config_with_page(tmp_path, write_config)
-    with Line(config, broker.port) as line:
-        line.await_ready()
-        line.wait_for(lambda: shows(port), 30, "live picture")
-        pictures = set()
-        until = time.monotonic() + 2
-        while time.monotonic() < until:
-            status, content = get(port, "/live/top.jpg")
-            assert status == 200
-            pictures.add(content)
-            time.sleep(0.1)
-        assert len(pictures) >= 4, "a few frames a second"
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        assert picture is not None
-        assert min(picture.shape[:2]) > 100
-        words = get(port, "/live/status")[1].decode()
-        assert "Parts are inspected. The line may run." in get(port, "/state")[1].decode()
-        assert 'class="state up"' in words
-        line.wait_for(lambda: b"top" in get(port, "/")[1], 20, "reject on the wall")
-        assert os.getpriority(os.PRIO_PROCESS, line.pid("review")) >= 10
+    assert main(["--config", str(write_config(CAMERA.format(folder=tmp_path))), "reset"]) == 1
+    said = "".join(capsys.readouterr())
+    assert ("no heartbeat" in said, said.count("\n")) == (True, 1)
 
-        quiet = line.latencies_ms("top", 3)
-        with request_load(port, 200) as answers:
-            loaded = line.latencies_ms("top", 3)
-        assert answers.count(200) > 0.9 * len(answers) > 0
-        calm, busy = statistics.median(quiet), statistics.median(loaded)
-        print(f"{len(answers) / 3:.0f} requests a second; {calm:.1f} ms without them, {busy:.1f} ms with")
-        assert len(loaded) >= 20
-        assert busy < 2 * calm + 30
-        assert max(loaded) < 1000
 
-        before = time.monotonic()
-        dead = line.pid("review")
-        os.kill(dead, signal.SIGKILL)
-        line.wait_for(lambda: line.pid("review") != dead and shows(port), 30, "the page again")
-        statuses = [message.payload for message in line.witness.heard("status", since=before)]
-        assert all(payload["ready"] and payload["state"] == "inspecting" for payload in statuses)
+def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(line: Line) -> None:
+    port = line.settings.review.port
+    line.reset_until_ready()
+    pictures = set()
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        status, content = get(port, "/live/top.jpg")
+        assert status == 200
+        pictures.add(content)
+        time.sleep(0.1)
+    assert len(pictures) >= 4, "a few frames a second"
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert min(picture.shape[:2]) > 100
+    words = get(port, "/live/status")[1].decode()
+    assert "Parts are inspected. The line may run." in get(port, "/state")[1].decode()
+    assert 'class="state up"' in words
+    line.wait_for(lambda: b"top" in get(port, "/")[1], 20, "reject on the wall")
+    assert os.getpriority(os.PRIO_PROCESS, line.pid("review")) >= 10
+
+    quiet = line.latencies_ms("top", 3)
+    with request_load(port, 200) as answers:
+        loaded = line.latencies_ms("top", 3)
+    assert answers.count(200) > 0.9 * len(answers) > 0
+    calm, busy = statistics.median(quiet), statistics.median(loaded)
+    print(f"{len(answers) / 3:.0f} requests a second; {calm:.1f} ms without them, {busy:.1f} ms with")
+    assert len(loaded) >= 20
+    assert busy < 2 * calm + 30
+    assert max(loaded) < 1000
+
+    before = time.monotonic()
+    dead = line.pid("review")
+    os.kill(dead, signal.SIGKILL)
+    line.wait_for(lambda: line.pid("review") != dead and shows(port), 30, "the page again")
+    statuses = [message.payload for message in line.witness.heard("status", since=before)]
+    assert all(payload["ready"] and payload["state"] == "inspecting" for payload in statuses)

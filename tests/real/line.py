@@ -26,6 +26,20 @@ from monitor.line_state.worker_process import worker_names
 from monitor.settings import Settings, load_settings
 
 
+def settings_text(cameras: str, port: int, mqtt: str = "", more: str = "", page: int = 0) -> str:
+    """The settings of a line with these cameras (TOML), its broker on that port, and its page on `page`.
+
+    They name a precision, unless `more` has a table [scoring]: what `auto` measures at each first start takes
+    longer than most of these tests.
+    """
+    scoring = "" if "[scoring]" in more else '[scoring]\nprecision = "f32"\n'
+    return (
+        '[line]\nsite = "plant"\nname = "line"\ndata = "data"\n'
+        f"{cameras}\n[mqtt]\nport = {port}\n{mqtt}\n"
+        f"[metrics]\nport = 0\n[review]\nport = {page}\n[snapshots]\nmin_free_gb = 0.0\n{scoring}{more}\n"
+    )
+
+
 @dataclass
 class Heard:
     topic: str
@@ -96,10 +110,13 @@ class Witness:
             told = self._messages.get(topic, [])
             return told[bisect_left(told, since, key=lambda message: message.at) :]
 
-    def forget(self, before: float) -> None:
-        """Delete the messages from before that time, except for the last status."""
+    def forget(self, before: float, keep: frozenset[str] = frozenset()) -> None:
+        """Delete the messages from before that time, except for the last status and those of the topics to
+        keep."""
         with self._lock:
             for topic, told in self._messages.items():
+                if topic in keep:
+                    continue
                 young = bisect_left(told, before, key=lambda message: message.at)
                 del told[: min(young, len(told) - 1) if topic == "status" else young]
 
@@ -133,6 +150,8 @@ class Line:
     environment: dict[str, str] = field(default_factory=dict)
     module: str = "monitor.cli"
     """The program that is run. One that replaces it takes the same arguments."""
+    stderr: int = subprocess.STDOUT
+    """The file descriptor of its errors; without one they are in the log too."""
     settings: Settings = field(init=False)
     witness: Witness = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
@@ -149,7 +168,7 @@ class Line:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", self.module, "--config", str(self.config), "run"],
                 stdout=out,
-                stderr=subprocess.STDOUT,
+                stderr=self.stderr,
                 env={**os.environ, **self.environment},
             )
 
