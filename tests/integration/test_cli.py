@@ -34,17 +34,34 @@ COMMANDS = (
 )
 
 
-def run(*arguments: str | Path, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+Ended = subprocess.CompletedProcess[str]
+Run = Callable[..., Ended]
+
+
+def run_program(*arguments: str | Path) -> Ended:
+    """What the program does as a process of its own."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "monitor.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=150,
         check=False,
     )
 
 
-def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process, which has loaded torch already; a new process loads it for seconds."""
+
+    def run_here(*arguments: str | Path) -> Ended:
+        code = exit_code(*map(str, arguments))
+        out, err = capfd.readouterr()
+        return Ended(arguments, code, out, err)
+
+    return run_here
+
+
+def assert_one_line(result: Ended, *words: str) -> None:
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
     lines = result.stderr.splitlines()
@@ -58,7 +75,7 @@ def test_help_does_not_wait_for_torch() -> None:
     times = []
     for _ in range(3):
         start = time.monotonic()
-        result = run("--help")
+        result = run_program("--help")
         times.append(time.monotonic() - start)
         assert result.returncode == 0
         assert all(command in result.stdout for command in COMMANDS)
@@ -95,7 +112,7 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert exit_code(*arguments) == 2
 
 
-def test_a_wrong_key_is_named_with_its_path(tmp_path: Path) -> None:
+def test_a_wrong_key_is_named_with_its_path(tmp_path: Path, run: Run) -> None:
     config = tmp_path / "line.toml"
     config.write_text('[line]\nsite = "a"\n[mqtt]\npasword = "x"\n')
     for command in (("check",), ("run",)):
@@ -106,7 +123,7 @@ def test_a_wrong_key_is_named_with_its_path(tmp_path: Path) -> None:
         assert "Traceback" not in said
 
 
-def test_a_missing_or_broken_settings_file_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_or_broken_settings_file_is_one_line(tmp_path: Path, run: Run) -> None:
     assert_one_line(run("--config", tmp_path / "no.toml", "run"), "no.toml", "no such file")
     broken = tmp_path / "broken.toml"
     broken.write_text("[line\n")
@@ -114,7 +131,7 @@ def test_a_missing_or_broken_settings_file_is_one_line(tmp_path: Path) -> None:
     assert_one_line(run("run", "--config", broken), "not valid TOML")
 
 
-def test_a_line_without_cameras_has_nothing_to_run(tmp_path: Path) -> None:
+def test_a_line_without_cameras_has_nothing_to_run(tmp_path: Path, run: Run) -> None:
     config = tmp_path / "line.toml"
     config.write_text(f'[line]\ndata = "{tmp_path}/data"\n')
     assert_one_line(run("--config", config, "run"), "no [[camera]]")
@@ -134,7 +151,7 @@ def test_scores_are_json_lines_and_an_image_that_is_none_does_not_stop_the_rest(
     none = tmp_path / "parts" / "broken.png"
     none.write_bytes(b"not an image")
     images = [tmp_path / "parts/0000.png", none, tmp_path / "parts/0003.png"]
-    result = run("--config", data_config, "score", "plate", *images, "--heatmaps", tmp_path / "maps")
+    result = run_program("--config", data_config, "score", "plate", *images, "--heatmaps", tmp_path / "maps")
     assert result.returncode == 1
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line.get("verdict") for line in lines] == ["pass", None, "reject"]
@@ -145,7 +162,7 @@ def test_scores_are_json_lines_and_an_image_that_is_none_does_not_stop_the_rest(
     assert "Traceback" not in result.stderr
 
 
-def test_a_missing_and_a_corrupt_recipe_are_one_line(tmp_path: Path, data_config: Path) -> None:
+def test_a_missing_and_a_corrupt_recipe_are_one_line(tmp_path: Path, data_config: Path, run: Run) -> None:
     image = tmp_path / "part.png"
     cv2.imwrite(str(image), parts_folder.good(0))
     assert_one_line(run("--config", data_config, "score", "no-such", image), "no-such")
@@ -157,7 +174,9 @@ def test_a_missing_and_a_corrupt_recipe_are_one_line(tmp_path: Path, data_config
     assert_one_line(run("--config", config, "score", "broken", image), "recipe.json")
 
 
-def test_training_names_what_it_leaves_out_and_makes_a_recipe_that_scores(tmp_path: Path) -> None:
+def test_training_names_what_it_leaves_out_and_makes_a_recipe_that_scores(
+    tmp_path: Path, run: Run, without_openvino: None
+) -> None:
     good = tmp_path / "good"
     parts_folder.write_parts(good, 12, bad_every=0)
     (good / "readme.png").write_text("no image")
@@ -178,7 +197,7 @@ def test_training_names_what_it_leaves_out_and_makes_a_recipe_that_scores(tmp_pa
     assert_one_line(run("--config", config, "train", "plate", "--images", empty), "empty")
 
 
-def test_collect_saves_what_the_scorer_would_get(tmp_path: Path) -> None:
+def test_collect_saves_what_the_scorer_would_get(tmp_path: Path, run: Run) -> None:
     parts_folder.write_parts(tmp_path / "parts", 5, bad_every=0)
     config = tmp_path / "line.toml"
     config.write_text(
@@ -196,7 +215,7 @@ def test_collect_saves_what_the_scorer_would_get(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_of_damaged_files_is_one_line_with_the_reason(tmp_path: Path) -> None:
+def test_a_folder_of_damaged_files_is_one_line_with_the_reason(tmp_path: Path, run: Run) -> None:
     folder = tmp_path / "lot#5"
     folder.mkdir()
     (tmp_path / "lot").mkdir()
@@ -219,7 +238,7 @@ def test_a_folder_of_damaged_files_is_one_line_with_the_reason(tmp_path: Path) -
 
 
 def test_check_says_what_is_wrong_with_the_fix_and_no_secret(
-    tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto
+    tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto, run: Run, without_openvino: None
 ) -> None:
     parts_folder.write_parts(tmp_path / "parts", 5, bad_every=0)
     camera = (

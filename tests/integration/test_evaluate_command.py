@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from monitor.cli import main
 from tests.real.parts import part, random_recipe, save
 
+Ended = subprocess.CompletedProcess[str]
+Run = Callable[..., Ended]
 
-def run(config: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "monitor.cli", "--config", config, "evaluate", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+
+@pytest.fixture
+def run(config: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs `line-monitor evaluate` in this process, which has loaded torch already."""
+
+    def run_here(*arguments: str | Path) -> Ended:
+        code = main(["--config", str(config), "evaluate", *map(str, arguments)])
+        out, err = capfd.readouterr()
+        return Ended(arguments, code, out, err)
+
+    return run_here
 
 
 @pytest.fixture
@@ -50,9 +56,9 @@ def archive(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_category_alone_is_the_contracts_json(tmp_path: Path, config: Path, archive: Path) -> None:
+def test_a_category_alone_is_the_contracts_json(tmp_path: Path, run: Run, archive: Path) -> None:
     figures = tmp_path / "figures.json"
-    result = run(config, "mvtec-bottle", "--dataset", archive.parent / "set/bottle", "--json", figures)
+    result = run("mvtec-bottle", "--dataset", archive.parent / "set/bottle", "--json", figures)
     assert result.returncode == 0, result.stderr
     content = json.loads(figures.read_text())
     assert content["images"] == 6
@@ -63,17 +69,17 @@ def test_a_category_alone_is_the_contracts_json(tmp_path: Path, config: Path, ar
 
 @pytest.mark.slow
 def test_the_papers_table_from_the_archive_needs_every_recipe(
-    tmp_path: Path, config: Path, archive: Path
+    tmp_path: Path, run: Run, archive: Path
 ) -> None:
     figures = tmp_path / "figures.json"
-    partly = run(config, "mvtec", "--dataset", archive, "--json", figures)
+    partly = run("mvtec", "--dataset", archive, "--json", figures)
     assert partly.returncode == 1
     assert "line-monitor train mvtec-metal-nut --images metal_nut/train/good" in partly.stderr
     assert "Traceback" not in partly.stderr
     assert [row["category"] for row in json.loads(figures.read_text())["categories"]] == ["bottle"]
 
     random_recipe(tmp_path / "data/recipes/mvtec-metal-nut", size=32, seed=3)
-    whole = run(config, "mvtec", "--dataset", archive, "--json", figures)
+    whole = run("mvtec", "--dataset", archive, "--json", figures)
     assert whole.returncode == 0, whole.stderr
     content = json.loads(figures.read_text())
     assert [row["recipe"] for row in content["categories"]] == ["mvtec-bottle", "mvtec-metal-nut"]
@@ -83,9 +89,9 @@ def test_the_papers_table_from_the_archive_needs_every_recipe(
     assert [line.split()[0] for line in lines[1:4]] == ["bottle", "metal_nut", "mean"]
 
 
-def test_a_damaged_archive_is_one_line(config: Path, archive: Path) -> None:
+def test_a_damaged_archive_is_one_line(run: Run, archive: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:-500])
-    result = run(config, "mvtec-bottle", "--dataset", archive)
+    result = run("mvtec-bottle", "--dataset", archive)
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if not line.startswith("evaluate:")]
     assert line.startswith("line-monitor: ")
