@@ -43,14 +43,14 @@ def test_three_protocols_one_scorer_and_a_lost_camera_concerns_nobody_else(
         with Line(config, broker.port) as line:
             line.await_ready()
             rings = {name: line.ring(name) for name in ("top", "dome", "side")}
-            time.sleep(4)
+            time.sleep(2)
             for part, name, lost_within in ((rtsp, "dome", 5.0), (gige, "side", 8.0)):
                 before = time.monotonic()
                 part.stop()
                 line.wait_for(lambda name=name: state_of(line, name) == "lost", lost_within, f"lost {name}")
                 assert line.witness.status()["ready"] is False
                 assert line.witness.status()["reason"] == "camera_lost"
-                time.sleep(3)
+                time.sleep(2)
                 others = {"top", "dome", "side"} - {name}
                 for other in others:
                     assert judged_lately(line, other), f"the loss of {name} affected {other}"

@@ -32,15 +32,18 @@ def calibrated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("calibrated")
     shutil.copytree(trained, data / "plate")
     write(data / "images", [good(5000 + index) for index in range(60)])
-    calibrate_recipe(
-        CalibrationRequest(recipe=data / "plate", images=data / "images", overkill=0.02), say=print
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # To compile the model for OpenVINO takes longer than all else here.
+        patch.setattr("monitor.inference.backends.has_openvino", lambda: False)
+        calibrate_recipe(
+            CalibrationRequest(recipe=data / "plate", images=data / "images", overkill=0.02), say=print
+        )
     return data / "plate"
 
 
 @pytest.fixture(scope="module")
 def scorer(calibrated: Path) -> Scorer:
-    return Scorer(RecipeVersion.load(calibrated), device="cpu")
+    return Scorer(RecipeVersion.load(calibrated), device="cpu", runtime="torch")
 
 
 def write(folder: Path, images: list[Image]) -> Path:

@@ -76,7 +76,7 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         line.await_ready()
         ring = line.ring("top")
         recipe = RecipeVersion.load(line.settings.line.data / "recipes/plate")
-        time.sleep(8)
+        time.sleep(6)
         counted = metric(line, 'line_monitor_verdicts_total{camera="top",reason="no_part",verdict="pass"}')
         ratios = metric(line, 'line_monitor_score_ratio_count{camera="top"}')
         assert line.witness.status()["ready"] is True
@@ -116,7 +116,9 @@ def test_empty_frames_pass_as_no_part_while_defects_are_rejected(config: Path, b
         assert np.median(took[Reason.NO_PART]) < 0.5 * np.median(took[Reason.NONE])
 
 
-def test_check_names_the_recipes_gate(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_names_the_recipes_gate(
+    without_openvino: None, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def said() -> str:
         main(["--config", str(config), "check"])
         return "".join(row for row in capsys.readouterr().out.splitlines() if "recipe plate" in row)

@@ -127,6 +127,7 @@ def test_a_camera_that_sends_by_udp_alone_is_told_with_the_option_that_helps() -
     assert age_s(shot) < 0.3
 
 
+@pytest.mark.slow
 def test_a_drifting_camera_is_judged_and_one_without_times_is_not(
     tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto, clip: Path
 ) -> None:

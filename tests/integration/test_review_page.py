@@ -7,7 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -134,7 +134,8 @@ def test_a_part_is_labelled_on_the_wall_with_one_touch_and_the_next_one_follows(
     tmp_path: Path, browser: Browser, size: tuple[int, int]
 ) -> None:
     data = tmp_path / "data"
-    keys = write_snapshots(data, 4)
+    now = datetime.now(UTC)
+    keys = [write_snapshot(data / "snapshots", now - timedelta(minutes=9 - n), n) for n in range(4)]
     with ReviewPage(data) as page:
         touched = browser.new_context(
             viewport={"width": size[0], "height": size[1]}, has_touch=True, bypass_csp=True
@@ -230,7 +231,8 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
     for number, key in enumerate(keys):
         label(tmp_path / "data", key, "overkill" if number % 2 else "defect")
     before = RecipeVersion.load(recipe)
-    with ReviewPage(tmp_path / "data") as page:
+    # To compile the model for OpenVINO would take longer than to score.
+    with ReviewPage(tmp_path / "data", '[scoring]\nruntime = "torch"') as page:
         tab.goto(f"{page.address}/today")
         assert "3 of 6 labelled rejects (50 %) were overkill (good part rejected)" in tab.inner_text("main")
         assert tab.locator("svg.plot rect.overkill").count() > 0

@@ -185,6 +185,7 @@ def test_while_nobody_can_be_heard_who_is_thrown_out_waits_longer_each_time(
             guard.wait_until_free(lambda trouble: None, lambda: False)
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_of_two_lines_with_one_name_the_second_publishes_nothing_and_says_why(
     tmp_path: Path, write_config: Callable[..., Path], broker: Mosquitto

@@ -46,7 +46,7 @@ def test_no_two_exposures_or_seeds_are_alike(scene: str) -> None:
 
 
 @pytest.mark.parametrize("scene", simulated.SCENES)
-@pytest.mark.parametrize("size", [(320, 320), (128, 96), (640, 480)])
+@pytest.mark.parametrize("size", [(320, 320), (128, 96), pytest.param((640, 480), marks=pytest.mark.slow)])
 def test_defects_are_small_and_where_truth_says(scene: str, size: tuple[int, int]) -> None:
     bad, good = Conveyor(scene, 2, 1.0, size), Conveyor(scene, 2, 0.0, size)
     kinds = set()

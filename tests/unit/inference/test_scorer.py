@@ -118,7 +118,7 @@ def test_a_wide_frame_s_map_has_the_size_that_was_asked_for(tmp_path: Path, way:
     assert apart(found, plain_map(recipe, images)) <= AGREEMENT
 
 
-@pytest.mark.parametrize("way", ["torch", "openvino"])
+@pytest.mark.parametrize("way", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_tiles_show_what_the_network_shows_of_the_whole_frame(tmp_path: Path, way: str) -> None:
     """Tiles that overlap by half leave a third of the difference that tiles without overlap leave."""
     frame = np.random.default_rng(0).integers(0, 256, (192, 576, 3), dtype=np.uint8)

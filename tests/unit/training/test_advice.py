@@ -8,8 +8,8 @@ import pytest
 
 from monitor.training.advice import closing_advice, early_advice
 from monitor.training.student_selection import SelectionSet
-from monitor.training.train_recipe import TrainingRequest, train_recipe
-from tests.real.parts import good_parts, teacher_file
+from tests.real.parts import good_parts
+from tests.real.small_training import train
 
 
 def power(exponent: float, epochs: int) -> list[float]:
@@ -82,20 +82,7 @@ def test_a_training_counts_the_images_that_chose(tmp_path: Path, monkeypatch: py
     separations = iter([1.0, *[0.9] * 9])
     monkeypatch.setattr(SelectionSet, "separation", staticmethod(lambda good, drawn: next(separations)))
     lines: list[str] = []
-    train_recipe(
-        TrainingRequest(
-            name="disc",
-            recipes=tmp_path / "recipes",
-            images=good_parts(tmp_path / "good", 20),
-            teacher="squeezenet1_1",
-            teacher_weights=None,
-            teachers=teacher_file(tmp_path / "teachers", "squeezenet1_1").parent,
-            size=32,
-            epochs=10,
-            device="cpu",
-        ),
-        say=lines.append,
-    )
+    train(tmp_path, good_parts(tmp_path / "good", 20), lines.append, size=32, epochs=10)
     assert any(
         "the student of epoch 1 of 10 was kept" in line and "2 images selected" in line for line in lines
     )

@@ -17,8 +17,8 @@ from monitor.teachers.architectures import build_trunk, fill
 from monitor.training.learning_rate import share_of_rate
 from monitor.training.loop import FitSettings, TrainedStudent, batch_size, fit, pictures_at_once
 from monitor.training.student_precision import StudentPrecision
-from monitor.training.train_recipe import TrainingRequest, train_recipe
 from tests.real.parts import good_parts, part, random_weights, teacher_file
+from tests.real.small_training import train
 
 SEED, EPOCHS, SIZE = 5, 3, 64
 
@@ -140,21 +140,8 @@ def test_as_in_the_paper_every_teacher_has_the_official_optimiser(
             super().__init__(parameters, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(torch.optim, "SGD", Watched)
-    recipe = train_recipe(
-        TrainingRequest(
-            name="disc",
-            recipes=tmp_path / "recipes",
-            images=good_parts(tmp_path / "good", 10),
-            teacher=architecture,
-            teacher_weights=None,
-            teachers=teacher_file(tmp_path / "teachers", architecture).parent,
-            size=SIZE,
-            epochs=3,
-            device="cpu",
-            as_paper=True,
-        ),
-        say=print,
-    )
+    teacher_file(tmp_path / "teachers", architecture)
+    recipe = train(tmp_path, good_parts(tmp_path / "good", 10), teacher=architecture, as_paper=True)
     assert made == [{"lr": 0.4, "momentum": 0.9, "weight_decay": 1e-4}]
     training = recipe.document.training
     assert training is not None

@@ -38,7 +38,7 @@ from tests.real.small_training import train
 def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> None:
     lines: list[str] = []
     good = good_parts(tmp_path / "good", 10)
-    recipe = train(tmp_path, good, lines.append, openvino=True, roi=(1, 2, 30, 40))
+    recipe = train(tmp_path, good, lines.append, roi=(1, 2, 30, 40))
     loaded = RecipeVersion.load(tmp_path / "recipes" / "disc")
     assert loaded.sha == recipe.sha
     assert loaded.roi == (1, 2, 30, 40)
@@ -50,7 +50,7 @@ def test_ten_images_make_a_recipe_that_says_how_it_was_made(tmp_path: Path) -> N
         len(training.losses) == len(training.select_maps) == len(training.told_apart) == 3 == training.epochs
     )
     assert training.told_apart[training.best_epoch - 1] == max(training.told_apart)
-    assert math.isfinite(Scorer(loaded, device="cpu").threshold)
+    assert math.isfinite(Scorer(loaded, device="cpu", runtime="torch").threshold)
     assert any("94 more good parts" in line for line in lines)
 
 
@@ -93,9 +93,8 @@ def test_training_leaves_torch_s_random_state_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_trained_student_sees_what_good_parts_never_had(tmp_path: Path) -> None:
-    recipe = train(tmp_path, good_parts(tmp_path / "good", 52), epochs=25)
-    scorer = Scorer(recipe, device="cpu")
+def test_a_trained_student_sees_what_good_parts_never_had(made: RecipeVersion) -> None:
+    scorer = Scorer(made, device="cpu", runtime="torch")
     good = [result.score for result in scorer.score([part(1000 + n) for n in range(10)])]
     bad = [result.score for result in scorer.score([part(2000 + n, defect=True) for n in range(10)])]
     assert np.median(bad) > 1.3 * np.median(good)
