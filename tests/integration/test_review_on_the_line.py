@@ -10,7 +10,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -147,14 +147,6 @@ def test_a_missed_reject_is_told_at_once_and_the_line_is_reset_from_the_page_and
     assert "anna, on the operators' page" in ask("journal", "--changes")[1]
 
 
-def test_a_line_that_does_not_run_is_not_reset(
-    tmp_path: Path, write_config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--config", str(write_config(CAMERA.format(folder=tmp_path))), "reset"]) == 1
-    said = "".join(capsys.readouterr())
-    assert ("no heartbeat" in said, said.count("\n")) == (True, 1)
-
-
 def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(line: Line) -> None:
     port = line.settings.review.port
     line.reset_until_ready()
@@ -191,3 +183,12 @@ def test_the_page_shows_the_line_and_neither_its_load_nor_its_death_is_felt(line
     line.wait_for(lambda: line.pid("review") != dead and shows(port), 30, "the page again")
     statuses = [message.payload for message in line.witness.heard("status", since=before)]
     assert all(payload["ready"] and payload["state"] == "inspecting" for payload in statuses)
+
+
+def test_a_line_that_has_stopped_is_not_reset(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
+    """It comes last: the line does not run any more."""
+    line.stop()
+    assert main(["--config", str(line.config), "reset"]) == 1
+    said = "".join(capsys.readouterr())
+    assert "no heartbeat" in said, said
+    assert said.count("\n") == 1
