@@ -283,7 +283,7 @@ def test_a_line_inspects_at_a_broker_without_retained_messages_with_small_packet
     tmp_path: Path, write_config: Callable[..., Path]
 ) -> None:
     parts_folder.write_parts(tmp_path / "parts", 10, bad_every=2)
-    config = write_config(folder_camera(tmp_path / "parts").replace("= 500", "= 1000"))
+    config = write_config(folder_camera(tmp_path / "parts").replace("= 500", "= 2000"))
     with Mosquitto(extra=f"{NO_RETAIN}\n{SMALL}\n{NARROW}") as broker:
         text = config.read_text()
         config.write_text(text.replace("port = ", f"port = {broker.port} #", 1))

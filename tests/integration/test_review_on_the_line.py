@@ -141,7 +141,7 @@ def test_a_missed_reject_is_told_at_once_and_the_line_is_reset_from_the_page_and
     miss()
     code, text = ask("reset")
     assert (code, ", ready" in text) == (0, True)
-    assert line.witness.status()["ready"]
+    line.wait_for(lambda: bool(line.witness.status()["ready"]), 2, "ready after the command")
     passed = r"<td>top</td><td class=\"number\">\d+</td><td class=\"number\">([1-9]\d*)</td>"
     line.wait_for(lambda: bool(re.search(passed, get(port, "/today")[1].decode())), 15, "passes of today")
     assert "anna, on the operators' page" in ask("journal", "--changes")[1]
