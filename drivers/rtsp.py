@@ -19,6 +19,7 @@ network; the timing of the gate must allow for it. OpenCV does not hand out the 
 
 from __future__ import annotations
 
+import difflib
 import math
 import resource
 import time
@@ -234,12 +235,21 @@ def _stamp(capture: cv2.VideoCapture) -> int | None:
     return round(milliseconds * 1e6) if math.isfinite(milliseconds) and milliseconds >= 0 else None
 
 
+def _find_mistyped(name: str, value: str) -> str:
+    """This driver's option whose name is nearly that one and which has such a value; else empty."""
+    close = difflib.get_close_matches(name.lower(), _OPTIONS, n=1, cutoff=0.7)
+    return close[0] if close and value.lower() in _OPTIONS[close[0]] else ""
+
+
 def _split(source: str) -> tuple[str, str, str]:
     """The URL for the camera, and the values of `transport` and `clock`.
 
     The URL is as it was typed, but for the removed options and for escapes in user and password. Options
     stand after the last `?`, since a password may hold one.
     """
+    scheme, separator, rest = source.partition("://")
+    # FFmpeg takes no scheme in capitals.
+    source = f"{scheme.lower()}{separator}{rest}"
     url, mark, query = source.rpartition("?") if "?" in source else (source, "", "")
     chosen = {name: allowed[0] for name, allowed in _OPTIONS.items()}
     camera_options = []
@@ -247,6 +257,10 @@ def _split(source: str) -> tuple[str, str, str]:
     for place, option in enumerate(options):
         name, _, value = option.partition("=")
         if name not in _OPTIONS:
+            if meant := _find_mistyped(name, value):
+                raise CameraError(
+                    f"source {redacted(source)}: unknown option {name}; did you mean {meant}={value}?"
+                )
             camera_options.append(option)
         elif value in _OPTIONS[name]:
             chosen[name] = value

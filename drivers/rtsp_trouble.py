@@ -142,8 +142,10 @@ def _refuse(answer: _Answer, address: Address) -> NoReturn:
         case 401 if not address.login:
             raise _Trouble(f"it asks for a user and a password {said}: write rtsp://user:password@host/path")
         case 401:
+            escapes = "; write %25 for a % in them" if "%" in address.login else ""
             raise _Trouble(
-                f"it refuses the user or the password {said}: check both; some cameras lock a user out"
+                f"it refuses the user or the password {said}: check both{escapes}; "
+                "some cameras lock a user out"
             )
         case 403:
             raise _Trouble(f"the user may not see this stream {said}: give the user the right to view it")

@@ -97,9 +97,10 @@ class BrokerTrial:
 
     def _publish_all(self, client: BrokerClient) -> list[Shortcoming]:
         keeps = client.limits.retains
+        verdict = self._make_verdict(client.limits.packet_bytes)
         for what, topic, payload in (
             ("a retained message" if keeps else "a message", self._status, self._make_status()),
-            ("a verdict", self._verdict, self._make_verdict(client.limits.packet_bytes)),
+            ("a verdict", self._verdict, verdict),
         ):
             retain = keeps and topic == self._status
             mid = client.publish_and_wait(topic, payload, retain=retain, expires=True)
@@ -108,8 +109,14 @@ class BrokerTrial:
                 return [self._explain_untried(client, what)]
             if mid not in client.acknowledged:
                 return [self._explain_lost(client, what, len(payload))]
-        if client.wait_for(lambda: self._has_come_back(client), _ECHO_S):
+        if client.wait_for(lambda: self._has_come_back(client, self._verdict), _ECHO_S):
             return []
+        if self._has_come_back(client, self._status):
+            text = (
+                f"{client.where} acknowledges a verdict of {len(verdict)} bytes and drops it: raise its "
+                "limit for the size of a message (Mosquitto: message_size_limit), or set mqtt.protocol = 5"
+            )
+            return [Shortcoming(text, is_fatal=True)]
         # MQTT 3.1.1 does not report a refused message. With MQTT 5 it is known that the broker took it.
         is_known = self._settings.mqtt.protocol == 5
         what = "does not let us receive" if is_known else "does not let us publish or receive"
@@ -125,8 +132,8 @@ class BrokerTrial:
         )
         return Shortcoming(text, is_fatal=False, is_untried=True)
 
-    def _has_come_back(self, client: BrokerClient) -> bool:
-        return any(message.topic == self._verdict for message in client.received)
+    def _has_come_back(self, client: BrokerClient, topic: str) -> bool:
+        return any(message.topic == topic for message in client.received)
 
     def _is_retained(self, client: BrokerClient) -> bool:
         return any(message.topic == self._status and message.retained for message in client.received)

@@ -106,8 +106,11 @@ def _known_variables(cameras: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _why_unknown(variable: str, known: Mapping[str, tuple[str, ...]], cameras: Sequence[str]) -> str:
     """Why a variable that is meant for this program sets nothing; empty for a variable of other programs."""
     meant = _SIMILAR.fullmatch(variable)
-    if meant is None or variable == CONFIG_VARIABLE:
+    if variable == CONFIG_VARIABLE:
         return ""
+    if meant is None:
+        setting = _find_behind_mistyped_prefix(variable, known)
+        return f"unknown setting; did you mean {setting}?" if setting else ""
     plain = {re.sub("_+", "_", name.removeprefix(PREFIX)): name for name in known}
     is_ours = variable.upper().startswith(PREFIX)
     if meant[1].upper().startswith("CONF"):
@@ -123,6 +126,18 @@ def _why_unknown(variable: str, known: Mapping[str, tuple[str, ...]], cameras: S
     return "unknown setting; correct or remove it: config/README.md lists the settings" if is_ours else ""
 
 
+def _find_behind_mistyped_prefix(variable: str, known: Mapping[str, tuple[str, ...]]) -> str:
+    """The setting's variable that this one is but for its first word, as in `LINE_MONTOR__MQTT__PORT`; else
+    empty."""
+    for separator in re.finditer("__", variable):
+        prefix, setting = variable[: separator.start()], PREFIX + variable[separator.end() :].upper()
+        letters = re.sub("[_-]", "", prefix).upper()
+        alike = difflib.SequenceMatcher(None, letters, "LINEMONITOR").ratio()
+        if alike >= _ALIKE and setting in known:
+            return setting
+    return ""
+
+
 def _read_value(path: tuple[str, ...], text: str) -> Any:
     """The value of a variable, by the kind of its setting. A text that does not fit stays text, which the
     settings then refuse. Raises ValueError."""
@@ -135,7 +150,7 @@ def _read_value(path: tuple[str, ...], text: str) -> Any:
     if get_origin(kind) in (tuple, dict):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
     if kind is not Path and not text.isascii():
         try:
@@ -148,7 +163,7 @@ def _read_value(path: tuple[str, ...], text: str) -> Any:
 def _read_table(table: str, text: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, list if table == "camera" else dict):
         raise ValueError(

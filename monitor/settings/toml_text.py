@@ -48,6 +48,11 @@ def parse(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         said = str(error)
+    except RecursionError:
+        raise TomlError("its brackets or tables are nested too deep; no setting needs that") from None
+    except ValueError:
+        # Python converts no whole number of more than 4,300 digits.
+        raise TomlError("one of its numbers has thousands of digits; no setting needs that") from None
     position = _POSITION.search(said)
     lines = text.rstrip("\n").split("\n")
     line = int(position[1]) if position and position[1] else len(lines)

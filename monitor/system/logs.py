@@ -91,6 +91,8 @@ def configure(level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Pillow logs each chunk of each image that it reads.
+    logging.getLogger("PIL").setLevel(logging.WARNING)
     threading.Thread(target=_write, args=(lines, sys.stderr.fileno(), under_journald), daemon=True).start()
     atexit.register(handler.wait, 0.3)
     if under_journald:

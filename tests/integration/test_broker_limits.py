@@ -74,6 +74,8 @@ def await_true(condition: Callable[[], bool], within_s: float = 5.0) -> None:
         (5, TINY, True, "packets of at most 250 bytes, but the shortest verdict needs"),
         (5, NO_QOS, True, "allow QoS 1 at the broker"),
         (4, SMALL, True, "it may take only smaller packets"),
+        (4, "message_size_limit 400", True, "bytes and drops it: raise its"),
+        (5, "message_size_limit 400", True, "it may take only smaller packets"),
         (4, NO_QOS, True, "it may take no message with QoS 1"),
     ],
 )

@@ -114,3 +114,19 @@ def test_what_may_be_a_password_is_not_shown(source: str) -> None:
         rtsp.RtspCamera(source)
     assert "secret" not in str(error.value)
     assert "%3F" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"), [("clok=arrival", "clock=arrival"), ("Transport=udp", "transport=udp")]
+)
+def test_a_mistyped_option_is_named_with_the_right_one(option: str, meant: str) -> None:
+    with pytest.raises(CameraError, match=f"did you mean {meant}"):
+        rtsp.RtspCamera(f"rtsp://h/x?channel=1&{option}")
+
+
+def test_what_only_looks_like_an_option_reaches_the_camera() -> None:
+    assert rtsp._split("RTSP://h/x?lock=1&clocks=2&transports=multicast") == (
+        "rtsp://h/x?lock=1&clocks=2&transports=multicast",
+        "tcp",
+        "stamps",
+    )

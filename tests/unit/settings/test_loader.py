@@ -406,6 +406,8 @@ def test_a_file_that_notepad_saved_is_read_like_any_other(file: Path, newline: s
             "line 2: not valid TOML: the line has curved quotes or a non-break",
         ),
         (b'[line]\ndata = "C:\\data"\n', "line 2: not valid TOML: "),
+        (b"x = " + b"[" * 600 + b"]" * 600, "its brackets or tables are nested too deep"),
+        (b"[mqtt]\nport = " + b"9" * 5_000, "one of its numbers has thousands of digits"),
         (b"x" * 2_000_000, "larger than 1 MB, so it is no settings file"),
     ],
 )
