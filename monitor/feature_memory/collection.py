@@ -17,23 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from monitor.feature_memory.embedding import FeatureEmbedding, draw_projection
+from monitor.feature_memory.embedding import LevelEmbedding, draw_projection
 from monitor.feature_memory.memory import KEPT, PROJECTION
 from monitor.images.preprocessing import IndexedImages, normalise_image
 from monitor.model.weights import Weights
 
 KEPT_FEATURES = 2000
-"""The largest number of kept features."""
+"""The largest number of kept places."""
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The arrays of a memory, and from which image each kept feature comes."""
+    """The arrays of a memory, and from which image each kept place comes."""
 
     arrays: Weights
     owners: NDArray[np.int64]
-    """(K,): the index of each kept feature's image."""
+    """(K,): the index of each kept place's image."""
 
 
 @torch.inference_mode()
@@ -46,7 +46,7 @@ def collect_features(
     device: torch.device,
     add_progress: Callable[[int], None] = lambda count: None,
 ) -> Collection:
-    """The memory of the images `inputs`.
+    """The memory of the images `inputs`: at each kept place a feature of level 2 and one of level 3.
 
     `inputs` has, for each image, the indices of its pictures: one without tiles. `teacher` is a trunk with
     channel scaling in eval mode on `device`. Every image gives equally many features, at least one; of more
@@ -55,27 +55,39 @@ def collect_features(
     """
     chosen = _draw_images(len(inputs), seed)
     each = max(1, KEPT_FEATURES // len(chosen))
-    embedding: FeatureEmbedding | None = None
-    projection = torch.empty(0)
-    kept: list[Tensor] = []
+    embeddings: list[LevelEmbedding] = []
+    kept: tuple[list[Tensor], list[Tensor]] = [], []
     owners: list[int] = []
     for number in chosen:
-        embedded: list[Tensor] = []
+        second: list[Tensor] = []
+        third: list[Tensor] = []
         for start in range(0, len(inputs[number]), _BATCH):
             batch = [normalise_image(pictures[index]) for index in inputs[number][start : start + _BATCH]]
             levels = teacher(torch.from_numpy(np.stack(batch)).to(device, memory_format=torch.channels_last))
-            if embedding is None:
-                channels = levels[1].shape[1]
-                projection = draw_projection(channels + levels[2].shape[1], seed)
-                embedding = FeatureEmbedding(projection, channels).to(device)
-            embedded.append(embedding(levels).flatten(0, 2))
-        places = torch.cat(embedded)
-        drawn = np.random.default_rng((seed, number)).permutation(len(places))[:each]
-        kept.append(places[torch.from_numpy(drawn).to(device)].cpu())
+            if not embeddings:
+                projections = [draw_projection(level.shape[1], seed) for level in levels[1:]]
+                embeddings = [LevelEmbedding(projection).to(device) for projection in projections]
+            fine, coarse = (embed(level) for embed, level in zip(embeddings, levels[1:], strict=True))
+            second.append(fine.flatten(0, 2))
+            third.append(_around(coarse, fine).flatten(0, 2))
+        places = sum(map(len, second))
+        drawn = torch.from_numpy(np.random.default_rng((seed, number)).permutation(places)[:each]).to(device)
+        for own, embedded in zip(kept, (second, third), strict=True):
+            own.append(torch.cat(embedded)[drawn].cpu())
         owners += [number] * len(drawn)
         add_progress(1)
-    arrays = {KEPT: torch.cat(kept).numpy(), PROJECTION: projection.numpy()}
+    arrays = {name: torch.cat(own).numpy() for name, own in zip(KEPT, kept, strict=True)}
+    for name, embedding in zip(PROJECTION, embeddings, strict=True):
+        arrays[name] = embedding.projection.cpu().numpy()
     return Collection(arrays, np.array(owners, np.int64))
+
+
+def _around(coarse: Tensor, fine: Tensor) -> Tensor:
+    """For each place of `fine`, (N, H, W, D), the vector of `coarse` whose place is around it."""
+    (rows, columns), (height, width) = coarse.shape[1:3], fine.shape[1:3]
+    row = torch.arange(height, device=coarse.device) * rows // height
+    column = torch.arange(width, device=coarse.device) * columns // width
+    return coarse[:, row[:, None], column]
 
 
 def _draw_images(count: int, seed: int) -> list[int]:

@@ -1,11 +1,12 @@
-"""The embedding: from the teacher's levels 2 and 3 to one short feature vector for each place of an image.
+"""The embedding: from the teacher's levels 2 and 3 to short feature vectors for the places of an image.
 
 It imports torch alone and knows nothing of the features that are kept.
 
 As in PaDiM (Defard et al. 2021) and PatchCore (Roth et al. 2022), each place is described by two levels of a
 pretrained network, averaged over its neighbours. The vectors of each level are scaled to length 1, and a
 random projection with orthogonal directions makes them short: distances shrink by a common factor on average
-(Johnson and Lindenstrauss 1984).
+(Johnson and Lindenstrauss 1984). The places of each level have vectors of their own (`LevelEmbedding`); in
+recipes of earlier versions the places of level 2 have one vector of both levels (`JoinedEmbedding`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,23 @@ _NEIGHBOURS = 3
 """A place is averaged with its neighbours in a square of this side length."""
 
 
-class FeatureEmbedding(nn.Module):
+class LevelEmbedding(nn.Module):
+    """One level of a teacher with channel scaling to feature vectors at its places."""
+
+    projection: Tensor
+
+    def __init__(self, projection: Tensor) -> None:
+        """`projection` is float32 (C, D)."""
+        super().__init__()
+        self.register_buffer("projection", projection.contiguous())
+
+    def forward(self, level: Tensor) -> Tensor:
+        """(N, C, H, W) to float32 (N, H, W, D)."""
+        embedded: Tensor = _direction(level) @ self.projection
+        return embedded
+
+
+class JoinedEmbedding(nn.Module):
     """Levels 2 and 3 of a teacher with channel scaling to feature vectors at the places of level 2."""
 
     second: Tensor

@@ -93,10 +93,13 @@ def make_networks(compared: str, size: Size) -> Networks:
         if compared == "student":
             return Networks(teacher, student)
         arrays = {
-            KEPT: torch.randn(size.kept, DIMENSIONS).numpy(),
-            PROJECTION: draw_projection(channels[1] + channels[2], seed=0).numpy(),
+            **{name: torch.randn(size.kept, DIMENSIONS).numpy() for name in KEPT},
+            **{
+                name: draw_projection(count, seed=0).numpy()
+                for name, count in zip(PROJECTION, channels[1:], strict=True)
+            },
         }
-        memory = FeatureMemory(arrays, channels[1])
+        memory = FeatureMemory(arrays, (channels[1], channels[2]))
         if compared == "memory":
             return Networks(teacher, None, memory=memory, memory_unit=_UNIT)
         return Networks(teacher, student, _UNIT, memory, _UNIT, _MEMORY_SHARE)

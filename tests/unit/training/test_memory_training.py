@@ -41,7 +41,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
 def left_out_scores(recipe: RecipeVersion, blocks: list[int]) -> list[float]:
     """The scores of the 12 images with these blocks left out."""
     assert recipe.memory is not None
-    kept = len(recipe.memory["kept"])
+    kept = len(recipe.memory["kept.2"])
     pictures = [preprocessing.resize_image(part(number), recipe.size) for number in range(12)]
     scorer = LeftOutScorer(
         GoodImages(pictures, Grid.whole(recipe.size), blocks), np.repeat(np.arange(12), kept // 12)
