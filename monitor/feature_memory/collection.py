@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from monitor.feature_memory.embedding import LevelEmbedding, draw_projection
+from monitor.feature_memory.embedding import DIMENSIONS, POOLINGS, LevelEmbedding, draw_projection
 from monitor.feature_memory.memory import KEPT, PROJECTION
 from monitor.images.preprocessing import IndexedImages, normalise_image
 from monitor.model.weights import Weights
+from monitor.pyramid import Features
 
 KEPT_FEATURES = 2000
 """The largest number of kept places."""
@@ -46,7 +47,7 @@ def collect_features(
     device: torch.device,
     add_progress: Callable[[int], None] = lambda count: None,
 ) -> Collection:
-    """The memory of the images `inputs`: at each kept place a feature of level 2 and one of level 3.
+    """The memory of the images `inputs`: at each kept place of level 2 a feature of each level.
 
     `inputs` has, for each image, the indices of its pictures: one without tiles. `teacher` is a trunk with
     channel scaling in eval mode on `device`. Every image gives equally many features, at least one; of more
@@ -56,24 +57,22 @@ def collect_features(
     chosen = _draw_images(len(inputs), seed)
     each = max(1, KEPT_FEATURES // len(chosen))
     embeddings: list[LevelEmbedding] = []
-    kept: tuple[list[Tensor], list[Tensor]] = [], []
+    kept: list[list[Tensor]] = [[] for _ in KEPT]
     owners: list[int] = []
     for number in chosen:
-        second: list[Tensor] = []
-        third: list[Tensor] = []
+        by_level: list[list[Tensor]] = [[] for _ in KEPT]
         for start in range(0, len(inputs[number]), _BATCH):
             batch = [normalise_image(pictures[index]) for index in inputs[number][start : start + _BATCH]]
             levels = teacher(torch.from_numpy(np.stack(batch)).to(device, memory_format=torch.channels_last))
             if not embeddings:
-                projections = [draw_projection(level.shape[1], seed) for level in levels[1:]]
-                embeddings = [LevelEmbedding(projection).to(device) for projection in projections]
-            fine, coarse = (embed(level) for embed, level in zip(embeddings, levels[1:], strict=True))
-            second.append(fine.flatten(0, 2))
-            third.append(_around(coarse, fine).flatten(0, 2))
-        places = sum(map(len, second))
+                embeddings = [embedding.to(device) for embedding in _draw_embeddings(levels, seed)]
+            embedded = [embed(level) for embed, level in zip(embeddings, levels, strict=True)]
+            for own, vectors in zip(by_level, embedded, strict=True):
+                own.append(_at_places(vectors, embedded[1].shape[1:3]).flatten(0, 2))
+        places = sum(map(len, by_level[1]))
         drawn = torch.from_numpy(np.random.default_rng((seed, number)).permutation(places)[:each]).to(device)
-        for own, embedded in zip(kept, (second, third), strict=True):
-            own.append(torch.cat(embedded)[drawn].cpu())
+        for own, found in zip(kept, by_level, strict=True):
+            own.append(torch.cat(found)[drawn].cpu())
         owners += [number] * len(drawn)
         add_progress(1)
     arrays = {name: torch.cat(own).numpy() for name, own in zip(KEPT, kept, strict=True)}
@@ -82,12 +81,19 @@ def collect_features(
     return Collection(arrays, np.array(owners, np.int64))
 
 
-def _around(coarse: Tensor, fine: Tensor) -> Tensor:
-    """For each place of `fine`, (N, H, W, D), the vector of `coarse` whose place is around it."""
-    (rows, columns), (height, width) = coarse.shape[1:3], fine.shape[1:3]
-    row = torch.arange(height, device=coarse.device) * rows // height
-    column = torch.arange(width, device=coarse.device) * columns // width
-    return coarse[:, row[:, None], column]
+def _draw_embeddings(levels: Features, seed: int) -> list[LevelEmbedding]:
+    return [
+        LevelEmbedding(draw_projection(level.shape[1], seed, dimensions), pooling)
+        for level, dimensions, pooling in zip(levels, DIMENSIONS, POOLINGS, strict=True)
+    ]
+
+
+def _at_places(vectors: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W, D) to (N, *size, D): for each of the `size` places, the vector of the place around it."""
+    (rows, columns), (height, width) = vectors.shape[1:3], size
+    row = torch.arange(height, device=vectors.device) * rows // height
+    column = torch.arange(width, device=vectors.device) * columns // width
+    return vectors[:, row[:, None], column]
 
 
 def _draw_images(count: int, seed: int) -> list[int]:

@@ -3,34 +3,38 @@
 It knows nothing of recipes, thresholds or files; its arrays come from `monitor.feature_memory.collection`.
 
 The levels are compared apart and their distances are multiplied, as in the paper's anomaly map: a defect is
-far from the good features at both levels. Compared as one vector, two levels need a kept feature that is near
-in both at once, which 2,000 features seldom have (figures: `tests/benchmarks/README.md`).
+far from the good features at every level. Compared as one vector, the levels need a kept feature that is near
+in all of them at once, which 2,000 features seldom have. Level 1 tells small defects from their surroundings,
+but also differs most among good parts, so it counts with the fourth root of its distance
+(`tests/benchmarks/README.md`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monitor.feature_memory.embedding import JoinedEmbedding, LevelEmbedding
+from monitor.feature_memory.embedding import POOLINGS, JoinedEmbedding, LevelEmbedding
 from monitor.feature_memory.nearest_feature import NearestFeature
 from monitor.model.weights import Weights
 from monitor.pyramid import Features
 
-KEPT, PROJECTION = ("kept.2", "kept.3"), ("projection.2", "projection.3")
-"""The names of its arrays by level: float32 (K, D_l) and float32 (C_l, D_l). K is the same for both levels: a
-kept feature of level 3 is from the place around that of level 2."""
+KEPT = ("kept.1", "kept.2", "kept.3")
+PROJECTION = ("projection.1", "projection.2", "projection.3")
+"""The names of its arrays by level: float32 (K, D_l) and float32 (C_l, D_l). K is the same for all levels: the
+features of one row are from one place of an image."""
 JOINED_KEPT, JOINED_PROJECTION = "kept", "projection"
 """The names of the arrays of a joined memory: float32 (K, D) and float32 (C_2 + C_3, D)."""
 
 
 class FeatureMemory(nn.Module):
-    """How far each place of an image is from all kept features of good images, multiplied over two levels."""
+    """How far each place of an image is from all kept features of good images, multiplied over the levels."""
 
-    def __init__(self, arrays: Weights, channels: tuple[int, int]) -> None:
-        """`channels` are the numbers of channels of levels 2 and 3. Raises ValueError for arrays that do not
-        fit."""
+    def __init__(self, arrays: Weights, channels: Sequence[int]) -> None:
+        """`channels`: how many each level has. Raises ValueError for arrays that do not fit."""
         super().__init__()
         kept, projections = _matrices(arrays, KEPT), _matrices(arrays, PROJECTION)
         for name, own, projection, count in zip(KEPT, kept, projections, channels, strict=True):
@@ -38,7 +42,7 @@ class FeatureMemory(nn.Module):
                 raise ValueError(
                     f"{name} {list(own.shape)} and its projection {list(projection.shape)} do not go together"
                 )
-        self.embeddings = nn.ModuleList(map(LevelEmbedding, projections))
+        self.embeddings = nn.ModuleList(map(LevelEmbedding, projections, POOLINGS))
         self.nearest = nn.ModuleList(map(NearestFeature, kept))
 
     def forward(self, levels: Features, left_out: Tensor | None = None) -> Tensor:
@@ -46,28 +50,35 @@ class FeatureMemory(nn.Module):
 
         `left_out` is as in `NearestFeature.forward`.
         """
-        second, third = (
+        first, second, third = (
             nearest(embedding(level), left_out)
-            for embedding, nearest, level in zip(self.embeddings, self.nearest, levels[1:], strict=True)
+            for embedding, nearest, level in zip(self.embeddings, self.nearest, levels, strict=True)
         )
-        size = (levels[1].shape[-2], levels[1].shape[-1])
-        third = F.interpolate(third.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
-        product: Tensor = second * third.squeeze(1)
+        size = (second.shape[-2], second.shape[-1])
+        product: Tensor = _resize(first, size).sqrt().sqrt() * second * _resize(third, size)
         return product
+
+
+def _resize(distances: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W) to (N, *size), bilinear with half-pixel centres."""
+    if distances.shape[-2:] == size:
+        return distances
+    larger = F.interpolate(distances.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
+    return larger.squeeze(1)
 
 
 class JoinedMemory(nn.Module):
     """The memory of recipes of earlier versions: levels 2 and 3 of a place are one vector."""
 
-    def __init__(self, arrays: Weights, channels: tuple[int, int]) -> None:
+    def __init__(self, arrays: Weights, channels: Sequence[int]) -> None:
         """`channels` is as in `FeatureMemory`. Raises ValueError for arrays that do not fit."""
         super().__init__()
         kept, projection = _matrices(arrays, (JOINED_KEPT, JOINED_PROJECTION))
-        if kept.shape[1] != projection.shape[1] or len(projection) != sum(channels):
+        if kept.shape[1] != projection.shape[1] or len(projection) != sum(channels[1:]):
             raise ValueError(
                 f"{JOINED_KEPT} {list(kept.shape)} and its projection {list(projection.shape)} do not fit"
             )
-        self.embedding = JoinedEmbedding(projection, channels[0])
+        self.embedding = JoinedEmbedding(projection, channels[1])
         self.nearest = NearestFeature(kept)
 
     def forward(self, levels: Features, left_out: Tensor | None = None) -> Tensor:
@@ -76,11 +87,11 @@ class JoinedMemory(nn.Module):
         return squared
 
 
-def _matrices(arrays: Weights, names: tuple[str, str]) -> list[Tensor]:
+def _matrices(arrays: Weights, names: Sequence[str]) -> list[Tensor]:
     """The arrays of those names. Raises ValueError unless they are float32 matrices with at least one row."""
     found = [torch.from_numpy(arrays[name]) for name in names if name in arrays]
     if len(found) < len(names) or any(
         tensor.ndim != 2 or tensor.dtype != torch.float32 or not len(tensor) for tensor in found
     ):
-        raise ValueError(f"there must be float32 matrices {' and '.join(names)}")
+        raise ValueError(f"there must be float32 matrices {', '.join(names)}")
     return found

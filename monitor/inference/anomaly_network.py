@@ -122,7 +122,7 @@ def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = Non
         if deviations is None:
             raise RecipeError(f"{recipe.folder}: a memory needs channel scaling: train the recipe again")
         try:
-            channels = len(deviations[1]), len(deviations[2])
+            channels = [len(deviation) for deviation in deviations]
             kind = FeatureMemory if document.memory.by_level else JoinedMemory
             memory = kind(recipe.memory, channels)
         except ValueError as error:

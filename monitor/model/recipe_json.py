@@ -182,8 +182,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """With a student: the memory's share in the weighted mean of both maps, each in its unit. Null: the map
     is the larger of both, as the first recipes with a student and a memory have it."""
     by_level: bool = False
-    """Whether levels 2 and 3 are compared apart and their distances multiplied. In recipes of earlier
-    versions both are one vector."""
+    """Whether the levels are compared apart and their distances multiplied. In recipes of earlier versions
+    levels 2 and 3 are one vector."""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):

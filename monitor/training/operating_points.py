@@ -42,9 +42,10 @@ ENOUGH_DEFECTS = 10
 _MUCH_BETTER = 0.2
 """Another rate is recommended when it lets this share of the defects pass less."""
 _FEW_TRAINING_IMAGES = 100
-_FARTHEST_BY_LEVEL, _FARTHEST_JOINED = 16.0, 8.0
-"""The largest value of a memory's map: by level the product of two squared distances of vectors of length 1,
-joined the squared distance of two sums of two such vectors. A projection makes no distance longer."""
+_FARTHEST_BY_LEVEL, _FARTHEST_JOINED = 4**2.25, 8.0
+"""The largest value of a memory's map: by level the product of squared distances of vectors of length 1, the
+first of them with exponent 1/4; joined the squared distance of two sums of two such vectors. A projection
+makes no distance longer."""
 _OVERKILL, _ESCAPE = "overkill, false rejects", "escape, missed defects"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from monitor.feature_memory.embedding import JoinedEmbedding, LevelEmbedding, draw_projection
+from monitor.feature_memory.embedding import POOLINGS, JoinedEmbedding, LevelEmbedding, draw_projection
 
 
 def levels(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -14,7 +14,12 @@ def levels(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
 
 
 def test_each_place_gets_a_vector() -> None:
-    assert LevelEmbedding(draw_projection(20, 0, 8))(levels()[2]).shape == (2, 4, 6, 8)
+    first, second, third = (
+        LevelEmbedding(draw_projection(level.shape[1], 0, 4), pooling)(level)
+        for level, pooling in zip(levels(), POOLINGS, strict=True)
+    )
+    assert first.shape == second.shape == (2, 8, 12, 4), "level 1 has the places of level 2"
+    assert third.shape == (2, 4, 6, 4)
     assert JoinedEmbedding(draw_projection(32, 0, 8), 12)(levels()).shape == (2, 8, 12, 8)
 
 
@@ -48,7 +53,7 @@ def test_the_projection_is_orthogonal_and_depends_on_the_seed_alone() -> None:
 
 def test_without_a_projection_to_fewer_dimensions_distances_are_exact() -> None:
     plain, turned = (
-        JoinedEmbedding(matrix, 12)(levels()) for matrix in (torch.eye(32), draw_projection(32, 1))
+        JoinedEmbedding(matrix, 12)(levels()) for matrix in (torch.eye(32), draw_projection(32, 1, 32))
     )
     distances = [torch.cdist(one.flatten(0, 2), one.flatten(0, 2)) for one in (plain, turned)]
     assert torch.allclose(*distances, atol=2e-3)

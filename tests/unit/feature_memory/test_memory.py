@@ -1,4 +1,4 @@
-"""A memory multiplies the distances of two levels, and runs only with arrays that go together."""
+"""A memory multiplies the distances of the levels, and runs only with arrays that go together."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from monitor.feature_memory.memory import (
     JoinedMemory,
 )
 
-CHANNELS = (12, 20)
+CHANNELS = (4, 12, 20)
 
 
 def arrays(**wish: np.ndarray) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    kept = {name: random.normal(size=(5, 8)).astype(np.float32) for name in KEPT}
+    kept = {name: random.normal(size=(5, 4)).astype(np.float32) for name in KEPT}
     projections = {
-        name: draw_projection(count, 0, 8).numpy() for name, count in zip(PROJECTION, CHANNELS, strict=True)
+        name: draw_projection(count, 0, 4).numpy() for name, count in zip(PROJECTION, CHANNELS, strict=True)
     }
     return {**kept, **projections, **wish}
 
 
 def joined_arrays(**wish: np.ndarray) -> dict[str, np.ndarray]:
-    kept, projection = np.ones((5, 8), np.float32), draw_projection(sum(CHANNELS), 0, 8).numpy()
+    kept, projection = np.ones((5, 8), np.float32), draw_projection(sum(CHANNELS[1:]), 0, 8).numpy()
     return {JOINED_KEPT: kept, JOINED_PROJECTION: projection, **wish}
 
 
@@ -44,15 +44,16 @@ def test_it_gives_one_value_for_each_place_of_level_2() -> None:
     assert JoinedMemory(joined_arrays(), CHANNELS)(levels()).shape == (2, 8, 8)
 
 
-def test_the_value_is_the_product_of_the_distances_at_both_levels() -> None:
-    first, second, third = levels()
-    third = third.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+def test_the_value_is_the_product_of_the_levels_distances() -> None:
+    """With levels that are the same everywhere, resizing changes nothing."""
+    flat = [level[:, :, :1, :1].expand_as(level) for level in levels()]
     memory = FeatureMemory(arrays(), CHANNELS)
-    alone = [
-        nearest(embedding(level))
-        for embedding, nearest, level in zip(memory.embeddings, memory.nearest, (second, third), strict=True)
-    ]
-    assert torch.allclose(memory([first, second, third]), alone[0] * alone[1])
+    first, second, third = (
+        nearest(embedding(level))[:, 0, 0]
+        for embedding, nearest, level in zip(memory.embeddings, memory.nearest, flat, strict=True)
+    )
+    expected = (first**0.25 * second * third)[:, None, None].expand(2, 8, 8)
+    assert torch.allclose(memory(flat), expected, rtol=1e-4)
 
 
 def test_leaving_features_out_only_raises_values() -> None:
@@ -64,11 +65,11 @@ def test_leaving_features_out_only_raises_values() -> None:
 @pytest.mark.parametrize(
     "wish",
     [
-        {KEPT[1]: np.ones((5, 9), np.float32)},
-        {KEPT[1]: np.ones((4, 8), np.float32)},
-        {KEPT[0]: np.ones((0, 8), np.float32)},
-        {KEPT[0]: np.ones((5, 8), np.float64)},
-        {PROJECTION[1]: np.ones((12, 8), np.float32)},
+        {KEPT[1]: np.ones((5, 5), np.float32)},
+        {KEPT[2]: np.ones((4, 4), np.float32)},
+        {KEPT[0]: np.ones((0, 4), np.float32)},
+        {KEPT[0]: np.ones((5, 4), np.float64)},
+        {PROJECTION[1]: np.ones((11, 4), np.float32)},
     ],
 )
 def test_arrays_that_do_not_go_together_are_refused(wish: dict[str, np.ndarray]) -> None:
@@ -85,7 +86,7 @@ def test_joined_arrays_that_do_not_go_together_are_refused(wish: dict[str, np.nd
 
 
 def test_the_arrays_of_another_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"kept\.2 and kept\.3"):
+    with pytest.raises(ValueError, match=r"kept\.1, kept\.2, kept\.3"):
         FeatureMemory(joined_arrays(), CHANNELS)
-    with pytest.raises(ValueError, match="kept and projection"):
+    with pytest.raises(ValueError, match="kept, projection"):
         JoinedMemory(arrays(), CHANNELS)

@@ -67,7 +67,7 @@ def test_a_recipe_of_an_earlier_version_keeps_its_joined_memory(memory: RecipeVe
     assert memory.memory is not None
     assert memory.document.memory is not None
     levels = build_networks(memory).teacher(batch(memory))
-    projection = draw_projection(levels[1].shape[1] + levels[2].shape[1], 0)
+    projection = draw_projection(levels[1].shape[1] + levels[2].shape[1], 0, 64)
     kept = torch.rand(20, projection.shape[1], generator=torch.Generator().manual_seed(0))
     arrays = {name: array for name, array in memory.memory.items() if name.startswith("even.")}
     arrays |= {JOINED_KEPT: kept.numpy(), JOINED_PROJECTION: projection.numpy()}
