@@ -24,8 +24,8 @@ from monitor.pyramid import Features
 
 KEPT = ("kept.1", "kept.2", "kept.3")
 PROJECTION = ("projection.1", "projection.2", "projection.3")
-"""The names of its arrays by level: float32 (K, D_l) and float32 (C_l, D_l). K is the same for all levels: the
-features of one row are from one place of an image."""
+"""The names of its arrays by level: float32 (K, D_l) and float32 (C_l, D_l). K is the same for all levels:
+the features of one row are from one place of an image."""
 JOINED_KEPT, JOINED_PROJECTION = "kept", "projection"
 """The names of the arrays of a joined memory: float32 (K, D) and float32 (C_2 + C_3, D)."""
 
