@@ -50,7 +50,7 @@ def collect_features(
     """The memory of the images `inputs`: at each kept place of level 2 a feature of each level.
 
     `inputs` has, for each image, the indices of its pictures: one without tiles. `teacher` is a trunk with
-    channel scaling in eval mode on `device`. Every image gives equally many features, at least one; of more
+    channel scaling in eval mode on `device`. Every image gives equally many places, at least one; of more
     than 2,000 images, 2,000 drawn at random give one each. The random places depend on the seed and on the
     image's number alone.
     """

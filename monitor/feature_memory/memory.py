@@ -4,8 +4,8 @@ It knows nothing of recipes, thresholds or files; its arrays come from `monitor.
 
 The levels are compared apart and their distances are multiplied, as in the paper's anomaly map: a defect is
 far from the good features at every level. Compared as one vector, the levels need a kept feature that is near
-in all of them at once, which 2,000 features seldom have. Level 1 tells small defects from their surroundings,
-but also differs most among good parts, so it counts with the fourth root of its distance
+in all of them at once, which 2,000 features seldom have. Level 1 shows small defects, but also harmless
+differences of light and surface, so it counts with the fourth root of its distance
 (`tests/benchmarks/README.md`).
 """
 
