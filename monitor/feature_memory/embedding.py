@@ -1,14 +1,17 @@
-"""The embedding: from the teacher's levels 2 and 3 to one short feature vector for each place of an image.
+"""The embedding: from the teacher's levels to short feature vectors for the places of an image.
 
 It imports torch alone and knows nothing of the features that are kept.
 
-As in PaDiM (Defard et al. 2021) and PatchCore (Roth et al. 2022), each place is described by two levels of a
+As in PaDiM (Defard et al. 2021) and PatchCore (Roth et al. 2022), each place is described by levels of a
 pretrained network, averaged over its neighbours. The vectors of each level are scaled to length 1, and a
 random projection with orthogonal directions makes them short: distances shrink by a common factor on average
-(Johnson and Lindenstrauss 1984).
+(Johnson and Lindenstrauss 1984). The places of each level have vectors of their own (`LevelEmbedding`); in
+recipes of earlier versions the places of level 2 have one vector of both levels (`JoinedEmbedding`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +19,42 @@ from torch import Tensor, nn
 
 from monitor.pyramid import Features
 
-DIMENSIONS = 64
-"""The length of a feature vector."""
-_NEIGHBOURS = 3
-"""A place is averaged with its neighbours in a square of this side length."""
+DIMENSIONS = (32, 64, 64)
+"""The length of a feature vector by level."""
 
 
-class FeatureEmbedding(nn.Module):
+@dataclass(frozen=True)
+class Pooling:
+    """The squares over which a level is averaged, in places of the level."""
+
+    side: int
+    stride: int
+
+
+NEIGHBOURS = Pooling(side=3, stride=1)
+"""A place is averaged with its neighbours."""
+POOLINGS = (Pooling(side=6, stride=2), NEIGHBOURS, NEIGHBOURS)
+"""By level. Level 1 is averaged to the places of level 2, over the same part of the image."""
+
+
+class LevelEmbedding(nn.Module):
+    """One level of a teacher with channel scaling to feature vectors at its places."""
+
+    projection: Tensor
+
+    def __init__(self, projection: Tensor, pooling: Pooling = NEIGHBOURS) -> None:
+        """`projection` is float32 (C, D)."""
+        super().__init__()
+        self._pooling = pooling
+        self.register_buffer("projection", projection.contiguous())
+
+    def forward(self, level: Tensor) -> Tensor:
+        """(N, C, H, W) to float32 (N, H', W', D), with the places of the pooling."""
+        embedded: Tensor = _direction(level, self._pooling) @ self.projection
+        return embedded
+
+
+class JoinedEmbedding(nn.Module):
     """Levels 2 and 3 of a teacher with channel scaling to feature vectors at the places of level 2."""
 
     second: Tensor
@@ -46,7 +78,7 @@ class FeatureEmbedding(nn.Module):
         return embedded
 
 
-def draw_projection(channels: int, seed: int, dimensions: int = DIMENSIONS) -> Tensor:
+def draw_projection(channels: int, seed: int, dimensions: int) -> Tensor:
     """A random projection with orthogonal directions of length 1: float32 (channels, D).
 
     D is `dimensions`, and at most `channels`. The projection depends on no image.
@@ -58,9 +90,10 @@ def draw_projection(channels: int, seed: int, dimensions: int = DIMENSIONS) -> T
     return projection.contiguous()
 
 
-def _direction(level: Tensor) -> Tensor:
-    """(N, C, H, W) of any float type to float32 (N, H, W, C): averaged over neighbours, then of length 1."""
+def _direction(level: Tensor, pooling: Pooling = NEIGHBOURS) -> Tensor:
+    """(N, C, H, W) of any float type to float32 (N, H', W', C): averaged, then of length 1."""
+    padding = (pooling.side - pooling.stride) // 2
     pooled = F.avg_pool2d(
-        level.float(), _NEIGHBOURS, stride=1, padding=_NEIGHBOURS // 2, count_include_pad=False
+        level.float(), pooling.side, pooling.stride, padding=padding, count_include_pad=False
     )
     return F.normalize(pooled, dim=1).permute(0, 2, 3, 1)

@@ -1,43 +1,97 @@
 """A recipe's memory of good features as one network: from the teacher's levels to a map of distances.
 
 It knows nothing of recipes, thresholds or files; its arrays come from `monitor.feature_memory.collection`.
+
+The levels are compared apart and their distances are multiplied, as in the paper's anomaly map: a defect is
+far from the good features at every level. Compared as one vector, the levels need a kept feature that is near
+in all of them at once, which 2,000 features seldom have. Level 1 shows small defects, but also harmless
+differences of light and surface, so it counts with the fourth root of its distance
+(`tests/benchmarks/README.md`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monitor.feature_memory.embedding import FeatureEmbedding
+from monitor.feature_memory.embedding import POOLINGS, JoinedEmbedding, LevelEmbedding
 from monitor.feature_memory.nearest_feature import NearestFeature
 from monitor.model.weights import Weights
 from monitor.pyramid import Features
 
-KEPT, PROJECTION = "kept", "projection"
-"""The names of its arrays: float32 (K, D) and float32 (C_2 + C_3, D)."""
+KEPT = ("kept.1", "kept.2", "kept.3")
+PROJECTION = ("projection.1", "projection.2", "projection.3")
+"""The names of its arrays by level: float32 (K, D_l) and float32 (C_l, D_l). K is the same for all levels:
+the features of one row are from one place of an image."""
+JOINED_KEPT, JOINED_PROJECTION = "kept", "projection"
+"""The names of the arrays of a joined memory: float32 (K, D) and float32 (C_2 + C_3, D)."""
 
 
 class FeatureMemory(nn.Module):
-    """How far each place of an image is from all kept features of good images."""
+    """How far each place of an image is from all kept features of good images, multiplied over the levels."""
 
-    def __init__(self, arrays: Weights, channels: int) -> None:
-        """`channels` is the number of channels of level 2. Raises ValueError for arrays that do not fit."""
+    def __init__(self, arrays: Weights, channels: Sequence[int]) -> None:
+        """`channels`: how many each level has. Raises ValueError for arrays that do not fit."""
         super().__init__()
-        found = [torch.from_numpy(arrays[name]) for name in (KEPT, PROJECTION) if name in arrays]
-        if len(found) < 2 or any(tensor.ndim != 2 or tensor.dtype != torch.float32 for tensor in found):
-            raise ValueError(f"there must be float32 matrices {KEPT} and {PROJECTION}")
-        kept, projection = found
-        if not len(kept) or kept.shape[1] != projection.shape[1] or len(projection) <= channels:
-            raise ValueError(
-                f"{KEPT} {list(kept.shape)} and {PROJECTION} {list(projection.shape)} do not go together"
-            )
-        self.embedding = FeatureEmbedding(projection, channels)
-        self.nearest = NearestFeature(kept)
+        kept, projections = _matrices(arrays, KEPT), _matrices(arrays, PROJECTION)
+        for name, own, projection, count in zip(KEPT, kept, projections, channels, strict=True):
+            if len(own) != len(kept[0]) or tuple(projection.shape) != (count, own.shape[1]):
+                raise ValueError(
+                    f"{name} {list(own.shape)} and its projection {list(projection.shape)} do not go together"
+                )
+        self.embeddings = nn.ModuleList(map(LevelEmbedding, projections, POOLINGS))
+        self.nearest = nn.ModuleList(map(NearestFeature, kept))
 
     def forward(self, levels: Features, left_out: Tensor | None = None) -> Tensor:
         """The levels of a teacher with channel scaling, (N, C_l, H_l, W_l), to float32 (N, H_2, W_2).
 
         `left_out` is as in `NearestFeature.forward`.
         """
+        first, second, third = (
+            nearest(embedding(level), left_out)
+            for embedding, nearest, level in zip(self.embeddings, self.nearest, levels, strict=True)
+        )
+        size = (second.shape[-2], second.shape[-1])
+        product: Tensor = _resize(first, size).sqrt().sqrt() * second * _resize(third, size)
+        return product
+
+
+def _resize(distances: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W) to (N, *size), bilinear with half-pixel centres."""
+    if distances.shape[-2:] == size:
+        return distances
+    larger = F.interpolate(distances.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
+    return larger.squeeze(1)
+
+
+class JoinedMemory(nn.Module):
+    """The memory of recipes of earlier versions: levels 2 and 3 of a place are one vector."""
+
+    def __init__(self, arrays: Weights, channels: Sequence[int]) -> None:
+        """`channels` is as in `FeatureMemory`. Raises ValueError for arrays that do not fit."""
+        super().__init__()
+        kept, projection = _matrices(arrays, (JOINED_KEPT, JOINED_PROJECTION))
+        if kept.shape[1] != projection.shape[1] or len(projection) != sum(channels[1:]):
+            raise ValueError(
+                f"{JOINED_KEPT} {list(kept.shape)} and its projection {list(projection.shape)} do not fit"
+            )
+        self.embedding = JoinedEmbedding(projection, channels[1])
+        self.nearest = NearestFeature(kept)
+
+    def forward(self, levels: Features, left_out: Tensor | None = None) -> Tensor:
+        """As `FeatureMemory.forward`."""
         squared: Tensor = self.nearest(self.embedding(levels), left_out)
         return squared
+
+
+def _matrices(arrays: Weights, names: Sequence[str]) -> list[Tensor]:
+    """The arrays of those names. Raises ValueError unless they are float32 matrices with at least one row."""
+    found = [torch.from_numpy(arrays[name]) for name in names if name in arrays]
+    if len(found) < len(names) or any(
+        tensor.ndim != 2 or tensor.dtype != torch.float32 or not len(tensor) for tensor in found
+    ):
+        raise ValueError(f"there must be float32 matrices {', '.join(names)}")
+    return found

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from monitor.feature_memory.memory import FeatureMemory
+from monitor.feature_memory.memory import FeatureMemory, JoinedMemory
 from monitor.inference.batch_norm_folding import fold_batch_norm
 from monitor.model.channel_scaling import read_deviations
 from monitor.model.recipe_json import RecipeError
@@ -35,7 +35,7 @@ class Networks:
     teacher: nn.Module
     student: nn.Module | None
     student_unit: float = 1.0
-    memory: FeatureMemory | None = None
+    memory: FeatureMemory | JoinedMemory | None = None
     memory_unit: float = 1.0
     memory_share: float | None = None
     """The memory's share in the weighted mean of both maps; None: the map is the larger of both."""
@@ -117,12 +117,14 @@ def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = Non
     if deviations is not None:
         teacher = ScaledTrunk(teacher, deviations)
         student = None if student is None else ScaledTrunk(student, deviations)
-    memory = None
-    if recipe.memory is not None:
+    memory: FeatureMemory | JoinedMemory | None = None
+    if recipe.memory is not None and document.memory is not None:
         if deviations is None:
             raise RecipeError(f"{recipe.folder}: a memory needs channel scaling: train the recipe again")
         try:
-            memory = FeatureMemory(recipe.memory, len(deviations[1]))
+            channels = [len(deviation) for deviation in deviations]
+            kind = FeatureMemory if document.memory.by_level else JoinedMemory
+            memory = kind(recipe.memory, channels)
         except ValueError as error:
             raise RecipeError(
                 f"{recipe.folder}: its memory is damaged ({error}): train the recipe again"

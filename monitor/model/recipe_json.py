@@ -181,6 +181,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     share: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     """With a student: the memory's share in the weighted mean of both maps, each in its unit. Null: the map
     is the larger of both, as the first recipes with a student and a memory have it."""
+    by_level: bool = False
+    """Whether the levels are compared apart and their distances multiplied. In recipes of earlier versions
+    levels 2 and 3 are one vector."""
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -349,13 +352,14 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 def resize_name(tiles: Tiles | None, memory: Memory | None) -> str:
     """The `resize` of a recipe's document.
 
-    Recipes with tiles, with a memory, and with a mean of both maps have names of their own, so that a program
-    that does not know these refuses them.
+    Recipes with tiles, with a memory, with a mean of both maps, and with a memory that compares the levels
+    apart have names of their own, so that a program that does not know these refuses them.
     """
     name = RESIZE if tiles is None else TILED_RESIZE
     if memory is None:
         return name
-    return name + (", with a memory" if memory.share is None else ", averaged with a memory")
+    name += ", with a memory" if memory.share is None else ", averaged with a memory"
+    return name + (" by level" if memory.by_level else "")
 
 
 def size_problem(size: Size, tiles: Tiles | None) -> str:

@@ -130,7 +130,7 @@ def add_memory(
     if draft.student is None:
         arrays = dict(add_deviations(arrays, deviations))
     share = None if draft.student is None else MEMORY_SHARE
-    entry = Memory(weights=weights_file("memory", arrays), unit=1.0, share=share)
+    entry = Memory(weights=weights_file("memory", arrays), unit=1.0, share=share, by_level=True)
     stated = draft.with_changes(memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry))
     found = replace(stated, memory=arrays)
     scorer = LeftOutScorer(images, collection.owners)

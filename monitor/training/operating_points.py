@@ -42,9 +42,10 @@ ENOUGH_DEFECTS = 10
 _MUCH_BETTER = 0.2
 """Another rate is recommended when it lets this share of the defects pass less."""
 _FEW_TRAINING_IMAGES = 100
-_FARTHEST_FEATURE = 8.0
-"""The largest squared distance of two feature vectors: each is a sum of two vectors of length 1, and a
-projection makes no distance longer."""
+_FARTHEST_BY_LEVEL, _FARTHEST_JOINED = 4**2.25, 8.0
+"""The largest value of a memory's map: by level the product of squared distances of vectors of length 1, the
+first of them with exponent 1/4; joined the squared distance of two sums of two such vectors. A projection
+makes no distance longer."""
 _OVERKILL, _ESCAPE = "overkill, false rejects", "escape, missed defects"
 
 
@@ -112,7 +113,10 @@ def score_ceiling(document: Document) -> float:
     by_student = (
         map_ceiling(document.teacher.architecture) / document.student_unit if document.student else 0.0
     )
-    by_memory = _FARTHEST_FEATURE / document.memory.unit if document.memory else 0.0
+    by_memory = 0.0
+    if document.memory:
+        farthest = _FARTHEST_BY_LEVEL if document.memory.by_level else _FARTHEST_JOINED
+        by_memory = farthest / document.memory.unit
     return max(by_student, by_memory)
 
 

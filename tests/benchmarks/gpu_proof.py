@@ -92,11 +92,11 @@ def make_networks(compared: str, size: Size) -> Networks:
         teacher, student = (ScaledTrunk(trunk, [torch.ones(count) for count in channels]) for trunk in trunks)
         if compared == "student":
             return Networks(teacher, student)
-        arrays = {
-            KEPT: torch.randn(size.kept, DIMENSIONS).numpy(),
-            PROJECTION: draw_projection(channels[1] + channels[2], seed=0).numpy(),
-        }
-        memory = FeatureMemory(arrays, channels[1])
+        arrays = {}
+        for level, count in enumerate(channels):
+            arrays[KEPT[level]] = torch.randn(size.kept, DIMENSIONS[level]).numpy()
+            arrays[PROJECTION[level]] = draw_projection(count, 0, DIMENSIONS[level]).numpy()
+        memory = FeatureMemory(arrays, channels)
         if compared == "memory":
             return Networks(teacher, None, memory=memory, memory_unit=_UNIT)
         return Networks(teacher, student, _UNIT, memory, _UNIT, _MEMORY_SHARE)

@@ -58,7 +58,7 @@ class SetImages:
     good: GoodImages
     """The good images of train/."""
     owners: NDArray[np.int64]
-    """By kept feature of the memory, the number of the image that it comes from."""
+    """By kept place of the memory, the number of the image that it comes from."""
     calibrating: Sequence[int]
     parts: Sequence[int]
     """By image of `good`, the number of the part that it shows."""
@@ -74,7 +74,7 @@ def read_set(data: Path, recipe: RecipeVersion) -> SetImages:
     folder = data / "train" / GOOD
     files = image_file.find(folder)
     images = [image_file.read(file) for file in files]
-    kept = len(recipe.memory["kept"])
+    kept = len(recipe.memory["kept.2"])
     if kept % len(files):
         raise ValueError(f"{folder}: the recipe was not trained with these {len(files)} images")
     parts = find_parts(name_below(folder, files), [make_thumbnail(image) for image in images])

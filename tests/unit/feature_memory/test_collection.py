@@ -32,14 +32,16 @@ def test_an_image_s_features_do_not_depend_on_other_images(teacher: torch.nn.Mod
     first, second = collect(teacher, [1, 2, 3]), collect(teacher, [1, 8, 9])
     own = first.owners == 0
     assert own.any()
-    assert np.array_equal(first.arrays[KEPT][own], second.arrays[KEPT][second.owners == 0])
-    assert np.array_equal(first.arrays[PROJECTION], second.arrays[PROJECTION])
+    for kept, projection in zip(KEPT, PROJECTION, strict=True):
+        assert np.array_equal(first.arrays[kept][own], second.arrays[kept][second.owners == 0])
+        assert np.array_equal(first.arrays[projection], second.arrays[projection])
 
 
 def test_the_same_seed_keeps_the_same_features(teacher: torch.nn.Module) -> None:
     first, again, other = collect(teacher, [1, 2]), collect(teacher, [1, 2]), collect(teacher, [1, 2], seed=1)
-    assert np.array_equal(first.arrays[KEPT], again.arrays[KEPT])
-    assert not np.array_equal(first.arrays[KEPT], other.arrays[KEPT])
+    for kept in KEPT:
+        assert np.array_equal(first.arrays[kept], again.arrays[kept])
+        assert not np.array_equal(first.arrays[kept], other.arrays[kept])
 
 
 def test_images_share_the_memory_equally_and_it_stays_within_its_bound(
@@ -57,3 +59,10 @@ def test_all_tiles_of_an_image_give_features(teacher: torch.nn.Module) -> None:
     pictures = [resize_image(part(number), (64, 64)) for number in range(4)]
     found = collect_features(teacher, pictures, [[0, 1], [2, 3]], seed=0, device=CPU)
     assert np.bincount(found.owners).tolist() == [128, 128], "64 places in each of two tiles"
+
+
+def test_a_kept_place_has_a_feature_of_each_level(teacher: torch.nn.Module) -> None:
+    """With all 64 places of level 2 kept, each of the 16 places of level 3 is around four of them."""
+    found = collect(teacher, [1])
+    repeats = [set(np.unique(found.arrays[kept], axis=0, return_counts=True)[1].tolist()) for kept in KEPT]
+    assert repeats == [{1}, {1}, {4}]

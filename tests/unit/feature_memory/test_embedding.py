@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from monitor.feature_memory.embedding import FeatureEmbedding, draw_projection
+from monitor.feature_memory.embedding import POOLINGS, JoinedEmbedding, LevelEmbedding, draw_projection
 
 
 def levels(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -13,21 +13,35 @@ def levels(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     return [torch.rand(shape, generator=generator).to(dtype) for shape in shapes]
 
 
-def test_each_place_of_level_2_gets_a_vector() -> None:
-    embedded = FeatureEmbedding(draw_projection(32, 0, 8), 12)(levels())
-    assert embedded.shape == (2, 8, 12, 8)
+def test_each_place_gets_a_vector() -> None:
+    first, second, third = (
+        LevelEmbedding(draw_projection(level.shape[1], 0, 4), pooling)(level)
+        for level, pooling in zip(levels(), POOLINGS, strict=True)
+    )
+    assert first.shape == second.shape == (2, 8, 12, 4), "level 1 has the places of level 2"
+    assert third.shape == (2, 4, 6, 4)
+    assert JoinedEmbedding(draw_projection(32, 0, 8), 12)(levels()).shape == (2, 8, 12, 8)
 
 
 def test_half_precision_levels_give_float32_vectors() -> None:
-    embedding = FeatureEmbedding(draw_projection(32, 0, 8), 12)
-    half = embedding(levels(torch.float16))
+    embedding = LevelEmbedding(draw_projection(12, 0, 8))
+    half = embedding(levels(torch.float16)[1])
     assert half.dtype == torch.float32
-    assert torch.allclose(half, embedding(levels()), atol=2e-3)
+    assert torch.allclose(half, embedding(levels()[1]), atol=2e-3)
 
 
 def test_brightness_alone_changes_no_vector() -> None:
-    embedding = FeatureEmbedding(draw_projection(32, 0, 8), 12)
-    assert torch.allclose(embedding([3 * level for level in levels()]), embedding(levels()), atol=1e-6)
+    embedding, level = LevelEmbedding(draw_projection(12, 0, 8)), levels()[1]
+    assert torch.allclose(embedding(3 * level), embedding(level), atol=1e-6)
+
+
+def test_a_joined_vector_is_the_sum_of_both_levels_where_they_have_equal_places() -> None:
+    projection = draw_projection(32, 0, 8)
+    _, second, third = levels()
+    third = third.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    joined = JoinedEmbedding(projection, 12)([second, second, third])
+    apart = LevelEmbedding(projection[:12])(second) + LevelEmbedding(projection[12:])(third)
+    assert torch.allclose(joined, apart, atol=1e-6)
 
 
 def test_the_projection_is_orthogonal_and_depends_on_the_seed_alone() -> None:
@@ -39,7 +53,7 @@ def test_the_projection_is_orthogonal_and_depends_on_the_seed_alone() -> None:
 
 def test_without_a_projection_to_fewer_dimensions_distances_are_exact() -> None:
     plain, turned = (
-        FeatureEmbedding(matrix, 12)(levels()) for matrix in (torch.eye(32), draw_projection(32, 1))
+        JoinedEmbedding(matrix, 12)(levels()) for matrix in (torch.eye(32), draw_projection(32, 1, 32))
     )
     distances = [torch.cdist(one.flatten(0, 2), one.flatten(0, 2)) for one in (plain, turned)]
     assert torch.allclose(*distances, atol=2e-3)

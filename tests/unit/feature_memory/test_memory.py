@@ -1,4 +1,4 @@
-"""A memory runs only with arrays that go together."""
+"""A memory multiplies the distances of the levels, and runs only with arrays that go together."""
 
 from __future__ import annotations
 
@@ -7,32 +7,86 @@ import pytest
 import torch
 
 from monitor.feature_memory.embedding import draw_projection
-from monitor.feature_memory.memory import KEPT, PROJECTION, FeatureMemory
+from monitor.feature_memory.memory import (
+    JOINED_KEPT,
+    JOINED_PROJECTION,
+    KEPT,
+    PROJECTION,
+    FeatureMemory,
+    JoinedMemory,
+)
+
+CHANNELS = (4, 12, 20)
 
 
 def arrays(**wish: np.ndarray) -> dict[str, np.ndarray]:
-    return {KEPT: np.ones((5, 8), np.float32), PROJECTION: draw_projection(32, 0, 8).numpy(), **wish}
+    random = np.random.default_rng(0)
+    kept = {name: random.normal(size=(5, 4)).astype(np.float32) for name in KEPT}
+    projections = {
+        name: draw_projection(count, 0, 4).numpy() for name, count in zip(PROJECTION, CHANNELS, strict=True)
+    }
+    return {**kept, **projections, **wish}
 
 
-def test_it_gives_one_distance_for_each_place_of_level_2() -> None:
-    levels = [torch.rand(2, channels, side, side) for channels, side in ((4, 16), (12, 8), (20, 4))]
-    assert FeatureMemory(arrays(), 12)(levels).shape == (2, 8, 8)
+def joined_arrays(**wish: np.ndarray) -> dict[str, np.ndarray]:
+    kept, projection = np.ones((5, 8), np.float32), draw_projection(sum(CHANNELS[1:]), 0, 8).numpy()
+    return {JOINED_KEPT: kept, JOINED_PROJECTION: projection, **wish}
+
+
+def levels() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 4, 16, 16), (2, 12, 8, 8), (2, 20, 4, 4))
+    return [torch.rand(shape, generator=generator) for shape in shapes]
+
+
+def test_it_gives_one_value_for_each_place_of_level_2() -> None:
+    assert FeatureMemory(arrays(), CHANNELS)(levels()).shape == (2, 8, 8)
+    assert JoinedMemory(joined_arrays(), CHANNELS)(levels()).shape == (2, 8, 8)
+
+
+def test_the_value_is_the_product_of_the_levels_distances() -> None:
+    """With levels that are the same everywhere, resizing changes nothing."""
+    flat = [level[:, :, :1, :1].expand_as(level) for level in levels()]
+    memory = FeatureMemory(arrays(), CHANNELS)
+    first, second, third = (
+        nearest(embedding(level))[:, 0, 0]
+        for embedding, nearest, level in zip(memory.embeddings, memory.nearest, flat, strict=True)
+    )
+    expected = (first**0.25 * second * third)[:, None, None].expand(2, 8, 8)
+    assert torch.allclose(memory(flat), expected, rtol=1e-4)
+
+
+def test_leaving_features_out_only_raises_values() -> None:
+    memory = FeatureMemory(arrays(), CHANNELS)
+    left_out = torch.tensor([True, False, False, True, False])
+    assert bool((memory(levels(), left_out) >= memory(levels())).all())
 
 
 @pytest.mark.parametrize(
     "wish",
     [
-        {KEPT: np.ones((5, 9), np.float32)},
-        {KEPT: np.ones((0, 8), np.float32)},
-        {KEPT: np.ones((5, 8), np.float64)},
-        {PROJECTION: np.ones((12, 8), np.float32)},
+        {KEPT[1]: np.ones((5, 5), np.float32)},
+        {KEPT[2]: np.ones((4, 4), np.float32)},
+        {KEPT[0]: np.ones((0, 4), np.float32)},
+        {KEPT[0]: np.ones((5, 4), np.float64)},
+        {PROJECTION[1]: np.ones((11, 4), np.float32)},
     ],
 )
 def test_arrays_that_do_not_go_together_are_refused(wish: dict[str, np.ndarray]) -> None:
-    with pytest.raises(ValueError, match=KEPT):
-        FeatureMemory(arrays(**wish), 12)
+    with pytest.raises(ValueError, match="kept"):
+        FeatureMemory(arrays(**wish), CHANNELS)
 
 
-def test_a_missing_array_is_refused() -> None:
-    with pytest.raises(ValueError, match=PROJECTION):
-        FeatureMemory({KEPT: arrays()[KEPT]}, 12)
+@pytest.mark.parametrize(
+    "wish", [{JOINED_KEPT: np.ones((5, 9), np.float32)}, {JOINED_PROJECTION: np.ones((12, 8), np.float32)}]
+)
+def test_joined_arrays_that_do_not_go_together_are_refused(wish: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="kept"):
+        JoinedMemory(joined_arrays(**wish), CHANNELS)
+
+
+def test_the_arrays_of_another_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"kept\.1, kept\.2, kept\.3"):
+        FeatureMemory(joined_arrays(), CHANNELS)
+    with pytest.raises(ValueError, match="kept, projection"):
+        JoinedMemory(arrays(), CHANNELS)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
+from monitor.feature_memory.embedding import JoinedEmbedding, draw_projection
+from monitor.feature_memory.memory import JOINED_KEPT, JOINED_PROJECTION
 from monitor.images.preprocessing import prepare
 from monitor.inference.anomaly_network import AnomalyNetwork, Networks, build_networks
 from monitor.inference.scorer import Scorer
@@ -60,6 +63,23 @@ def test_a_recipe_without_a_share_keeps_the_larger_of_both(both: RecipeVersion) 
     assert torch.allclose(found, torch.maximum(student, alone), rtol=1e-5)
 
 
+def test_a_recipe_of_an_earlier_version_keeps_its_joined_memory(memory: RecipeVersion) -> None:
+    assert memory.memory is not None
+    assert memory.document.memory is not None
+    levels = build_networks(memory).teacher(batch(memory))
+    projection = draw_projection(levels[1].shape[1] + levels[2].shape[1], 0, 64)
+    kept = torch.rand(20, projection.shape[1], generator=torch.Generator().manual_seed(0))
+    arrays = {name: array for name, array in memory.memory.items() if name.startswith("even.")}
+    arrays |= {JOINED_KEPT: kept.numpy(), JOINED_PROJECTION: projection.numpy()}
+    entry = msgspec.structs.replace(memory.document.memory, by_level=False)
+    earlier = replace(memory.with_changes(memory=entry), memory=arrays)
+    joined = JoinedEmbedding(projection, levels[1].shape[1])(levels)
+    expected = torch.cdist(joined, kept.expand(len(IMAGES), 1, -1, -1)).square().amin(dim=-1)
+    networks = build_networks(earlier)
+    assert networks.memory is not None
+    assert torch.allclose(networks.memory(levels), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["both", "memory"])
 def test_openvino_agrees_with_torch(kind: str, request: pytest.FixtureRequest) -> None:
     recipe: RecipeVersion = request.getfixturevalue(kind)
@@ -72,7 +92,7 @@ def test_openvino_agrees_with_torch(kind: str, request: pytest.FixtureRequest) -
 
 def test_a_damaged_memory_is_one_clear_line(memory: RecipeVersion) -> None:
     assert memory.memory is not None
-    broken = dict(memory.memory) | {"kept": np.ones((3, 5), np.float32)}
+    broken = dict(memory.memory) | {"kept.2": np.ones((3, 5), np.float32)}
     damaged = RecipeVersion(memory.folder, memory.document, "", memory.teacher, None, broken)
     with pytest.raises(RecipeError, match="its memory is damaged"):
         build_networks(damaged)
@@ -81,5 +101,5 @@ def test_a_damaged_memory_is_one_clear_line(memory: RecipeVersion) -> None:
 def test_a_program_refuses_recipes_of_a_kind_that_it_does_not_know(
     both: RecipeVersion, memory: RecipeVersion
 ) -> None:
-    assert both.document.resize.endswith(", averaged with a memory")
-    assert memory.document.resize.endswith(", with a memory")
+    assert both.document.resize.endswith(", averaged with a memory by level")
+    assert memory.document.resize.endswith(", with a memory by level")

@@ -41,7 +41,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
 def left_out_scores(recipe: RecipeVersion, blocks: list[int]) -> list[float]:
     """The scores of the 12 images with these blocks left out."""
     assert recipe.memory is not None
-    kept = len(recipe.memory["kept"])
+    kept = len(recipe.memory["kept.2"])
     pictures = [preprocessing.resize_image(part(number), recipe.size) for number in range(12)]
     scorer = LeftOutScorer(
         GoodImages(pictures, Grid.whole(recipe.size), blocks), np.repeat(np.arange(12), kept // 12)
@@ -120,7 +120,7 @@ def test_with_both_units_bring_student_and_memory_to_about_1(tmp_path: Path) -> 
     assert document.memory is not None
     assert document.student is not None
     # The mean of both is below 1 where their highest places differ.
-    assert 0.2 < statistics.median(document.calibration[REFERENCE].scores) < 1.2
+    assert 0.1 < statistics.median(document.calibration[REFERENCE].scores) < 1.2
     assert document.student_unit != 1
 
 
