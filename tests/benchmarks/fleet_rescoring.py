@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from monitor.fleet.rescoring import SHARD
 from monitor.verdict import snapshot_path
@@ -39,7 +40,7 @@ from pathlib import Path
 from monitor.fleet.archive_listing import list_archive
 from monitor.fleet.archive_scorer import ArchiveScorer, ScorerSettings, find_recipe
 recipe, archive, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.sched_setaffinity(0, {int(sys.argv[4])})
 scorer = ArchiveScorer([find_recipe(recipe.parent, recipe.name)], ScorerSettings("cpu", "auto", "auto", 1))
 entries = list(itertools.islice(list_archive([archive]), count))
 list(scorer.rows(entries[:64]))
@@ -58,6 +59,9 @@ class AloneRun:
     seconds: float
     processor_s: float
 
+    def mean(self, other: AloneRun) -> AloneRun:
+        return AloneRun(fmean((self.seconds, other.seconds)), fmean((self.processor_s, other.processor_s)))
+
 
 @dataclass(frozen=True)
 class RescoringRun:
@@ -71,8 +75,9 @@ class RescoringRun:
     peak_mib: dict[Kind, tuple[float, float]]
     """The resident memory of the largest process: its peak in the first and in the last third."""
 
-    def row(self, alone: AloneRun) -> list[str]:
-        """The row of the table beside one scorer alone."""
+    def row(self, one: AloneRun, many: AloneRun) -> list[str]:
+        """The row of the table, beside one scorer without Ray and as many of them at once as there are
+        workers."""
         rate = self.entries / self.seconds
         spent = {kind: 1000 * seconds / self.entries for kind, seconds in self.processor_s.items()}
         peaks = [f"{first:.0f}, {last:.0f}" for first, last in self.peak_mib.values()]
@@ -80,10 +85,12 @@ class RescoringRun:
             str(self.workers),
             str(self.entries),
             f"{rate:.1f}",
-            f"{rate * alone.seconds / self.workers:.2f}",
-            f"{1000 * alone.processor_s:.2f}",
-            *(f"{one:.2f}" for one in spent.values()),
-            f"{1000 * alone.processor_s / sum(spent.values()):.2f}",
+            f"{rate * one.seconds / self.workers:.2f}",
+            f"{rate * many.seconds / self.workers:.2f}",
+            f"{1000 * one.processor_s:.2f}",
+            f"{1000 * many.processor_s:.2f}",
+            *(f"{each:.2f}" for each in spent.values()),
+            f"{1000 * many.processor_s / sum(spent.values()):.2f}",
             *peaks,
         ]
 
@@ -93,9 +100,11 @@ _COLUMNS = [
     "images",
     "images/s",
     "of workers x one scorer",
-    "processor ms an image alone",
+    "of as many scorers at once",
+    "one scorer: processor ms an image",
+    "as many at once: ms",
     *(f"{kind} ms" for kind in Kind),
-    "alone / all",
+    "as many at once / all",
     *(f"{kind} MiB" for kind in Kind),
 ]
 
@@ -115,16 +124,21 @@ def make_archive(folder: Path, entries: int, side: int) -> None:
         os.link(files[number % len(files)], place.with_suffix(".png"))
 
 
-def measure_alone(recipe: Path, archive: Path, count: int) -> AloneRun:
-    """One scorer with one thread on one processor."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _ALONE, str(recipe), str(archive), str(count)],
-        env=program_environment(),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return AloneRun(*map(float, done.stdout.split()[-2:]))
+def measure_alone(recipe: Path, archive: Path, count: int, at_once: int) -> AloneRun:
+    """So many scorers of one thread at once, each on a processor of its own; the mean of them."""
+    processors = sorted(os.sched_getaffinity(0))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", _ALONE, str(recipe), str(archive), str(count), str(processor)],
+            env=program_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for processor in processors[:at_once]
+    ]
+    said = [process.communicate()[0].split() for process in running]
+    seconds, processor_s = zip(*(map(float, words[-2:]) for words in said), strict=True)
+    return AloneRun(fmean(seconds), fmean(processor_s))
 
 
 def measure(config: Path, recipe: Path, archive: Path, entries: int, workers: int) -> RescoringRun:
@@ -173,15 +187,13 @@ def main() -> int:
         print(f"archive of {options.entries} entries", flush=True)
         rows = [_COLUMNS]
         for workers in options.workers:
-            before = measure_alone(recipe, folder / "archive", options.alone)
+            kinds = [1, workers]
+            before = [measure_alone(recipe, folder / "archive", options.alone, kind) for kind in kinds]
             run = measure(config, recipe, folder / "archive", options.entries, workers)
-            after = measure_alone(recipe, folder / "archive", options.alone)
-            print(f"one scorer alone: {before}, {after}", flush=True)
-            mean = AloneRun(
-                (before.seconds + after.seconds) / 2, (before.processor_s + after.processor_s) / 2
-            )
-            rows.append(run.row(mean))
-    print(markdown(rows))
+            after = [measure_alone(recipe, folder / "archive", options.alone, kind) for kind in kinds]
+            print(f"without Ray, before and after: {before}, {after}", flush=True)
+            rows.append(run.row(*(earlier.mean(later) for earlier, later in zip(before, after, strict=True))))
+            print(markdown(rows), flush=True)
     return 0
 
 
