@@ -154,10 +154,12 @@ def run(folder: Path, count: int, epochs: int, seconds: float, alone: int) -> di
         head_node_args={"num_cpus": 1, "object_store_memory": _STORE, "include_dashboard": False},
     )
     began = time.monotonic()
+    drivers: list[subprocess.Popen[bytes]] = []
     try:
         nodes = [cluster.add_node(num_cpus=1, object_store_memory=_STORE) for _ in range(2)]
         by_name = {node.node_id[:6]: node for node in nodes}
         driver = start_driver(plant, cluster.address)
+        drivers.append(driver)
         victims: list[Any] = []
 
         def find_victims() -> bool:
@@ -175,8 +177,11 @@ def run(folder: Path, count: int, epochs: int, seconds: float, alone: int) -> di
         driver.wait()
         print(f"the driver is killed after {plant.finished()} recipes and started anew", flush=True)
         driver = start_driver(plant, cluster.address)
+        drivers.append(driver)
         code = driver.wait(timeout=seconds)
     finally:
+        for one in drivers:
+            one.kill()
         cluster.shutdown()
     took = time.monotonic() - began
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -205,7 +210,7 @@ def main() -> int:
     parser.add_argument("--recipes", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--alone", type=int, help="how many are compared with train alone (all)")
-    parser.add_argument("--seconds", type=float, default=900.0, help="the longest wait for each step")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="the longest wait for each step")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         alone = options.recipes if options.alone is None else options.alone
