@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
+
 from monitor.line_state.counts import PartCounts
 from monitor.verdict import SCHEMA
 
@@ -161,10 +163,10 @@ def _parse(content: bytes) -> dict[str, Any] | None:
 
 def _parse_counts(content: object) -> PartCounts | None:
     """None for what is no count: lines of an earlier version have none."""
-    if not isinstance(content, dict):
+    try:
+        return msgspec.convert(content, PartCounts)
+    except msgspec.ValidationError:
         return None
-    found = [content.get(name) for name in _COUNTS]
-    return PartCounts(*found) if all(type(one) is int and one >= 0 for one in found) else None
 
 
 def _is_gone(status: Mapping[str, Any]) -> bool:
