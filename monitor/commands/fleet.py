@@ -145,9 +145,9 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Shows all lines on the broker of the settings: ready, state, drift, recipes in force, and "
-        "recipes of which lines of one site have other versions. The account must be allowed to read all "
-        "lines."
+        "Shows all lines on the broker of the settings: ready, state, drift, recipes in force, the parts "
+        "since each service's start and their sum, and recipes of which lines of one site have other "
+        "versions. The account must be allowed to read all lines."
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--watch", action="store_true", help="go on until Ctrl-C")
@@ -315,7 +315,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from monitor.fleet.live_table import open_table
     from monitor.fleet.plant_listener import open_listener
-    from monitor.fleet.plant_overview import COLUMNS, explain_lines, find_differences
+    from monitor.fleet.plant_overview import COLUMNS, explain_lines, list_rows, make_payload
 
     settings = load_settings(options)
     with open_listener(settings) as listener:
@@ -329,11 +329,10 @@ def _status(options: argparse.Namespace) -> int:
         if options.watch:
             with open_table(sys.stdout, COLUMNS) as view:
                 while True:
-                    view.show([line.cells() for line in listener.lines()], listener.take_changes())
+                    view.show(list_rows(listener.lines()), listener.take_changes())
                     listener.listen(_WATCH_S)
     if options.json:
-        differences = [difference.payload() for difference in find_differences(lines)]
-        print(json.dumps({"lines": [line.payload() for line in lines], "differences": differences}))
+        print(json.dumps(make_payload(lines)))
     else:
         for text in explain_lines(lines):
             print(text)

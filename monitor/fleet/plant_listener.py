@@ -33,11 +33,11 @@ class PlantListener:
         return self._overview.lines(self._clock())
 
     def take_changes(self) -> Iterator[str]:
-        """One line for each line that is not as at the last call."""
+        """One line for each line that is not as at the last call, whatever it has counted."""
         for line in self.lines():
-            if self._told.get(line.line) != line.cells():
-                self._told[line.line] = line.cells()
-                yield "  ".join(filter(None, line.cells()))
+            if self._told.get(line.line) != line.condition():
+                self._told[line.line] = line.condition()
+                yield "  ".join(filter(None, line.condition()))
 
     def listen(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Takes messages for so long, or until the condition holds. Raises FleetError when the connection

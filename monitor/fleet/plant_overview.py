@@ -2,23 +2,27 @@
 picture that messages fill.
 
 It knows nothing of the connection to the broker. Only what a line publishes counts: its retained status,
-which the broker replaces by the Will when the line dies, and its heartbeat, which shows a line that died
-without a word.
+which the broker replaces by the Will when the line dies, and its heartbeat, which counts parts and shows a
+line that died without a word.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
+
+from monitor.line_state.counts import PartCounts
 from monitor.verdict import SCHEMA
 
 SILENT_S = 2.0
 """A living line without a heartbeat for so long counts as silent: heartbeats come every second."""
 TOPICS = ("+/+/status", "+/+/heartbeat", "+/+/+/recipe")
-COLUMNS = ("line", "ready", "state", "drift", "recipes", "counts")
+_COUNTS = ("passed", "rejected", "uninspected")
+COLUMNS = ("line", "ready", "state", "drift", "recipes", *_COUNTS)
 _GONE = ("offline", "stopped")
 """The states in which a line sends no heartbeat."""
 
@@ -40,6 +44,8 @@ class _LineMessages:
 
     status: dict[str, Any] = field(default_factory=dict)
     recipes: dict[str, CameraRecipe] = field(default_factory=dict)
+    counts: PartCounts | None = None
+    """Of the newest heartbeat in this session."""
     heard_s: float | None = None
     """When the last heartbeat came."""
     since_s: float = 0.0
@@ -55,17 +61,21 @@ class LineOverview:
     ready: bool
     reason: str | None
     drift: tuple[str, ...]
-    counts: Mapping[str, Any] | None
-    """As the line's status has them; None where it has none."""
+    counts: PartCounts | None
+    """The parts since the service's start; None where no heartbeat had them."""
     recipes: Mapping[str, CameraRecipe]
     cameras: Mapping[str, str]
 
     def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+        return *self.condition(), *_count_cells(self.counts)
+
+    def condition(self) -> tuple[str, ...]:
+        """The row without the counts, which change all the time."""
         reason = f": {self.reason}" if self.reason else ""
-        counts = " ".join(f"{name} {value}" for name, value in (self.counts or {}).items())
         recipes = " ".join(f"{camera} {recipe}" for camera, recipe in sorted(self.recipes.items()))
         ready = "ready" if self.ready else "not ready"
-        return self.line, ready, f"{self.state}{reason}", " ".join(self.drift), recipes, counts
+        return self.line, ready, f"{self.state}{reason}", " ".join(self.drift), recipes
 
     def payload(self) -> dict[str, Any]:
         """For `--json`."""
@@ -75,7 +85,7 @@ class LineOverview:
             "ready": self.ready,
             "reason": self.reason,
             "drift": list(self.drift),
-            "counts": self.counts,
+            "counts": self.counts and asdict(self.counts),
             "cameras": dict(self.cameras),
             "recipes": {
                 camera: {"recipe": recipe.recipe, "recipe_sha": recipe.sha}
@@ -122,10 +132,10 @@ class PlantOverview:
         known = self._lines.setdefault(line, _LineMessages(since_s=now_s))
         if rest == "status":
             if known.status.get("session") != payload.get("session") or _is_gone(known.status):
-                known.since_s, known.heard_s = now_s, None
+                known.since_s, known.heard_s, known.counts = now_s, None, None
             known.status = payload
         elif rest == "heartbeat":
-            known.heard_s = now_s
+            known.heard_s, known.counts = now_s, _parse_counts(payload.get("counts"))
         elif rest.endswith("/recipe"):
             camera, in_force = rest.removesuffix("/recipe"), payload.get("in_force")
             known.recipes.pop(camera, None)
@@ -151,13 +161,21 @@ def _parse(content: bytes) -> dict[str, Any] | None:
     return payload if isinstance(payload, dict) and payload.get("schema") == SCHEMA else None
 
 
+def _parse_counts(content: object) -> PartCounts | None:
+    """None for what is no count: lines of an earlier version have none."""
+    try:
+        return msgspec.convert(content, PartCounts)
+    except msgspec.ValidationError:
+        return None
+
+
 def _is_gone(status: Mapping[str, Any]) -> bool:
     return status.get("state") in _GONE
 
 
 def _overview(name: str, known: _LineMessages, now_s: float) -> LineOverview:
     status = known.status
-    counts, cameras, drift = status.get("counts"), status.get("cameras"), status.get("drift")
+    cameras, drift = status.get("cameras"), status.get("drift")
     last_s = known.heard_s if known.heard_s is not None else known.since_s
     is_silent = not _is_gone(status) and now_s - last_s >= SILENT_S
     return LineOverview(
@@ -166,7 +184,7 @@ def _overview(name: str, known: _LineMessages, now_s: float) -> LineOverview:
         ready=status.get("ready") is True and not is_silent,
         reason=f"no heartbeat for {SILENT_S:.0f} s" if is_silent else status.get("reason"),
         drift=tuple(str(camera) for camera in drift) if isinstance(drift, list) else (),
-        counts=counts if isinstance(counts, dict) else None,
+        counts=known.counts,
         recipes=dict(known.recipes),
         cameras={str(k): str(v) for k, v in cameras.items()} if isinstance(cameras, dict) else {},
     )
@@ -187,10 +205,43 @@ def find_differences(lines: Sequence[LineOverview]) -> list[RecipeDifference]:
     ]
 
 
+def sum_counts(lines: Sequence[LineOverview]) -> PartCounts | None:
+    """The parts of all lines that count; None where none does."""
+    counts = [line.counts for line in lines if line.counts is not None]
+    if not counts:
+        return None
+    return PartCounts(*(sum(getattr(one, name) for one in counts) for name in _COUNTS))
+
+
+def _count_cells(counts: PartCounts | None) -> tuple[str, ...]:
+    return tuple("" if counts is None else f"{getattr(counts, name):,}" for name in _COUNTS)
+
+
+def list_rows(lines: Sequence[LineOverview]) -> list[tuple[str, ...]]:
+    """The rows of the table: the lines, and under several lines with counts their sum."""
+    rows = [line.cells() for line in lines]
+    if len(counting := [line for line in lines if line.counts is not None]) > 1:
+        name = f"sum of {len(counting)} lines"
+        rows.append((name, "", "", "", "", *_count_cells(sum_counts(counting))))
+    return rows
+
+
 def explain_lines(lines: Sequence[LineOverview]) -> Iterator[str]:
     """The lines as text in columns, then what differs."""
-    rows = [COLUMNS, *(line.cells() for line in lines)]
+    rows = [COLUMNS, *list_rows(lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        cells = zip(COLUMNS, row, widths, strict=True)
+        shown = (cell.rjust(width) if name in _COUNTS else cell.ljust(width) for name, cell, width in cells)
+        yield "  ".join(shown).rstrip()
     yield from map(str, find_differences(lines))
+
+
+def make_payload(lines: Sequence[LineOverview]) -> dict[str, Any]:
+    """For `--json`: the lines, the sum of their counts, and what differs."""
+    total = sum_counts(lines)
+    return {
+        "lines": [line.payload() for line in lines],
+        "counts": total and asdict(total),
+        "differences": [difference.payload() for difference in find_differences(lines)],
+    }

@@ -61,18 +61,28 @@ def connect(address: str) -> Iterator[Any]:
         ray.init(address=address, **options)
     except Exception as error:  # noqa: BLE001 - Ray raises plain exceptions where a cluster does not answer
         ray.shutdown()
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        fix = "start one (ray start --head), or use --address local for this machine alone"
-        if "uth" in first or "Failed to connect" in first:
-            fix = (
-                "if it asks for a token, set RAY_AUTH_MODE=token here and give this user the cluster's "
-                "token; or " + fix
-            )
-        raise FleetError(f"no Ray cluster at {address!r} ({first}): {fix}") from None
+        raise FleetError(explain_no_connection(address, error)) from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def explain_no_connection(address: str, error: BaseException) -> str:
+    """Why there is no Ray to work with, in one line with the fix."""
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    if address == LOCAL:
+        return (
+            f"Ray did not start on this machine ({first}): it has about 30 s for that, so try again when the "
+            "machine has less other work, and see whether memory and /tmp have room"
+        )
+    fix = "start one (ray start --head), or use --address local for this machine alone"
+    if "uth" in first or "Failed to connect" in first:
+        fix = (
+            "if it asks for a token, set RAY_AUTH_MODE=token here and give this user the cluster's token; or "
+            + fix
+        )
+    return f"no Ray cluster at {address!r} ({first}): {fix}"
 
 
 def _check_reachable(address: str) -> None:

@@ -21,7 +21,7 @@ from monitor.fleet.ray_cluster import explain_ray_error, task_environment
 from monitor.fleet.score_table import DayFiles
 from monitor.system.progress import Progress
 
-_SHARD = 256
+SHARD = 256
 """Images of one task of an actor: Ray's work for a task is small beside them, and few wait at the end."""
 
 
@@ -72,7 +72,7 @@ def _write_listing(
     waiting = iter(images)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        while entries := list(itertools.islice(waiting, _SHARD)):
+        while entries := list(itertools.islice(waiting, SHARD)):
             file = folder / f"listing-{len(shards):06d}.parquet"
             write_shard(file, entries)
             shards.append(str(file))

@@ -24,7 +24,7 @@ _ROWS_A_FILE = 100_000
 _DIGITS = 12
 """Digits of a version's sha256 in the names of files."""
 _ROWS_HELD = 400_000
-"""Rows of all days that are held: about 100 MB."""
+"""Rows of all days that are held: 100 to 150 MB, by the length of their paths."""
 
 
 def make_schema() -> Any:

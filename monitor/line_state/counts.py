@@ -5,6 +5,7 @@ It knows nothing of who shows the numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitor.line_state.ring import Ring
@@ -32,6 +33,16 @@ class Counts:
         return self.frames - closed
 
 
+@dataclass(frozen=True, slots=True)
+class PartCounts:
+    """The parts of several cameras since the session's start. Frames without a part and challenge parts are
+    no production and not among them."""
+
+    passed: int
+    rejected: int
+    uninspected: int
+
+
 def count_verdicts(ring: Ring) -> Counts:
     """The publisher's tally plus the verdicts of the closed frames that are not in the tally yet."""
     last = ring.last_frame()
@@ -48,4 +59,16 @@ def count_verdicts(ring: Ring) -> Counts:
         missed_rejects=tally.missed_rejects,
         no_part=tally.no_part,
         challenges=tally.challenges,
+    )
+
+
+def count_parts(rings: Sequence[Ring]) -> PartCounts | None:
+    """The parts of these rings together; None for no rings."""
+    if not rings:
+        return None
+    counts = [count_verdicts(ring) for ring in rings]
+    return PartCounts(
+        passed=sum(one.passed - one.no_part for one in counts),
+        rejected=sum(one.rejected for one in counts),
+        uninspected=sum(sum(one.uninspected) for one in counts),
     )

@@ -29,6 +29,7 @@ VERDICT_EXTRAS = (
 )
 """The fields of a verdict that can be left out, in this order."""
 STATUS_EXTRAS = ("challenge", "latched", "without_time", "drift", "journal", "audit", "cameras")
+HEARTBEAT_EXTRAS = ("counts",)
 RECIPE_EXTRAS = ("reason", "in_force", "recipe_sha", "utc")
 _LONGEST_NUMBER = -1.2345678901234567e-100
 _LATEST_NS = 4_102_444_800_000_000_000

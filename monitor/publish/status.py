@@ -6,23 +6,23 @@ status is sent when it changes and on each new connection, the heartbeat every s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import msgspec
-
 from monitor.journal.writer import JournalWriter
 from monitor.line_state.board import Board, CameraState, Field
+from monitor.line_state.counts import count_parts
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import NO_PARTS, LatchedParts
+from monitor.line_state.ring import Ring
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, Worker, capture_name, worker_names
 from monitor.publish.broker_client import Will
 from monitor.publish.change_record import NOT_READ, ChangeRecord, RecordState
 from monitor.publish.latch import LineLatch
 from monitor.publish.mqtt_connection import Link, LinkState
 from monitor.publish.other_session import OtherSessionGuard
-from monitor.publish.short_payload import STATUS_EXTRAS, encode_short
+from monitor.publish.short_payload import HEARTBEAT_EXTRAS, STATUS_EXTRAS, encode_short
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import SCHEMA, rfc3339
 
@@ -210,10 +210,16 @@ class StatusPublisher:
         self._trouble = "not connected yet"
         self._status_due_ns = self._heartbeat_due_ns = 0
 
-    def step(self, now: int, stopping: bool, challenge: Mapping[str, object] | None = None) -> bool:
-        """Publishes the status and the heartbeat that are due; `challenge` goes into the status. Returns
-        whether a status was due on a connection: the caller then sends other messages that are not verdicts,
-        so at most every 50 ms."""
+    def step(
+        self,
+        now: int,
+        stopping: bool,
+        challenge: Mapping[str, object] | None = None,
+        part_rings: Sequence[Ring] = (),
+    ) -> bool:
+        """Publishes the status and the heartbeat that are due; `challenge` goes into the status, the counts
+        of `part_rings` into the heartbeat. Returns whether a status was due on a connection: the caller then
+        sends other messages that are not verdicts, so at most every 50 ms."""
         self._report_connection()
         if now < self._status_due_ns and not stopping:
             return False
@@ -242,7 +248,7 @@ class StatusPublisher:
             self._publish(report, now)
         self._board.write(PUBLISH, Field.READY, status.ready and self._is_ready_published())
         if now >= self._heartbeat_due_ns:
-            self._publish_heartbeat(now, status.ready)
+            self._publish_heartbeat(now, status.ready, part_rings)
         return True
 
     def _report_connection(self) -> None:
@@ -289,7 +295,7 @@ class StatusPublisher:
         generation, report = self._published
         return generation == self._link.generation and report.status.ready
 
-    def _publish_heartbeat(self, now: int, ready: bool) -> None:
+    def _publish_heartbeat(self, now: int, ready: bool, part_rings: Sequence[Ring]) -> None:
         # The next heartbeat is due one second after this one was due, not after now, so that the average
         # stays at one per second. Heartbeats that a gap of more than a second has skipped are not sent later.
         self._heartbeat_due_ns += _HEARTBEAT_NS
@@ -303,8 +309,11 @@ class StatusPublisher:
             "ready": ready,
             "session": self._session,
             "utc": rfc3339(self._utc_ns()),
+            "counts": count_parts(part_rings),
         }
-        self._link.send(f"{self._settings.prefix}/heartbeat", msgspec.json.encode(payload), qos=0)
+        topic = f"{self._settings.prefix}/heartbeat"
+        most = self._link.payload_room(topic, qos=0)
+        self._link.send(topic, encode_short(payload, HEARTBEAT_EXTRAS, most), qos=0)
 
 
 def read_health(board: Board, settings: Settings, now: int, *, is_stopping: bool = False) -> LineHealth:

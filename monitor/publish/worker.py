@@ -77,6 +77,7 @@ class Publisher:
         # Parts come first: in each turn their frames are closed and sent before those of the live views.
         parts_first = sorted(settings.camera, key=lambda camera: camera.mode is Mode.LATEST)
         self._cameras = [CameraFrames(camera, worker) for camera in parts_first]
+        self._part_rings = [one.ring for one in self._cameras if one.camera.mode is Mode.EVERY_PART]
         self._watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
         self._changes = ChangeRecord(AuditTrail.of(settings, worker.log), worker.log)
         self._journal = JournalWriter(
@@ -259,7 +260,7 @@ class Publisher:
     def _publish_status(self, now: int, stopping: bool) -> None:
         """Publishes the status and then the answers to changeover requests. A turn calls this after it has
         sent the verdicts, which must not wait for these messages."""
-        if self._status.step(now, stopping, self._challenge.summary):
+        if self._status.step(now, stopping, self._challenge.summary, self._part_rings):
             self._changeovers.send_answers(self._link, now)
             self._sets.send_answers(self._link, now)
 

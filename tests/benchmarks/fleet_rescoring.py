@@ -1,8 +1,9 @@
 """An archive by listing: how fast it is rescored by 1 and 2 workers beside one scorer alone, and the memory.
 
 The archive is a folder of snapshots: each entry is a link to one of a few real images. The driver is
-`line-monitor fleet rescore`, in a process of its own. Run it on a quiet machine: the ratio is of one run, but
-other programs take processors from two workers sooner than from one.
+`line-monitor fleet rescore`, in a process of its own. On a machine with other work the images a second tell
+little, since other programs take processors from two workers sooner than from one: there compare the
+processor seconds of all processes, Ray's too, with those of one scorer alone.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
+from monitor.fleet.rescoring import SHARD
 from monitor.verdict import snapshot_path
+from tests.benchmarks.fleet_processes import (
+    Kind,
+    compare_peaks,
+    follow_processes,
+    sum_processor_seconds,
+)
 from tests.benchmarks.fleet_training import program_environment
 from tests.benchmarks.markdown import markdown
 from tests.real.parts import part, random_recipe, save
@@ -29,36 +35,78 @@ _LINKS = 60_000
 _DAYS = 30
 _START_NS = 1_793_000_000_000_000_000
 _ALONE = """
-import sys, time
+import itertools, os, sys, time
 from pathlib import Path
-from monitor.fleet.archive_scorer import ArchiveScorer, ScorerSettings, find_recipe
 from monitor.fleet.archive_listing import list_archive
-import itertools
+from monitor.fleet.archive_scorer import ArchiveScorer, ScorerSettings, find_recipe
 recipe, archive, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+os.sched_setaffinity(0, {int(sys.argv[4])})
 scorer = ArchiveScorer([find_recipe(recipe.parent, recipe.name)], ScorerSettings("cpu", "auto", "auto", 1))
 entries = list(itertools.islice(list_archive([archive]), count))
 list(scorer.rows(entries[:64]))
-began = time.monotonic()
+began, spent = time.monotonic(), time.process_time()
 rows = sum(1 for _ in scorer.rows(entries))
-print(rows / (time.monotonic() - began))
+print((time.monotonic() - began) / rows, (time.process_time() - spent) / rows)
 """
-"""Reads, decodes and scores as a worker does, without Ray."""
+"""Reads, decodes and scores as a worker does, without Ray, on one processor: a worker has no more either, as
+soon as each processor has one."""
+
+
+@dataclass(frozen=True)
+class AloneRun:
+    """What one scorer without Ray takes for an image."""
+
+    seconds: float
+    processor_s: float
+
+    def mean(self, other: AloneRun) -> AloneRun:
+        return AloneRun(fmean((self.seconds, other.seconds)), fmean((self.processor_s, other.processor_s)))
 
 
 @dataclass(frozen=True)
 class RescoringRun:
-    """What one rescoring took."""
+    """What one rescoring took, from the first progress after each worker's first shard on."""
 
     workers: int
     entries: int
+    """Those that were scored in that time."""
     seconds: float
-    """Of the scoring, as the progress says it: without the start of Ray."""
-    peak_mib: dict[str, tuple[float, float]]
-    """The resident memory by kind of process: its peak in the first and in the last third of the run."""
+    processor_s: dict[Kind, float]
+    peak_mib: dict[Kind, tuple[float, float]]
+    """The resident memory of the largest process: its peak in the first and in the last third."""
 
-    @property
-    def images_a_second(self) -> float:
-        return self.entries / self.seconds
+    def row(self, one: AloneRun, many: AloneRun) -> list[str]:
+        """The row of the table, beside one scorer without Ray and as many of them at once as there are
+        workers."""
+        rate = self.entries / self.seconds
+        spent = {kind: 1000 * seconds / self.entries for kind, seconds in self.processor_s.items()}
+        peaks = [f"{first:.0f}, {last:.0f}" for first, last in self.peak_mib.values()]
+        return [
+            str(self.workers),
+            str(self.entries),
+            f"{rate:.1f}",
+            f"{rate * one.seconds / self.workers:.2f}",
+            f"{rate * many.seconds / self.workers:.2f}",
+            f"{1000 * one.processor_s:.2f}",
+            f"{1000 * many.processor_s:.2f}",
+            *(f"{each:.2f}" for each in spent.values()),
+            f"{1000 * many.processor_s / sum(spent.values()):.2f}",
+            *peaks,
+        ]
+
+
+_COLUMNS = [
+    "workers",
+    "images",
+    "images/s",
+    "of workers x one scorer",
+    "of as many scorers at once",
+    "one scorer: processor ms an image",
+    "as many at once: ms",
+    *(f"{kind} ms" for kind in Kind),
+    "as many at once / all",
+    *(f"{kind} MiB" for kind in Kind),
+]
 
 
 def make_archive(folder: Path, entries: int, side: int) -> None:
@@ -76,20 +124,25 @@ def make_archive(folder: Path, entries: int, side: int) -> None:
         os.link(files[number % len(files)], place.with_suffix(".png"))
 
 
-def measure_alone(recipe: Path, archive: Path, count: int) -> float:
-    """Images a second of one scorer with one thread."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _ALONE, str(recipe), str(archive), str(count)],
-        env=program_environment(),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return float(done.stdout.split()[-1])
+def measure_alone(recipe: Path, archive: Path, count: int, at_once: int) -> AloneRun:
+    """So many scorers of one thread at once, each on a processor of its own; the mean of them."""
+    processors = sorted(os.sched_getaffinity(0))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", _ALONE, str(recipe), str(archive), str(count), str(processor)],
+            env=program_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for processor in processors[:at_once]
+    ]
+    said = [process.communicate()[0].split() for process in running]
+    seconds, processor_s = zip(*(map(float, words[-2:]) for words in said), strict=True)
+    return AloneRun(fmean(seconds), fmean(processor_s))
 
 
 def measure(config: Path, recipe: Path, archive: Path, entries: int, workers: int) -> RescoringRun:
-    """Runs the command and follows the memory of its processes."""
+    """Runs the command and follows its processes."""
     out = config.with_name(f"scores-{workers}")
     command = ["--config", str(config), "fleet", "rescore", str(recipe), "--archive", str(archive)]
     process = subprocess.Popen(
@@ -98,72 +151,23 @@ def measure(config: Path, recipe: Path, archive: Path, entries: int, workers: in
         stderr=subprocess.PIPE,
         text=True,
     )
-    began: float | None = None
-    with follow_memory(process.pid) as samples:
+    times: list[tuple[float, int]] = []
+    with follow_processes(process.pid) as samples:
         assert process.stderr is not None
         for line in process.stderr:
             print(f"  {line.rstrip()}", flush=True)
-            if line.startswith("rescore:") and began is None:
-                began, first = time.monotonic(), int(line.split()[1].split("/")[0])
             if line.startswith("rescore:"):
-                ended = time.monotonic()
+                done = int(line.split()[1].split("/")[0])
+                if times or done >= SHARD * workers:
+                    times.append((time.monotonic(), done))
         code = process.wait()
-    if code != 0 or began is None:
-        raise RuntimeError(f"the rescoring has ended with {code}")
-    seconds = (ended - began) * entries / max(1, entries - first)
-    return RescoringRun(workers, entries, seconds, compare_peaks(samples))
-
-
-@contextmanager
-def follow_memory(pid: int) -> Iterator[list[dict[str, float]]]:
-    """Samples the memory of the driver and of the scorers every second."""
-    samples: list[dict[str, float]] = []
-    over = threading.Event()
-
-    def sample() -> None:
-        while not over.wait(1.0):
-            samples.append({"driver": resident_mib(pid), "scorers": scorers_mib()})
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        thread.join()
-
-
-def resident_mib(pid: int) -> float:
-    """Memory of a process that is its own, without files and shared memory; 0 for one that has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) / 1024
-
-
-def scorers_mib() -> float:
-    """The largest of the actors' processes."""
-    found = [0.0]
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = place.read_bytes()
-        except OSError:
-            continue
-        if command.startswith(b"ray::MapWorker"):
-            found.append(resident_mib(int(place.parent.name)))
-    return max(found)
-
-
-def compare_peaks(samples: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """The peaks in the first and in the last third of the time in which scorers were there."""
-    busy = [sample for sample in samples if sample["scorers"] > 0]
-    third = max(1, len(busy) // 3)
-    return {
-        kind: (max(s[kind] for s in busy[:third]), max(s[kind] for s in busy[-third:]))
-        for kind in ("driver", "scorers")
-        if busy
-    }
+    if code != 0 or len(times) < 2:
+        raise RuntimeError(f"the rescoring has ended with {code}, after {len(times)} lines: raise --entries")
+    (began, first), (ended, _) = times[0], times[-1]
+    busy = [one for one in samples if began <= one.at_s <= ended]
+    return RescoringRun(
+        workers, entries - first, ended - began, sum_processor_seconds(busy), compare_peaks(busy)
+    )
 
 
 def main() -> int:
@@ -181,17 +185,15 @@ def main() -> int:
         recipe = random_recipe(folder / "data/recipes/parts", options.teacher, size=options.size).folder
         make_archive(folder / "archive", options.entries, options.size)
         print(f"archive of {options.entries} entries", flush=True)
-        rows = [["workers", "entries", "images/s", "of workers x one scorer", "driver MiB", "scorer MiB"]]
+        rows = [_COLUMNS]
         for workers in options.workers:
-            before = measure_alone(recipe, folder / "archive", options.alone)
+            kinds = [1, workers]
+            before = [measure_alone(recipe, folder / "archive", options.alone, kind) for kind in kinds]
             run = measure(config, recipe, folder / "archive", options.entries, workers)
-            alone = (before + measure_alone(recipe, folder / "archive", options.alone)) / 2
-            print(f"one scorer alone: {alone:.1f} images a second", flush=True)
-            peaks = [f"{first:.0f} then {last:.0f}" for first, last in run.peak_mib.values()]
-            rate = run.images_a_second
-            shown = [str(workers), str(run.entries), f"{rate:.1f}", f"{rate / (workers * alone):.2f}"]
-            rows.append([*shown, *peaks])
-    print(markdown(rows))
+            after = [measure_alone(recipe, folder / "archive", options.alone, kind) for kind in kinds]
+            print(f"without Ray, before and after: {before}, {after}", flush=True)
+            rows.append(run.row(*(earlier.mean(later) for earlier, later in zip(before, after, strict=True))))
+            print(markdown(rows), flush=True)
     return 0
 
 

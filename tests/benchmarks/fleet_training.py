@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -24,12 +23,11 @@ from typing import Any
 from monitor.fleet.training_record import FOLDER, TrainingRecord, TrainingState, read_record, record_file
 from monitor.training.checkpoint import FILE as CHECKPOINT
 from monitor.training.checkpoint import checkpoint_folder
+from tests.benchmarks.fleet_cluster import open_cluster
 from tests.real.parts import good_parts, teacher_file
 
 ROOT = Path(__file__).resolve().parents[2]
 _OPTIONS = {"teacher": "squeezenet1_1", "size": 64, "compare": "student", "int8": False}
-_STORE = 80 << 20
-"""Bytes of each node's object store."""
 _POLL_S = 0.02
 
 
@@ -139,50 +137,47 @@ def read_recipe(data: Path, name: str) -> dict[str, Any]:
 
 def run(folder: Path, count: int, epochs: int, seconds: float, alone: int) -> dict[str, Any]:
     """Kills a node and the driver on the way. Returns the figures."""
-    # A token of its own: nobody else may run code on this cluster.
-    os.environ |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PYTHONPATH": str(ROOT),
-    }
-    from ray.cluster_utils import Cluster
-
     plant = make_plant(folder, count, epochs)
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": _STORE, "include_dashboard": False},
-    )
+    drivers: list[subprocess.Popen[bytes]] = []
     began = time.monotonic()
-    try:
-        nodes = [cluster.add_node(num_cpus=1, object_store_memory=_STORE) for _ in range(2)]
-        by_name = {node.node_id[:6]: node for node in nodes}
-        driver = start_driver(plant, cluster.address)
-        victims: list[Any] = []
-
-        def find_victims() -> bool:
-            if plant.finished() >= count // 6:
-                victims[:] = [by_name[name] for name in plant.interruptible_nodes() if name in by_name]
-            return bool(victims)
-
-        wait_until(find_victims, driver, seconds)
-        cluster.remove_node(victims[0], allow_graceful=False)
-        print(f"a node is killed after {plant.finished()} recipes", flush=True)
-        wait_until(
-            lambda: plant.finished() >= count // 2 and bool(plant.interruptible_nodes()), driver, seconds
-        )
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-        print(f"the driver is killed after {plant.finished()} recipes and started anew", flush=True)
-        driver = start_driver(plant, cluster.address)
-        code = driver.wait(timeout=seconds)
-    finally:
-        cluster.shutdown()
+    with open_cluster(nodes=3, cpus=1, source_tree=str(ROOT)) as (cluster, nodes):
+        try:
+            code = _interrupt(plant, cluster, nodes, drivers, seconds)
+        finally:
+            for driver in drivers:
+                driver.kill()
     took = time.monotonic() - began
     with ThreadPoolExecutor(max_workers=2) as pool:
         checked = plant.recipes[:alone]
         list(pool.map(lambda pair: train_alone(plant, *pair), enumerate(checked)))
     return {"exit": code, "seconds": round(took), **count_results(plant, checked)}
+
+
+def _interrupt(
+    plant: Plant, cluster: Any, nodes: Sequence[Any], drivers: list[subprocess.Popen[bytes]], seconds: float
+) -> int:
+    """Kills a node and the driver on the way, and returns the second driver's exit code."""
+    count = len(plant.recipes)
+    by_name = {node.node_id[:6]: node for node in nodes}
+    driver = start_driver(plant, cluster.address)
+    drivers.append(driver)
+    victims: list[Any] = []
+
+    def find_victims() -> bool:
+        if plant.finished() >= count // 6:
+            victims[:] = [by_name[name] for name in plant.interruptible_nodes() if name in by_name]
+        return bool(victims)
+
+    wait_until(find_victims, driver, seconds)
+    cluster.remove_node(victims[0], allow_graceful=False)
+    print(f"a node is killed after {plant.finished()} recipes", flush=True)
+    wait_until(lambda: plant.finished() >= count // 2 and bool(plant.interruptible_nodes()), driver, seconds)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    print(f"the driver is killed after {plant.finished()} recipes and started anew", flush=True)
+    driver = start_driver(plant, cluster.address)
+    drivers.append(driver)
+    return driver.wait(timeout=seconds)
 
 
 def count_results(plant: Plant, checked: Sequence[str]) -> dict[str, Any]:
@@ -205,7 +200,7 @@ def main() -> int:
     parser.add_argument("--recipes", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--alone", type=int, help="how many are compared with train alone (all)")
-    parser.add_argument("--seconds", type=float, default=900.0, help="the longest wait for each step")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="the longest wait for each step")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         alone = options.recipes if options.alone is None else options.alone

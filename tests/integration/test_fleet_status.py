@@ -18,6 +18,8 @@ from monitor.publish.broker_client import Subscriptions, Will, open_client
 from monitor.settings import MqttSettings, load_settings
 from tests.real.mosquitto import Mosquitto
 
+COUNTS = {"passed": 9, "rejected": 2, "uninspected": 1}
+
 
 class SimulatedLine:
     """Publishes what a line publishes, over a connection with its Will."""
@@ -29,9 +31,7 @@ class SimulatedLine:
         self._client = open_client(
             MqttSettings(port=port), name, Will(f"{self.prefix}/status", offline), Subscriptions()
         )
-        status = self._encode(
-            state="inspecting", ready=True, reason=None, cameras={"top": "up"}, drift=[], counts={"passed": 9}
-        )
+        status = self._encode(state="inspecting", ready=True, reason=None, cameras={"top": "up"}, drift=[])
         in_force = self._encode(in_force={"recipe": "bottle", "recipe_sha": sha})
         self._client.publish_and_wait(f"{self.prefix}/status", status, retain=True)
         self._client.publish_and_wait(f"{self.prefix}/top/recipe", in_force, retain=True)
@@ -41,7 +41,7 @@ class SimulatedLine:
 
     def beat(self) -> None:
         if self._client.is_open and not self.is_stuck:
-            self._client.client.publish(f"{self.prefix}/heartbeat", self._encode(n=1, ready=True))
+            self._client.client.publish(f"{self.prefix}/heartbeat", self._encode(n=1, counts=COUNTS))
         self._client.read_and_write()
 
     def kill(self) -> None:
@@ -80,7 +80,8 @@ def test_it_is_right_within_two_seconds_of_a_lines_death(
         assert main(["--config", str(config), "fleet", "status", "--json"]) == 0
         said = json.loads(capsys.readouterr().out)
         assert [line["ready"] for line in said["lines"]] == [True] * 10
-        assert said["lines"][0]["counts"] == {"passed": 9}
+        assert said["lines"][0]["counts"] == COUNTS
+        assert said["counts"] == {"passed": 90, "rejected": 20, "uninspected": 10}
         ((difference,),) = [said["differences"]]
         assert difference["versions"]["b" * 64] == ["plant/line9/top"]
         with open_listener(load_settings(config)) as listener:
@@ -94,8 +95,9 @@ def test_it_is_right_within_two_seconds_of_a_lines_death(
             assert time.monotonic() - died <= 2.1
         assert main(["--config", str(config), "fleet", "status"]) == 0
         said_in_words = capsys.readouterr().out
-    assert "plant/line3  not ready  offline: offline" in said_in_words
+    assert "plant/line3 not ready offline: offline" in " ".join(said_in_words.split())
     assert "recipe 'bottle' differs" in said_in_words
+    assert "sum of 8 lines" in said_in_words
 
 
 def test_a_broker_without_lines_is_one_line(

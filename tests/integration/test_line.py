@@ -161,6 +161,16 @@ def test_every_part_gets_its_verdict_though_each_worker_is_killed(
     assert right == 1.0
     images = images_with_a_frame(ring, first)
     assert images == list(range(images[0], images[0] + len(images))), "no image comes twice"
+    assert_parts_are_counted_on(line, ring)
+
+
+def assert_parts_are_counted_on(line: Line, ring: Ring) -> None:
+    """The heartbeats' counts never go down, and never go beyond the ring's."""
+    counts = [message.payload["counts"] for message in line.witness.heard("heartbeat")]
+    for kind in ("passed", "rejected", "uninspected"):
+        told = [count[kind] for count in counts]
+        assert told == sorted(told)
+    assert 0 < sum(counts[-1].values()) <= ring.last_frame()
 
 
 def kill_and_await_the_next(line: Line, worker: str) -> None:

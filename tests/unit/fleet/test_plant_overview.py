@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from monitor.fleet.plant_overview import PlantOverview, explain_lines, find_differences
+from monitor.fleet.plant_overview import PlantOverview, explain_lines, find_differences, make_payload
 
 
 def take(plant: PlantOverview, topic: str, now_s: float = 0.0, **payload: Any) -> None:
@@ -63,8 +63,26 @@ def test_other_versions_of_one_recipe_are_named() -> None:
     text = list(explain_lines(lines))
     assert text[-1].startswith("recipe 'bottle' differs: @aaaaaaaaaaaa on plant/line1/top")
     assert "top" in text[2].split()
+    assert not any(row.startswith("sum") for row in text), "nobody counts"
     take_recipe(plant, "line3", "a")
     assert find_differences(plant.lines(0.0)) == []
+
+
+def test_parts_are_summed_over_the_lines_that_count_since_their_start() -> None:
+    plant = PlantOverview()
+    counts = {"passed": 1200, "rejected": 30, "uninspected": 4}
+    for line in ("line1", "line2", "line3", "line4"):
+        take_status(plant, line)
+    take(plant, "plant/line1/heartbeat", counts=counts)
+    take(plant, "plant/line2/heartbeat", counts=counts)
+    take(plant, "plant/line3/heartbeat", counts={**counts, "passed": True})
+    take(plant, "plant/line4/heartbeat", n=1)
+    said = make_payload(plant.lines(0.0))
+    assert [line["counts"] for line in said["lines"]] == [counts, counts, None, None]
+    assert said["counts"] == {"passed": 2400, "rejected": 60, "uninspected": 8}
+    assert " ".join(list(explain_lines(plant.lines(0.0)))[-1].split()) == "sum of 2 lines 2,400 60 8"
+    take_status(plant, "line2", session="the next")
+    assert make_payload(plant.lines(0.0))["counts"] == counts
 
 
 def test_messages_of_other_programs_are_ignored_and_a_removed_line_is_gone() -> None:
@@ -72,7 +90,7 @@ def test_messages_of_other_programs_are_ignored_and_a_removed_line_is_gone() -> 
     plant.take("zigbee/lamp/status", b"on", 0.0)
     plant.take("plant/line1/status", b'{"ready": true}', 0.0)
     assert plant.lines(0.0) == []
-    take_status(plant, "line1", counts={"passed": 7})
-    assert plant.lines(0.0)[0].counts == {"passed": 7}
+    take_status(plant, "line1")
+    assert len(plant.lines(0.0)) == 1
     plant.take("plant/line1/status", b"", 0.0)
     assert plant.lines(0.0) == []

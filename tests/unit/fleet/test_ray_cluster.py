@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from monitor.fleet.ray_cluster import Needs, explain_ray_error, find_misfits, task_environment
+from monitor.fleet.ray_cluster import (
+    Needs,
+    explain_no_connection,
+    explain_ray_error,
+    find_misfits,
+    task_environment,
+)
 
 MOST = "but no node has more than 2 processors and 0 GPUs: ask for less, or add a node"
 
@@ -19,6 +25,13 @@ def test_an_error_of_a_task_is_its_last_line() -> None:
     said = "ray::MapWorker() (pid=1)\n  File x\nmonitor.fleet_error.FleetError: /data: it is another version"
     assert explain_ray_error(RuntimeError(said)) == "/data: it is another version"
     assert explain_ray_error(RuntimeError()) == "RuntimeError"
+
+
+def test_a_ray_of_this_machine_that_does_not_start_is_no_missing_cluster() -> None:
+    said = explain_no_connection("local", RuntimeError("The current node timed out during startup.\nmore"))
+    assert said.startswith("Ray did not start on this machine (The current node timed out during startup.)")
+    assert "--address" not in said
+    assert "--address local" in explain_no_connection("auto", ConnectionError("no cluster"))
 
 
 def test_a_training_has_as_many_threads_as_its_cpus() -> None:

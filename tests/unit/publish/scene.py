@@ -39,6 +39,8 @@ class StandInLink:
         """Message id, topic and payload of each reject and verdict."""
         self.statuses: list[dict[str, object]] = []
         self.beats: list[int] = []
+        self.counts: list[dict[str, int] | None] = []
+        """The counts of each heartbeat."""
         self.acknowledged: set[int] = set()
         self.unheard: set[int] = set()
         self.refused: set[int] = set()
@@ -85,7 +87,9 @@ class StandInLink:
         if topic.endswith("/status"):
             self.statuses.append(json.loads(payload))
         elif topic.endswith("/heartbeat"):
-            self.beats.append(json.loads(payload)["n"])
+            beat = json.loads(payload)
+            self.beats.append(beat["n"])
+            self.counts.append(beat.get("counts"))
         else:
             self.sent.append((self._next, topic, json.loads(payload)))
         return self._next

@@ -131,6 +131,22 @@ def test_heartbeats_come_once_a_second_and_none_makes_up_for_a_stall(scene: Scen
     assert len(scene.link.beats) == before, "none makes up for the stall"
 
 
+def test_a_heartbeat_counts_the_parts_of_the_session(scene: Scene) -> None:
+    scene.judge_parts("pprup")
+    scene.judge_parts("ee")
+    scene.link.acknowledge_all()
+    scene.turn(later_ms=1000)
+    assert scene.link.counts[-1] == {"passed": 3, "rejected": 1, "uninspected": 1}
+
+
+def test_a_line_of_live_views_alone_counts_no_parts(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, mode="latest")
+    scene.judge_parts("pr")
+    scene.turn(later_ms=1000)
+    assert scene.link.counts[-1] is None
+    scene.end()
+
+
 def test_the_run_permission_is_on_the_board_only_once_this_connection_has_published_it(scene: Scene) -> None:
     def ready() -> bool:
         scene.board.write(SCORING, Field.ALIVE_UNTIL_NS, scene.now + 10_000 * MS)
