@@ -37,6 +37,7 @@ from monitor.settings import Settings
 from monitor.snapshots.labels import Label, SnapshotDetails
 from monitor.teaching.frame_collection import Collection, Collections, CollectionState
 from monitor.teaching.job_runner import RunningJob, TeachingJobs
+from monitor.teaching.odd_images import LEAST_COMPARED
 from monitor.teaching.teaching_folder import MOST_DEFECTS, ImageKind, TeachingFolder, most_images
 from monitor.teaching.teaching_job import Job, JobKind, JobState, read_job
 from monitor.training.compare import Compare
@@ -143,6 +144,7 @@ class TeachPages:
             most={kind: most_images(kind) for kind in ImageKind},
             judges_itself=recipe in {judge.recipe for judge in self._view.judges([camera]).values()},
             compare=Compare,
+            least_compared=LEAST_COMPARED,
             taught=taught,
             use=self._find_use(camera, taught) if taught is not None else None,
             signers=[role.value for role in roles_for(Permission.PROMOTE)],

@@ -95,6 +95,15 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
         time.sleep(0.01)
     assert "2 of 2 images were collected" in page.get(PAGE).text
     assert "2 images of camera top are collected as good parts" in recorded(settings)
+    assert page.post(f"{PAGE}/collect", count="1", kind="defects").status_code == 303
+    put_frame(4, 20)
+    ring.write_closed(4, FinalVerdict(Verdict.PASS, Reason.NONE, False, False, 1, 1))
+    text, until = "", time.monotonic() + 5
+    while "1 of 1 images were collected" not in (text := page.get(PAGE).text) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "<b>1</b> known defect." in text
+    assert "1 from the camera." in text
+    assert recorded(settings)[-1] == "1 images of camera top are collected as known defects"
 
 
 def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
