@@ -78,7 +78,9 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
     ring: Ring,
     put_frame: Callable[[int, int], None],
 ) -> None:
-    assert page.post(f"{PAGE}/collect", count="2").status_code == 409, "no line runs"
+    refused = page.post(f"{PAGE}/collect", count="2")
+    assert refused.status_code == 409, "no line runs"
+    assert f'href="{PAGE}">Back to Teach' in refused.text
     put_frame(1, 7)
     assert page.post(f"{PAGE}/collect", count="0").status_code == 409
     assert page.post(f"{PAGE}/collect", count="2").status_code == 303
