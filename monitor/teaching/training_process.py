@@ -141,16 +141,27 @@ def _count(start: TrainingStart, send: Send) -> EndReport:
     """Commits a version like the base that states how many known defects pass. Raises LineMonitorError."""
     _set_threads(start.threads)
     from monitor import paths
+    from monitor.model.image_mark import known_marks
     from monitor.model.version_files import find_version
     from monitor.model.version_retention import remove_old_versions
+    from monitor.model.version_summary import read_document
     from monitor.teaching.recorded_training import record_count
     from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
     from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
+    from monitor.training.readable_images import file_mark
 
     settings = Settings.model_validate(start.settings)
-    defects = TeachingFolder.of(settings, start.recipe)
-    if start.base is None or not defects.list_names(ImageKind.DEFECT):
+    folder = TeachingFolder.of(settings, start.recipe)
+    defects = folder.list_names(ImageKind.DEFECT)
+    if start.base is None or not defects:
         raise TeachingError(f"there is no known defect for recipe {start.recipe}: collect some first")
+    base = find_version(paths.recipe(settings, start.recipe), start.base)
+    taught = known_marks(read_document(base))
+    wrong = sum(file_mark(folder.find(ImageKind.DEFECT, name)) in taught for name in defects)
+    if wrong:
+        raise TeachingError(
+            f"{wrong} of the known defects taught {base.name} as good parts: teach again without them"
+        )
 
     @contextmanager
     def recording(before: RecipeVersion, after: RecipeVersion) -> Iterator[None]:
@@ -161,8 +172,8 @@ def _count(start: TrainingStart, send: Send) -> EndReport:
 
     made = calibrate_recipe(
         CalibrationRequest(
-            recipe=find_version(paths.recipe(settings, start.recipe), start.base).file,
-            defects=defects.place(ImageKind.DEFECT),
+            recipe=base.file,
+            defects=folder.place(ImageKind.DEFECT),
             device="cpu",
             who=start.who,
         ),

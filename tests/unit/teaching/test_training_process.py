@@ -23,6 +23,7 @@ from monitor.teaching.training_messages import (
 )
 from monitor.teaching.training_process import ReportedProgress, postpone_termination, report_end
 from monitor.training.compare import Compare
+from monitor.training.readable_images import file_mark
 from tests.real.parts import part, random_recipe, save
 
 
@@ -77,6 +78,11 @@ def test_a_count_makes_a_version_with_the_escapes_and_the_same_threshold(tmp_pat
     assert find_in_force(before.folder).number == 1, "it waits for a signature"
     entry = list(AuditTrail.of(Settings(line=LineSettings(data=tmp_path))).entries())[-1]
     assert (entry.kind, entry.before, entry.meaning) == ("training", "plate@1", "known defects counted")
+    mark = file_mark(tmp_path / "teaching/plate/defects/0.png")
+    taught = before.with_changes(calibrated_on=(mark,)).commit()
+    report_end(make_start(tmp_path, JobKind.COUNT, taught.number), sent.append)
+    assert isinstance(sent[-1], EndReport)
+    assert sent[-1].message.startswith("1 of the known defects taught plate@3 as good parts: teach")
 
 
 def test_a_cancel_during_the_commit_takes_effect_after_the_record() -> None:
