@@ -159,6 +159,7 @@ class TeachImagePages:
         with self._requests.refusing():
             listed, job = self._list_in_order(folder, own), read_job(folder.root)
             oddities = self._find_oddities(folder, own, folder.list_names(own), job)
+            removed = len(folder.list_removed()[own])
         if name not in listed:
             abort(HTTPStatus.NOT_FOUND, "There is no such image.")
         place = listed.index(name)
@@ -174,6 +175,8 @@ class TeachImagePages:
             before=listed[place - 1] if place else None,
             after=listed[place + 1] if place + 1 < len(listed) else None,
             oddities=(oddities or {}).get(name, ()),
+            removed=removed,
+            is_taught=self._requests.is_taught(recipe),
             step=STEPS[own],
         )
 

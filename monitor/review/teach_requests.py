@@ -44,10 +44,14 @@ class TeachRequests:
         except InvalidNameError as error:
             abort(HTTPStatus.BAD_REQUEST, f"{error}.")
 
+    def is_taught(self, recipe: str) -> bool:
+        """Whether a teaching or a count of the recipe works."""
+        running = self._jobs.running
+        return running is not None and running.job.recipe == recipe
+
     def refuse_while_taught(self, recipe: str) -> None:
         """A training that reads the images must not find others."""
-        running = self._jobs.running
-        if running is not None and running.job.recipe == recipe:
+        if self.is_taught(recipe):
             abort(
                 HTTPStatus.CONFLICT,
                 f"Recipe {recipe} is being taught from these images: wait until that ends, or cancel it.",

@@ -158,6 +158,7 @@ def test_each_image_is_shown_large_with_its_neighbours_and_all_are_in_pages(
     assert page.get(f"{PAGE}/good/no.png/large").status_code == 404
     answer = page.post(f"{PAGE}/remove", kind="good", name="68.png", following="67.png")
     assert answer.headers["Location"] == f"{PAGE}/good/67.png/large"
+    assert "1 image of good parts was removed." in page.get(f"{PAGE}/good/67.png/large").text
 
 
 def test_parts_labelled_as_defects_become_known_defects(
