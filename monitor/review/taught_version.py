@@ -56,6 +56,9 @@ def find_taught(recipe: Path, job: Job | None) -> TaughtVersion | None:
     except LineMonitorError:
         # The page Recipes names the reason.
         return None
+    if job is not None and job.state is JobState.RUNNING and job.is_committed:
+        # The pictures beside the newest version are still being written.
+        summaries = summaries[:-1]
     readable = [summary for summary in summaries if summary.document is not None]
     chosen = next((one for one in readable if one.version.number == made), readable[-1] if readable else None)
     if chosen is None or chosen.document is None:

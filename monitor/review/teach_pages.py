@@ -120,6 +120,8 @@ class TeachPages:
 
     def _show(self, camera: str, recipe: str) -> str:
         folder, start = self._requests.find_folder(camera, recipe), request.args.get("start", 0, int)
+        # The state first: what changes while the images are listed gives another phase, and a reload.
+        values = self._state_values(camera, recipe, folder)
         is_collecting = self._requests.is_collecting(recipe)
         with self._requests.refusing():
             job = self._find_job(recipe, folder)
@@ -132,7 +134,7 @@ class TeachPages:
         taught = find_taught(self._recipes / recipe, job)
         return render_template(
             "teach_recipe.html",
-            **self._state_values(camera, recipe, folder),
+            **values,
             good=good,
             defects=defects,
             removed=removed,
@@ -162,6 +164,7 @@ class TeachPages:
         """The values of `teach_state.html`, the part of the page that changes while people look at it."""
         with self._requests.refusing():
             job = self._find_job(recipe, folder)
+            phase = _phase(self._collections.last, recipe, job, self._jobs.running)
             counts = {kind: len(folder.list_names(kind)) for kind in ImageKind}
         collection, running = self._collections.last, self._jobs.running
         if collection is not None and collection.recipe != recipe:
@@ -189,7 +192,7 @@ class TeachPages:
             if own is not None
             else None,
             "other": running.job.recipe if running is not None and is_other else "",
-            "phase": _phase(collection, job, running),
+            "phase": phase,
         }
 
     def _find_job(self, recipe: str, folder: TeachingFolder) -> Job | None:
@@ -368,10 +371,11 @@ class TeachPages:
         return keys[: max(0, MOST_DEFECTS - len(known))]
 
 
-def _phase(collection: Collection | None, job: Job | None, running: RunningJob | None) -> str:
-    """A word that changes when the page shows other things than numbers."""
+def _phase(collection: Collection | None, recipe: str, job: Job | None, running: RunningJob | None) -> str:
+    """A word that changes when the recipe's page shows other things than numbers."""
     runs = running.job.recipe if running is not None else ""
-    return "-".join((collection.state.value if collection else "", job.state.value if job else "", runs))
+    collects = collection.state.value if collection is not None and collection.recipe == recipe else ""
+    return "-".join((collects, job.state.value if job else "", runs))
 
 
 def _count_changed(job: Job | None, good: Sequence[str]) -> int:

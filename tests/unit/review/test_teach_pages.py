@@ -100,9 +100,10 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
     assert page.post(f"{PAGE}/collect", count="1", kind="defects").status_code == 303
     put_frame(4, 20)
     ring.write_closed(4, FinalVerdict(Verdict.PASS, Reason.NONE, False, False, 1, 1))
-    text, until = "", time.monotonic() + 5
-    while "1 of 1 images were collected" not in (text := page.get(PAGE).text) and time.monotonic() < until:
+    until = time.monotonic() + 5
+    while "1 of 1 images were collected" not in page.get(f"{PAGE}/state").text and time.monotonic() < until:
         time.sleep(0.01)
+    text = page.get(PAGE).text
     assert "<b>1</b> known defect." in text
     assert "1 from the camera." in text
     assert recorded(settings)[-1] == "1 images of camera top are collected as known defects"
