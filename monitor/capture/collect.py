@@ -110,9 +110,14 @@ def _save_shot(shot: Shot, camera: CameraSettings, file: Path) -> None:
 def save_image(image: Image, file: Path) -> None:
     """Save an image, uint8 (H, W, 3) BGR or (H, W), as a lossless PNG file. Raises CollectError."""
     try:
-        write_whole(file, cv2.imencode(".png", image)[1].tobytes(), mode=None)
+        write_whole(file, encode_image(image), mode=None)
     except OSError as error:
         raise CollectError(f"can't write {file}: {error.strerror}") from error
+
+
+def encode_image(image: Image) -> bytes:
+    """The content of a lossless PNG file of an image, uint8 (H, W, 3) BGR or (H, W)."""
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 def file_name(utc: str, camera: str, number: int) -> str:

@@ -23,6 +23,8 @@ REQUIRED: Mapping[str, Permission] = {
     "teach_collect": Permission.TEACH,
     "teach_stop": Permission.TEACH,
     "teach_remove": Permission.TEACH,
+    "teach_restore": Permission.TEACH,
+    "teach_count": Permission.TEACH,
     "teach_defects": Permission.TEACH,
     "teach_known_defect": Permission.TEACH,
     "teach_start": Permission.TEACH,

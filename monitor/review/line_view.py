@@ -28,6 +28,7 @@ from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import NO_PARTS, LatchedParts, read_parts
 from monitor.line_state.ring import SLOTS, FinalVerdict, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, capture_name, worker_names
+from monitor.model.recipe_json import FILE
 from monitor.publish.status import OperatingState, decide_status, read_camera, read_health
 from monitor.review.state_banner import ServiceState, StateBanner, describe_state
 from monitor.settings import CameraSettings, Mode, Settings
@@ -154,12 +155,22 @@ class LineView:
         captures = {capture_name(camera.name) for camera in self._settings.camera}
         for name in worker_names(self._settings):
             if name not in captures and (problem := board.read_trouble(name)):
-                yield f"{name}: {problem}"
+                untaught = self._find_untaught(board, problem) if name == SCORING else None
+                yield untaught or f"{name}: {problem}"
         if board.is_fresh(SCORING, self._clock()):
             waiting = board.read(SCORING, Field.WITHOUT_TIME)
             for i, camera in enumerate(self._settings.camera):
                 if waiting >> i & 1:
                     yield f"view {camera.name}: no time left for it, since parts come first"
+
+    def _find_untaught(self, board: Board, problem: str) -> str | None:
+        """A line for people without a shell, where the problem is a recipe of which there is no version."""
+        for camera in self._settings.camera:
+            recipe = changeover.find_judge(board, camera, "").recipe
+            file = paths.recipe(self._settings, recipe) / FILE
+            if problem.startswith(f"{file}:") and not file.exists():
+                return f"camera {camera.name}: recipe {recipe} is not taught yet: open the page Teach"
+        return None
 
     def newest_reject(self) -> PartView | None:
         """The newest part that was rejected in this session. Each call looks only at the frames since the one

@@ -40,6 +40,7 @@ class StateBanner:
     sentence: str
     needs_reset: bool = False
     needs_challenge: bool = False
+    needs_recipe: bool = False
 
 
 _NOT_SEEN = {
@@ -77,7 +78,10 @@ _NOT_READY = {
         "A known part was wrong twice. Hold the parts since the last success: the page Challenge lists them.",
     ),
     "scorer_lost": ("Not judging", "The scoring program has stopped. It is started again by itself."),
-    "no_recipe": ("No recipe", "A camera has no recipe that can be used. Call the engineer."),
+    "no_recipe": (
+        "No recipe",
+        "A camera has no recipe that can be used. Teach one, or see the reason on the page Live.",
+    ),
     "camera_lost": ("Camera lost", "Look at its cable, its power and its network."),
     "camera_frozen": ("Camera frozen", "A camera sends the same picture again and again."),
     "camera_undated": (
@@ -88,7 +92,7 @@ _NOT_READY = {
 _LOOK = {
     "camera_lost": "A live view is lost.",
     "camera_undated": "A live view's pictures can't be dated.",
-    "no_recipe": "A live view has no recipe that can be used.",
+    "no_recipe": "A live view has no recipe that can be used. Teach one, or see the reason on the page Live.",
     "worker_failing": "A program of the line ends again and again. Call the engineer.",
     "drift": "Good parts score otherwise than at calibration. Look at the lamp, the lens and the camera.",
     "journal": "The journal can't be written. Call the engineer.",
@@ -131,6 +135,7 @@ def describe_state(
             headline,
             f"{which}{sentence} The line may not run.",
             needs_challenge=reason in ("challenge", "challenge_failed"),
+            needs_recipe=reason == "no_recipe",
         )
     if not may_run:
         return StateBanner(

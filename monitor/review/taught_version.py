@@ -1,4 +1,4 @@
-"""What a teaching from the page has made: its version, with what people must know before it judges parts.
+"""The result of teachings from the page: a version, with what people must know before it judges parts.
 
 It knows nothing of HTTP.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.errors import LineMonitorError
-from monitor.model.recipe_json import REFERENCE, Calibration, Document
+from monitor.model.recipe_json import REFERENCE, Calibration, Document, Origin
 from monitor.model.version_summary import VersionSummary, summarise
 from monitor.teaching.teaching_job import Job, JobState
 
@@ -19,7 +19,7 @@ _COMMAND = re.compile(r": line-monitor calibrate \S+ --(?:overkill [0-9.e+-]*[0-
 
 @dataclass(frozen=True, slots=True)
 class TaughtVersion:
-    """The version of a teaching that is done."""
+    """The version that the last teaching or count has made; the newest one where that has made none."""
 
     summary: VersionSummary
     document: Document
@@ -30,28 +30,40 @@ class TaughtVersion:
     """Whether the images beside the recipe are its own."""
 
     @property
+    def origin(self) -> str:
+        """What was done to make it, as in `is taught`."""
+        lineage = self.document.lineage
+        if lineage is not None and lineage.origin is not Origin.TRAINING:
+            return "calibrated"
+        return "taught" if self.document.student else "taught, by memory"
+
+    @property
+    def known_defects(self) -> int:
+        """With how many known defects its escapes were counted."""
+        return len(self.document.defect_scores.known) if self.document.defect_scores else 0
+
+    @property
     def statement(self) -> str:
         """What the version rejects and lets pass, in one sentence, without the commands of a shell."""
         return _COMMAND.sub("", self.document.statement)
 
 
 def find_taught(recipe: Path, job: Job | None) -> TaughtVersion | None:
-    """The version that the job made of the recipe in that folder; None where there is none, or no longer."""
-    if job is None or job.state is not JobState.DONE:
-        return None
+    """The version that the job made of the recipe in that folder, else the newest one; None without one."""
+    made = job.version if job is not None and job.state is JobState.DONE else None
     try:
         summaries = summarise(recipe)
     except LineMonitorError:
         # The page Recipes names the reason.
         return None
-    for summary in summaries:
-        if summary.version.number == job.version and summary.document is not None:
-            signed = summary.promotion is not None and summary.promotion.approval.is_signed
-            return TaughtVersion(
-                summary,
-                summary.document,
-                summary.document.calibration[REFERENCE],
-                signed,
-                summary is summaries[-1],
-            )
-    return None
+    if job is not None and job.state is JobState.RUNNING and job.is_committed:
+        # The pictures beside the newest version are still being written.
+        summaries = summaries[:-1]
+    readable = [summary for summary in summaries if summary.document is not None]
+    chosen = next((one for one in readable if one.version.number == made), readable[-1] if readable else None)
+    if chosen is None or chosen.document is None:
+        return None
+    signed = chosen.promotion is not None and chosen.promotion.approval.is_signed
+    return TaughtVersion(
+        chosen, chosen.document, chosen.document.calibration[REFERENCE], signed, chosen is summaries[-1]
+    )

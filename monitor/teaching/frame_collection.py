@@ -1,8 +1,10 @@
-"""Collects a running camera's frames as images of good parts, on a thread, until there are enough.
+"""Collects a running camera's frames as images of good parts or of known defects, on a thread.
 
 It knows nothing of rings: a line gives it frames and their verdicts. At most five frames a second are saved,
 so that saving takes little time of the processor from the line. A frame is saved once it has its verdict:
-only then is it known whether it shows a part that may teach (`find_reason_to_leave_out`).
+only then is it known whether it shows a part that may teach (`find_reason_to_leave_out`). No image is
+both: one that is a known defect is not saved as a good part, and one that becomes a known defect is deleted
+among the good parts.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from enum import Enum
 from typing import Protocol
 
 from drivers.image_file import Image
-from monitor.capture.collect import file_name
+from monitor.capture.collect import encode_image, file_name
 from monitor.errors import LineMonitorError
 from monitor.line_state.frame import Frame
 from monitor.line_state.ring import FinalVerdict
-from monitor.teaching.teaching_folder import MOST_IMAGES, ImageKind, TeachingError, TeachingFolder
+from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder, most_images
 from monitor.verdict import Reason, Verdict, rfc3339
 
 _LOOK_S = 0.05
@@ -55,6 +57,7 @@ class LeftOut(Enum):
     CHALLENGE = "challenge parts"
     EMPTY = "frames without a part"
     REJECTED = "parts that the recipe rejects"
+    KNOWN_DEFECT = "images that are known defects already"
 
 
 def find_reason_to_leave_out(closed: FinalVerdict, *, is_own: bool) -> LeftOut | None:
@@ -83,9 +86,13 @@ class Collection:
     camera: str
     count: int
     """How many frames are wanted."""
+    kind: ImageKind = ImageKind.GOOD
+    """What a person says that the parts are."""
     with_rejected: bool = False
-    """Whether parts that the recipe itself rejects are saved too."""
+    """Whether parts that the recipe itself rejects are saved too as good ones."""
     saved: int = 0
+    moved: int = 0
+    """How many images of good parts became known defects."""
     left_out: Counter[LeftOut] = field(default_factory=lambda: Counter(dict.fromkeys(LeftOut, 0)))
     """It has all keys from the start, because the page reads it while the thread counts."""
     state: CollectionState = CollectionState.WORKING
@@ -102,12 +109,19 @@ class Collections:
         self.last: Collection | None = None
 
     def start(
-        self, recipe: str, camera: str, count: int, folder: TeachingFolder, *, with_rejected: bool = False
+        self,
+        recipe: str,
+        camera: str,
+        count: int,
+        folder: TeachingFolder,
+        *,
+        kind: ImageKind = ImageKind.GOOD,
+        with_rejected: bool = False,
     ) -> Collection:
         """Raises TeachingError while another collection works, for a wrong count, without an image of the
         camera, and where the disk has no space for all."""
-        if not 1 <= count <= MOST_IMAGES:
-            raise TeachingError(f"collect 1 to {MOST_IMAGES} images")
+        if not 1 <= count <= most_images(kind):
+            raise TeachingError(f"collect 1 to {most_images(kind)} images")
         with self._lock:
             if self.last is not None and self.last.state is CollectionState.WORKING:
                 raise TeachingError(
@@ -120,7 +134,7 @@ class Collections:
                     f"camera {camera} gives no image: start the line, and look at the page Live"
                 )
             folder.check_space(count * found[1].nbytes)
-            collection = self.last = Collection(recipe, camera, count, with_rejected)
+            collection = self.last = Collection(recipe, camera, count, kind, with_rejected)
         threading.Thread(
             target=self._work, args=(collection, folder, found[0].number), name="collection", daemon=True
         ).start()
@@ -132,6 +146,14 @@ class Collections:
             if self.last is not None and self.last.state is CollectionState.WORKING:
                 self.last._stop.set()
                 self.last.state = CollectionState.STOPPED
+
+    def forget_ended(self, recipe: str) -> None:
+        """Forgets the recipe's last collection, unless it works: its numbers are no longer those of the
+        images that are there."""
+        with self._lock:
+            last = self.last
+            if last is not None and last.recipe == recipe and last.state is not CollectionState.WORKING:
+                self.last = None
 
     def _work(self, collection: Collection, folder: TeachingFolder, last: int) -> None:
         try:
@@ -147,7 +169,7 @@ class Collections:
             self._end(collection, CollectionState.COMPLETE)
 
     def _save_frames(self, collection: Collection, folder: TeachingFolder, last: int) -> None:
-        """Saves frames that come after the last one. Raises TeachingError and CollectError."""
+        """Saves frames that come after the last one. Raises TeachingError."""
         camera = collection.camera
         heard_at = taken_at = self._clock()
         waiting: tuple[Frame, Image] | None = None
@@ -179,14 +201,22 @@ class Collections:
         image: Image,
         closed: FinalVerdict,
     ) -> None:
-        """Saves the frame unless it must not teach. Raises TeachingError and CollectError."""
+        """Saves the frame unless it must not serve. Raises TeachingError."""
+        is_good = collection.kind is ImageKind.GOOD
         is_own = self._line.judging_recipe(collection.camera) == collection.recipe
-        reason = find_reason_to_leave_out(closed, is_own=is_own and not collection.with_rejected)
+        reason = find_reason_to_leave_out(closed, is_own=is_own and is_good and not collection.with_rejected)
         if reason is not None:
             collection.left_out[reason] += 1
             return
+        content = encode_image(image)
+        if folder.find_copies(ImageKind.DEFECT, content):
+            collection.left_out[LeftOut.KNOWN_DEFECT] += 1
+            return
         name = file_name(rfc3339(frame.captured_utc_ns), collection.camera, frame.number)
-        folder.add(ImageKind.GOOD, name, image)
+        if is_good:
+            folder.copy(ImageKind.GOOD, name, content)
+        else:
+            collection.moved += folder.add_defect(name, content)
         collection.saved += 1
 
     def _end(self, collection: Collection, state: CollectionState, problem: str = "") -> None:

@@ -41,16 +41,16 @@ class ImageMeasures:
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         """Held while one image is measured, so that several folders take one processor."""
-        self._folders: OrderedDict[TeachingFolder, _FolderMeasures] = OrderedDict()
+        self._folders: OrderedDict[tuple[TeachingFolder, ImageKind], _FolderMeasures] = OrderedDict()
 
     def find_oddities(
-        self, folder: TeachingFolder, names: Sequence[str]
+        self, folder: TeachingFolder, kind: ImageKind, names: Sequence[str]
     ) -> Mapping[str, frozenset[Oddity]] | None:
-        """The oddities of images of good parts by their names. None while some are not measured yet: a thread
-        then measures them."""
+        """The oddities of images by their names, each compared with the others of its kind. None while some
+        are not measured yet: a thread then measures them."""
         with self._lock:
-            own = self._folders.setdefault(folder, _FolderMeasures())
-            self._folders.move_to_end(folder)
+            own = self._folders.setdefault((folder, kind), _FolderMeasures())
+            self._folders.move_to_end((folder, kind))
             while len(self._folders) > _MOST_FOLDERS:
                 self._folders.popitem(last=False)
             missing = [name for name in names if name not in own.known]
@@ -58,7 +58,7 @@ class ImageMeasures:
                 if not own.is_working:
                     own.is_working = True
                     threading.Thread(
-                        target=self._measure, args=(folder, own, missing), name="measures", daemon=True
+                        target=self._measure, args=(folder, kind, own, missing), name="measures", daemon=True
                     ).start()
                 return None
             if own.names != names:
@@ -66,17 +66,19 @@ class ImageMeasures:
                 own.names, own.oddities = names, _find_oddities(own.known)
             return own.oddities
 
-    def _measure(self, folder: TeachingFolder, own: _FolderMeasures, names: Sequence[str]) -> None:
+    def _measure(
+        self, folder: TeachingFolder, kind: ImageKind, own: _FolderMeasures, names: Sequence[str]
+    ) -> None:
         try:
             for name in names:
                 measure = None
                 try:
                     with self._turn:
-                        measure = measure_image(read(folder.find(ImageKind.GOOD, name)))
+                        measure = measure_image(read(folder.find(kind, name)))
                 except (TeachingError, ImageError, cv2.error) as error:
                     logging.getLogger(__name__).warning("%s: %s", name, " ".join(str(error).split()))
                 with self._lock:
-                    if self._folders.get(folder) is not own:
+                    if self._folders.get((folder, kind)) is not own:
                         return
                     own.known[name] = measure
         finally:

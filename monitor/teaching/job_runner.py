@@ -1,4 +1,4 @@
-"""Runs teachings: starts the training process, follows its reports, cancels it, takes up interrupted ones.
+"""Runs teachings and counts: starts their process, follows its reports, cancels it, takes it up again.
 
 It knows nothing of how a recipe is trained. One job works at a time on a line: a lock in the folder of all
 teachings keeps a second page's process away. The job's file is written before the process starts and after
@@ -30,7 +30,15 @@ from monitor.service.spare import start_process
 from monitor.settings import Settings
 from monitor.teaching.background import count_threads
 from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
-from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, find_running, read_job, write_job
+from monitor.teaching.teaching_job import (
+    MOST_STARTS,
+    Job,
+    JobKind,
+    JobState,
+    find_running,
+    read_job,
+    write_job,
+)
 from monitor.teaching.training_messages import (
     CommitReport,
     EndReport,
@@ -70,20 +78,23 @@ class RunningJob:
     resumed_at: int | None = None
     """The epoch at which the student goes on; None where it began anew."""
     is_cancelled: bool = False
+    heard_at: float = 0.0
+    """When its process was started or has reported last, by the clock of `TeachingJobs`."""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
     _process: subprocess.Popen[bytes] | None = None
 
 
 class TeachingJobs:
-    """The teachings of one line. Safe for several threads. `utc_ns` is the clock."""
+    """The teachings of one line. Safe for several threads. `clock` is in seconds."""
 
     def __init__(
         self,
         settings: Settings,
         start: StartProcess = start_process,
         utc_ns: Callable[[], int] = time.time_ns,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._start_process, self._utc_ns = settings, start, utc_ns
+        self._settings, self._start_process, self._utc_ns, self._clock = settings, start, utc_ns, clock
         self._root = paths.teaching(settings)
         self._log = logging.getLogger(__name__)
         self._guard = threading.Lock()
@@ -95,26 +106,36 @@ class TeachingJobs:
         """Starts a teaching; the one before is forgotten, except a student that can be resumed when only a
         memory is taught. Raises TeachingError."""
         return self._begin(
-            Job(
-                recipe=recipe,
-                camera=camera,
-                compare=compare,
-                who=who,
-                started_utc=self._utc(),
-                unfinished_student=None if compare.has_student else self._find_unfinished_student(recipe),
-            )
+            self._next_job(recipe, camera, compare, who, keeps_student=not compare.has_student)
         )
+
+    def count(self, recipe: str, camera: str, base: int, who: str) -> Job:
+        """Starts a count of the known defects that pass with a version; it makes a new version and teaches
+        nothing. A student that can be resumed is kept. Raises TeachingError."""
+        job = self._next_job(recipe, camera, Compare.MEMORY, who, keeps_student=True)
+        return self._begin(msgspec.structs.replace(job, kind=JobKind.COUNT, base=base))
+
+    def silence_s(self, running: RunningJob) -> float:
+        """Seconds since the job's process has reported."""
+        return self._clock() - running.heard_at
 
     def resume(self, recipe: str, who: str) -> Job:
         """Starts the cancelled, failed or interrupted teaching of a recipe again: a student goes on at its
         last checkpoint. Raises TeachingError."""
         last = read_job(self._root / recipe)
         job = last.resumable if last is not None else None
-        if job is None:
+        if last is None or job is None:
             raise TeachingError(f"no teaching of recipe {recipe} can be resumed: start one")
         return self._begin(
             msgspec.structs.replace(
-                job, state=JobState.RUNNING, starts=1, who=who, ended_utc=None, message=""
+                job,
+                state=JobState.RUNNING,
+                starts=1,
+                who=who,
+                ended_utc=None,
+                message="",
+                oddest=last.oddest,
+                oddest_scores=last.oddest_scores,
             )
         )
 
@@ -174,14 +195,24 @@ class TeachingJobs:
         running.job = msgspec.structs.replace(running.job, starts=running.job.starts - 1)
         self._write(running.folder, running.job)
 
-    def _find_unfinished_student(self, recipe: str) -> Job | None:
+    def _next_job(self, recipe: str, camera: str, compare: Compare, who: str, *, keeps_student: bool) -> Job:
+        """A new job, with what must not be lost of the one before."""
         try:
             last = read_job(self._root / recipe)
         except TeachingError as error:
             self._log.warning("%s", error)
-            return None
-        job = last.resumable if last is not None else None
-        return job if job is not None and job.compare.has_student else None
+            last = None
+        job = Job(recipe=recipe, camera=camera, compare=compare, who=who, started_utc=self._utc())
+        if last is None:
+            return job
+        resumable = last.resumable
+        is_kept = keeps_student and resumable is not None and resumable.compare.has_student
+        return msgspec.structs.replace(
+            job,
+            oddest=last.oddest,
+            oddest_scores=last.oddest_scores,
+            unfinished_student=resumable if is_kept else None,
+        )
 
     def _begin(self, job: Job) -> Job:
         """Starts a process for the job. Returns it as it is on disk. Raises TeachingError."""
@@ -199,7 +230,7 @@ class TeachingJobs:
             except TeachingError:
                 os.close(lock)
                 raise
-            running = self.running = RunningJob(job, folder)
+            running = self.running = RunningJob(job, folder, heard_at=self._clock())
             # The process dies with this thread, which waits for it.
             self._thread = threading.Thread(
                 target=self._run, args=(running, lock), name="teaching", daemon=True
@@ -246,7 +277,7 @@ class TeachingJobs:
                 if not line.endswith(b"\n"):
                     # The process was killed while it reported.
                     break
-                report = decode_report(line)
+                report, running.heard_at = decode_report(line), self._clock()
                 if isinstance(report, ProgressReport):
                     running.progress = report
                 elif isinstance(report, LineReport):
@@ -277,6 +308,8 @@ class TeachingJobs:
             compare=job.compare,
             who=job.who,
             threads=threads,
+            kind=job.kind,
+            base=job.base,
         )
         with self._guard:
             running._process = process
@@ -294,7 +327,9 @@ class TeachingJobs:
     def _find_end(self, running: RunningJob, end: EndReport | None, code: int) -> Job | None:
         job, lines = running.job, tuple(running.lines)
         if end is not None and end.version is not None:
-            return self._ended(job, JobState.DONE, version=end.version, oddest=end.oddest, lines=lines)
+            if job.kind is JobKind.TEACH:
+                job = msgspec.structs.replace(job, oddest=end.oddest, oddest_scores=end.oddest_scores)
+            return self._ended(job, JobState.DONE, version=end.version, lines=lines)
         if job.is_committed:
             return self._ended(job, JobState.DONE, version=_newest(self._settings, job), lines=lines)
         if running.is_cancelled:

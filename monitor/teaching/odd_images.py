@@ -21,11 +21,13 @@ LEAST_COMPARED = 10
 """With fewer images nothing is usual, so none stands out by its light or sharpness."""
 _SIDE = 512
 """Pixels of the longer side at which sharpness is measured: training sees no finer detail."""
-_OUTLYING = 6.0
+_OUTLYING = 3.0
 """A value stands out when it is further from the median than this many standard deviations, estimated by the
-median of the distances, so that odd images don't hide each other."""
+median of the distances, so that odd images don't hide each other. Of normally distributed values 1 in 370
+stands out by chance; with twice as many deviations nothing darker than the others could stand out where good
+parts differ much in light."""
 _LEAST_LIGHT = 6.0
-"""Grey levels of 0 to 255; a smaller difference of light never stands out."""
+"""Grey levels of 0 to 255; a smaller difference of light from the median never stands out."""
 _LEAST_BLUR = 1.0
 """In powers of two of the sharpness: never stands out with more than half of the usual sharpness."""
 _TO_DEVIATION = 1.4826
@@ -90,14 +92,23 @@ def find_oddities(measures: Sequence[ImageMeasure]) -> list[frozenset[Oddity]]:
             own.add(Oddity.COPY)
         seen.add(part)
     if len(measures) >= LEAST_COMPARED:
-        light = _distances([one.light for one in measures], _LEAST_LIGHT)
+        light = _light_distances([one.light for one in measures])
         sharpness = _distances([one.sharpness for one in measures], _LEAST_BLUR)
         for own, by_light, by_sharpness in zip(oddities, light, sharpness, strict=True):
             if abs(by_light) > 1:
                 own.add(Oddity.LIGHTER if by_light > 0 else Oddity.DARKER)
-            if by_sharpness < -1:
+            # With less light every image has less contrast, and so less of what is measured as sharpness.
+            if by_sharpness < -1 and Oddity.DARKER not in own:
                 own.add(Oddity.BLURRED)
     return [frozenset(own) for own in oddities]
+
+
+def _light_distances(grey_levels: Sequence[float]) -> NDArray[np.float64]:
+    """As `_distances`, of grey levels as powers of two: a weaker lamp darkens by a share of the light. In
+    grey levels, good parts of much different light leave no room below them for a dark one."""
+    light = np.log2(np.asarray(grey_levels) + 1)
+    least = float(np.log2(1 + _LEAST_LIGHT / np.exp2(np.median(light))))
+    return _distances(light.tolist(), least)
 
 
 def _distances(values: Sequence[float], least: float) -> NDArray[np.float64]:

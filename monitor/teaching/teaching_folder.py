@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from drivers.image_file import Image
 from drivers.image_name import is_image
 from monitor import paths
-from monitor.capture.collect import save_image
 from monitor.errors import LineMonitorError
 from monitor.model.image_mark import content_mark
 from monitor.names import check_name
@@ -30,6 +28,8 @@ MOST_DEFECTS = 500
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _GB = 1e9
 _RESERVE_GB = 0.5
+_REMOVED = "removed"
+"""The folder of the images that were removed last, which a person can bring back."""
 
 
 class TeachingError(LineMonitorError):
@@ -41,6 +41,11 @@ class ImageKind(StrEnum):
 
     GOOD = "good"
     DEFECT = "defects"
+
+
+def most_images(kind: ImageKind) -> int:
+    """The most images of that kind that one recipe keeps."""
+    return MOST_IMAGES if kind is ImageKind.GOOD else MOST_DEFECTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +67,13 @@ class TeachingFolder:
 
     def list_names(self, kind: ImageKind) -> Sequence[str]:
         """The names of the images, oldest first. Raises TeachingError."""
-        place = self.place(kind)
-        try:
-            entries = list(os.scandir(place)) if place.is_dir() else []
-        except OSError as error:
-            raise TeachingError(f"{place} can't be read: {error.strerror}") from None
-        return sorted(
-            entry.name for entry in entries if is_image(entry.name) and entry.is_file(follow_symlinks=False)
-        )
+        return _list_images(self.place(kind))
 
     def find(self, kind: ImageKind, name: str) -> Path:
         """The file of an image that is there. Raises TeachingError."""
         file = self.place(kind) / name
         if not _NAME.fullmatch(name) or not is_image(name) or file.is_symlink() or not file.is_file():
             raise TeachingError("there is no such image")
-        return file
-
-    def add(self, kind: ImageKind, name: str, image: Image) -> Path:
-        """Saves an image, uint8 (H, W, 3) BGR or (H, W), lossless. Raises TeachingError and CollectError."""
-        file = self._make_room(kind) / name
-        save_image(image, file)
         return file
 
     def copy(self, kind: ImageKind, name: str, content: bytes) -> None:
@@ -105,21 +97,58 @@ class TeachingFolder:
         return found
 
     def add_defect(self, name: str, content: bytes) -> int:
-        """Saves a known defect's file, and removes the same image from the good parts: no training takes an
-        image that is both. Returns how many were removed. Raises TeachingError."""
-        copies = self.find_copies(ImageKind.GOOD, content)
+        """Saves a known defect's file, and deletes the same image among the good parts: no training takes an
+        image that is both. Returns how many were deleted. Raises TeachingError."""
         self.copy(ImageKind.DEFECT, name, content)
-        for copy in copies:
-            self.remove(ImageKind.GOOD, copy)
+        return self.delete_copies(ImageKind.GOOD, content)
+
+    def delete_copies(self, kind: ImageKind, content: bytes) -> int:
+        """Deletes the images with this content. Returns their number. Raises TeachingError."""
+        copies = self.find_copies(kind, content)
+        for name in copies:
+            _delete(self.find(kind, name))
         return len(copies)
 
-    def remove(self, kind: ImageKind, name: str) -> None:
-        """Deletes an image. Raises TeachingError."""
-        file = self.find(kind, name)
+    def remove(self, kind: ImageKind, names: Iterable[str]) -> None:
+        """Removes images; `restore_removed` brings them back until others are removed, or
+        `discard_removed`. Raises TeachingError."""
+        files = [self.find(kind, name) for name in names]
+        self.discard_removed()
+        place = self.root / _REMOVED / kind.value
         try:
-            file.unlink()
+            place.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                file.replace(place / file.name)
         except OSError as error:
-            raise TeachingError(f"can't delete {file}: {error.strerror}") from None
+            raise TeachingError(f"can't remove images of {self.place(kind)}: {error.strerror}") from None
+
+    def list_removed(self) -> Mapping[ImageKind, Sequence[str]]:
+        """The names of the images that can be brought back, oldest first. Raises TeachingError."""
+        return {kind: _list_images(self.root / _REMOVED / kind.value) for kind in ImageKind}
+
+    def restore_removed(self) -> int:
+        """Brings the images back that were removed last, except those that are of the other kind by now or
+        whose name is taken. Returns how many came back. Raises TeachingError."""
+        restored = 0
+        for kind, names in self.list_removed().items():
+            other = ImageKind.GOOD if kind is ImageKind.DEFECT else ImageKind.DEFECT
+            for name in names:
+                file = self.root / _REMOVED / kind.value / name
+                try:
+                    if (self.place(kind) / name).exists() or self.find_copies(other, file.read_bytes()):
+                        continue
+                    file.replace(self._make_room(kind) / name)
+                except OSError as error:
+                    raise TeachingError(f"can't bring {file} back: {error.strerror}") from None
+                restored += 1
+        self.discard_removed()
+        return restored
+
+    def discard_removed(self) -> None:
+        """Deletes the images that were removed last. Raises TeachingError."""
+        for kind, names in self.list_removed().items():
+            for name in names:
+                _delete(self.root / _REMOVED / kind.value / name)
 
     def check_space(self, wanted: int = 0) -> None:
         """Raises TeachingError when the disk has less free space than the settings ask for, and when `wanted`
@@ -143,7 +172,7 @@ class TeachingFolder:
     def _make_room(self, kind: ImageKind) -> Path:
         """The folder of that kind, with space for one more image. Raises TeachingError."""
         self.check_space()
-        most = MOST_IMAGES if kind is ImageKind.GOOD else MOST_DEFECTS
+        most = most_images(kind)
         if len(self.list_names(kind)) >= most:
             raise TeachingError(f"there are {most} images, the most that are kept: remove some first")
         place = self.place(kind)
@@ -152,3 +181,22 @@ class TeachingFolder:
         except OSError as error:
             raise TeachingError(f"can't make {place}: {error.strerror}") from None
         return place
+
+
+def _list_images(place: Path) -> Sequence[str]:
+    """The names of the images in a folder, which need not exist. Raises TeachingError."""
+    try:
+        entries = list(os.scandir(place)) if place.is_dir() else []
+    except OSError as error:
+        raise TeachingError(f"{place} can't be read: {error.strerror}") from None
+    return sorted(
+        entry.name for entry in entries if is_image(entry.name) and entry.is_file(follow_symlinks=False)
+    )
+
+
+def _delete(file: Path) -> None:
+    """Raises TeachingError."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise TeachingError(f"can't delete {file}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""One teaching of a recipe from the page as a file, `job.json`, which outlives the service.
+"""A teaching or a count from the page as a file, `job.json`, which outlives the service.
 
 It knows nothing of processes. A job whose file says `running` while no process works at it was interrupted:
 the next start of the page takes it up again.
@@ -32,6 +32,14 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+class JobKind(StrEnum):
+    """What the job makes. The words are in the file and never change."""
+
+    TEACH = "teach"
+    COUNT = "count"
+    """A version like its base that states how many known defects pass."""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """`job.json`. The schema only gains fields; unknown fields are ignored."""
 
@@ -51,20 +59,27 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     """Why it failed, in one line."""
     oddest: tuple[str, ...] = ()
-    """The names of the good images that scored highest, the highest first."""
+    """The names of the good images that scored highest in the last teaching that was done, the highest
+    first."""
+    oddest_scores: tuple[float, ...] = ()
+    """Their scores in thresholds; empty in files from before these were kept."""
     lines: tuple[str, ...] = ()
     """The last lines that the training printed."""
     images: tuple[str, ...] = ()
     """The names of the good images from which it was started or resumed last."""
     unfinished_student: Job | None = None
-    """The teaching of a student that had not ended when this one, of a memory alone, was started."""
+    """The teaching of a student that had not ended when this job, of a memory alone or a count, was
+    started."""
+    kind: JobKind = JobKind.TEACH
+    base: int | None = None
+    """The number of the version whose escapes are counted."""
 
     @property
     def resumable(self) -> Job | None:
         """The teaching that a person can start again where it ended, unless a process works at it."""
         if self.unfinished_student is not None:
             return self.unfinished_student
-        return None if self.state is JobState.DONE else self
+        return None if self.state is JobState.DONE or self.kind is JobKind.COUNT else self
 
     def count_changed(self, names: Collection[str]) -> int:
         """How many good images were added or removed since it was started; a student begins anew then."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from monitor.teaching.teaching_job import JobKind
 from monitor.training.compare import Compare
 
 
@@ -25,6 +26,9 @@ class TrainingStart(msgspec.Struct, frozen=True, kw_only=True):
     compare: Compare
     who: str
     threads: int
+    kind: JobKind = JobKind.TEACH
+    base: int | None = None
+    """The number of the version whose escapes are counted."""
 
 
 class ProgressReport(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -53,6 +57,9 @@ class EndReport(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     version: int | None = None
     message: str = ""
     oddest: tuple[str, ...] = ()
+    """The names of the good images that scored highest, the highest first."""
+    oddest_scores: tuple[float, ...] = ()
+    """Their scores in thresholds."""
 
 
 Report = ProgressReport | LineReport | CommitReport | EndReport

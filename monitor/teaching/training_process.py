@@ -1,4 +1,4 @@
-"""The process that trains a recipe for the page: `python -m monitor.teaching.training_process`.
+"""The process that trains a recipe for the page, or counts what passes: `python -m` with this module.
 
 It knows nothing of HTTP or of the job's file: it gets its start data on standard input and reports on a pipe.
 It dies with the page's process, and a training that died goes on at its checkpoint when it is started again.
@@ -24,6 +24,7 @@ from monitor.settings import Settings
 from monitor.system import logs
 from monitor.system.progress import TimeLeft
 from monitor.teaching.background import work_in_background
+from monitor.teaching.teaching_job import JobKind
 from monitor.teaching.training_messages import (
     CommitReport,
     EndReport,
@@ -64,7 +65,7 @@ class ReportedProgress:
 
 
 def main() -> None:
-    """Trains the recipe of the start data."""
+    """Does what the start data ask for."""
     ignore_signals_of_the_line()
     start = msgspec.json.decode(sys.stdin.buffer.read(), type=TrainingStart)
     die_with(start.parent)
@@ -82,9 +83,9 @@ def _write(pipe: BinaryIO, report: Report) -> None:
 
 
 def report_end(start: TrainingStart, send: Send) -> None:
-    """Trains, and reports how it ended. Other exceptions than the expected ones end the process."""
+    """Trains or counts, and reports how it ended. Other exceptions than the expected ones end the process."""
     try:
-        send(_train(start, send))
+        send(_count(start, send) if start.kind is JobKind.COUNT else _train(start, send))
     except (LineMonitorError, CameraError) as error:
         send(EndReport(message="; ".join(str(error).splitlines())))
     except (MemoryError, RuntimeError) as error:
@@ -99,6 +100,7 @@ def report_end(start: TrainingStart, send: Send) -> None:
 def _train(start: TrainingStart, send: Send) -> EndReport:
     """Trains and commits the version. Raises LineMonitorError."""
     _set_threads(start.threads)
+    from monitor.model.recipe_json import REFERENCE
     from monitor.model.version_retention import remove_old_versions
     from monitor.teaching.recorded_training import record_training
     from monitor.teaching.teaching_request import make_teaching_request
@@ -106,11 +108,11 @@ def _train(start: TrainingStart, send: Send) -> EndReport:
     from monitor.training.train_recipe import train_recipe
 
     settings = Settings.model_validate(start.settings)
-    oddest: list[str] = []
+    oddest: list[tuple[str, float]] = []
 
     def say(line: str) -> None:
-        if (file := read_oddest(line)) is not None:
-            oddest.append(Path(file).name)
+        if (found := read_oddest(line)) is not None:
+            oddest.append(found)
         send(LineReport(text=line))
 
     @contextmanager
@@ -127,7 +129,60 @@ def _train(start: TrainingStart, send: Send) -> EndReport:
         recording=recording,
     )
     remove_old_versions(made.folder, settings.recipes.keep_versions)
-    return EndReport(version=made.number, oddest=tuple(oddest))
+    threshold = made.document.calibration[REFERENCE].threshold
+    return EndReport(
+        version=made.number,
+        oddest=tuple(Path(file).name for file, _ in oddest),
+        oddest_scores=tuple(score / threshold for _, score in oddest),
+    )
+
+
+def _count(start: TrainingStart, send: Send) -> EndReport:
+    """Commits a version like the base that states how many known defects pass. Raises LineMonitorError."""
+    _set_threads(start.threads)
+    from monitor import paths
+    from monitor.model.image_mark import known_marks
+    from monitor.model.version_files import find_version
+    from monitor.model.version_retention import remove_old_versions
+    from monitor.model.version_summary import read_document
+    from monitor.teaching.recorded_training import record_count
+    from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
+    from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
+    from monitor.training.readable_images import file_mark
+
+    settings = Settings.model_validate(start.settings)
+    folder = TeachingFolder.of(settings, start.recipe)
+    defects = folder.list_names(ImageKind.DEFECT)
+    if start.base is None or not defects:
+        raise TeachingError(f"there is no known defect for recipe {start.recipe}: collect some first")
+    base = find_version(paths.recipe(settings, start.recipe), start.base)
+    taught = known_marks(read_document(base))
+    wrong = sum(file_mark(folder.find(ImageKind.DEFECT, name)) in taught for name in defects)
+    if wrong:
+        raise TeachingError(
+            f"{wrong} of the known defects taught {base.name} as good parts: teach again without them"
+        )
+
+    @contextmanager
+    def recording(before: RecipeVersion, after: RecipeVersion) -> Iterator[None]:
+        with postpone_termination():
+            with record_count(settings, before, after, start.who, VIA):
+                yield
+            send(CommitReport())
+
+    made = calibrate_recipe(
+        CalibrationRequest(
+            recipe=base.file,
+            defects=folder.place(ImageKind.DEFECT),
+            device="cpu",
+            who=start.who,
+        ),
+        say=lambda line: send(LineReport(text=line)),
+        progress=ReportedProgress(send),
+        approve=recording,
+    )
+    remove_old_versions(made.folder, settings.recipes.keep_versions)
+    return EndReport(version=made.number)
 
 
 @contextmanager

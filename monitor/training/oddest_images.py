@@ -21,7 +21,7 @@ SHEET = "oddest.png"
 """The contact sheet, a file beside `recipe.json`."""
 COUNT = 8
 """How many images are shown."""
-_ODDEST = re.compile(r" *\d+  score \S+  (.+)")
+_ODDEST = re.compile(r" *\d+  score (\S+)  (.+)")
 _COLUMNS = 4
 _SIDE = 256
 """Pixels of the longer side of an image on the sheet."""
@@ -43,10 +43,10 @@ def explain_oddest(files: Sequence[Path], scores: Sequence[float], sheet: Path, 
         yield f"{number:3d}  score {score:.4g}  {clean_line(str(file))}"
 
 
-def read_oddest(line: str) -> str | None:
-    """The file that a line of `explain_oddest` names; None for other lines."""
+def read_oddest(line: str) -> tuple[str, float] | None:
+    """The file that a line of `explain_oddest` names, with its score; None for other lines."""
     match = _ODDEST.fullmatch(line)
-    return match[1] if match else None
+    return (match[2], float(match[1])) if match else None
 
 
 def draw_sheet(pictures: Sequence[Image], scores: Sequence[float], threshold: float) -> Image:

@@ -108,6 +108,10 @@ def test_the_status_is_what_the_board_says_and_stopped_without_one(
     assert status.banner.light is Light.GREEN
     assert status.cameras[0].state == "up"
     assert status.problems == (f"{PUBLISH}: the broker is away",)
+    missing = settings.line.data / "recipes/plate/recipe.json"
+    board.write_trouble(SCORING, f"{missing}: no such file: train the recipe")
+    assert "camera top: recipe plate is not taught yet: open the page Teach" in view.status().problems
+    board.write_trouble(SCORING, "")
     board.write(SCORING, Field.WITHOUT_TIME, 1)
     assert view.status().problems[1:] == ("view top: no time left for it, since parts come first",)
     board.write(capture_name("top"), Field.ALIVE_UNTIL_NS, 0)

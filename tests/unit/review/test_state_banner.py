@@ -61,3 +61,10 @@ def test_a_lost_camera_is_named() -> None:
         "Camera lost",
         "Camera top: Look at its cable, its power and its network. The line may not run.",
     )
+
+
+def test_a_line_without_a_recipe_leads_to_the_page_that_teaches_one() -> None:
+    banner = describe_state(
+        ServiceState.RUNNING, OperatingState.DEGRADED, "no_recipe", is_ready=False, may_run=False
+    )
+    assert (banner.light, banner.needs_recipe) == (Light.RED, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from monitor.review.taught_version import find_taught
 from monitor.teaching.teaching_job import Job, JobState
@@ -40,3 +41,22 @@ def test_the_sentence_has_no_shell_command(tmp_path: Path, statement: str, shown
     taught = find_taught(made.folder, job)
     assert taught is not None
     assert taught.statement == shown
+
+
+def test_the_newest_version_is_the_result_until_a_teaching_has_made_another(tmp_path: Path) -> None:
+    draft = draft_recipe(tmp_path / "disc")
+    first = draft.commit()
+    assert find_taught(tmp_path / "plate", None) is None
+    running = Job(recipe="disc", camera="top", compare=Compare.MEMORY, who="edda", started_utc="")
+    ended = replace(running, state=JobState.CANCELLED)
+    numbers = []
+    for job in (None, running, ended):
+        taught = find_taught(first.folder, job)
+        numbers.append(taught.summary.version.number if taught else None)
+    assert numbers == [1, 1, 1]
+    draft.with_changes(statement="second").commit()
+    writing = find_taught(first.folder, replace(running, is_committed=True))
+    done = find_taught(first.folder, replace(running, state=JobState.DONE, version=2))
+    assert writing is not None
+    assert done is not None
+    assert (writing.summary.version.number, done.summary.version.number) == (1, 2)

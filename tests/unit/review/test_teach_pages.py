@@ -78,7 +78,9 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
     ring: Ring,
     put_frame: Callable[[int, int], None],
 ) -> None:
-    assert page.post(f"{PAGE}/collect", count="2").status_code == 409, "no line runs"
+    refused = page.post(f"{PAGE}/collect", count="2")
+    assert refused.status_code == 409, "no line runs"
+    assert f'href="{PAGE}">Back to Teach' in refused.text
     put_frame(1, 7)
     assert page.post(f"{PAGE}/collect", count="0").status_code == 409
     assert page.post(f"{PAGE}/collect", count="2").status_code == 303
@@ -95,6 +97,16 @@ def test_good_parts_are_collected_from_the_running_camera_and_the_record_says_so
         time.sleep(0.01)
     assert "2 of 2 images were collected" in page.get(PAGE).text
     assert "2 images of camera top are collected as good parts" in recorded(settings)
+    assert page.post(f"{PAGE}/collect", count="1", kind="defects").status_code == 303
+    put_frame(4, 20)
+    ring.write_closed(4, FinalVerdict(Verdict.PASS, Reason.NONE, False, False, 1, 1))
+    until = time.monotonic() + 5
+    while "1 of 1 images were collected" not in page.get(f"{PAGE}/state").text and time.monotonic() < until:
+        time.sleep(0.01)
+    text = page.get(PAGE).text
+    assert "<b>1</b> known defect." in text
+    assert "1 from the camera." in text
+    assert recorded(settings)[-1] == "1 images of camera top are collected as known defects"
 
 
 def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
@@ -115,12 +127,39 @@ def test_pictures_that_stand_out_are_named_and_removed_by_a_tap(
     assert page.post(f"{PAGE}/remove", kind="good", name="21.png").status_code == 409
     while "being looked at" in page.get(PAGE).text and time.monotonic() < until:
         time.sleep(0.01)
+    assert "Remove all 1: near copy of an earlier image" in page.get(PAGE).text
+    assert "Remove all 1 image of good parts" in page.get(f"{PAGE}/remove?kind=good&oddity=copy").text
     assert page.post(f"{PAGE}/remove", oddity="copy").status_code == 303
     assert sorted(file.stem for file in good.iterdir()) == [f"{index:02d}" for index in range(12)]
     assert "removed: 1 images, copy" in recorded(settings)
     for oddity, status in (("copy", 409), ("approved by QA", 400)):
         assert page.post(f"{PAGE}/remove", oddity=oddity).status_code == status
     assert recorded(settings)[-1] == "removed: 1 images, copy"
+    assert "1 image of good parts was removed." in page.get(PAGE).text
+    assert page.post(f"{PAGE}/restore").status_code == 303
+    assert (good / "20.png").exists()
+    assert page.post(f"{PAGE}/restore").status_code == 409
+    assert recorded(settings)[-1] == "brought back: 1 images that were removed last"
+
+
+def test_each_image_is_shown_large_with_its_neighbours_and_all_are_in_pages(
+    page: Browser, good: Path
+) -> None:
+    for index in range(70):
+        save(good / f"{index:02d}.png", part(index, side=16))
+    text = page.get(f"{PAGE}?start=60").text
+    assert "61 to 70 of 70" in text
+    assert "1 to 60 of 70" in page.get(f"{PAGE}?start=-5").text
+    assert "61 to 70 of 70" in page.get(f"{PAGE}?start=999").text
+    text = page.get(f"{PAGE}/good/68.png/large").text
+    assert "2 of 70 images of good parts" in text
+    assert f'id="newer" href="{PAGE}/good/69.png/large"' in text
+    assert f'id="older" href="{PAGE}/good/67.png/large"' in text
+    assert page.get(f"{PAGE}/good/68.png/large.jpg").mimetype == "image/jpeg"
+    assert page.get(f"{PAGE}/good/no.png/large").status_code == 404
+    answer = page.post(f"{PAGE}/remove", kind="good", name="68.png", following="67.png")
+    assert answer.headers["Location"] == f"{PAGE}/good/67.png/large"
+    assert "1 image of good parts was removed." in page.get(f"{PAGE}/good/67.png/large").text
 
 
 def test_parts_labelled_as_defects_become_known_defects(
@@ -148,7 +187,10 @@ def test_parts_labelled_as_defects_become_known_defects(
     answer = page.post(f"{PAGE}/defects")
     assert "1 of them was among the good parts too" in page.get(answer.headers["Location"]).text
     assert not twin.exists()
-    assert "Add 1 labelled defect" not in page.get(PAGE).text
+    text = page.get(PAGE).text
+    assert "Add 1 labelled defect" not in text
+    assert "2 labelled on the page Rejects, which" in text
+    assert "There is none yet" not in text
     found = sorted(file.name for file in (settings.line.data / "teaching/plate/defects").iterdir())
     assert found == [f"{key.day}_{key.stem}.png" for key in keys[:2]]
 
@@ -198,12 +240,51 @@ def test_the_images_of_a_recipe_stay_as_they_are_while_it_is_taught(
     forms: dict[str, dict[str, str]] = {
         "collect": {"count": "2"},
         "remove": {"kind": "good", "name": "1.png"},
+        "restore": {},
         "defects": {},
     }
     for form, fields in forms.items():
         answer = page.post(f"{PAGE}/{form}", **fields)
         assert (answer.status_code, "is being taught" in answer.text) == (409, True)
     assert (good / "1.png").exists()
+
+
+def test_labelled_defects_wait_for_the_end_of_a_teaching(
+    settings: Settings, application: Application, page: Browser
+) -> None:
+    snapshots = settings.line.data / "snapshots"
+    key = write_snapshot(snapshots, datetime(2026, 11, 24, 5, 1, tzinfo=UTC), 1, recipe="plate")
+    SnapshotFiles(snapshots).label(key, LabelEntry(Label.DEFECT))
+    application.index.step()
+    job = Job(recipe="plate", camera="top", compare=Compare.MEMORY, who="edda", started_utc="")
+    application.teachings.running = RunningJob(job, TeachingFolder.of(settings, "plate"))
+    text = page.get(PAGE).text
+    assert "1 labelled defect waits. It can be added when the teaching has ended." in text
+    assert "Before step 1 of 3" in text
+
+
+def test_the_last_result_stays_and_what_passes_can_be_counted_without_teaching(
+    settings: Settings, application: Application, page: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "There is no result yet" in page.get(PAGE).text
+    assert page.post(f"{PAGE}/count").status_code == 409
+    recipe = random_recipe(settings.line.data / "recipes/plate")
+    write_state(settings, state=JobState.CANCELLED)
+    assert "plate@1 is taught" in page.get(PAGE).text
+    assert "Count what passes" not in page.get(PAGE).text
+    save(settings.line.data / "teaching/plate/defects/1.png", part(1, defect=True))
+    text = page.get(PAGE).text
+    assert "No known defect was counted; 1 is in step 3." in text
+    assert "1 put into the folder by hand." in text
+    counted: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(
+        application.teachings,
+        "count",
+        lambda recipe, camera, base, who: counted.append((recipe, camera, base)),
+    )
+    assert page.post(f"{PAGE}/count").status_code == 303
+    assert counted == [("plate", "top", recipe.number)]
+    assert recorded(settings)[-1] == "count of what passes with plate@1 is started, with 1 known defects"
 
 
 def test_what_was_taught_waits_for_a_signature_also_the_first_version(
@@ -235,7 +316,7 @@ def test_only_who_may_teach_teaches(settings: Settings, page: Browser) -> None:
     accounts = AccountsFile.of(settings)
     for name, role in (("ada", Role.ADMIN), ("edda", Role.ENGINEER), ("otto", Role.OPERATOR)):
         accounts.add(name, role, PASSWORD, "2026-11-30T07:00:00.000Z")
-    forms = ("collect", "stop", "remove", "defects", "start", "cancel", "resume")
+    forms = ("collect", "stop", "remove", "restore", "defects", "start", "count", "cancel", "resume")
     page.sign_in("otto")
     assert {page.post(f"{PAGE}/{form}").status_code for form in forms} == {403}
     page.sign_in("edda")
@@ -247,5 +328,9 @@ def test_only_who_may_teach_teaches(settings: Settings, page: Browser) -> None:
 @pytest.mark.parametrize("path", ["/teach/side/plate", "/teach/top/PLATE", "/teach?camera=top&recipe=.."])
 def test_what_can_not_be_taught_is_refused_in_one_line(page: Browser, path: str) -> None:
     assert page.get(path).status_code in (400, 404)
+    refused = page.get("/teach?camera=top&recipe=Screw Block 2")
+    assert refused.status_code == 400
+    assert "Screw Block 2 can't be a recipe's name" in refused.text
+    assert "Back to Teach" in page.get("/teach/top/PLATE").text
     assert page.get("/teach?camera=top&recipe=disc").headers["Location"] == "/teach/top/disc"
     assert "Recipe of camera top" in page.get("/teach").text

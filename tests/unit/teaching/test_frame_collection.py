@@ -182,3 +182,34 @@ def test_a_disk_that_fails_meanwhile_ends_it_with_one_line(folder: TeachingFolde
     ended = await_end(collections)
     assert ended.state is CollectionState.FAILED
     assert "good" in ended.problem
+
+
+def test_bad_parts_that_are_shown_become_known_defects_also_where_the_recipe_rejects_them(
+    folder: TeachingFolder,
+) -> None:
+    verdicts = itertools.cycle([replace(PASSED, verdict=Verdict.REJECT), PASSED])
+    collections = Collections(Line(1, lambda number: next(verdicts)))
+    collections.start("plate", "top", 4, folder, kind=ImageKind.DEFECT)
+    assert await_end(collections).saved == 4
+    assert len(folder.list_names(ImageKind.DEFECT)) == 4
+    assert folder.list_names(ImageKind.GOOD) == []
+
+
+def test_no_image_is_a_good_part_and_a_known_defect(folder: TeachingFolder) -> None:
+    class Repeating(Line):
+        """A source of four images, shown again and again."""
+
+        def newest_frame(self, camera: str) -> tuple[Frame, Image] | None:
+            found = super().newest_frame(camera)
+            return found and (found[0], np.full((8, 8), found[0].number // 2 % 4, np.uint8))
+
+    collections = Collections(Repeating(1))
+    collections.start("plate", "top", 8, folder)
+    await_end(collections)
+    collections.start("plate", "top", 2, folder, kind=ImageKind.DEFECT)
+    assert await_end(collections).moved == 4
+    assert len(folder.list_names(ImageKind.GOOD)) == 4
+    collections.start("plate", "top", 4, folder)
+    assert await_end(collections).left_out[LeftOut.KNOWN_DEFECT] > 0
+    marks = [{folder.find(kind, name).read_bytes() for name in folder.list_names(kind)} for kind in ImageKind]
+    assert not marks[0] & marks[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.capture.collect import encode_image
 from monitor.teaching.image_measures import ImageMeasures
 from monitor.teaching.odd_images import Oddity
 from monitor.teaching.teaching_folder import ImageKind, TeachingFolder
@@ -17,14 +18,16 @@ from tests.real.parts import part
 def make_folder(root: Path) -> TeachingFolder:
     folder = TeachingFolder(root, 0.0)
     for index in range(4):
-        folder.add(ImageKind.GOOD, f"{index}.png", part(index))
+        folder.copy(ImageKind.GOOD, f"{index}.png", encode_image(part(index)))
     return folder
 
 
 def await_oddities(measures: ImageMeasures, folder: TeachingFolder) -> Mapping[str, frozenset[Oddity]]:
     until = time.monotonic() + 5
     while time.monotonic() < until:
-        if (found := measures.find_oddities(folder, folder.list_names(ImageKind.GOOD))) is not None:
+        if (
+            found := measures.find_oddities(folder, ImageKind.GOOD, folder.list_names(ImageKind.GOOD))
+        ) is not None:
             return found
         time.sleep(0.001)
     pytest.fail("the images were not measured")
@@ -36,7 +39,7 @@ def test_two_pages_that_are_shown_in_turn_both_get_their_marks(tmp_path: Path) -
     await_oddities(measures, one)
     await_oddities(measures, other)
     for folder in (one, other):
-        assert measures.find_oddities(folder, folder.list_names(ImageKind.GOOD)) is not None
+        assert measures.find_oddities(folder, ImageKind.GOOD, folder.list_names(ImageKind.GOOD)) is not None
 
 
 def test_a_file_that_can_not_be_read_is_marked_and_the_others_are_measured(tmp_path: Path) -> None:

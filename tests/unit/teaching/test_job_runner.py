@@ -19,7 +19,7 @@ from monitor.settings import LineSettings, Settings, SnapshotSettings
 from monitor.teaching import job_runner
 from monitor.teaching.job_runner import TeachingJobs
 from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
-from monitor.teaching.teaching_job import MOST_STARTS, Job, JobState, read_job, write_job
+from monitor.teaching.teaching_job import MOST_STARTS, Job, JobKind, JobState, read_job, write_job
 from monitor.training.compare import Compare
 
 PROGRAM = """
@@ -192,6 +192,29 @@ def test_a_memory_that_is_taught_meanwhile_keeps_the_cancelled_student(
     jobs.resume("plate", "otto")
     await_end(jobs)
     assert (ended(plate).compare, ended(plate).resumable) == (Compare.BOTH, None)
+
+
+def test_a_count_keeps_the_oddest_pictures_and_the_cancelled_student(settings: Settings, plate: Path) -> None:
+    program = Program(END)
+    jobs = TeachingJobs(settings, program)
+    start(jobs)
+    await_end(jobs)
+    program.then = HANG
+    jobs.start("plate", "top", Compare.BOTH, "edda")
+    await_progress(jobs)
+    jobs.cancel("plate")
+    await_end(jobs)
+    program.then = COMMIT + 'report(type="end", version=4)\n'
+    jobs.count("plate", "top", 3, "edda")
+    await_end(jobs)
+    job = ended(plate)
+    assert (job.kind, job.state, job.version, job.oddest) == (JobKind.COUNT, JobState.DONE, 4, ("a.png",))
+    assert job.resumable is not None
+    assert job.resumable.compare is Compare.BOTH
+    program.then = "sys.exit(1)"
+    jobs.count("plate", "top", 4, "edda")
+    await_end(jobs)
+    assert ended(plate).resumable == job.resumable, "a count is started anew, not resumed"
 
 
 def test_a_teaching_knows_how_many_images_changed_since_it_was_started(

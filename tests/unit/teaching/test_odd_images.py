@@ -8,7 +8,7 @@ import pytest
 
 from drivers import simulated
 from drivers.image_file import Image
-from monitor.teaching.odd_images import Oddity, find_oddities, measure_image
+from monitor.teaching.odd_images import ImageMeasure, Oddity, find_oddities, measure_image
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,17 @@ def test_each_picture_is_marked_for_what_is_odd_about_it(parts: list[Image]) -> 
 
 def test_good_parts_that_are_as_usual_have_no_mark(parts: list[Image]) -> None:
     assert not any(oddities_of(parts))
+
+
+def test_dark_images_stand_out_also_where_good_parts_differ_much_in_light() -> None:
+    # The deciles of the light of 163 images of screws on wood, of pale and of dark wood.
+    deciles = [59, 71, 81, 90, 102, 110, 114, 121, 126, 143, 165]
+    usual = np.interp(np.linspace(0, 10, 163), range(11), deciles)
+    lights = [*usual, 0.3 * 70, 0.3 * 110, 0.3 * 140]
+    rng = np.random.default_rng(0)
+    measures = [ImageMeasure(7.5, light, rng.integers(0, 255, (32, 32)).astype(np.uint8)) for light in lights]
+    dark = [Oddity.DARKER in oddities for oddities in find_oddities(measures)]
+    assert dark == [False] * len(usual) + [True] * 3
 
 
 def test_with_few_pictures_nothing_is_usual(parts: list[Image]) -> None:

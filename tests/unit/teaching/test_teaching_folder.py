@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drivers.image_file import Image
+from monitor.capture.collect import encode_image
 from monitor.names import InvalidNameError
 from monitor.settings import LineSettings, Settings, SnapshotSettings
 from monitor.teaching import teaching_folder
@@ -21,16 +23,21 @@ def folder(tmp_path: Path) -> TeachingFolder:
     return TeachingFolder.of(settings, "plate")
 
 
+def add(folder: TeachingFolder, name: str, image: Image) -> Path:
+    folder.copy(ImageKind.GOOD, name, encode_image(image))
+    return folder.find(ImageKind.GOOD, name)
+
+
 def test_the_folder_on_disk_is_the_truth(folder: TeachingFolder) -> None:
     assert folder.list_names(ImageKind.GOOD) == []
-    first = folder.add(ImageKind.GOOD, "b.png", IMAGE)
-    folder.add(ImageKind.GOOD, "a.png", IMAGE)
+    first = add(folder, "b.png", IMAGE)
+    add(folder, "a.png", IMAGE)
     (first.parent / ".writing-1").touch()
     (first.parent / "notes.txt").touch()
     assert folder.list_names(ImageKind.GOOD) == ["a.png", "b.png"]
     first.unlink()
     assert folder.list_names(ImageKind.GOOD) == ["a.png"]
-    folder.remove(ImageKind.GOOD, "a.png")
+    folder.remove(ImageKind.GOOD, ["a.png"])
     assert folder.list_names(ImageKind.GOOD) == []
 
 
@@ -38,11 +45,11 @@ def test_the_folder_on_disk_is_the_truth(folder: TeachingFolder) -> None:
     "name", ["../job.json", "../good/a.png", ".hidden.png", "no.png", "a.txt", "", "link.png"]
 )
 def test_no_name_leads_out_of_the_folder(folder: TeachingFolder, name: str) -> None:
-    place = folder.add(ImageKind.GOOD, "a.png", IMAGE).parent
+    place = add(folder, "a.png", IMAGE).parent
     (place / "a.txt").touch()
     (place / "link.png").symlink_to("a.png")
     with pytest.raises(TeachingError):
-        folder.remove(ImageKind.GOOD, name)
+        folder.remove(ImageKind.GOOD, [name])
     assert folder.list_names(ImageKind.GOOD) == ["a.png"]
 
 
@@ -56,17 +63,42 @@ def test_neither_the_number_of_pictures_nor_the_disk_is_without_a_bound(
 ) -> None:
     monkeypatch.setattr(teaching_folder, "MOST_IMAGES", 2)
     for name in ("a.png", "b.png"):
-        folder.add(ImageKind.GOOD, name, IMAGE)
+        add(folder, name, IMAGE)
     with pytest.raises(TeachingError, match="2 images"):
-        folder.add(ImageKind.GOOD, "c.png", IMAGE)
+        add(folder, "c.png", IMAGE)
     full = TeachingFolder(folder.root, 1e9)
     with pytest.raises(TeachingError, match="min_free_gb"):
         full.copy(ImageKind.DEFECT, "a.png", b"")
 
 
 def test_a_good_part_that_turns_out_to_be_a_defect_is_a_good_part_no_longer(folder: TeachingFolder) -> None:
-    twin = folder.add(ImageKind.GOOD, "a.png", IMAGE).read_bytes()
-    folder.add(ImageKind.GOOD, "b.png", IMAGE + 1)
+    twin = add(folder, "a.png", IMAGE).read_bytes()
+    add(folder, "b.png", IMAGE + 1)
     assert folder.add_defect("c.png", twin) == 1
     assert folder.list_names(ImageKind.GOOD) == ["b.png"]
     assert folder.list_names(ImageKind.DEFECT) == ["c.png"]
+
+
+def test_the_images_that_were_removed_last_come_back_and_earlier_ones_do_not(folder: TeachingFolder) -> None:
+    names = ["a.png", "b.png", "c.png"]
+    for value, name in enumerate(names):
+        add(folder, name, IMAGE + value)
+    folder.remove(ImageKind.GOOD, ["a.png"])
+    folder.remove(ImageKind.GOOD, ["b.png", "c.png"])
+    assert folder.list_names(ImageKind.GOOD) == []
+    assert folder.list_removed()[ImageKind.GOOD] == ["b.png", "c.png"]
+    assert folder.restore_removed() == 2
+    assert folder.list_names(ImageKind.GOOD) == ["b.png", "c.png"]
+    folder.remove(ImageKind.GOOD, ["b.png"])
+    folder.discard_removed()
+    assert folder.restore_removed() == 0
+
+
+def test_an_image_that_became_a_known_defect_does_not_come_back_as_a_good_part(
+    folder: TeachingFolder,
+) -> None:
+    content = add(folder, "a.png", IMAGE).read_bytes()
+    folder.remove(ImageKind.GOOD, ["a.png"])
+    folder.add_defect("b.png", content)
+    assert folder.restore_removed() == 0
+    assert folder.list_names(ImageKind.GOOD) == []

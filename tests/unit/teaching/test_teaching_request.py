@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
@@ -23,7 +22,7 @@ def test_the_request_has_the_camera_s_region_the_pictures_and_no_gpu(tmp_path: P
     folder = TeachingFolder.of(settings, "disc")
     with pytest.raises(TeachingError, match="collect some first"):
         make_teaching_request(settings, "disc", "top", Compare.MEMORY, "edda")
-    folder.add(ImageKind.GOOD, "a.png", np.zeros((8, 8), np.uint8))
+    folder.copy(ImageKind.GOOD, "a.png", b"")
     request = make_teaching_request(settings, "disc", "top", Compare.MEMORY, "edda")
     assert (request.device, request.roi, request.compare, request.who) == ("cpu", ROI, Compare.MEMORY, "edda")
     assert request.images == tmp_path / "teaching/disc/good"

@@ -27,7 +27,7 @@ def test_lines_name_the_files_and_escape_what_a_terminal_would_obey(tmp_path: Pa
 def test_a_program_reads_the_files_out_of_the_lines(tmp_path: Path) -> None:
     files = [tmp_path / "a b.png", tmp_path / "c.png"]
     lines = list(explain_oddest(files, [1.25, 0.0001], tmp_path / SHEET, "take it out"))
-    assert [read_oddest(line) for line in lines] == [None, *map(str, files)]
+    assert [read_oddest(line) for line in lines] == [None, (str(files[0]), 1.25), (str(files[1]), 0.0001)]
 
 
 def test_the_sheet_shows_every_picture_of_any_shape() -> None:
