@@ -85,7 +85,8 @@ def decode(content: bytes) -> NDArray[Any]:
     if not header.has_one_scan:
         jpeg_scans.check_scans(header.cleaned, header.frame)
     if header.frame[1] in jpeg_scans.ARITHMETIC and space != _UNKNOWN:
-        jpeg_scans.check_arithmetic(header.cleaned, _complaint)
+        samples = "CMYK" if space == "CMYK" else "GRAY"
+        jpeg_scans.check_arithmetic(header.cleaned, lambda file: _complaint(file, samples))
     return upright(image, read_exif(header.exif))
 
 
@@ -118,10 +119,10 @@ def decode_strictly(content: bytes, space: str, paddings: int = _MOST_PADDINGS) 
     raise _refusal(message)
 
 
-def _complaint(content: bytes) -> str:
+def _complaint(content: bytes, space: str) -> str:
     """What libjpeg says of damage in the file; empty if it says nothing."""
     try:
-        simplejpeg.decode_jpeg(content, "GRAY", strict=True)
+        simplejpeg.decode_jpeg(content, space, strict=True)
     except ValueError as error:
         return str(error)
     return ""

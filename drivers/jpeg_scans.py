@@ -1,7 +1,7 @@
 """Finds whether the scans of a JPEG hold its whole image, and its height where that stands behind a scan.
 
-It decodes nothing itself. libjpeg does not complain where a scan is missing: it leaves the colour or the details
-out. Nor does it where arithmetic-coded data is cut short, since encoders leave zeros at the end out.
+It decodes nothing itself. libjpeg does not complain of a missing scan: the image has no colour or no details.
+It does not complain of arithmetic-coded data that is cut short: encoders leave out the zeros at its end.
 """
 
 from __future__ import annotations

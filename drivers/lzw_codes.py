@@ -1,7 +1,8 @@
 """Checks the LZW data of a TIFF before it is decoded: every code is defined, and its length is known.
 
-It decodes no pixel. imagecodecs reads memory that is not its own where a code after a Clear code is undefined,
-so each strip or tile is checked here first. The format is section 13 of TIFF 6.0.
+It decodes no pixel. Where the code after a Clear code is undefined, imagecodecs reads memory that is not its
+own, which can end the process. So each strip or tile is checked here first. Section 13 of TIFF 6.0 has the
+format.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ _Codes = NDArray[np.int64]
 
 
 def decoded_size(piece: bytes) -> int:
-    """How many bytes the LZW data of one strip or tile stands for. Raises ImageError for an undefined code."""
+    """How many bytes the LZW data of one strip or tile stands for. Raises ImageError for damage."""
     if len(piece) > 1 and piece[0] == 0 and piece[1] & 1:
-        raise ImageError("a TIFF with LZW compression as it was before 1992: save it anew with another program")
+        raise ImageError("a TIFF with the LZW compression of before 1992: save it with Deflate")
     content = np.frombuffer(piece + bytes(2), np.uint8).astype(np.int64)
     end, size = len(piece) * 8, 0
     codes, place = _codes(content, 0, end, 0)

@@ -113,7 +113,7 @@ def _check_kind(page: tifffile.TiffPage) -> None:
         )
     if photometric == _YCBCR and page.compression != _JPEG:
         raise ImageError(f"a TIFF with YCbCr colours without JPEG compression: {_FIX}")
-    if page.imagedepth != 1 or page.is_ndpi:
+    if page.imagedepth != 1 or page.tiledepth != 1 or page.is_ndpi:
         raise ImageError(f"a TIFF with a volume or of a slide scanner: {_FIX}")
 
 
@@ -130,10 +130,12 @@ def _extra_samples(page: tifffile.TiffPage) -> int:
 def _check_pieces(page: tifffile.TiffPage, content: bytes) -> None:
     """Raises ImageError where a strip or tile is missing or damaged.
 
-    tifffile fills missing ones with zeros and its JPEG decoder passes over damage. Data that is left over, which
-    tifffile passes over too, shows that the size in the header is damaged.
+    tifffile fills missing ones with zeros, and its JPEG decoder passes over damage. It also passes over data
+    that is left over, which shows that the size in the header is damaged.
     """
     places, sizes = page.dataoffsets, page.databytecounts
+    if min(page.chunks[:2]) < 1:
+        raise ImageError("the file is damaged (its strips or tiles have no size)")
     wanted = math.prod(page.chunked)
     if any(page.tags[tag].count > wanted for tag in _PLACES if tag in page.tags):
         raise ImageError("the file is damaged (it has more strips or tiles than its size needs)")

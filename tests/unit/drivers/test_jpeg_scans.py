@@ -62,7 +62,9 @@ def test_arithmetic_coded_data_that_is_cut_short_is_missed(share: float) -> None
         image_file.decode(cut)
 
 
-@pytest.mark.parametrize("settings", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]])
+@pytest.mark.parametrize(
+    "settings", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]]
+)
 def test_the_height_may_stand_behind_the_first_scan(settings: list[int]) -> None:
     """The standard allows a height of 0 in the frame and a DNL segment behind the first scan."""
     file = cv2.imencode(".jpg", textured(61, 83), settings)[1].tobytes()

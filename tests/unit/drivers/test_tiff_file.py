@@ -329,6 +329,16 @@ def test_more_strips_or_tiles_than_the_size_needs_are_damage(
             image_file.decode(damaged)
 
 
+@pytest.mark.parametrize("tag", [322, 323])
+def test_tiles_without_a_size_are_damage(tag: int, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tiff(random_samples(3, 8), RGB, compression=DEFLATE, tile=(16, 16))
+    damaged = file.replace(struct.pack("<HHIH", tag, SHORT, 1, 16), struct.pack("<HHIH", tag, SHORT, 1, 0))
+    assert damaged != file
+    with pytest.raises(ImageError, match="damaged"):
+        image_file.decode(damaged)
+    assert capfd.readouterr().err == ""
+
+
 def test_jpeg_strips_of_another_size_or_without_colours_are_damage() -> None:
     image = textured()
     strips = [cv2.imencode(".jpg", image[top : top + 64])[1].tobytes() for top in (0, 64)]
