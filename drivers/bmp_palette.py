@@ -47,7 +47,7 @@ def read_palette(content: bytes) -> Palette | None:
     return Palette(bits, start, entry, declared, min(declared, room))
 
 
-def with_one_colour_more(content: bytes, palette: Palette) -> bytes:
+def add_colour(content: bytes, palette: Palette) -> bytes:
     """The same image with a colour that no pixel uses.
 
     Pillow takes pixels for grey values where the palette is a ramp of grey, and then their bits for 1 or 8,

@@ -86,7 +86,7 @@ def decode(content: bytes) -> NDArray[Any]:
         jpeg_scans.check_scans(header.cleaned, header.frame)
     if header.frame[1] in jpeg_scans.ARITHMETIC and space != _UNKNOWN:
         samples = "CMYK" if space == "CMYK" else "GRAY"
-        jpeg_scans.check_arithmetic(header.cleaned, lambda file: _complaint(file, samples))
+        jpeg_scans.check_arithmetic(header.cleaned, lambda file: _find_complaint(file, samples))
     return upright(image, read_exif(header.exif))
 
 
@@ -119,7 +119,7 @@ def decode_strictly(content: bytes, space: str, paddings: int = _MOST_PADDINGS) 
     raise _refusal(message)
 
 
-def _complaint(content: bytes, space: str) -> str:
+def _find_complaint(content: bytes, space: str) -> str:
     """What libjpeg says of damage in the file; empty if it says nothing."""
     try:
         simplejpeg.decode_jpeg(content, space, strict=True)
@@ -155,7 +155,7 @@ def clean_header(content: bytes) -> Header:
             end += max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
         segment = content[place:end]
         if marker == _SCAN and end < len(content):
-            return _header([*segments, segment], content, end, frame, exif)
+            return _make_header([*segments, segment], content, end, frame, exif)
         body = segment[4:]
         if marker == _APP1 and body.startswith(_EXIF) and not exif:
             exif = body
@@ -165,15 +165,15 @@ def clean_header(content: bytes) -> Header:
         place = end
 
 
-def _header(segments: list[bytes], content: bytes, end: int, frame: bytes, exif: bytes) -> Header:
+def _make_header(segments: list[bytes], content: bytes, end: int, frame: bytes, exif: bytes) -> Header:
     """`segments` are those before the image data, which begins at `end`; the last one begins the scan."""
     if len(frame) < 10 or not segments[-1][4:5]:
         raise ImageError("the file is damaged (its header can't be read)")
     data = content[end:]
     if frame[5:7] == b"\0\0":
-        rows, place = jpeg_scans.height_behind_scan(content, end)
-        segments = [_with_rows(one, rows) if one is frame else one for one in segments]
-        frame = _with_rows(frame, rows)
+        rows, place = jpeg_scans.find_height(content, end)
+        segments = [_set_rows(one, rows) if one is frame else one for one in segments]
+        frame = _set_rows(frame, rows)
         data = content[end : place.start] + content[place.stop :] if rows else data
     before = b"".join(_normalised(one, frame) for one in segments)
     rows, columns = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
@@ -182,7 +182,7 @@ def _header(segments: list[bytes], content: bytes, end: int, frame: bytes, exif:
     return Header(before + data, exif, rows, columns, frame, len(before), has_one_scan, restarts)
 
 
-def _with_rows(frame: bytes, rows: int) -> bytes:
+def _set_rows(frame: bytes, rows: int) -> bytes:
     return frame[:5] + rows.to_bytes(2, "big") + frame[7:]
 
 

@@ -31,7 +31,7 @@ _MOST_READ = 96
 """Of these bytes, how many the decoder may take for the last block, whose zeros at the end are left out."""
 
 
-def height_behind_scan(content: bytes, start: int) -> tuple[int, slice]:
+def find_height(content: bytes, start: int) -> tuple[int, slice]:
     """The height in the segment behind the first scan's data, which begins at `start`, and that segment's
     place. 0 where there is none (ITU T.81, B.2.5)."""
     found = _MARKER.search(content, start)
@@ -60,16 +60,16 @@ def check_scans(content: bytes, frame: bytes) -> None:
         raise ImageError("the file is cut short (scans are missing)")
 
 
-def check_arithmetic(content: bytes, complaint_of: Callable[[bytes], str]) -> None:
+def check_arithmetic(content: bytes, find_complaint: Callable[[bytes], str]) -> None:
     """Raises ImageError where the last scan of an arithmetic-coded file is cut short.
 
-    `complaint_of` decodes a file and gives the decoder's complaint. The decoder does not use bytes that are
+    `find_complaint` decodes a file and gives the decoder's complaint. The decoder does not use bytes that are
     added behind whole data, except some for the last block; it uses them all where data is missing. A cut
     whose loss is smaller than that is not found.
     """
     end = max(end for _, end in _scans(content))
     for added in _NOT_NEEDED:
-        unused = _UNUSED.search(complaint_of(content[:end] + added + content[end:]))
+        unused = _UNUSED.search(find_complaint(content[:end] + added + content[end:]))
         if unused is not None and int(unused[1]) >= len(added) - _MOST_READ:
             return
     raise ImageError("the file is cut short (its image data ends too early)")

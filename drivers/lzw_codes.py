@@ -26,28 +26,28 @@ _FREE_CLEARS = 16
 _Codes = NDArray[np.int64]
 
 
-def decoded_size(piece: bytes) -> int:
+def count_decoded_bytes(piece: bytes) -> int:
     """How many bytes the LZW data of one strip or tile stands for. Raises ImageError for damage."""
     if len(piece) > 1 and piece[0] == 0 and piece[1] & 1:
         raise ImageError("a TIFF with the LZW compression of before 1992: save it with Deflate")
-    content = np.frombuffer(piece + bytes(2), np.uint8).astype(np.int64)
+    content = np.frombuffer(piece + bytes(2), np.uint8)
     end, size = len(piece) * 8, 0
-    codes, place = _codes(content, 0, end, 0)
+    codes, place = _read_codes(content, 0, end, 0)
     if len(codes) or place < 9 or place >= end:
         raise _damaged("does not begin with a Clear code")
     most_clears = _FREE_CLEARS + end // (9 * _FEWEST_CODES)
     expected = _MOST_CODES
     while place < end:
-        codes, place = _codes(content, place, end, expected)
+        codes, place = _read_codes(content, place, end, expected)
         expected = len(codes)
-        size += _size(codes)
+        size += _count_bytes(codes)
         most_clears -= 1
         if not most_clears:
             raise _damaged("has too many Clear codes")
     return size
 
 
-def _codes(content: _Codes, place: int, end: int, expected: int) -> tuple[_Codes, int]:
+def _read_codes(content: NDArray[np.uint8], place: int, end: int, expected: int) -> tuple[_Codes, int]:
     """The codes from the bit at `place` to the next Clear or End code, and the bit behind that code.
 
     Behind an End code, or where the data ends without one, that bit is `end`.
@@ -60,7 +60,11 @@ def _codes(content: _Codes, place: int, end: int, expected: int) -> tuple[_Codes
         inside = int(np.searchsorted(starts + bits, end, side="right"))
         starts, bits = starts[:inside], bits[:inside]
         first = starts >> 3
-        words = content[first] << 16 | content[first + 1] << 8 | content[first + 2]
+        words = (
+            content[first].astype(np.int64) << 16
+            | content[first + 1].astype(np.int64) << 8
+            | content[first + 2]
+        )
         codes = words >> (24 - (starts & 7) - bits) & (1 << bits) - 1
         special = np.flatnonzero((codes == _CLEAR) | (codes == _END))
         if special.size:
@@ -73,7 +77,7 @@ def _codes(content: _Codes, place: int, end: int, expected: int) -> tuple[_Codes
         count *= 4
 
 
-def _size(codes: _Codes) -> int:
+def _count_bytes(codes: _Codes) -> int:
     """How many bytes the codes between two Clear codes stand for. Raises ImageError for an undefined code.
 
     Each code defines an entry: what the code stands for, and one byte more.

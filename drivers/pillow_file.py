@@ -78,7 +78,7 @@ def _loaded_bmp(content: bytes, image: ImageFile) -> ImageFile:
     if palette is None:
         return image
     if image.mode not in _PALETTE_MODES.get(palette.bits, ()):
-        image = _opened(bmp_palette.with_one_colour_more(content, palette))
+        image = _opened(bmp_palette.add_colour(content, palette))
         if image.mode != "P":
             raise ImageError(f"a BMP with {palette.bits} bits and a palette of grey: save it as PNG")
     image.load()

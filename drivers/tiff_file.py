@@ -161,13 +161,13 @@ def _check_piece(page: tifffile.TiffPage, index: int, piece: bytes) -> None:
         image = jpeg_file.decode(piece if tables is None else tables[:-2] + piece[2:])
         if image.ndim == 2 and page.samplesperpixel > 1:
             raise ImageError("the file is damaged (a strip or tile has no colours)")
-        rows, columns = _size(page, index)
+        rows, columns = _find_extent(page, index)
         if image.shape[0] not in rows or image.shape[1] not in columns:
             raise _wrong_size()
     elif page.compression == _LZW:
-        if lzw_codes.decoded_size(piece) not in _decoded_sizes(page, index):
+        if lzw_codes.count_decoded_bytes(piece) not in _count_bytes(page, index):
             raise _wrong_size()
-    elif page.compression == _RAW and len(piece) > _decoded_sizes(page, index)[1] + _FILLED_UP:
+    elif page.compression == _RAW and len(piece) > _count_bytes(page, index)[1] + _FILLED_UP:
         raise _wrong_size()
 
 
@@ -175,16 +175,16 @@ def _wrong_size() -> ImageError:
     return ImageError("the file is damaged (a strip or tile has not the size that it needs)")
 
 
-def _decoded_sizes(page: tifffile.TiffPage, index: int) -> tuple[int, int]:
+def _count_bytes(page: tifffile.TiffPage, index: int) -> tuple[int, int]:
     """The bytes that the strip or tile of that index decodes to, and those of a strip that is filled up."""
-    rows, columns = _size(page, index)
+    rows, columns = _find_extent(page, index)
     samples = page.samplesperpixel if page.planarconfig == _CHUNKY else 1
     row_bytes = -(-columns[1] * samples * _depth(page) // 8)
     left, whole = rows
     return (whole if page.is_tiled else left) * row_bytes, whole * row_bytes
 
 
-def _size(page: tifffile.TiffPage, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def _find_extent(page: tifffile.TiffPage, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """The rows and the columns of the strip or tile of that index: those inside the image, and all of them.
 
     Strips at the end of an image are seldom filled up, and tiles at its edges nearly always.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from drivers.image_limits import ImageError
-from drivers.lzw_codes import decoded_size
+from drivers.lzw_codes import count_decoded_bytes
 
 CLEAR, END = 256, 257
 
@@ -25,7 +25,7 @@ def nine_bits(*codes: int) -> bytes:
 def test_the_length_is_that_of_the_bytes_that_were_put_in(length: int, levels: int) -> None:
     """Long data has codes of 9 to 12 bits and several Clear codes."""
     content = np.random.default_rng(length).integers(0, levels, length, np.uint8).tobytes()
-    assert decoded_size(imagecodecs.lzw_encode(content)) == length
+    assert count_decoded_bytes(imagecodecs.lzw_encode(content)) == length
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_length_is_that_of_the_bytes_that_were_put_in(length: int, levels: i
     ],
 )
 def test_codes_stand_for_what_was_before_them(codes: tuple[int, ...], length: int) -> None:
-    assert decoded_size(nine_bits(*codes)) == length
+    assert count_decoded_bytes(nine_bits(*codes)) == length
 
 
 @pytest.mark.parametrize(
@@ -59,27 +59,27 @@ def test_codes_stand_for_what_was_before_them(codes: tuple[int, ...], length: in
 def test_an_undefined_code_is_damage(codes: tuple[int, ...]) -> None:
     """After a Clear code imagecodecs follows it into memory that is not its own."""
     with pytest.raises(ImageError, match="undefined code"):
-        decoded_size(nine_bits(*codes))
+        count_decoded_bytes(nine_bits(*codes))
 
 
 @pytest.mark.parametrize("piece", [b"", b"\x80", nine_bits(65, 66, END), nine_bits(END), bytes(50)])
 def test_data_that_does_not_begin_with_clear_is_damage(piece: bytes) -> None:
     with pytest.raises(ImageError, match="begin with a Clear"):
-        decoded_size(piece)
+        count_decoded_bytes(piece)
 
 
 def test_the_order_of_bits_of_old_programs_is_named_with_the_fix() -> None:
     with pytest.raises(ImageError, match="before 1992: save it"):
-        decoded_size(b"\0\1" + bytes(50))
+        count_decoded_bytes(b"\0\1" + bytes(50))
 
 
 def test_damage_costs_no_minutes() -> None:
     clears = np.packbits(np.tile(np.array([1, *[0] * 8], np.uint8), 1_000_000)).tobytes()
     start = time.process_time()
     with pytest.raises(ImageError, match="too many Clear"):
-        decoded_size(clears[:100_000])
+        count_decoded_bytes(clears[:100_000])
     with pytest.raises(ImageError, match="without a Clear"):
-        decoded_size(nine_bits(CLEAR, *[0] * 7) + bytes(100_000))
+        count_decoded_bytes(nine_bits(CLEAR, *[0] * 7) + bytes(100_000))
     assert time.process_time() - start < 2
 
 
@@ -92,7 +92,7 @@ def test_what_is_found_safe_is_decoded_to_that_length(seed: int) -> None:
         piece = bytearray(whole)
         piece[int(random.integers(len(piece)))] ^= 1 << int(random.integers(8))
         try:
-            length = decoded_size(bytes(piece))
+            length = count_decoded_bytes(bytes(piece))
         except ImageError:
             continue
         safe += 1
