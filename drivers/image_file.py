@@ -96,8 +96,8 @@ def decode_any_depth(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
     Raises ImageError for bytes that are not an image, for a kind of image that no test covers, and for damage
     that a decoder would fill with invented pixels. In a PNG the checksums show any damage. In a JPEG or TIFF
-    damage shows only where the data can't be decoded, so damage that only makes the image darker is not
-    found. In BMP and WebP it shows only where the file is cut short.
+    damage shows only where the data can't be decoded or does not fit the size, so damage that only makes the
+    image darker is not found. In BMP and WebP it shows only where the file is cut short.
     """
     if not content:
         raise ImageError("the file is empty")

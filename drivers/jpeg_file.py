@@ -2,7 +2,8 @@
 
 libjpeg-turbo fills what it can't decode with invented pixels and only warns. simplejpeg makes each warning an
 error. Some warnings are no damage: bytes between segments, and versions of JFIF. They are taken out before
-decoding. A JPEG has no checksums, so damage that gives another valid image is not found.
+decoding. A JPEG has no checksums, so damage that gives another valid image is not found. In arithmetic-coded
+files, which no camera is known to write, any damage but a cut gives one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from drivers import jpeg_sampling
+from drivers import jpeg_sampling, jpeg_scans
 from drivers.image_limits import ImageError, check_size
 from drivers.orientation import read_exif, upright
 
@@ -58,10 +59,14 @@ class Header:
     """Its EXIF data; empty if there is none."""
     rows: int
     columns: int
+    frame: bytes
+    """The segment that begins the frame."""
     start: int
     """Where the image data begins in the cleaned file."""
-    is_one_scan: bool
-    """Whether all image data stands in one sequential scan without restart markers."""
+    has_one_scan: bool
+    """Whether all image data stands in one sequential scan."""
+    has_restarts: bool
+    """Whether there are restart markers in the image data."""
 
 
 def decode(content: bytes) -> NDArray[Any]:
@@ -77,12 +82,17 @@ def decode(content: bytes) -> NDArray[Any]:
         image = _decode_unusual(header)
     else:
         image = decode_strictly(header.cleaned, "BGR")
+    if not header.has_one_scan:
+        jpeg_scans.check_scans(header.cleaned, header.frame)
+    if header.frame[1] in jpeg_scans.ARITHMETIC and space != _UNKNOWN:
+        samples = "CMYK" if space == "CMYK" else "GRAY"
+        jpeg_scans.check_arithmetic(header.cleaned, lambda file: _find_complaint(file, samples))
     return upright(image, read_exif(header.exif))
 
 
 def _decode_unusual(header: Header) -> NDArray[Any]:
     """The image of a file with a subsampling that simplejpeg can't decode. Raises ImageError."""
-    if not header.is_one_scan:
+    if not header.has_one_scan or header.has_restarts:
         raise ImageError(
             "its colour subsampling is unusual: save it with 4:4:4, 4:2:2 or 4:2:0, as PNG, "
             "or as a baseline JPEG without restart markers"
@@ -107,6 +117,15 @@ def decode_strictly(content: bytes, space: str, paddings: int = _MOST_PADDINGS) 
             with suppress(ImageError):
                 return decode_strictly(shorter, space, paddings - 1)
     raise _refusal(message)
+
+
+def _find_complaint(content: bytes, space: str) -> str:
+    """What libjpeg says of damage in the file; empty if it says nothing."""
+    try:
+        simplejpeg.decode_jpeg(content, space, strict=True)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def clean_header(content: bytes) -> Header:
@@ -136,10 +155,7 @@ def clean_header(content: bytes) -> Header:
             end += max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
         segment = content[place:end]
         if marker == _SCAN and end < len(content):
-            segments = [_normalised(one, frame) for one in [*segments, segment]]
-            size = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
-            before = b"".join(segments)
-            return Header(before + content[end:], exif, *size, len(before), _is_one_scan(segments, frame))
+            return _make_header([*segments, segment], content, end, frame, exif)
         body = segment[4:]
         if marker == _APP1 and body.startswith(_EXIF) and not exif:
             exif = body
@@ -149,11 +165,25 @@ def clean_header(content: bytes) -> Header:
         place = end
 
 
-def _is_one_scan(segments: list[bytes], frame: bytes) -> bool:
-    """`segments` are those before the image data; the last one begins the scan."""
-    restarts = any(one[1] == _RESTART_INTERVAL and one[4:6] != b"\0\0" for one in segments if one)
-    has_one = len(frame) > 9 and frame[1] in _SEQUENTIAL and frame[9:10] == segments[-1][4:5]
-    return has_one and not restarts
+def _make_header(segments: list[bytes], content: bytes, end: int, frame: bytes, exif: bytes) -> Header:
+    """`segments` are those before the image data, which begins at `end`; the last one begins the scan."""
+    if len(frame) < 10 or not segments[-1][4:5]:
+        raise ImageError("the file is damaged (its header can't be read)")
+    data = content[end:]
+    if frame[5:7] == b"\0\0":
+        rows, place = jpeg_scans.find_height(content, end)
+        segments = [_set_rows(one, rows) if one is frame else one for one in segments]
+        frame = _set_rows(frame, rows)
+        data = content[end : place.start] + content[place.stop :] if rows else data
+    before = b"".join(_normalised(one, frame) for one in segments)
+    rows, columns = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
+    has_one_scan = frame[1] in _SEQUENTIAL and frame[9:10] == segments[-1][4:5]
+    restarts = any(one[1] == _RESTART_INTERVAL and one[4:6] != b"\0\0" for one in segments)
+    return Header(before + data, exif, rows, columns, frame, len(before), has_one_scan, restarts)
+
+
+def _set_rows(frame: bytes, rows: int) -> bytes:
+    return frame[:5] + rows.to_bytes(2, "big") + frame[7:]
 
 
 def _normalised(segment: bytes, frame: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Decodes PNG, BMP and WebP files by Pillow, which raises an error where a file is damaged or cut short.
 
 It knows nothing of JPEG and TIFF. Checksums show any damage of a PNG. In BMP and WebP damage shows only where
-the data can't be decoded.
+the data can't be decoded. Pillow leaves black what a file does not hold, so that is looked for here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from PIL import BmpImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.Image import Image
 from PIL.ImageFile import ImageFile
 
+from drivers import bmp_palette, png_layout
 from drivers.image_limits import ImageError, check_size
 from drivers.orientation import read_exif, upright
 
@@ -24,6 +25,9 @@ _STRIP = 256
 """Rows that are copied at a time."""
 _LOST_BITS = {"BGR;15": (0xF8, 0xF8, 0xF8), "BGR;16": (0xF8, 0xFC, 0xF8)}
 """Pillow stretches the 5 and 6 bits of 16-bit BMPs; here their low bits are zeros."""
+
+_PALETTE_MODES = {1: ("1", "P"), 4: ("P",), 8: ("L", "P")}
+"""By bits of a BMP's pixel, the modes that Pillow reads right."""
 
 # Pillow refuses a PNG with more than 1 MiB of text or colour profile after decompression; image editors
 # write more. A limit remains, since little data can decompress to very much. It holds in the whole process.
@@ -45,13 +49,46 @@ def decode(content: bytes) -> NDArray[Any]:
     image = _opened(content)
     check_size(*image.size)
     if isinstance(image, PngImagePlugin.PngImageFile):
-        # Loading does not look at the checksums of the image data; this does. It uses the file up.
-        image.verify()
-        image = _opened(content)
+        image = _loaded_png(content, image)
+    elif isinstance(image, BmpImagePlugin.BmpImageFile):
+        image = _loaded_bmp(content, image)
     lost = _lost_bits(image)
     image.load()
     array = _array(image)
     return upright(array if lost is None else array & lost, read_exif(image.info.get("exif", b"")))
+
+
+def _loaded_png(content: bytes, image: ImageFile) -> ImageFile:
+    # Loading does not look at the checksums of the image data; this does. It uses the file up.
+    image.verify()
+    layout = png_layout.read_layout(content)
+    image = _opened(content)
+    image.load()
+    # Data that ends too early leaves the last row zero. Rows of an interlaced image come in another order.
+    bottom = image.crop((0, image.height - 1, *image.size))
+    if layout.is_interlaced or not np.asarray(bottom).any():
+        png_layout.check_data(layout)
+    if layout.colours is not None:
+        _check_indices(image, layout.colours)
+    return image
+
+
+def _loaded_bmp(content: bytes, image: ImageFile) -> ImageFile:
+    palette = bmp_palette.read_palette(content)
+    if palette is None:
+        return image
+    if image.mode not in _PALETTE_MODES.get(palette.bits, ()):
+        image = _opened(bmp_palette.add_colour(content, palette))
+        if image.mode != "P":
+            raise ImageError(f"a BMP with {palette.bits} bits and a palette of grey: save it as PNG")
+    image.load()
+    _check_indices(image, palette.colours)
+    return image
+
+
+def _check_indices(image: Image, colours: int) -> None:
+    if int(np.asarray(image).max()) >= colours:
+        raise ImageError(f"the file is damaged (a pixel has a colour beyond the {colours} of its palette)")
 
 
 def _opened(content: bytes) -> ImageFile:

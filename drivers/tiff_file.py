@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from drivers import jpeg_file
+from drivers import jpeg_file, lzw_codes
 from drivers.image_limits import ImageError, check_size, damaged
 from drivers.orientation import TAG, upright
 
@@ -24,13 +24,15 @@ STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _CHUNKY = 1
-_CCITT = (2, 3, 4)
+_RAW = 1
+_LZW = 5
 _JPEG = 7
 _IN_JPEG = (_BLACK_IS_ZERO, _RGB, _CMYK, _YCBCR)
-_COMPRESSIONS = (1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946)
-_COMPRESSION_WORDS = "none, LZW, Deflate, PackBits, JPEG or CCITT"
+_COMPRESSIONS = (_RAW, _LZW, _JPEG, 8, 32773, 32946)
+"""CCITT is not among them: its decoders fill what is damaged or cut short with black or white."""
+_COMPRESSION_WORDS = "none, LZW, Deflate, PackBits or JPEG"
 _DIFFERENCES = 2
-_PREDICTED = (5, 8, 32946)
+_PREDICTED = (_LZW, 8, 32946)
 """LZW and Deflate. Decoders disagree on what a predictor means with other compressions."""
 _DEPTHS = {
     _WHITE_IS_ZERO: (1, 2, 4, 8, 10, 12, 14, 16),
@@ -41,6 +43,10 @@ _DEPTHS = {
     _YCBCR: (8,),
 }
 _SAMPLES = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_PLACES = (273, 279, 324, 325)
+"""The tags of the places and lengths of strips and of tiles."""
+_FILLED_UP = 3
+"""Bytes with which uncompressed strips may be filled up to whole words."""
 _PHOTOMETRIC = 262
 _FIX = "save it as 8 or 16 bit grey or RGB"
 
@@ -95,8 +101,8 @@ def _check_kind(page: tifffile.TiffPage) -> None:
         depth != 8 or photometric not in _IN_JPEG or page.planarconfig != _CHUNKY
     ):
         raise ImageError(f"a TIFF of the kind {_name(photometric)} with JPEG compression: {_FIX}")
-    if page.compression in _CCITT and depth != 1:
-        raise ImageError(f"a TIFF with CCITT compression and {depth} bits a channel: {_FIX}")
+    if page.fillorder != 1 and page.compression == _LZW:
+        raise ImageError(f"a TIFF with reversed bits and LZW compression: {_FIX}")
     if page.fillorder != 1 and depth != 1:
         raise ImageError(f"a TIFF with reversed bits and {depth} bits a channel: {_FIX}")
     if page.samplesperpixel < _SAMPLES[photometric]:
@@ -107,7 +113,7 @@ def _check_kind(page: tifffile.TiffPage) -> None:
         )
     if photometric == _YCBCR and page.compression != _JPEG:
         raise ImageError(f"a TIFF with YCbCr colours without JPEG compression: {_FIX}")
-    if page.imagedepth != 1 or page.is_ndpi:
+    if page.imagedepth != 1 or page.tiledepth != 1 or page.is_ndpi:
         raise ImageError(f"a TIFF with a volume or of a slide scanner: {_FIX}")
 
 
@@ -124,24 +130,70 @@ def _extra_samples(page: tifffile.TiffPage) -> int:
 def _check_pieces(page: tifffile.TiffPage, content: bytes) -> None:
     """Raises ImageError where a strip or tile is missing or damaged.
 
-    tifffile fills missing ones with zeros, and its JPEG decoder passes over damage.
+    tifffile fills missing ones with zeros, and its JPEG decoder passes over damage. It also passes over data
+    that is left over, which shows that the size in the header is damaged.
     """
-    if page.is_contiguous and page.compression == 1:
-        # These are read in one piece, whose length tifffile checks.
-        return
     places, sizes = page.dataoffsets, page.databytecounts
-    if min(len(places), len(sizes)) < math.prod(page.chunked):
+    if min(page.chunks[:2]) < 1:
+        raise ImageError("the file is damaged (its strips or tiles have no size)")
+    wanted = math.prod(page.chunked)
+    if any(page.tags[tag].count > wanted for tag in _PLACES if tag in page.tags):
+        raise ImageError("the file is damaged (it has more strips or tiles than its size needs)")
+    if page.is_contiguous and page.compression == _RAW:
+        # These are read in one piece. tifffile checks that the file is long enough.
+        if not page.nbytes <= sum(sizes) <= page.nbytes + wanted * _FILLED_UP:
+            raise _wrong_size()
+        return
+    if min(len(places), len(sizes)) < wanted:
         raise ImageError("the file is damaged (strips or tiles are missing)")
-    for place, size in zip(places, sizes, strict=False):
+    for index, (place, size) in enumerate(zip(places, sizes, strict=False)):
         if place <= 0 or size <= 0:
             raise ImageError("the file is damaged (strips or tiles are missing)")
         if place + size > len(content):
             raise ImageError("the file is cut short")
-        if page.compression == _JPEG:
-            piece = content[place : place + size]
-            tables = page.jpegtables
-            whole = piece if tables is None else tables[:-2] + piece[2:]
-            jpeg_file.decode(whole)
+        _check_piece(page, index, content[place : place + size])
+
+
+def _check_piece(page: tifffile.TiffPage, index: int, piece: bytes) -> None:
+    """Raises ImageError where the strip or tile of that index is damaged."""
+    if page.compression == _JPEG:
+        tables = page.jpegtables
+        image = jpeg_file.decode(piece if tables is None else tables[:-2] + piece[2:])
+        if image.ndim == 2 and page.samplesperpixel > 1:
+            raise ImageError("the file is damaged (a strip or tile has no colours)")
+        rows, columns = _find_extent(page, index)
+        if image.shape[0] not in rows or image.shape[1] not in columns:
+            raise _wrong_size()
+    elif page.compression == _LZW:
+        if lzw_codes.count_decoded_bytes(piece) not in _count_bytes(page, index):
+            raise _wrong_size()
+    elif page.compression == _RAW and len(piece) > _count_bytes(page, index)[1] + _FILLED_UP:
+        raise _wrong_size()
+
+
+def _wrong_size() -> ImageError:
+    return ImageError("the file is damaged (a strip or tile has not the size that it needs)")
+
+
+def _count_bytes(page: tifffile.TiffPage, index: int) -> tuple[int, int]:
+    """The bytes that the strip or tile of that index decodes to, and those of a strip that is filled up."""
+    rows, columns = _find_extent(page, index)
+    samples = page.samplesperpixel if page.planarconfig == _CHUNKY else 1
+    row_bytes = -(-columns[1] * samples * _depth(page) // 8)
+    left, whole = rows
+    return (whole if page.is_tiled else left) * row_bytes, whole * row_bytes
+
+
+def _find_extent(page: tifffile.TiffPage, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The rows and the columns of the strip or tile of that index: those inside the image, and all of them.
+
+    Strips at the end of an image are seldom filled up, and tiles at its edges nearly always.
+    """
+    rows, columns = page.chunks[0], page.chunks[1]
+    rows = rows if page.is_tiled else min(rows, page.imagelength)
+    across, down = -(-page.imagewidth // columns), -(-page.imagelength // rows)
+    top, left = index // across % down * rows, index % across * columns
+    return (min(rows, page.imagelength - top), rows), (min(columns, page.imagewidth - left), columns)
 
 
 def _interleaved(samples: NDArray[Any]) -> NDArray[Any]:

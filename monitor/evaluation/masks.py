@@ -34,7 +34,8 @@ mask has noise and no edges."""
 _MOST_NAMED = 3
 """The most masks of one problem that get a line each."""
 _LEFT_OUT = "left out of pixel_auroc and pro"
-_SAVE = "save it as black, and white where the defect is"
+_AS = "as black, and white where the defect is"
+_SAVE = f"save it {_AS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +121,23 @@ def _has_third_value(codes: NDArray[Any], values: NDArray[Any], defect: Any) -> 
 
 
 def _check_transparency(content: bytes, drawn: Image) -> None:
-    """Raises ImageError when a PNG's transparency marks another place than its colours."""
-    has_alpha = content[25:26] in (b"\x04", b"\x06") or b"tRNS" in content
+    """Raises ImageError when a file's transparency marks another place than its colours."""
+    if content[:4] == b"\x89PNG":
+        has_alpha = content[25:26] in (b"\x04", b"\x06") or b"tRNS" in content
+    else:
+        # The decoders drop an alpha channel without saying so. JPEG has none.
+        has_alpha = not content.startswith(b"\xff\xd8")
     if not has_alpha:
         return
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 3 or image.shape[2] != 4:
+    if image is None or image.ndim != 3 or image.shape[2] not in (2, 4):
         return
-    alpha = image[:, :, 3]
+    alpha = image[:, :, -1]
+    if alpha.shape != drawn.shape:
+        raise ImageError("it is stored turned; save it upright, without transparency")
     is_clear = alpha < (65_535 if alpha.dtype == np.uint16 else 255)
+    if not drawn.any() and alpha.min() != alpha.max():
+        raise ImageError(f"its transparency alone shows something; save it without transparency, {_AS}")
     if is_clear.any() and (alpha[is_clear].any() or drawn[is_clear].any()):
         raise ImageError(
             "its transparency and its colours mark different places; save it without transparency"

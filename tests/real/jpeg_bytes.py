@@ -1,6 +1,7 @@
-"""JPEG files whose colours are subsampled in ways that no encoder in Python writes.
+"""JPEG files of kinds that no encoder in Python writes.
 
-The image data is from `cjpeg -quality 92 -sample ...` of libjpeg-turbo, for one image of 37x21 pixels.
+The image data is from `cjpeg -quality 92 -sample ...` of libjpeg-turbo, for one image of 37x21 pixels. The
+arithmetic-coded file is from `cjpeg -quality 20 -grayscale -arithmetic`, for 48x48 random values.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import base64
 import struct
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from tests.real.image_bytes import scan, textured
 
@@ -24,6 +27,22 @@ def subsampled(factors: tuple[int, int, int]) -> bytes:
     for component, factor in enumerate(factors):
         header[at + 11 + 3 * component] = factor
     return bytes(header) + base64.b85decode(FACTORS[factors]) + b"\xff\xd9"
+
+
+def one_scan_each(planes: NDArray[np.uint8]) -> tuple[bytes, list[bytes]]:
+    """The header of a JPEG of (3, rows, columns) samples, and one sequential scan for each component."""
+    files = [cv2.imencode(".jpg", plane)[1].tobytes() for plane in planes]
+    at = files[0].index(_FRAME)
+    components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    frame = files[0][at + 4 : at + 9] + b"\3" + components
+    begin = files[0].index(b"\xff\xda")
+    header = files[0][:at] + _FRAME + struct.pack(">H", len(frame) + 2) + frame + files[0][at + 13 : begin]
+    starts = [struct.pack(">HHBBBBBB", 0xFFDA, 8, 1, number, 0, 0, 63, 0) for number in (1, 2, 3)]
+    return header, [start + file[begin + 10 : -2] for start, file in zip(starts, files, strict=True)]
+
+
+def arithmetic() -> bytes:
+    return base64.b85decode(_ARITHMETIC)
 
 
 FACTORS = {
@@ -79,3 +98,16 @@ FACTORS = {
         "Nuatk+!X`q(!NIrKdnmDb+gm&KF<yA;kl#O{AV=BR(ZFxZ%dw2;u+?XRF&FRB$MCV(O<C8rype<7Tu55Fcj}aJM=(*"
     ),
 }
+
+_ARITHMETIC = (
+    "|JeWF01!$>Nk#wx0RR9200961|JwkA5CA9u8~`2wBLE%%82~5%BLE=)BLFP`D*z|}FaSINWB@?`JODQUHvl{UdjMDfT>wb{WB`!>"
+    "fB=~QmH>|cfB=jDiU6Phv;gJ+!vLTFssP#mtpJJui~z_15dg~o+5qkV^#K9_1OWm7n*hN98v!o?7y$YKECA*J{Q&|1`2WcO3kU!("
+    "05Aao5di<p00saM5C#9*00;pA002J#z~XH$%zqQDEwxx9sfH4Uc&fX>=4PI@n34G{FlAw>5QZ)4XQPWovRR4&b@P`19RC2&dhzqf"
+    "+Jk+IrK(ArT54t5A-R4sx%HG0P&NUVEZ+3<$jn<T%O!lq;(Jt$aCP)(%9G`vDNAAw-$7wH@iqC{-{OLL6v&2W{{Y(xE_6iT^qP>X"
+    ">4^c8&jgSwpyhDm4$J=lGM#TS+U9Pm!)~bgt>OvUN&<CY{kI2rBf6Zp6StacDUIw`MIP?ny2?`j0Eg73gB%Z<;Tc}8UsfPcirYVZ"
+    ")n#seE^m`Np`&E3?wQ>n*JI>PTT`X%Ml{f9{Q7IXEY5~5-VSg)ar&YSk>;y24(o;1N5#XoFf@iANcjDa00&9NYM4vj$>6{zJ9bOH"
+    "R|3qPWH6-OizIxmZ>8O5s&(bFwm8_9E^S=u#UqSOfi)ZvM$<lcqzQK$g|&C_4)XSy-dy-FZDe}H7pS3V!O_-*ZP-bhje1?znazE}"
+    "WZ^00EXU%OBH)~2p6Ma-(lq}78ihHM;gP&f*o_IlnKOaol#ZI2zS@gQmn~D0EtD6C98tU&`3wUpB$j51G9~LxRs!K6cY~byP#Q5^"
+    "8&E2qDlK}Cvx&6TD^7y8lP1$|S3j$1jO?&yZxkBes<JP|9Ka2l_?*%96RPt=`Q8os^##hQ^R$O3{<O<w2uMB#12a86U7x#kg1!*Y"
+    "X=QV#|Je"
+)

@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,11 +26,16 @@ def packbits(content: bytes) -> bytes:
     return b"".join(bytes([len(run) - 1]) + run for run in runs)
 
 
+def lzw(content: bytes) -> bytes:
+    return bytes(imagecodecs.lzw_encode(content))
+
+
 COMPRESSORS: dict[int, Callable[[bytes], bytes]] = {
     NONE: bytes,
     DEFLATE: zlib.compress,
     OLD_DEFLATE: zlib.compress,
     PACKBITS: packbits,
+    LZW: lzw,
 }
 
 

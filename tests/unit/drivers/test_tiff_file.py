@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -94,7 +95,7 @@ def test_the_values_that_were_put_in_come_out(
 ) -> None:
     samples = random_samples(count, bits)
     wanted = meaning(samples, bits)
-    for order, big, compression in itertools.product("<>", (False, True), (NONE, DEFLATE, PACKBITS)):
+    for order, big, compression in itertools.product("<>", (False, True), (NONE, DEFLATE, PACKBITS, LZW)):
         file = tiff(
             samples,
             photometric,
@@ -112,7 +113,7 @@ def test_the_values_that_were_put_in_come_out(
         assert np.array_equal(read, wanted)
 
 
-@pytest.mark.parametrize("compression", [DEFLATE, OLD_DEFLATE])
+@pytest.mark.parametrize("compression", [DEFLATE, OLD_DEFLATE, LZW])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("planar", [False, True])
 def test_differences_to_the_pixel_on_the_left_are_summed(compression: int, bits: int, planar: bool) -> None:
@@ -151,7 +152,7 @@ def test_what_libtiff_writes_comes_out(compression: str) -> None:
     assert np.array_equal(image_file.decode_any_depth(saved(wide, compression=compression)), wide)
 
 
-@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt", "raw"])
+@pytest.mark.parametrize("compression", ["raw", "packbits", "tiff_lzw", "tiff_adobe_deflate"])
 @pytest.mark.parametrize("photometric", [MIN_IS_WHITE, MIN_IS_BLACK])
 def test_black_and_white_comes_out(compression: str, photometric: int) -> None:
     white = textured()[:, :, 0] > 128
@@ -196,7 +197,15 @@ def test_cmyk_jpeg_inside_a_tiff_gives_the_pixels_of_another_decoder() -> None:
     assert np.array_equal(image_file.decode(out.getvalue()), other)
 
 
-@pytest.mark.parametrize("compression", ["raw", "group4", "packbits"])
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+def test_ccitt_is_refused_by_name(compression: str) -> None:
+    """Its decoders fill what is damaged or cut short with black."""
+    file = saved(textured()[:, :, 0] > 128, compression=compression)
+    with pytest.raises(ImageError, match=r"CCITT\w+ compression: save it with none, LZW"):
+        image_file.decode(file)
+
+
+@pytest.mark.parametrize("compression", ["raw", "packbits"])
 def test_reversed_bits_of_a_black_and_white_image_are_put_right(compression: str) -> None:
     """FillOrder 2, as fax machines write it."""
     white = textured()[:, :, 0] > 128
@@ -248,7 +257,8 @@ def test_jpeg_inside_a_tiff_may_hold_rgb_and_grey() -> None:
         (lambda: tiff(random_samples(3, 8), RGB, compression=PACKBITS, predictor=2), "predictor"),
         (lambda: tiff(random_samples(2, 8), RGB), "2 channels"),
         (lambda: compressed_as(JPEG, planar=True), "RGB with JPEG"),
-        (lambda: compressed_as(4), "CCITT compression and 8 bits"),
+        (lambda: compressed_as(4), "CCITTFAX4 compression"),
+        (lambda: compressed_as(LZW, tags=[(266, SHORT, [2])], bits=1), "reversed bits and LZW"),
         (lambda: tiff(random_samples(3, 8), RGB, tags=[(266, SHORT, [2])]), "reversed bits"),
         (lambda: tiff(random_samples(1, 8), PALETTE), "palette is missing"),
         *[
@@ -281,7 +291,7 @@ def test_a_kind_that_is_not_read_is_named_with_the_fix(file: Any, words: str) ->
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("compression", [NONE, DEFLATE, PACKBITS])
+@pytest.mark.parametrize("compression", [NONE, DEFLATE, PACKBITS, LZW])
 @pytest.mark.parametrize("planar", [False, True])
 def test_a_missing_strip_is_damage(compression: int, planar: bool) -> None:
     """tifffile would fill it with zeros."""
@@ -292,6 +302,77 @@ def test_a_missing_strip_is_damage(compression: int, planar: bool) -> None:
     for broken in pieces[1:]:
         with pytest.raises(ImageError, match="damaged"):
             image_file.decode(broken)
+
+
+@pytest.mark.parametrize("compression", [NONE, DEFLATE, PACKBITS, LZW])
+@pytest.mark.parametrize("layout", [{"rows_per_strip": 8}, {"rows_per_strip": 8, "planar": True}, {}])
+@pytest.mark.parametrize("columns", [26, 52, 54])
+def test_a_damaged_width_is_noticed(compression: int, layout: dict[str, Any], columns: int) -> None:
+    """Other decoders read a skewed image where each strip has more than a smaller width needs."""
+    file = tiff(random_samples(3, 8), RGB, compression=compression, **layout)
+    other = file.replace(struct.pack("<HHII", 256, 4, 1, 53), struct.pack("<HHII", 256, 4, 1, columns))
+    assert other != file
+    with pytest.raises(ImageError, match=r"damaged|cut short"):
+        image_file.decode(other)
+
+
+@pytest.mark.parametrize("compression", [NONE, DEFLATE, PACKBITS, LZW])
+@pytest.mark.parametrize("layout", [{"rows_per_strip": 8}, {"tile": (16, 16)}])
+def test_more_strips_or_tiles_than_the_size_needs_are_damage(
+    compression: int, layout: dict[str, Any]
+) -> None:
+    file = tiff(random_samples(3, 8), RGB, compression=compression, **layout)
+    for tag, value, other in ((256, 53, 32), (257, 37, 16)):
+        damaged = file.replace(struct.pack("<HHII", tag, 4, 1, value), struct.pack("<HHII", tag, 4, 1, other))
+        assert damaged != file
+        with pytest.raises(ImageError, match="damaged"):
+            image_file.decode(damaged)
+
+
+@pytest.mark.parametrize("tag", [322, 323])
+def test_tiles_without_a_size_are_damage(tag: int, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tiff(random_samples(3, 8), RGB, compression=DEFLATE, tile=(16, 16))
+    damaged = file.replace(struct.pack("<HHIH", tag, SHORT, 1, 16), struct.pack("<HHIH", tag, SHORT, 1, 0))
+    assert damaged != file
+    with pytest.raises(ImageError, match="damaged"):
+        image_file.decode(damaged)
+    assert capfd.readouterr().err == ""
+
+
+def test_jpeg_strips_of_another_size_or_without_colours_are_damage() -> None:
+    image = textured()
+    strips = [cv2.imencode(".jpg", image[top : top + 64])[1].tobytes() for top in (0, 64)]
+    narrow = cv2.imencode(".jpg", image[:64, :64])[1].tobytes()
+    wide = cv2.imencode(".jpg", np.hstack([image[:32], image[:32]]))[1].tobytes()
+    grey = cv2.imencode(".jpg", image[:64, :, 0])[1].tobytes()
+    for other in (narrow, wide, grey):
+        with pytest.raises(ImageError, match="damaged"):
+            image_file.decode(jpeg_tiff([strips[0], other], YCBCR, 3, extra=[(530, SHORT, [2, 2])]))
+
+
+def test_a_last_strip_that_is_filled_up_is_read() -> None:
+    """Some programs write all strips with the same number of rows."""
+    samples = random_samples(3, 8, rows=21)
+    full = np.concatenate([samples, np.zeros((3, 53, 3), samples.dtype)])
+    declared, real = (struct.pack("<HHII", 257, 4, 1, count) for count in (24, 21))
+    for compression in (NONE, LZW):
+        file = tiff(full, RGB, compression=compression, rows_per_strip=8).replace(declared, real)
+        assert np.array_equal(image_file.decode(file), bgr(samples, 8))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("place", [1, 2, 3, 50, 200])
+def test_a_flipped_bit_of_lzw_data_ends_no_program(bits: int, place: int) -> None:
+    """A code that is undefined after a Clear code once ended the process that read it."""
+    file = bytearray(tiff(random_samples(1, bits), MIN_IS_BLACK, bits, compression=LZW))
+    for bit in range(8):
+        file[8 + place] ^= 1 << bit
+        with suppress(ImageError):
+            image_file.decode(bytes(file))
+        file[8 + place] ^= 1 << bit
+    file[9] |= 0x40
+    with pytest.raises(ImageError, match="undefined code"):
+        image_file.decode(bytes(file))
 
 
 def test_a_strip_that_is_too_short_is_damage() -> None:
@@ -359,8 +440,9 @@ def jpeg_tiff(strips: list[bytes], photometric: int, count: int, extra: Any = ()
     )
 
 
-def compressed_as(compression: int, planar: bool = False) -> bytes:
-    file = tiff(plain(RED).astype(np.int64), RGB, compression=NONE, planar=planar)
+def compressed_as(compression: int, planar: bool = False, bits: int = 8, tags: Any = ()) -> bytes:
+    samples, kind = (plain(RED), RGB) if bits == 8 else (random_samples(1, bits), MIN_IS_BLACK)
+    file = tiff(samples.astype(np.int64), kind, bits, compression=NONE, planar=planar, tags=tags)
     return file.replace(
         struct.pack("<HHIH", 259, SHORT, 1, NONE), struct.pack("<HHIH", 259, SHORT, 1, compression)
     )
@@ -384,26 +466,3 @@ def with_zero(file: bytes, tag: int) -> bytes:
     at = file.index(struct.pack("<HH", tag, 4), struct.unpack_from("<I", file, 4)[0])
     place = struct.unpack_from("<I", file, at + 8)[0] + 4
     return file[:place] + bytes(4) + file[place + 4 :]
-
-
-def test_lzw_with_planes_comes_out() -> None:
-    """No program here writes this kind, so the planes are compressed one by one by libtiff."""
-    samples = random_samples(3, 8, rows=16, columns=24)
-    pieces = []
-    for plane in range(3):
-        page = saved(samples[:, :, plane].astype(np.uint8), compression="tiff_lzw")
-        opened = PIL.Image.open(io.BytesIO(page))
-        at, size = opened.tag_v2[273][0], opened.tag_v2[279][0]  # type: ignore[attr-defined]
-        pieces.append(page[at : at + size])
-    entries = [
-        (256, 4, [24]),
-        (257, 4, [16]),
-        (258, SHORT, [8, 8, 8]),
-        (259, SHORT, [LZW]),
-        (262, SHORT, [RGB]),
-        (277, SHORT, [3]),
-        (278, 4, [16]),
-        (284, SHORT, [2]),
-    ]
-    read = image_file.decode(write_file(pieces, entries, (273, 279)))
-    assert np.array_equal(read, samples[:, :, ::-1])

@@ -80,6 +80,25 @@ def test_a_mask_of_one_bit_a_pixel_is_read_alike() -> None:
     assert np.array_equal(read_mask(content, SIZE, "x").packed, RIGHT)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff"])
+@pytest.mark.parametrize("is_inverse", [False, True])
+def test_a_mask_in_the_transparency_alone_is_refused(suffix: str, is_inverse: bool) -> None:
+    """Its colours say that there is no defect."""
+    alpha = 255 - drawn() if is_inverse else drawn()
+    mask = np.dstack([np.zeros((40, 40, 3), np.uint8), alpha])
+    settings = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+    content = cv2.imencode(suffix, mask, settings)[1].tobytes()
+    with pytest.raises(ImageError, match=r"transparency alone.*save it"):
+        read_mask(content, SIZE, "x")
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_an_empty_mask_may_be_clear_or_opaque(alpha: int) -> None:
+    mask = np.zeros((40, 40, 4), np.uint8)
+    mask[:, :, 3] = alpha
+    assert not read_mask(png(mask), SIZE, "x").packed.any()
+
+
 def thirds(*values: object, channels: int = 0) -> NDArray[np.uint8]:
     """A mask with an area for each value on 0."""
     mask = np.zeros((40, 40, channels) if channels else (40, 40), np.uint8)
