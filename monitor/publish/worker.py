@@ -47,9 +47,6 @@ from monitor.verdict import Event, Reason, Verdict, rfc3339
 _MS = 1_000_000
 _TURN_MS = 10
 """The longest wait between two turns."""
-_GAP_NS = 500 * _MS
-"""When more than 500 ms pass between two turns, the publisher counts as having been away: a frame whose
-deadline passed meanwhile is `publisher_lost`, except that a reject scored in time stays a reject."""
 _STOP_NS = 1200 * _MS
 """The longest time for closing frames, sending and the last status at the end."""
 _LAST_STATUS_NS = 300 * _MS
@@ -106,7 +103,7 @@ class Publisher:
             worker, self._link, self._journal, self._latch, utc_ns, self._guard, self._changes
         )
         self._reloads = 0
-        self._watching_since_ns = self._turned_ns = clock()
+        self._since_ns = clock()
         self._resume()
 
     def _make_link(self, session: str, *, listens_first: bool) -> Link:
@@ -154,9 +151,6 @@ class Publisher:
     def run_once(self, stopping: bool = False) -> None:
         """One turn, without waiting."""
         now = self._clock()
-        if now - self._turned_ns > _GAP_NS:
-            self._watching_since_ns = now
-        self._turned_ns = now
         # A turn does not block: it reads from and writes to the broker only what is possible without waiting;
         # connecting to the broker, the journal and the latch's file have threads of their own. A publisher
         # that hangs must be replaced within seconds: until then no part gets a pass, and the gate relies on
@@ -177,8 +171,8 @@ class Publisher:
         turn = PublisherTurn(
             now_ns=now,
             now_utc_ns=self._utc_ns(),
-            watching_since_ns=self._watching_since_ns,
-            is_scorer_fresh=self._worker.board.is_fresh(SCORING, now),
+            publisher_since_ns=self._since_ns,
+            is_scorer_lost=self._worker.board.is_lost(SCORING),
             is_stopping=stopping,
         )
         for camera_frames in self._cameras:
