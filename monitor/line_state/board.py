@@ -148,6 +148,9 @@ class Field(IntEnum):
     written by the publisher; 0 for none."""
     CHALLENGE_SINCE_NS = 31
     """Since when that camera's frames may show the part."""
+    UNUSABLE = 32
+    """In a capture worker's record: 1 while the camera's last images were all unusable
+    (`monitor.publish.unusable_images`), written by the publisher."""
 
 
 class Board:
@@ -196,6 +199,13 @@ class Board:
         """Whether the worker has died, or was killed because it was stuck, and no successor runs yet. A
         worker that is only slow is not lost."""
         return self.state(worker) in (WorkerState.ABSENT, WorkerState.STARTING)
+
+    def camera_state(self, worker: str) -> CameraState:
+        """The state of a capture worker's camera. A camera whose last images were all unusable is lost."""
+        state = CameraState(self.read(worker, Field.CAMERA_STATE))
+        if state is CameraState.UP and self.read(worker, Field.UNUSABLE):
+            return CameraState.LOST
+        return state
 
     def write_trouble(self, worker: str, text: str) -> None:
         """Writes the worker's present trouble in one line; empty when there is none."""

@@ -41,6 +41,7 @@ from monitor.publish.reject_watch import RejectWatch
 from monitor.publish.set_requests import SetRequests
 from monitor.publish.short_payload import measure_verdicts
 from monitor.publish.status import StatusPublisher, make_will
+from monitor.publish.unusable_images import ImageWatch
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Event, Reason, Verdict, rfc3339
 
@@ -75,6 +76,10 @@ class Publisher:
         parts_first = sorted(settings.camera, key=lambda camera: camera.mode is Mode.LATEST)
         self._cameras = [CameraFrames(camera, worker) for camera in parts_first]
         self._watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
+        self._image_watches = {
+            one.camera.name: ImageWatch(one.camera.name, one.ring, worker.board, worker.log)
+            for one in self._cameras
+        }
         self._changes = ChangeRecord(AuditTrail.of(settings, worker.log), worker.log)
         self._journal = JournalWriter(
             paths.journal(settings),
@@ -176,10 +181,12 @@ class Publisher:
             is_stopping=stopping,
         )
         for camera_frames in self._cameras:
+            self._image_watches[camera_frames.camera.name].step()
             for frame, closed in camera_frames.find_new():
                 self._apply_consequences(camera_frames, frame, closed)
             for frame, closed in camera_frames.close(turn):
                 self._watch_rejects(camera_frames, frame, closed)
+                self._image_watches[camera_frames.camera.name].feed(frame.number, closed.reason)
                 self._apply_consequences(camera_frames, frame, closed)
         self._deliveries.step()
         self._challenge.step(self._deliveries)
@@ -249,6 +256,8 @@ class Publisher:
         self._latch.reset(by)
         for watch in self._watches.values():
             watch.clear()
+        for image_watch in self._image_watches.values():
+            image_watch.try_anew()
 
     def _publish_status(self, now: int, stopping: bool) -> None:
         """Publishes the status and then the answers to changeover requests. A turn calls this after it has
