@@ -16,7 +16,7 @@ from monitor.settings import Settings
 
 _OWN = "it has an empty folder of its own there"
 _NONE = "it may not look there"
-_HIDDEN = {"/tmp": _OWN, "/var/tmp": _OWN, "/home": _NONE, "/root": _NONE, "/run/user": _NONE}  # noqa: S108
+_HIDDEN = {"/tmp": _OWN, "/var/tmp": _OWN, "/home": _NONE, "/root": _NONE, "/run/user": _NONE}
 
 
 def find_hidden(settings: Settings) -> Iterator[Finding]:

@@ -13,8 +13,8 @@ The rules, in the order in which a frame meets them:
    reject or of an uninspected frame, since the gate may still be able to act. A pass comes too late: the
    frame is uninspected.
 
-A reason `..._lost` is given only where the worker of that name has died. A worker that lives and is slow gives
-`deadline`.
+A reason `..._lost` is given only where the worker of that name has died. A worker that lives and is slow
+gives `deadline`.
 """
 
 from __future__ import annotations

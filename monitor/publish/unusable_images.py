@@ -44,7 +44,7 @@ class UnusableImages:
 
 
 class ImageWatch:
-    """The rule for one camera of a running line: writes the board, and a log line at the begin and the end."""
+    """The rule at work for one camera: it writes the board, and a log line at the beginning and the end."""
 
     def __init__(self, camera: str, ring: Ring, board: Board, log: logging.Logger) -> None:
         """Takes over what an earlier publisher of this session has found."""

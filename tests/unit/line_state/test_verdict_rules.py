@@ -64,7 +64,8 @@ def test_a_score_that_is_not_finite_is_never_a_pass(score: float) -> None:
 
 def test_a_frame_waits_for_its_score_until_decide_by_and_no_longer() -> None:
     assert decide(frame(), PixelState.FILLED, None, turn(DECIDE_BY - 1)) is None
-    assert outcome(decide(frame(), PixelState.FILLED, None, turn(DECIDE_BY))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+    late = decide(frame(), PixelState.FILLED, None, turn(DECIDE_BY))
+    assert outcome(late) == (Verdict.UNINSPECTED, Reason.DEADLINE)
 
 
 def test_the_reason_names_the_worker_that_failed() -> None:
@@ -106,7 +107,8 @@ def test_after_the_deadline_a_reject_is_kept_and_a_pass_is_not() -> None:
 
 def test_a_score_that_came_after_the_deadline_changes_nothing() -> None:
     late = scored(2.0, at=DEADLINE + 20)
-    assert outcome(decide(frame(), PixelState.FILLED, late, turn(DEADLINE + 30))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+    closed = decide(frame(), PixelState.FILLED, late, turn(DEADLINE + 30))
+    assert outcome(closed) == (Verdict.UNINSPECTED, Reason.DEADLINE)
 
 
 def test_an_orderly_stop_leaves_no_part_without_a_verdict() -> None:

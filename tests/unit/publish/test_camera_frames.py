@@ -1,5 +1,5 @@
-"""Of a live view only what changes is published, every frame is counted, and a worker is called lost only after
-its death."""
+"""Of a live view only what changes is published, every frame is counted, and only a dead worker is called
+lost."""
 
 from __future__ import annotations
 
