@@ -108,7 +108,9 @@ class ChangeRecord:
                 return
             with self._changed:
                 if written:
-                    has_more = self._changed.wait_for(lambda: self._closing or self._waiting, _LOOK_EVERY_S)
+                    has_more = self._changed.wait_for(
+                        lambda: self._closing or bool(self._waiting), _LOOK_EVERY_S
+                    )
                 else:
                     has_more = self._changed.wait_for(lambda: self._closing, _RETRY_S)
             if not has_more:
