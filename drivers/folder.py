@@ -28,6 +28,8 @@ from drivers.source import Options
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 _Image = tuple[Pixels | None, str, str | None]
 """Pixels, the name of their format, and the fault if there are no pixels."""
+_MOST_GONE = 10
+"""After so many files in a row that do not exist any more, the folder is taken for a refilled one."""
 
 
 class FolderCamera:
@@ -55,6 +57,8 @@ class FolderCamera:
         self._pace: Pace | None = None
         self._index = self._at = 0
         self._ahead: _Image | None = None
+        self._gone = 0
+        """How many files in a row were listed and do not exist any more."""
 
     @property
     def place(self) -> str:
@@ -102,6 +106,7 @@ class FolderCamera:
             self._progress.begin(self._index, name)
             ahead = load(self._folder / name)
             self._progress.finish()
+            self._gone = self._gone + 1 if ahead[2] and not os.path.lexists(self._folder / name) else 0
             if ahead[2] is not None:
                 self._refuse_lost_folder()
             self._ahead = ahead
@@ -125,11 +130,15 @@ class FolderCamera:
         return shot
 
     def _refuse_lost_folder(self) -> None:
-        """Raises CameraLost where the folder is gone or holds no image any more. Otherwise only the one file
-        is unreadable."""
+        """Raises CameraLost where the folder is gone, holds no image any more, or holds others than were
+        listed. Otherwise only the one file is unreadable."""
+        problem = (
+            f"its last {_MOST_GONE} files are gone: it is listed anew" if self._gone >= _MOST_GONE else ""
+        )
         try:
             with os.scandir(self._folder) as listed:
-                problem = "" if any(_image_names(listed)) else "it holds no images any more: mount or fill it"
+                if not any(_image_names(listed)):
+                    problem = "it holds no images any more: mount or fill it"
         except OSError as error:
             problem = _explain(error)
         if problem:

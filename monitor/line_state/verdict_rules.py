@@ -140,8 +140,9 @@ def decide(
         return _close_as_scored(scored, turn)
     if turn.publisher_since_ns > frame.decide_by_ns:
         return _close_as_uninspected(Reason.PUBLISHER_LOST, turn)
-    is_only_late = scored is not None
-    return _close_as_uninspected(Reason.DEADLINE if is_only_late else _find_reason(pixels, turn), turn)
+    if scored is not None:
+        return _close_as_uninspected(Reason.DEADLINE, turn)
+    return _close_as_uninspected(_find_reason(pixels, turn), turn)
 
 
 def _find_reason(pixels: PixelState, turn: PublisherTurn) -> Reason:

@@ -224,6 +224,22 @@ def test_a_folder_that_is_gone_is_a_lost_camera_and_goes_on_at_the_same_file(
     assert progress.mark.index == 5
 
 
+def test_a_folder_that_was_refilled_with_other_files_is_listed_anew(images: Path, clock: Clock) -> None:
+    progress = Progress()
+    camera = drivers.open(source(images, "?loop=1"), clock, clock.sleep, progress)
+    camera.open()
+    assert [told(progress, camera) for _ in range(2)] == [0, 1]
+    (images / "05.Jpg").rename(images / "99.jpg")
+    for file in images.glob("0*"):
+        file.unlink()
+    assert [told(progress, camera) for _ in range(9)] == [None] * 9
+    with pytest.raises(drivers.CameraLost, match="its last 10 files are gone: it is listed anew"):
+        camera.read(1.0)
+    camera = drivers.open(source(images, "?loop=1"), clock, clock.sleep, progress)
+    camera.open()
+    assert [told(progress, camera) for _ in range(2)] == [5, 5]
+
+
 def test_a_loop_goes_on_where_it_was(images: Path, clock: Clock) -> None:
     progress = Progress()
     levels = list[int | None]()
