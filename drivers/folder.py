@@ -75,7 +75,7 @@ class FolderCamera:
             raise self._options.error(f"{self._folder}: {_explain(error)}") from None
         if not self._files:
             raise self._options.error(f"no images in {self._folder}: looked for {' '.join(sorted(SUFFIXES))}")
-        self._ahead = None
+        self._ahead, self._gone = None, 0
         self._resume()
         self._pace = Pace(self._fps, self._clock, self._sleep)
 
@@ -132,9 +132,9 @@ class FolderCamera:
     def _refuse_lost_folder(self) -> None:
         """Raises CameraLost where the folder is gone, holds no image any more, or holds others than were
         listed. Otherwise only the one file is unreadable."""
-        problem = (
-            f"its last {_MOST_GONE} files are gone: it is listed anew" if self._gone >= _MOST_GONE else ""
-        )
+        problem = ""
+        if self._gone >= _MOST_GONE:
+            problem = f"its last {_MOST_GONE} files are gone: it is listed anew"
         try:
             with os.scandir(self._folder) as listed:
                 if not any(_image_names(listed)):
