@@ -1,21 +1,24 @@
 """A folder of images as a camera: `folder:///dir[?fps=10&loop=1]`, in the order of their names.
 
 Every image is one part; `image_name` has the rule for what is an image. An unreadable one is a shot without
-pixels. Folders inside the folder are ignored. Who opens the folder again goes on after the image that was
-given last, also when files were added or removed.
+pixels. A folder that is gone, or that holds no image any more (a share that was unmounted), is a lost camera.
+Folders inside the folder are ignored. Who opens the folder again goes on after the image that was given last,
+also when files were added or removed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.camera import CameraError, Shot, SourceEnded
+from drivers.camera import CameraError, CameraLost, Shot, SourceEnded
 from drivers.image_file import SUFFIXES, ImageError, decode_any_depth, read_bytes
 from drivers.image_name import is_image
 from drivers.pace import Clock, Pace, Sleep
@@ -25,6 +28,8 @@ from drivers.source import Options
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 _Image = tuple[Pixels | None, str, str | None]
 """Pixels, the name of their format, and the fault if there are no pixels."""
+_MOST_GONE = 10
+"""After so many files in a row that do not exist any more, the folder is taken for a refilled one."""
 
 
 class FolderCamera:
@@ -52,6 +57,8 @@ class FolderCamera:
         self._pace: Pace | None = None
         self._index = self._at = 0
         self._ahead: _Image | None = None
+        self._gone = 0
+        """How many files in a row were listed and do not exist any more."""
 
     @property
     def place(self) -> str:
@@ -63,14 +70,12 @@ class FolderCamera:
         try:
             # A million files are listed in about a second; `Path.iterdir` would ask for each of them.
             with os.scandir(self._folder) as listed:
-                self._files = sorted(
-                    file.name for file in listed if is_image(file.name) and not _is_folder(file)
-                )
+                self._files = sorted(_image_names(listed))
         except OSError as error:
-            raise self._options.error(f"{self._folder}: {error.strerror}") from None
+            raise self._options.error(f"{self._folder}: {_explain(error)}") from None
         if not self._files:
             raise self._options.error(f"no images in {self._folder}: looked for {' '.join(sorted(SUFFIXES))}")
-        self._ahead = None
+        self._ahead, self._gone = None, 0
         self._resume()
         self._pace = Pace(self._fps, self._clock, self._sleep)
 
@@ -99,8 +104,12 @@ class FolderCamera:
         if self._ahead is None:
             # Decoding takes place before the wait, so that it does not delay the image.
             self._progress.begin(self._index, name)
-            self._ahead = load(self._folder / name)
+            ahead = load(self._folder / name)
             self._progress.finish()
+            self._gone = self._gone + 1 if ahead[2] and not os.path.lexists(self._folder / name) else 0
+            if ahead[2] is not None:
+                self._refuse_lost_folder()
+            self._ahead = ahead
         if not self._pace.wait(timeout_s):
             return None
         pixels, pixel_format, fault = self._ahead
@@ -120,9 +129,40 @@ class FolderCamera:
         self._ahead = None
         return shot
 
+    def _refuse_lost_folder(self) -> None:
+        """Raises CameraLost where the folder is gone, holds no image any more, or holds others than were
+        listed. Otherwise only the one file is unreadable."""
+        problem = ""
+        if self._gone >= _MOST_GONE:
+            problem = f"its last {_MOST_GONE} files are gone: it is listed anew"
+        try:
+            with os.scandir(self._folder) as listed:
+                if not any(_image_names(listed)):
+                    problem = "it holds no images any more: mount or fill it"
+        except OSError as error:
+            problem = _explain(error)
+        if problem:
+            raise CameraLost(f"{self._options.error(f'{self._folder}: {problem}')}")
+
     def close(self) -> None:
         self._pace = None
         self._ahead = None
+
+
+def _image_names(listed: Iterable[os.DirEntry[str]]) -> Iterator[str]:
+    return (file.name for file in listed if is_image(file.name) and not _is_folder(file))
+
+
+def _explain(error: OSError) -> str:
+    """Why a folder can't be listed, with the fix."""
+    match error.errno:
+        case errno.ENOENT:
+            return "there is no such folder: create or mount it, or correct the path"
+        case errno.ENOTDIR:
+            return "it is not a folder: give the folder that holds the images"
+        case errno.EACCES | errno.EPERM:
+            return "this program's account may not read the folder: allow it, as with chmod"
+    return f"{error.strerror}: check the disk or the network share"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

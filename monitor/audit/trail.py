@@ -76,8 +76,9 @@ class AuditTrail:
         """The record of one line."""
         return cls(paths.audit(settings), f"{settings.line.site}/{settings.line.name}", log)
 
-    def append(self, change: Change) -> Head:
-        """Adds one entry and returns the new head. The entry is on disk when it returns.
+    def append(self, change: Change, *, is_logged: bool = True) -> Head:
+        """Adds one entry and returns the new head. The entry is on disk when it returns. `is_logged`: the log
+        gets a line with the head; otherwise the caller logs it.
 
         Raises AuditError; the record is then as before, or ends with an incomplete line.
         """
@@ -86,9 +87,13 @@ class AuditTrail:
                 head = self._append(handle, change)
         except OSError as error:
             raise self._error(error, "written") from None
-        what = f"{change.kind} {clean_line(change.subject)} by {clean_line(change.who)}"
-        self._log.info("record of changes: %s; head %s", what, head)
+        if is_logged:
+            self.log_entry(f"{change.kind} {clean_line(change.subject)} by {clean_line(change.who)}", head)
         return head
+
+    def log_entry(self, what: str, head: Head) -> None:
+        """Logs what was recorded, with the head after it."""
+        self._log.info("record of changes: %s; head %s", what, head)
 
     @contextlib.contextmanager
     def recording(self, change: Change, failed: Callable[[], str]) -> Iterator[Head]:

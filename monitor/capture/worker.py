@@ -200,7 +200,9 @@ class CaptureLoop:
                     self._set_state(CameraState.LOST, str(error))
                     return seen
                 if shot is None:
-                    self._set_state(CameraState.UP)
+                    if self._state is not CameraState.UP:
+                        # The trouble of the last image stays until the next one.
+                        self._set_state(CameraState.UP)
                     continue
                 seen = True
                 self._intake.change_times(read_camera(self._worker.board, self._camera))
@@ -212,7 +214,7 @@ class CaptureLoop:
                 elif frozen:
                     self._set_state(CameraState.FROZEN, trouble or "")
                 else:
-                    self._set_state(CameraState.UP)
+                    self._set_state(CameraState.UP, trouble or "")
                     if trouble:
                         self._worker.log.warning("%s", trouble)
         finally:

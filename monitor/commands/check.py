@@ -22,6 +22,7 @@ from monitor import paths
 from monitor.commands import stream_times
 from monitor.commands.check_broker import OtherLineSearch, find_broker
 from monitor.commands.finding import Finding, Level
+from monitor.commands.hidden_paths import find_hidden
 from monitor.commands.same_camera import find_contended, find_shared
 from monitor.settings import (
     CameraSettings,
@@ -72,8 +73,8 @@ def findings(config: Path | None) -> Iterator[Finding]:
     yield Finding(
         Level.OK, "settings", f"{file}, {len(settings.camera)} cameras, MQTT topics {settings.prefix}/..."
     )
-    yield from _review(settings)
     running = _is_running(settings)
+    yield from _review(settings, running)
     search = OtherLineSearch(settings, running)
     yield from _service(settings, running)
     yield _device(settings)
@@ -82,6 +83,7 @@ def findings(config: Path | None) -> Iterator[Finding]:
         yield _camera(camera, running)
     yield from (Finding(Level.FAIL, "cameras", text) for text in find_contended(settings.camera))
     yield from (Finding(Level.WARN, "cameras", text) for text in find_shared(settings.camera))
+    yield from find_hidden(settings)
     yield from _jumbo_frames(settings)
     if not settings.camera:
         yield Finding(
@@ -100,7 +102,7 @@ def _challenge(settings: Settings) -> Iterator[Finding]:
     yield from find_challenge(settings, Moment(0, time.time_ns(), settings.review.time_zone).day)
 
 
-def _review(settings: Settings) -> Iterator[Finding]:
+def _review(settings: Settings, running: bool) -> Iterator[Finding]:
     from monitor.accounts.accounts_file import AccountsError, AccountsFile
     from monitor.review.access import refusal
 
@@ -121,7 +123,8 @@ def _review(settings: Settings) -> Iterator[Finding]:
             f"{why}; or set the systemd credential review_password",
         )
         return
-    served = f"the page is served on {settings.review.host} port {settings.review.port}"
+    verb = "is" if running else "would be"
+    served = f"the page {verb} served on {settings.review.host} port {settings.review.port}"
     has_password = has_accounts or settings.review.password_hash is not None
     if (public := settings.review.public_url) and not has_password:
         yield Finding(

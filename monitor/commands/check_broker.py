@@ -111,6 +111,7 @@ def _find_weak_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Level.WARN,
             "broker",
-            "mqtt.username is set without a password: write it to /etc/line-monitor/mqtt_password, and run "
-            "check with CREDENTIALS_DIRECTORY=/etc/line-monitor",
+            "mqtt.username is set without a password: set the environment variable "
+            "LINE_MONITOR__MQTT__PASSWORD; for the systemd service write it to "
+            "/etc/line-monitor/mqtt_password, and run check with CREDENTIALS_DIRECTORY=/etc/line-monitor",
         )

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from drivers.source import find_secrets, redacted
 from monitor.settings import Settings
+from monitor.settings.tables import default_actuate_ms
 
 
 def flatten_settings(settings: Settings) -> dict[str, str | SecretStr]:
@@ -21,9 +22,11 @@ def flatten_settings(settings: Settings) -> dict[str, str | SecretStr]:
     The program's version is among them, because the defaults may differ between versions."""
     tree: dict[str, Any] = settings.model_dump(exclude_defaults=True)
     found: dict[str, str | SecretStr] = {"program": metadata.version("line-monitor")}
-    for camera in tree.pop("camera", ()):
+    for given, camera in zip(settings.camera, tree.pop("camera", ()), strict=True):
         source = camera.pop("source")
         path = f"camera.{camera.pop('name')}"
+        if given.actuate_ms == default_actuate_ms(given.deadline_ms):
+            camera.pop("actuate_ms", None)
         found[f"{path}.source"] = redacted(source)
         if hidden := find_secrets(source):
             found[f"{path}.source.secrets"] = SecretStr(hidden)

@@ -53,9 +53,11 @@ class Note(IntEnum):
 
 class WorkerState(IntEnum):
     ABSENT = 0
+    """It was not started yet, has died, or is killed because it is stuck."""
     STARTING = 1
     RUNNING = 2
     STOPPED = 3
+    """It has ended in order."""
 
 
 class CameraState(IntEnum):
@@ -146,6 +148,9 @@ class Field(IntEnum):
     written by the publisher; 0 for none."""
     CHALLENGE_SINCE_NS = 31
     """Since when that camera's frames may show the part."""
+    UNUSABLE = 32
+    """In a capture worker's record: 1 while the camera's last images were all unusable
+    (`monitor.publish.unusable_images`), written by the publisher."""
 
 
 class Board:
@@ -189,6 +194,18 @@ class Board:
     def is_fresh(self, worker: str, now_ns: int) -> bool:
         """Whether the worker is running and has reported in time."""
         return self.state(worker) is WorkerState.RUNNING and now_ns <= self.read(worker, Field.ALIVE_UNTIL_NS)
+
+    def is_lost(self, worker: str) -> bool:
+        """Whether the worker has died, or was killed because it was stuck, and no successor runs yet. A
+        worker that is only slow is not lost."""
+        return self.state(worker) in (WorkerState.ABSENT, WorkerState.STARTING)
+
+    def camera_state(self, worker: str) -> CameraState:
+        """The state of a capture worker's camera. A camera whose last images were all unusable is lost."""
+        state = CameraState(self.read(worker, Field.CAMERA_STATE))
+        if state is CameraState.UP and self.read(worker, Field.UNUSABLE):
+            return CameraState.LOST
+        return state
 
     def write_trouble(self, worker: str, text: str) -> None:
         """Writes the worker's present trouble in one line; empty when there is none."""

@@ -9,15 +9,18 @@ The rules, in the order in which a frame meets them:
 2. Until `deadline_ns` the scorer's verdict is taken as soon as it is in the ring.
 3. `decide_by_ns` ends only the wait: a frame that has no score then is uninspected at once, so that its
    verdict is published by its deadline.
-4. A frame that is still open at its deadline (the publisher was away) stays a reject if it was scored as one
-   in time, since the gate may still be able to act. A pass comes too late: the frame is uninspected with the
-   reason `publisher_lost`. Without a score in time the frame is uninspected, with the same reason if the
-   publisher was away at `decide_by_ns`.
+4. A frame that is still open at its deadline (the publisher was away or slow) keeps the scorer's verdict of a
+   reject or of an uninspected frame, since the gate may still be able to act. A pass comes too late: the
+   frame is uninspected.
+
+A reason `..._lost` is given only where the worker of that name has died. A worker that lives and is slow
+gives `deadline`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from monitor.line_state.changeover import RecipeIdentity
 from monitor.line_state.frame import Frame
@@ -34,12 +37,33 @@ class PublisherTurn:
 
     now_ns: int
     now_utc_ns: int
-    watching_since_ns: int
-    """Since this time no two turns of the publisher's loop were more than 500 ms apart."""
-    is_scorer_fresh: bool
-    """The scoring worker is running and has reported in time."""
+    publisher_since_ns: int
+    """The start of this publisher: the one before it has died, or there was none."""
+    is_scorer_lost: bool
+    """The scoring worker has died, and the next one has not started to score."""
     is_stopping: bool = False
     """The line is being stopped in order: the publisher no longer waits for scores."""
+
+
+class PixelState(Enum):
+    """How far the capture worker has come with a frame's pixels."""
+
+    BEING_WRITTEN = auto()
+    FILLED = auto()
+    ABANDONED = auto()
+    """The capture worker died before it had written all of them."""
+
+
+def find_pixel_state(
+    frame: Frame, *, is_filled: bool, is_capture_lost: bool, capture_since_ns: int
+) -> PixelState:
+    """The state of the frame's pixels. `is_capture_lost`: the capture worker has died, and the next one does
+    not run yet; `capture_since_ns` is the start of the newest one."""
+    if is_filled:
+        return PixelState.FILLED
+    if is_capture_lost or frame.captured_ns < capture_since_ns:
+        return PixelState.ABANDONED
+    return PixelState.BEING_WRITTEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +125,9 @@ def _has_snapshot(closed: FinalVerdict) -> bool:
 
 
 def decide(
-    frame: Frame, filled: bool, scored: ScorerVerdict | None, turn: PublisherTurn
+    frame: Frame, pixels: PixelState, scored: ScorerVerdict | None, turn: PublisherTurn
 ) -> FinalVerdict | None:
-    """The frame's verdict, or None while there is still time to wait for a score. `filled`: all pixels of the
-    frame are in its slot."""
+    """The frame's verdict, or None while there is still time to wait for a score."""
     if frame.refused is not Reason.NONE:
         return _close_as_uninspected(frame.refused, turn)
     if turn.now_ns < frame.deadline_ns:
@@ -112,19 +135,22 @@ def decide(
             return _close_as_scored(scored, turn)
         if turn.now_ns < frame.decide_by_ns and not turn.is_stopping:
             return None
-        return _close_as_uninspected(_find_reason(filled, turn), turn)
-    in_time = scored is not None and scored.scored_ns <= frame.deadline_ns
-    if in_time and scored is not None and scored.verdict is Verdict.REJECT:
+        return _close_as_uninspected(_find_reason(pixels, turn), turn)
+    if scored is not None and scored.scored_ns <= frame.deadline_ns and scored.verdict is not Verdict.PASS:
         return _close_as_scored(scored, turn)
-    if in_time or turn.watching_since_ns > frame.decide_by_ns:
+    if turn.publisher_since_ns > frame.decide_by_ns:
         return _close_as_uninspected(Reason.PUBLISHER_LOST, turn)
-    return _close_as_uninspected(_find_reason(filled, turn), turn)
+    if scored is not None:
+        return _close_as_uninspected(Reason.DEADLINE, turn)
+    return _close_as_uninspected(_find_reason(pixels, turn), turn)
 
 
-def _find_reason(filled: bool, turn: PublisherTurn) -> Reason:
-    if not filled:
+def _find_reason(pixels: PixelState, turn: PublisherTurn) -> Reason:
+    """Why the frame has no score."""
+    if pixels is PixelState.ABANDONED:
         return Reason.CAPTURE_LOST
-    return Reason.DEADLINE if turn.is_scorer_fresh else Reason.SCORER_LOST
+    is_offered = pixels is PixelState.FILLED
+    return Reason.SCORER_LOST if is_offered and turn.is_scorer_lost else Reason.DEADLINE
 
 
 def _close_as_scored(scored: ScorerVerdict, turn: PublisherTurn) -> FinalVerdict:

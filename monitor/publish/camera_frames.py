@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from monitor.line_state import verdict_rules
+from monitor.line_state.board import Field
 from monitor.line_state.changeover import find_judge
 from monitor.line_state.frame import Frame
 from monitor.line_state.ring import MISSED, FinalVerdict, Ring, Stage
-from monitor.line_state.verdict_rules import Consequences, PublisherTurn
-from monitor.line_state.worker_process import Worker
+from monitor.line_state.verdict_rules import Consequences, PixelState, PublisherTurn
+from monitor.line_state.worker_process import Worker, capture_name
 from monitor.publish.episodes import Episodes
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Event, Reason, Verdict
@@ -100,8 +101,8 @@ class CameraFrames:
         is_waiting = False
         """Whether an earlier frame that may show the armed challenge part is still open."""
         for frame in list(self._open.values()):
-            filled, scored = self.ring.is_filled(frame.number), self.ring.scorer_verdict(frame.number)
-            closed = verdict_rules.decide(frame, filled, scored, turn)
+            scored = self.ring.scorer_verdict(frame.number)
+            closed = verdict_rules.decide(frame, self._find_pixel_state(frame), scored, turn)
             part = self._find_challenge(frame)
             if closed is None or (part and is_waiting and turn.now_ns < frame.decide_by_ns):
                 # The first frame that shows a challenge part is its attempt, so these close in their order.
@@ -115,6 +116,15 @@ class CameraFrames:
             self.ring.write_closed(frame.number, closed)
             del self._open[frame.number]
             yield frame, closed
+
+    def _find_pixel_state(self, frame: Frame) -> PixelState:
+        capture = capture_name(self.camera.name)
+        return verdict_rules.find_pixel_state(
+            frame,
+            is_filled=self.ring.is_filled(frame.number),
+            is_capture_lost=self._board.is_lost(capture),
+            capture_since_ns=self._board.read(capture, Field.SINCE_NS),
+        )
 
     def _find_challenge(self, frame: Frame) -> int:
         """The challenge part that the frame shows if it shows a part; 0 for a frame of production."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from monitor.audit.entry import Change, Head, Kind
 from monitor.audit.trail import AuditError, AuditTrail
+from monitor.system.printable import clean_line
 from monitor.system.trouble_log import TroubleLog
 
 HELD = 1_000
@@ -22,6 +23,8 @@ HELD = 1_000
 _LOOK_EVERY_S = 2.0
 """How often the file is looked at for entries of other programs."""
 _RETRY_S = 1.0
+_NAMED = 5
+"""The most settings that one line of the log names; `line-monitor audit` lists all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class ChangeRecord:
         self._cut = ""
         """The message about a record that was cut or replaced since the start; empty for one that was not."""
         self._state = NOT_READ
+        self._settings: list[Change] = []
+        """The changed settings that are recorded and not logged yet: a start may have dozens of them."""
         self._closing = False
         # A daemon thread: a disk that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="changes", daemon=True)
@@ -98,13 +103,18 @@ class ChangeRecord:
             written = self._write()
             if self._look() and written:
                 self._trouble.report("")
+            if is_last:
+                self._log_settings()
+                return
             with self._changed:
-                if is_last:
-                    return
                 if written:
-                    self._changed.wait_for(lambda: self._closing or self._waiting, _LOOK_EVERY_S)
+                    has_more = self._changed.wait_for(
+                        lambda: self._closing or bool(self._waiting), _LOOK_EVERY_S
+                    )
                 else:
-                    self._changed.wait_for(lambda: self._closing, _RETRY_S)
+                    has_more = self._changed.wait_for(lambda: self._closing, _RETRY_S)
+            if not has_more:
+                self._log_settings()
 
     def _write(self) -> bool:
         """Adds the changes that wait, in their order. Returns whether none waits any more."""
@@ -113,8 +123,9 @@ class ChangeRecord:
                 if not self._waiting:
                     return True
                 change = self._waiting[0]
+            is_setting = change.kind is Kind.SETTING
             try:
-                head = self._trail.append(change)
+                head = self._trail.append(change, is_logged=not is_setting)
             except AuditError as error:
                 self._trouble.report(str(error))
                 missing = len(self._waiting) + self._lost
@@ -123,11 +134,24 @@ class ChangeRecord:
                 with self._changed:
                     self._changed.notify_all()
                 return False
+            if is_setting:
+                self._settings.append(change)
             self._find_cut(self._state.head, head)
             with self._changed:
                 self._waiting.popleft()
                 self._state = RecordState(head, self._describe_lost())
                 self._changed.notify_all()
+
+    def _log_settings(self) -> None:
+        """Logs the changed settings that were recorded in one go, in one line."""
+        changes, self._settings = self._settings, []
+        if not changes or self._state.head is None:
+            return
+        names = [clean_line(change.subject) for change in changes]
+        what = f"setting {names[0]}" if len(names) == 1 else f"{len(names)} settings"
+        listed = "" if len(names) == 1 else f": {', '.join(names[:_NAMED])}"
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        self._trail.log_entry(f"{what} by {clean_line(changes[-1].who)}{listed}{more}", self._state.head)
 
     def _describe_lost(self) -> str | None:
         lost = f"{self._lost} changes are not recorded" if self._lost else ""

@@ -344,7 +344,7 @@ def read_camera(board: Board, name: str, now: int) -> CameraState:
     worker = capture_name(name)
     if board.read(worker, Field.EVER_RAN) and not board.is_fresh(worker, now):
         return CameraState.LOST
-    return CameraState(board.read(worker, Field.CAMERA_STATE))
+    return board.camera_state(worker)
 
 
 def _name_cameras(settings: Settings, bits: int) -> frozenset[str]:

@@ -41,15 +41,13 @@ from monitor.publish.reject_watch import RejectWatch
 from monitor.publish.set_requests import SetRequests
 from monitor.publish.short_payload import measure_verdicts
 from monitor.publish.status import StatusPublisher, make_will
+from monitor.publish.unusable_images import ImageWatch
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Event, Reason, Verdict, rfc3339
 
 _MS = 1_000_000
 _TURN_MS = 10
 """The longest wait between two turns."""
-_GAP_NS = 500 * _MS
-"""When more than 500 ms pass between two turns, the publisher counts as having been away: a frame whose
-deadline passed meanwhile is `publisher_lost`, except that a reject scored in time stays a reject."""
 _STOP_NS = 1200 * _MS
 """The longest time for closing frames, sending and the last status at the end."""
 _LAST_STATUS_NS = 300 * _MS
@@ -79,6 +77,10 @@ class Publisher:
         self._cameras = [CameraFrames(camera, worker) for camera in parts_first]
         self._part_rings = [one.ring for one in self._cameras if one.camera.mode is Mode.EVERY_PART]
         self._watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
+        self._image_watches = {
+            one.camera.name: ImageWatch(one.camera.name, one.ring, worker.board, worker.log)
+            for one in self._cameras
+        }
         self._changes = ChangeRecord(AuditTrail.of(settings, worker.log), worker.log)
         self._journal = JournalWriter(
             paths.journal(settings),
@@ -107,7 +109,7 @@ class Publisher:
             worker, self._link, self._journal, self._latch, utc_ns, self._guard, self._changes
         )
         self._reloads = 0
-        self._watching_since_ns = self._turned_ns = clock()
+        self._since_ns = clock()
         self._resume()
 
     def _make_link(self, session: str, *, listens_first: bool) -> Link:
@@ -155,9 +157,6 @@ class Publisher:
     def run_once(self, stopping: bool = False) -> None:
         """One turn, without waiting."""
         now = self._clock()
-        if now - self._turned_ns > _GAP_NS:
-            self._watching_since_ns = now
-        self._turned_ns = now
         # A turn does not block: it reads from and writes to the broker only what is possible without waiting;
         # connecting to the broker, the journal and the latch's file have threads of their own. A publisher
         # that hangs must be replaced within seconds: until then no part gets a pass, and the gate relies on
@@ -178,15 +177,17 @@ class Publisher:
         turn = PublisherTurn(
             now_ns=now,
             now_utc_ns=self._utc_ns(),
-            watching_since_ns=self._watching_since_ns,
-            is_scorer_fresh=self._worker.board.is_fresh(SCORING, now),
+            publisher_since_ns=self._since_ns,
+            is_scorer_lost=self._worker.board.is_lost(SCORING),
             is_stopping=stopping,
         )
         for camera_frames in self._cameras:
+            self._image_watches[camera_frames.camera.name].step()
             for frame, closed in camera_frames.find_new():
                 self._apply_consequences(camera_frames, frame, closed)
             for frame, closed in camera_frames.close(turn):
                 self._watch_rejects(camera_frames, frame, closed)
+                self._image_watches[camera_frames.camera.name].feed(frame.number, closed.reason)
                 self._apply_consequences(camera_frames, frame, closed)
         self._deliveries.step()
         self._challenge.step(self._deliveries)
@@ -256,6 +257,8 @@ class Publisher:
         self._latch.reset(by)
         for watch in self._watches.values():
             watch.clear()
+        for image_watch in self._image_watches.values():
+            image_watch.try_anew()
 
     def _publish_status(self, now: int, stopping: bool) -> None:
         """Publishes the status and then the answers to changeover requests. A turn calls this after it has

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Iterable
 
 _PAIR_RETRY = 500
 """The times of pairs are forgotten after more than this many single turns since the last pair. So a pair is
 tried again where pairs took no less time than two single turns before."""
+
+_LEAST_ALIVE_S, _MOST_ALIVE_S = 1.5, 10.0
+_USUAL_TURNS = 3
+
+
+def alive_within_s(turns_ns: Iterable[int]) -> float:
+    """The time within which the scoring worker reports again that it is alive: three of its longest usual
+    turns. On an overloaded computer a turn takes seconds, and a slow worker must not count as lost."""
+    longest_s = max(turns_ns, default=0) / 1e9
+    return min(_MOST_ALIVE_S, max(_LEAST_ALIVE_S, _USUAL_TURNS * longest_s))
 
 
 class TurnTime:

@@ -32,7 +32,7 @@ from monitor.scoring.drift import Drift, DriftDetector, explain
 from monitor.scoring.recipes import RecipesInForce
 from monitor.scoring.schedule import WaitingFrame, plan
 from monitor.scoring.snapshot_choice import SnapshotChoice
-from monitor.scoring.turn_time import TurnTime
+from monitor.scoring.turn_time import TurnTime, alive_within_s
 from monitor.scoring.views import LiveViews
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import Reason, Verdict, judge
@@ -84,7 +84,8 @@ class ScoringLoop:
         self._worker.mark_running()
         self._recipes.watch.start()
         while not self._worker.stopping:
-            self._worker.report_alive(1.5)
+            turns_ns = (self._turn_time.estimate_ns, *self._views.estimates_ns().values())
+            self._worker.report_alive(alive_within_s(turns_ns))
             if not self.run_once():
                 self._frames.poll(self._idle_ms, zmq.POLLIN)
 

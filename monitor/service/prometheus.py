@@ -162,9 +162,9 @@ class Metrics(Collector):
             missed.add_metric([camera], now.missed_rejects + self._lost_rejects.get(camera, 0))
             overruns.add_metric([camera], ring.overruns())
             worker = capture_name(camera)
-            state = self._board.read(worker, Field.CAMERA_STATE)
+            state = self._board.camera_state(worker)
             alive = self._board.is_fresh(worker, time.monotonic_ns())
-            up.add_metric([camera], float(alive and state == CameraState.UP))
+            up.add_metric([camera], float(alive and state is CameraState.UP))
         for camera in self._lost_rejects.keys() - self._rings.keys():
             missed.add_metric([camera], self._lost_rejects[camera])
         yield from (frames, verdicts, misses, missed, overruns, up, self._collect_drift())

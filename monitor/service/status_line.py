@@ -66,7 +66,7 @@ def make_text(
 
 def _describe_cameras(settings: Settings, board: Board, now_ns: int) -> str:
     states = {
-        camera.name: CameraState(board.read(capture_name(camera.name), Field.CAMERA_STATE))
+        camera.name: board.camera_state(capture_name(camera.name))
         if board.is_fresh(capture_name(camera.name), now_ns)
         else None
         for camera in settings.camera

@@ -48,6 +48,8 @@ from monitor.system.process_state import is_stopped
 from monitor.system.systemd import Notifier
 
 _TICK_S = 0.05
+_KILL_WAIT_S = 0.5
+"""The longest wait for the end of a process that was killed at the stop of the line."""
 _BROKER_WAIT_NS = 6_000_000_000
 """The longest wait for the broker before the cameras start. It includes the 3 s in which the publisher
 listens for another line with the same names."""
@@ -285,14 +287,16 @@ class Supervisor:
 
     def _may_capture(self, board: Board, since_ns: int) -> bool:
         """Whether the capture workers may start: parts can be judged and rejects can be sent, so that the
-        start loses no part. A missing broker delays them by 6 s at most."""
+        start loses no part. A missing broker delays them by 6 s at most, once the publisher runs."""
         if not board.read(SCORING, Field.EVER_RAN):
             # When the scoring worker can't start, the cameras start nevertheless, so that their state is
             # shown.
             return self._workers[SCORING].has_died_twice
         linked = board.read(PUBLISH, Field.EVER_CONNECTED)
         waited = self._clock() - max(since_ns, board.read(SCORING, Field.SINCE_NS))
-        return bool(linked) or waited > _BROKER_WAIT_NS
+        # On a busy machine the publisher may take longer to start than the broker to be missed.
+        is_publisher_due = board.read(PUBLISH, Field.EVER_RAN) or self._workers[PUBLISH].has_died_twice
+        return bool(linked) or bool(is_publisher_due and waited > _BROKER_WAIT_NS)
 
     def _start(self, board: Board, worker: SupervisedWorker) -> None:
         now = self._clock()
@@ -367,9 +371,9 @@ class Supervisor:
             self._log.error("worker %s is stuck and is killed", worker.name)
         else:
             return
-        # The process is killed once. The board is not changed: the worker must not count as alive again
-        # before its process has ended.
+        # The process is killed once, and counts as lost from now on.
         worker.killed_at_ns = now
+        board.write(worker.name, Field.STATE, WorkerState.ABSENT)
         worker.process.kill()
 
     def _write_failing(self, board: Board) -> None:
@@ -421,22 +425,27 @@ class Supervisor:
 
     def _end(self, names: list[str], within_s: float) -> None:
         """Ends workers by SIGTERM, and after `within_s` seconds by SIGKILL."""
-        processes = [self._workers[name].process for name in names]
-        running = [process for process in processes if process is not None and process.poll() is None]
-        for process in running:
+        processes = [(name, self._workers[name].process) for name in names]
+        running = [(name, one) for name, one in processes if one is not None and one.poll() is None]
+        for _, process in running:
             process.terminate()
         until = self._clock() + int(within_s * 1e9)
-        for process in running:
+        for name, process in running:
             try:
                 process.wait(max(0.0, (until - self._clock()) / 1e9))
             except subprocess.TimeoutExpired:
+                self._log.warning("worker %s did not end within %.1f s and is killed", name, within_s)
                 process.kill()
                 try:
-                    process.wait(0.5)
+                    process.wait(_KILL_WAIT_S)
                 except subprocess.TimeoutExpired:
-                    # The process waits in the kernel, for example for a disk that hangs, and dies when that
-                    # wait ends.
-                    self._log.error("process %d does not end: a device or a disk hangs", process.pid)
+                    # The kernel frees the memory of the process, or waits for its device or disk.
+                    self._log.error(
+                        "worker %s has not ended %.1f s after its kill: this computer is overloaded, or a "
+                        "device or a disk hangs",
+                        name,
+                        _KILL_WAIT_S,
+                    )
 
 
 def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:

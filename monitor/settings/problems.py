@@ -34,6 +34,7 @@ PLAIN_WORDS = {
     "tuple_type": "must be a list",
 }
 """Messages for errors that pydantic describes in Python's words."""
+_WITH_UNIT = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([a-zA-Z%]{1,7})\s*", re.ASCII)
 _IN_OUR_WORDS = ("value_error", "two_cameras")
 """Errors whose message needs no addition."""
 
@@ -56,7 +57,9 @@ def explain(
         elif kind in _IN_OUR_WORDS:
             message = problem["msg"].removeprefix("Value error, ")
         else:
-            message = _brackets(path, tree) or _refused_value(kind, problem["msg"], path)
+            message = _brackets(path, tree) or _refused_value(
+                kind, problem["msg"], path, find_value(tree, path)
+            )
         shown = _show(() if kind == "two_cameras" else path, tree)
         message = message[0].lower() + message[1:]
         lines.append(": ".join(filter(None, [find_origin(path, message), shown, message])))
@@ -64,13 +67,27 @@ def explain(
     return list(dict.fromkeys(lines))
 
 
-def _refused_value(kind: str, said: str, path: KeyPath) -> str:
+def _refused_value(kind: str, said: str, path: KeyPath, value: object) -> str:
     """What is wrong with a value, by pydantic's kind of error and its words, and which values are allowed."""
     message = PLAIN_WORDS.get(kind) or said.replace("Input should", "the value must")
     if kind == "missing" and isinstance(path[-1], int):
         message = "the list has too few values"
     allowed = _allowed(path)
+    if kind == "no_number" and isinstance(value, str):
+        message += _advise_number(value, allowed, is_whole="whole" in message)
     return f"{message}; allowed: {allowed}" if allowed else message
+
+
+def _advise_number(value: str, allowed: str, *, is_whole: bool) -> str:
+    """How a number with its unit is written, as in `"2600 ms"`; empty for other texts. Only a number in the
+    setting's own unit is repeated: in another one it would be another value."""
+    found = _WITH_UNIT.fullmatch(value)
+    if found is None:
+        return ""
+    number, unit = found.groups()
+    if unit not in allowed.split() or (is_whole and not number.isdecimal()):
+        return ", without quotes and unit"
+    return f", without quotes and unit: write {number}"
 
 
 def _show(path: KeyPath, tree: Mapping[str, Any]) -> str:

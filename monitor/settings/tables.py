@@ -194,6 +194,11 @@ class LineSettings(_Table):
     """Folder of the recipes, the snapshots and the journal. A relative path starts at the settings file."""
 
 
+def default_actuate_ms(deadline_ms: int) -> int:
+    """The gate's last moment where the settings do not give it."""
+    return deadline_ms + 500
+
+
 class CameraSettings(_Table):
     """One camera and the rules for its verdicts. Repeat the table for each camera."""
 
@@ -208,7 +213,7 @@ class CameraSettings(_Table):
     deadline_ms: int = _number(250, "Deadline", "ms", ge=10, le=600_000)
     """Longest time from capture to the published verdict. A part without a verdict by then is uninspected."""
     actuate_ms: int = Field(
-        default_factory=lambda given: given.get("deadline_ms", 0) + 500,
+        default_factory=lambda given: default_actuate_ms(given.get("deadline_ms", 0)),
         title="Last moment of the gate",
         ge=0,
         le=3_600_000,

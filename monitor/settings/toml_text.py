@@ -15,6 +15,10 @@ KeyPath = tuple[str | int, ...]
 """A key by its table and name, as `("mqtt", "port")` or `("camera", 1, "source")`."""
 _POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _TWICE = re.compile(r"Cannot declare \((.*?),?\) twice")
+_KEY_AND_VALUE = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=(.*)")
+_KEY_AND_COLON = re.compile(r"\s*[A-Za-z0-9_-]+\s*:")
+_NUMBER_WITH_UNIT = re.compile(r"[+-]?[0-9.]+\s*[A-Za-z%]{1,7}")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _TYPED_BY_A_WORD_PROCESSOR = re.compile("[\u2018-\u201f\u00a0]")
 
 
@@ -67,8 +71,33 @@ def parse(text: str) -> dict[str, Any]:
     elif 0 < line <= len(lines) and _TYPED_BY_A_WORD_PROCESSOR.search(lines[line - 1]):
         fix = "the line has curved quotes or a non-breaking space; type it again with plain ones"
     else:
-        fix = f"{message[:1].lower()}{message[1:]}; correct that line"
+        advice = _advise_value(lines[line - 1]) if 0 < line <= len(lines) else ""
+        fix = f"{message[:1].lower()}{message[1:]}; {advice or 'correct that line'}"
     raise TomlError(f"not valid TOML: {fix}", line)
+
+
+def _advise_value(line: str) -> str:
+    """How the value of a line is written that TOML does not understand; empty where that is unknown. The
+    value may be a secret, so it is not repeated."""
+    found = _KEY_AND_VALUE.match(line)
+    if found is None:
+        return "write KEY = VALUE" if _KEY_AND_COLON.match(line) else ""
+    key, value = found[1], found[2].split(" #")[0].strip()
+    if not value:
+        return f"write a value after {key} ="
+    if value.lower() in ("true", "false", "yes", "no", "on", "off"):
+        return "write true or false, in small letters and without quotes"
+    if value[0] == '"' and "\\" in value:
+        return f"put a text with backslashes in single quotes, as in {key} = 'C:\\parts'"
+    if value[0] in "\"'[{":
+        return ""
+    if _NUMBER_WITH_UNIT.fullmatch(value):
+        return "write a number alone, without its unit, and text in quotes"
+    if _DECIMAL_COMMA.fullmatch(value):
+        return "write a point in the number, as in 3.5"
+    if re.fullmatch(r"[+-]?[0-9_]+", value):
+        return "write the number without leading zeros"
+    return f'put text in quotes, as in {key} = "..."'
 
 
 def find_line(text: str, path: KeyPath) -> int:

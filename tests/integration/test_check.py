@@ -42,6 +42,10 @@ def test_a_port_that_another_program_has_is_told(config: Path) -> None:
         port = other.getsockname()[1]
         config.write_text(config.read_text().replace("[metrics]\nport = 0", f"[metrics]\nport = {port}"))
         (found,) = of("metrics", config)
+        config.write_text(config.read_text().replace("[review]\nport = 0", f"[review]\nport = {port}"))
+        review = of("review", config)
+    assert "would be served" in review[0].text
+    assert f"review.port {port} can't be opened" in review[1].text
     assert found.level is Level.FAIL
     assert f"metrics.port {port} can't be opened: Address already in use" in found.text
     assert f"ss -ltnp 'sport = :{port}'" in found.text
@@ -114,6 +118,7 @@ def test_mqtt_311_and_open_passwords_and_missing_files_are_told(config: Path, br
     assert [finding.level for finding in found] == [Level.OK, Level.WARN, Level.WARN]
     assert "no message expiry" in found[1].text
     assert "/etc/line-monitor/mqtt_password" in found[2].text
+    assert "LINE_MONITOR__MQTT__PASSWORD" in found[2].text
     config.write_text(text.replace("[mqtt]", '[mqtt]\nca_file = "/no/such/ca.crt"'))
     found = of("broker", config)
     assert "mqtt.ca_file /no/such/ca.crt: no such file" in found[0].text

@@ -232,6 +232,40 @@ def test_a_folder_with_damaged_files_is_shown_once_though_the_capture_worker_is_
         assert len(refused) <= len(spoilt) + 1
 
 
+def test_a_folder_that_goes_away_or_is_all_damaged_takes_the_run_permission_until_it_is_whole(
+    tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
+) -> None:
+    parts, away = tmp_path / "parts", tmp_path / "away"
+    parts_folder.write_parts(parts, 40, bad_every=0)
+    with Line(write_config(folder_camera(parts, fps=20)), broker.port) as line:
+        line.await_ready()
+        ring = line.ring("top")
+
+        def has_status(ready: bool, camera: str) -> bool:
+            status = line.witness.status()
+            return (status["ready"], status["cameras"]["top"]) == (ready, camera)
+
+        parts.rename(away)
+        line.wait_for(lambda: has_status(False, "lost"), 20, "the lost camera")
+        assert line.witness.status()["reason"] == "camera_lost"
+        lost_at = ring.last_frame()
+        away.rename(parts)
+        line.wait_for(lambda: has_status(True, "up"), 20, "the camera again")
+        assert not any(is_bad_frame(ring, number) for number in range(1, ring.last_frame() + 1))
+        assert ring.last_frame() > lost_at
+        whole = {file: file.read_bytes() for file in parts.iterdir()}
+        for file, content in whole.items():
+            file.write_bytes(content[:50])
+        line.wait_for(lambda: has_status(False, "lost"), 20, "a camera of damaged images")
+        for file, content in whole.items():
+            file.write_bytes(content)
+        line.wait_for(lambda: has_status(True, "up"), 20, "whole images again")
+        line.stop()
+        assert_one_verdict_a_frame(line, "top", ring)
+        # The n-th frame is the n-th file.
+        assert images_with_a_frame(ring) == list(range(ring.last_frame()))
+
+
 def is_bad_frame(ring: Ring, number: int) -> bool:
     frame = ring.frame(number)
     return frame is not None and frame.refused is Reason.BAD_FRAME

@@ -63,7 +63,7 @@ def test_a_page_that_a_proxy_serves_is_told_with_its_address_and_warned_of_witho
 ) -> None:
     hashed = SecretStr(hash_password(password)) if password else None
     review = ReviewSettings(public_url="https://line-pc.example", password_hash=hashed)
-    (found,) = _review(Settings(review=review))
+    (found,) = _review(Settings(review=review), running=False)
     assert found.level is level
     assert "as https://line-pc.example" in found.text
     assert ("set review.password_hash" in found.text) is (level is Level.WARN)

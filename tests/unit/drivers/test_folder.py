@@ -196,6 +196,50 @@ def test_files_that_come_and_go_shift_no_part(images: Path, clock: Clock) -> Non
     assert [told(progress, camera) for _ in range(3)] == [3, 4, 5]
 
 
+@pytest.mark.parametrize("options", ["", "?loop=1"])
+@pytest.mark.parametrize("is_mount_point", [False, True])
+def test_a_folder_that_is_gone_is_a_lost_camera_and_goes_on_at_the_same_file(
+    images: Path, clock: Clock, options: str, is_mount_point: bool
+) -> None:
+    progress = Progress()
+    camera = drivers.open(source(images, options), clock, clock.sleep, progress)
+    camera.open()
+    assert [told(progress, camera) for _ in range(2)] == [0, 1]
+    away = images.rename(images.with_name("away"))
+    if is_mount_point:
+        # What an unmounted share leaves.
+        images.mkdir()
+    with pytest.raises(drivers.CameraLost, match=f"{images}: (there is no such folder|it holds no images)"):
+        camera.read(1.0)
+    for _ in range(2):
+        camera = drivers.open(source(images, options), clock, clock.sleep, progress)
+        with pytest.raises(drivers.CameraError, match=str(images)):
+            camera.open()
+    if is_mount_point:
+        images.rmdir()
+    away.rename(images)
+    camera = drivers.open(source(images, options), clock, clock.sleep, progress)
+    camera.open()
+    assert [told(progress, camera) for _ in range(4)] == [2, 3, 4, 5]
+    assert progress.mark.index == 5
+
+
+def test_a_folder_that_was_refilled_with_other_files_is_listed_anew(images: Path, clock: Clock) -> None:
+    progress = Progress()
+    camera = drivers.open(source(images, "?loop=1"), clock, clock.sleep, progress)
+    camera.open()
+    assert [told(progress, camera) for _ in range(2)] == [0, 1]
+    (images / "05.Jpg").rename(images / "99.jpg")
+    for file in images.glob("0*"):
+        file.unlink()
+    assert [told(progress, camera) for _ in range(9)] == [None] * 9
+    with pytest.raises(drivers.CameraLost, match="its last 10 files are gone: it is listed anew"):
+        camera.read(1.0)
+    camera = drivers.open(source(images, "?loop=1"), clock, clock.sleep, progress)
+    camera.open()
+    assert [told(progress, camera) for _ in range(2)] == [5, 5]
+
+
 def test_a_loop_goes_on_where_it_was(images: Path, clock: Clock) -> None:
     progress = Progress()
     levels = list[int | None]()
@@ -260,8 +304,11 @@ def test_a_slow_reader_loses_nothing(images: Path, clock: Clock) -> None:
 def test_a_folder_without_images_says_so(tmp_path: Path) -> None:
     with pytest.raises(drivers.CameraError, match="no images in"):
         drivers.open(f"folder://{tmp_path}").open()
-    with pytest.raises(drivers.CameraError, match="No such file"):
+    with pytest.raises(drivers.CameraError, match="missing: there is no such folder: create or mount it"):
         drivers.open(f"folder://{tmp_path}/missing").open()
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(drivers.CameraError, match="txt: it is not a folder"):
+        drivers.open(f"folder://{tmp_path}/notes.txt").open()
 
 
 @pytest.fixture

@@ -42,7 +42,6 @@ def test_defaults_are_left_out_and_secrets_are_no_text() -> None:
         "camera.top.source": "rtsp://***@10.0.0.9/main",
         "camera.top.recipe": "bottle-top",
         "camera.top.mode": "latest",
-        "camera.top.actuate_ms": "750",
         "camera.top.roi": "[0, 0, 320, 240]",
         "mqtt.host": "10.0.0.5",
     }

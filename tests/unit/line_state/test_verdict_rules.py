@@ -14,6 +14,7 @@ from monitor.line_state.latch_file import Latch
 from monitor.line_state.ring import FinalVerdict, ScorerVerdict, Tally
 from monitor.line_state.verdict_rules import (
     Consequences,
+    PixelState,
     PublisherTurn,
     count,
     decide,
@@ -39,8 +40,8 @@ def scored(score: float, at: int = 1100) -> ScorerVerdict:
     return ScorerVerdict(verdict, reason, score, 1.0, at - 10, at, "cd" * 32, verdict is Verdict.REJECT)
 
 
-def turn(now: int, *, fresh: bool = True, since: int = 0, stopping: bool = False) -> PublisherTurn:
-    return PublisherTurn(now, 99, since, fresh, stopping)
+def turn(now: int, *, lost: bool = False, since: int = 0, stopping: bool = False) -> PublisherTurn:
+    return PublisherTurn(now, 99, since, lost, stopping)
 
 
 def outcome(closed: FinalVerdict | None) -> tuple[Verdict, Reason] | None:
@@ -52,7 +53,7 @@ def outcome(closed: FinalVerdict | None) -> tuple[Verdict, Reason] | None:
     [(0.5, Verdict.PASS), (1.0, Verdict.PASS), (1.0001, Verdict.REJECT)],
 )
 def test_the_scorers_verdict_is_taken_at_once(score: float, verdict: Verdict) -> None:
-    assert outcome(decide(frame(), True, scored(score), turn(1101))) == (verdict, Reason.NONE)
+    assert outcome(decide(frame(), PixelState.FILLED, scored(score), turn(1101))) == (verdict, Reason.NONE)
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
@@ -62,50 +63,78 @@ def test_a_score_that_is_not_finite_is_never_a_pass(score: float) -> None:
 
 
 def test_a_frame_waits_for_its_score_until_decide_by_and_no_longer() -> None:
-    assert decide(frame(), True, None, turn(DECIDE_BY - 1)) is None
-    assert outcome(decide(frame(), True, None, turn(DECIDE_BY))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+    assert decide(frame(), PixelState.FILLED, None, turn(DECIDE_BY - 1)) is None
+    late = decide(frame(), PixelState.FILLED, None, turn(DECIDE_BY))
+    assert outcome(late) == (Verdict.UNINSPECTED, Reason.DEADLINE)
 
 
 def test_the_reason_names_the_worker_that_failed() -> None:
-    late = turn(DECIDE_BY)
-    assert outcome(decide(frame(), False, None, late)) == (Verdict.UNINSPECTED, Reason.CAPTURE_LOST)
-    gone = turn(DECIDE_BY, fresh=False)
-    assert outcome(decide(frame(), True, None, gone)) == (Verdict.UNINSPECTED, Reason.SCORER_LOST)
-    refused = frame(Reason.QUEUE_FULL)
-    assert outcome(decide(refused, False, None, turn(1001))) == (Verdict.UNINSPECTED, Reason.QUEUE_FULL)
+    def reason(pixels: PixelState, turn: PublisherTurn) -> Reason | None:
+        closed = decide(frame(), pixels, None, turn)
+        return closed.reason if closed else None
+
+    assert reason(PixelState.ABANDONED, turn(DECIDE_BY)) is Reason.CAPTURE_LOST
+    assert reason(PixelState.FILLED, turn(DECIDE_BY, lost=True)) is Reason.SCORER_LOST
+    assert reason(PixelState.BEING_WRITTEN, turn(DECIDE_BY, lost=True)) is Reason.DEADLINE
+    refused = decide(frame(Reason.QUEUE_FULL), PixelState.BEING_WRITTEN, None, turn(1001))
+    assert outcome(refused) == (Verdict.UNINSPECTED, Reason.QUEUE_FULL)
+
+
+@pytest.mark.parametrize("now", [DECIDE_BY, DEADLINE + 800])
+@pytest.mark.parametrize("pixels", [PixelState.FILLED, PixelState.BEING_WRITTEN])
+def test_workers_that_are_slow_are_not_called_lost(pixels: PixelState, now: int) -> None:
+    assert outcome(decide(frame(), pixels, None, turn(now))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+
+
+def test_a_pass_that_a_slow_publisher_finds_too_late_is_a_missed_deadline() -> None:
+    late = decide(frame(), PixelState.FILLED, scored(0.5), turn(DEADLINE + 800))
+    assert outcome(late) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+
+
+def test_after_the_deadline_the_scorers_own_reason_is_kept() -> None:
+    back = turn(DEADLINE + 10, since=DEADLINE + 5)
+    bad = (Verdict.UNINSPECTED, Reason.BAD_SCORE)
+    assert outcome(decide(frame(), PixelState.FILLED, scored(math.nan), back)) == bad
 
 
 def test_after_the_deadline_a_reject_is_kept_and_a_pass_is_not() -> None:
     back = turn(DEADLINE + 10, since=DEADLINE + 5)
-    assert outcome(decide(frame(), True, scored(2.0), back)) == (Verdict.REJECT, Reason.NONE)
+    assert outcome(decide(frame(), PixelState.FILLED, scored(2.0), back)) == (Verdict.REJECT, Reason.NONE)
     lost = (Verdict.UNINSPECTED, Reason.PUBLISHER_LOST)
-    assert outcome(decide(frame(), True, scored(0.5), back)) == lost
-    assert outcome(decide(frame(), True, None, back)) == lost
+    assert outcome(decide(frame(), PixelState.FILLED, scored(0.5), back)) == lost
+    assert outcome(decide(frame(), PixelState.FILLED, None, back)) == lost
 
 
 def test_a_score_that_came_after_the_deadline_changes_nothing() -> None:
     late = scored(2.0, at=DEADLINE + 20)
-    assert outcome(decide(frame(), True, late, turn(DEADLINE + 30))) == (Verdict.UNINSPECTED, Reason.DEADLINE)
+    closed = decide(frame(), PixelState.FILLED, late, turn(DEADLINE + 30))
+    assert outcome(closed) == (Verdict.UNINSPECTED, Reason.DEADLINE)
 
 
 def test_an_orderly_stop_leaves_no_part_without_a_verdict() -> None:
-    assert decide(frame(), True, None, turn(1001, stopping=True)) is not None
+    assert decide(frame(), PixelState.FILLED, None, turn(1001, stopping=True)) is not None
 
 
 @given(
     now=st.integers(CAPTURED, 3000),
-    filled=st.booleans(),
+    pixels=st.sampled_from(PixelState),
     score=st.none() | st.floats(allow_nan=True, allow_infinity=True),
     scored_at=st.integers(CAPTURED, 3000),
-    fresh=st.booleans(),
+    lost=st.booleans(),
     since=st.integers(0, 3000),
     refused=st.sampled_from([Reason.NONE, Reason.QUEUE_FULL, Reason.NO_FRAME]),
 )
 def test_a_pass_needs_a_finite_score_in_time_and_nothing_stays_open(
-    now: int, filled: bool, score: float | None, scored_at: int, fresh: bool, since: int, refused: Reason
+    now: int,
+    pixels: PixelState,
+    score: float | None,
+    scored_at: int,
+    lost: bool,
+    since: int,
+    refused: Reason,
 ) -> None:
     of_scorer = None if score is None else scored(score, scored_at)
-    closed = decide(frame(refused), filled, of_scorer, turn(now, fresh=fresh, since=since))
+    closed = decide(frame(refused), pixels, of_scorer, turn(now, lost=lost, since=since))
     if closed is None:
         assert now < DECIDE_BY
         assert of_scorer is None
@@ -200,14 +229,14 @@ def test_a_frame_closed_without_its_score_gets_no_snapshot() -> None:
 
 
 def test_the_event_carries_the_score_only_when_the_verdict_is_the_scorers() -> None:
-    judged = decide(frame(), True, scored(2.0), turn(1101))
+    judged = decide(frame(), PixelState.FILLED, scored(2.0), turn(1101))
     assert judged is not None
     payload = make_event("p/l", "s", CAMERA, PLATE, frame(), judged, scored(2.0)).payload(400)
     assert (payload["verdict"], payload["score"], payload["threshold"]) == ("reject", 2.0, 1.0)
     assert payload["snapshot"] == "1970-01-01/top/000000005_top_7_2.jpg"
     assert (payload["recipe"], payload["recipe_sha"], payload["version"]) == ("plate", "cd" * 32, 3)
 
-    late = decide(frame(), True, None, turn(DECIDE_BY))
+    late = decide(frame(), PixelState.FILLED, None, turn(DECIDE_BY))
     assert late is not None
     payload = make_event("p/l", "s", CAMERA, PLATE, frame(), late, scored(2.0)).payload(400)
     assert (payload["verdict"], payload["reason"]) == ("uninspected", "deadline")

@@ -73,6 +73,24 @@ def test_a_cut_is_told_also_when_the_next_entry_comes_before_the_next_look(tmp_p
     record.close(5)
 
 
+def test_the_settings_of_a_first_start_are_one_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    trail = AuditTrail(tmp_path / "audit.jsonl", log=logging.getLogger(__name__))
+    record = ChangeRecord(trail, logging.getLogger(__name__))
+    names = [f"mqtt.key{number}" for number in range(18)]
+    for name in names:
+        change = Change(Kind.SETTING, "service", name, None, "1", "", "2026-11-24T06:00:00.000Z")
+        assert record.put_and_wait(change, 5)
+    assert record.close(5)
+    assert [entry.subject for entry in trail.entries() if entry.kind == "setting"] == names
+    (said,) = (one.getMessage() for one in caplog.records if "settings" in one.getMessage())
+    assert said == (
+        f"record of changes: 18 settings by service: {', '.join(names[:5])} and 13 more; head {trail.head()}"
+    )
+
+
 def test_a_reset_from_the_gateway_is_in_the_record_and_the_head_in_the_status(scene: Scene) -> None:
     trail = AuditTrail.of(scene.settings)
     wait_for(lambda: any(entry.kind == "setting" for entry in trail.entries()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitor.scoring.turn_time import TurnTime
+from monitor.scoring.turn_time import TurnTime, alive_within_s
 
 
 def test_a_slower_scorer_is_noticed_by_its_pairs_too() -> None:
@@ -43,3 +43,10 @@ def test_an_estimate_that_is_too_long_falls_until_a_frame_is_tried() -> None:
         turn_time.lower()
         tries += 1
     assert tries < 10
+
+
+def test_a_scorer_whose_turns_take_seconds_may_report_later_and_one_that_hangs_may_not() -> None:
+    assert alive_within_s(()) == 1.5
+    assert alive_within_s((30_000_000, 400_000_000)) == 1.5
+    assert alive_within_s((30_000_000, 2_000_000_000)) == 6.0
+    assert alive_within_s((60_000_000_000,)) == 10.0

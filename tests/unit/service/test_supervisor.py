@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from monitor.line_state.board import Board, Field
-from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, worker_names
+from monitor.line_state.worker_process import PUBLISH, REVIEW, SCORING, SUPERVISOR, worker_names
 from monitor.paths import make_data, make_runtime
 from monitor.publish.worker import LONGEST_STOP_S
 from monitor.service.supervisor import RestartPolicy, StopPolicy, SupervisedWorker, Supervisor
@@ -166,6 +166,21 @@ def test_a_publisher_that_everything_keeps_waiting_is_not_killed_in_an_orderly_s
     assert sum(getattr(policy, step.name) for step in fields(policy)) < 5.0
 
 
+def test_a_worker_that_must_be_killed_at_the_stop_is_named(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = "trap '' TERM; echo ready; while true; do sleep 1; done"
+    with subprocess.Popen(["/bin/sh", "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        watched.worker.process = process
+        watched.supervisor._workers = {REVIEW: watched.worker}
+        watched.supervisor._end([REVIEW], 0.1)
+        assert process.wait(10) == -signal.SIGKILL
+    said = [record.getMessage() for record in caplog.records if "killed" in record.getMessage()]
+    assert said == ["worker review did not end within 0.1 s and is killed"]
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 10
     while not condition():
@@ -191,6 +206,7 @@ class Stopped:
             self.watched.now += S // 20
             self.watched.supervisor._kill_if_stuck(self.watched.board, self.watched.worker)
             if self.watched.worker.killed_at_ns:
+                assert self.watched.board.is_lost(PUBLISH)
                 return True
         return False
 

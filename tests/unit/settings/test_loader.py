@@ -225,6 +225,13 @@ def test_a_bad_value_is_refused_with_the_values_that_are_allowed(file: Path, tex
             "[mqtt]\nport = '1883'\n",
             "line 2: mqtt.port: must be a number without quotes; allowed: 1 to 65535",
         ),
+        (
+            CAMERA + "deadline_ms = '2600 ms'\n",
+            "deadline_ms: must be a whole number, without quotes and unit: write 2600; allowed: 10 to 600000",
+        ),
+        (CAMERA + "deadline_ms = '2 s'\n", "must be a whole number, without quotes and unit; allowed: 10"),
+        (CAMERA + "deadline_ms = '2.5ms'\n", "must be a whole number, without quotes and unit; allowed: 10"),
+        ("[snapshots]\nmax_gb = '0.5 GB'\n", "max_gb: must be a number, without quotes and unit: write 0.5;"),
         ("[mqtt]\nport = '1_883'\n", "line 2: mqtt.port: must be a whole number; allowed: 1 to 65535"),
         ("[mqtt]\nport = '0x75b'\n", "line 2: mqtt.port: must be a whole number"),
         ("[mqtt]\nport = ''\n", "line 2: mqtt.port: must be a whole number"),

@@ -84,3 +84,29 @@ def test_any_bytes_are_a_table_or_refused(content: bytes) -> None:
         return
     assert "\n" not in str(refused)
     assert 0 <= refused.line <= content.count(b"\n") + 3
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("name = line1", 'put text in quotes, as in name = "..."'),
+        ("data = /var/lib # here", 'put text in quotes, as in data = "..."'),
+        ("source = rtsp://a/b", 'put text in quotes, as in source = "..."'),
+        ("host = 192.168.0.1", 'put text in quotes, as in host = "..."'),
+        ("password = s3cret", 'put text in quotes, as in password = "..."'),
+        ("deadline_ms = 2600 ms", "write a number alone, without its unit, and text in quotes"),
+        ("rate = 3,5", "write a point in the number, as in 3.5"),
+        ("number = 07", "write the number without leading zeros"),
+        ("flag = True", "write true or false, in small letters"),
+        ("port =", "write a value after port ="),
+        (r'data = "C:\parts"', "put a text with backslashes in single quotes"),
+        ("port: 5", "write KEY = VALUE"),
+        ("roi = [1, 2", "correct that line"),
+        ("[line", "correct that line"),
+    ],
+)
+def test_a_line_that_toml_does_not_understand_comes_with_the_right_form(line: str, advice: str) -> None:
+    with pytest.raises(TomlError) as refused:
+        parse(line)
+    assert advice in str(refused.value)
+    assert "s3cret" not in str(refused.value)
