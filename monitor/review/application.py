@@ -41,7 +41,8 @@ from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.teach_pages import TeachPages
 from monitor.review.today_pages import TodayPages
-from monitor.review.version_changes import VersionChanges
+from monitor.review.version_changes import VersionChanges, check_regions
+from monitor.review.version_trial import VersionTrials
 from monitor.review.wall_pages import WallPages
 from monitor.settings import Settings
 from monitor.teaching.frame_collection import Collections
@@ -97,9 +98,10 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     TodayPages(app, settings, index, view, plant)
     RecalibrationPages(app, recipes, index, recalibration, form, changes)
     ReportPages(app, settings, index, plant)
-    versions = VersionChanges(settings, trail)
+    versions = VersionChanges(settings, trail, check=check_regions)
     sets = SetChangeover(settings, trail)
-    RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)
+    jobs, trials = ComparisonJobs(files.root), VersionTrials(files.root)
+    RecipePages(app, settings, view, versions, sets, jobs, trials, index, form, recipes)
     teachings, collections = TeachingJobs(settings), Collections(view)
     TeachPages(app, settings, view, files, index, changes, teachings, collections)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))

@@ -1,6 +1,7 @@
 """What a recipe's thresholds reject and let pass, for several rates of overkill, in figures and in words.
 
-It knows nothing of images, networks or files: these are pure functions of recorded scores. Overkill is stated
+It knows nothing of images, networks or files: these are pure functions of recorded scores. Importing it loads
+no torch, since pages state a version's points anew. Overkill is stated
 from the scores of good parts (`monitor.training.thresholds`), escapes (missed defects) from the scores of
 defects, with the exact interval of Clopper and Pearson (1934).
 """
@@ -21,7 +22,7 @@ from monitor.model.recipe_json import (
     OperatingPoint,
 )
 from monitor.model.recipe_version import RecipeVersion
-from monitor.teachers.architectures import map_ceiling
+from monitor.model.threshold_change import real_defects
 from monitor.training.thresholds import (
     UNRELATED_MAP,
     calibrate_again,
@@ -100,8 +101,8 @@ def _reached(found: Calibration) -> tuple[float | None, float | None]:
 
 def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float]]:
     """The scores that a statement about escapes may rest on, and where they come from."""
-    if defects is not None and defects.known:
-        return DefectSource.KNOWN, defects.known
+    if real := real_defects(defects):
+        return DefectSource.KNOWN, real
     if defects is not None and defects.drawn and defects.drawn_is_reliable:
         return DefectSource.DRAWN, defects.drawn
     return DefectSource.UNKNOWN, ()
@@ -109,6 +110,8 @@ def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float
 
 def score_ceiling(document: Document) -> float:
     """The highest score that the recipe can give."""
+    from monitor.teachers.architectures import map_ceiling
+
     by_student = (
         map_ceiling(document.teacher.architecture) / document.student_unit if document.student else 0.0
     )
@@ -144,24 +147,28 @@ def own_point(document: Document) -> OperatingPoint | None:
     return next((point for point in document.operating_points if point.overkill == own), None)
 
 
-def statement(document: Document) -> str:
+def statement(document: Document, *, with_commands: bool = True) -> str:
     """The operating points in one plain sentence: that of the own rate, and the one that lets the fewest
-    defects pass where it lets fewer pass; empty without points."""
+    defects pass where it lets fewer pass; empty without points.
+
+    With commands the sentence is for a person at a shell; pages have buttons and links instead.
+    """
     own = own_point(document)
     if own is None:
         return ""
+    tell_defects = f": {_tell_defects(document)}" if with_commands else ""
     if own.source is DefectSource.UNKNOWN:
-        return (
-            f"{_rejected(own)}, it is not known how many defects would pass ({_ESCAPE}): "
-            f"{_tell_defects(document)}."
-        )
+        return f"{_rejected(own)}, it is not known how many defects would pass ({_ESCAPE}){tell_defects}."
     text = f"{_rejected(own)}, {_passing(own, whole=True)}"
     other = _better(document, own)
     if other is not None:
         where = f"at {other.threshold:.4g}" if other.guarantee is None else f"with {_rate(other)}"
-        text += f"; {where}, {_passing(other, whole=False)}: {_calibrate(document, other)}"
+        calibrate = f": {_calibrate(document, other)}" if with_commands else ""
+        text += f"; {where}, {_passing(other, whole=False)}{calibrate}"
     if own.source is DefectSource.DRAWN:
-        text += f"; drawn defects only stand in for real ones: {_tell_defects(document)}"
+        text += f"; drawn defects only stand in for real ones{tell_defects}"
+    elif document.defect_scores is not None and document.defect_scores.labelled:
+        text += "; most defects labelled on the page had been rejected: those that passed unseen do not count"
     return f"{text}."
 
 

@@ -258,6 +258,17 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         tab.get_by_role("button", name="Accept the new threshold").click()
         await_page(tab, "main [role=status]")
         assert "Accepted" in tab.inner_text("main [role=status]")
+        warned = "of 2 known defects would pass with the new threshold"
+        tab.get_by_role("link", name="Look at plate@2").click()
+        await_page(tab, "[name=signer]")
+        assert warned in tab.inner_text(".danger"), "the version says what its acceptance said"
+        assert tab.locator("[name=understood][required]").count() == 1
+        tab.locator("[name=signer]").fill("quinn")
+        tab.locator("[name=understood]").check()
+        tab.get_by_role("button", name="Put in force", exact=True).click()
+        tab.wait_for_url("**/recipes")
+        tab.goto(f"{page.address}/recalibrate/plate")
+        assert "Accepted" not in tab.inner_text("main"), "a proposal ends with the promotion of its version"
         tab.goto("about:blank")
     after = RecipeVersion.load(recipe).document.calibration["torch-f32"]
     assert after.threshold > before.document.calibration["torch-f32"].threshold

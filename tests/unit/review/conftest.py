@@ -12,12 +12,20 @@ import pytest
 
 from monitor.line_state.frame import Frame, PixelFormat
 from monitor.line_state.ring import Ring
+from monitor.review import version_trial
 from monitor.review.snapshot_files import Key
+from monitor.review.trial_process import try_version
 from monitor.settings import CameraSettings, LineSettings, Settings
 from monitor.snapshots.labels import Label, LabelEntry
 from tests.real.snapshot_set import write_snapshot
 
 SIDE = 600
+
+
+@pytest.fixture(autouse=True)
+def _trials_without_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version is tried in the test's own process, which has imported torch."""
+    monkeypatch.setattr(version_trial, "run_process", try_version)
 
 
 @pytest.fixture
