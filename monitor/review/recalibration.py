@@ -21,6 +21,7 @@ import msgspec
 from monitor.errors import LineMonitorError
 from monitor.model.threshold_change import real_defects, warn_of_change
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.review.torch_import import import_torch
 from monitor.snapshots.labels import Label
 
 if TYPE_CHECKING:
@@ -146,8 +147,15 @@ class Job:
 class Recalibration:
     """Runs one job at a time; a new job replaces a finished one. Safe for several threads."""
 
-    def __init__(self, recipes: Path, files: SnapshotFiles, keep_versions: int) -> None:
+    def __init__(
+        self,
+        recipes: Path,
+        files: SnapshotFiles,
+        keep_versions: int,
+        load_torch: Callable[[], None] = import_torch,
+    ) -> None:
         self._recipes, self._files, self._keep_versions = recipes, files, keep_versions
+        self._load_torch = load_torch
         self._lock = threading.Lock()
         self._count = 0
         self.job: Job | None = None
@@ -241,6 +249,7 @@ class Recalibration:
             job.done += 1
 
         try:
+            self._load_torch()
             job.proposal = propose(self._recipes, job.recipe, self._files, parts, step, job.asked)
             job.state = State.READY
         except LineMonitorError as error:
@@ -286,8 +295,6 @@ def propose(
 
     `step` is called after each part. Raises RecalibrationError, RecipeError, CalibrationError.
     """
-    import torch
-
     from monitor.inference.scorer import Scorer
     from monitor.model.in_force import find_in_force
     from monitor.model.recipe_json import REFERENCE, DefectScores, RecipeError
@@ -298,7 +305,6 @@ def propose(
     from monitor.training.operating_points import score_ceiling, state
     from monitor.training.thresholds import add_overkills, is_extrapolated, share_float32_threshold
 
-    torch.set_num_threads(1)
     folder = recipes / check_name(name)
     base = find_version(folder, asked.version) if asked else find_in_force(folder)
     recipe = RecipeVersion.load(base.file)

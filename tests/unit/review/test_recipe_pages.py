@@ -64,7 +64,7 @@ def test_a_version_is_put_in_force_and_back_by_signatures_that_are_recorded(
     assert page.post("/recipes/plate/1/use", signer="anna", understood="yes").status_code == 303
     assert number_in_force(line) == 1
     assert "approved for production, anna" in page.get("/recipes").text
-    assert "Put plate@3 in force again" in page.get("/recipes").text
+    assert "Put plate@3 in force" in page.get("/recipes").text
     assert page.post("/recipes/plate/2/use", signer="anna", understood="yes", back="1").status_code == 409
     assert page.post("/recipes/plate/3/use", signer="anna", understood="yes", back="1").status_code == 303
     assert number_in_force(line) == 3
