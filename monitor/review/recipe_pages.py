@@ -35,7 +35,7 @@ from monitor.review.version_trial import MOST_DEFECTS, Trial, TrialState, Versio
 from monitor.review.version_warnings import warn_of_version
 from monitor.settings import Settings
 from monitor.snapshots.labels import Label
-from monitor.training.operating_points import own_point, statement
+from monitor.training.operating_points import count_labelled, own_point, statement
 from monitor.verdict import Verdict
 
 _MOST_PARTS = 60
@@ -110,11 +110,14 @@ class RecipePages:
         back, document = request.args.get("back") == "1", summary.document
         can_be_signed = document is not None and not (summary.is_in_force and summary.is_signed)
         trial = self._trials.find(summary.version, self._labelled_defects(recipe)) if can_be_signed else None
+        if document is not None and trial is not None:
+            document = count_labelled(document, trial.defect_scores)
         own = own_point(document) if document and REFERENCE in document.calibration else None
         return render_template(
             "version.html",
             recipe=recipe,
             summary=summary,
+            document=document,
             use=self._find_use(summary),
             present=present,
             calibration=document.calibration.get(REFERENCE) if document else None,

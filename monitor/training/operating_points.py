@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from monitor.evaluation.intervals import exact_interval
 from monitor.evaluation.results import align_columns
 from monitor.model.recipe_json import (
@@ -67,23 +69,35 @@ def operating_points(
         found = calibrate_again(own, rate, ceiling, extrapolate=is_extrapolated(own), as_paper=as_paper)
         threshold = own.threshold if rate == own.overkill else found.threshold
         guarantee, confident = _reached(found)
-        passed = sum(score <= threshold for score in scores)
-        low, high = exact_interval(passed, len(scores)) if scores else (None, None)
-        points.append(
-            OperatingPoint(
-                overkill=rate,
-                threshold=threshold,
-                guarantee=guarantee,
-                confident=confident,
-                more_parts=max(0, images_needed(rate, own.left_out) - count_parts(own)),
-                source=source,
-                defects=len(scores),
-                passed=passed,
-                passed_low=low,
-                passed_high=high,
-            )
+        point = OperatingPoint(
+            overkill=rate,
+            threshold=threshold,
+            guarantee=guarantee,
+            confident=confident,
+            more_parts=max(0, images_needed(rate, own.left_out) - count_parts(own)),
         )
+        points.append(_count_passed(point, source, scores))
     return tuple(points)
+
+
+def _count_passed(point: OperatingPoint, source: DefectSource, scores: Sequence[float]) -> OperatingPoint:
+    passed = sum(score <= point.threshold for score in scores)
+    low, high = exact_interval(passed, len(scores)) if scores else (None, None)
+    return msgspec.structs.replace(
+        point, source=source, defects=len(scores), passed=passed, passed_low=low, passed_high=high
+    )
+
+
+def count_labelled(document: Document, labelled: Sequence[float]) -> Document:
+    """The document as it would state what passes if the parts counted that people have labelled as real
+    defects since. `labelled` has their scores by it."""
+    if not labelled:
+        return document
+    before = document.defect_scores or DefectScores()
+    scores = msgspec.structs.replace(before, labelled=real_defects(before, labelled))
+    source, real = _defects(scores)
+    points = tuple(_count_passed(point, source, real) for point in document.operating_points)
+    return msgspec.structs.replace(document, defect_scores=scores, operating_points=points)
 
 
 def _reached(found: Calibration) -> tuple[float | None, float | None]:

@@ -12,6 +12,7 @@ import pytest
 from monitor.model.recipe_json import Calibration, DefectScores, DefectSource, Document, Training
 from monitor.training.operating_points import (
     RATES,
+    count_labelled,
     explain_points,
     operating_points,
     own_point,
@@ -109,6 +110,8 @@ def test_defects_that_were_labelled_count_as_known_and_it_is_said_what_they_leav
     assert own is not None
     assert (own.source, own.passed, own.defects) == (DefectSource.KNOWN, 1, 2)
     text = state(recipe.with_changes(defect_scores=scores)).document.statement
+    now = own_point(count_labelled(found, [2.0, 0.5]))
+    assert now == own, "the same as if they had been labelled before"
     assert "those that passed unseen do not count" in text
 
 
