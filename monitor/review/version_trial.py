@@ -117,9 +117,10 @@ class VersionTrials:
                     trial.ended.set()
             self._trials[version.digits] = trial
             self._trials.move_to_end(version.digits)
-            while len(self._trials) > _MOST_TRIALS:
-                self._trials.popitem(last=False)
-        if trial.state is TrialState.WORKING:
+            ended = [digits for digits, one in self._trials.items() if one.state is not TrialState.WORKING]
+            for digits in ended[: max(0, len(self._trials) - _MOST_TRIALS)]:
+                del self._trials[digits]
+        if not trial.ended.is_set():
             threading.Thread(target=self._work, args=(version, trial), name="trial", daemon=True).start()
         return trial
 
