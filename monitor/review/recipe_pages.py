@@ -110,7 +110,7 @@ class RecipePages:
         back, document = request.args.get("back") == "1", summary.document
         can_be_signed = document is not None and not (summary.is_in_force and summary.is_signed)
         trial = self._trials.find(summary.version, self._labelled_defects(recipe)) if can_be_signed else None
-        if document is not None and trial is not None:
+        if document is not None and trial is not None and trial.state is TrialState.DONE:
             document = count_labelled(document, trial.defect_scores)
         own = own_point(document) if document and REFERENCE in document.calibration else None
         return render_template(

@@ -25,9 +25,6 @@ from monitor.system import logs
 if TYPE_CHECKING:
     from monitor.inference.scorer import ScoreResult
 
-EMPTY = 0.0
-"""The score of a frame in which the version's presence gate finds no part: it passes."""
-
 
 class TrialStart(msgspec.Struct, frozen=True, kw_only=True):
     """What the process needs to begin."""
@@ -75,6 +72,8 @@ def try_version(start: TrialStart, send: Callable[[TrialReport], None]) -> None:
 def _score(
     inspect: Callable[[Sequence[Image]], Sequence[ScoreResult | None]], files: SnapshotFiles, key: Key
 ) -> float | None:
+    from monitor.training.image_scores import EMPTY
+
     try:
         (result,) = inspect([decode(files.read(key, ".png"))])
     except (NoSuchSnapshot, ImageError, ValueError):
