@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     from monitor.accounts.permissions import Permission
     from monitor.audit.entry import Kind
     from monitor.model.recipe_json import REFERENCE
-    from monitor.model.threshold_change import warn_of_change
+    from monitor.model.threshold_change import real_defects, warn_of_change
     from monitor.system import progress
     from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 
@@ -109,8 +109,8 @@ def run(options: argparse.Namespace) -> int:
 
     def approve(before: RecipeVersion, after: RecipeVersion) -> AbstractContextManager[None]:
         old, new = (one.document.calibration[REFERENCE].threshold for one in (before, after))
-        scores = after.document.defect_scores
-        warnings = warn_of_change(old, new, scores.known if scores else ()) if new != old else ()
+        defects = real_defects(after.document.defect_scores)
+        warnings = warn_of_change(old, new, defects) if new != old else ()
         confirm(warnings, signature, understood=options.understood)
         hold_version(settings, after.folder)
         subject = f"recipe.{after.name}.threshold"

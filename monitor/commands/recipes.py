@@ -108,7 +108,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
     from monitor import paths
     from monitor.audit.trail import AuditTrail
     from monitor.names import check_name, split_version
-    from monitor.review.version_changes import APPROVED, VersionChanges, state_rollback
+    from monitor.review.version_changes import VersionChanges
     from monitor.review.version_warnings import find_warnings
 
     changes = VersionChanges(settings, AuditTrail.of(settings))
@@ -127,7 +127,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
             )
         number = asked
     permission = changes.find_permission(name, number)
-    meaning = state_rollback(name, number) if is_rollback else APPROVED
+    meaning = changes.find_meaning(name, number, back=is_rollback)
     signature = sign(options, settings, permission, meaning)
     warnings = find_warnings(paths.recipe(settings, name), number)
     confirm(warnings, signature, understood=options.understood)

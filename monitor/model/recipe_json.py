@@ -142,6 +142,9 @@ class DefectScores(msgspec.Struct, frozen=True, kw_only=True):
     drawn: tuple[float, ...] = ()
     drawn_is_reliable: bool = False
     """Whether drawn defects may stand in as a number where there are no known ones."""
+    labelled: tuple[float, ...] = ()
+    """Scores of the parts that people had labelled as real defects on the page when the threshold was
+    accepted. A part that is also a known defect is in both."""
 
 
 class Quantised(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,10 +5,37 @@ It knows nothing of how a threshold is found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+from monitor.model.recipe_json import DefectScores
 
 LARGE_FACTOR = 2.0
 """A threshold that moves by more than this factor, up or down, needs a second step."""
+
+
+_SAME_SCORE = 1e-4
+"""One image scored twice with the same weights: the two scores differ by less than this share."""
+
+
+def real_defects(scores: DefectScores | None, labelled: Sequence[float] = ()) -> tuple[float, ...]:
+    """The scores of all real defects: the known ones, those that were labelled when the threshold was
+    accepted, and those that are `labelled` now. A part that is in several of them counts once."""
+    if scores is None:
+        return tuple(labelled)
+    return _join(_join(scores.known, scores.labelled), labelled)
+
+
+def _join(scores: Sequence[float], more: Sequence[float]) -> tuple[float, ...]:
+    """Both together. A score of `more` that `scores` has too is the same part's."""
+    left, added = list(scores), []
+    for score in more:
+        same = next((one for one in left if math.isclose(one, score, rel_tol=_SAME_SCORE)), None)
+        if same is None:
+            added.append(score)
+        else:
+            left.remove(same)
+    return (*scores, *added)
 
 
 def warn_of_change(before: float, after: float, defects: Sequence[float] = ()) -> tuple[str, ...]:

@@ -35,6 +35,11 @@ class VersionSummary:
     """None where nobody has promoted it."""
 
     @property
+    def is_signed(self) -> bool:
+        """Whether a person has promoted it."""
+        return self.promotion is not None and self.promotion.approval.is_signed
+
+    @property
     def threshold(self) -> float | None:
         calibration = self.document.calibration.get(REFERENCE) if self.document else None
         return calibration.threshold if calibration else None

@@ -41,7 +41,9 @@ from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.teach_pages import TeachPages
 from monitor.review.today_pages import TodayPages
-from monitor.review.version_changes import VersionChanges
+from monitor.review.torch_import import TorchImport
+from monitor.review.version_changes import VersionChanges, check_regions
+from monitor.review.version_trial import VersionTrials
 from monitor.review.wall_pages import WallPages
 from monitor.settings import Settings
 from monitor.teaching.frame_collection import Collections
@@ -53,13 +55,15 @@ MAX_BODY_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The server starts and stops `index` and `teachings`, and stops `events` and `collections`."""
+    """The server starts and stops `index` and `teachings`, stops `events` and `collections`, and is told of
+    the import of torch."""
 
     wsgi: Flask
     index: SnapshotIndex
     events: EventStream
     teachings: TeachingJobs
     collections: Collections
+    torch_import: TorchImport
 
 
 def build(settings: Settings, runtime: Path | None = None, board: Board | None = None) -> Application:
@@ -92,15 +96,17 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     ResetPages(app, view, board)
     ChallengePages(app, settings, view, board)
     recipes = paths.recipes(settings)
-    LivePages(app, settings, view, Scorers(recipes))
-    recalibration = Recalibration(recipes, files, settings.recipes.keep_versions)
+    torch_import = TorchImport()
+    LivePages(app, settings, view, Scorers(recipes, load_torch=torch_import.load))
+    recalibration = Recalibration(recipes, files, settings.recipes.keep_versions, torch_import.load)
     TodayPages(app, settings, index, view, plant)
     RecalibrationPages(app, recipes, index, recalibration, form, changes)
     ReportPages(app, settings, index, plant)
-    versions = VersionChanges(settings, trail)
+    versions = VersionChanges(settings, trail, check=check_regions)
     sets = SetChangeover(settings, trail)
-    RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)
+    jobs, trials = ComparisonJobs(files.root, torch_import.load), VersionTrials(files.root)
+    RecipePages(app, settings, view, versions, sets, jobs, trials, index, form, recipes)
     teachings, collections = TeachingJobs(settings), Collections(view)
     TeachPages(app, settings, view, files, index, changes, teachings, collections)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))
-    return Application(app, index, events, teachings, collections)
+    return Application(app, index, events, teachings, collections, torch_import)

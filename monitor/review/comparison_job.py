@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from monitor.errors import LineMonitorError
 from monitor.model.version_files import VersionFile
 from monitor.review.judged_snapshots import find_newest
+from monitor.review.torch_import import import_torch
 
 if TYPE_CHECKING:
     from monitor.review.version_comparison import Comparison
@@ -48,8 +50,8 @@ class ComparisonJob:
 class ComparisonJobs:
     """Runs one job at a time; a new job replaces a finished one. Safe for several threads."""
 
-    def __init__(self, snapshots: Path) -> None:
-        self._snapshots = snapshots
+    def __init__(self, snapshots: Path, load_torch: Callable[[], None] = import_torch) -> None:
+        self._snapshots, self._load_torch = snapshots, load_torch
         self._lock = threading.Lock()
         self.job: ComparisonJob | None = None
 
@@ -68,20 +70,17 @@ class ComparisonJobs:
         threading.Thread(target=self._work, args=(job, files), name="comparison", daemon=True).start()
         return job
 
-    @staticmethod
-    def _work(job: ComparisonJob, files: list[Path]) -> None:
+    def _work(self, job: ComparisonJob, files: list[Path]) -> None:
         def step() -> None:
             job.done += 1
 
         try:
             # Imported here: torch takes hundreds of megabytes.
-            import torch
-
+            self._load_torch()
             from monitor.inference.scorer import Scorer
             from monitor.model.recipe_version import RecipeVersion
             from monitor.review.version_comparison import compare_versions
 
-            torch.set_num_threads(1)
             one, other = (
                 Scorer(RecipeVersion.load(version.file), device="cpu") for version in (job.one, job.other)
             )

@@ -1,4 +1,5 @@
-"""Calculates a new threshold from parts labelled as overkill (good part rejected), and shows its effect.
+"""Calculates a new threshold and shows its effect: from parts labelled as overkill (good part rejected), or
+for another rate of overkill from the scores that a version records.
 
 It knows nothing of HTTP. The work runs in a thread while the page goes on. Nothing takes effect until a
 person has seen the result and accepts it. Images that trained the recipe must never be used for its
@@ -15,9 +16,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from monitor.errors import LineMonitorError
-from monitor.model.threshold_change import warn_of_change
+from monitor.model.threshold_change import real_defects, warn_of_change
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
+from monitor.review.torch_import import import_torch
 from monitor.snapshots.labels import Label
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_PARTS_PER_LABEL = 500
 """The newest labelled parts of each label are used, up to this number."""
+MAX_UNLABELLED = 100
+"""For another rate, the newest parts without a label are scored too, up to this number."""
 
 
 class State(Enum):
@@ -44,19 +50,28 @@ class RecalibrationError(LineMonitorError):
 
 
 @dataclass(frozen=True, slots=True)
+class RateRequest:
+    """The wish for the threshold of another rate of overkill."""
+
+    version: int
+    """The number of the version whose scores and weights it is for."""
+    overkill: float
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredPart:
-    """A labelled part with its score by the recipe's present version."""
+    """A part with its score by the version that the proposal is made from."""
 
     key: Key
-    label: Label
+    label: Label | None
     score: float
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """How many parts of one label each threshold rejects."""
+    """How many parts of one label, or without one, each threshold rejects."""
 
-    label: Label
+    label: Label | None
     parts: int
     rejected_before: int
     rejected_after: int
@@ -70,7 +85,11 @@ class Proposal:
     draft: RecipeVersion
     """Not yet committed."""
     sha: str
-    """Of the version in force that the proposal was calculated from."""
+    """Of the version that the proposal was calculated from."""
+    base: str
+    """That version, `NAME@VERSION`."""
+    asked: RateRequest | None
+    """None: it was calculated from the parts labelled as overkill."""
     overkill_marks: tuple[str, ...]
     """The marks of the parts labelled as overkill that the threshold was calculated from."""
     left_out: int
@@ -83,7 +102,7 @@ class Proposal:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person has to read and confirm before this threshold is accepted."""
-        defects = [part.score for part in self.parts if part.label is Label.DEFECT]
+        defects = real_defects(self.draft.document.defect_scores)
         return warn_of_change(self.before.threshold, self.after.threshold, defects)
 
     @property
@@ -94,10 +113,12 @@ class Proposal:
 
 
 def effects(parts: Iterable[ScoredPart], before: float, after: float) -> tuple[Effect, ...]:
-    """For each label, how many of its parts the thresholds `before` and `after` reject."""
+    """For each label, how many of its parts the thresholds `before` and `after` reject; the parts without a
+    label come last, if there are any."""
     parts = list(parts)
     found = []
-    for label in Label:
+    has_unlabelled = any(part.label is None for part in parts)
+    for label in (*Label, None) if has_unlabelled else Label:
         scores = [part.score for part in parts if part.label is label]
         found.append(
             Effect(label, len(scores), sum(s > before for s in scores), sum(s > after for s in scores))
@@ -112,6 +133,7 @@ class Job:
     recipe: str
     labelled: frozenset[tuple[Key, Label]]
     """The labels when the job began."""
+    asked: RateRequest | None = None
     state: State = State.WORKING
     done: int = 0
     total: int = 0
@@ -125,13 +147,26 @@ class Job:
 class Recalibration:
     """Runs one job at a time; a new job replaces a finished one. Safe for several threads."""
 
-    def __init__(self, recipes: Path, files: SnapshotFiles, keep_versions: int) -> None:
+    def __init__(
+        self,
+        recipes: Path,
+        files: SnapshotFiles,
+        keep_versions: int,
+        load_torch: Callable[[], None] = import_torch,
+    ) -> None:
         self._recipes, self._files, self._keep_versions = recipes, files, keep_versions
+        self._load_torch = load_torch
         self._lock = threading.Lock()
         self._count = 0
         self.job: Job | None = None
 
-    def start(self, recipe: str, labelled: Sequence[tuple[Key, Label]]) -> Job:
+    def start(
+        self,
+        recipe: str,
+        labelled: Sequence[tuple[Key, Label]],
+        asked: RateRequest | None = None,
+        unlabelled: Sequence[Key] = (),
+    ) -> Job:
         """Starts a job with these parts, newest first. Raises RecalibrationError while a job is running."""
         with self._lock:
             if self.job is not None and self.job.state is State.WORKING:
@@ -139,10 +174,11 @@ class Recalibration:
                     f"a recalibration of recipe {self.job.recipe} is running: wait until it ends"
                 )
             self._count += 1
-            job = self.job = Job(recipe, frozenset(labelled), total=len(labelled), id=str(self._count))
-        threading.Thread(
-            target=self._work, args=(job, tuple(labelled)), name="recalibration", daemon=True
-        ).start()
+            job = self.job = Job(
+                recipe, frozenset(labelled), asked, total=len(labelled) + len(unlabelled), id=str(self._count)
+            )
+        parts = (*labelled, *((key, None) for key in unlabelled))
+        threading.Thread(target=self._work, args=(job, parts), name="recalibration", daemon=True).start()
         return job
 
     def find_proposal(self, id_: str, labelled: Sequence[tuple[Key, Label]]) -> Proposal:
@@ -161,13 +197,15 @@ class Recalibration:
         """
         from monitor.model.in_force import find_in_force, hold_in_force
         from monitor.model.recipe_json import RecipeError
+        from monitor.model.version_files import find_version
         from monitor.names import join_version
 
         with self._lock:
             job, proposal = self._find(id_, labelled)
             try:
                 folder = self._recipes / job.recipe
-                if not proposal.sha.startswith(find_in_force(folder).digits):
+                base = find_version(folder, job.asked.version) if job.asked else find_in_force(folder)
+                if not proposal.sha.startswith(base.digits):
                     raise RecalibrationError(f"recipe {job.recipe} has changed since: calculate it again")
                 hold_in_force(folder, utc)
                 made = proposal.draft.with_changes(lineage=_lineage(proposal, who, utc)).commit()
@@ -206,12 +244,13 @@ class Recalibration:
             if self.job is not None and self.job.state is not State.WORKING:
                 self.job = None
 
-    def _work(self, job: Job, labelled: Sequence[tuple[Key, Label]]) -> None:
+    def _work(self, job: Job, parts: Sequence[tuple[Key, Label | None]]) -> None:
         def step() -> None:
             job.done += 1
 
         try:
-            job.proposal = propose(self._recipes, job.recipe, self._files, labelled, step)
+            self._load_torch()
+            job.proposal = propose(self._recipes, job.recipe, self._files, parts, step, job.asked)
             job.state = State.READY
         except LineMonitorError as error:
             job.error, job.state = str(error), State.FAILED
@@ -225,6 +264,14 @@ def _lineage(proposal: Proposal, who: str, utc: str) -> Lineage:
     from monitor.model.image_mark import list_digest
     from monitor.model.recipe_json import Lineage, Origin
 
+    if proposal.asked is not None:
+        return Lineage(
+            origin=Origin.CALIBRATION,
+            utc=utc,
+            who=who,
+            parent=proposal.sha,
+            settings={"overkill": str(proposal.asked.overkill)},
+        )
     return Lineage(
         origin=Origin.REVIEW,
         utc=utc,
@@ -239,27 +286,30 @@ def propose(
     recipes: Path,
     name: str,
     files: SnapshotFiles,
-    labelled: Sequence[tuple[Key, Label]],
+    judged: Sequence[tuple[Key, Label | None]],
     step: Callable[[], None] = lambda: None,
+    asked: RateRequest | None = None,
 ) -> Proposal:
-    """Calculates the threshold from the parts labelled as overkill, and the score of every labelled part.
+    """Calculates the threshold from the parts labelled as overkill, or for the rate that is `asked` for, and
+    the score of every part.
 
     `step` is called after each part. Raises RecalibrationError, RecipeError, CalibrationError.
     """
-    import torch
-
     from monitor.inference.scorer import Scorer
     from monitor.model.in_force import find_in_force
-    from monitor.model.recipe_json import REFERENCE, RecipeError
+    from monitor.model.recipe_json import REFERENCE, DefectScores, RecipeError
     from monitor.model.recipe_version import RecipeVersion
-    from monitor.names import check_name
+    from monitor.model.version_files import find_version
+    from monitor.names import check_name, join_version
+    from monitor.training.calibrate_recipe import calibrate_with_recorded_scores
     from monitor.training.operating_points import score_ceiling, state
-    from monitor.training.thresholds import add_overkills, share_float32_threshold
+    from monitor.training.thresholds import add_overkills, is_extrapolated, share_float32_threshold
 
-    torch.set_num_threads(1)
-    recipe = RecipeVersion.load(find_in_force(recipes / check_name(name)).file)
-    images, marks, left_out = _read_images(recipe, files, labelled, step)
-    if not marks:
+    folder = recipes / check_name(name)
+    base = find_version(folder, asked.version) if asked else find_in_force(folder)
+    recipe = RecipeVersion.load(base.file)
+    images, marks, left_out = _read_images(recipe, files, judged, step)
+    if not marks and asked is None:
         raise RecalibrationError(
             f"no usable part of recipe {name} is labelled as overkill (good part rejected): label some first"
         )
@@ -269,6 +319,8 @@ def propose(
     for way, before in recipe.document.calibration.items():
         runtime, _, precision = way.partition("-")
         is_reference = way == REFERENCE
+        if asked is not None and not is_reference:
+            continue
         try:
             scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
         except RecipeError:
@@ -285,12 +337,23 @@ def propose(
             if label is Label.OVERKILL:
                 scores.append(score)
         found[way] = add_overkills(before, scores, ceiling)
+    own = recipe.document.calibration[REFERENCE]
+    if asked is not None:
+        draft = calibrate_with_recorded_scores(recipe, asked.overkill, extrapolate=is_extrapolated(own))
+    else:
+        draft = recipe.with_calibration(share_float32_threshold(found))
+    defects = tuple(part.score for part in parts if part.label is Label.DEFECT)
+    if defects:
+        known = recipe.document.defect_scores or DefectScores()
+        draft = draft.with_changes(defect_scores=msgspec.structs.replace(known, labelled=defects))
     return Proposal(
-        before=recipe.document.calibration[REFERENCE],
-        after=found[REFERENCE],
+        before=own,
+        after=draft.document.calibration[REFERENCE],
         parts=tuple(parts),
-        draft=state(recipe.with_calibration(share_float32_threshold(found))),
+        draft=state(draft),
         sha=recipe.sha,
+        base=join_version(name, base.number),
+        asked=asked,
         overkill_marks=tuple(marks),
         left_out=left_out,
     )
@@ -299,19 +362,19 @@ def propose(
 def _read_images(
     recipe: RecipeVersion,
     files: SnapshotFiles,
-    labelled: Sequence[tuple[Key, Label]],
+    judged: Sequence[tuple[Key, Label | None]],
     step: Callable[[], None],
-) -> tuple[list[tuple[Key, Label, Image]], list[str], int]:
+) -> tuple[list[tuple[Key, Label | None, Image]], list[str], int]:
     """The usable parts with their images, the marks of the usable overkills, and the number of those that
     are left out."""
     from drivers.image_file import ImageError, decode
     from monitor.training.readable_images import content_mark
 
     trained_on = frozenset(recipe.document.training.seen if recipe.document.training else ())
-    images: list[tuple[Key, Label, Image]] = []
+    images: list[tuple[Key, Label | None, Image]] = []
     marks: list[str] = []
     left_out = 0
-    for key, label in labelled:
+    for key, label in judged:
         try:
             content = files.read(key, ".png")
             if label is Label.OVERKILL and content_mark(content) in trained_on:

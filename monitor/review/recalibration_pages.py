@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 
 from flask import Flask, abort, redirect, render_template, request, url_for
@@ -17,12 +18,19 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from monitor.accounts.permissions import Permission
 from monitor.audit.entry import Kind
-from monitor.model.recipe_json import FILE
+from monitor.errors import LineMonitorError
+from monitor.model.in_force import find_asked, is_promoted
+from monitor.model.recipe_json import FILE, RecipeError
+from monitor.model.version_files import find_version
+from monitor.model.version_summary import read_document
 from monitor.review.filters import LABELLED, RECIPE, UNLABELLED, Filters
 from monitor.review.histogram import Plot, plot
 from monitor.review.recalibration import (
     MAX_PARTS_PER_LABEL,
+    MAX_UNLABELLED,
+    Job,
     Proposal,
+    RateRequest,
     Recalibration,
     RecalibrationError,
     State,
@@ -32,6 +40,7 @@ from monitor.review.signature_form import SignatureForm
 from monitor.review.snapshot_files import Key
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.snapshots.labels import Label
+from monitor.training.operating_points import statement
 from monitor.verdict import rfc3339
 
 _MEANING = "new threshold accepted"
@@ -77,6 +86,10 @@ class RecalibrationPages:
         if job is not None and job.recipe != recipe:
             running_recipe = job.recipe if job.state is State.WORKING else ""
             job = None
+        if job is not None and self._is_promoted(job):
+            # Its version has its own page now.
+            self._recalibration.discard()
+            job = None
         is_outdated = job is not None and job.labelled != frozenset(self._labelled(recipe))
         return render_template(
             "recalibrate.html",
@@ -87,6 +100,9 @@ class RecalibrationPages:
             unlabelled=self._index.count(Filters(recipe=recipe, label=UNLABELLED)),
             running_recipe=running_recipe,
             plot=_proposal_plot(job.proposal) if job is not None and job.proposal is not None else None,
+            statement=statement(job.proposal.draft.document, with_commands=False)
+            if job is not None and job.proposal is not None
+            else "",
             labels=Label,
             signing=self._signatures.template_values(Permission.CALIBRATE),
             meaning=_MEANING,
@@ -94,11 +110,39 @@ class RecalibrationPages:
 
     def _start(self, recipe: str) -> AnyResponse:
         self._check(recipe)
+        asked = self._find_rate(recipe) if "overkill" in request.form else None
+        unlabelled = Filters(recipe=recipe, label=UNLABELLED, verdict="all")
+        keys = [entry.key for entry in islice(self._index.matching(unlabelled), MAX_UNLABELLED)]
         try:
-            self._recalibration.start(recipe, self._labelled(recipe))
+            self._recalibration.start(recipe, self._labelled(recipe), asked, keys if asked else ())
         except RecalibrationError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         return self._back(recipe)
+
+    def _find_rate(self, recipe: str) -> RateRequest:
+        """The rate in the present form, which must be one of the version's table. Ends the request with one
+        line where it is none."""
+        number, rate = request.form.get("version", ""), request.form["overkill"]
+        if not number.isdecimal() or len(number) > 9:
+            abort(HTTPStatus.BAD_REQUEST, "Choose a row in the table of a version.")
+        try:
+            document = read_document(find_version(self._recipes / recipe, int(number)))
+        except RecipeError as error:
+            abort(HTTPStatus.CONFLICT, f"{error}.")
+        for point in document.operating_points:
+            if str(point.overkill) == rate:
+                return RateRequest(int(number), point.overkill)
+        abort(HTTPStatus.BAD_REQUEST, "Choose a rate from the table of the version.")
+
+    def _is_promoted(self, job: Job) -> bool:
+        """Whether a person has put the version in force that was made from the proposal."""
+        if job.state is not State.ACCEPTED:
+            return False
+        try:
+            return is_promoted(find_asked(self._recipes, job.made))
+        except LineMonitorError:
+            # The page Recipes names the reason.
+            return False
 
     def _accept(self, recipe: str) -> AnyResponse:
         self._check(recipe)
@@ -138,8 +182,9 @@ class RecalibrationPages:
 def _proposal_plot(proposal: Proposal) -> Plot | None:
     rows: dict[str, dict[str, Sequence[float]]] = {
         "Good images at calibration": {"calibration": proposal.before.scores},
-        "Labelled parts, scored with this recipe": {
-            label.value: [part.score for part in proposal.parts if part.label is label] for label in Label
+        "Parts of the line, scored with this recipe": {
+            kind: [part.score for part in proposal.parts if part.label is label]
+            for label, kind in ((None, "unlabelled"), *((label, label.value) for label in Label))
         },
     }
     limits = {

@@ -30,6 +30,7 @@ from monitor.settings import Settings
 from monitor.snapshots.labels import SnapshotDetails
 from monitor.training.decision_picture import PICTURE
 from monitor.training.oddest_images import SHEET
+from monitor.training.operating_points import statement
 from monitor.verdict import Verdict, rfc3339
 
 _WORDS = re.compile(r"[ ;]+")
@@ -94,6 +95,7 @@ class RecipeReports:
             sha=sha,
             document=document,
             calibration=document.calibration[REFERENCE],
+            statement=statement(document, with_commands=False),
             others={key: own for key, own in document.calibration.items() if key != REFERENCE},
             training=document.training,
             origin=explain_origin(

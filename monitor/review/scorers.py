@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.review.torch_import import import_torch
+
 if TYPE_CHECKING:
     from monitor.inference.scorer import Scorer
 
@@ -32,8 +34,13 @@ class _LoadedScorer:
 class Scorers:
     """Scorers by recipe name, on the CPU. Safe for several threads; one of them scores at a time."""
 
-    def __init__(self, recipes: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._recipes, self._clock = recipes, clock
+    def __init__(
+        self,
+        recipes: Path,
+        clock: Callable[[], float] = time.monotonic,
+        load_torch: Callable[[], None] = import_torch,
+    ) -> None:
+        self._recipes, self._clock, self._load_torch = recipes, clock, load_torch
         self._loaded: dict[str, _LoadedScorer] = {}
         self._lock = threading.Lock()
 
@@ -53,8 +60,7 @@ class Scorers:
 
     def _load(self, name: str, sha: str) -> Scorer:
         # Imported at the first request: torch takes hundreds of megabytes.
-        import torch
-
+        self._load_torch()
         from monitor.inference.scorer import Scorer
         from monitor.model.in_force import find_judging
         from monitor.model.recipe_version import RecipeVersion
@@ -63,7 +69,6 @@ class Scorers:
         version = find_judging(self._recipes / check_name(name), sha)
         loaded = self._loaded.get(name)
         if loaded is None or loaded.digits != version.digits:
-            torch.set_num_threads(1)
             scorer = Scorer(RecipeVersion.load(version.file), device="cpu")
             loaded = _LoadedScorer(scorer, version.digits, self._clock())
             self._loaded[name] = loaded

@@ -31,6 +31,7 @@ from monitor.review.event_stream import MOST_STREAMS
 from monitor.review.proxy import ProxiedApplication, PublicAddress
 from monitor.review.request_checks import HEADERS
 from monitor.review.request_timeout import RequestTimeout
+from monitor.review.torch_import import LONGEST_S, TorchImport
 from monitor.settings import ReviewSettings, Settings
 
 _NICENESS = 10
@@ -145,6 +146,11 @@ class Server:
         self._server.close()
 
     @property
+    def torch_import(self) -> TorchImport:
+        """The import that may hold all threads."""
+        return self._application.torch_import
+
+    @property
     def address(self) -> str:
         shown = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{shown}:{self.port}/"
@@ -205,6 +211,7 @@ def work(worker: Worker) -> None:
             worker.sleep(_RETRY_S)
             continue
         worker.board.write_trouble(worker.name, "")
+        server.torch_import.announce = worker.report_alive
         with server:
             worker.log.info("review page on %s", server.address)
             _watch(worker, server)
@@ -216,7 +223,8 @@ def _watch(worker: Worker, server: Server) -> None:
     while not worker.stopping:
         if server.is_answering(_CHECK_EVERY_S) or not has_answered:
             has_answered = True
-            worker.report_alive(_PROMISE_S)
+            # A shorter promise must not follow the one that announced the import.
+            worker.report_alive(LONGEST_S if server.torch_import.is_running else _PROMISE_S)
         _sleep(worker, _CHECK_EVERY_S)
 
 

@@ -5,7 +5,6 @@ It knows nothing of HTTP.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from monitor.errors import LineMonitorError
 from monitor.model.recipe_json import REFERENCE, Calibration, Document, Origin
 from monitor.model.version_summary import VersionSummary, summarise
 from monitor.teaching.teaching_job import Job, JobState
-
-_COMMAND = re.compile(r": line-monitor calibrate \S+ --(?:overkill [0-9.e+-]*[0-9]|defects DIR)")
+from monitor.training.operating_points import statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class TaughtVersion:
     @property
     def statement(self) -> str:
         """What the version rejects and lets pass, in one sentence, without the commands of a shell."""
-        return _COMMAND.sub("", self.document.statement)
+        return statement(self.document, with_commands=False)
 
 
 def find_taught(recipe: Path, job: Job | None) -> TaughtVersion | None:

@@ -28,12 +28,16 @@ from monitor.settings import Settings
 from monitor.verdict import rfc3339
 
 APPROVED = "approved for production"
-"""What the signature under a version that is put in force states."""
+"""What the signature under a version that is promoted states."""
 
 
-def state_rollback(recipe: str, number: int) -> str:
-    """What the signature under a rollback states."""
-    return f"rollback to {recipe}@{number}"
+def state_use(version: VersionFile, promoted: Approval | None, *, back: bool = False) -> str:
+    """What the signature under a version that is put in force states. `promoted` is the approval of a version
+    that was promoted before: who puts it in force again does not approve it."""
+    before = f" (already approved by {promoted.signer})" if promoted is not None else ""
+    if back:
+        return f"rollback to {version.name}{before}"
+    return f"put in force{before}" if before else APPROVED
 
 
 class VersionChangeError(LineMonitorError):
@@ -41,19 +45,34 @@ class VersionChangeError(LineMonitorError):
 
 
 class VersionChanges:
-    """The changes of versions in force on one line. `utc_ns` is the clock."""
+    """The changes of versions in force on one line. `utc_ns` is the clock.
+
+    `check` raises LineMonitorError for a version that the line could not use.
+    """
 
     def __init__(
-        self, settings: Settings, trail: AuditTrail, utc_ns: Callable[[], int] = time.time_ns
+        self,
+        settings: Settings,
+        trail: AuditTrail,
+        utc_ns: Callable[[], int] = time.time_ns,
+        check: Callable[[Settings, VersionFile], None] | None = None,
     ) -> None:
         self._settings, self._recipes = settings, paths.recipes(settings)
-        self._trail, self._utc_ns = trail, utc_ns
+        self._trail, self._utc_ns, self._check = trail, utc_ns, check or check_usable
 
     def find_permission(self, recipe: str, number: int) -> Permission:
         """What it takes to put the version in force: the first time it is promoted. Raises RecipeError."""
         folder = self._recipes / recipe
         is_promoted = in_force.is_promoted(find_version(folder, number))
         return Permission.USE if is_promoted else Permission.PROMOTE
+
+    def find_meaning(self, recipe: str, number: int, *, back: bool = False) -> str:
+        """What the signature under the version states. Raises RecipeError."""
+        version = find_version(self._recipes / recipe, number)
+        document = in_force.read_in_force(version.folder)
+        promotion = document.find_promotion(version) if document else None
+        is_signed = promotion is not None and promotion.approval.is_signed
+        return state_use(version, promotion.approval if promotion and is_signed else None, back=back)
 
     def find_step_back(self, recipe: str) -> int:
         """The version to which a rollback leads. Raises RecipeError."""
@@ -90,7 +109,7 @@ class VersionChanges:
         def recording(change: in_force.VersionChange) -> AbstractContextManager[object]:
             if change.is_promotion and permission is not Permission.PROMOTE:
                 raise VersionChangeError(f"{change.after.name} is not promoted any more: try again")
-            check_usable(self._settings, change.after)
+            self._check(self._settings, change.after)
             usual = Kind.PROMOTION if change.is_promotion else Kind.IN_FORCE
             entry = Change(
                 kind or usual,
@@ -114,8 +133,14 @@ def check_usable(settings: Settings, version: VersionFile) -> None:
     line keeps its GPU."""
     from monitor.inference.scorer import Scorer
 
+    Scorer(RecipeVersion.load(version.file), device="cpu", runtime="torch", precision="f32")
+    check_regions(settings, version)
+
+
+def check_regions(settings: Settings, version: VersionFile) -> None:
+    """Raises LineMonitorError when a camera that follows the recipe has another region than the version. It
+    takes no torch: a trial on the page (`version_trial`) has built the networks before."""
     loaded, recipe = RecipeVersion.load(version.file), version.folder.name
-    Scorer(loaded, device="cpu", runtime="torch", precision="f32")
     for camera in settings.camera:
         follows = find_recipe_to_load(paths.changeovers(settings), camera) == recipe
         if follows and (why := find_region_conflict(camera, loaded, version.name)):

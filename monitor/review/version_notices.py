@@ -6,7 +6,7 @@ It knows nothing of HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,21 +27,34 @@ class VersionNotice:
     text: str
     is_bad: bool
     """Whether the line does not do what a person has signed for."""
+    is_waiting: bool = False
+    """Whether it is only about a version that nobody has promoted yet."""
 
 
 def find_notices(recipes: Path, settings: Settings, view: LineView) -> list[VersionNotice]:
-    """The notices about the recipes that judge this line's parts, each once."""
-    found: dict[VersionNotice, None] = {}
+    """The notices about the recipes that judge this line's parts: the most urgent ones of each recipe, each
+    once."""
+    found: dict[str, dict[VersionNotice, None]] = {}
     has_accounts = AccountsFile.of(settings).exist()
     for camera in settings.camera:
         name = view.recipe_name(camera)
+        own = found.setdefault(name, {})
         try:
-            found.update(dict.fromkeys(_notices(recipes / name, camera, view)))
+            own.update(dict.fromkeys(_notices(recipes / name, camera, view)))
             if has_accounts:
-                found.update(dict.fromkeys(_unsigned(recipes, camera, view)))
+                own.update(dict.fromkeys(_unsigned(recipes, camera, view)))
         except RecipeError as error:
-            found[VersionNotice(f"{error}.", True)] = None
-    return list(found)
+            own[VersionNotice(f"{error}.", True)] = None
+    return [notice for own in found.values() for notice in _choose(list(own))]
+
+
+def _choose(notices: Sequence[VersionNotice]) -> list[VersionNotice]:
+    """Of one recipe's notices those that are bad; else those about a version that is on its way to the line;
+    else the rest."""
+    for is_first in (lambda one: one.is_bad, lambda one: not one.is_waiting):
+        if first := [one for one in notices if is_first(one)]:
+            return first
+    return list(notices)
 
 
 def _notices(folder: Path, camera: CameraSettings, view: LineView) -> Iterator[VersionNotice]:
@@ -55,6 +68,7 @@ def _notices(folder: Path, camera: CameraSettings, view: LineView) -> Iterator[V
             f"{waiting.name} is accepted, but not in force: {present.name} judges until somebody promotes "
             "it.",
             False,
+            is_waiting=True,
         )
     judge = status.in_force if status else None
     if status is not None and judge is None and not (document and document.approval.is_signed):

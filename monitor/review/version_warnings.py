@@ -5,21 +5,27 @@ It knows nothing of HTTP and of signatures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from monitor.model.recipe_json import Document
-from monitor.model.threshold_change import warn_of_change
+from monitor.model.threshold_change import real_defects, warn_of_change
 from monitor.model.version_summary import VersionSummary, summarise
 
 
-def warn_of_version(present: VersionSummary | None, wanted: VersionSummary) -> tuple[str, ...]:
-    """The warnings about `wanted` in place of the version in force; empty where none is needed."""
+def warn_of_version(
+    present: VersionSummary | None, wanted: VersionSummary, labelled: Sequence[float] = ()
+) -> tuple[str, ...]:
+    """The warnings about `wanted` in place of the version in force; empty where none is needed.
+
+    `labelled` has the scores by `wanted` of the parts that are labelled as real defects now.
+    """
     after = wanted.threshold
     if after is None or wanted.document is None:
         return ("This version can't be read.",)
-    known = wanted.document.defect_scores.known if wanted.document.defect_scores else ()
+    defects = real_defects(wanted.document.defect_scores, labelled)
     before = present.threshold if present and _have_one_scale(present.document, wanted.document) else None
-    return warn_of_change(before or after, after, known)
+    return warn_of_change(before or after, after, defects)
 
 
 def find_warnings(folder: Path, number: int) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What a recipe's thresholds reject and let pass, for several rates of overkill, in figures and in words.
 
-It knows nothing of images, networks or files: these are pure functions of recorded scores. Overkill is stated
+It knows nothing of images, networks or files: these are pure functions of recorded scores. Importing it loads
+no torch, since pages state a version's points anew. Overkill is stated
 from the scores of good parts (`monitor.training.thresholds`), escapes (missed defects) from the scores of
 defects, with the exact interval of Clopper and Pearson (1934).
 """
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from monitor.evaluation.intervals import exact_interval
 from monitor.evaluation.results import align_columns
@@ -21,7 +24,7 @@ from monitor.model.recipe_json import (
     OperatingPoint,
 )
 from monitor.model.recipe_version import RecipeVersion
-from monitor.teachers.architectures import map_ceiling
+from monitor.model.threshold_change import real_defects
 from monitor.training.thresholds import (
     UNRELATED_MAP,
     calibrate_again,
@@ -67,23 +70,35 @@ def operating_points(
         found = calibrate_again(own, rate, ceiling, extrapolate=is_extrapolated(own), as_paper=as_paper)
         threshold = own.threshold if rate == own.overkill else found.threshold
         guarantee, confident = _reached(found)
-        passed = sum(score <= threshold for score in scores)
-        low, high = exact_interval(passed, len(scores)) if scores else (None, None)
-        points.append(
-            OperatingPoint(
-                overkill=rate,
-                threshold=threshold,
-                guarantee=guarantee,
-                confident=confident,
-                more_parts=max(0, images_needed(rate, own.left_out) - count_parts(own)),
-                source=source,
-                defects=len(scores),
-                passed=passed,
-                passed_low=low,
-                passed_high=high,
-            )
+        point = OperatingPoint(
+            overkill=rate,
+            threshold=threshold,
+            guarantee=guarantee,
+            confident=confident,
+            more_parts=max(0, images_needed(rate, own.left_out) - count_parts(own)),
         )
+        points.append(_count_passed(point, source, scores))
     return tuple(points)
+
+
+def _count_passed(point: OperatingPoint, source: DefectSource, scores: Sequence[float]) -> OperatingPoint:
+    passed = sum(score <= point.threshold for score in scores)
+    low, high = exact_interval(passed, len(scores)) if scores else (None, None)
+    return msgspec.structs.replace(
+        point, source=source, defects=len(scores), passed=passed, passed_low=low, passed_high=high
+    )
+
+
+def count_labelled(document: Document, labelled: Sequence[float]) -> Document:
+    """The document as it would state what passes if the parts counted that people have labelled as real
+    defects since. `labelled` has their scores by it."""
+    if not labelled:
+        return document
+    before = document.defect_scores or DefectScores()
+    scores = msgspec.structs.replace(before, labelled=real_defects(before, labelled))
+    source, real = _defects(scores)
+    points = tuple(_count_passed(point, source, real) for point in document.operating_points)
+    return msgspec.structs.replace(document, defect_scores=scores, operating_points=points)
 
 
 def _reached(found: Calibration) -> tuple[float | None, float | None]:
@@ -101,8 +116,8 @@ def _reached(found: Calibration) -> tuple[float | None, float | None]:
 
 def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float]]:
     """The scores that a statement about escapes may rest on, and where they come from."""
-    if defects is not None and defects.known:
-        return DefectSource.KNOWN, defects.known
+    if real := real_defects(defects):
+        return DefectSource.KNOWN, real
     if defects is not None and defects.drawn and defects.drawn_is_reliable:
         return DefectSource.DRAWN, defects.drawn
     return DefectSource.UNKNOWN, ()
@@ -110,6 +125,8 @@ def _defects(defects: DefectScores | None) -> tuple[DefectSource, Sequence[float
 
 def score_ceiling(document: Document) -> float:
     """The highest score that the recipe can give."""
+    from monitor.teachers.architectures import map_ceiling
+
     by_student = (
         map_ceiling(document.teacher.architecture) / document.student_unit if document.student else 0.0
     )
@@ -148,24 +165,28 @@ def own_point(document: Document) -> OperatingPoint | None:
     return next((point for point in document.operating_points if point.overkill == own), None)
 
 
-def statement(document: Document) -> str:
+def statement(document: Document, *, with_commands: bool = True) -> str:
     """The operating points in one plain sentence: that of the own rate, and the one that lets the fewest
-    defects pass where it lets fewer pass; empty without points."""
+    defects pass where it lets fewer pass; empty without points.
+
+    With commands the sentence is for a person at a shell; pages have buttons and links instead.
+    """
     own = own_point(document)
     if own is None:
         return ""
+    tell_defects = f": {_tell_defects(document)}" if with_commands else ""
     if own.source is DefectSource.UNKNOWN:
-        return (
-            f"{_rejected(own)}, it is not known how many defects would pass ({_ESCAPE}): "
-            f"{_tell_defects(document)}."
-        )
+        return f"{_rejected(own)}, it is not known how many defects would pass ({_ESCAPE}){tell_defects}."
     text = f"{_rejected(own)}, {_passing(own, whole=True)}"
     other = _better(document, own)
     if other is not None:
         where = f"at {other.threshold:.4g}" if other.guarantee is None else f"with {_rate(other)}"
-        text += f"; {where}, {_passing(other, whole=False)}: {_calibrate(document, other)}"
+        calibrate = f": {_calibrate(document, other)}" if with_commands else ""
+        text += f"; {where}, {_passing(other, whole=False)}{calibrate}"
     if own.source is DefectSource.DRAWN:
-        text += f"; drawn defects only stand in for real ones: {_tell_defects(document)}"
+        text += f"; drawn defects only stand in for real ones{tell_defects}"
+    elif document.defect_scores is not None and document.defect_scores.labelled:
+        text += "; most defects labelled on the page had been rejected: those that passed unseen do not count"
     return f"{text}."
 
 

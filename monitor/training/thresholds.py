@@ -34,7 +34,6 @@ from scipy.special import betaincinv, rel_entr
 
 from monitor.errors import LineMonitorError
 from monitor.evaluation.intervals import CONFIDENCE
-from monitor.inference.backends import F32, INT8, OPENVINO
 from monitor.inference.second_look import quick_pass_limit
 from monitor.model.recipe_json import Calibration, ScorePair
 
@@ -309,6 +308,9 @@ def share_float32_threshold(found: Mapping[str, Calibration]) -> dict[str, Calib
 
     float32 judges every image whose int8 score is near the threshold (`monitor.inference.second_look`).
     """
+    # Imported here: it imports torch, and pages use the other rules of this module.
+    from monitor.inference.backends import F32, INT8
+
     return {
         key: msgspec.structs.replace(own, threshold=exact.threshold)
         if key.endswith(f"-{INT8}") and (exact := found.get(key.replace(INT8, F32)))
@@ -400,6 +402,8 @@ def explain_all(
     `pairs` are the recipe's int8 and float32 scores of the same images (`Quantised.pairs`). `unrelated` is
     the score of features that have nothing to do with those of good parts.
     """
+    from monitor.inference.backends import INT8, OPENVINO
+
     keys: dict[str, list[str]] = {}
     for key, calibration in calibrations.items():
         keys.setdefault(explain(calibration), []).append(key)

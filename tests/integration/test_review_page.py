@@ -260,12 +260,31 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         tab.get_by_role("button", name="Accept the new threshold").click()
         await_page(tab, "main [role=status]")
         assert "Accepted" in tab.inner_text("main [role=status]")
+        warned = "of 2 known defects would pass with the new threshold"
+        tab.get_by_role("link", name="Look at plate@").click()
+        await_page(tab, "[name=signer]")
+        assert warned in tab.inner_text(".danger"), "the version says what its acceptance said"
+        assert tab.locator("[name=understood][required]").count() == 1
+        # As a browser is left whose signature got no answer.
+        tab.evaluate(
+            "sessionStorage.setItem('signing', document.querySelector('.signature').closest('form').action)"
+        )
+        tab.reload()
+        await_page(tab, "[name=signer]")
+        assert "nothing was put in force" in tab.inner_text("[data-unanswered]")
+        tab.locator("[name=signer]").fill("quinn")
+        tab.locator("[name=understood]").check()
+        tab.get_by_role("button", name="Put in force", exact=True).click()
+        tab.wait_for_url("**/recipes")
+        tab.goto(f"{page.address}/recalibrate/plate")
+        assert "Accepted" not in tab.inner_text("main"), "a proposal ends with the promotion of its version"
         tab.goto("about:blank")
     after = RecipeVersion.load(recipe).document.calibration["torch-f32"]
     assert after.threshold > before.document.calibration["torch-f32"].threshold
     assert len(after.added) == 4
-    signed = list(AuditTrail(tmp_path / "data/audit.jsonl").entries())[-1]
+    signed, promoted = list(AuditTrail(tmp_path / "data/audit.jsonl").entries())[-2:]
     assert (signed.kind, signed.who, signed.signed) == ("threshold", "ab", False)
+    assert (promoted.kind, promoted.who) == ("promotion", "quinn")
     assert signed.after == repr(after.threshold)
 
 

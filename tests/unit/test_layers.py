@@ -372,6 +372,10 @@ def test_rooms_that_must_not_wait_for_torch_do_not_load_it(real_tree: Tree) -> N
     assert ways_to_torch(real_tree) == {}
 
 
+def test_the_page_answers_before_anything_has_loaded_torch(real_tree: Tree) -> None:
+    assert _way_to_torch("monitor.review.server", real_tree) is None
+
+
 def test_only_the_fleet_loads_ray_and_its_like_and_only_its_command_loads_the_fleet(real_tree: Tree) -> None:
     packages = {"ray", "duckdb", "pyarrow", "fsspec", "rich"}
     users = {module for module, imports in real_tree.items() if _packages(imports.anywhere) & packages}

@@ -269,3 +269,20 @@ document.querySelectorAll("img[data-live]").forEach(follow);
 
 const job = document.querySelector("#job[data-again]");
 if (job) setTimeout(() => location.reload(), 1000);
+
+// -- signatures
+
+// A form that is shown again after a signature without an answer shows that nothing was changed.
+const SIGNING = "signing";
+const signedForm = document.querySelector(".signature")?.closest("form");
+if (signedForm) {
+  const unanswered = signedForm.querySelector("[data-unanswered]");
+  if (unanswered && sessionStorage.getItem(SIGNING) === signedForm.action) unanswered.hidden = false;
+  signedForm.addEventListener("submit", () => {
+    sessionStorage.setItem(SIGNING, signedForm.action);
+    signedForm.querySelector("[data-sending]").hidden = false;
+    signedForm.querySelectorAll("button").forEach((button) => { button.disabled = true; });
+  });
+}
+// A page that waits for a job is followed by the one with the form.
+if (!job) sessionStorage.removeItem(SIGNING);

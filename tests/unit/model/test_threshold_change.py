@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.model.threshold_change import warn_of_change
+from monitor.model.recipe_json import DefectScores
+from monitor.model.threshold_change import real_defects, warn_of_change
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,10 @@ def test_a_large_move_and_a_defect_that_passes_are_warned_of(
     warnings = warn_of_change(before, after, defects)
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+
+
+def test_a_defect_that_is_known_and_labelled_counts_once() -> None:
+    scores = DefectScores(known=(1.0, 2.0), labelled=(2.0000001, 3.0))
+    assert real_defects(scores, [0.9999999, 3.0, 4.0]) == (1.0, 2.0, 3.0, 4.0)
+    assert real_defects(DefectScores(labelled=(2.0,)), [2.0, 2.0]) == (2.0, 2.0), "two parts of one score"
+    assert real_defects(None, [1.0]) == (1.0,)

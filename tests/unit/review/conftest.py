@@ -12,12 +12,29 @@ import pytest
 
 from monitor.line_state.frame import Frame, PixelFormat
 from monitor.line_state.ring import Ring
+from monitor.review import recipe_pages, version_trial
 from monitor.review.snapshot_files import Key
+from monitor.review.trial_process import TrialReport, TrialStart, try_version
 from monitor.settings import CameraSettings, LineSettings, Settings
 from monitor.snapshots.labels import Label, LabelEntry
 from tests.real.snapshot_set import write_snapshot
 
 SIDE = 600
+
+
+@pytest.fixture(autouse=True)
+def _trials_without_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version is tried in the test's own process, which has imported torch. Networks are built only where
+    there is something to score: two threads must not build networks at once."""
+
+    def run(start: TrialStart, take: Callable[[TrialReport], None]) -> None:
+        if start.defects:
+            try_version(start, take)
+        else:
+            take(TrialReport(is_end=True))
+
+    monkeypatch.setattr(version_trial, "run_process", run)
+    monkeypatch.setattr(recipe_pages, "_TRIAL_S", 60.0)
 
 
 @pytest.fixture

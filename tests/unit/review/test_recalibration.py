@@ -13,11 +13,12 @@ import pytest
 
 from monitor.inference.scorer import Scorer
 from monitor.model.in_force import Approval, find_in_force, put_in_force
-from monitor.model.recipe_json import REFERENCE, Calibration, Training
+from monitor.model.recipe_json import REFERENCE, Calibration, DefectScores, Training
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.version_files import list_versions
 from monitor.review.recalibration import (
     Job,
+    RateRequest,
     Recalibration,
     RecalibrationError,
     ScoredPart,
@@ -168,6 +169,7 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
         operating_points=(),
         statement="",
         lineage=None,
+        defect_scores=None,
     )
     assert stated == recipe.document, "only the threshold and what is stated of it have changed"
     assert find_in_force(recipe.folder).number == 1, "a new version is not in force until it is promoted"
@@ -177,9 +179,46 @@ def test_a_proposal_changes_nothing_until_it_is_accepted_and_then_exactly_that(
     own = own_point(now.document)
     assert own is not None
     assert own.threshold == proposal.after.threshold
-    assert "calibrate disc --defects DIR" in now.document.statement
+    assert now.document.defect_scores is not None
+    assert len(now.document.defect_scores.labelled) == 3, "the version keeps what the warning rests on"
+    assert "of your 3 known defects would pass" in now.document.statement
     with pytest.raises(RecalibrationError):
         work.accept(job.id, labelled, *BY)
+
+
+def test_another_rate_of_a_version_is_proposed_from_its_scores_with_what_it_does_to_parts_and_defects(
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
+) -> None:
+    recipe.with_changes(statement="in force").commit()
+    labelled = [(snapshot(files, 20, defect=True), Label.DEFECT)]
+    work = Recalibration(tmp_path / "recipes", files, 50)
+    job = awaited(work.start("disc", labelled, RateRequest(1, 0.4), [snapshot(files, 1)]))
+    proposal = job.proposal
+    assert proposal is not None, job.error
+    assert proposal.base == "disc@1"
+    assert proposal.after.threshold < proposal.before.threshold
+    assert [(one.label, one.parts) for one in proposal.effects if one.parts] == [(Label.DEFECT, 1), (None, 1)]
+    work.accept(job.id, labelled, *BY)
+    made = RecipeVersion.load(recipe.folder)
+    assert (made.number, find_in_force(recipe.folder).number) == (3, 2)
+    assert made.document.calibration[REFERENCE].overkill == 0.4
+    assert made.document.lineage is not None
+    assert (made.document.lineage.parent, made.document.lineage.settings) == (recipe.sha, {"overkill": "0.4"})
+
+
+def test_a_higher_threshold_for_another_rate_is_warned_of_like_any_other(
+    tmp_path: Path, files: SnapshotFiles, recipe: RecipeVersion
+) -> None:
+    own = recipe.document.calibration[REFERENCE]
+    low = msgspec.structs.replace(own, threshold=min(own.scores) / 4, overkill=0.9)
+    base = recipe.with_calibration({REFERENCE: low}).with_changes(
+        defect_scores=DefectScores(known=(min(own.scores),))
+    )
+    number = base.commit().number
+    proposal = propose(tmp_path / "recipes", "disc", files, (), asked=RateRequest(number, 0.1))
+    passing, higher = proposal.warnings
+    assert "1 of 1 known defect would pass" in passing
+    assert "times higher" in higher
 
 
 def test_a_proposal_is_as_old_as_the_labels_that_it_was_made_from(

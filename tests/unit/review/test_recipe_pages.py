@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -14,13 +16,15 @@ from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.permissions import Role
 from monitor.audit.trail import AuditTrail
 from monitor.line_state.changeover import find_recipe_to_load
-from monitor.model.in_force import find_in_force, hold_in_force
+from monitor.model.in_force import Approval, find_in_force, hold_in_force, put_in_force
 from monitor.model.recipe_json import REFERENCE
 from monitor.model.recipe_version import RecipeVersion
+from monitor.review import recipe_pages, version_trial
 from monitor.review.application import build
 from monitor.settings import CameraSettings, LineSettings, RecipeSettings, Settings
 from tests.real.browser import PASSWORD, Browser
 from tests.real.parts import part, random_recipe, save
+from tests.real.snapshot_set import write_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +64,79 @@ def test_a_version_is_put_in_force_and_back_by_signatures_that_are_recorded(
     assert page.post("/recipes/plate/1/use", signer="anna", understood="yes").status_code == 303
     assert number_in_force(line) == 1
     assert "approved for production, anna" in page.get("/recipes").text
-    assert "Go back to plate@3" in page.get("/recipes").text
+    assert "Put plate@3 in force" in page.get("/recipes").text
     assert page.post("/recipes/plate/2/use", signer="anna", understood="yes", back="1").status_code == 409
     assert page.post("/recipes/plate/3/use", signer="anna", understood="yes", back="1").status_code == 303
     assert number_in_force(line) == 3
     kinds = [(entry.kind, entry.who) for entry in AuditTrail.of(line).entries()]
     assert kinds[1:] == [("promotion", "anna"), ("rollback", "anna")]
+
+
+def test_who_puts_an_approved_version_in_force_does_not_approve_it(line: Settings, page: Browser) -> None:
+    for number, more in (("3", {}), ("2", {}), ("3", {"back": "1"}), ("2", {})):
+        name = "otto" if number == "3" and more else "quinn"
+        assert page.post(f"/recipes/plate/{number}/use", signer=name, reason="x", **more).status_code == 303
+    assert [entry.meaning for entry in AuditTrail.of(line).entries()][1:] == [
+        "approved for production: x",
+        "approved for production: x",
+        "rollback to plate@3 (already approved by quinn (without a password)): x",
+        "put in force (already approved by quinn (without a password)): x",
+    ]
+
+
+def test_labelled_defects_that_would_pass_need_the_second_step_at_each_way_into_force(
+    line: Settings, tmp_path: Path
+) -> None:
+    snapshots, now = line.line.data / "snapshots", datetime(2026, 11, 24, 1, tzinfo=UTC)
+    for number in range(2):
+        key = write_snapshot(snapshots, now, number, recipe="plate", labels=[{"label": "defect"}])
+        save(snapshots / f"{key.path}.png", part(number, defect=True))
+    folder = line.line.data / "recipes/plate"
+    newest = RecipeVersion.load(folder)
+    own = msgspec.structs.replace(newest.document.calibration[REFERENCE], threshold=1e6)
+    newest.with_calibration({REFERENCE: own}).commit()
+    put_in_force(folder, 3, Approval(who="quinn", utc="", meaning=""))
+    put_in_force(folder, 4, Approval(who="quinn", utc="", meaning=""))
+    put_in_force(folder, 3, Approval(who="quinn", utc="", meaning=""))
+    application = build(line, tmp_path)
+    application.index.step()
+    page = Browser(application.wsgi.test_client())
+    for form in ({}, {"back": "1"}):
+        refused = page.post("/recipes/plate/4/use", signer="quinn", **form)
+        assert refused.status_code == 409
+        assert "2 of 2 known defects would pass" in refused.text
+    shown = page.get("/recipes/plate/4?back=1").text
+    assert "2 of 2 known defects would pass" in shown
+    assert 'name="understood"' in shown
+    assert number_in_force(line) == 3
+    answer = page.post("/recipes/plate/4/use", signer="quinn", understood="yes", back="1")
+    assert answer.status_code == 303
+    assert number_in_force(line) == 4
+
+
+def test_a_version_that_is_still_checked_is_not_put_in_force_and_that_is_said(
+    line: Settings, page: Browser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begins = threading.Event()
+    monkeypatch.setattr(version_trial, "run_process", lambda start, take: begins.wait(30) and None)
+    monkeypatch.setattr(recipe_pages, "_TRIAL_S", 0.01)
+    page = Browser(build(line, tmp_path).wsgi.test_client())
+    shown = page.get("/recipes/plate/2").text
+    assert "Nothing is put in force before somebody signs here" in shown
+    assert 'name="signer"' not in shown
+    refused = page.post("/recipes/plate/2/use", signer="anna", understood="yes")
+    assert (refused.status_code, "Nothing is put in force" in refused.text) == (409, True)
+    begins.set()
+    assert number_in_force(line) == 3
+
+
+def test_the_first_version_waits_for_a_signature_until_it_has_one(line: Settings, page: Browser) -> None:
+    row = page.get("/recipes").text
+    assert "waits for a signature" in row
+    assert ">in force<" not in row
+    assert "This version waits for a signature" in page.get("/recipes/plate/3").text
+    assert page.post("/recipes/plate/3/use", signer="quinn").status_code == 303
+    assert ">in force<" in page.get("/recipes").text
 
 
 def test_a_version_that_the_line_could_not_use_is_not_put_in_force(line: Settings, page: Browser) -> None:

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 
 from monitor.review.taught_version import find_taught
 from monitor.teaching.teaching_job import Job, JobState
 from monitor.training.compare import Compare
+from monitor.training.operating_points import state
 from tests.real.parts import draft_recipe
 
 
-@pytest.mark.parametrize(
-    ("statement", "shown"),
-    [
-        (
-            "It is not known how many would pass: give 10 or more images of bad parts: line-monitor "
-            "calibrate disc --defects DIR.",
-            "It is not known how many would pass: give 10 or more images of bad parts.",
-        ),
-        (
-            "3 of 10 pass; with 5 %, 1 passes: line-monitor calibrate disc --overkill 0.05; drawn ones",
-            "3 of 10 pass; with 5 %, 1 passes; drawn ones",
-        ),
-    ],
-)
-def test_the_sentence_has_no_shell_command(tmp_path: Path, statement: str, shown: str) -> None:
-    made = draft_recipe(tmp_path / "disc").with_changes(statement=statement).commit()
+def test_the_sentence_has_no_shell_command_also_where_the_recipe_has_one(tmp_path: Path) -> None:
+    made = state(draft_recipe(tmp_path / "disc")).commit()
     job = Job(
         recipe="disc",
         camera="top",
@@ -40,7 +26,9 @@ def test_the_sentence_has_no_shell_command(tmp_path: Path, statement: str, shown
     )
     taught = find_taught(made.folder, job)
     assert taught is not None
-    assert taught.statement == shown
+    assert "line-monitor" in taught.document.statement
+    assert "it is not known how many defects would pass" in taught.statement
+    assert "line-monitor" not in taught.statement
 
 
 def test_the_newest_version_is_the_result_until_a_teaching_has_made_another(tmp_path: Path) -> None:

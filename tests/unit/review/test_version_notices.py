@@ -56,6 +56,19 @@ def test_a_version_that_judges_without_a_signature_is_told_once_there_are_accoun
     assert texts(settings, first) == []
 
 
+def test_a_recipe_has_one_notice_and_that_of_a_version_on_its_way_comes_first(tmp_path: Path) -> None:
+    settings = line(tmp_path)
+    first = draft_recipe(tmp_path / "recipes/disc").commit()
+    put_in_force(first.folder, 1, ANNA)
+    first.with_changes(statement="second").commit()
+    first.with_changes(statement="third").commit()
+    assert texts(settings, first) == [
+        "disc@3 is accepted, but not in force: disc@1 judges until somebody promotes it."
+    ]
+    put_in_force(first.folder, 2, ANNA)
+    assert texts(settings, first) == ["disc@2 is being loaded; until then disc@1 judges top."]
+
+
 def test_a_taught_version_that_judges_nothing_yet_is_told_with_what_is_missing(tmp_path: Path) -> None:
     settings = line(tmp_path)
     first = draft_recipe(tmp_path / "recipes/disc").commit()

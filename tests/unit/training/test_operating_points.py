@@ -12,10 +12,12 @@ import pytest
 from monitor.model.recipe_json import Calibration, DefectScores, DefectSource, Document, Training
 from monitor.training.operating_points import (
     RATES,
+    count_labelled,
     explain_points,
     operating_points,
     own_point,
     state,
+    statement,
     warning,
 )
 from monitor.training.thresholds import add_overkills, make_calibration, without_guarantee
@@ -88,6 +90,29 @@ def test_the_sentence_says_what_passes_at_the_own_rate_and_at_a_better_one(tmp_p
         "line-monitor calibrate disc --overkill 0.05."
     )
     assert warning(found) == ""
+    assert statement(found, with_commands=False).endswith("with 5 %, none (0 to 31 %).")
+
+
+def test_a_page_says_the_same_without_a_command(tmp_path: Path) -> None:
+    drawn = document(tmp_path, make_calibration(GOOD, 0.01), drawn=[0.96] * 20, reliable=True)
+    for found in (drawn, document(tmp_path, make_calibration(GOOD, 0.01))):
+        assert "line-monitor" in found.statement
+        text = statement(found, with_commands=False)
+        assert "line-monitor" not in text
+        assert found.statement.startswith(text[:60])
+
+
+def test_defects_that_were_labelled_count_as_known_and_it_is_said_what_they_leave_out(tmp_path: Path) -> None:
+    found = document(tmp_path, make_calibration(GOOD, 0.01), [2.0])
+    scores = DefectScores(known=(2.0,), labelled=(2.0, 0.5))
+    recipe = replace(draft_recipe(tmp_path / "disc"), document=found)
+    own = own_point(state(recipe.with_changes(defect_scores=scores)).document)
+    assert own is not None
+    assert (own.source, own.passed, own.defects) == (DefectSource.KNOWN, 1, 2)
+    text = state(recipe.with_changes(defect_scores=scores)).document.statement
+    now = own_point(count_labelled(found, [2.0, 0.5]))
+    assert now == own, "the same as if they had been labelled before"
+    assert "those that passed unseen do not count" in text
 
 
 def test_the_sentence_says_the_rate_that_is_really_guaranteed(tmp_path: Path) -> None:
