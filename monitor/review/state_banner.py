@@ -82,7 +82,7 @@ _NOT_READY = {
         "No recipe",
         "A camera has no recipe that can be used. Teach one, or see the reason on the page Live.",
     ),
-    "camera_lost": ("Camera lost", "Look at its cable, its power and its network."),
+    "camera_lost": ("Camera lost", "Look at its cable, its power, its network or its folder of images."),
     "camera_frozen": ("Camera frozen", "A camera sends the same picture again and again."),
     "camera_undated": (
         "Camera undated",
