@@ -29,6 +29,7 @@ from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
 from monitor.review.recalibration_pages import RecalibrationPages
 from monitor.review.recipe_pages import RecipePages
+from monitor.review.record_pages import RecordPages
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.report_pages import ReportPages
 from monitor.review.request_checks import RequestChecks
@@ -97,6 +98,7 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     TodayPages(app, settings, index, view, plant)
     RecalibrationPages(app, recipes, index, recalibration, form, changes)
     ReportPages(app, settings, index, plant)
+    RecordPages(app, settings, trail)
     versions = VersionChanges(settings, trail)
     sets = SetChangeover(settings, trail)
     RecipePages(app, settings, view, versions, sets, ComparisonJobs(files.root), form, recipes)

@@ -1,4 +1,4 @@
-"""The bar is amber with the numbers while too many of the newest parts were not judged, and never red for it."""
+"""The bar is amber with the numbers while too many of the newest parts were not judged, never red."""
 
 from __future__ import annotations
 
