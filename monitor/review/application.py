@@ -80,10 +80,13 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     secret = settings.review.password_hash
     hashed = secret.get_secret_value() if secret else None
     accounts, trail = AccountsFile.of(settings), AuditTrail.of(settings)
+    changes = RecordedChanges(trail)
     sessions = Sessions(accounts.session_secret() or secret_of(hashed), time.time)
-    checks = RequestChecks(app, settings.review, sessions, PasswordAttempts(time.monotonic), accounts)
+    checks = RequestChecks(
+        app, settings.review, sessions, PasswordAttempts(time.monotonic), accounts, changes
+    )
     signatures = Signatures(accounts, time.monotonic, checks.is_shared_password if hashed else None)
-    form, changes = SignatureForm(signatures, trail), RecordedChanges(trail)
+    form = SignatureForm(signatures, trail)
     files = SnapshotFiles(paths.snapshots(settings))
     index = SnapshotIndex(files)
     plant = PlantClock.of(settings.review)

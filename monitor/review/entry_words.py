@@ -38,6 +38,8 @@ _SERVICE = "service"
 
 def name_kind(entry: Entry) -> str:
     """What was done, in a word or two."""
+    if _is_report(entry):
+        return "in force on the line"
     try:
         return KINDS[Kind(entry.kind)]
     except ValueError:
