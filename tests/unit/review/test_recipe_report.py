@@ -46,7 +46,7 @@ def test_a_report_names_version_guarantee_and_signature_and_loads_nothing(settin
     put_in_force(settings.line.data / "recipes/plate", 2, approval)
     after = report(settings, "plate@2")
     assert (
-        "Promoted by <b>anna (without a password)</b>, 2026-11-24 06:00:00 CET: “approved for production”"
+        "Approved by <b>anna (without a password)</b>, 2026-11-24 06:00:00 CET: “approved for production”"
         in after
     )
     assert "This version is in force." in after
@@ -55,7 +55,7 @@ def test_a_report_names_version_guarantee_and_signature_and_loads_nothing(settin
     assert "<script" not in after
     proven = Approval(who="quinn", utc=approval.utc, meaning=approval.meaning, is_proven=True)
     put_in_force(settings.line.data / "recipes/plate", 1, proven)
-    assert "Promoted by <b>quinn</b>," in report(settings)
+    assert "Approved by <b>quinn</b>," in report(settings)
     with pytest.raises(RecipeError, match="no plate@3"):
         report(settings, "plate@3")
 
@@ -78,8 +78,8 @@ def test_a_shift_report_shows_what_lies_in_the_shift(settings: Settings) -> None
         for shift in PLANT.shifts
     )
     assert "From 2026-11-24 06:00:00 CET to 2026-11-24 14:00:00 CET" in early
-    assert "2 have a picture" in early
-    assert "0 have a picture" in late
+    assert "2 have an image" in early
+    assert "0 have an image" in late
     assert "There are no counts" in early
 
 
