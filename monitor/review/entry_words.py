@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from monitor.audit.entry import Entry, Kind
+from monitor.review.snapshot_files import find_key
 
 KINDS = {
     Kind.BEGIN: "record begun",
@@ -56,6 +57,8 @@ def name_subject(entry: Entry) -> str:
         return f"recipe of camera {name}{', sha256' if what.endswith('_sha') else ''}"
     if head == "account" and rest:
         return f"account {rest}"
+    if (key := find_key(f"{entry.subject}.jpg")) is not None:
+        return f"part of camera {key.camera}, frame {key.frame}, {key.day} {key.clock} UTC"
     return entry.subject
 
 
