@@ -78,6 +78,8 @@ class CameraView:
     """Whether it is a live view, which judges no parts."""
     newest: PartView | None = None
     """Its newest frame with a verdict."""
+    version: int | None = None
+    """The number of the recipe's version that judges its parts; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,18 +289,19 @@ class LineView:
             return [frame.score for frame in passed if frame.recipe_sha == passed[0].recipe_sha]
 
     def _camera(self, board: Board, camera: CameraSettings) -> CameraView:
-        worker = capture_name(camera.name)
+        worker, judge = capture_name(camera.name), changeover.find_judge(board, camera, "")
         with self._ring(camera.name) as ring:
             newest = ring.frame(ring.last_frame()) if ring is not None else None
             return CameraView(
                 camera.name,
-                changeover.find_judge(board, camera, "").recipe,
+                judge.recipe,
                 read_camera(board, camera.name, self._clock()).word,
                 board.read_trouble(worker),
                 count_verdicts(ring) if ring is not None else None,
                 (self._clock() - newest.captured_ns) / 1e9 if newest is not None else None,
                 camera.mode is Mode.LATEST,
                 _newest_judged(camera.name, ring) if ring is not None else None,
+                judge.version,
             )
 
     @contextmanager
