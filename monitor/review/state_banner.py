@@ -79,15 +79,15 @@ _NOT_READY = {
     "scorer_lost": ("Not judging", "The scoring program has stopped. It is started again by itself."),
     "no_recipe": ("No recipe", "A camera has no recipe that can be used. Call the engineer."),
     "camera_lost": ("Camera lost", "Look at its cable, its power and its network."),
-    "camera_frozen": ("Camera frozen", "A camera sends the same image again and again."),
+    "camera_frozen": ("Camera frozen", "A camera sends the same picture again and again."),
     "camera_undated": (
         "Camera undated",
-        "Nobody can tell when a camera's images were taken. Call the engineer.",
+        "Nobody can tell when a camera's pictures were taken. Call the engineer.",
     ),
 }
 _LOOK = {
     "camera_lost": "A live view is lost.",
-    "camera_undated": "A live view's images can't be dated.",
+    "camera_undated": "A live view's pictures can't be dated.",
     "no_recipe": "A live view has no recipe that can be used.",
     "worker_failing": "A program of the line ends again and again. Call the engineer.",
     "drift": "Good parts score otherwise than at calibration. Look at the lamp, the lens and the camera.",
