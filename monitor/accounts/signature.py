@@ -6,7 +6,7 @@ It knows nothing of pages and commands. A refused signature says no more than a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from monitor.accounts.accounts_file import AccountsFile
 from monitor.accounts.attempts import PasswordAttempts
@@ -28,6 +28,13 @@ class Signature:
     """What the signature states, as `approved for production`."""
     is_proven: bool
     """Whether a password proved the name. It can't while there are neither accounts nor a page password."""
+    confirmed: tuple[str, ...] = ()
+    """The warnings that the person was shown and confirmed."""
+
+    @property
+    def statement(self) -> str:
+        """The meaning with the warnings, for the record of changes."""
+        return "; warning read and confirmed: ".join((self.meaning, *self.confirmed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,9 @@ class Refusal:
     why: str
     is_limited: bool = False
     """Too many wrong passwords: the next one is looked at only later."""
+    account: str = field(default="", compare=False)
+    """The account whose name was given; empty where there is none of that name. What was typed instead is
+    never recorded: it may be a password. Only the record may know of it, no guesser."""
 
 
 def tidy_signer(name: str) -> str:
@@ -94,9 +104,9 @@ class Signatures:
         else:
             account = self._accounts.find_by_password(name, password)
             if account is None:
-                return Refusal("Wrong name or password.")
+                return Refusal("Wrong name or password.", account=name if self._accounts.find(name) else "")
             if (why := refuse(name, account.role, permission)) is not None:
-                return Refusal(why)
+                return Refusal(why, account=name)
         for key in keys:
             self._attempts.forget(key)
         return Signature(name, meaning, is_proven=True)

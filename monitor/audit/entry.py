@@ -129,6 +129,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return Head(self.hash, self.n)
 
 
+_GLANCE = msgspec.json.Decoder(Entry)
+
+
 def follow(head: Head, change: Change) -> Entry:
     """The entry of that change, after the entry of that head."""
     fields = {
@@ -166,6 +169,15 @@ def decode(line: bytes) -> Entry:
     if _hash(fields) != entry.hash:
         raise ValueError("its hash is not that of its content")
     return entry
+
+
+def glance(line: bytes) -> Entry | None:
+    """The entry of a line with or without its line break, without a check of its bytes and its hash, for a
+    search through many; None where it is none."""
+    try:
+        return _GLANCE.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def digest_line(line: bytes) -> str:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -146,6 +147,29 @@ class AuditTrail:
             with self.file.open("rb") as opened:
                 while line := opened.readline(_END_BYTES):
                     yield line
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._error(error, "read") from None
+
+    def newest_lines(self, before: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """The file's lines with their line breaks, newest first, each with its place in the file; `before`:
+        only those in front of that place. Only what is asked for is read. Raises AuditError."""
+        try:
+            with self.file.open("rb") as opened:
+                size = os.fstat(opened.fileno()).st_size
+                at, rest = size if before is None else min(before, size), b""
+                while at:
+                    start = max(0, at - _END_BYTES)
+                    content, end = os.pread(opened.fileno(), at - start, start) + rest, at + len(rest)
+                    lines = re.findall(rb"[^\n]*\n|[^\n]+", content)
+                    rest = lines.pop(0) if start else b""
+                    if len(rest) > _END_BYTES:
+                        raise OSError(errno.EBADMSG, "a line is too long")
+                    for line in reversed(lines):
+                        end -= len(line)
+                        yield end, line
+                    at = start
         except FileNotFoundError:
             return
         except OSError as error:

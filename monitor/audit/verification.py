@@ -42,6 +42,20 @@ class Verification:
     def is_whole(self) -> bool:
         return not self.problems
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is no sign of an alteration, but must be known, one line each."""
+        found = []
+        if self.repaired:
+            lines = "line of a writer that was" if self.repaired == 1 else "lines of writers that were"
+            found.append(f"{self.repaired} incomplete {lines} interrupted; the next entry states it")
+        if self.is_torn:
+            found.append(
+                "the last line is incomplete: its writer was interrupted, or the file was cut within it; a "
+                "head that was kept elsewhere tells which"
+            )
+        return tuple(found)
+
 
 def verify_lines(lines: Iterable[bytes], against: Head | None = None) -> Verification:
     """Checks lines as `AuditTrail.lines` gives them, and that the entry of `against` is among them."""

@@ -72,15 +72,8 @@ def print_verification(found: Verification, *, as_json: bool, out: TextIO) -> No
         return
     for problem in found.problems:
         print(f"ALTERED  {problem}", file=out)
-    if found.repaired:
-        lines = "line of a writer that was" if found.repaired == 1 else "lines of writers that were"
-        print(f"note     {found.repaired} incomplete {lines} interrupted; the next entry states it", file=out)
-    if found.is_torn:
-        print(
-            "note     the last line is incomplete: its writer was interrupted, or the file was cut within "
-            "it; a head from elsewhere tells which (--against)",
-            file=out,
-        )
+    for note in found.notes:
+        print(f"note     {note}", file=out)
     word = "whole" if found.is_whole else "NOT whole"
     print(f"the record is {word}: {found.head.count} entries, head {found.head}", file=out)
     print(PROVES, file=out)

@@ -111,10 +111,10 @@ def run(options: argparse.Namespace) -> int:
         old, new = (one.document.calibration[REFERENCE].threshold for one in (before, after))
         defects = real_defects(after.document.defect_scores)
         warnings = warn_of_change(old, new, defects) if new != old else ()
-        confirm(warnings, signature, understood=options.understood)
+        confirmed = confirm(warnings, signature, understood=options.understood)
         hold_version(settings, after.folder)
         subject = f"recipe.{after.name}.threshold"
-        return recording(settings, Kind.THRESHOLD, subject, repr(old), repr(new), signature)
+        return recording(settings, Kind.THRESHOLD, subject, repr(old), repr(new), confirmed)
 
     calibrate_recipe(
         replace(request, who=signature.name),

@@ -130,7 +130,7 @@ def _change(options: argparse.Namespace, settings: Settings) -> int:
     meaning = changes.find_meaning(name, number, back=is_rollback)
     signature = sign(options, settings, permission, meaning)
     warnings = find_warnings(paths.recipe(settings, name), number)
-    confirm(warnings, signature, understood=options.understood)
+    signature = confirm(warnings, signature, understood=options.understood)
     if is_rollback:
         change = changes.roll_back(name, signature, permission, VIA)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -68,27 +69,32 @@ def sign(options: argparse.Namespace, settings: Settings, permission: Permission
     password = read_password(f"Password of {options.account}: ", options.password_file)
     result = signatures.check(options.account, password, stated, permission, VIA)
     if isinstance(result, Refusal):
-        record(settings, Kind.REFUSED, options.account[:100], permission.value, None, None, result.why)
+        signer = f" as {result.account}" if result.account else ""
+        why = f"not signed{signer}: {meaning}. {result.why}"
+        record(settings, Kind.REFUSED, login_name(), permission.value, None, None, why)
         time.sleep(_WRONG_PASSWORD_S)
         raise CommandError(result.why.removesuffix("."))
     return result
 
 
-def confirm(warnings: Sequence[str], signature: Signature, *, understood: bool) -> None:
-    """Print the warnings, in red on a terminal, and have them confirmed where there are accounts. Raises
-    CommandError.
+def confirm(warnings: Sequence[str], signature: Signature, *, understood: bool) -> Signature:
+    """Print the warnings, in red on a terminal, and have them confirmed where there are accounts: the
+    signature then says so. Raises CommandError.
 
     Without accounts a warning stops nothing: scripts that calibrate do so without a person.
     """
     red, plain = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
     for warning in warnings:
         print_to_stderr(f"{red}WARNING: {warning}{plain}")
-    if not warnings or understood or not signature.is_proven:
-        return
+    if not warnings or not (understood or signature.is_proven):
+        return signature
+    confirmed = dataclasses.replace(signature, confirmed=tuple(warnings))
+    if understood:
+        return confirmed
     if sys.stdin.isatty():
         print_to_stderr("Type YES to accept this nevertheless:")
         if sys.stdin.readline().strip() == "YES":
-            return
+            return confirmed
     raise CommandError("not accepted, nothing is changed: read the warning, then repeat with --understood")
 
 
@@ -152,7 +158,7 @@ def recording(
         subject,
         before,
         after,
-        signature.meaning,
+        signature.statement,
         _utc(),
         via=VIA,
         signed=signature.is_proven,

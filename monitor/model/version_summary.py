@@ -103,10 +103,10 @@ def explain_origin(document: Document, numbers: Mapping[str, int]) -> str:
     their sha256."""
     lineage, training = document.lineage, document.training
     if lineage is None:
-        return f"trained from {training.images} images" if training else "of unknown origin"
+        return f"taught from {training.images} images" if training else "of unknown origin"
     by = f" by {lineage.who}" if lineage.who else ""
     if lineage.origin is Origin.TRAINING:
-        return f"trained from {lineage.images} images{by}"
+        return f"taught from {lineage.images} images{by}"
     what = f"{lineage.images} images" if lineage.images else "recorded scores"
     if lineage.origin is Origin.REVIEW:
         what = f"{lineage.images} labelled parts"

@@ -29,6 +29,7 @@ from monitor.review.pictures import Pictures
 from monitor.review.recalibration import Recalibration
 from monitor.review.recalibration_pages import RecalibrationPages
 from monitor.review.recipe_pages import RecipePages
+from monitor.review.record_pages import RecordPages
 from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.report_pages import ReportPages
 from monitor.review.request_checks import RequestChecks
@@ -83,10 +84,13 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     secret = settings.review.password_hash
     hashed = secret.get_secret_value() if secret else None
     accounts, trail = AccountsFile.of(settings), AuditTrail.of(settings)
+    changes = RecordedChanges(trail)
     sessions = Sessions(accounts.session_secret() or secret_of(hashed), time.time)
-    checks = RequestChecks(app, settings.review, sessions, PasswordAttempts(time.monotonic), accounts)
+    checks = RequestChecks(
+        app, settings.review, sessions, PasswordAttempts(time.monotonic), accounts, changes
+    )
     signatures = Signatures(accounts, time.monotonic, checks.is_shared_password if hashed else None)
-    form, changes = SignatureForm(signatures, trail), RecordedChanges(trail)
+    form = SignatureForm(signatures, trail)
     files = SnapshotFiles(paths.snapshots(settings))
     index = SnapshotIndex(files)
     plant = PlantClock.of(settings.review)
@@ -102,6 +106,7 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     TodayPages(app, settings, index, view, plant)
     RecalibrationPages(app, recipes, index, recalibration, form, changes)
     ReportPages(app, settings, index, plant)
+    RecordPages(app, settings, trail)
     versions = VersionChanges(settings, trail, check=check_regions)
     sets = SetChangeover(settings, trail)
     jobs, trials = ComparisonJobs(files.root, torch_import.load), VersionTrials(files.root)

@@ -11,6 +11,8 @@ from monitor.accounts.permissions import Permission, Role, refuse
 
 EVERYBODY = frozenset({"enter", "logout"})
 """Forms that need no account."""
+READING = frozenset({"record_verify"})
+"""Forms that change nothing: every account may send them."""
 SIGNED = frozenset({"recalibrate_accept", "version_use", "recipe_set_use"})
 """Forms with a signature of their own: who signs may be another person than the one who is signed in."""
 REQUIRED: Mapping[str, Permission] = {
@@ -35,9 +37,9 @@ REQUIRED: Mapping[str, Permission] = {
 
 def refuse_form(endpoint: str, name: str, role: Role) -> str | None:
     """Why that account may not send the form, in one line; None where it may."""
-    if endpoint in EVERYBODY or endpoint in SIGNED:
+    if endpoint in EVERYBODY | READING | SIGNED:
         return None
     permission = REQUIRED.get(endpoint)
     if permission is None:
-        return "This form is not for accounts: the name is that of the account."
+        return "Refused: the name is that of your account, and can't be changed here."
     return refuse(name, role, permission)

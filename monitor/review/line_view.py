@@ -30,7 +30,9 @@ from monitor.line_state.ring import SLOTS, FinalVerdict, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, capture_name, worker_names
 from monitor.model.recipe_json import FILE
 from monitor.publish.status import OperatingState, decide_status, read_camera, read_health
+from monitor.review.recent_parts import RecentParts
 from monitor.review.state_banner import ServiceState, StateBanner, describe_state
+from monitor.review.unjudged_share import UnjudgedShare, add_to_banner
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import Reason, Verdict, rfc3339, snapshot_path
 
@@ -77,6 +79,8 @@ class CameraView:
     """Whether it is a live view, which judges no parts."""
     newest: PartView | None = None
     """Its newest frame with a verdict."""
+    version: int | None = None
+    """The number of the recipe's version that judges its parts; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,12 @@ class LineView:
         self._following = threading.Lock()
         self._seen: dict[str, tuple[uuid.UUID | None, int, PartView | None]] = {}
         """By camera: the session, the last frame that was looked at, and the newest reject."""
+        self._recent = {
+            camera.name: RecentParts(camera.name)
+            for camera in settings.camera
+            if camera.mode is Mode.EVERY_PART
+        }
+        """A live view judges no parts: what it leaves out is no loss."""
 
     def status(self) -> LineStatus:
         utc = rfc3339(self._utc_ns())
@@ -138,17 +148,27 @@ class LineView:
         now = self._clock()
         health = read_health(board, self._settings, now)
         status = decide_status(self._settings.camera, health)
-        return describe_state(
+        may_run = board.is_fresh(PUBLISH, now) and bool(board.read(PUBLISH, Field.READY))
+        banner = describe_state(
             service,
             status.state,
             status.reason,
             is_ready=status.ready,
-            may_run=board.is_fresh(PUBLISH, now) and bool(board.read(PUBLISH, Field.READY)),
+            may_run=may_run,
             cameras=tuple(
                 name for name, state in health.cameras.items() if f"camera_{state.word}" == status.reason
             ),
             has_failed_challenge=board.read(PUBLISH, Field.CHALLENGE_HOLD) == Hold.FAILED,
         )
+        if not (status.ready and may_run):
+            return banner
+        return add_to_banner(banner, self._find_unjudged_shares(now))
+
+    def _find_unjudged_shares(self, now: int) -> Iterator[UnjudgedShare]:
+        for camera, recent in self._recent.items():
+            with self._ring(camera) as ring:
+                if ring is not None and (share := recent.find_unjudged_share(ring, now)) is not None:
+                    yield share
 
     def _problems(self, board: Board) -> Iterator[str]:
         # Each camera's problem is shown beside the camera.
@@ -280,18 +300,19 @@ class LineView:
             return [frame.score for frame in passed if frame.recipe_sha == passed[0].recipe_sha]
 
     def _camera(self, board: Board, camera: CameraSettings) -> CameraView:
-        worker = capture_name(camera.name)
+        worker, judge = capture_name(camera.name), changeover.find_judge(board, camera, "")
         with self._ring(camera.name) as ring:
             newest = ring.frame(ring.last_frame()) if ring is not None else None
             return CameraView(
                 camera.name,
-                changeover.find_judge(board, camera, "").recipe,
+                judge.recipe,
                 read_camera(board, camera.name, self._clock()).word,
                 board.read_trouble(worker),
                 count_verdicts(ring) if ring is not None else None,
                 (self._clock() - newest.captured_ns) / 1e9 if newest is not None else None,
                 camera.mode is Mode.LATEST,
                 _newest_judged(camera.name, ring) if ring is not None else None,
+                judge.version,
             )
 
     @contextmanager

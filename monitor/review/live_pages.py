@@ -78,7 +78,7 @@ class LivePages:
     def _make(self, camera: str, with_heatmap: bool) -> bytes:
         newest = self._view.newest_frame(camera)
         if newest is None:
-            abort(HTTPStatus.NOT_FOUND, "There is no picture of this camera at the moment.")
+            abort(HTTPStatus.NOT_FOUND, "There is no image of this camera at the moment.")
         _, image = newest
         return encode_jpeg(self._heatmap(camera, image) if with_heatmap else draw_panel(image), 80)
 

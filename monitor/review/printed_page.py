@@ -12,6 +12,8 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from monitor.review.entry_words import name_kind, name_subject
+
 _STYLE = files("monitor.review").joinpath("static/report.css")
 
 
@@ -24,6 +26,7 @@ def render_page(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals.update(name_kind=name_kind, name_subject=name_subject)
     return environment.get_template(template).render(style=_STYLE.read_text(encoding="utf-8"), **values)
 
 

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor import paths
-from monitor.audit.entry import Entry, Kind
+from monitor.audit.entry import Kind
 from monitor.audit.trail import AuditTrail
 from monitor.model.in_force import Approval, find_asked, find_in_force, read_in_force
 from monitor.model.recipe_json import FILE, REFERENCE, Document, RecipeError, WeightsFile
 from monitor.model.version_files import VersionFile, list_versions
 from monitor.model.version_summary import explain_origin, read_document
+from monitor.review.entry_words import name_recipe
 from monitor.review.filters import Filters
 from monitor.review.pictures import Pictures
 from monitor.review.printed_page import embed, render_page
+from monitor.review.removed_images import RemovedImages, count_removed, is_about_teaching
 from monitor.review.report_contents import PictureOf, read_entries, show_parts
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, SnapshotFiles
@@ -38,6 +40,7 @@ MOST_PARTS = 6
 """How many of the nearest rejects and of the worst passes are shown."""
 MOST_ENTRIES = 60
 """The newest entries of the record of changes about the recipe that are listed."""
+_MOST_TEACHING_ENTRIES = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class RecipeReports:
             raise RecipeError(
                 f"{version.file}: there is no threshold for {REFERENCE}: train the recipe again"
             )
-        sha = hash_file(version.file)
+        sha, trail = hash_file(version.file), AuditTrail.of(self._settings)
         entries = list(self._judged(version.folder.name, sha))
         return render_page(
             "recipe_report.html",
@@ -108,15 +111,17 @@ class RecipeReports:
             files=list(_hashes(version, document, sha)),
             approvals=_find_approvals(version),
             recorded=read_entries(
-                AuditTrail.of(self._settings),
-                lambda entry: _is_about(entry, version.folder.name),
+                trail,
+                lambda entry: name_recipe(entry) == version.folder.name,
                 MOST_ENTRIES,
             ),
             challenges=read_entries(
-                AuditTrail.of(self._settings),
+                trail,
                 lambda entry: entry.kind == Kind.CHALLENGE and version.name in _WORDS.split(entry.meaning),
                 MOST_ENTRIES,
             ),
+            removed=_find_removed(trail, version.folder.name, document),
+            tested=_count_passed(document),
             parts=len(document.calibration[REFERENCE].part_scores),
         )
 
@@ -205,8 +210,18 @@ def _find_approvals(version: VersionFile) -> Approvals:
     )
 
 
-def _is_about(entry: Entry, recipe: str) -> bool:
-    names = entry.subject.replace("@", ".").split(".")
-    return recipe in names or any(
-        (value or "").split("@")[0] == recipe for value in (entry.before, entry.after)
-    )
+def _find_removed(trail: AuditTrail, recipe: str, document: Document) -> list[RemovedImages] | None:
+    """The images that people removed on the page before the recipe was taught; None where it was not taught
+    there, or where the record can't be read: the report says so at its end."""
+    training = document.training
+    if training is None:
+        return None
+    recorded = read_entries(trail, lambda entry: is_about_teaching(entry, recipe), _MOST_TEACHING_ENTRIES)
+    return count_removed(recorded.entries, training.images, training.utc)
+
+
+def _count_passed(document: Document) -> tuple[int, int]:
+    """How many of the known defects pass at the version's threshold, and how many there are."""
+    known = document.defect_scores.known if document.defect_scores else ()
+    threshold = document.calibration[REFERENCE].threshold
+    return sum(score <= threshold for score in known), len(known)

@@ -7,6 +7,7 @@ line.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -14,9 +15,10 @@ from typing import NoReturn
 
 from flask import abort, g, request
 
-from monitor.accounts.signature import NOBODY, Signature
+from monitor.accounts.signature import NOBODY, Refusal, Signature
 from monitor.audit.entry import Change, Head, Kind
 from monitor.audit.trail import AuditError, AuditTrail
+from monitor.names import join_version
 from monitor.verdict import rfc3339
 
 
@@ -48,7 +50,7 @@ class RecordedChanges:
             subject,
             before,
             after,
-            signature.meaning if signature else meaning,
+            signature.statement if signature else meaning,
             self._utc(),
             via=describe_way(),
             signed=signature is not None and signature.is_proven,
@@ -60,8 +62,37 @@ class RecordedChanges:
                 refuse_unrecorded(error)
             yield head
 
+    def record_refused_form(self, why: str) -> None:
+        """Records that the present request's person may not do this. Nothing was done, so an entry that can't
+        be written is only logged."""
+        try:
+            self._trail.append(_refuse(why, self._utc()))
+        except AuditError as error:
+            logging.getLogger(__name__).error("%s", error)
+
     def _utc(self) -> str:
         return rfc3339(self._utc_ns())
+
+
+def describe_refusal(meaning: str, refusal: Refusal, utc: str) -> Change:
+    """The entry for a refused signature of the present request: who is signed in, and what was to be signed
+    as whom. It never has what was typed as a name unless it is that of an account."""
+    signer = f" as {refusal.account}" if refusal.account else ""
+    return _refuse(f"not signed{signer}: {meaning}. {refusal.why}", utc)
+
+
+def _refuse(why: str, utc: str) -> Change:
+    who = g.session.by if "session" in g else ""
+    return Change(Kind.REFUSED, who or NOBODY, name_act(), None, None, why, utc, via=describe_way())
+
+
+def name_act() -> str:
+    """What the present form is about: a version, a recipe or a set; the form's name where it names none."""
+    values = request.view_args or {}
+    recipe, number = values.get("recipe"), values.get("number")
+    if recipe:
+        return join_version(recipe, number) if number is not None else f"recipe.{recipe}"
+    return f"set {values['name']}" if "name" in values else request.endpoint or request.path
 
 
 def describe_way() -> str:

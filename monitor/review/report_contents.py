@@ -5,11 +5,14 @@ It knows nothing of HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from monitor.audit.entry import Entry, Head
+from monitor.audit.entry import Entry, Head, Kind, decode, glance
 from monitor.audit.trail import AuditError, AuditTrail
+from monitor.review.entry_words import ListedChange, fold_reports
 from monitor.review.pictures import Pictures
 from monitor.review.printed_page import embed
 from monitor.review.snapshot_files import Key, NoSuchSnapshot
@@ -44,11 +47,31 @@ class RecordedEntries:
     problem: str = ""
     """Why the record can't be read, in one line."""
 
+    @property
+    def listed(self) -> list[ListedChange]:
+        """The changes that people made, and what the line reported of each."""
+        return fold_reports(entry for entry in self.entries if entry.kind != Kind.SETTING)
+
+    @property
+    def settings(self) -> list[ListedChange]:
+        """The settings that the service started with or took over."""
+        return [ListedChange(entry) for entry in self.entries if entry.kind == Kind.SETTING]
+
 
 def read_entries(trail: AuditTrail, is_wanted: Callable[[Entry], bool], most: int) -> RecordedEntries:
     """The newest wanted entries, at most so many."""
+    found: deque[bytes] = deque(maxlen=most)
     try:
-        found = [entry for entry in trail.entries() if is_wanted(entry)]
-        return RecordedEntries(trail.head(), tuple(found[-most:]))
+        for line in trail.lines():
+            if (entry := glance(line)) is not None and is_wanted(entry):
+                found.append(line)
+        return RecordedEntries(trail.head(), tuple(_check(found)))
     except AuditError as error:
         return RecordedEntries(None, (), str(error))
+
+
+def _check(lines: Iterable[bytes]) -> Iterator[Entry]:
+    """The entries of the lines whose bytes and hash are right: an altered one is not reported."""
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            yield decode(line.removesuffix(b"\n"))

@@ -30,12 +30,15 @@ from monitor.review.access import (
 )
 from monitor.review.endpoint_permissions import refuse_form
 from monitor.review.proxy import PublicAddress
+from monitor.review.recorded_changes import RecordedChanges
 from monitor.settings import ReviewSettings
 
 _PROXY_ATTEMPTS = 30
 """Wrong passwords a minute from all clients of a proxy together."""
 _NAME_ATTEMPTS = 10
 """Wrong passwords a minute for one account from all addresses together."""
+_RECORDED_FORMS = 10
+"""Refused forms a minute of one account that go into the record of changes."""
 _OPEN = frozenset({"login", "enter", "static", "alive"})
 """Endpoints that need no password."""
 HEADERS = {
@@ -62,9 +65,10 @@ class RequestChecks:
         sessions: Sessions,
         attempts: PasswordAttempts,
         accounts: AccountsFile,
+        changes: RecordedChanges,
     ) -> None:
         self._settings, self._sessions, self._attempts = settings, sessions, attempts
-        self._accounts = accounts
+        self._accounts, self._changes = accounts, changes
         self._log = logging.getLogger(__name__)
         self._public = PublicAddress.parse(settings.public_url) if settings.public_url else None
         # Browsers share cookies between all ports of a host: each line's page needs its own cookie name.
@@ -129,6 +133,9 @@ class RequestChecks:
         account: Account = g.account
         if (why := refuse_form(request.endpoint or "", account.name, account.role)) is not None:
             self._log.warning("refused %s: %s", request.endpoint, why)
+            # Who sends such forms again and again must not fill the record.
+            if self._attempts.may_try(f"form {account.name}", _RECORDED_FORMS):
+                self._changes.record_refused_form(why)
             abort(HTTPStatus.FORBIDDEN, why)
 
     def _check_host(self, host: str) -> None:

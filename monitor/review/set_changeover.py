@@ -81,7 +81,7 @@ class SetChangeover:
             f"recipe_set.{name}",
             None,
             asked,
-            signature.meaning,
+            signature.statement,
             utc,
             via=via,
             signed=signature.is_proven,

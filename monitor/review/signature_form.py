@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 
 from flask import abort, request
@@ -15,8 +16,8 @@ from flask import abort, request
 from monitor.accounts.accounts_file import AccountsError
 from monitor.accounts.permissions import Permission, roles_for
 from monitor.accounts.signature import Refusal, Signature, Signatures, state_meaning
-from monitor.audit.entry import Change, Kind
 from monitor.audit.trail import AuditError, AuditTrail
+from monitor.review.recorded_changes import describe_refusal
 from monitor.verdict import rfc3339
 
 UNDERSTOOD = "understood"
@@ -61,18 +62,17 @@ class SignatureForm:
         except AccountsError as error:
             abort(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}.")
         if isinstance(result, Refusal):
-            self._record_refusal(name, permission, result)
+            self._record_refusal(meaning, result)
             code = HTTPStatus.TOO_MANY_REQUESTS if result.is_limited else HTTPStatus.FORBIDDEN
             abort(code, result.why)
-        return result
+        return replace(result, confirmed=tuple(warnings))
 
-    def _record_refusal(self, name: str, permission: Permission, refusal: Refusal) -> None:
-        self._log.warning("signature refused: %s, to %s: %s", name[:40], permission, refusal.why)
+    def _record_refusal(self, meaning: str, refusal: Refusal) -> None:
+        change = describe_refusal(meaning, refusal, rfc3339(self._utc_ns()))
+        self._log.warning("refused: %s by %s: %s", change.subject, change.who, change.meaning)
         if refusal.is_limited:
             # A guesser must not fill the record.
             return
-        utc = rfc3339(self._utc_ns())
-        change = Change(Kind.REFUSED, name[:100], permission.value, None, None, refusal.why, utc, via="page")
         try:
             self._trail.append(change)
         except AuditError as error:

@@ -117,7 +117,7 @@ class VersionChanges:
                 f"recipe.{change.after.folder.name}.in_force",
                 describe(change.before) if change.before else None,
                 describe(change.after),
-                signature.meaning,
+                signature.statement,
                 change.approval.utc,
                 via=via,
                 signed=signature.is_proven,

@@ -60,7 +60,7 @@ class WallPages:
         # The `.json` files are read again, so that the page shows the newest labels.
         shown = [(entry.key, self._index.details(entry, fresh=True)) for entry in page.entries]
         return render_template(
-            "cards.html" if request.args.get("only") == "cards" else "wall.html",
+            "new_cards.html" if request.args.get("only") == "cards" else "wall.html",
             shown=shown,
             page=page,
             filters=filters,
@@ -81,7 +81,7 @@ class WallPages:
         entry = self._index.find(key)
         details = self._index.details(entry, fresh=True)
         if not any(self._has_file(key, suffix) for suffix in (".jpg", ".png", ".json")):
-            abort(HTTPStatus.NOT_FOUND, "This snapshot was deleted.")
+            abort(HTTPStatus.NOT_FOUND, "This image was deleted.")
         newer, older = self._index.neighbours(filters, key)
         return render_template(
             "part.html",
@@ -109,7 +109,7 @@ class WallPages:
             abort(HTTPStatus.BAD_REQUEST, "A label is defect, overkill or unsure.")
         label_entry = LabelEntry(Label(word), g.session.by, rfc3339(self._utc_ns())) if word else None
         if not any(self._has_file(key, suffix) for suffix in (".jpg", ".png")):
-            abort(HTTPStatus.NOT_FOUND, "This snapshot was deleted.")
+            abort(HTTPStatus.NOT_FOUND, "This image was deleted.")
         known = self._index.details(self._index.find(key), fresh=True)
         before = known.label
         if known.challenge:
@@ -118,9 +118,9 @@ class WallPages:
             with self._changes.recording(Kind.LABEL, f"snapshots/{key.path}", before, word or None):
                 self._files.label(key, label_entry)
         except NoSuchSnapshot:
-            abort(HTTPStatus.NOT_FOUND, "This snapshot was deleted.")
+            abort(HTTPStatus.NOT_FOUND, "This image was deleted.")
         except ValueError:
-            abort(HTTPStatus.CONFLICT, "This snapshot's .json file is damaged, so it can't be labelled.")
+            abort(HTTPStatus.CONFLICT, "This image's .json file is damaged, so it can't be labelled.")
         except OSError as error:
             abort(HTTPStatus.SERVICE_UNAVAILABLE, f"The label can't be saved: {error.strerror}.")
         details = self._index.details(self._index.find(key), fresh=True)
@@ -148,7 +148,7 @@ class WallPages:
         try:
             content = make(key)
         except NoSuchSnapshot:
-            abort(HTTPStatus.NOT_FOUND, "This picture was deleted.")
+            abort(HTTPStatus.NOT_FOUND, "This image was deleted.")
         response = Response(content, mimetype=kind)
         response.headers["Cache-Control"] = _UNCHANGING
         return response
@@ -171,7 +171,7 @@ def _key(day: str, camera: str, stem: str) -> Key:
     try:
         return Key.parse(day, camera, stem)
     except NoSuchSnapshot:
-        abort(HTTPStatus.NOT_FOUND, "There is no such snapshot.")
+        abort(HTTPStatus.NOT_FOUND, "There is no such image.")
 
 
 def _page_start() -> PageStart | None:

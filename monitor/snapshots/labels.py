@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from monitor.names import join_version
+
 MAX_LABELS = 20
 """A snapshot keeps this many labels; the oldest are dropped."""
 MAX_JSON_BYTES = 65_536
@@ -60,6 +62,13 @@ class SnapshotDetails:
     """Of the version that judged the part."""
     challenge: str = ""
     """The id of the challenge part that it shows; empty for production."""
+    version: int | None = None
+    """The number of the version that judged the part; None where it is not known."""
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe with its version, as `plate@3`."""
+        return self.recipe if self.version is None else join_version(self.recipe, self.version)
 
     def ratio_text(self, score: float) -> str:
         """Score divided by threshold, as text; empty where there is no threshold."""
@@ -100,6 +109,7 @@ def details_of(document: Mapping[str, Any]) -> SnapshotDetails:
         label_entry=_label_entry(newest),
         recipe_sha=_text(document.get("recipe_sha")),
         challenge=_text(document.get("challenge")),
+        version=_version(document.get("version")),
     )
 
 
@@ -120,6 +130,10 @@ def encode_document(document: Mapping[str, Any]) -> bytes:
         return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode()
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def _version(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None
 
 
 def _label_entry(entry: object) -> LabelEntry | None:

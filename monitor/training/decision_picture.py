@@ -75,7 +75,9 @@ def _draw_histogram(
     for threshold, rates in _rates(points).items():
         column = _column(threshold, edges)
         cv2.line(image, (column, _TOP - 8), (column, _HEIGHT - _BOTTOM), _THRESHOLD, 1)
-        cv2.putText(image, rates, (column + 3, _TOP - 10), _FONT, 0.42, _THRESHOLD, 1, cv2.LINE_AA)
+        (width, _), _ = cv2.getTextSize(rates, _FONT, 0.42, 1)
+        place = (min(column + 3, _WIDTH - width - 3), _TOP - 10)
+        cv2.putText(image, rates, place, _FONT, 0.42, _THRESHOLD, 1, cv2.LINE_AA)
     legend = f"{len(good)} good images that set the threshold (above the axis)"
     cv2.putText(image, legend, (_LEFT, 22), _FONT, 0.5, _GOOD, 1, cv2.LINE_AA)
     if defects:

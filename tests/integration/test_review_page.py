@@ -291,7 +291,7 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
 def test_help_is_one_touch_away_on_every_page_and_its_links_lead_somewhere(
     data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab
 ) -> None:
-    for path in ("/", f"/part/{data[1][0].path}", "/live", "/today", "/recalibrate/plate"):
+    for path in ("/", f"/part/{data[1][0].path}", "/live", "/today", "/record", "/recalibrate/plate"):
         tab.goto(page.address + path)
         tab.get_by_role("link", name="Help", exact=True).click()
         tab.wait_for_url(f"{page.address}/help")
@@ -317,12 +317,37 @@ def test_a_report_opens_in_the_browser_with_its_pictures_and_needs_nothing_else(
     assert [url for url in since if not url.startswith("data:")] == [tab.url]
 
 
-@pytest.mark.parametrize("width", [1280, 800])
+def test_the_record_leads_to_the_part_and_says_what_its_check_proves(
+    data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab
+) -> None:
+    tab.goto(address(page, data[1][0]))
+    tab.keyboard.press("u")
+    await_page(tab, "#label-unsure[aria-pressed=true]")
+    tab.get_by_role("link", name="Record", exact=True).click()
+    tab.get_by_role("button", name="Verify").click()
+    check = tab.locator("#check [role=status]")
+    check.get_by_text(re.compile(r"The record is whole: \d+ entries")).wait_for()
+    assert "It does not prove" in check.inner_text()
+    tab.get_by_label("What").select_option("label")
+    tab.get_by_role("button", name="Show").click()
+    tab.get_by_role("link", name="the part").first.click()
+    tab.wait_for_url(address(page, data[1][0]))
+
+
+@pytest.mark.parametrize("width", [1280, 800, 400])
 def test_gloves_find_every_target_and_nothing_is_cut_off(
     data: tuple[Path, list[Key]], page: ReviewPage, tab: Tab, width: int
 ) -> None:
     tab.set_viewport_size({"width": width, "height": 900})
-    for path in ("/", f"/part/{data[1][0].path}", "/live", "/today", "/recalibrate/plate", "/help"):
+    for path in (
+        "/",
+        f"/part/{data[1][0].path}",
+        "/live",
+        "/today",
+        "/record",
+        "/recalibrate/plate",
+        "/help",
+    ):
         tab.goto(page.address + path)
         small = tab.locator("button, .button, select, input:not([type=hidden]), nav a").evaluate_all(
             "all => all.filter(e => e.checkVisibility()).filter(e => { const box = e.getBoundingClientRect();"

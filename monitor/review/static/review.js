@@ -189,6 +189,8 @@ if (wall) {
       const found = document.createElement("template");
       found.innerHTML = await load(wall.dataset.from);
       const items = [...found.content.querySelectorAll("li")];
+      const summary = found.content.querySelector("#summary");
+      if (summary) document.getElementById("summary")?.replaceWith(summary);
       const more = items.filter((item) => !document.getElementById(item.id)).length;
       const busy = Date.now() - touchedAt < QUIET_MS || wall.contains(document.activeElement) || scrollY > 200;
       if (more && busy && !now) {

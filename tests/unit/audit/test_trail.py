@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.audit import trail as trail_module
 from monitor.audit.entry import EMPTY, Change, Head, HeadError, Kind
 from monitor.audit.trail import AuditError, AuditTrail
 
@@ -212,3 +213,29 @@ def test_a_head_is_read_as_it_is_shown() -> None:
     assert Head.parse("AB" * 32) == Head("ab" * 32, 0)
     with pytest.raises(HeadError, match="copy one"):
         Head.parse("17")
+
+
+def test_the_newest_lines_are_read_backwards_from_any_place_and_without_the_rest(
+    trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail_module, "_END_BYTES", 1000)
+    for n in range(40):
+        trail.append(change(f"setting.{n}", before="x" * (n * 7)))
+    with trail.file.open("ab") as opened:
+        opened.write(b'{"torn')
+    content = trail.file.read_bytes()
+    found = list(trail.newest_lines())
+    assert [line for _, line in found][::-1] == content.splitlines(keepends=True)
+    assert all(content[at : at + len(line)] == line for at, line in found)
+    middle = found[20][0]
+    assert [at for at, _ in trail.newest_lines(middle)] == [at for at, _ in found[21:]]
+    reads: list[int] = []
+    pread = os.pread
+
+    def count(handle: int, size: int, offset: int) -> bytes:
+        reads.append(size)
+        return pread(handle, size, offset)
+
+    monkeypatch.setattr(os, "pread", count)
+    next(trail.newest_lines())
+    assert reads == [1000]

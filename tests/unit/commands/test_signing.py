@@ -30,7 +30,7 @@ def test_a_warning_is_printed_and_needs_its_option_where_there_are_accounts(
     confirm((), signed, understood=False)
     with pytest.raises(CommandError, match="repeat with --understood"):
         confirm(warnings, signed, understood=False)
-    confirm(warnings, signed, understood=True)
+    assert confirm(warnings, signed, understood=True).confirmed == warnings
     confirm(warnings, Signature("root", "recipe calibrated", is_proven=False), understood=False)
     assert capsys.readouterr().err == "WARNING: 3 of 10 known defects would pass.\n" * 3
 

@@ -19,7 +19,7 @@ from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, capture_name, worker_names
 from monitor.review.line_view import LineView
 from monitor.review.state_banner import Light
-from monitor.settings import Settings
+from monitor.settings import Mode, Settings
 from monitor.verdict import Reason, Verdict
 
 
@@ -207,3 +207,43 @@ def test_looking_keeps_nothing_open(
         view.status()
         view.passed_scores("top")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_parts_that_were_not_judged_keep_the_bar_of_a_ready_line_amber(
+    tmp_path: Path, ring: Ring, put_frame: Callable[[int, int], None], settings: Settings
+) -> None:
+    workers = worker_names(settings)
+    Board.create(tmp_path / "board", workers)
+    board = Board(tmp_path / "board", workers)
+    for name in workers:
+        board.write(name, Field.STATE, WorkerState.RUNNING)
+        board.write(name, Field.ALIVE_UNTIL_NS, time.monotonic_ns() + 10**11)
+        board.write(name, Field.EVER_RAN, 1)
+    board.write(capture_name("top"), Field.CAMERA_STATE, CameraState.UP)
+    board.write(PUBLISH, Field.READY, 1)
+    ahead_ns = [0]
+    view = LineView(settings, tmp_path, clock=lambda: time.monotonic_ns() + ahead_ns[0])
+
+    def put(numbers: range, verdict: Verdict) -> None:
+        reason = Reason.DEADLINE if verdict is Verdict.UNINSPECTED else Reason.NONE
+        for number in numbers:
+            put_frame(number, 7)
+            ring.write_closed(number, FinalVerdict(verdict, reason, False, False, 1, 1))
+
+    put(range(1, 11), Verdict.PASS)
+    assert view.status().banner.light is Light.GREEN
+    put(range(11, 16), Verdict.UNINSPECTED)
+    put(range(16, 21), Verdict.PASS)
+    for page in (view, LineView(settings, tmp_path)):
+        banner = page.status().banner
+        assert (banner.light, banner.headline) == (Light.AMBER, "Ready, but look")
+        assert "5 of the last 20 parts were not judged" in banner.sentence
+    ahead_ns[0] = 59 * 10**9
+    put(range(21, 41), Verdict.PASS)
+    assert view.status().banner.light is Light.AMBER
+    ahead_ns[0] = 61 * 10**9
+    assert view.status().banner.light is Light.GREEN
+    live_view = settings.camera[0].model_copy(update={"mode": Mode.LATEST})
+    of_views = LineView(settings.model_copy(update={"camera": (live_view,)}), tmp_path)
+    assert of_views.status().banner.light is Light.GREEN
+    board.close()

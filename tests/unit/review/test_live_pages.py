@@ -44,5 +44,5 @@ def test_a_lost_camera_and_an_uninspected_part_stand_over_and_under_the_picture(
     for path in ("/live", "/live/status"):
         text = re.sub(r"\s+", " ", page.get(path, headers=LOCAL).get_data(as_text=True))
         assert '<div id="over-top" class="camera-over lost"> <p><b>Camera lost</b><br>no stream<br>' in text
-        assert 'class="camera-verdict uninspected"> <b>Not judged</b> not judged in time' in text
+        assert 'class="camera-verdict uninspected"> <b>Not judged</b> there was no time left' in text
     board.close()

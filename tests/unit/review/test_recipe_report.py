@@ -11,12 +11,16 @@ import pytest
 
 from monitor.audit.entry import Change, Kind
 from monitor.audit.trail import AuditTrail
+from monitor.journal.tallies import CameraTally
 from monitor.model.in_force import Approval, put_in_force
 from monitor.model.recipe_json import REFERENCE, RecipeError
 from monitor.review.filters import Filters
+from monitor.review.printed_page import render_page
 from monitor.review.recipe_report import RecipeReports
+from monitor.review.shift_figures import ShiftFigures
 from monitor.review.shift_report import ShiftReports, read_snapshots
 from monitor.review.shifts import PlantClock
+from monitor.review.uninspected_reasons import explain_reason
 from monitor.settings import LineSettings, Settings
 from monitor.training.thresholds import make_calibration
 from tests.real.parts import random_recipe
@@ -46,7 +50,7 @@ def test_a_report_names_version_guarantee_and_signature_and_loads_nothing(settin
     put_in_force(settings.line.data / "recipes/plate", 2, approval)
     after = report(settings, "plate@2")
     assert (
-        "Promoted by <b>anna (without a password)</b>, 2026-11-24 06:00:00 CET: “approved for production”"
+        "Approved by <b>anna (without a password)</b>, 2026-11-24 06:00:00 CET: “approved for production”"
         in after
     )
     assert "This version is in force." in after
@@ -55,7 +59,7 @@ def test_a_report_names_version_guarantee_and_signature_and_loads_nothing(settin
     assert "<script" not in after
     proven = Approval(who="quinn", utc=approval.utc, meaning=approval.meaning, is_proven=True)
     put_in_force(settings.line.data / "recipes/plate", 1, proven)
-    assert "Promoted by <b>quinn</b>," in report(settings)
+    assert "Approved by <b>quinn</b>," in report(settings)
     with pytest.raises(RecipeError, match="no plate@3"):
         report(settings, "plate@3")
 
@@ -68,6 +72,43 @@ def test_an_altered_file_is_told(settings: Settings) -> None:
     assert "NO:" in report(settings)
 
 
+def test_a_report_says_that_no_defect_was_tested_and_names_no_command_for_it(settings: Settings) -> None:
+    shown = report(settings)
+    assert "Tested with known defects: none. How many real defects pass is not known." in shown
+    assert "calibrate plate" not in shown
+    assert "Drawn defects" not in shown
+
+
+def test_the_share_of_rejects_is_that_of_the_judged_parts(settings: Settings) -> None:
+    tally = CameraTally("top", passed=327, rejected=5, uninspected={"deadline": 3877})
+    page = render_page(
+        "tally_table.html",
+        figures=ShiftFigures(tallies=(tally,)),
+        views=frozenset(),
+        explain_reason=explain_reason,
+        plant=PLANT,
+    )
+    assert "1.51 %<br><small>of 332</small>" in page
+
+
+def test_a_shift_report_lists_each_change_once(settings: Settings) -> None:
+    def record(kind: Kind, subject: str, after: str, via: str) -> None:
+        change = Change(kind, "quinn", subject, None, after, "", "2026-11-24T05:30:00.000Z", via=via)
+        AuditTrail.of(settings).append(change)
+
+    record(Kind.PROMOTION, "recipe.plate.in_force", "plate@2, sha256 12", "page")
+    record(Kind.CHANGEOVER, "camera.top.recipe_in_force", "plate@2", "service")
+    record(Kind.IN_FORCE, "recipe.plate.threshold", "1.5", "service")
+    record(Kind.SETTING, "mqtt.port", "1884", "service")
+    reports = ShiftReports(settings, read_snapshots(settings), PLANT)
+    page = reports.make(Filters(day="2026-11-24", shift="06:00").within(PLANT), time.time_ns())
+    changed, _, rest = page.partition("What was changed")[2].partition("Settings that were set or changed")
+    assert changed.count("<td>quinn</td>") == 1
+    assert "Camera top judges by it since 2026-11-24 06:30:00 CET." in changed
+    assert "mqtt.port" in rest
+    assert "(journal)" not in page
+
+
 def test_a_shift_report_shows_what_lies_in_the_shift(settings: Settings) -> None:
     for minute in (30, 31):
         moment = datetime(2026, 11, 24, 5, minute, tzinfo=UTC)
@@ -78,8 +119,8 @@ def test_a_shift_report_shows_what_lies_in_the_shift(settings: Settings) -> None
         for shift in PLANT.shifts
     )
     assert "From 2026-11-24 06:00:00 CET to 2026-11-24 14:00:00 CET" in early
-    assert "2 have a picture" in early
-    assert "0 have a picture" in late
+    assert "2 have an image" in early
+    assert "0 have an image" in late
     assert "There are no counts" in early
 
 

@@ -15,7 +15,7 @@ from monitor.audit.trail import AuditTrail
 from monitor.review import access
 from monitor.review.access import hash_password
 from monitor.review.application import build
-from monitor.review.endpoint_permissions import EVERYBODY, REQUIRED, SIGNED
+from monitor.review.endpoint_permissions import EVERYBODY, READING, REQUIRED, SIGNED
 from monitor.review.snapshot_files import Key
 from monitor.settings import LineSettings, ReviewSettings, Settings
 from tests.real.browser import PASSWORD, Browser
@@ -92,7 +92,7 @@ def test_a_role_can_not_do_by_hand_what_its_pages_do_not_offer(
 def test_every_form_of_the_page_has_its_permission(settings: Settings) -> None:
     rules = build(settings).wsgi.url_map.iter_rules()
     forms = {rule.endpoint for rule in rules if rule.methods and "POST" in rule.methods}
-    assert forms - {"name"} == {*REQUIRED, *SIGNED, *EVERYBODY}
+    assert forms - {"name"} == {*REQUIRED, *SIGNED, *EVERYBODY, *READING}
 
 
 def test_a_label_carries_the_accounts_name_and_stands_in_the_record(
@@ -108,6 +108,18 @@ def test_a_label_carries_the_accounts_name_and_stands_in_the_record(
         ("label", "otto", f"snapshots/{key.path}", None, "defect"),
         ("label", "otto", f"snapshots/{key.path}", "defect", None),
     ]
+
+
+def test_a_form_that_a_role_may_not_send_stands_in_the_record_until_there_are_many(
+    browser: Browser, settings: Settings
+) -> None:
+    browser.sign_in("otto")
+    for _ in range(12):
+        browser.post("/recalibrate/plate/start")
+    refused = list(AuditTrail.of(settings).entries())[1:]
+    assert len(refused) == 10
+    assert (refused[0].kind, refused[0].who, refused[0].subject) == ("refused", "otto", "recipe.plate")
+    assert refused[0].meaning.startswith("otto is operator, which may not calibrate a recipe")
 
 
 def test_a_label_that_can_not_be_recorded_is_refused_in_one_line(

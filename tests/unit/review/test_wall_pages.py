@@ -30,6 +30,13 @@ def test_every_page_is_shown_with_a_damaged_json_among_the_others(tmp_path: Path
         assert key.path in answer.text or path == "/today"
 
 
+@pytest.mark.parametrize(("version", "shown"), [(3, "disc@3"), (None, "disc"), ("x", "disc"), (True, "disc")])
+def test_a_part_names_the_version_that_judged_it(tmp_path: Path, version: object, shown: str) -> None:
+    key = write_snapshot(tmp_path / "snapshots", datetime.now(UTC), 1, version=version)
+    page = build(Settings(line=LineSettings(data=tmp_path))).wsgi.test_client()
+    assert f"<dd>{shown}</dd>" in page.get(f"/part/{key.path}", headers=LOCAL).text
+
+
 def test_a_part_is_labelled_on_the_wall_and_its_card_comes_back_alone(tmp_path: Path) -> None:
     settings = Settings(line=LineSettings(data=tmp_path), review=ReviewSettings(time_zone="Europe/Berlin"))
     key = write_snapshot(tmp_path / "snapshots", datetime(2026, 11, 24, 5, 30, tzinfo=UTC), 1)
@@ -38,6 +45,7 @@ def test_a_part_is_labelled_on_the_wall_and_its_card_comes_back_alone(tmp_path: 
     page = application.wsgi.test_client()
     wall = page.get("/?day=2026-11-24&shift=06:00&only=cards", headers=LOCAL).text
     assert "<b>06:30:00</b>" in wall
+    assert "<strong>1</strong> of 1 parts with an image" in wall
     assert key.stem not in page.get("/?day=2026-11-24&shift=14:00&only=cards", headers=LOCAL).text
     before = application.index.generation
     token = re.findall(r'name="token" value="(\w+)"', wall)[0]
