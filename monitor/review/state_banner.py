@@ -78,7 +78,7 @@ _NOT_READY = {
     "challenge": ("Challenge due", "Show the known parts to the line: the page Challenge leads you."),
     "challenge_failed": (
         "Challenge failed",
-        "A known part was wrong twice. Hold the parts since the last success: the page Challenge lists them.",
+        "A known part failed twice. Hold the parts since the last success: the page Challenge lists them.",
     ),
     "scorer_lost": ("Not judging", "The scoring program has stopped. It is started again by itself."),
     "no_recipe": ("No recipe", "A camera has no recipe that can be used. Call the engineer."),
