@@ -78,8 +78,11 @@ def run(options: argparse.Namespace) -> int:
     from monitor import paths
     from monitor.accounts.permissions import Permission
     from monitor.audit.entry import Kind
+    from monitor.commands.judging_versions import explain_judges
+    from monitor.model.in_force import find_in_force
     from monitor.model.recipe_json import REFERENCE
     from monitor.model.threshold_change import real_defects, warn_of_change
+    from monitor.review.line_view import LineView
     from monitor.system import progress
     from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
 
@@ -116,11 +119,15 @@ def run(options: argparse.Namespace) -> int:
         subject = f"recipe.{after.name}.threshold"
         return recording(settings, Kind.THRESHOLD, subject, repr(old), repr(new), confirmed)
 
-    calibrate_recipe(
+    made = calibrate_recipe(
         replace(request, who=signature.name),
         say=print_to_stderr,
         progress=progress.choose_progress(sys.stderr),
         approve=approve,
     )
+    judges = LineView(settings).judges(camera.name for camera in settings.camera)
+    is_taken = made.sha.startswith(find_in_force(made.folder).digits)
+    for line in explain_judges(judges, made.name, made.number, made.sha, is_taken_at_start=is_taken):
+        print_to_stderr(line)
     remove_old_versions(settings, options.recipe.partition("@")[0])
     return 0

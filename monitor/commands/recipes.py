@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from monitor.commands.signing import VIA, add_signature, confirm, sign
 
 if TYPE_CHECKING:
     from drivers.image_file import Image
-    from monitor.line_state.changeover import RecipeStatus
+    from monitor.line_state.changeover import RecipeIdentity, RecipeStatus
     from monitor.line_state.recipe_set import SetDocument
     from monitor.model.in_force import VersionChange
     from monitor.model.version_files import VersionFile
@@ -32,7 +32,9 @@ MOST_IMAGES = 500
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Every training and calibration makes a version of a recipe, NAME@1, NAME@2 and so on. One of them "
-        "is in force: it judges the line's parts. Until one is put in force with `use`, it is the newest."
+        "is in force: it judges the line's parts. Until one is put in force with `use`, a line takes the "
+        "newest when it starts, and goes on with it when a newer one is made. `list` says which version "
+        "judges which camera of the running line."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
     listing = actions.add_parser("list", help="a line for each version, oldest first (default)")
@@ -82,7 +84,10 @@ def run(options: argparse.Namespace) -> int:
 def _list(names: Sequence[str], settings: Settings) -> int:
     from monitor import paths
     from monitor.model.version_summary import list_recipes, summarise
+    from monitor.review.line_view import LineView
 
+    view = LineView(settings)
+    judges = view.judges(camera.name for camera in settings.camera)
     found = list(names) or list_recipes(paths.recipes(settings))
     if not found:
         print_to_stderr("no recipes: make one with `line-monitor train NAME --images DIR`")
@@ -93,13 +98,20 @@ def _list(names: Sequence[str], settings: Settings) -> int:
                 f"there is no recipe {name!r}: `line-monitor recipes list` shows what there is"
             )
         for summary in summaries:
-            print(_line(summary))
+            print(describe_version(summary, judges))
+    if not view.is_running():
+        print_to_stderr("no line runs on this computer: which version judges is listed while it runs")
     return 0
 
 
-def _line(summary: VersionSummary) -> str:
+def describe_version(summary: VersionSummary, judges: Mapping[str, RecipeIdentity]) -> str:
+    """The version in one line. `judges` are the versions that judge a running line's cameras."""
+    from monitor.commands.judging_versions import describe_cameras
+
+    version = summary.version
     threshold = "no threshold" if summary.threshold is None else f"threshold {summary.threshold:.4g}"
-    cells = [summary.version.name, summary.made, summary.origin, threshold, summary.state]
+    judging = describe_cameras(judges, version.folder.name, version.digits)
+    cells = [version.name, summary.made, summary.origin, threshold, summary.state, judging]
     return "  ".join(cell for cell in cells if cell)
 
 

@@ -19,9 +19,15 @@ def run(options: argparse.Namespace) -> int:
 
     settings = load_settings(options)
     with RemoteLine(settings) as line:
-        state = line.reset()
-    if state is None:
+        done = line.reset()
+    if done is None:
         print("reset sent; this account may not read whether the line took it")
+        return 0
+    if done.before.latch is None:
+        print("nothing waited for a reset")
     else:
-        print("\n".join(["reset", *state.describe(settings.prefix)]))
+        print(f"reset: {done.before.latch} is lifted")
+        for part in done.before.describe_latched():
+            print(f"it was latched for: {part}")
+    print("\n".join(done.after.describe(settings.prefix)))
     return 0

@@ -134,6 +134,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     part: str
     wrong: str
     """Why the part's last attempt was wrong."""
+    verdict: str = ""
+    """What the last attempt got. Files of earlier versions lack it, and the reason."""
+    reason: str | None = None
     since: Success | None
     """The last success before it."""
 
@@ -500,6 +503,8 @@ def finish(
             marks=tuple(marks),
             part=attempt.part,
             wrong=attempt.wrong,
+            verdict=attempt.verdict,
+            reason=attempt.reason,
             since=state.success,
         )
         return _next(state, phase=Phase.FAILED, attempts=attempts, failure=failure)

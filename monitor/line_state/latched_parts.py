@@ -12,7 +12,7 @@ from monitor.line_state.worker_process import PUBLISH
 from monitor.verdict import Event, rfc3339
 
 MOST = 3
-"""The most parts that are named, so that a status stays small; the journal has all."""
+"""The most parts that are named, so that a status stays small; the others are counted, and in the journal."""
 
 
 class LatchedPart(msgspec.Struct, frozen=True):
@@ -44,13 +44,36 @@ class LatchedParts(msgspec.Struct, frozen=True):
     parts: tuple[LatchedPart, ...] = ()
     more: bool = False
     """Whether there are more than are named."""
+    beyond: int = 0
+    """How many more there are; 0 with `more` where an earlier version did not count them. `P/status` lacks
+    it: a flood of missed rejects must not become a flood of messages."""
+
+    @property
+    def count(self) -> int | None:
+        """The number of all parts; None where they were not counted."""
+        return None if self.more and not self.beyond else len(self.parts) + self.beyond
 
     def add(self, part: LatchedPart) -> LatchedParts:
+        """With that part. A part beyond those that are named is counted each time: the caller adds it
+        once."""
         if part in self.parts:
             return self
         if len(self.parts) >= MOST:
-            return LatchedParts(self.parts, more=True)
-        return LatchedParts((*self.parts, part), self.more)
+            return self.add_unnamed(1)
+        return LatchedParts((*self.parts, part), self.more, self.beyond)
+
+    def add_unnamed(self, number: int) -> LatchedParts:
+        """With so many further parts that are only counted."""
+        if number <= 0:
+            return self
+        return LatchedParts(self.parts, more=True, beyond=0 if self.count is None else self.beyond + number)
+
+    def merge(self, other: LatchedParts) -> LatchedParts:
+        """Two records of one latch, of which one may be older: a part that is only counted is in both."""
+        merged = self
+        for part in other.parts:
+            merged = merged.add(part)
+        return LatchedParts(merged.parts, merged.more or other.more, max(merged.beyond, other.beyond))
 
     def payload(self, page: str | None) -> dict[str, object]:
         """For `P/status`; `page` is the address of the operators' page."""
@@ -60,7 +83,8 @@ class LatchedParts(msgspec.Struct, frozen=True):
     def describe(self, page: str | None = None) -> str:
         """All parts in words; empty where none is known."""
         named = [part.describe(page) for part in self.parts]
-        return "; ".join([*named, *(["more in the journal"] if self.more else [])])
+        more = [f"{self.beyond or ''} more in the journal".lstrip()] if self.more else []
+        return "; ".join([*named, *more])
 
 
 NO_PARTS = LatchedParts()

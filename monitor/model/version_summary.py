@@ -46,10 +46,12 @@ class VersionSummary:
 
     @property
     def state(self) -> str:
-        """In force or not, and what was signed for it."""
+        """In force or not, and what was signed for it. Which version judges parts is known to a running line
+        alone."""
         words = "in force" if self.is_in_force else "not in force"
         if self.promotion is None:
-            return words if self.is_in_force else f"{words}, not promoted"
+            # Without any promotion the newest version is the one that a line takes.
+            return "newest: taken by a line that starts" if self.is_in_force else "not promoted"
         approval = self.promotion.approval
         by = f"{approval.meaning}, {approval.signer}" if approval.who else approval.meaning
         return f"{words} ({by}, {approval.utc})"

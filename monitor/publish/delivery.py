@@ -73,6 +73,8 @@ class Delivery:
     answered_ns: int = 0
     stage: Stage = Stage.CLOSED
     """How the delivery ended; CLOSED until then."""
+    latched_ns: int = 0
+    """When the line was last latched for it; 0 before."""
 
     def __post_init__(self) -> None:
         # Computed once, because `Event.event_id` computes a hash each time.
@@ -337,7 +339,7 @@ class Deliveries:
         if is_latched and delivery.answer is None:
             # The latch is set before the stage is written. If the publisher is killed between the two, the
             # line is latched; in the other order the missed reject would be final without a latch.
-            self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
+            self._latch_missed(delivery)
         delivery.camera_frames.ring.write_stage(
             delivery.number, stage, delivery.sent_ns, delivery.answered_ns
         )
@@ -356,6 +358,14 @@ class Deliveries:
                 part,
                 extra={"repeats": f"{delivery.camera}: missed reject: {word}"},
             )
+
+    def _latch_missed(self, delivery: Delivery) -> None:
+        """Latches the line for a missed reject, once until the line is reset, so that no part is counted
+        twice."""
+        if delivery.latched_ns > self._latch.reset_ns:
+            return
+        self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
+        delivery.latched_ns = self._clock()
 
     def _journal_outcome(self, delivery: Delivery, word: str, answer: str | None = None) -> None:
         if delivery.is_journalled:
@@ -378,7 +388,7 @@ class Deliveries:
             self._unheard[delivery.camera].forget(delivery.number)
             delivery.note_answer(answer.result, self._clock())
             if not is_success(answer.result):
-                self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
+                self._latch_missed(delivery)
             # `step` ends the delivery: the broker may not have had room for the verdict's other topic yet.
 
     def _note_late_answer(self, delivery: Delivery, result: str) -> None:
@@ -387,7 +397,7 @@ class Deliveries:
         self._unheard[delivery.camera].forget(delivery.number)
         delivery.note_answer(result, self._clock())
         if not is_success(result):
-            self._latch.set(Latch.MISSED_REJECT, delivery.camera, delivery.event)
+            self._latch_missed(delivery)
             if delivery.stage not in MISSED:
                 delivery.stage = Stage.UNACKNOWLEDGED
                 delivery.camera_frames.record_missed(delivery.number, delivery.sent_ns, delivery.answered_ns)

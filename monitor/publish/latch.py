@@ -96,6 +96,9 @@ class LineLatch:
         if not is_new and parts == before:
             return
         write_parts(self._board, parts)
+        if not is_new and (parts.parts, parts.more) == (before.parts, before.more):
+            # Only their number has changed: in a flood of missed rejects the disk gets it at the end.
+            return
         self._board.write(PUBLISH, Field.LATCH, latch)
         self._file.put(latch, parts)
         if not is_new:
@@ -117,7 +120,8 @@ class LineLatch:
         latch = self.present
         self._recorder.reset(latch, self._reset_topic if by is None else f"{by}, on the operators' page")
         if latch is not Latch.NONE:
-            utc, parts = rfc3339(self._utc_ns()), len(self.parts.parts)
+            utc, known = rfc3339(self._utc_ns()), self.parts
+            parts = known.count or len(known.parts)
             meaning = f"{parts} latched {'part' if parts == 1 else 'parts'} to look for" if parts else ""
             who, via = ("MQTT", self._reset_topic) if by is None else (by, "page")
             self._changes.put(Change(Kind.RESET, who, "latch", latch.word, None, meaning, utc, via=via))
@@ -137,5 +141,7 @@ class LineLatch:
         return self._file.is_written or now - self._set_ns > _SLOW_DISK_NS
 
     def close(self, timeout_s: float) -> bool:
-        """Waits for the last write to disk. Returns whether the present latch is on disk."""
+        """Writes the latch with the number of its parts, and waits for the disk. Returns whether it is on
+        disk."""
+        self._file.put(self.present, self.parts)
         return self._file.close(timeout_s)

@@ -57,12 +57,17 @@ class RemoteState:
             lines.append("no heartbeat: the line or its broker is gone; this is the last status")
         lines += [f"camera {name}: {state}" for name, state in (status.get("cameras") or {}).items()]
         lines += self._describe_challenge()
-        for part in (status.get("latched") or {}).get("parts") or []:
+        lines += [f"look for: {part}" for part in self.describe_latched()]
+        return lines
+
+    def describe_latched(self) -> list[str]:
+        """The parts that a person has to look for, a line each."""
+        latched = self.status.get("latched") or {}
+        lines = []
+        for part in latched.get("parts") or []:
             picture = part.get("link") or part.get("snapshot") or "no picture"
-            lines.append(
-                f"look for: camera {part['camera']}, frame {part['frame']}, {part['captured_utc']}, {picture}"
-            )
-        if (status.get("latched") or {}).get("more"):
+            lines.append(f"camera {part['camera']}, frame {part['frame']}, {part['captured_utc']}, {picture}")
+        if latched.get("more"):
             lines.append("and more: `line-monitor journal` lists them")
         return lines
 
@@ -74,6 +79,14 @@ class RemoteState:
         part = f", next part {challenge['part']}" if challenge.get("part") else ""
         lines = [f"challenge: {challenge['phase']} ({challenge.get('cause')}){part}: see the page Challenge"]
         return [*lines, *filter(None, [challenge.get("problem")])]
+
+
+@dataclass(frozen=True, slots=True)
+class ResetLine:
+    """A line before and after its reset. Both states are the same where nothing was latched."""
+
+    before: RemoteState
+    after: RemoteState
 
 
 class RemoteLine:
@@ -113,9 +126,9 @@ class RemoteLine:
         is_alive = self._client.wait_for(self._has_heartbeat, HEARTBEAT_S)
         return RemoteState(self._newest_status() or {}, is_alive)
 
-    def reset(self) -> RemoteState | None:
-        """Resets the line, and returns its state once the latch is lifted; None where this account may not
-        read it. Raises RemoteError where the line does not take the reset."""
+    def reset(self) -> ResetLine | None:
+        """Resets the line, and returns its states before it and once the latch is lifted; None where this
+        account may not read them. Raises RemoteError where the line does not take the reset."""
         before = None if self._status_topic in self._client.unreadable else self.read_state()
         if before is not None and not before.is_alive:
             raise RemoteError(f"the line {self._prefix} sends no heartbeat: start it, then reset it")
@@ -127,7 +140,7 @@ class RemoteLine:
         if before is None:
             return None
         if before.latch is None:
-            return before
+            return ResetLine(before, before)
 
         def is_lifted() -> bool:
             return RemoteState(self._newest_status() or {}, True).latch is None
@@ -137,7 +150,7 @@ class RemoteLine:
                 f"the line is still latched after the reset ({before.latch}): something latches it again, "
                 "see its log; or a broker with MQTT 3.1.1 drops what this account publishes, see its ACL"
             )
-        return RemoteState(self._newest_status() or {}, True)
+        return ResetLine(before, RemoteState(self._newest_status() or {}, True))
 
     def _newest_status(self) -> dict[str, Any] | None:
         for message in reversed(self._client.received):

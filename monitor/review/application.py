@@ -97,7 +97,7 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     WallPages(app, files, index, Pictures(files), plant, changes)
     view = LineView(settings, runtime)
     events = EventStream(app, view, index, plant, needs_password=hashed is not None)
-    ResetPages(app, view, board)
+    ResetPages(app, settings, view, board)
     ChallengePages(app, settings, view, board)
     recipes = paths.recipes(settings)
     torch_import = TorchImport()

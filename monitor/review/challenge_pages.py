@@ -23,6 +23,7 @@ from monitor.line_state.challenge_file import read_challenge
 from monitor.line_state.challenge_request import Act
 from monitor.line_state.challenge_run import ChallengeError, ChallengeState, Failure, Moment, Phase
 from monitor.review.challenge_failure import PartsInDoubt, find_parts_in_doubt
+from monitor.review.challenge_words import explain_wrong, find_remedy, is_unjudged
 from monitor.review.line_view import LineView
 from monitor.review.publisher_request import PATIENCE_S, require_name, wait_until_taken
 from monitor.settings import ChallengePartSettings, Mode, Settings
@@ -71,6 +72,9 @@ class ChallengePages:
         return render_template(
             "challenge_step.html" if request.args.get("only") == "step" else "challenge.html",
             state=state,
+            explain_wrong=explain_wrong,
+            find_remedy=find_remedy,
+            is_unjudged=is_unjudged,
             phases=Phase,
             acts=Act,
             parts=self._rules.part,

@@ -29,6 +29,8 @@ STATE_AGE_S = 0.25
 """The line is looked at four times a second, however many pages are open."""
 BEAT_S = 1.0
 """Seconds between two beats, by which a page knows that what it shows is current."""
+PICTURE_WAIT_S = 20.0
+"""Seconds after which the picture of a reject is not waited for any more: the disk may have no room."""
 _RETRY_MS = 1000
 _WITHOUT_STATE = frozenset({"login", "enter", "static"})
 
@@ -40,8 +42,10 @@ class NewestReject:
     camera: str
     local: datetime
     ratio: float | None
-    key: Key | None
-    """Its snapshot; None without one."""
+    picture: Key | None
+    """Its snapshot, or the one before until its own is written; None without one."""
+    is_before: bool = False
+    """Whether the picture is that of the reject before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class EventStream:
         self._moment: _Moment | None = None
         self._free = threading.BoundedSemaphore(MOST_STREAMS)
         self._stopping = threading.Event()
-        app.jinja_env.globals.update(plant=plant, now=utc)
+        app.jinja_env.globals.update(plant=plant, now=utc, has_picture=index.holds)
         app.context_processor(self._template_values)
         app.add_url_rule("/state", "state", self._state)
         app.add_url_rule("/events", "events", self._events)
@@ -94,13 +98,24 @@ class EventStream:
     def _newest(self) -> NewestReject | None:
         """The newest reject of this session, else the newest one that has a snapshot."""
         if (part := self._view.newest_reject()) is not None:
-            local, key = self._plant.parse(part.captured_utc), find_key(part.snapshot)
-            return NewestReject(part.camera, local, part.ratio, key)
+            local = self._plant.parse(part.captured_utc)
+            return NewestReject(part.camera, local, part.ratio, *self._choose_picture(part.snapshot, local))
         if (entry := self._index.newest_reject()) is None:
             return None
         key, details = entry.key, entry.details
         ratio = entry.score / details.threshold if details and details.threshold else None
         return NewestReject(key.camera, self._plant.of_snapshot(key.day, key.stem), ratio, key)
+
+    def _choose_picture(self, snapshot: str | None, captured: datetime) -> tuple[Key | None, bool]:
+        """The picture of the newest reject, and whether it is still the one before. A page never asks for a
+        picture that is not written yet."""
+        key = find_key(snapshot)
+        if key is None or self._index.holds(key):
+            return key, False
+        if (self._utc() - captured).total_seconds() > PICTURE_WAIT_S:
+            return None, False
+        before = self._index.newest_reject()
+        return (before.key, True) if before is not None else (None, False)
 
     def _template_values(self) -> dict[str, object]:
         session, is_closed = g.get("session"), self._needs_password or g.get("has_accounts", False)

@@ -30,8 +30,9 @@ from monitor.line_state.ring import SLOTS, FinalVerdict, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, capture_name, worker_names
 from monitor.model.recipe_json import FILE
 from monitor.publish.status import OperatingState, decide_status, read_camera, read_health
+from monitor.review.challenge_words import describe_step
 from monitor.review.recent_parts import RecentParts
-from monitor.review.state_banner import ServiceState, StateBanner, describe_state
+from monitor.review.state_banner import ServiceState, StateBanner, count_parts, describe_state, name_step
 from monitor.review.unjudged_share import UnjudgedShare, add_to_banner
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import Reason, Verdict, rfc3339, snapshot_path
@@ -134,12 +135,14 @@ class LineView:
                 )
                 return LineStatus(banner, (), cameras, utc)
             latch = Latch(board.read(PUBLISH, Field.LATCH))
+            latched = read_parts(board) if latch is not Latch.NONE else NO_PARTS
+            banner = self._name_step(board, self._banner(board, service))
             return LineStatus(
-                self._banner(board, service),
+                count_parts(banner, latch.word, latched.count),
                 tuple(self._problems(board)),
                 tuple(self._camera(board, camera) for camera in self._settings.camera),
                 utc,
-                read_parts(board) if latch is not Latch.NONE else NO_PARTS,
+                latched,
                 latch,
                 running=True,
             )
@@ -169,6 +172,15 @@ class LineView:
             with self._ring(camera) as ring:
                 if ring is not None and (share := recent.find_unjudged_share(ring, now)) is not None:
                     yield share
+
+    def _name_step(self, board: Board, banner: StateBanner) -> StateBanner:
+        """The banner with the step of the challenge for which the line waits."""
+        state, parts = challenge_board.read_state(board), self._settings.challenge.part
+        if not banner.needs_challenge or state is None or not parts:
+            return banner
+        # The settings may have lost parts since the state was written.
+        step = describe_step(state, parts[min(state.place, len(parts) - 1)])
+        return name_step(banner, *step) if step is not None else banner
 
     def _problems(self, board: Board) -> Iterator[str]:
         # Each camera's problem is shown beside the camera.

@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from drivers.image_file import Image
 from monitor.errors import LineMonitorError
 from monitor.images.overlay import draw_panel
+from monitor.review.gate_outcomes import explain_outcome
 from monitor.review.line_view import LineView
 from monitor.review.pictures import encode_jpeg
 from monitor.review.scorers import Scorers
@@ -51,7 +52,7 @@ class LivePages:
         self._cameras = {camera.name: camera for camera in settings.camera}
         self._pictures: dict[tuple[str, bool], _CachedPicture] = {}
         self._making = {name: threading.Lock() for name in self._cameras}
-        app.jinja_env.globals["explain_reason"] = explain_reason
+        app.jinja_env.globals.update(explain_reason=explain_reason, explain_outcome=explain_outcome)
         app.add_url_rule("/live", "live", self._live)
         app.add_url_rule("/live/status", "live_status", self._status)
         app.add_url_rule("/live/<camera>.jpg", "live_picture", self._picture)

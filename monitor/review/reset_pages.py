@@ -15,10 +15,13 @@ import msgspec
 from flask import Flask, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from monitor import paths
 from monitor.line_state import reset_request
 from monitor.line_state.board import Board
 from monitor.review.line_view import LineStatus, LineView
+from monitor.review.parts_to_find import find_parts
 from monitor.review.publisher_request import require_name, wait_until_taken
+from monitor.settings import Settings
 
 
 class ResetPages:
@@ -30,18 +33,24 @@ class ResetPages:
     def __init__(
         self,
         app: Flask,
+        settings: Settings,
         view: LineView,
         board: Board | None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._view, self._board, self._sleep = view, board, sleep
+        self._cameras, self._journal = settings.camera, paths.journal(settings)
         app.add_url_rule("/reset", "reset", self._show)
         app.add_url_rule("/reset", "reset_line", self._reset, methods=["POST"])
 
     def _show(self) -> str:
         status = self._view.status()
         return render_template(
-            "reset.html", status=status, seen=_fingerprint(status), can_reset=self._board is not None
+            "reset.html",
+            status=status,
+            found=find_parts(self._journal, status.latch, status.latched, self._cameras),
+            seen=_fingerprint(status),
+            can_reset=self._board is not None,
         )
 
     def _reset(self) -> AnyResponse:
@@ -60,6 +69,6 @@ class ResetPages:
 
 
 def _fingerprint(status: LineStatus) -> str:
-    """What the person has seen: the latch and its parts."""
+    """What the person has seen: the latch, its parts and their number."""
     content = msgspec.json.encode((status.latch.name, status.latched))
     return hashlib.sha256(content).hexdigest()[:16]

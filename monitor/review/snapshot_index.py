@@ -284,6 +284,11 @@ class SnapshotIndex:
                 return entry
         return IndexEntry(key)
 
+    def holds(self, key: Key) -> bool:
+        """Whether the thread has read that snapshot. It looks at no file, so that it never waits for the
+        disk."""
+        return self.find(key).details is not None
+
     def page(self, filters: Filters, count: int, start: PageStart | None = None) -> SnapshotPage:
         """At most `count` matching snapshots: those next to `start`, strictly newer or older than it.
 

@@ -6,7 +6,7 @@ where parts are inspected and the line may run. Where the state is not known, it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from monitor.publish.status import OperatingState
@@ -71,11 +71,15 @@ _LATCHED = {
         "Too large a share of rejects. Look at the parts, the lamp and the camera, then reset the line.",
     ),
 }
+_LATCHED_MANY = {
+    "missed_reject": "{0} rejects were missed. Look for these {0} parts, then reset the line.",
+    "uninspected": "{0} parts were not judged (uninspected). Look for these {0} parts, then reset the line.",
+}
 _NOT_READY = {
     "challenge": ("Challenge due", "Show the known parts to the line: the page Challenge leads you."),
     "challenge_failed": (
         "Challenge failed",
-        "A known part was wrong twice. Hold the parts since the last success: the page Challenge lists them.",
+        "A known part failed twice. Hold the parts since the last success: the page Challenge lists them.",
     ),
     "scorer_lost": ("Not judging", "The scoring program has stopped. It is started again by itself."),
     "no_recipe": (
@@ -102,6 +106,19 @@ _STARTING = {
     "starting": "Recipes are being loaded. This takes about a minute.",
     "camera_starting": "A camera is being opened.",
 }
+
+
+def count_parts(banner: StateBanner, latch: str | None, count: int | None) -> StateBanner:
+    """The banner of a latched line with the number of its parts, where there are several and each counts."""
+    sentence = _LATCHED_MANY.get(latch or "")
+    if not banner.needs_reset or sentence is None or count is None or count < 2:
+        return banner
+    return replace(banner, sentence=sentence.format(count))
+
+
+def name_step(banner: StateBanner, headline: str, sentence: str) -> StateBanner:
+    """The banner of a line that waits for the challenge, with the step that is next."""
+    return replace(banner, headline=headline, sentence=f"{sentence} The line may not run.")
 
 
 def describe_state(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from monitor.line_state.changeover import RecipeIdentity, find_judge
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.frame import Frame
 from monitor.line_state.latch_file import Latch, read_latch, read_latch_and_parts, write_latch
-from monitor.line_state.latched_parts import MOST, NO_PARTS, LatchedPart, read_parts
+from monitor.line_state.latched_parts import MOST, NO_PARTS, LatchedPart, LatchedParts, read_parts
 from monitor.line_state.ring import RECORDS, FinalVerdict, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, worker_names
 from monitor.settings import CameraSettings, Settings
@@ -146,8 +146,8 @@ def _latch_missed(
     parts[before] = parts_before
     # The killed service may have latched the line on the board and not yet written the file.
     found = [_read_board_latch(board)]
-    for part in read_parts(board).parts if board is not None else ():
-        parts[found[0]] = parts[found[0]].add(part)
+    if board is not None:
+        parts[found[0]] = parts[found[0]].merge(read_parts(board))
     lost: dict[str, int] = {}
     for camera, ring in rings:
         missed, unjudged = _find_unsent(settings, camera, ring)
@@ -161,8 +161,8 @@ def _latch_missed(
                 _list_frames(missed),
             )
             found.append(Latch.MISSED_REJECT)
-            for part in _name_parts(settings, camera, ring, missed):
-                parts[Latch.MISSED_REJECT] = parts[Latch.MISSED_REJECT].add(part)
+            named = tuple(_name_parts(settings, camera, ring, missed))
+            parts[Latch.MISSED_REJECT] = _add_all(parts[Latch.MISSED_REJECT], named, len(missed))
         if unjudged:
             log.error(
                 "camera %s: the service ended before it had judged %d parts: %s",
@@ -171,8 +171,8 @@ def _latch_missed(
                 _list_frames(unjudged),
             )
             found.append(Latch.UNINSPECTED)
-            for part in _name_parts(settings, camera, ring, unjudged):
-                parts[Latch.UNINSPECTED] = parts[Latch.UNINSPECTED].add(part)
+            named = tuple(_name_parts(settings, camera, ring, unjudged))
+            parts[Latch.UNINSPECTED] = _add_all(parts[Latch.UNINSPECTED], named, len(unjudged))
     for one in found:
         if one is not Latch.NONE and one.outranks(latch):
             latch = one
@@ -252,6 +252,13 @@ def _name_parts(
             # The snapshot writer ended with the service.
             picture = None
         yield LatchedPart(camera.name, number, rfc3339(frame.captured_utc_ns), picture)
+
+
+def _add_all(parts: LatchedParts, named: Sequence[LatchedPart], number: int) -> LatchedParts:
+    """With `number` parts, of which some have names."""
+    for part in named:
+        parts = parts.add(part)
+    return parts.add_unnamed(number - len(named))
 
 
 def _list_frames(numbers: list[int]) -> str:

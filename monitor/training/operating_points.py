@@ -240,7 +240,7 @@ def explain_points(document: Document) -> Iterator[str]:
 def _row(point: OperatingPoint, own: OperatingPoint) -> tuple[str, ...]:
     guarantee, confident = point.guarantee, point.confident
     return (
-        f"{100 * point.overkill:g} %" + (" (in force)" if point is own else ""),
+        f"{100 * point.overkill:g} %" + (" (this one)" if point is own else ""),
         f"{point.threshold:.4g}",
         "not known" if guarantee is None else f"at most {format_bound(guarantee)}",
         "not known" if confident is None else f"below {format_bound(confident)}",

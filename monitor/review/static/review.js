@@ -128,15 +128,26 @@ if (lineState) {
   connect();
 }
 
-// A picture follows its verdict within seconds.
-document.addEventListener("error", (event) => {
-  const image = event.target;
-  if (!image.matches?.("img[data-retry]")) return;
+/** Asks again for a picture, which follows its verdict within seconds, and hides the browser's sign for a
+ * broken one. */
+function retry(image) {
+  image.style.visibility = "hidden";
   const tried = Number(image.dataset.tried || 0);
   if (tried >= 12) return;
   image.dataset.tried = tried + 1;
   setTimeout(() => { image.src = image.src; }, 700);
+}
+
+document.addEventListener("error", (event) => {
+  if (event.target.matches?.("img[data-retry]")) retry(event.target);
 }, true);
+document.addEventListener("load", (event) => {
+  if (event.target.matches?.("img[data-retry]")) event.target.style.visibility = "";
+}, true);
+// Pictures that have failed before this script was there.
+for (const image of document.querySelectorAll("img[data-retry]")) {
+  if (image.complete && image.currentSrc && !image.naturalWidth) retry(image);
+}
 
 document.querySelectorAll("[data-from][data-every]").forEach((place) => {
   const again = async () => {

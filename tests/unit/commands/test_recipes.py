@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from monitor.commands.recipes import await_line, await_set
+from monitor.commands.judging_versions import explain_judges
+from monitor.commands.recipes import await_line, await_set, describe_version
 from monitor.line_state.changeover import ChangeoverState, RecipeIdentity, RecipeStatus
 from monitor.line_state.recipe_set import SetDocument
 from monitor.model.in_force import Approval, VersionChange
 from monitor.model.version_files import VersionFile
+from monitor.model.version_summary import VersionSummary
 from monitor.settings import CameraSettings, Settings
 
 SHAS = {1: "1" * 64, 2: "2" * 64}
@@ -71,6 +73,22 @@ def test_a_running_line_always_has_an_answer_to_a_version(view: View, code: int,
     assert found == code
     assert len(said) == len(words)
     assert all(word in line for word, line in zip(words, said, strict=True))
+
+
+def test_the_newest_version_and_the_one_that_judges_are_told_apart() -> None:
+    judges = {"top": RecipeIdentity("plate", SHAS[1], 1), "side": RecipeIdentity("other", SHAS[1], 1)}
+    lines = [
+        describe_version(VersionSummary(version, None, "", "", version.number == 2, None), judges)
+        for version in VERSIONS
+    ]
+    assert lines[0].endswith("not promoted  judges camera top now")
+    assert lines[1].endswith("newest: taken by a line that starts")
+    told = list(explain_judges(judges, "plate", 2, SHAS[2], is_taken_at_start=True))
+    assert told == [
+        "the running line judges camera top with plate@1 until somebody puts plate@2 in force: "
+        "`line-monitor recipes use plate@2`, or until the line starts again"
+    ]
+    assert not list(explain_judges(judges, "plate", 1, SHAS[1], is_taken_at_start=True))
 
 
 @pytest.mark.parametrize(

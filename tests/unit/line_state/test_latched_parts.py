@@ -8,7 +8,14 @@ import pytest
 
 from monitor.line_state.board import Board
 from monitor.line_state.latch_file import Latch, read_latch_and_parts, write_latch
-from monitor.line_state.latched_parts import MOST, NO_PARTS, LatchedPart, read_parts, write_parts
+from monitor.line_state.latched_parts import (
+    MOST,
+    NO_PARTS,
+    LatchedPart,
+    LatchedParts,
+    read_parts,
+    write_parts,
+)
 from monitor.line_state.worker_process import PUBLISH
 from monitor.settings import ReviewSettings
 
@@ -51,11 +58,19 @@ def test_links_lead_to_where_the_page_is_served(review: dict[str, object], addre
 def test_the_first_parts_are_named_each_once_and_that_there_are_more() -> None:
     parts = NO_PARTS
     for number in range(MOST + 3):
-        for _ in range(2):
+        for _ in range(2 if number < MOST else 1):
             parts = parts.add(LatchedPart("top", number, "2026-11-23T18:00:00.123Z"))
-        assert parts.more == (number >= MOST)
+        assert (parts.more, parts.count) == (number >= MOST, number + 1)
     assert [part.frame for part in parts.parts] == list(range(MOST))
-    assert parts.describe().endswith("no picture; more in the journal")
+    assert parts.describe().endswith("no picture; 3 more in the journal")
+
+
+def test_parts_that_were_only_counted_are_neither_counted_twice_nor_guessed() -> None:
+    older = NO_PARTS.add(TOP)
+    newer = older.add(LatchedPart("top", 8, "2026-11-23T18:00:00.200Z")).add_unnamed(4)
+    assert older.merge(newer) == newer.merge(older) == newer
+    # An earlier version did not count them.
+    assert LatchedParts((TOP,), more=True).add_unnamed(2).count is None
 
 
 def test_the_most_parts_with_the_longest_names_fit_on_the_board(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from monitor.journal.reader import JournalReader
 from monitor.line_state.counts import count_verdicts
 from monitor.line_state.latch_file import Latch
+from monitor.line_state.latched_parts import read_parts
 from monitor.line_state.ring import Stage
 from monitor.publish.mqtt_connection import LinkState
 from tests.unit.publish.scene import MS, Scene
@@ -112,6 +113,7 @@ def test_a_gate_that_fails_late_is_counted_among_the_missed_rejects_once(scene: 
     for result in ("actuated", "failed", "late"):
         scene.answer(event_id, result)
     scene.turn()
+    assert read_parts(scene.board).count == 1
     assert count_verdicts(scene.ring).missed_rejects == 1
     assert count_verdicts(scene.ring).rejected == 2
     assert scene.ring.stage(numbers[0]) is Stage.UNACKNOWLEDGED

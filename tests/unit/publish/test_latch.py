@@ -9,7 +9,7 @@ import pytest
 
 from monitor.line_state.board import Field
 from monitor.line_state.latch_file import Latch
-from monitor.line_state.latched_parts import MOST
+from monitor.line_state.latched_parts import MOST, read_parts
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt_connection import LinkState
 from monitor.system.atomic_file import write_whole
@@ -218,3 +218,5 @@ def test_a_flood_of_missed_rejects_names_the_first_and_writes_no_more(scene: Sce
     scene.link.reconnect()
     latched(scene)
     assert scene.link.statuses[-1]["latched"] == scene.link.statuses[count - 1]["latched"]
+    # A person looks for all of them, so the page has their number.
+    assert read_parts(scene.board).count == MOST + 4

@@ -17,3 +17,15 @@ def test_a_challenge_that_keeps_the_line_from_running_is_named_with_why_it_cant_
     passed = {**status, "challenge": {"phase": "passed", "problem": None}}
     for quiet in (passed, {**status, "challenge": None}):
         assert len(RemoteState(quiet, is_alive=True).describe("p")) == 1
+
+
+def test_the_parts_that_a_reset_is_about_are_named_with_their_pictures() -> None:
+    part = {"camera": "top", "frame": 7, "captured_utc": "2026-11-30T14:00:00.000Z", "snapshot": "a/top/7"}
+    latched = {"parts": [part, {**part, "snapshot": None, "link": None}], "more": True}
+    lines = RemoteState({"reason": "missed_reject", "latched": latched}, is_alive=True).describe_latched()
+    assert lines == [
+        "camera top, frame 7, 2026-11-30T14:00:00.000Z, a/top/7",
+        "camera top, frame 7, 2026-11-30T14:00:00.000Z, no picture",
+        "and more: `line-monitor journal` lists them",
+    ]
+    assert RemoteState({"reason": None, "latched": None}, is_alive=True).describe_latched() == []

@@ -262,7 +262,7 @@ def test_a_failure_lists_the_parts_since_the_last_success(
     words = (
         hold,
         "none may leave before quality has decided",
-        "wrong twice; the last time: it got pass",
+        "failed twice; the last time it got pass",
         "11 to 500",
     )
     places = [text.index(found) for found in (*words, 'name="act" value="begin"')]

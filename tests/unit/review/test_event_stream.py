@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,17 +12,18 @@ from flask import Flask
 from pydantic import SecretStr
 
 from monitor.line_state.board import Board
-from monitor.line_state.ring import FinalVerdict, Ring
+from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict
 from monitor.line_state.worker_process import worker_names
 from monitor.review.access import hash_password
 from monitor.review.application import Application, build
-from monitor.review.event_stream import LIFETIME_S, MOST_STREAMS, EventStream
+from monitor.review.event_stream import LIFETIME_S, MOST_STREAMS, PICTURE_WAIT_S, EventStream
 from monitor.review.line_view import LineView
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.settings import Settings
 from monitor.verdict import Reason, Verdict
+from tests.real.snapshot_set import write_snapshot
 
 LOCAL = {"Host": "localhost"}
 
@@ -55,6 +57,36 @@ def test_a_reject_is_told_before_its_picture_is_there(
     assert "camera top" in told
     assert "event: beat" in told
     answer.close()
+
+
+def test_the_thumbnail_before_stays_until_the_newest_is_written_and_not_for_ever(
+    ring: Ring, put_frame: Callable[[int, int], None], settings: Settings, tmp_path: Path
+) -> None:
+    Board.create(tmp_path / "board", worker_names(settings))
+    snapshots = settings.line.data / "snapshots"
+    before = write_snapshot(snapshots, datetime(2026, 11, 24, tzinfo=UTC), 1)
+    view, index, now = LineView(settings, tmp_path), SnapshotIndex(SnapshotFiles(snapshots)), [0.0]
+    events = EventStream(
+        Flask("monitor.review"),
+        view,
+        index,
+        PlantClock("UTC", ("06:00",)),
+        needs_password=False,
+        clock=lambda: now[0],
+        # The frames of this ring have the time since the machine was started.
+        utc=lambda: datetime.fromtimestamp(time.monotonic() + now[0], UTC),
+    )
+    index.step()
+    put_frame(1, 7)
+    ring.write_scored(1, ScorerVerdict(Verdict.REJECT, Reason.NONE, 2.0, 1.0, 1, 1, "", True))
+    ring.write_closed(1, FinalVerdict(Verdict.REJECT, Reason.NONE, True, True, 1, 1))
+    newest = events.read().newest
+    assert newest is not None
+    assert (newest.picture, newest.is_before) == (before, True)
+    now[0] = PICTURE_WAIT_S + 5
+    newest = events.read().newest
+    assert newest is not None
+    assert newest.picture is None
 
 
 def test_one_stream_too_many_is_refused_and_a_closed_one_makes_room(application: Application) -> None:

@@ -17,6 +17,7 @@ from monitor.line_state import challenge_board
 from monitor.line_state.board import Field
 from monitor.line_state.challenge_run import ChallengeState, Hold, Phase
 from monitor.line_state.latch_file import Latch, read_latch, write_latch
+from monitor.line_state.latched_parts import read_parts
 from monitor.line_state.ring import FinalVerdict
 from monitor.line_state.worker_process import PUBLISH
 from monitor.publish.mqtt_connection import LinkState
@@ -227,6 +228,7 @@ def test_of_many_parts_that_a_killed_service_missed_the_newest_are_named(tmp_pat
     latched = scene.link.statuses[-1]["latched"]
     assert [part["frame"] for part in latched["parts"]] == numbers[:-4:-1]  # type: ignore[index]
     assert latched["more"] is True  # type: ignore[index]
+    assert read_parts(scene.board).count == 6
     scene.end()
 
 

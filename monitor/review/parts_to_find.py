@@ -1,0 +1,72 @@
+"""All parts for which the line is latched, which a person looks for before a reset.
+
+It knows nothing of pages. The board names the first parts and counts all; the journal has the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitor.journal.reader import JournalReader, JournalReadError, VerdictRow
+from monitor.line_state.latch_file import Latch
+from monitor.line_state.latched_parts import LatchedPart, LatchedParts
+from monitor.settings import CameraSettings, Mode, OnUninspected
+from monitor.verdict import Verdict
+
+MOST_LISTED = 200
+_END = "9999"
+"""Later than any RFC 3339 time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartsToFind:
+    parts: tuple[LatchedPart, ...] = ()
+    """In the order in which they were captured."""
+    unlisted: int = 0
+    """How many more there are; at least this many without `is_counted`."""
+    is_counted: bool = True
+    problem: str = ""
+    """Why the journal can't be read; it has the parts that the board does not name."""
+
+    @property
+    def count(self) -> int:
+        return len(self.parts) + self.unlisted
+
+
+def find_parts(
+    journal: Path, latch: Latch, latched: LatchedParts, cameras: Sequence[CameraSettings]
+) -> PartsToFind:
+    """The parts of the latch. Where the journal can't be read, those that the board names."""
+    if not latched.more or not latched.parts:
+        return PartsToFind(latched.parts, latched.beyond, is_counted=latched.count is not None)
+    since = min(part.captured_utc for part in latched.parts)
+    problem = ""
+    try:
+        with JournalReader(journal) as reader:
+            read = reader.uninspected if latch is Latch.UNINSPECTED else reader.undelivered
+            rows = read(since, _END, MOST_LISTED)
+    except JournalReadError as error:
+        rows, problem = [], str(error)
+    found = {(part.camera, part.captured_utc, part.frame): part for part in latched.parts}
+    for row in rows:
+        if _may_latch(row, latch, cameras):
+            key = row.camera, row.captured_utc, row.frame
+            found.setdefault(key, LatchedPart(row.camera, row.frame, row.captured_utc, row.snapshot))
+    is_whole = not problem and len(rows) < MOST_LISTED
+    return PartsToFind(
+        tuple(sorted(found.values(), key=lambda part: part.captured_utc)),
+        max(0, (latched.count or 0) - len(found)),
+        is_counted=latched.count is not None or is_whole,
+        problem=problem,
+    )
+
+
+def _may_latch(row: VerdictRow, latch: Latch, cameras: Sequence[CameraSettings]) -> bool:
+    """Whether such a part latches the line. A camera that has left the settings counts."""
+    camera = next((one for one in cameras if one.name == row.camera), None)
+    if camera is None or camera.mode is not Mode.EVERY_PART:
+        return camera is None
+    stops = OnUninspected.STOP if latch is Latch.UNINSPECTED else OnUninspected.REJECT
+    return row.verdict == Verdict.REJECT.word or camera.on_uninspected is stops
