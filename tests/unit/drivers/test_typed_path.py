@@ -145,9 +145,9 @@ def test_an_unknown_option_of_a_folder_is_still_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("folder:///nowhere/lot#5?fps=5", "/nowhere/lot#5: No such file"),
-        ("folder:///nowhere/lot?5", "/nowhere/lot?5: No such file"),
-        ("folder:///nowhere/lot?fps", "/nowhere/lot?fps: No such file"),
+        ("folder:///nowhere/lot#5?fps=5", "/nowhere/lot#5: there is no such folder"),
+        ("folder:///nowhere/lot?5", "/nowhere/lot?5: there is no such folder"),
+        ("folder:///nowhere/lot?fps", "/nowhere/lot?fps: there is no such folder"),
         ("file:///nowhere/a.mp4#x", "no such file: /nowhere/a.mp4#x"),
         ("file:///nowhere/a%00b.mp4", "no such file"),
         ("folder:///nowhere/a\0b", "NUL"),
