@@ -59,7 +59,8 @@ def test_a_lost_camera_is_named() -> None:
     assert banner == StateBanner(
         Light.RED,
         "Camera lost",
-        "Camera top: Look at its cable, its power, its network or its folder of images. The line may not run.",
+        "Camera top: Look at its cable, its power, its network or its folder of images. "
+        "The line may not run.",
     )
 
 
