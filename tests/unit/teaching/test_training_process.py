@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from monitor.teaching.training_messages import (
     decode_report,
     encode_report,
 )
-from monitor.teaching.training_process import ReportedProgress, postpone_termination, report_end
+from monitor.teaching.training_process import ReportedProgress, report_end
 from monitor.training.compare import Compare
 from monitor.training.readable_images import file_mark
 from tests.real.parts import part, random_recipe, save
@@ -85,17 +86,23 @@ def test_a_count_makes_a_version_with_the_escapes_and_the_same_threshold(tmp_pat
     assert sent[-1].message.startswith("1 of the known defects taught plate@3 as good parts: teach")
 
 
+_CANCELLED_DURING_THE_COMMIT = """
+import signal
+from monitor.teaching.training_process import postpone_termination
+
+signal.signal(signal.SIGTERM, lambda *_: print("ended"))
+with postpone_termination():
+    signal.raise_signal(signal.SIGTERM)
+    print("recorded")
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
 def test_a_cancel_during_the_commit_takes_effect_after_the_record() -> None:
-    events: list[str] = []
-    before = signal.signal(signal.SIGTERM, lambda *_: events.append("ended"))
-    try:
-        with postpone_termination():
-            signal.raise_signal(signal.SIGTERM)
-            events.append("recorded")
-        signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert events == ["recorded", "ended", "ended"]
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", _CANCELLED_DURING_THE_COMMIT], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["recorded", "ended", "ended"]
 
 
 def test_a_report_is_one_line_and_another_line_is_none() -> None:
