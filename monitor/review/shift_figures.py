@@ -51,7 +51,7 @@ def read_figures(journal: Path, period: Period) -> ShiftFigures:
             return ShiftFigures(
                 tuple(reader.tallies(start, end)),
                 tuple(reader.uninspected(start, end, MOST_PARTS)),
-                tuple(reader.missed(start, end, MOST_PARTS)),
+                tuple(reader.undelivered(start, end, MOST_PARTS)),
                 tuple(change for change in reader.changes(start) if change.utc < end)[-MOST_CHANGES:],
                 tuple(gap for gap in reader.gaps(start) if gap.from_utc < end),
                 tuple(session for session in reader.sessions(start) if session.started_utc < end),

@@ -27,7 +27,9 @@ COUNTED = "known defects counted"
 def describe_draft(draft: RecipeVersion) -> str:
     """The version that a training is about to commit, as the record names it."""
     lineage = draft.document.lineage
-    images = f", {lineage.images} images, sha256 {lineage.images_sha256}" if lineage else ""
+    images = (
+        f", {lineage.images} images, sha256 {lineage.images_sha256}" if lineage and lineage.images else ""
+    )
     return f"threshold {draft.document.calibration[REFERENCE].threshold!r}{images}"
 
 
