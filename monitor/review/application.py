@@ -36,6 +36,7 @@ from monitor.review.request_checks import RequestChecks
 from monitor.review.reset_pages import ResetPages
 from monitor.review.scorers import Scorers
 from monitor.review.set_changeover import SetChangeover
+from monitor.review.set_pages import SetPages
 from monitor.review.shifts import PlantClock
 from monitor.review.signature_form import SignatureForm
 from monitor.review.snapshot_files import SnapshotFiles
@@ -108,9 +109,9 @@ def build(settings: Settings, runtime: Path | None = None, board: Board | None =
     ReportPages(app, settings, index, plant)
     RecordPages(app, settings, trail)
     versions = VersionChanges(settings, trail, check=check_regions)
-    sets = SetChangeover(settings, trail)
+    SetPages(app, settings, view, SetChangeover(settings, trail), form)
     jobs, trials = ComparisonJobs(files.root, torch_import.load), VersionTrials(files.root)
-    RecipePages(app, settings, view, versions, sets, jobs, trials, index, form, recipes)
+    RecipePages(app, settings, view, versions, jobs, trials, index, form)
     teachings, collections = TeachingJobs(settings), Collections(view)
     TeachPages(app, settings, view, files, index, changes, teachings, collections)
     app.add_url_rule("/alive", "alive", lambda: Response("", 204 if index.is_running else 503))

@@ -295,15 +295,14 @@ def propose(
 
     `step` is called after each part. Raises RecalibrationError, RecipeError, CalibrationError.
     """
-    from monitor.inference.scorer import Scorer
     from monitor.model.in_force import find_in_force
-    from monitor.model.recipe_json import REFERENCE, DefectScores, RecipeError
+    from monitor.model.recipe_json import REFERENCE, DefectScores
     from monitor.model.recipe_version import RecipeVersion
     from monitor.model.version_files import find_version
     from monitor.names import check_name, join_version
     from monitor.training.calibrate_recipe import calibrate_with_recorded_scores
-    from monitor.training.operating_points import score_ceiling, state
-    from monitor.training.thresholds import add_overkills, is_extrapolated, share_float32_threshold
+    from monitor.training.operating_points import state
+    from monitor.training.thresholds import is_extrapolated, share_float32_threshold
 
     folder = recipes / check_name(name)
     base = find_version(folder, asked.version) if asked else find_in_force(folder)
@@ -313,30 +312,7 @@ def propose(
         raise RecalibrationError(
             f"no usable part of recipe {name} is labelled as overkill (good part rejected): label some first"
         )
-    found: dict[str, Calibration] = {}
-    parts: list[ScoredPart] = []
-    ceiling = score_ceiling(recipe.document)
-    for way, before in recipe.document.calibration.items():
-        runtime, _, precision = way.partition("-")
-        is_reference = way == REFERENCE
-        if asked is not None and not is_reference:
-            continue
-        try:
-            scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
-        except RecipeError:
-            # This machine lacks the runtime: it will use the reference's threshold.
-            continue
-        scores = []
-        for key, label, image in images:
-            if not is_reference and label is not Label.OVERKILL:
-                continue
-            score = scorer.score([image])[0].score
-            if is_reference:
-                parts.append(ScoredPart(key, label, score))
-                step()
-            if label is Label.OVERKILL:
-                scores.append(score)
-        found[way] = add_overkills(before, scores, ceiling)
+    found, parts = _calibrate_ways(recipe, images, step, only_reference=asked is not None)
     own = recipe.document.calibration[REFERENCE]
     if asked is not None:
         draft = calibrate_with_recorded_scores(recipe, asked.overkill, extrapolate=is_extrapolated(own))
@@ -357,6 +333,46 @@ def propose(
         overkill_marks=tuple(marks),
         left_out=left_out,
     )
+
+
+def _calibrate_ways(
+    recipe: RecipeVersion,
+    images: Sequence[tuple[Key, Label | None, Image]],
+    step: Callable[[], None],
+    *,
+    only_reference: bool,
+) -> tuple[dict[str, Calibration], list[ScoredPart]]:
+    """The calibration of each way to score, with the overkills added, and the reference's scores of all
+    parts. A way whose runtime this machine lacks is left out: it will use the reference's threshold."""
+    from monitor.inference.scorer import Scorer
+    from monitor.model.recipe_json import REFERENCE, RecipeError
+    from monitor.training.operating_points import score_ceiling
+    from monitor.training.thresholds import add_overkills
+
+    found: dict[str, Calibration] = {}
+    parts: list[ScoredPart] = []
+    ceiling = score_ceiling(recipe.document)
+    for way, before in recipe.document.calibration.items():
+        runtime, _, precision = way.partition("-")
+        is_reference = way == REFERENCE
+        if only_reference and not is_reference:
+            continue
+        try:
+            scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
+        except RecipeError:
+            continue
+        scores = []
+        for key, label, image in images:
+            if not is_reference and label is not Label.OVERKILL:
+                continue
+            score = scorer.score([image])[0].score
+            if is_reference:
+                parts.append(ScoredPart(key, label, score))
+                step()
+            if label is Label.OVERKILL:
+                scores.append(score)
+        found[way] = add_overkills(before, scores, ceiling)
+    return found, parts
 
 
 def _read_images(

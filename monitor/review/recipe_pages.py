@@ -5,14 +5,13 @@ It knows nothing of how a version is put in force (`version_changes`) or compare
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
-from pathlib import Path
 
 from flask import Flask, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from monitor.accounts.permissions import Permission
+from monitor import paths
 from monitor.audit.trail import AuditError
 from monitor.errors import LineMonitorError
 from monitor.model.in_force import find_step_back, read_in_force
@@ -25,7 +24,6 @@ from monitor.review.histogram import Plot, plot
 from monitor.review.judged_cameras import VersionUse, find_use
 from monitor.review.line_view import LineView
 from monitor.review.recorded_changes import describe_way, refuse_unrecorded
-from monitor.review.set_changeover import SetChangeover, state_set
 from monitor.review.signature_form import SignatureForm
 from monitor.review.snapshot_files import Key, find_key
 from monitor.review.snapshot_index import SnapshotIndex
@@ -53,23 +51,19 @@ class RecipePages:
         settings: Settings,
         view: LineView,
         changes: VersionChanges,
-        sets: SetChangeover,
         jobs: ComparisonJobs,
         trials: VersionTrials,
         index: SnapshotIndex,
         signatures: SignatureForm,
-        recipes: Path,
     ) -> None:
-        self._settings, self._view, self._changes, self._sets = settings, view, changes, sets
+        self._settings, self._view, self._changes = settings, view, changes
         self._jobs, self._trials, self._index = jobs, trials, index
-        self._signatures, self._recipes = signatures, recipes
-        app.jinja_env.globals["version_notices"] = lambda: find_notices(recipes, settings, view)
+        self._signatures, self._recipes = signatures, paths.recipes(settings)
+        app.jinja_env.globals["version_notices"] = lambda: find_notices(self._recipes, settings, view)
         version = "/recipes/<recipe>/<int:number>"
         app.add_url_rule("/recipes", "recipes", self._list)
         app.add_url_rule(version, "version", self._version)
         app.add_url_rule(f"{version}/use", "version_use", self._use, methods=["POST"])
-        app.add_url_rule("/sets/<name>", "recipe_set", self._set)
-        app.add_url_rule("/sets/<name>/use", "recipe_set_use", self._use_set, methods=["POST"])
         app.add_url_rule("/recipes/<recipe>/compare", "version_comparison", self._comparison)
         app.add_url_rule(
             "/recipes/<recipe>/compare/start", "version_compare", self._compare, methods=["POST"]
@@ -181,32 +175,6 @@ class RecipePages:
         except LineMonitorError as error:
             abort(HTTPStatus.CONFLICT, f"{error}.")
         return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
-
-    def _set(self, name: str) -> str:
-        return render_template(
-            "recipe_set.html",
-            name=name,
-            recipes=self._find_set(name),
-            meaning=state_set(name),
-            signing=self._signatures.template_values(Permission.USE),
-        )
-
-    def _use_set(self, name: str) -> AnyResponse:
-        self._find_set(name)
-        try:
-            self._sets.check(name)
-            signature = self._signatures.take(Permission.USE, state_set(name))
-            self._sets.use(name, signature, describe_way(), is_running=self._view.is_running())
-        except AuditError as error:
-            refuse_unrecorded(error)
-        except LineMonitorError as error:
-            abort(HTTPStatus.CONFLICT, f"{error}.")
-        return redirect(url_for("recipes"), HTTPStatus.SEE_OTHER)
-
-    def _find_set(self, name: str) -> Mapping[str, str]:
-        if name not in self._settings.recipes.sets:
-            abort(HTTPStatus.NOT_FOUND, "There is no such set in the settings.")
-        return self._settings.recipes.sets[name]
 
     def _compare(self, recipe: str) -> AnyResponse:
         one, other = (self._named(recipe, request.form.get(key, "")) for key in ("one", "other"))
