@@ -64,6 +64,7 @@ def test_without_a_place_for_snapshots_rejects_go_on_and_it_is_said_once(
         assert "Traceback" not in log
 
 
+@pytest.mark.timing
 def test_a_broker_that_comes_later_is_found_and_gets_nothing_old(
     tmp_path: Path, write_config: WriteConfig, broker: Mosquitto
 ) -> None:

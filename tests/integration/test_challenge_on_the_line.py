@@ -73,6 +73,9 @@ def test_the_line_is_ready_after_each_known_part_got_its_verdict(
         assert witness.status()["challenge"]["cause"] == "start"
         line.wait_for(lambda: press(port) == "good-1", 20, "the page's first step")
         line.wait_for(lambda: witness.status()["challenge"]["part"] == "bad-1", 10, "the second part")
+        state = line.settings.line.data / "challenge.json"
+        # A publisher that dies before the step is on disk begins the challenge anew.
+        line.wait_for(lambda: json.loads(state.read_bytes())["place"] == 1, 5, "the step on disk")
         os.kill(line.pid("publish"), signal.SIGKILL)
         assert witness.status()["ready"] is False
         line.wait_for(lambda: press(port) == "bad-1", 20, "the second step after the kill")
