@@ -22,7 +22,7 @@ import msgspec
 from monitor.model.version_files import VersionFile
 from monitor.review.snapshot_files import Key
 from monitor.review.trial_process import TrialReport, TrialStart
-from monitor.service.spare import start_process
+from monitor.service.child_process import give_start_data, start_process
 
 MOST_DEFECTS = 100
 """The most labelled defects that a trial scores: the newest ones."""
@@ -78,14 +78,8 @@ def run_process(start: TrialStart, take: Callable[[TrialReport], None]) -> None:
     finally:
         os.close(writing)
     with process, os.fdopen(reading, "rb") as reports:
-        if process.stdin is None:
-            raise RuntimeError("a trial's process without standard input")
-        try:
-            process.stdin.write(msgspec.json.encode(start))
-            process.stdin.close()
-        except BrokenPipeError:
-            # It ended before it had begun: the missing end below says so.
-            pass
+        # Where it ended before it had begun, the missing end says so.
+        give_start_data(process, msgspec.json.encode(start))
         for line in reports:
             if line.endswith(b"\n"):
                 take(msgspec.json.decode(line, type=TrialReport))

@@ -19,6 +19,7 @@ import subprocess
 import sys
 
 from monitor.line_state.worker_process import ignore_signals_of_the_line, run_worker
+from monitor.service.child_process import command, start_process
 from monitor.system.process_state import is_stopped, rename_process
 
 _MODULE = "SPARE_OF"
@@ -35,23 +36,6 @@ _NEXT_NS = 1_500_000_000
 _LONGEST_RETRY_NS = 60_000_000_000
 """The longest wait before the next spare. A spare that has lived this long before it ended is no part of a
 crash loop."""
-_PRIVATE_VARIABLES = ("LINE_MONITOR__", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
-
-
-def start_process(module: str, pass_fds: tuple[int, ...] = (), **more: str) -> subprocess.Popen[bytes]:
-    """A worker's process, which waits for its start data on its standard input; `pass_fds` are the file
-    descriptors that it inherits, and `more` are variables of its environment. Raises OSError."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_VARIABLES)
-    }
-    return subprocess.Popen(
-        _command(module),
-        stdin=subprocess.PIPE,
-        env=environment | more,
-        # Ctrl-C in a terminal must reach only the supervisor, which stops the workers in order.
-        process_group=0,
-        pass_fds=pass_fds,
-    )
 
 
 class Spare:
@@ -166,10 +150,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(1.0)
 
 
-def _command(module: str) -> list[str]:
-    return [sys.executable, "-P", "-m", module]
-
-
 def main() -> None:
     """Wait for the start data, and then be the worker. Without them the supervisor has ended."""
     ignore_signals_of_the_line()
@@ -181,7 +161,7 @@ def main() -> None:
         os.write(report_to, b"1")
     os.close(report_to)
     if start_data := sys.stdin.buffer.read():
-        rename_process(_command(module))
+        rename_process(command(module))
         run_worker(worker.work, start_data)
 
 

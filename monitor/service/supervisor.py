@@ -38,11 +38,12 @@ from monitor.line_state.worker_process import (
     worker_names,
 )
 from monitor.service import status_line
+from monitor.service.child_process import give_start_data, start_process
 from monitor.service.prometheus import Metrics
 from monitor.service.recovery import Recovered, recover
 from monitor.service.reload import compare_settings
 from monitor.service.restart_policy import HoldWatch, RestartPolicy, StopWatch, is_killed_from_outside
-from monitor.service.spare import Spare, start_process
+from monitor.service.spare import Spare
 from monitor.settings import Settings
 from monitor.system.process_state import is_stopped
 from monitor.system.systemd import Notifier
@@ -316,12 +317,7 @@ class Supervisor:
             self._log.error("worker %s can't be started: %s", worker.name, error)
             self._record_death(board, worker, now)
             return
-        if worker.process.stdin is None:
-            raise RuntimeError("a worker without standard input")
-        try:
-            worker.process.stdin.write(start.to_json())
-            worker.process.stdin.close()
-        except BrokenPipeError:
+        if not give_start_data(worker.process, start.to_json()):
             self._log.warning("worker %s died before it had read its start data", worker.name)
 
     def _reap(self, board: Board, worker: SupervisedWorker) -> None:

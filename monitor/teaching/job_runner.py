@@ -26,7 +26,7 @@ from monitor import paths
 from monitor.errors import LineMonitorError
 from monitor.line_state.worker_process import settings_for
 from monitor.model.version_files import find_newest
-from monitor.service.spare import start_process
+from monitor.service.child_process import give_start_data, start_process
 from monitor.settings import Settings
 from monitor.teaching.background import count_threads
 from monitor.teaching.teaching_folder import ImageKind, TeachingError, TeachingFolder
@@ -61,7 +61,7 @@ _STOP_S = 1.0
 
 
 class StartProcess(Protocol):
-    """`monitor.service.spare.start_process`."""
+    """`monitor.service.child_process.start_process`."""
 
     def __call__(
         self, module: str, pass_fds: tuple[int, ...] = (), **more: str
@@ -315,12 +315,7 @@ class TeachingJobs:
             running._process = process
             if running.is_cancelled or self._stopping:
                 _end(process)
-        if process.stdin is None:
-            raise RuntimeError("a training process without standard input")
-        try:
-            process.stdin.write(msgspec.json.encode(start))
-            process.stdin.close()
-        except BrokenPipeError:
+        if not give_start_data(process, msgspec.json.encode(start)):
             self._log.warning("recipe %s: the training process ended before it had begun", job.recipe)
         return process
 

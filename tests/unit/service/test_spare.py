@@ -16,7 +16,8 @@ import pytest
 
 from monitor.line_state.board import Field
 from monitor.line_state.worker_process import PUBLISH
-from monitor.service.spare import Spare, start_process
+from monitor.service.child_process import start_process
+from monitor.service.spare import Spare
 from monitor.system.process_state import is_stopped
 from tests.unit.publish.scene import Scene
 
