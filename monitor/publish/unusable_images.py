@@ -55,12 +55,13 @@ class ImageWatch:
 
     def step(self) -> None:
         """Tries the camera anew after another trouble, which its state shows."""
-        state = CameraState(self._board.read(self._capture, Field.CAMERA_STATE))
-        if self._images.is_lost and state is not CameraState.UP:
+        if self._images.is_lost and self._read_state() is not CameraState.UP:
             self.try_anew()
 
     def feed(self, number: int, reason: Reason) -> None:
-        """Adds a closed frame."""
+        """Adds a closed frame. Those of a frozen or undated camera do not count: its state tells it."""
+        if self._read_state() in (CameraState.FROZEN, CameraState.UNDATED):
+            return
         if not self._images.feed(number, reason):
             return
         self._board.write(self._capture, Field.UNUSABLE, self._images.is_lost)
@@ -73,6 +74,10 @@ class ImageWatch:
             )
         else:
             self._log.info("camera %s sends usable images again", self._camera)
+
+    def _read_state(self) -> CameraState:
+        """The state that the capture worker has written."""
+        return CameraState(self._board.read(self._capture, Field.CAMERA_STATE))
 
     def try_anew(self) -> None:
         """Forgets the unusable images, after a reset or a new connection to the camera."""

@@ -42,9 +42,14 @@ class TurnTime:
         self._factor = 1.0
 
     @property
+    def usual_ns(self) -> int:
+        """The median of the last few turns, which `lower` does not change; 0 before the first turn."""
+        return int(statistics.median(self._all_turns)) if self._all_turns else 0
+
+    @property
     def estimate_ns(self) -> int:
         """The time of a single turn; 0 before the first turn."""
-        return int(statistics.median(self._all_turns) * self._factor) if self._all_turns else 0
+        return int(self.usual_ns * self._factor)
 
     @property
     def pair_ns(self) -> int:

@@ -102,6 +102,10 @@ class LiveViews:
         """By view, how long a turn of it takes."""
         return {name: view.turn_time.estimate_ns for name, view in self._views.items()}
 
+    def longest_turn_ns(self) -> int:
+        """The usual time of the slowest view's turn; 0 without views."""
+        return max((view.turn_time.usual_ns for view in self._views.values()), default=0)
+
     def see_parts(self, parts: Sequence[Frame], max_batch: int = 1, turn_ns: int = 0) -> None:
         """Take note of the parts that wait for a score at one moment; `max_batch` of them are one turn, which
         takes `turn_ns`."""

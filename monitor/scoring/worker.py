@@ -84,7 +84,7 @@ class ScoringLoop:
         self._worker.mark_running()
         self._recipes.watch.start()
         while not self._worker.stopping:
-            turns_ns = (self._turn_time.estimate_ns, *self._views.estimates_ns().values())
+            turns_ns = (self._turn_time.usual_ns, self._views.longest_turn_ns())
             self._worker.report_alive(alive_within_s(turns_ns))
             if not self.run_once():
                 self._frames.poll(self._idle_ms, zmq.POLLIN)

@@ -114,3 +114,14 @@ def test_a_reset_or_a_new_connection_has_a_lost_camera_tried_anew(scene: Scene, 
         scene.turn()
         scene.board.write(CAPTURE, Field.CAMERA_STATE, CameraState.UP)
     assert scene.board.camera_state(CAPTURE) is CameraState.UP
+
+
+def test_the_images_of_a_frozen_camera_are_told_by_its_state_alone(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.board.write(CAPTURE, Field.CAMERA_STATE, CameraState.FROZEN)
+    for _ in range(3 * MOST_IN_A_ROW):
+        scene.intake.admit(drivers.Shot(None, "Mono8", scene.now, fault="frozen"))
+        scene.turn()
+    assert scene.board.camera_state(CAPTURE) is CameraState.FROZEN
+    assert "counts as lost" not in caplog.text

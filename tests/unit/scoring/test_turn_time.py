@@ -50,3 +50,12 @@ def test_a_scorer_whose_turns_take_seconds_may_report_later_and_one_that_hangs_m
     assert alive_within_s((30_000_000, 400_000_000)) == 1.5
     assert alive_within_s((30_000_000, 2_000_000_000)) == 6.0
     assert alive_within_s((60_000_000_000,)) == 10.0
+
+
+def test_plans_that_give_up_frames_do_not_shorten_the_time_until_the_next_report() -> None:
+    turn_time = TurnTime()
+    turn_time.add(2_000_000_000)
+    for _ in range(7):
+        turn_time.lower()
+    assert turn_time.estimate_ns < 500_000_000
+    assert alive_within_s((turn_time.usual_ns,)) == 6.0
