@@ -142,7 +142,7 @@ class FolderCamera:
         except OSError as error:
             problem = _explain(error)
         if problem:
-            raise CameraLost(f"{self._options.error(f'{self._folder}: {problem}')}")
+            raise CameraLost(str(self._options.error(f"{self._folder}: {problem}")))
 
     def close(self) -> None:
         self._pace = None

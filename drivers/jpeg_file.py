@@ -25,9 +25,8 @@ from drivers.orientation import read_exif, upright
 START = b"\xff\xd8"
 
 _BEGIN, _END, _SCAN, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE
-_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+_FRAMES = jpeg_scans.SEQUENTIAL | jpeg_scans.PROGRESSIVE
 """The markers that begin a frame, whose segment holds the size."""
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _UNREADABLE_KINDS = {
     0xC3: "a lossless JPEG",
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "a hierarchical JPEG"),
@@ -35,7 +34,6 @@ _UNREADABLE_KINDS = {
     0xF7: "a JPEG-LS file",
 }
 _RESTART_INTERVAL = 0xDD
-_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 _EXIF, _JFIF, _ICC, _ADOBE = b"Exif\0\0", b"JFIF\0", b"ICC_PROFILE\0", b"Adobe"
 _ADOBE_SPACES = {3: (0, 1), 4: (0, 2)}
 """By number of components, the known codes of Adobe's segment. Decoders read any other code as the last."""
@@ -151,7 +149,7 @@ def clean_header(content: bytes) -> Header:
         if marker == _BEGIN:
             raise ImageError("the file is damaged (it begins twice)")
         end = place + 2
-        if marker not in _WITHOUT_LENGTH:
+        if marker not in jpeg_scans.WITHOUT_LENGTH:
             end += max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
         segment = content[place:end]
         if marker == _SCAN and end < len(content):
@@ -167,7 +165,7 @@ def clean_header(content: bytes) -> Header:
 
 def _make_header(segments: list[bytes], content: bytes, end: int, frame: bytes, exif: bytes) -> Header:
     """`segments` are those before the image data, which begins at `end`; the last one begins the scan."""
-    if len(frame) < 10 or not segments[-1][4:5]:
+    if not frame or not segments[-1][4:5]:
         raise ImageError("the file is damaged (its header can't be read)")
     data = content[end:]
     if frame[5:7] == b"\0\0":
@@ -177,7 +175,7 @@ def _make_header(segments: list[bytes], content: bytes, end: int, frame: bytes, 
         data = content[end : place.start] + content[place.stop :] if rows else data
     before = b"".join(_normalised(one, frame) for one in segments)
     rows, columns = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
-    has_one_scan = frame[1] in _SEQUENTIAL and frame[9:10] == segments[-1][4:5]
+    has_one_scan = frame[1] in jpeg_scans.SEQUENTIAL and frame[9:10] == segments[-1][4:5]
     restarts = any(one[1] == _RESTART_INTERVAL and one[4:6] != b"\0\0" for one in segments)
     return Header(before + data, exif, rows, columns, frame, len(before), has_one_scan, restarts)
 
@@ -197,10 +195,10 @@ def _normalised(segment: bytes, frame: bytes) -> bytes:
     if marker == _APP2 and body.startswith(_ICC):
         # Colour profiles are not applied.
         return b""
-    known = _ADOBE_SPACES.get(frame[9]) if len(frame) > 9 else None
+    known = _ADOBE_SPACES.get(frame[9])
     if marker == _APP14 and body.startswith(_ADOBE) and len(body) > 11 and known and body[11] not in known:
         return segment[:15] + bytes([known[-1]]) + segment[16:]
-    if marker == _SCAN and len(body) > 3 and frame and frame[1] in _SEQUENTIAL:
+    if marker == _SCAN and len(body) > 3 and frame[1] in jpeg_scans.SEQUENTIAL:
         # Spectral selection and approximation have a meaning only in a progressive JPEG.
         return segment[:-3] + b"\0\x3f\0"
     return segment
@@ -250,10 +248,7 @@ def _without_restart_padding(content: bytes) -> bytes:
 
     Image data may end with 0xFF, which is followed by a zero that belongs to it.
     """
-    start = len(START)
-    while content[start + 1 : start + 2] not in (b"", bytes([_SCAN])):
-        length = int.from_bytes(content[start + 2 : start + 4], "big")
-        start += 2 + (0 if content[start + 1] in _WITHOUT_LENGTH else length)
+    start = jpeg_scans.find_data(content)
     pieces = _RESTART.split(content[start:])
     for place in range(0, len(pieces) - 1, 2):
         data = pieces[place].rstrip(b"\0")

@@ -13,12 +13,14 @@ import numpy as np
 
 from drivers.image_limits import ImageError
 
+SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 PROGRESSIVE = frozenset({0xC2, 0xCA})
 ARITHMETIC = frozenset({0xC9, 0xCA})
 """The markers that begin such a frame."""
+WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+"""The markers that stand alone: no length and no data follow."""
 
 _BEGIN_SCAN, _END, _LINES = 0xDA, 0xD9, 0xDC
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _MARKER = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")
 """A marker that ends image data: no zero after 0xFF and no restart marker."""
 _COEFFICIENTS = 64
@@ -50,7 +52,7 @@ def check_scans(content: bytes, frame: bytes) -> None:
     is_progressive = frame[1] in PROGRESSIVE
     # For each component and coefficient, how many bits are still to be sent; sequential scans send all.
     missing = np.full((256, _COEFFICIENTS), 16)
-    for body, _ in _scans(content):
+    for body, _, _ in _scans(content):
         count = body[0]
         first, last, bits = body[1 + 2 * count : 4 + 2 * count]
         sent = slice(first, last + 1) if is_progressive else slice(None)
@@ -67,7 +69,7 @@ def check_arithmetic(content: bytes, find_complaint: Callable[[bytes], str]) -> 
     added behind whole data, except some for the last block; it uses them all where data is missing. A cut
     whose loss is smaller than that is not found.
     """
-    end = max(end for _, end in _scans(content))
+    end = max(end for _, _, end in _scans(content))
     for added in _NOT_NEEDED:
         unused = _UNUSED.search(find_complaint(content[:end] + added + content[end:]))
         if unused is not None and int(unused[1]) >= len(added) - _MOST_READ:
@@ -75,14 +77,19 @@ def check_arithmetic(content: bytes, find_complaint: Callable[[bytes], str]) -> 
     raise ImageError("the file is cut short (its image data ends too early)")
 
 
-def _scans(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """The body of the segment that begins each scan, and where its image data ends."""
+def find_data(content: bytes) -> int:
+    """Where the image data of the first scan begins; the end of the file where there is none."""
+    return next((start for _, start, _ in _scans(content)), len(content))
+
+
+def _scans(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The body of the segment that begins each scan, and where its image data begins and ends."""
     place = 2
     while (found := _MARKER.search(content, place)) is not None:
         marker, place = content[found.end() - 1], found.end()
         if marker == _END:
             return
-        if marker in _WITHOUT_LENGTH:
+        if marker in WITHOUT_LENGTH:
             continue
         length = int.from_bytes(content[place : place + 2], "big")
         body = content[place + 2 : place + length]
@@ -90,5 +97,5 @@ def _scans(content: bytes) -> Iterator[tuple[bytes, int]]:
         if marker == _BEGIN_SCAN and body and len(body) == 4 + 2 * body[0]:
             end = _MARKER.search(content, place)
             if end is not None:
-                yield body, end.start()
+                yield body, place, end.start()
                 place = end.start()

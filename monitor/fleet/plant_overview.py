@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from monitor.verdict import SCHEMA
 SILENT_S = 2.0
 """A living line without a heartbeat for so long counts as silent: heartbeats come every second."""
 TOPICS = ("+/+/status", "+/+/heartbeat", "+/+/+/recipe")
-_COUNTS = ("passed", "rejected", "uninspected")
+_COUNTS = tuple(one.name for one in fields(PartCounts))
 COLUMNS = ("line", "ready", "state", "drift", "recipes", *_COUNTS)
 _GONE = ("offline", "stopped")
 """The states in which a line sends no heartbeat."""

@@ -15,7 +15,7 @@ from monitor.line_state.board import Field
 from monitor.line_state.changeover import find_judge
 from monitor.line_state.frame import Frame
 from monitor.line_state.ring import MISSED, FinalVerdict, Ring, Stage
-from monitor.line_state.verdict_rules import Consequences, PixelState, PublisherTurn
+from monitor.line_state.verdict_rules import Consequences, PublisherTurn
 from monitor.line_state.worker_process import Worker, capture_name
 from monitor.publish.episodes import Episodes
 from monitor.settings import CameraSettings, Mode
@@ -49,6 +49,7 @@ class CameraFrames:
         self.camera = camera
         self.ring = Ring(worker.folder, camera.name, worker.session)
         self._settings, self._board = worker.settings, worker.board
+        self._capture = capture_name(camera.name)
         self._prefix, self._session = worker.settings.prefix, str(worker.session)
         self._episodes = Episodes()
         self._tally = self.ring.tally()
@@ -100,9 +101,17 @@ class CameraFrames:
         """Closes the frames that can be closed now. Each is closed in the ring before it is yielded."""
         is_waiting = False
         """Whether an earlier frame that may show the armed challenge part is still open."""
+        is_capture_lost = self._board.is_lost(self._capture)
+        capture_since_ns = self._board.read(self._capture, Field.SINCE_NS)
         for frame in list(self._open.values()):
+            pixels = verdict_rules.find_pixel_state(
+                frame,
+                is_filled=self.ring.is_filled(frame.number),
+                is_capture_lost=is_capture_lost,
+                capture_since_ns=capture_since_ns,
+            )
             scored = self.ring.scorer_verdict(frame.number)
-            closed = verdict_rules.decide(frame, self._find_pixel_state(frame), scored, turn)
+            closed = verdict_rules.decide(frame, pixels, scored, turn)
             part = self._find_challenge(frame)
             if closed is None or (part and is_waiting and turn.now_ns < frame.decide_by_ns):
                 # The first frame that shows a challenge part is its attempt, so these close in their order.
@@ -116,15 +125,6 @@ class CameraFrames:
             self.ring.write_closed(frame.number, closed)
             del self._open[frame.number]
             yield frame, closed
-
-    def _find_pixel_state(self, frame: Frame) -> PixelState:
-        capture = capture_name(self.camera.name)
-        return verdict_rules.find_pixel_state(
-            frame,
-            is_filled=self.ring.is_filled(frame.number),
-            is_capture_lost=self._board.is_lost(capture),
-            capture_since_ns=self._board.read(capture, Field.SINCE_NS),
-        )
 
     def _find_challenge(self, frame: Frame) -> int:
         """The challenge part that the frame shows if it shows a part; 0 for a frame of production."""
