@@ -12,8 +12,6 @@ from monitor.model.recipe_json import DefectScores
 
 LARGE_FACTOR = 2.0
 """A threshold that moves by more than this factor, up or down, needs a second step."""
-
-
 _SAME_SCORE = 1e-4
 """One image scored twice with the same weights: the two scores differ by less than this share."""
 

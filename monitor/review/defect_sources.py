@@ -102,6 +102,7 @@ def count_sources(
     """Counts known defects by their source. `find_details` gives a snapshot's details, `name_version` the
     version in words for a recipe's name and sha256."""
     sources = DefectSources()
+    rejected: Counter[tuple[str, str]] = Counter()
     for name in names:
         key = find_snapshot(name)
         if key is None:
@@ -112,9 +113,11 @@ def count_sources(
             continue
         details = find_details(key)
         if details.verdict == "reject":
-            sources.rejected[name_version(details.recipe, details.recipe_sha)] += 1
+            rejected[details.recipe, details.recipe_sha] += 1
         elif details.verdict:
             sources.passed += 1
         else:
             sources.unknown += 1
+    for judge, count in rejected.items():
+        sources.rejected[name_version(*judge)] += count
     return sources

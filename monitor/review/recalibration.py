@@ -312,12 +312,12 @@ def propose(
         raise RecalibrationError(
             f"no usable part of recipe {name} is labelled as overkill (good part rejected): label some first"
         )
-    found, parts = _calibrate_ways(recipe, images, step, only_reference=asked is not None)
+    parts = _score_parts(recipe, images, step)
     own = recipe.document.calibration[REFERENCE]
     if asked is not None:
         draft = calibrate_with_recorded_scores(recipe, asked.overkill, extrapolate=is_extrapolated(own))
     else:
-        draft = recipe.with_calibration(share_float32_threshold(found))
+        draft = recipe.with_calibration(share_float32_threshold(_calibrate_ways(recipe, images, parts)))
     defects = tuple(part.score for part in parts if part.label is Label.DEFECT)
     if defects:
         known = recipe.document.defect_scores or DefectScores()
@@ -335,44 +335,47 @@ def propose(
     )
 
 
+def _score_parts(
+    recipe: RecipeVersion, images: Sequence[tuple[Key, Label | None, Image]], step: Callable[[], None]
+) -> list[ScoredPart]:
+    """The reference's scores of all parts."""
+    from monitor.inference.scorer import Scorer
+
+    scorer = Scorer(recipe, device="cpu", runtime="torch", precision="f32")
+    parts = []
+    for key, label, image in images:
+        parts.append(ScoredPart(key, label, scorer.score([image])[0].score))
+        step()
+    return parts
+
+
 def _calibrate_ways(
     recipe: RecipeVersion,
     images: Sequence[tuple[Key, Label | None, Image]],
-    step: Callable[[], None],
-    *,
-    only_reference: bool,
-) -> tuple[dict[str, Calibration], list[ScoredPart]]:
-    """The calibration of each way to score, with the overkills added, and the reference's scores of all
-    parts. A way whose runtime this machine lacks is left out: it will use the reference's threshold."""
+    parts: Sequence[ScoredPart],
+) -> dict[str, Calibration]:
+    """The calibration of each way to score, with the overkills added. A way whose runtime this machine lacks
+    is left out: it will use the reference's threshold. `parts` has the reference's scores."""
     from monitor.inference.scorer import Scorer
     from monitor.model.recipe_json import REFERENCE, RecipeError
     from monitor.training.operating_points import score_ceiling
     from monitor.training.thresholds import add_overkills
 
+    overkills = [image for _, label, image in images if label is Label.OVERKILL]
     found: dict[str, Calibration] = {}
-    parts: list[ScoredPart] = []
     ceiling = score_ceiling(recipe.document)
     for way, before in recipe.document.calibration.items():
-        runtime, _, precision = way.partition("-")
-        is_reference = way == REFERENCE
-        if only_reference and not is_reference:
-            continue
-        try:
-            scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
-        except RecipeError:
-            continue
-        scores = []
-        for key, label, image in images:
-            if not is_reference and label is not Label.OVERKILL:
+        if way == REFERENCE:
+            scores = [part.score for part in parts if part.label is Label.OVERKILL]
+        else:
+            runtime, _, precision = way.partition("-")
+            try:
+                scorer = Scorer(recipe, device="cpu", runtime=runtime, precision=precision)
+            except RecipeError:
                 continue
-            score = scorer.score([image])[0].score
-            if is_reference:
-                parts.append(ScoredPart(key, label, score))
-                step()
-            if label is Label.OVERKILL:
-                scores.append(score)
+            scores = [scorer.score([image])[0].score for image in overkills]
         found[way] = add_overkills(before, scores, ceiling)
-    return found, parts
+    return found
 
 
 def _read_images(
@@ -393,11 +396,12 @@ def _read_images(
     for key, label in judged:
         try:
             content = files.read(key, ".png")
-            if label is Label.OVERKILL and content_mark(content) in trained_on:
+            mark = content_mark(content) if label is Label.OVERKILL else ""
+            if mark in trained_on:
                 raise ImageError("the recipe was trained on this image")
             images.append((key, label, decode(content)))
-            if label is Label.OVERKILL:
-                marks.append(content_mark(content))
+            if mark:
+                marks.append(mark)
         except (NoSuchSnapshot, ImageError):
             left_out += label is Label.OVERKILL
             step()

@@ -103,7 +103,6 @@ class RecalibrationPages:
             statement=statement(job.proposal.draft.document, with_commands=False)
             if job is not None and job.proposal is not None
             else "",
-            labels=Label,
             signing=self._signatures.template_values(Permission.CALIBRATE),
             meaning=_MEANING,
         )

@@ -29,7 +29,7 @@ from monitor.review.snapshot_files import Key, find_key
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.version_changes import VersionChanges
 from monitor.review.version_notices import find_notices
-from monitor.review.version_trial import MOST_DEFECTS, Trial, TrialState, VersionTrials
+from monitor.review.version_trial import MOST_SCORED, Trial, TrialState, VersionTrials
 from monitor.review.version_warnings import warn_of_version
 from monitor.settings import Settings
 from monitor.snapshots.labels import Label
@@ -92,12 +92,8 @@ class RecipePages:
 
     def _judges(self, recipe: str) -> list[tuple[str, int | None]]:
         """The cameras whose parts the recipe judges now, each with the version."""
-        found = []
-        for camera in self._settings.camera:
-            status = self._view.recipe_status(camera.name)
-            if status and status.in_force and status.in_force.recipe == recipe:
-                found.append((camera.name, status.in_force.version))
-        return found
+        judges = self._view.judges(camera.name for camera in self._settings.camera)
+        return [(camera, judge.version) for camera, judge in judges.items() if judge.recipe == recipe]
 
     def _version(self, recipe: str, number: int) -> str:
         summary, present = self._find(recipe, number)
@@ -130,7 +126,7 @@ class RecipePages:
         """The newest parts of the recipe that are labelled as real defects now."""
         found: list[Key] = []
         for entry in self._index.matching(Filters(recipe=recipe, label=Label.DEFECT, verdict="all")):
-            if len(found) == MOST_DEFECTS:
+            if len(found) == MOST_SCORED:
                 break
             if self._index.details(entry, fresh=True).label is Label.DEFECT:
                 found.append(entry.key)

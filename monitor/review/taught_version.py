@@ -22,8 +22,6 @@ class TaughtVersion:
     summary: VersionSummary
     document: Document
     calibration: Calibration
-    is_signed: bool
-    """Whether a person has put it in force."""
     is_newest: bool
     """Whether the images beside the recipe are its own."""
 
@@ -61,7 +59,6 @@ def find_taught(recipe: Path, job: Job | None) -> TaughtVersion | None:
     chosen = next((one for one in readable if one.version.number == made), readable[-1] if readable else None)
     if chosen is None or chosen.document is None:
         return None
-    signed = chosen.promotion is not None and chosen.promotion.approval.is_signed
     return TaughtVersion(
-        chosen, chosen.document, chosen.document.calibration[REFERENCE], signed, chosen is summaries[-1]
+        chosen, chosen.document, chosen.document.calibration[REFERENCE], chosen is summaries[-1]
     )

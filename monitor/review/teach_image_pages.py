@@ -95,13 +95,13 @@ class TeachImagePages:
         self,
         folder: TeachingFolder,
         kind: ImageKind,
+        names: Sequence[str],
         job: Job | None,
         *,
         start: int = 0,
         measured: bool = True,
     ) -> ImageList:
-        """The images of that kind. `measured`: with what stands out. Raises TeachingError."""
-        names = folder.list_names(kind)
+        """The images of that kind, whose `names` are oldest first. `measured`: with what stands out."""
         oddities = self._find_oddities(folder, kind, names, job) if measured else None
         ranks = {name: rank for rank, name in enumerate(job.oddest)} if job is not None else {}
         scores = dict(zip(job.oddest, job.oddest_scores, strict=False)) if job is not None else {}
@@ -157,11 +157,13 @@ class TeachImagePages:
     def _show_image(self, camera: str, recipe: str, kind: str, name: str) -> str:
         folder, own = self._requests.find_folder(camera, recipe), ImageKind(kind)
         with self._requests.refusing():
-            listed, job = self._list_in_order(folder, own), read_job(folder.root)
-            oddities = self._find_oddities(folder, own, folder.list_names(own), job)
+            names, job = folder.list_names(own), read_job(folder.root)
+            oddities = self._find_oddities(folder, own, names, job)
             removed = len(folder.list_removed()[own])
-        if name not in listed:
+        if name not in names:
             abort(HTTPStatus.NOT_FOUND, "There is no such image.")
+        # Newest first, as the page of all images shows them.
+        listed = names[::-1]
         place = listed.index(name)
         return render_template(
             "teach_image.html",
@@ -180,20 +182,15 @@ class TeachImagePages:
             step=STEPS[own],
         )
 
-    def _list_in_order(self, folder: TeachingFolder, kind: ImageKind) -> Sequence[str]:
-        """The names, newest first, as the page of all images shows them."""
-        return folder.list_names(kind)[::-1]
-
     def _ask_about_all(self, camera: str, recipe: str) -> str:
         """Asks once before all images with one oddity are removed."""
-        folder, kind = self._requests.find_folder(camera, recipe), _kind(request.args.get("kind", ""))
+        folder, kind = self._requests.find_folder(camera, recipe), parse_kind(request.args.get("kind", ""))
         names, oddity = self._find_odd(folder, kind, request.args.get("oddity", ""))
         return render_template(
             "teach_remove_all.html",
             camera=camera,
             recipe=recipe,
             kind=kind,
-            kinds=ImageKind,
             names=names,
             oddity=oddity,
             step=STEPS[kind],
@@ -205,7 +202,7 @@ class TeachImagePages:
         """Removes one image, or all that have one oddity."""
         folder = self._requests.find_folder(camera, recipe)
         name, word, kind = (request.form.get(field, "") for field in ("name", "oddity", "kind"))
-        own, following = _kind(kind), request.form.get("following", "")
+        own, following = parse_kind(kind), request.form.get("following", "")
         self._requests.refuse_while_taught(recipe)
         if word:
             names, oddity = self._find_odd(folder, own, word)
@@ -249,7 +246,8 @@ class TeachImagePages:
         return names, oddity
 
 
-def _kind(word: str) -> ImageKind:
+def parse_kind(word: str) -> ImageKind:
+    """The kind in a form or an address; good parts for any other word."""
     return ImageKind.DEFECT if word == ImageKind.DEFECT else ImageKind.GOOD
 
 

@@ -30,7 +30,7 @@ from monitor.review.recorded_changes import RecordedChanges
 from monitor.review.snapshot_files import Key, NoSuchSnapshot, SnapshotFiles
 from monitor.review.snapshot_index import SnapshotIndex
 from monitor.review.taught_version import TaughtVersion, find_taught
-from monitor.review.teach_image_pages import STEPS, TeachImagePages
+from monitor.review.teach_image_pages import STEPS, TeachImagePages, parse_kind
 from monitor.review.teach_requests import TeachRequests
 from monitor.review.teaching_progress import describe_progress
 from monitor.settings import Settings
@@ -125,12 +125,19 @@ class TeachPages:
         is_collecting = self._requests.is_collecting(recipe)
         with self._requests.refusing():
             job = self._find_job(recipe, folder)
-            good = self._images.list_images(
-                folder, ImageKind.GOOD, job, start=start, measured=not is_collecting
-            )
-            defects = self._images.list_images(folder, ImageKind.DEFECT, job, measured=not is_collecting)
             names = {kind: folder.list_names(kind) for kind in ImageKind}
             removed = folder.list_removed()
+        good, defects = (
+            self._images.list_images(
+                folder,
+                kind,
+                names[kind],
+                job,
+                start=start if kind is ImageKind.GOOD else 0,
+                measured=not is_collecting,
+            )
+            for kind in ImageKind
+        )
         taught = find_taught(self._recipes / recipe, job)
         return render_template(
             "teach_recipe.html",
@@ -245,7 +252,7 @@ class TeachPages:
 
     def _collect(self, camera: str, recipe: str) -> AnyResponse:
         folder, count = self._requests.find_folder(camera, recipe), request.form.get("count", "")
-        kind = ImageKind.DEFECT if request.form.get("kind") == ImageKind.DEFECT else ImageKind.GOOD
+        kind = parse_kind(request.form.get("kind", ""))
         if not count.isdecimal() or len(count) > 5:
             most = most_images(kind)
             abort(HTTPStatus.BAD_REQUEST, f"How many images? Give a number from 1 to {most}.")

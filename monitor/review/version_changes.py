@@ -31,15 +31,6 @@ APPROVED = "approved for production"
 """What the signature under a version that is promoted states."""
 
 
-def state_use(version: VersionFile, promoted: Approval | None, *, back: bool = False) -> str:
-    """What the signature under a version that is put in force states. `promoted` is the approval of a version
-    that was promoted before: who puts it in force again does not approve it."""
-    before = f" (already approved by {promoted.signer})" if promoted is not None else ""
-    if back:
-        return f"rollback to {version.name}{before}"
-    return f"put in force{before}" if before else APPROVED
-
-
 class VersionChangeError(LineMonitorError):
     """No version was put in force. The message is one line with the fix."""
 
@@ -67,12 +58,17 @@ class VersionChanges:
         return Permission.USE if is_promoted else Permission.PROMOTE
 
     def find_meaning(self, recipe: str, number: int, *, back: bool = False) -> str:
-        """What the signature under the version states. Raises RecipeError."""
+        """What the signature under the version states. Who puts a promoted version in force again does not
+        approve it. Raises RecipeError."""
         version = find_version(self._recipes / recipe, number)
         document = in_force.read_in_force(version.folder)
         promotion = document.find_promotion(version) if document else None
-        is_signed = promotion is not None and promotion.approval.is_signed
-        return state_use(version, promotion.approval if promotion and is_signed else None, back=back)
+        before = ""
+        if promotion is not None and promotion.approval.is_signed:
+            before = f" (already approved by {promotion.approval.signer})"
+        if back:
+            return f"rollback to {version.name}{before}"
+        return f"put in force{before}" if before else APPROVED
 
     def find_step_back(self, recipe: str) -> int:
         """The version to which a rollback leads. Raises RecipeError."""
@@ -133,14 +129,19 @@ def check_usable(settings: Settings, version: VersionFile) -> None:
     line keeps its GPU."""
     from monitor.inference.scorer import Scorer
 
-    Scorer(RecipeVersion.load(version.file), device="cpu", runtime="torch", precision="f32")
-    check_regions(settings, version)
+    loaded = RecipeVersion.load(version.file)
+    Scorer(loaded, device="cpu", runtime="torch", precision="f32")
+    _check_regions(settings, version, loaded)
 
 
 def check_regions(settings: Settings, version: VersionFile) -> None:
     """Raises LineMonitorError when a camera that follows the recipe has another region than the version. It
     takes no torch: a trial on the page (`version_trial`) has built the networks before."""
-    loaded, recipe = RecipeVersion.load(version.file), version.folder.name
+    _check_regions(settings, version, RecipeVersion.load(version.file))
+
+
+def _check_regions(settings: Settings, version: VersionFile, loaded: RecipeVersion) -> None:
+    recipe = version.folder.name
     for camera in settings.camera:
         follows = find_recipe_to_load(paths.changeovers(settings), camera) == recipe
         if follows and (why := find_region_conflict(camera, loaded, version.name)):

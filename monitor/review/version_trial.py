@@ -1,5 +1,4 @@
-"""Trials of versions: before a person signs for one, it is shown that its networks can be built, and what it
-makes of the parts that are labelled as real defects.
+"""Tries a version before a person signs for it: builds its networks, scores parts labelled as real defects.
 
 It knows nothing of HTTP and of signatures. The work is done in a process of its own (`trial_process`), so
 that the request that puts a version in force takes no longer than any other.
@@ -24,7 +23,7 @@ from monitor.review.snapshot_files import Key
 from monitor.review.trial_process import TrialReport, TrialStart
 from monitor.service.child_process import give_start_data, start_process
 
-MOST_DEFECTS = 100
+MOST_SCORED = 100
 """The most labelled defects that a trial scores: the newest ones."""
 _MODULE = "monitor.review.trial_process"
 _MOST_TRIALS = 16

@@ -334,3 +334,9 @@ def test_what_can_not_be_taught_is_refused_in_one_line(page: Browser, path: str)
     assert "Back to Teach" in page.get("/teach/top/PLATE").text
     assert page.get("/teach?camera=top&recipe=disc").headers["Location"] == "/teach/top/disc"
     assert "Recipe of camera top" in page.get("/teach").text
+
+
+def test_a_form_for_no_page_of_teach_is_refused_with_the_way_back(page: Browser) -> None:
+    refused = page.post("/teach")
+    assert refused.status_code == 405
+    assert "Back to Teach" in refused.text
