@@ -141,13 +141,14 @@ def anomaly_map(teacher_features: Features, student_features: Features) -> Tenso
     return product.squeeze(1)
 
 
-def upsample(product_map: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (N, H_1, W_1) at the resolution of the network's input: (N, *size), bilinear (section 3.3).
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, H, W) at another resolution: (N, *size), bilinear with half-pixel centres.
 
-    Without tiles, the maximum of the result is the image's score; with tiles, the score is the maximum of the
+    The product map is brought to the resolution of the network's input (section 3.3). Without tiles, the
+    maximum of the result is the image's score; with tiles, the score is the maximum of the
     map of the whole image (`monitor.images.tiling`).
     """
-    larger = F.interpolate(product_map.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
+    larger = F.interpolate(maps.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
     return larger.squeeze(1)
 
 

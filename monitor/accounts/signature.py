@@ -45,8 +45,13 @@ class Refusal:
     is_limited: bool = False
     """Too many wrong passwords: the next one is looked at only later."""
     account: str = field(default="", compare=False)
-    """The account whose name was given; empty where there is none of that name. What was typed instead is
-    never recorded: it may be a password. Only the record may know of it, no guesser."""
+    """The account whose name was given; empty where there is none of that name: what was typed may be a
+    password. It goes into the record of changes only: an answer with it would tell which accounts exist."""
+
+    def explain(self, meaning: str) -> str:
+        """What was to be signed, as whom, and why it was refused, for the record of changes."""
+        signer = f" as {self.account}" if self.account else ""
+        return f"not signed{signer}: {meaning}. {self.why}"
 
 
 def tidy_signer(name: str) -> str:

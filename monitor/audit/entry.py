@@ -52,7 +52,7 @@ class Kind(StrEnum):
     SETTING = "setting"
     ACCOUNT = "account"
     REFUSED = "refused"
-    """A signature that was refused: a wrong password, or a role that may not do this."""
+    """A signature or a form that was refused: a wrong password, or a role that may not do this."""
     REPAIR = "repair"
     """A note on an incomplete line before this entry, left by a writer that was killed or lost its power."""
 
@@ -177,6 +177,14 @@ def glance(line: bytes) -> Entry | None:
     try:
         return _GLANCE.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def decode_line(line: bytes) -> Entry | None:
+    """The entry of a line with or without its line break; None where its bytes or its hash are not right."""
+    try:
+        return decode(line.removesuffix(b"\n"))
+    except ValueError:
         return None
 
 

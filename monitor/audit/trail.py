@@ -28,6 +28,7 @@ from monitor.audit.entry import (
     Head,
     Kind,
     decode,
+    decode_line,
     digest_line,
     encode,
     follow,
@@ -132,14 +133,6 @@ class AuditTrail:
         finally:
             os.close(handle)
 
-    def check_writable(self) -> None:
-        """Raises AuditError where `append` would, except for a full disk. It writes nothing."""
-        try:
-            with self._locked():
-                pass
-        except OSError as error:
-            raise self._error(error, "written") from None
-
     def lines(self) -> Iterator[bytes]:
         """The file's lines with their line breaks, oldest first; a very long one in pieces. Raises
         AuditError."""
@@ -178,9 +171,7 @@ class AuditTrail:
     def entries(self) -> Iterator[Entry]:
         """The readable entries, oldest first. Lines that are none are left out: `verification` finds them.
         Raises AuditError."""
-        for line in self.lines():
-            with contextlib.suppress(ValueError):
-                yield decode(line.removesuffix(b"\n"))
+        yield from filter(None, map(decode_line, self.lines()))
 
     def verify(self, against: Head | None = None) -> Verification:
         """Whether the record is whole, and contains the entry of a head that was kept elsewhere. Raises

@@ -69,8 +69,7 @@ def sign(options: argparse.Namespace, settings: Settings, permission: Permission
     password = read_password(f"Password of {options.account}: ", options.password_file)
     result = signatures.check(options.account, password, stated, permission, VIA)
     if isinstance(result, Refusal):
-        signer = f" as {result.account}" if result.account else ""
-        why = f"not signed{signer}: {meaning}. {result.why}"
+        why = result.explain(meaning)
         record(settings, Kind.REFUSED, login_name(), permission.value, None, None, why)
         time.sleep(_WRONG_PASSWORD_S)
         raise CommandError(result.why.removesuffix("."))

@@ -5,7 +5,7 @@ It knows nothing of recipes, thresholds or files; its arrays come from `monitor.
 The levels are compared apart and their distances are multiplied, as in the paper's anomaly map: a defect is
 far from the good features at every level. Compared as one vector, the levels need a kept feature that is near
 in all of them at once, which 2,000 features seldom have. Level 1 shows small defects, but also harmless
-differences of light and surface, so it counts with the fourth root of its distance
+differences of light and surface, so it counts with the fourth root of its squared distance
 (`tests/benchmarks/README.md`).
 """
 
@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monitor.feature_memory.embedding import POOLINGS, JoinedEmbedding, LevelEmbedding
 from monitor.feature_memory.nearest_feature import NearestFeature
 from monitor.model.weights import Weights
-from monitor.pyramid import Features
+from monitor.pyramid import Features, upsample
 
 KEPT = ("kept.1", "kept.2", "kept.3")
 PROJECTION = ("projection.1", "projection.2", "projection.3")
@@ -61,10 +60,7 @@ class FeatureMemory(nn.Module):
 
 def _resize(distances: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, H, W) to (N, *size), bilinear with half-pixel centres."""
-    if distances.shape[-2:] == size:
-        return distances
-    larger = F.interpolate(distances.unsqueeze(1), size=size, mode="bilinear", align_corners=False)
-    return larger.squeeze(1)
+    return distances if distances.shape[-2:] == size else upsample(distances, size)
 
 
 class JoinedMemory(nn.Module):

@@ -23,8 +23,6 @@ from monitor.journal.tallies import CameraTally
 
 _PAGE = 1_000
 _PATIENCE_S = 5.0
-_NOT_DONE = "outcome IN ('expired', 'unacknowledged', 'unknown')"
-"""The condition of a query: the gate did not get the verdict or did not act on it, as far as known."""
 
 
 class JournalReadError(LineMonitorError):
@@ -171,13 +169,11 @@ class JournalReader:
         """The condition of a query that leaves challenge parts out."""
         return "challenge IS NULL" if "challenge" in self._columns("verdicts") else "1"
 
-    def missed(self, start: str, end: str, most: int) -> list[VerdictRow]:
-        """The newest rejects of that time that the gate did not get or did not act on, as far as known."""
-        return self._newest(start, end, most, f"verdict = 'reject' AND {_NOT_DONE}")
-
     def undelivered(self, start: str, end: str, most: int) -> list[VerdictRow]:
-        """As `missed`, with uninspected parts, which the gate may have to remove too."""
-        return self._newest(start, end, most, f"verdict IN ('reject', 'uninspected') AND {_NOT_DONE}")
+        """The newest rejects and uninspected parts of that time whose verdict the gate did not get or did not
+        act on, as far as known."""
+        outcomes = "outcome IN ('expired', 'unacknowledged', 'unknown')"
+        return self._newest(start, end, most, f"verdict IN ('reject', 'uninspected') AND {outcomes}")
 
     def _verdict_columns(self) -> str:
         """The fields of a `VerdictRow` in a query; NULL for those that an older journal lacks."""

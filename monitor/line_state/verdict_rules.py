@@ -95,20 +95,30 @@ def derive_consequences(
     `is_repeat`: a live view has already published the same verdict and reason. A repeat is not published, and
     is journalled only where the journal keeps all verdicts.
     """
-    is_uninspected = closed.verdict is Verdict.UNINSPECTED
-    is_for_gate = is_latched = False
-    if camera.mode is Mode.EVERY_PART:
-        # Only parts can be removed: a live view (`latest`) never actuates and never stops the line.
-        is_for_gate = closed.verdict is Verdict.REJECT or (
-            is_uninspected and camera.on_uninspected is OnUninspected.REJECT
-        )
-        is_latched = is_uninspected and camera.on_uninspected is OnUninspected.STOP
     return Consequences(
-        is_for_gate=is_for_gate,
+        is_for_gate=is_for_gate(closed.verdict, camera),
         is_published=not is_repeat and _publishes(camera.mode, settings.mqtt.publish_verdicts),
         is_journalled=not is_repeat or settings.journal.verdicts is JournalVerdicts.ALL,
         has_snapshot=_has_snapshot(closed),
-        latch=Latch.UNINSPECTED if is_latched else Latch.NONE,
+        latch=Latch.UNINSPECTED if must_stop(closed.verdict, camera) else Latch.NONE,
+    )
+
+
+def is_for_gate(verdict: Verdict, camera: CameraSettings) -> bool:
+    """Whether the gate must remove a part with that verdict. A live view (`latest`) has no parts: it never
+    actuates and never stops the line."""
+    return camera.mode is Mode.EVERY_PART and (
+        verdict is Verdict.REJECT
+        or (verdict is Verdict.UNINSPECTED and camera.on_uninspected is OnUninspected.REJECT)
+    )
+
+
+def must_stop(verdict: Verdict, camera: CameraSettings) -> bool:
+    """Whether the line must stop for a part with that verdict."""
+    return (
+        camera.mode is Mode.EVERY_PART
+        and verdict is Verdict.UNINSPECTED
+        and camera.on_uninspected is OnUninspected.STOP
     )
 
 

@@ -29,6 +29,7 @@ from monitor.line_state.latched_parts import NO_PARTS, LatchedParts, read_parts
 from monitor.line_state.ring import SLOTS, FinalVerdict, Ring, RingError
 from monitor.line_state.worker_process import PUBLISH, SCORING, SUPERVISOR, capture_name, worker_names
 from monitor.model.recipe_json import FILE
+from monitor.names import join_version
 from monitor.publish.status import OperatingState, decide_status, read_camera, read_health
 from monitor.review.challenge_words import describe_step
 from monitor.review.recent_parts import RecentParts
@@ -82,6 +83,11 @@ class CameraView:
     """Its newest frame with a verdict."""
     version: int | None = None
     """The number of the recipe's version that judges its parts; None where it is not known."""
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe with its version, as `plate@3`."""
+        return join_version(self.recipe, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +181,8 @@ class LineView:
 
     def _name_step(self, board: Board, banner: StateBanner) -> StateBanner:
         """The banner with the step of the challenge for which the line waits."""
-        state, parts = challenge_board.read_state(board), self._settings.challenge.part
-        if not banner.needs_challenge or state is None or not parts:
+        parts = self._settings.challenge.part
+        if not banner.needs_challenge or not parts or (state := challenge_board.read_state(board)) is None:
             return banner
         # The settings may have lost parts since the state was written.
         step = describe_step(state, parts[min(state.place, len(parts) - 1)])

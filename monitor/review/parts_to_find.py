@@ -12,7 +12,8 @@ from pathlib import Path
 from monitor.journal.reader import JournalReader, JournalReadError, VerdictRow
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import LatchedPart, LatchedParts
-from monitor.settings import CameraSettings, Mode, OnUninspected
+from monitor.line_state.verdict_rules import is_for_gate, must_stop
+from monitor.settings import CameraSettings
 from monitor.verdict import Verdict
 
 MOST_LISTED = 200
@@ -51,7 +52,7 @@ def find_parts(
         rows, problem = [], str(error)
     found = {(part.camera, part.captured_utc, part.frame): part for part in latched.parts}
     for row in rows:
-        if _may_latch(row, latch, cameras):
+        if may_latch(row, latch, cameras):
             key = row.camera, row.captured_utc, row.frame
             found.setdefault(key, LatchedPart(row.camera, row.frame, row.captured_utc, row.snapshot))
     is_whole = not problem and len(rows) < MOST_LISTED
@@ -63,10 +64,8 @@ def find_parts(
     )
 
 
-def _may_latch(row: VerdictRow, latch: Latch, cameras: Sequence[CameraSettings]) -> bool:
+def may_latch(row: VerdictRow, latch: Latch, cameras: Sequence[CameraSettings]) -> bool:
     """Whether such a part latches the line. A camera that has left the settings counts."""
+    rule = must_stop if latch is Latch.UNINSPECTED else is_for_gate
     camera = next((one for one in cameras if one.name == row.camera), None)
-    if camera is None or camera.mode is not Mode.EVERY_PART:
-        return camera is None
-    stops = OnUninspected.STOP if latch is Latch.UNINSPECTED else OnUninspected.REJECT
-    return row.verdict == Verdict.REJECT.word or camera.on_uninspected is stops
+    return camera is None or rule(Verdict[row.verdict.upper()], camera)

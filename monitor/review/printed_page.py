@@ -13,6 +13,8 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from monitor.review.entry_words import name_kind, name_subject
+from monitor.review.gate_outcomes import explain_outcome
+from monitor.review.uninspected_reasons import explain_reason
 
 _STYLE = files("monitor.review").joinpath("static/report.css")
 
@@ -26,7 +28,12 @@ def render_page(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(name_kind=name_kind, name_subject=name_subject)
+    environment.globals.update(
+        name_kind=name_kind,
+        name_subject=name_subject,
+        explain_reason=explain_reason,
+        explain_outcome=explain_outcome,
+    )
     return environment.get_template(template).render(style=_STYLE.read_text(encoding="utf-8"), **values)
 
 

@@ -17,7 +17,6 @@ from monitor.review.unjudged_share import (
     PartOutcome,
     UnjudgedShare,
     find_unjudged_share,
-    skip_start,
 )
 from monitor.verdict import Reason, Verdict
 
@@ -36,7 +35,7 @@ class RecentParts:
         """The last frame whose verdict was read."""
         self._parts: deque[PartOutcome] = deque(maxlen=MOST_PARTS)
         self._begins = True
-        """Whether `_parts` begin with the session."""
+        """Whether `_parts` begin with the session, and none of them was judged."""
 
     def find_unjudged_share(self, ring: Ring, now_ns: int) -> UnjudgedShare | None:
         """The share of unjudged parts where it is too large."""
@@ -45,15 +44,15 @@ class RecentParts:
             while len(self._parts) > FEWEST_PARTS and self._parts[0].captured_ns < now_ns - WINDOW_NS:
                 self._parts.popleft()
                 self._begins = False
-            parts = tuple(self._parts)
-            return find_unjudged_share(self._camera, skip_start(parts) if self._begins else parts, now_ns)
+            return find_unjudged_share(self._camera, tuple(self._parts), now_ns)
 
     def _follow(self, ring: Ring, now_ns: int) -> None:
         last = ring.last_frame()
         if ring.session != self._session:
             self._session, self._checked, self._begins = ring.session, 0, True
             self._parts.clear()
-        if (oldest := _find_oldest(ring, last, now_ns)) > self._checked + 1:
+        is_far = last - self._checked > FEWEST_PARTS
+        if is_far and (oldest := _find_oldest(ring, last, now_ns)) > self._checked + 1:
             # Nobody has looked for a while.
             self._parts.clear()
             self._checked, self._begins = oldest - 1, False
@@ -63,6 +62,10 @@ class RecentParts:
             if frame is None or closed.challenge or closed.reason is Reason.NO_PART:
                 continue
             unjudged = closed.reason if closed.verdict is Verdict.UNINSPECTED else None
+            if unjudged is None and self._begins:
+                # The parts before the session's first judged one passed while the line started.
+                self._parts.clear()
+                self._begins = False
             if len(self._parts) == MOST_PARTS:
                 self._begins = False
             self._parts.append(PartOutcome(frame.captured_ns, unjudged))

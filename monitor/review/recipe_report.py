@@ -1,4 +1,4 @@
-"""The report of one version of a recipe: what it learnt from, its tests, its guarantee, who signed.
+"""The report of one version of a recipe: what it was taught from, its tests, its guarantee, who signed.
 
 It knows nothing of HTTP. Every figure is read from the version's own document, its files and the records at
 the time of the report. Hashes of files are computed anew and compared with those in the document.
@@ -24,7 +24,7 @@ from monitor.review.filters import Filters
 from monitor.review.pictures import Pictures
 from monitor.review.printed_page import embed, render_page
 from monitor.review.removed_images import RemovedImages, count_removed, is_about_teaching
-from monitor.review.report_contents import PictureOf, read_entries, show_parts
+from monitor.review.report_contents import PictureOf, RecordedEntries, read_lists, show_parts
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import Key, SnapshotFiles
 from monitor.review.snapshot_index import IndexEntry, SnapshotIndex
@@ -87,7 +87,18 @@ class RecipeReports:
             raise RecipeError(
                 f"{version.file}: there is no threshold for {REFERENCE}: train the recipe again"
             )
-        sha, trail = hash_file(version.file), AuditTrail.of(self._settings)
+        sha, name, recipe = hash_file(version.file), version.name, version.folder.name
+        recorded, challenges, teachings = read_lists(
+            AuditTrail.of(self._settings),
+            [
+                (lambda entry: name_recipe(entry) == recipe, MOST_ENTRIES),
+                (
+                    lambda entry: entry.kind == Kind.CHALLENGE and name in _WORDS.split(entry.meaning),
+                    MOST_ENTRIES,
+                ),
+                (lambda entry: is_about_teaching(entry, recipe), _MOST_TEACHING_ENTRIES),
+            ],
+        )
         entries = list(self._judged(version.folder.name, sha))
         return render_page(
             "recipe_report.html",
@@ -110,17 +121,9 @@ class RecipeReports:
             counted=len(entries),
             files=list(_hashes(version, document, sha)),
             approvals=_find_approvals(version),
-            recorded=read_entries(
-                trail,
-                lambda entry: name_recipe(entry) == version.folder.name,
-                MOST_ENTRIES,
-            ),
-            challenges=read_entries(
-                trail,
-                lambda entry: entry.kind == Kind.CHALLENGE and version.name in _WORDS.split(entry.meaning),
-                MOST_ENTRIES,
-            ),
-            removed=_find_removed(trail, version.folder.name, document),
+            recorded=recorded,
+            challenges=challenges,
+            removed=_find_removed(teachings, document),
             tested=_count_passed(document),
             parts=len(document.calibration[REFERENCE].part_scores),
         )
@@ -210,14 +213,13 @@ def _find_approvals(version: VersionFile) -> Approvals:
     )
 
 
-def _find_removed(trail: AuditTrail, recipe: str, document: Document) -> list[RemovedImages] | None:
+def _find_removed(teachings: RecordedEntries, document: Document) -> list[RemovedImages] | None:
     """The images that people removed on the page before the recipe was taught; None where it was not taught
     there, or where the record can't be read: the report says so at its end."""
     training = document.training
     if training is None:
         return None
-    recorded = read_entries(trail, lambda entry: is_about_teaching(entry, recipe), _MOST_TEACHING_ENTRIES)
-    return count_removed(recorded.entries, training.images, training.utc)
+    return count_removed(teachings.entries, training.images, training.utc)
 
 
 def _count_passed(document: Document) -> tuple[int, int]:

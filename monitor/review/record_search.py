@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitor.audit.entry import Entry, decode, glance
+from monitor.audit.entry import Entry, decode_line, glance
 from monitor.audit.trail import AuditTrail
 from monitor.review.record_filter import RecordFilter
 
@@ -35,15 +35,7 @@ def search(trail: AuditTrail, wanted: RecordFilter, before: int | None) -> Recor
     for read, (at, line) in enumerate(trail.newest_lines(before), 1):
         entry = glance(line)
         if (entry is None and not wanted.query()) or (entry is not None and wanted.is_met(entry)):
-            found.append(_check(line))
+            found.append(decode_line(line))
         if at and (len(found) == PER_PAGE or read == MOST_READ):
             return RecordPage(tuple(found), at, is_cut=len(found) < PER_PAGE)
     return RecordPage(tuple(found), None)
-
-
-def _check(line: bytes) -> Entry | None:
-    """The entry of a line whose bytes and hash are right."""
-    try:
-        return decode(line.removesuffix(b"\n"))
-    except ValueError:
-        return None

@@ -77,8 +77,7 @@ class RecordedChanges:
 def describe_refusal(meaning: str, refusal: Refusal, utc: str) -> Change:
     """The entry for a refused signature of the present request: who is signed in, and what was to be signed
     as whom. It never has what was typed as a name unless it is that of an account."""
-    signer = f" as {refusal.account}" if refusal.account else ""
-    return _refuse(f"not signed{signer}: {meaning}. {refusal.why}", utc)
+    return _refuse(refusal.explain(meaning), utc)
 
 
 def _refuse(why: str, utc: str) -> Change:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from monitor.audit.entry import Entry, Kind
 
-_ONE = re.compile(r"removed: image good/")
-_MANY = re.compile(r"removed: (\d+) images, (\w+)")
+_ONE = re.compile(r"removed: image (\w+)/")
+_MANY = re.compile(r"removed: (\d+) (images|known defects), (\w+)")
 _BACK = re.compile(r"brought back: (\d+) ")
 _START = re.compile(r"teaching of \w+ is started from (\d+) good images")
 _SINGLY = "singly"
+_DEFECT = "known defect"
+"""Why a known defect was removed: it is not counted, but it may be what was brought back."""
 _WORDS = {"copy": "near copies", "oddest": "oddest of the teaching before", "unreadable": "not readable"}
 
 
@@ -45,10 +47,11 @@ def count_removed(entries: Iterable[Entry], images: int, utc: str) -> list[Remov
         what = entry.after or ""
         if entry.utc[:19] > utc[:19]:
             break
-        if _ONE.match(what):
-            removed.append((entry.who, _SINGLY, 1))
+        if match := _ONE.match(what):
+            removed.append((entry.who, _SINGLY if match[1] == "good" else _DEFECT, 1))
         elif match := _MANY.match(what):
-            removed.append((entry.who, _WORDS.get(match[2], match[2]), int(match[1])))
+            why = _WORDS.get(match[3], match[3]) if match[2] == "images" else _DEFECT
+            removed.append((entry.who, why, int(match[1])))
         elif match := _BACK.match(what):
             _take_back(removed, int(match[1]))
         elif (match := _START.match(what)) and int(match[1]) == images:
@@ -67,5 +70,6 @@ def _take_back(removed: list[tuple[str, str, int]], count: int) -> None:
 def _sum(removed: Iterable[tuple[str, str, int]]) -> list[RemovedImages]:
     people: dict[str, Counter[str]] = {}
     for who, why, number in removed:
-        people.setdefault(who, Counter())[why] += number
+        if why != _DEFECT:
+            people.setdefault(who, Counter())[why] += number
     return [RemovedImages(who, tuple(counts.items())) for who, counts in people.items()]

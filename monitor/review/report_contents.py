@@ -5,12 +5,11 @@ It knows nothing of HTTP.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from monitor.audit.entry import Entry, Head, Kind, decode, glance
+from monitor.audit.entry import Entry, Head, Kind, decode_line, glance
 from monitor.audit.trail import AuditError, AuditTrail
 from monitor.review.entry_words import ListedChange, fold_reports
 from monitor.review.pictures import Pictures
@@ -59,19 +58,22 @@ class RecordedEntries:
 
 
 def read_entries(trail: AuditTrail, is_wanted: Callable[[Entry], bool], most: int) -> RecordedEntries:
-    """The newest wanted entries, at most so many."""
-    found: deque[bytes] = deque(maxlen=most)
+    """The newest wanted entries, at most so many; an altered one is left out."""
+    return read_lists(trail, [(is_wanted, most)])[0]
+
+
+def read_lists(
+    trail: AuditTrail, wanted: Sequence[tuple[Callable[[Entry], bool], int]]
+) -> list[RecordedEntries]:
+    """Several such lists from one reading of the record."""
+    found: list[deque[bytes]] = [deque(maxlen=most) for _, most in wanted]
     try:
         for line in trail.lines():
-            if (entry := glance(line)) is not None and is_wanted(entry):
-                found.append(line)
-        return RecordedEntries(trail.head(), tuple(_check(found)))
+            if (entry := glance(line)) is not None:
+                for (is_wanted, _), lines in zip(wanted, found, strict=True):
+                    if is_wanted(entry):
+                        lines.append(line)
+        head = trail.head()
     except AuditError as error:
-        return RecordedEntries(None, (), str(error))
-
-
-def _check(lines: Iterable[bytes]) -> Iterator[Entry]:
-    """The entries of the lines whose bytes and hash are right: an altered one is not reported."""
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            yield decode(line.removesuffix(b"\n"))
+        return [RecordedEntries(None, (), str(error))] * len(wanted)
+    return [RecordedEntries(head, tuple(filter(None, map(decode_line, lines)))) for lines in found]

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.journal.reader import Change, Gap, JournalReader, JournalReadError, Session, VerdictRow
 from monitor.journal.tallies import CameraTally
+from monitor.line_state.latch_file import Latch
+from monitor.review.parts_to_find import may_latch
 from monitor.review.shifts import Period
+from monitor.settings import CameraSettings
 
 MOST_PARTS = 50
 """The newest uninspected parts and missed rejects that are listed."""
@@ -43,7 +46,7 @@ class ShiftFigures:
         return total
 
 
-def read_figures(journal: Path, period: Period) -> ShiftFigures:
+def read_figures(journal: Path, period: Period, cameras: Sequence[CameraSettings]) -> ShiftFigures:
     """The figures of that time. Where the journal can't be read, they say why."""
     start, end = period.start_utc, period.end_utc
     try:
@@ -51,7 +54,11 @@ def read_figures(journal: Path, period: Period) -> ShiftFigures:
             return ShiftFigures(
                 tuple(reader.tallies(start, end)),
                 tuple(reader.uninspected(start, end, MOST_PARTS)),
-                tuple(reader.undelivered(start, end, MOST_PARTS)),
+                tuple(
+                    row
+                    for row in reader.undelivered(start, end, MOST_PARTS)
+                    if may_latch(row, Latch.MISSED_REJECT, cameras)
+                ),
                 tuple(change for change in reader.changes(start) if change.utc < end)[-MOST_CHANGES:],
                 tuple(gap for gap in reader.gaps(start) if gap.from_utc < end),
                 tuple(session for session in reader.sessions(start) if session.started_utc < end),
@@ -64,8 +71,10 @@ class RecentFigures:
     """The figures of the period that was asked for last, read at most every four seconds however many pages
     show them. Safe for several threads."""
 
-    def __init__(self, journal: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._journal, self._clock = journal, clock
+    def __init__(
+        self, journal: Path, cameras: Sequence[CameraSettings], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._journal, self._cameras, self._clock = journal, cameras, clock
         self._lock = threading.Lock()
         self._known: tuple[float, Period, ShiftFigures] | None = None
 
@@ -73,5 +82,6 @@ class RecentFigures:
         with self._lock:
             known = self._known
             if known is None or known[1] != period or self._clock() - known[0] > _AGE_S:
-                known = self._known = self._clock(), period, read_figures(self._journal, period)
+                figures = read_figures(self._journal, period, self._cameras)
+                known = self._known = self._clock(), period, figures
             return known[2]

@@ -18,7 +18,6 @@ from monitor.review.shift_figures import read_figures
 from monitor.review.shifts import PlantClock
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.review.snapshot_index import IndexEntry, SnapshotIndex
-from monitor.review.uninspected_reasons import explain_reason
 from monitor.settings import Settings
 from monitor.verdict import rfc3339
 
@@ -54,9 +53,8 @@ class ShiftReports:
             shift=filters.shift,
             period=period,
             is_over=now >= period.end_utc,
-            figures=read_figures(paths.journal(self._settings), period),
+            figures=read_figures(paths.journal(self._settings), period, self._settings.camera),
             views=frozenset(camera.name for camera in self._settings.camera if camera.mode.value == "latest"),
-            explain_reason=explain_reason,
             labels=labels,
             pictures=show_parts(self._pictures, ((entry.key, self._describe(entry)) for entry in shown)),
             snapshots=len(entries),

@@ -60,7 +60,7 @@ _LATCHED = {
     "missed_reject": ("Reject missed", "A reject was missed. Look for the part, then reset the line."),
     "uninspected": (
         "Part not judged",
-        "A part was uninspected (not judged in time). Look for it, then reset the line.",
+        "A part was not judged (uninspected). Look for it, then reset the line.",
     ),
     "reject_run": (
         "Too many rejects",

@@ -41,7 +41,7 @@ class TodayPages:
     ) -> None:
         self._recipes, self._index, self._view = paths.recipes(settings), index, view
         self._plant, self._utc_ns = plant, utc_ns
-        self._figures = RecentFigures(paths.journal(settings))
+        self._figures = RecentFigures(paths.journal(settings), settings.camera)
         app.add_url_rule("/today", "today", self._today)
 
     def _today(self) -> str:

@@ -69,13 +69,6 @@ def find_unjudged_share(camera: str, parts: Sequence[PartOutcome], now_ns: int) 
     return UnjudgedShare(camera, unjudged, len(counted), reasons.most_common(1)[0][0])
 
 
-def skip_start(parts: Sequence[PartOutcome]) -> Sequence[PartOutcome]:
-    """A session's first parts without those before the first judged one: they passed while the line started.
-    All of them stay where none was judged."""
-    first = next((i for i, part in enumerate(parts) if part.unjudged is None), 0)
-    return parts[first:]
-
-
 def add_to_banner(banner: StateBanner, shares: Iterable[UnjudgedShare]) -> StateBanner:
     """The banner of a line that is ready; amber, with the numbers, where too many parts were not judged."""
     worst = sorted(shares, key=lambda share: share.unjudged / share.parts, reverse=True)

@@ -68,7 +68,7 @@ class SnapshotDetails:
     @property
     def recipe_name(self) -> str:
         """The recipe with its version, as `plate@3`."""
-        return self.recipe if self.version is None else join_version(self.recipe, self.version)
+        return join_version(self.recipe, self.version)
 
     def ratio_text(self, score: float) -> str:
         """Score divided by threshold, as text; empty where there is no threshold."""

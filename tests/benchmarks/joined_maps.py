@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from drivers import image_file
 from monitor.evaluation.auroc_pro import auroc
 from monitor.evaluation.dataset import GOOD
+from monitor.feature_memory.memory import KEPT
 from monitor.images.preprocessing import resize_image
 from monitor.inference.anomaly_network import Networks, build_networks
 from monitor.inference.torch_network import TorchNetwork
@@ -74,7 +75,7 @@ def read_set(data: Path, recipe: RecipeVersion) -> SetImages:
     folder = data / "train" / GOOD
     files = image_file.find(folder)
     images = [image_file.read(file) for file in files]
-    kept = len(recipe.memory["kept.2"])
+    kept = len(recipe.memory[KEPT[0]])
     if kept % len(files):
         raise ValueError(f"{folder}: the recipe was not trained with these {len(files)} images")
     parts = find_parts(name_below(folder, files), [make_thumbnail(image) for image in images])

@@ -55,3 +55,15 @@ def test_a_training_that_is_not_in_the_record_has_no_count() -> None:
     )
     assert count_removed(record, 51, "2026-11-30T15:00:00Z") is None
     assert count_removed(record, 50, "2026-11-30T14:00:30Z") is None
+
+
+def test_a_known_defect_that_was_brought_back_leaves_the_count_of_good_images() -> None:
+    record = entries(
+        "removed: image good/a.png",
+        "removed: image defects/b.png",
+        "brought back: 1 images that were removed last",
+        "removed: 2 known defects, copy",
+        "brought back: 2 images that were removed last",
+        "teaching of both is started from 50 good images, sha256 of their names 0, with 3 known defects",
+    )
+    assert count_removed(record, 50, "2026-11-30T15:00:00Z") == [RemovedImages("erik", (("singly", 1),))]

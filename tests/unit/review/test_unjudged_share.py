@@ -9,7 +9,6 @@ from monitor.review.unjudged_share import (
     UnjudgedShare,
     add_to_banner,
     find_unjudged_share,
-    skip_start,
 )
 from monitor.verdict import Reason
 
@@ -52,12 +51,6 @@ def test_a_slow_line_and_a_line_that_has_just_stopped_are_judged_by_their_newest
     assert find_unjudged_share("top", slow, NOW) == UnjudgedShare("top", 10, 20, Reason.DEADLINE)
     assert find_unjudged_share("top", parts("x" * 40, newest_s=120), NOW) is not None
     assert find_unjudged_share("top", parts("x" * 40, newest_s=900), NOW) is None
-
-
-def test_parts_that_pass_while_the_line_starts_do_not_count_unless_none_is_judged_then() -> None:
-    assert find_unjudged_share("top", skip_start(parts("x" * 30 + "." * 5)), NOW) is None
-    assert find_unjudged_share("top", skip_start(parts("x" * 30 + "." + "xx")), NOW) is not None
-    assert find_unjudged_share("top", skip_start(parts("x" * 30)), NOW) is not None
 
 
 def test_the_bar_is_amber_and_keeps_what_else_a_person_must_look_at() -> None:
