@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from playwright.sync_api import Page as Tab
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from monitor.teaching.teaching_job import Job, JobState, write_job
 from monitor.training.compare import Compare
@@ -74,6 +74,8 @@ def test_a_finger_finds_every_target_and_the_page_follows_the_teaching(data: Pat
         tab.get_by_text("1 image of good parts was removed.").wait_for()
         assert not (data / "teaching/plate/good/20.png").exists()
         tab.get_by_role("button", name="Undo").tap()
+        # A page that refuses has no such text, and the failure quotes what it says.
+        expect(tab.locator("main")).to_contain_text("darker than the others", timeout=30_000)
         tab.locator("li", has_text="darker").get_by_role("button", name="Remove").tap()
         tab.get_by_text("no wrong light was found").wait_for()
         assert not (data / "teaching/plate/good/20.png").exists()

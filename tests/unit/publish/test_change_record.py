@@ -108,10 +108,16 @@ def test_a_reset_from_the_gateway_is_in_the_record_and_the_head_in_the_status(sc
         None,
     )
     assert done.meaning == "1 latched part to look for"
-    scene.status()
-    head = trail.head()
-    assert scene.link.statuses[-1]["audit"] == {"head": head.hash, "count": head.count, "problem": None}
-    assert trail.verify(head).is_whole
+
+    def is_head_published() -> bool:
+        # The settings of the start get their entries one by one, also after the reset's.
+        scene.status()
+        head = trail.head()
+        published = {"head": head.hash, "count": head.count, "problem": None}
+        return bool(scene.link.statuses[-1]["audit"] == published)
+
+    wait_for(is_head_published)
+    assert trail.verify(trail.head()).is_whole
 
 
 def test_a_reset_is_done_also_while_it_can_not_be_recorded(scene: Scene) -> None:
