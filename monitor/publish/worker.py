@@ -76,7 +76,7 @@ class Publisher:
         parts_first = sorted(settings.camera, key=lambda camera: camera.mode is Mode.LATEST)
         self._cameras = [CameraFrames(camera, worker) for camera in parts_first]
         self._part_rings = [one.ring for one in self._cameras if one.camera.mode is Mode.EVERY_PART]
-        self._watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
+        self._reject_watches = {camera.name: RejectWatch(camera) for camera in settings.camera}
         self._image_watches = {
             one.camera.name: ImageWatch(one.camera.name, one.ring, worker.board, worker.log)
             for one in self._cameras
@@ -138,7 +138,7 @@ class Publisher:
         self._deliveries.resume()
         for camera_frames in self._cameras:
             camera_frames.resume_episode()
-            watch = self._watches[camera_frames.camera.name]
+            watch = self._reject_watches[camera_frames.camera.name]
             for verdict in camera_frames.last_judged(watch.looks_back, self._latch.reset_ns):
                 latch = watch.feed(verdict)
                 if self._latch.applies_to(self._clock()):
@@ -228,7 +228,7 @@ class Publisher:
         if closed.challenge:
             return
         name = camera_frames.camera.name
-        latch = self._watches[name].feed(closed.verdict, closed.reason)
+        latch = self._reject_watches[name].feed(closed.verdict, closed.reason)
         is_new = latch is not Latch.NONE and latch.outranks(self._latch.present)
         if is_new and self._latch.applies_to(frame.captured_ns):
             self._latch.set(latch, name, camera_frames.event(frame, closed))
@@ -255,7 +255,7 @@ class Publisher:
 
     def _reset(self, by: str | None = None) -> None:
         self._latch.reset(by)
-        for watch in self._watches.values():
+        for watch in self._reject_watches.values():
             watch.clear()
         for image_watch in self._image_watches.values():
             image_watch.try_anew()

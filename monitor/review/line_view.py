@@ -33,7 +33,7 @@ from monitor.names import join_version
 from monitor.publish.status import OperatingState, decide_status, read_camera, read_health
 from monitor.review.challenge_words import describe_step
 from monitor.review.recent_parts import RecentParts
-from monitor.review.state_banner import ServiceState, StateBanner, count_parts, describe_state, name_step
+from monitor.review.state_banner import ServiceState, StateBanner, describe_state, name_count, name_step
 from monitor.review.unjudged_share import UnjudgedShare, add_to_banner
 from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import Reason, Verdict, rfc3339, snapshot_path
@@ -144,7 +144,7 @@ class LineView:
             latched = read_parts(board) if latch is not Latch.NONE else NO_PARTS
             banner = self._name_step(board, self._banner(board, service))
             return LineStatus(
-                count_parts(banner, latch.word, latched.count),
+                name_count(banner, latch.word, latched.count),
                 tuple(self._problems(board)),
                 tuple(self._camera(board, camera) for camera in self._settings.camera),
                 utc,

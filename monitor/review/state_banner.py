@@ -108,7 +108,7 @@ _STARTING = {
 }
 
 
-def count_parts(banner: StateBanner, latch: str | None, count: int | None) -> StateBanner:
+def name_count(banner: StateBanner, latch: str | None, count: int | None) -> StateBanner:
     """The banner of a latched line with the number of its parts, where there are several and each counts."""
     sentence = _LATCHED_MANY.get(latch or "")
     if not banner.needs_reset or sentence is None or count is None or count < 2:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +17,7 @@ from tests.integration.test_line import assert_one_verdict_since, folder_camera
 from tests.real import parts_folder
 from tests.real.line import Line
 from tests.real.mosquitto import Mosquitto
+from tests.real.recipe_request import answers, ask, await_answer
 from tests.real.shared_line import SharedLine
 
 WriteConfig = Callable[..., Path]
@@ -35,28 +34,6 @@ def another(recipes: Path, name: str, *, roi: tuple[int, int, int, int] | None =
     }
     document = msgspec.structs.replace(document, calibration=calibration)
     return RecipeVersion(recipes / name, document, "", recipe.teacher, recipe.student).commit().sha
-
-
-def ask(line: Line, recipe: str, request_id: str, retain: bool = False) -> None:
-    payload = json.dumps({"request_id": request_id, "recipe": recipe})
-    line.witness.say("top/recipe/set", payload, retain=retain)
-
-
-def answers(line: Line, request_id: str | None) -> list[dict[str, Any]]:
-    return [
-        message.payload
-        for message in line.witness.heard("top/recipe")
-        if message.payload["request_id"] == request_id
-    ]
-
-
-def await_answer(line: Line, request_id: str | None, state: str, within_s: float = 60) -> dict[str, Any]:
-    line.wait_for(
-        lambda: any(answer["state"] == state for answer in answers(line, request_id)),
-        within_s,
-        f"{state} answer",
-    )
-    return answers(line, request_id)[-1]
 
 
 @pytest.fixture

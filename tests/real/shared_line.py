@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 import uuid
@@ -12,6 +11,7 @@ from types import TracebackType
 from tests.real import parts_folder
 from tests.real.line import Line, settings_text
 from tests.real.mosquitto import Mosquitto
+from tests.real.recipe_request import ask, await_answer
 
 DEADLINE_MS = 2000
 CAMERA = """
@@ -79,15 +79,8 @@ class SharedLine(Line):
 
     def _put_plate_in_force(self) -> None:
         request = str(uuid.uuid4())
-        self.witness.say("top/recipe/set", json.dumps({"request_id": request, "recipe": "plate"}))
-        self.wait_for(
-            lambda: any(
-                (one.payload["request_id"], one.payload["state"]) == (request, "in_force")
-                for one in self.witness.heard("top/recipe")
-            ),
-            60,
-            "recipe plate",
-        )
+        ask(self, "plate", request)
+        await_answer(self, request, "in_force")
 
     def said(self) -> str:
         """The log since the test began."""
