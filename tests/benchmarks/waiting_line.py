@@ -47,14 +47,21 @@ class WaitingNetwork:
         return maps.clamp_(max=1e3)
 
 
-def score() -> None:
-    """Run the scoring worker with a waiting network."""
+def replace_network() -> None:
+    """Gives every scorer of this process a waiting network."""
     from monitor.inference.scorer import Scorer
-    from monitor.scoring.worker import work
 
     if not hasattr(Scorer, "_build_network"):
         raise SystemExit("Scorer builds its network elsewhere now: change tests/benchmarks/waiting_line.py")
-    Scorer._build_network = lambda self: WaitingNetwork.from_environment()  # type: ignore[method-assign]
+    # Whatever precision and parallelism are asked for: a wait has none.
+    Scorer._build_network = lambda self, *way: WaitingNetwork.from_environment()  # type: ignore[method-assign]
+
+
+def score() -> None:
+    """Run the scoring worker with a waiting network."""
+    from monitor.scoring.worker import work
+
+    replace_network()
     run_worker(work)
 
 
