@@ -61,6 +61,9 @@ def find_problems(settings: MqttSettings) -> list[str]:
 def _read(file: Path) -> tuple[bytes, str]:
     """The file's content, or why it can't be read."""
     try:
+        # To open a pipe would wait for a writer.
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            return b"", "is no file but a pipe or a device; name a file"
         return file.read_bytes(), ""
     except FileNotFoundError:
         return b"", "no such file; correct the path, or copy the file there"

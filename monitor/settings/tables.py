@@ -178,6 +178,9 @@ class _Table(BaseModel):
                 _refuse_as_number(number, int)
         if value == "" and (kind is Path or (kind is str and field.default is not None)):
             raise PydanticCustomError("empty_text", "the text is empty")
+        if kind is Path and isinstance(value, str) and value.startswith("~"):
+            # The service's user has another home than the person who writes the settings.
+            raise PydanticCustomError("home", "a path may not begin with ~: write it whole, as in /home/line")
         if isinstance(value, str) and "\0" in value:
             raise PydanticCustomError("zero_character", "the text has a zero character")
         return value

@@ -32,6 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         + certificates.path("client.key").read_bytes(),
     }.items():
         certificates.path(name).write_bytes(content)
+    os.mkfifo(certificates.path("pipe"))
     return certificates
 
 
@@ -44,6 +45,7 @@ def settings(made: Certificates, **files: str) -> MqttSettings:
     [
         ("none.crt", "no such file"),
         (".", "is a folder"),
+        ("pipe", "is no file but a pipe or a device"),
         ("empty", "holds no certificate in PEM format"),
         ("client.crt.der", "openssl x509 -inform der"),
         ("cut.crt", "its certificate is damaged"),

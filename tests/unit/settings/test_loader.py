@@ -264,6 +264,8 @@ def test_a_bad_value_is_refused_with_the_values_that_are_allowed(file: Path, tex
         ("[mqtt]\npassword = 12345678\n", "mqtt.password: must be text in quotes"),
         ("[mqtt]\nca_file = ''\n", "mqtt.ca_file: the text is empty"),
         ("[line]\ndata = ''\n", "line.data: the text is empty"),
+        ("[line]\ndata = '~/data'\n", "line.data: a path may not begin with ~: write it whole"),
+        ("[mqtt]\nca_file = '~line/ca.crt'\n", "mqtt.ca_file: a path may not begin with ~"),
         ('[line]\ndata = "a\\u0000b"\n', "line.data: the text has a zero character"),
         ("[[mqtt]]\nport = 1883\n", "line 1: mqtt: [[mqtt]] in double brackets; write [mqtt]"),
         ("camera = ['top']\n", "line 1: camera number 1: must be a table"),
