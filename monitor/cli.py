@@ -12,10 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from drivers.camera import CameraError
-from monitor.commands.arguments import FAILED, USAGE, add_config
+from monitor.commands.arguments import FAILED, USAGE, add_config, as_path
 from monitor.errors import LineMonitorError
 
 COMMANDS = {
@@ -92,7 +91,7 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         epilog="The settings file is --config if given, else $LINE_MONITOR_CONFIG, else ./config/line.toml, "
         "else /etc/line-monitor/line.toml.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file of the line (TOML)")
+    parser.add_argument("--config", type=as_path, metavar="FILE", help="settings file of the line (TOML)")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text)

@@ -6,11 +6,10 @@ It knows nothing of the page.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.accounts.permissions import Permission, Role
-from monitor.commands.arguments import CommandError, load_settings, print_to_stderr
+from monitor.commands.arguments import CommandError, as_path, load_settings, print_to_stderr
 from monitor.commands.signing import add_signature, read_password, recording, sign
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (add, password):
         action.add_argument(
             "--new-password-file",
-            type=Path,
+            type=as_path,
             metavar="FILE",
             help="the account's password is the first line of FILE (default: asked for, or a line of "
             "standard input)",

@@ -28,6 +28,13 @@ class CommandError(LineMonitorError):
     """A command can't continue. The message is one line with the fix."""
 
 
+def as_path(text: str) -> Path:
+    """A path. An empty one, as from a variable that a script did not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty: name a file or a folder")
+    return Path(text)
+
+
 def positive_integer(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -66,7 +73,7 @@ def rate(text: str) -> float:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Accept `--config` after the command as well; if it is absent there, the one before counts."""
-    parser.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
+    parser.add_argument("--config", type=as_path, metavar="FILE", default=argparse.SUPPRESS)
 
 
 def add_overkill(parser: argparse.ArgumentParser, default: float | None) -> None:

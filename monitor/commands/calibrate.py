@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.commands.arguments import (
     EMPTY_HELP,
     add_overkill,
+    as_path,
     find_version,
     load_settings,
     print_to_stderr,
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--images",
-        type=Path,
+        type=as_path,
         metavar="DIR",
         help="folder of images of good parts that the recipe was not trained on, at any depth",
     )
@@ -61,12 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--defects",
-        type=Path,
+        type=as_path,
         metavar="DIR",
         help="folder of images of known bad parts, at any depth, 10 or more: states how many of them pass",
     )
     gate = parser.add_mutually_exclusive_group()
-    gate.add_argument("--empty", type=Path, metavar="DIR", help=EMPTY_HELP)
+    gate.add_argument("--empty", type=as_path, metavar="DIR", help=EMPTY_HELP)
     gate.add_argument(
         "--no-empty", action="store_true", help="remove the presence gate: every frame is scored"
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from monitor.commands.arguments import load_settings, positive_integer
+from monitor.commands.arguments import as_path, load_settings, positive_integer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--count", type=positive_integer, required=True, metavar="N", help="number of frames to save"
     )
     parser.add_argument(
-        "--to", type=Path, required=True, metavar="DIR", help="folder that gets the frames as PNG files"
+        "--to",
+        type=as_path,
+        required=True,
+        metavar="DIR",
+        help="folder that gets the frames as PNG files",
     )
 
 

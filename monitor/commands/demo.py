@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from monitor import paths
-from monitor.commands.arguments import positive_integer
+from monitor.commands.arguments import as_path, positive_integer
 from monitor.errors import LineMonitorError
 from monitor.settings import CameraSettings, Settings, load_settings
 from monitor.verdict import Verdict
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="time for which the line runs, in seconds (default: 30)",
     )
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the recipes and snapshots in DIR")
+    parser.add_argument("--keep", type=as_path, metavar="DIR", help="keep the recipes and snapshots in DIR")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,9 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from monitor.commands.arguments import CommandError, find_version, load_settings, print_to_stderr
+from monitor.commands.arguments import (
+    CommandError,
+    as_path,
+    find_version,
+    load_settings,
+    print_to_stderr,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dataset",
-        type=Path,
+        type=as_path,
         required=True,
         metavar="DIR",
         help="a folder with good/ and a folder for each type of defect, or one in MVTec AD's layout; or a "
         "tar, tar.xz, tar.gz, tar.bz2 or zip archive of it. Good images that trained the recipe are left out",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    parser.add_argument("--json", type=as_path, metavar="FILE", help="write the figures to FILE too")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from monitor.commands.arguments import RECIPE_HELP, find_version, load_settings
+from monitor.commands.arguments import RECIPE_HELP, as_path, find_version, load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--out",
-        type=Path,
+        type=as_path,
         metavar="FILE",
         help="the file to write (default: RECIPE.onnx or RECIPE.xml)",
     )

@@ -18,6 +18,7 @@ from monitor.commands.arguments import (
     FAILED,
     CommandError,
     add_config,
+    as_path,
     load_settings,
     positive_integer,
     print_to_stderr,
@@ -67,10 +68,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "OMP_NUM_THREADS equal to cpus and --device cpu (cuda with gpus = 1). Run it again with the same "
         "manifest to go on after an interruption."
     )
-    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="TOML or Parquet file")
+    parser.add_argument("manifest", type=as_path, metavar="MANIFEST", help="TOML or Parquet file")
     parser.add_argument(
         "--results",
-        type=Path,
+        type=as_path,
         metavar="FILE",
         help="Parquet file for the results (fleet/ in the data folder, named after the manifest)",
     )
@@ -100,7 +101,9 @@ def _add_rescore(parser: argparse.ArgumentParser) -> None:
         help="snapshots or other folders at any depth, files, patterns in quotes, a .txt file with a path on "
         "each line, or s3://bucket/path and the like",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the scores")
+    parser.add_argument(
+        "-o", "--out", type=as_path, required=True, metavar="DIR", help="folder for the scores"
+    )
     parser.add_argument(
         "--camera", nargs="+", default=[], metavar="NAME", help="only the snapshots of these cameras"
     )
@@ -123,7 +126,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "Shows which verdicts change from one recipe to another, or from what the line decided (line) to a "
         "recipe, and which images these are."
     )
-    parser.add_argument("scores", type=Path, metavar="DIR", help="folder that `fleet rescore` wrote")
+    parser.add_argument("scores", type=as_path, metavar="DIR", help="folder that `fleet rescore` wrote")
     parser.add_argument(
         "--between",
         nargs=2,
@@ -136,7 +139,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "--most", type=positive_integer, default=20, metavar="N", help="images that are listed (20)"
     )
     parser.add_argument(
-        "--pictures", type=Path, metavar="FILE", help="also write a page of HTML with the images"
+        "--pictures", type=as_path, metavar="FILE", help="also write a page of HTML with the images"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_config(parser)

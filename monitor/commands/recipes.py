@@ -12,7 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.commands.arguments import CommandError, load_settings, positive_integer, print_to_stderr
+from monitor.commands.arguments import (
+    CommandError,
+    as_path,
+    load_settings,
+    positive_integer,
+    print_to_stderr,
+)
 from monitor.commands.signing import VIA, add_signature, confirm, sign
 
 if TYPE_CHECKING:
@@ -54,7 +60,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("other", metavar="B", help="the same")
     parser.add_argument(
         "--images",
-        type=Path,
+        type=as_path,
         nargs="+",
         metavar="DIR",
         help="image files, or folders of them (default: the newest snapshots of A's recipe)",
@@ -67,9 +73,12 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         help=f"most snapshots to score ({MOST_IMAGES})",
     )
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="write a picture of the parts whose verdict would change"
+        "--picture",
+        type=as_path,
+        metavar="FILE",
+        help="write a picture of the parts whose verdict would change",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores to FILE")
+    parser.add_argument("--json", type=as_path, metavar="FILE", help="write all scores to FILE")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.commands.arguments import CommandError, load_settings
+from monitor.commands.arguments import CommandError, as_path, load_settings
 
 if TYPE_CHECKING:
     from monitor.settings import Settings
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nothing is the last shift that is over",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="the HTML file to write"
+        "-o", "--output", type=as_path, required=True, metavar="FILE", help="the HTML file to write"
     )
 
 

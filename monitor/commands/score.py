@@ -12,7 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.commands.arguments import FAILED, RECIPE_HELP, CommandError, find_version, load_settings
+from monitor.commands.arguments import (
+    FAILED,
+    RECIPE_HELP,
+    CommandError,
+    as_path,
+    find_version,
+    load_settings,
+)
 
 if TYPE_CHECKING:
     from drivers.image_file import Image
@@ -22,10 +29,13 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them"
+        "images", type=as_path, nargs="+", metavar="IMAGE", help="image files, or folders of them"
     )
     parser.add_argument(
-        "--heatmaps", type=Path, metavar="DIR", help="also save each image with its anomaly map in DIR"
+        "--heatmaps",
+        type=as_path,
+        metavar="DIR",
+        help="also save each image with its anomaly map in DIR",
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.commands.arguments import CommandError, print_to_stderr
+from monitor.commands.arguments import CommandError, as_path, print_to_stderr
 
 if TYPE_CHECKING:
     from monitor.accounts.permissions import Permission
@@ -34,7 +34,7 @@ def add_signature(parser: argparse.ArgumentParser, *, warns: bool = False) -> No
     signature.add_argument("--as", dest="account", default="", metavar="NAME", help="the account that signs")
     signature.add_argument(
         "--password-file",
-        type=Path,
+        type=as_path,
         metavar="FILE",
         help="its password is the first line of FILE (default: asked for, or a line of standard input)",
     )

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from monitor.commands.arguments import (
     add_config,
+    as_path,
     minutes,
     positive_integer,
     print_to_stderr,
@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch = actions.add_parser("fetch", help="write a teacher to one file, for a plant without a network")
     fetch.add_argument("name", metavar="NAME", help="a name from the list")
     fetch.add_argument(
-        "-o", "--out", type=Path, metavar="FILE", help="a file or folder (the data folder's teachers/)"
+        "-o",
+        "--out",
+        type=as_path,
+        metavar="FILE",
+        help="a file or folder (the data folder's teachers/)",
     )
     fetch.add_argument("--force", action="store_true", help="replace FILE if it exists")
     fetch.set_defaults(action=_fetch)
@@ -40,14 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument(
         "--source", default="squeezenet1_1", metavar="NAME", help="the network to learn from (squeezenet1_1)"
     )
-    make.add_argument("--source-weights", type=Path, metavar="FILE", help="its weights, .pth or .safetensors")
+    make.add_argument(
+        "--source-weights", type=as_path, metavar="FILE", help="its weights, .pth or .safetensors"
+    )
     make.add_argument(
         "--student",
         choices=("resnet18", "resnet34"),
         default="resnet18",
         help="the network that learns (resnet18)",
     )
-    make.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a .safetensors file")
+    make.add_argument("-o", "--out", type=as_path, required=True, metavar="FILE", help="a .safetensors file")
     length = make.add_mutually_exclusive_group()
     length.add_argument("--steps", type=positive_integer, metavar="N", help="steps of training (4000)")
     length.add_argument(

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.commands.arguments import (
     EMPTY_HELP,
     USAGE,
     add_overkill,
+    as_path,
     image_size,
     load_settings,
     positive_integer,
@@ -46,12 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
     parser.add_argument(
         "--images",
-        type=Path,
+        type=as_path,
         required=True,
         metavar="DIR",
         help="folder of images of good parts, at any depth",
     )
-    parser.add_argument("--empty", type=Path, metavar="DIR", help=EMPTY_HELP)
+    parser.add_argument("--empty", type=as_path, metavar="DIR", help=EMPTY_HELP)
     _add_network_arguments(parser)
     _add_course_arguments(parser)
     add_signature(parser)
@@ -65,7 +65,10 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         help="the pretrained network that teaches (resnet18; without its weights resnet18-bundled)",
     )
     parser.add_argument(
-        "--teacher-weights", type=Path, metavar="FILE", help="the teacher's weights, .pth or .safetensors"
+        "--teacher-weights",
+        type=as_path,
+        metavar="FILE",
+        help="the teacher's weights, .pth or .safetensors",
     )
     parser.add_argument(
         "--compare",
@@ -130,13 +133,13 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--defects",
-        type=Path,
+        type=as_path,
         metavar="DIR",
         help="folder of images of known bad parts, at any depth: they state what passes and never train",
     )
     parser.add_argument(
         "--leave-out",
-        type=Path,
+        type=as_path,
         nargs="+",
         default=[],
         metavar="FILE",

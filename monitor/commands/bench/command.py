@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitor.commands.arguments import CommandError, positive_integer
+from monitor.commands.arguments import CommandError, as_path, positive_integer
 
 if TYPE_CHECKING:
     from monitor.commands.bench.line import LineRow
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE as JSON")
+    parser.add_argument("--json", type=as_path, metavar="FILE", help="also write the figures to FILE as JSON")
     parser.add_argument(
         "--teacher",
         default="resnet18",
