@@ -137,7 +137,8 @@ class TeachingFolder:
                 try:
                     if (self.place(kind) / name).exists() or self.find_copies(other, file.read_bytes()):
                         continue
-                    file.replace(self._make_room(kind) / name)
+                    # The image is on this disk already: it takes no space.
+                    file.replace(self._make_place(kind) / name)
                 except OSError as error:
                     raise TeachingError(f"can't bring {file} back: {error.strerror}") from None
                 restored += 1
@@ -170,8 +171,12 @@ class TeachingFolder:
             )
 
     def _make_room(self, kind: ImageKind) -> Path:
-        """The folder of that kind, with space for one more image. Raises TeachingError."""
+        """The folder of that kind, with disk space for one more image. Raises TeachingError."""
         self.check_space()
+        return self._make_place(kind)
+
+    def _make_place(self, kind: ImageKind) -> Path:
+        """The folder of that kind, where one more image may be. Raises TeachingError."""
         most = most_images(kind)
         if len(self.list_names(kind)) >= most:
             raise TeachingError(f"there are {most} images, the most that are kept: remove some first")

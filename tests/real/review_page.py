@@ -88,7 +88,8 @@ class ReviewPage:
             more = f'host = "{host}"\n{more}'
         self.config = data.parent / "line.toml"
         self.config.write_text(
-            f'[line]\nsite = "plant"\nname = "line"\ndata = "{data}"\n[review]\nport = {self.port}\n{more}\n'
+            f'[line]\nsite = "plant"\nname = "line"\ndata = "{data}"\n[snapshots]\nmin_free_gb = 0.0\n'
+            f"[review]\nport = {self.port}\n{more}\n"
         )
         self.log = self.config.with_suffix(".log")
 

@@ -94,6 +94,22 @@ def test_the_images_that_were_removed_last_come_back_and_earlier_ones_do_not(fol
     assert folder.restore_removed() == 0
 
 
+def test_what_was_removed_comes_back_also_on_a_full_disk_but_not_beyond_the_bound(
+    folder: TeachingFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(folder, "a.png", IMAGE)
+    full = TeachingFolder(folder.root, 1e9)
+    full.remove(ImageKind.GOOD, ["a.png"])
+    assert full.restore_removed() == 1
+    assert full.list_names(ImageKind.GOOD) == ["a.png"]
+    folder.remove(ImageKind.GOOD, ["a.png"])
+    add(folder, "b.png", IMAGE + 1)
+    monkeypatch.setattr(teaching_folder, "MOST_IMAGES", 1)
+    with pytest.raises(TeachingError, match="1 images"):
+        folder.restore_removed()
+    assert folder.list_removed()[ImageKind.GOOD] == ["a.png"]
+
+
 def test_an_image_that_became_a_known_defect_does_not_come_back_as_a_good_part(
     folder: TeachingFolder,
 ) -> None:
