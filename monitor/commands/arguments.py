@@ -35,6 +35,12 @@ def as_path(text: str) -> Path:
     return Path(text)
 
 
+def as_place(text: str) -> str:
+    """A path or another place, such as `s3://bucket/path` or a pattern; never an empty one."""
+    as_path(text)
+    return text
+
+
 def positive_integer(text: str) -> int:
     value = int(text)
     if value < 1:

@@ -19,6 +19,7 @@ from monitor.commands.arguments import (
     CommandError,
     add_config,
     as_path,
+    as_place,
     load_settings,
     positive_integer,
     print_to_stderr,
@@ -95,6 +96,7 @@ def _add_rescore(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--archive",
+        type=as_place,
         nargs="+",
         required=True,
         metavar="PATH",

@@ -7,7 +7,7 @@ SQLite from emptying its write-ahead log. It must never make or change the file.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,10 @@ from monitor.journal import tallies
 from monitor.journal.schema import NewerJournalError, check
 from monitor.journal.sqlite_errors import explain_read_error
 from monitor.journal.tallies import CameraTally
+from monitor.verdict import Verdict
 
+CameraVerdict = tuple[str, Verdict]
+"""A camera's name and a verdict: which rows a query leaves out."""
 _PAGE = 1_000
 _PATIENCE_S = 5.0
 
@@ -156,10 +159,12 @@ class JournalReader:
                 return
             after = page[-1][0]
 
-    def uninspected(self, start: str, end: str, most: int) -> list[VerdictRow]:
+    def uninspected(
+        self, start: str, end: str, most: int, without: Collection[CameraVerdict] = ()
+    ) -> list[VerdictRow]:
         """The newest uninspected parts that were captured from `start` until `end`, without challenge
         parts."""
-        return self._newest(start, end, most, f"verdict = 'uninspected' AND {self._of_production()}")
+        return self._newest(start, end, most, f"verdict = 'uninspected' AND {self._of_production()}", without)
 
     def rejects(self, start: str, end: str, most: int) -> list[VerdictRow]:
         """The newest rejects that were captured from `start` until `end`, without challenge parts."""
@@ -169,26 +174,34 @@ class JournalReader:
         """The condition of a query that leaves challenge parts out."""
         return "challenge IS NULL" if "challenge" in self._columns("verdicts") else "1"
 
-    def undelivered(self, start: str, end: str, most: int) -> list[VerdictRow]:
+    def undelivered(
+        self, start: str, end: str, most: int, without: Collection[CameraVerdict] = ()
+    ) -> list[VerdictRow]:
         """The newest rejects and uninspected parts of that time whose verdict the gate did not get or did not
         act on, as far as known."""
         outcomes = "outcome IN ('expired', 'unacknowledged', 'unknown')"
-        return self._newest(start, end, most, f"verdict IN ('reject', 'uninspected') AND {outcomes}")
+        return self._newest(start, end, most, f"verdict IN ('reject', 'uninspected') AND {outcomes}", without)
 
     def _verdict_columns(self) -> str:
         """The fields of a `VerdictRow` in a query; NULL for those that an older journal lacks."""
         known = self._columns("verdicts")
         return ", ".join(field if field in known else "NULL" for field in VerdictRow.__struct_fields__)
 
-    def _newest(self, start: str, end: str, most: int, condition: str) -> list[VerdictRow]:
+    def _newest(
+        self, start: str, end: str, most: int, condition: str, without: Collection[CameraVerdict] = ()
+    ) -> list[VerdictRow]:
         wanted = self._verdict_columns()
+        values: dict[str, object] = {"start": start, "end": end, "most": most}
+        for number, (camera, verdict) in enumerate(without):
+            condition += f" AND NOT (camera = :camera{number} AND verdict = :verdict{number})"
+            values |= {f"camera{number}": camera, f"verdict{number}": verdict.word}
         # A verdict's outcome comes after its capture: the index by outcome finds the first row.
         rows = self._rows(
             "verdicts",
             f"SELECT {wanted} FROM verdicts "
             f"WHERE outcome_utc >= :start AND captured_utc >= :start "
             f"AND captured_utc < :end AND {condition} ORDER BY captured_utc DESC LIMIT :most",
-            {"start": start, "end": end, "most": most},
+            values,
         )
         return [VerdictRow(*row) for row in rows]
 

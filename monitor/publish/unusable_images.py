@@ -59,7 +59,8 @@ class ImageWatch:
             self.try_anew()
 
     def feed(self, number: int, reason: Reason) -> None:
-        """Adds a closed frame. Those of a frozen or undated camera do not count: its state tells it."""
+        """Adds a closed frame. Those of a frozen or undated camera do not count: the camera's state reports
+        the trouble already."""
         if self._read_state() in (CameraState.FROZEN, CameraState.UNDATED):
             return
         if not self._images.feed(number, reason):

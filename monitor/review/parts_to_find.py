@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.journal.reader import JournalReader, JournalReadError, VerdictRow
+from monitor.journal.reader import CameraVerdict, JournalReader, JournalReadError
 from monitor.line_state.latch_file import Latch
 from monitor.line_state.latched_parts import LatchedPart, LatchedParts
 from monitor.line_state.verdict_rules import is_for_gate, must_stop
@@ -47,14 +47,13 @@ def find_parts(
     try:
         with JournalReader(journal) as reader:
             read = reader.uninspected if latch is Latch.UNINSPECTED else reader.undelivered
-            rows = read(since, _END, MOST_LISTED)
+            rows = read(since, _END, MOST_LISTED, list_never_latching(latch, cameras))
     except JournalReadError as error:
         rows, problem = [], str(error)
     found = {(part.camera, part.captured_utc, part.frame): part for part in latched.parts}
     for row in rows:
-        if may_latch(row, latch, cameras):
-            key = row.camera, row.captured_utc, row.frame
-            found.setdefault(key, LatchedPart(row.camera, row.frame, row.captured_utc, row.snapshot))
+        key = row.camera, row.captured_utc, row.frame
+        found.setdefault(key, LatchedPart(row.camera, row.frame, row.captured_utc, row.snapshot))
     is_whole = not problem and len(rows) < MOST_LISTED
     return PartsToFind(
         tuple(sorted(found.values(), key=lambda part: part.captured_utc)),
@@ -64,8 +63,13 @@ def find_parts(
     )
 
 
-def may_latch(row: VerdictRow, latch: Latch, cameras: Sequence[CameraSettings]) -> bool:
-    """Whether such a part latches the line. A camera that has left the settings counts."""
+def list_never_latching(latch: Latch, cameras: Sequence[CameraSettings]) -> list[CameraVerdict]:
+    """The parts that never latch the line, by the present settings. A camera that has left them is not among
+    them: its parts count."""
     rule = must_stop if latch is Latch.UNINSPECTED else is_for_gate
-    camera = next((one for one in cameras if one.name == row.camera), None)
-    return camera is None or rule(Verdict[row.verdict.upper()], camera)
+    return [
+        (camera.name, verdict)
+        for camera in cameras
+        for verdict in (Verdict.REJECT, Verdict.UNINSPECTED)
+        if not rule(verdict, camera)
+    ]

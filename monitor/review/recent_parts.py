@@ -35,7 +35,7 @@ class RecentParts:
         """The last frame whose verdict was read."""
         self._parts: deque[PartOutcome] = deque(maxlen=MOST_PARTS)
         self._begins = True
-        """Whether `_parts` begin with the session, and none of them was judged."""
+        """Whether none of the session's parts was judged so far, as far as they were read."""
 
     def find_unjudged_share(self, ring: Ring, now_ns: int) -> UnjudgedShare | None:
         """The share of unjudged parts where it is too large."""
@@ -43,7 +43,6 @@ class RecentParts:
             self._follow(ring, now_ns)
             while len(self._parts) > FEWEST_PARTS and self._parts[0].captured_ns < now_ns - WINDOW_NS:
                 self._parts.popleft()
-                self._begins = False
             return find_unjudged_share(self._camera, tuple(self._parts), now_ns)
 
     def _follow(self, ring: Ring, now_ns: int) -> None:
@@ -65,8 +64,6 @@ class RecentParts:
             if unjudged is None and self._begins:
                 # The parts before the session's first judged one passed while the line started.
                 self._parts.clear()
-                self._begins = False
-            if len(self._parts) == MOST_PARTS:
                 self._begins = False
             self._parts.append(PartOutcome(frame.captured_ns, unjudged))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from monitor.journal.reader import Change, Gap, JournalReader, JournalReadError, Session, VerdictRow
 from monitor.journal.tallies import CameraTally
 from monitor.line_state.latch_file import Latch
-from monitor.review.parts_to_find import may_latch
+from monitor.review.parts_to_find import list_never_latching
 from monitor.review.shifts import Period
 from monitor.settings import CameraSettings
 
@@ -49,16 +49,13 @@ class ShiftFigures:
 def read_figures(journal: Path, period: Period, cameras: Sequence[CameraSettings]) -> ShiftFigures:
     """The figures of that time. Where the journal can't be read, they say why."""
     start, end = period.start_utc, period.end_utc
+    never = list_never_latching(Latch.MISSED_REJECT, cameras)
     try:
         with JournalReader(journal) as reader:
             return ShiftFigures(
                 tuple(reader.tallies(start, end)),
                 tuple(reader.uninspected(start, end, MOST_PARTS)),
-                tuple(
-                    row
-                    for row in reader.undelivered(start, end, MOST_PARTS)
-                    if may_latch(row, Latch.MISSED_REJECT, cameras)
-                ),
+                tuple(reader.undelivered(start, end, MOST_PARTS, never)),
                 tuple(change for change in reader.changes(start) if change.utc < end)[-MOST_CHANGES:],
                 tuple(gap for gap in reader.gaps(start) if gap.from_utc < end),
                 tuple(session for session in reader.sessions(start) if session.started_utc < end),

@@ -225,7 +225,7 @@ class CameraSettings(_Table):
     """Time from capture to the last moment at which the gate can act. Nothing is sent about a part after it.
     It must be larger than `deadline_ms`."""
     on_uninspected: OnUninspected = Field(default=OnUninspected.REJECT, title="Uninspected parts")
-    """What happens to a part that has no verdict by then."""
+    """What happens to an uninspected part: one that could not be judged by its deadline."""
     roi: tuple[int, int, int, int] | None = _text(
         None, "Region of interest", "[x, y, width, height] in pixels; x and y from 0, width and height from 1"
     )

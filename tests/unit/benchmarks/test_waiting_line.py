@@ -12,7 +12,7 @@ from tests.benchmarks.waiting_line import REJECT_EVERY, WAIT_MS, replace_network
 from tests.real.parts import part, random_recipe
 
 
-def test_every_third_frame_is_rejected_after_a_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_third_frame_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WAIT_MS, "1")
     monkeypatch.setenv(REJECT_EVERY, "3")
     # What the benchmark replaces is put back after the test.

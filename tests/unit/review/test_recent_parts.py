@@ -53,5 +53,9 @@ def test_parts_that_pass_while_the_line_starts_do_not_count_once_one_is_judged()
     assert not any(looks[30:])
 
 
+def test_parts_of_a_start_that_takes_longer_than_a_minute_do_not_count_either() -> None:
+    assert not any(follow("x" * 240 + "." * 200)[240:])
+
+
 def test_parts_that_are_not_judged_later_count() -> None:
     assert follow("x" * 30 + "." + "xx")[-1] == UnjudgedShare("top", 2, 3, Reason.DEADLINE)

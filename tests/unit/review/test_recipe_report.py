@@ -20,7 +20,6 @@ from monitor.review.recipe_report import RecipeReports
 from monitor.review.shift_figures import ShiftFigures
 from monitor.review.shift_report import ShiftReports, read_snapshots
 from monitor.review.shifts import PlantClock
-from monitor.review.uninspected_reasons import explain_reason
 from monitor.settings import LineSettings, Settings
 from monitor.training.thresholds import make_calibration
 from tests.real.parts import random_recipe
@@ -85,7 +84,6 @@ def test_the_share_of_rejects_is_that_of_the_judged_parts(settings: Settings) ->
         "tally_table.html",
         figures=ShiftFigures(tallies=(tally,)),
         views=frozenset(),
-        explain_reason=explain_reason,
         plant=PLANT,
     )
     assert "1.51 %<br><small>of 332</small>" in page
