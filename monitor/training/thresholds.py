@@ -382,7 +382,10 @@ def explain(calibration: Calibration) -> str:
             "`line-monitor calibrate` with new good images can guarantee it"
         )
     more = images_needed(calibration.overkill, calibration.left_out) - count
-    missing = f"{more} more good parts that calibrate are needed for {asked}"
+    needed = (
+        "1 more good part that calibrates is" if more == 1 else f"{more} more good parts that calibrate are"
+    )
+    missing = f"{needed} needed for {asked}"
     if calibration.guarantee is None or is_extrapolated(calibration):
         return f"{threshold}: an estimate above all of them; {missing}"
     return (

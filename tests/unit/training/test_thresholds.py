@@ -197,6 +197,9 @@ def test_eight_bits_that_would_take_longer_than_they_save_are_advised_against(
 
 def test_how_many_more_images_are_needed_is_said() -> None:
     assert "83 more good parts" in explain(make_calibration([1.0] * 16, 0.01))
+    assert "; 1 more good part that calibrates is needed for 1 %" in explain(
+        make_calibration([1.0] * 98, 0.01)
+    )
     assert "at most 1 %" in explain(make_calibration([1.0] * 99, 0.01))
 
 
