@@ -23,7 +23,7 @@ from monitor.journal.tallies import CameraTally
 from monitor.verdict import Verdict
 
 CameraVerdict = tuple[str, Verdict]
-"""A camera's name and a verdict: which rows a query leaves out."""
+"""A camera's name and a verdict. A query `without` it leaves out the rows that have both."""
 _PAGE = 1_000
 _PATIENCE_S = 5.0
 

@@ -18,7 +18,7 @@ _BACK = re.compile(r"brought back: (\d+) ")
 _START = re.compile(r"teaching of \w+ is started from (\d+) good images")
 _SINGLY = "singly"
 _DEFECT = "known defect"
-"""Why a known defect was removed: it is not counted, but it may be what was brought back."""
+"""The reason of a removed known defect. It is not counted here, but it is among the images brought back."""
 _WORDS = {"copy": "near copies", "oddest": "oddest of the teaching before", "unreadable": "not readable"}
 
 
