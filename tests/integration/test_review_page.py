@@ -12,13 +12,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, TimeoutError, sync_playwright
 from playwright.sync_api import Page as Tab
 
 from monitor.audit.trail import AuditTrail
 from monitor.model.recipe_version import RecipeVersion
 from monitor.review.access import hash_password
 from monitor.review.snapshot_files import Key, SnapshotFiles
+from monitor.review.torch_import import LONGEST_S
 from monitor.snapshots.labels import Label, LabelEntry
 from tests.real.review_page import ReviewPage, write_snapshots
 from tests.real.snapshot_set import write_snapshot
@@ -82,10 +83,19 @@ def label(data: Path, key: Key, word: str) -> None:
     SnapshotFiles(data / "snapshots").label(key, LabelEntry(Label(word), "test"))
 
 
-def await_page(tab: Tab, selector: str) -> None:
-    """Waits until a new page shows the element and its script handles keys."""
-    tab.wait_for_selector(selector)
+def await_page(tab: Tab, selector: str, within_s: float = 30.0) -> None:
+    """Waits until a new page shows the element and its script handles keys. A failure quotes the page."""
+    try:
+        tab.wait_for_selector(selector, timeout=within_s * 1000)
+    except TimeoutError as error:
+        raise AssertionError(f"no {selector} on {tab.url}:\n{tab.inner_text('body')}") from error
     tab.wait_for_load_state("load")
+
+
+def await_effects(tab: Tab) -> None:
+    """Waits for the effects of a new threshold. The first time the server imports torch for them, which takes
+    up to a minute where other tests need the processor too."""
+    await_page(tab, "#effects", within_s=LONGEST_S)
 
 
 def address(page: ReviewPage, key: Key) -> str:
@@ -226,6 +236,7 @@ def test_a_glove_takes_hold_of_the_slider_wherever_its_thumb_is_touched(
     assert int(slider.input_value()) > 50
 
 
+@pytest.mark.timeout(300)
 def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_path: Path, tab: Tab) -> None:
     keys = write_snapshots(tmp_path / "data", 6)
     recipe = tmp_path / "data/recipes/plate"
@@ -245,7 +256,7 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         assert tab.locator("svg.plot rect.overkill").count() > 0
         tab.get_by_role("link", name="Use these good parts").click()
         tab.get_by_role("button", name="Show the effect").click()
-        await_page(tab, "#effects")
+        await_effects(tab)
         rows = [row.split("\t") for row in tab.locator("#effects tr").all_inner_texts()[1:]]
         assert [row[0] for row in rows] == ["real defect", "overkill (good part rejected)", "unsure"]
         assert rows[1][1:3] == ["3", "3"]
@@ -259,7 +270,7 @@ def test_overkills_become_good_images_once_the_effect_was_seen_and_accepted(tmp_
         assert "Labels have changed since this result: calculate it again" in tab.inner_text("#old")
         assert tab.get_by_role("button", name="Accept the new threshold").count() == 0
         tab.get_by_role("button", name="Show the effect").click()
-        await_page(tab, "#effects")
+        await_effects(tab)
         assert tab.locator("#old").count() == 0
         assert tab.locator("#effects tr.overkill td").nth(1).inner_text() == "4"
         tab.locator("[name=signer]").fill("ab")
