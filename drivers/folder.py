@@ -28,6 +28,8 @@ from drivers.source import Options
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 _Image = tuple[Pixels | None, str, str | None]
 """Pixels, the name of their format, and the fault if there are no pixels."""
+_LEAD = 3
+"""An image is read this many times the last one's reading time before it is due."""
 _MOST_GONE = 10
 """After so many files in a row that do not exist any more, the folder is taken for a refilled one."""
 
@@ -57,6 +59,8 @@ class FolderCamera:
         self._pace: Pace | None = None
         self._index = self._at = 0
         self._ahead: _Image | None = None
+        self._lead_ns = 0
+        """How long before its due time an image is read."""
         self._gone = 0
         """How many files in a row were listed and do not exist any more."""
 
@@ -78,6 +82,7 @@ class FolderCamera:
         self._ahead, self._gone = None, 0
         self._resume()
         self._pace = Pace(self._fps, self._clock, self._sleep)
+        self._lead_ns = self._pace.period_ns
 
     def _resume(self) -> None:
         """Go to the image that follows the mark. The one that ended the program before is not read again."""
@@ -102,10 +107,15 @@ class FolderCamera:
             raise SourceEnded(f"all {len(self._files)} images of {self._folder} were read")
         name = self._files[self._at]
         if self._ahead is None:
-            # Decoding takes place before the wait, so that it does not delay the image.
+            # Decoding ends before the image is due, so it does not delay it. It does not begin at once, when
+            # the image before is being scored.
+            if not self._pace.wait(timeout_s, self._lead_ns):
+                return None
+            began = self._clock()
             self._progress.begin(self._index, name)
             ahead = load(self._folder / name)
             self._progress.finish()
+            self._lead_ns = _LEAD * (self._clock() - began)
             self._gone = self._gone + 1 if ahead[2] and not os.path.lexists(self._folder / name) else 0
             if ahead[2] is not None:
                 self._refuse_lost_folder()

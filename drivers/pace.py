@@ -33,9 +33,9 @@ class Pace:
         self._sleep = sleep
         self._due_ns = clock()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the next due time, at most `timeout_s`. Returns whether it has come."""
-        return wait_until(self._due_ns, timeout_s, self._clock, self._sleep)
+    def wait(self, timeout_s: float, before_ns: int = 0) -> bool:
+        """Wait until `before_ns` before the next due time, at most `timeout_s`. Returns whether it has."""
+        return wait_until(self._due_ns - before_ns, timeout_s, self._clock, self._sleep)
 
     def advance(self) -> None:
         """Set the next due time, one period later. Called after each delivered image."""

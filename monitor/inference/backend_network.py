@@ -5,9 +5,12 @@ It knows nothing of thresholds, and not which backend is chosen (`monitor.infere
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from monitor.inference.anomaly_network import build_networks
@@ -18,6 +21,18 @@ from monitor.teachers.architectures import NetworkLock
 
 Network = Callable[[Tensor], Tensor]
 """Normalised images (N, 3, H, W) to anomaly maps (N, H, W)."""
+
+
+@runtime_checkable
+class LaneNetwork(Protocol):
+    """A network that computes several images at once, each in a lane of its own."""
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """As every network."""
+
+    def stream(self, images: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The map of each image as soon as it is done, with the place of its image. The next image is taken
+        when a lane is free."""
 
 
 def build_network(

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -113,40 +116,57 @@ class OpenVinoNetwork:
     """A model for one image at a time (`build_model`), compiled for this machine's CPU.
 
     All threads together compute one image. Of several images, `parallel` at a time are computed concurrently,
-    each by its share of the threads. Concurrent requests don't wait for each other at every layer, and these
-    waits cost most where other processes use the same cores.
+    each in a lane of its own with its share of the threads. Lanes don't wait for each other at every layer,
+    and these waits cost most where other processes use the same cores.
     """
 
     def __init__(self, model: ov.Model, threads: int, parallel: int = 1, *, bfloat16: bool = False) -> None:
         """`bfloat16` computes in bfloat16 where the processor has it, the distances too."""
         precision = ov.Type.bf16 if bfloat16 else ov.Type.f32
         self._single_request = _compile(model, threads, 1, precision).create_infer_request()
-        self._parallel_requests: list[ov.InferRequest] = []
+        self._lanes: list[ov.InferRequest] = []
         if 1 < parallel <= threads:
             compiled = _compile(model, threads, parallel, precision)
-            self._parallel_requests = [compiled.create_infer_request() for _ in range(parallel)]
+            self._lanes = [compiled.create_infer_request() for _ in range(parallel)]
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float32, normalised, to anomaly maps (N, H, W) float32.
 
         Each image is a request of its own, so no score depends on the other images.
         """
-        waiting = [image[None] for image in images.contiguous().numpy()]
-        maps: list[NDArray[np.float32]] = []
-        while len(waiting) > 1 and self._parallel_requests:
-            count = len(self._parallel_requests)
-            current, waiting = waiting[:count], waiting[count:]
-            running = list(zip(self._parallel_requests, current, strict=False))
-            for request, image in running:
-                request.start_async([image], share_inputs=True)
-            for request, _ in running:
-                request.wait()
-                # A copy, because the request's next image overwrites the output.
-                maps.append(np.array(request.get_output_tensor(0).data, np.float32))
-        for image in waiting:
-            result = self._single_request.infer([image], share_inputs=True, share_outputs=False)[0]
-            maps.append(np.asarray(result, np.float32))
-        return torch.from_numpy(np.concatenate(maps))
+        waiting = list(images.contiguous().numpy())
+        if len(waiting) > 1 and self._lanes:
+            maps = [one for _, one in sorted(self.stream(iter(waiting)), key=itemgetter(0))]
+        else:
+            maps = [self._infer(image) for image in waiting]
+        return torch.from_numpy(np.stack(maps))
+
+    def _infer(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        result = self._single_request.infer([image[None]], share_inputs=True, share_outputs=False)[0]
+        return np.asarray(result[0], np.float32)
+
+    def stream(self, images: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The anomaly maps (H, W) of images (3, H, W), each as soon as it is done, with its image's place.
+
+        The next image is taken when a lane is free, so `images` may choose it as late as that. Only for a
+        network with lanes.
+        """
+        waiting, free = enumerate(images), list(range(len(self._lanes)))
+        done: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        while True:
+            while free and (next_one := next(waiting, None)) is not None:
+                place, image = next_one
+                lane = free.pop()
+                # Called on a thread of OpenVINO's.
+                self._lanes[lane].set_callback(done.put, (place, lane))
+                self._lanes[lane].start_async([image[None]], share_inputs=True)
+            if len(free) == len(self._lanes):
+                return
+            place, lane = done.get()
+            self._lanes[lane].wait()
+            free.append(lane)
+            # A copy, because the lane's next image overwrites the output.
+            yield place, np.array(self._lanes[lane].get_output_tensor(0).data[0], np.float32)
 
 
 def _compile(model: ov.Model, threads: int, streams: int, precision: ov.Type) -> ov.CompiledModel:

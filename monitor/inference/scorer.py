@@ -23,7 +23,7 @@ from torch import Tensor
 from drivers.image_file import Image
 from monitor.images import preprocessing
 from monitor.images.preprocessing import Size, normalise_image
-from monitor.inference.backend_network import Network, build_network
+from monitor.inference.backend_network import LaneNetwork, Network, build_network
 from monitor.inference.backends import (
     BF16,
     F32,
@@ -98,12 +98,13 @@ class Scorer:
         self.presence_gate = PresenceGate(presence) if presence else None
         """The recipe's presence gate, if it has one. `score` does not apply it."""
         quick = self.precision in (BF16, INT8)
-        # After a first look, this network gives the second look, one image at a time. Parallel requests then
-        # help only with tiles, because each tile is a network input of its own.
-        parallel = 1 if quick and len(self._grid) == 1 else PARALLEL_IMAGES
-        self._network = self._build_network(F32 if quick else self.precision, parallel)
-        # No parallel requests: with them, OpenVINO 2026.4 gives other int8 scores with each compilation.
-        self._quick_network = self._build_network(self.precision, 1) if quick else None
+        # After a first look, this network gives the second look, one image at a time. Lanes then help only
+        # with tiles, because each tile is a network input of its own.
+        lanes = 1 if quick and len(self._grid) == 1 else PARALLEL_IMAGES
+        self._network = self._build_network(F32 if quick else self.precision, lanes)
+        # In lanes, OpenVINO 2026.4 gives other int8 scores with each compilation; bfloat16's stay the same.
+        lanes = 1 if self.precision == INT8 else PARALLEL_IMAGES
+        self._quick_network = self._build_network(self.precision, lanes) if quick else None
         self._device_scoring = self._build_device_scoring() if self.device.type == "cuda" else None
 
     def _build_network(self, precision: str, parallel: int) -> Network:
@@ -150,8 +151,8 @@ class Scorer:
 
     @property
     def parallel_images(self) -> int:
-        """The number of images that `score` computes faster together than one after the other; 1 if there is
-        no such number.
+        """The number of lanes: `stream` computes that many images at once, faster than one after the other;
+        1 if there are none.
 
         The number is 1 with tiles, because the tiles of one image are already computed concurrently. It is 1
         on a GPU, which computes the images of a batch together, whatever their number.
@@ -159,7 +160,7 @@ class Scorer:
         threads = torch.get_num_threads()
         # With an odd number of threads, one thread would be idle.
         divisible = threads >= PARALLEL_IMAGES and threads % PARALLEL_IMAGES == 0
-        usable = self.runtime == OPENVINO and self._quick_network is None and len(self._grid) == 1
+        usable = self.runtime == OPENVINO and self.precision != INT8 and len(self._grid) == 1
         return PARALLEL_IMAGES if usable and divisible else 1
 
     def warm_up(self) -> None:
@@ -182,7 +183,7 @@ class Scorer:
             for network in (self._quick_network, self._network):
                 self._results(network, [preprocessing.resize_image(blank, self.recipe.size)])
         if self.parallel_images > 1:
-            self.score([blank] * self.parallel_images)
+            _ = list(self.stream([blank] * self.parallel_images))
 
     def inspect(self, images: Sequence[Image]) -> list[ScoreResult | None]:
         """Apply the presence gate, then score the images that show a part.
@@ -239,6 +240,29 @@ class Scorer:
             own = found.get(self.calibration_key) or found.get(f"{OPENVINO}-{F32}") or found[REFERENCE]
             threshold = own.threshold
         return quick_limit_of(self.recipe, self.runtime, self.precision, threshold)
+
+    def stream(self, images: Iterable[Image]) -> Iterator[tuple[int, ScoreResult]]:
+        """The result of each image as soon as it is done, with its image's place, where `parallel_images` is
+        above 1.
+
+        The next image is taken when a lane is free, so `images` may choose it as late as that. Raises
+        ValueError as `score` does, and TypeError for a scorer without lanes.
+        """
+        network = self._quick_network or self._network
+        if not isinstance(network, LaneNetwork) or len(self._grid) > 1:
+            raise TypeError(f"{self.calibration_key} has no lanes here: call score() instead")
+        in_lanes: dict[int, Image] = {}
+
+        def inputs() -> Iterator[NDArray[np.float32]]:
+            for place, image in enumerate(images):
+                in_lanes[place] = preprocessing.resize_image(image, self.recipe.size)
+                yield normalise_image(in_lanes[place])
+
+        for place, found in network.stream(inputs()):
+            resized, result = in_lanes.pop(place), ScoreResult(float(found.max()), found)
+            if self._quick_network is not None and not result.score <= self.quick_pass_limit:
+                (result,) = self._results(self._network, [resized])
+            yield place, result
 
     def _results(self, network: Network, resized: Sequence[Image]) -> list[ScoreResult]:
         count = len(self._grid)

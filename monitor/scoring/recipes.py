@@ -107,6 +107,11 @@ class RecipesInForce:
         status = self._status[camera]
         return status.in_force.recipe if status.in_force else status.recipe
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether a recipe is being loaded, which `step` takes over."""
+        return self._loading is not None
+
     def step(self) -> Sequence[str]:
         """Advance a change without waiting. Return the cameras whose scorer has been replaced."""
         if self._loading is None:

@@ -4,16 +4,17 @@ It knows nothing of rings, networks or torch: pure functions over the frames tha
 On a frame's way it stands between the ring and the scorer; `monitor.scoring.worker` carries out each plan.
 
 In this module a frame's *deadline* is its `decide_by_ns`, after which the publisher no longer waits for a
-score. A *turn* is one call of the scorer, with frames of one recipe. A *pair* is a turn of two frames that
-the scorer computes in parallel.
+score. A *turn* is one call of the scorer, with frames of one recipe. A *run* is a turn in two *lanes*, each
+with half of the CPU: it begins with two parts, and whenever a lane is free it takes the next part, until none
+waits. A lane takes less than twice the time of a turn with one part, since it waits for no other lane.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 from monitor.line_state.frame import Frame
@@ -21,9 +22,10 @@ from monitor.scoring.views import LiveViews
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason
 
-_PAIR_FROM = 4
-"""The fewest frames that can all be scored in time for which a pair is considered: running two in parallel
-finishes both earlier, but delays the first."""
+_RUN_FROM = 3
+"""The fewest frames that can all be scored in time for which a run is considered: it finishes two frames
+earlier together, but the first one later."""
+_LANES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Plan:
     """The next turn, and the waiting frames that are never scored. All other frames go on waiting."""
 
     batch: tuple[WaitingFrame, ...] = ()
-    """The frames of the next turn: of one recipe, earliest deadline first."""
+    """The frames of the next turn: of one recipe, earliest deadline first. Where lanes were offered, two
+    frames begin a run."""
     uninspected: tuple[tuple[WaitingFrame, Reason], ...] = ()
     """The frames that are closed as uninspected at once, each with its reason."""
     overdue: tuple[WaitingFrame, ...] = ()
@@ -53,16 +56,16 @@ def plan(
     max_batch: int,
     estimate_ns: int = 0,
     recent: Mapping[str, int] = MappingProxyType({}),
-    pair_ns: int = 0,
+    lane_ns: int = 0,
     views: LiveViews | None = None,
 ) -> Plan:
     """Return which frames are scored in the next turn, and which are never scored.
 
     `recipes`: by camera, the sha of the recipe in force; a camera without a recipe is absent.
-    `max_batch`: the most frames of a turn that is not a pair.
+    `max_batch`: the most frames of a turn that is not a run.
     `estimate_ns`: the time of a turn of up to `max_batch` parts.
     `recent`: by camera, how many of the last scored parts were this camera's.
-    `pair_ns`: the time of a pair; 0 where the scorer makes none.
+    `lane_ns`: the time of a part in a lane; 0 where no run may begin.
     `views`: the times of the live views; None on a line without one.
 
     Parts come first: the earliest deadline, whatever the camera. When not all deadlines can be met, frames of
@@ -70,73 +73,105 @@ def plan(
     slow one. A live view (`latest`) has a turn only when no part waits, and then alone, so that a part which
     arrives meanwhile waits for one frame. Of each live view only the newest frame is scored.
     """
-    newest = {work.camera.name: work.frame.number for work in sorted(waiting, key=lambda w: w.frame.number)}
     view_ns = views.estimates_ns() if views is not None else {}
-    uninspected, overdue = [], []
-    parts, live = list[WaitingFrame](), list[WaitingFrame]()
+    found = _sort_out(waiting, now_ns, recipes, estimate_ns, view_ns)
+    batch: Sequence[WaitingFrame] = ()
+    if found.parts:
+        # Parts without enough time left show an overload, even if all others can be scored in time.
+        overloaded = any(work.camera.mode is Mode.EVERY_PART for work in found.overdue)
+        turns = partial(_turns_ns, max_batch, estimate_ns)
+        fitting, rest = _split_by_time(found.parts, now_ns, recipes, turns, recent)
+        if lane_ns and len(fitting) >= _RUN_FROM:
+            batch = _begin_run(
+                found.parts, fitting, now_ns, recipes, lane_ns, recent, overloaded or bool(rest)
+            )
+        if not batch:
+            recipe = recipes[fitting[0].camera.name]
+            batch = [work for work in fitting + rest if recipes[work.camera.name] == recipe][:max_batch]
+    elif views is not None:
+        name_of_next = views.choose([work.camera.name for work in found.live], now_ns)
+        batch = [work for work in found.live if work.camera.name == name_of_next]
+    return Plan(tuple(batch), tuple(found.uninspected), tuple(found.overdue))
+
+
+def plan_lane(
+    waiting: Sequence[WaitingFrame],
+    now_ns: int,
+    recipes: Mapping[str, str],
+    lane_ns: int,
+    other_ns: int,
+    recent: Mapping[str, int],
+    sha: str,
+) -> Plan:
+    """Return the next part of a run of the recipe `sha`, whose lane is free now; without one the run ends.
+
+    `waiting` holds parts alone, without those in a lane. The other lane is free in `other_ns`. The rest is as
+    in `plan`.
+    """
+    found = _sort_out(waiting, now_ns, recipes, lane_ns, {})
+    lanes = partial(_lanes_ns, lane_ns, min(lane_ns, max(0, other_ns)))
+    fitting, _ = _split_by_time(found.parts, now_ns, recipes, lanes, recent)
+    batch = tuple(work for work in fitting[:1] if recipes[work.camera.name] == sha)
+    return Plan(batch, tuple(found.uninspected), tuple(found.overdue))
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """Waiting frames by what can become of them."""
+
+    parts: list[WaitingFrame] = field(default_factory=list)
+    """Each can be scored in time if it is next."""
+    live: list[WaitingFrame] = field(default_factory=list)
+    uninspected: list[tuple[WaitingFrame, Reason]] = field(default_factory=list)
+    overdue: list[WaitingFrame] = field(default_factory=list)
+
+
+def _sort_out(
+    waiting: Sequence[WaitingFrame],
+    now_ns: int,
+    recipes: Mapping[str, str],
+    part_ns: int,
+    view_ns: Mapping[str, int],
+) -> _Sorted:
+    """Divide the waiting frames; scoring takes `part_ns` for a part and `view_ns` for each view's frame."""
+    newest = {work.camera.name: work.frame.number for work in sorted(waiting, key=lambda w: w.frame.number)}
+    found = _Sorted()
     for work in waiting:
         name, is_view = work.camera.name, work.camera.mode is Mode.LATEST
         if is_view and work.frame.number != newest[name]:
-            uninspected.append((work, Reason.SUPERSEDED))
-        elif now_ns + (view_ns.get(name, 0) if is_view else estimate_ns) >= work.frame.decide_by_ns:
-            overdue.append(work)
+            found.uninspected.append((work, Reason.SUPERSEDED))
+        elif now_ns + (view_ns.get(name, 0) if is_view else part_ns) >= work.frame.decide_by_ns:
+            found.overdue.append(work)
         elif name not in recipes:
-            uninspected.append((work, Reason.NO_RECIPE))
+            found.uninspected.append((work, Reason.NO_RECIPE))
         else:
-            (live if is_view else parts).append(work)
-    batch: Sequence[WaitingFrame] = ()
-    if parts:
-        batch = _choose_parts(parts, now_ns, recipes, max_batch, estimate_ns, recent, pair_ns)
-    elif views is not None:
-        name_of_next = views.choose([work.camera.name for work in live], now_ns)
-        batch = [work for work in live if work.camera.name == name_of_next]
-    return Plan(tuple(batch), tuple(uninspected), tuple(overdue))
-
-
-def _choose_parts(
-    parts: list[WaitingFrame],
-    now_ns: int,
-    recipes: Mapping[str, str],
-    max_batch: int,
-    estimate_ns: int,
-    recent: Mapping[str, int],
-    pair_ns: int,
-) -> Sequence[WaitingFrame]:
-    """Return the parts of the next turn; each of the given parts can be scored in time if it is next."""
-    parts.sort(key=lambda work: (work.frame.decide_by_ns, recent.get(work.camera.name, 0)))
-    fitting, rest = _split_by_time(parts, now_ns, recipes, max_batch, estimate_ns, recent)
-    if pair_ns and len(fitting) >= _PAIR_FROM:
-        pair = _choose_pair(fitting, bool(rest), now_ns, pair_ns, recent)
-        if len({recipes[work.camera.name] for work in pair}) == 1:
-            return pair
-    recipe = recipes[fitting[0].camera.name]
-    return [work for work in fitting + rest if recipes[work.camera.name] == recipe][:max_batch]
+            (found.live if is_view else found.parts).append(work)
+    return found
 
 
 def _split_by_time(
-    ready: Sequence[WaitingFrame],
+    parts: Sequence[WaitingFrame],
     now_ns: int,
     recipes: Mapping[str, str],
-    max_batch: int,
-    estimate_ns: int,
+    time_ns: Callable[[Mapping[str, int]], int],
     recent: Mapping[str, int],
 ) -> tuple[list[WaitingFrame], list[WaitingFrame]]:
-    """Return the frames that can all be scored in time, one turn after the other, and the rest.
+    """Return the frames that can all be scored in time, in the order of their deadlines, and the rest.
 
-    `ready` is in the order of deadlines. This is Moore's algorithm (1968), except that it displaces the last
-    frame of the camera that has the largest number in `recent`, where Moore displaces the longest job. With
-    one recipe the number of fitting frames is the largest possible, since each turn takes the same time. A
-    turn has frames of one recipe only, so several frames of another recipe may have to be displaced before a
-    whole turn is free for a frame; otherwise that frame is displaced itself.
+    `time_ns` is the time until so many frames of each recipe are scored. This is Moore's algorithm (1968),
+    except that it displaces the last frame of the camera that has the largest number in `recent`, where Moore
+    displaces the longest job. With one recipe the number of fitting frames is the largest possible, since
+    each takes the same time. A turn has frames of one recipe only, so several frames of another recipe may
+    have to be displaced before a whole turn is free for a frame; otherwise that frame is displaced itself.
     """
     fitting: list[WaitingFrame] = []
     rest: list[WaitingFrame] = []
     of_recipe = Counter[str]()
     """How many of the fitting frames are of each recipe."""
-    for work in ready:
+    for work in sorted(parts, key=lambda work: (work.frame.decide_by_ns, recent.get(work.camera.name, 0))):
         candidates, displaced = [*fitting, work], list[WaitingFrame]()
         of_recipe[recipes[work.camera.name]] += 1
-        while now_ns + _most_turns(of_recipe, max_batch) * estimate_ns >= work.frame.decide_by_ns:
+        while now_ns + time_ns(of_recipe) >= work.frame.decide_by_ns:
             counts = Counter(one.camera.name for one in candidates)
             most = max(counts, key=lambda name: (recent.get(name, 0), counts[name]))
             place = max(place for place, one in enumerate(candidates) if one.camera.name == most)
@@ -154,28 +189,42 @@ def _split_by_time(
     return fitting, rest
 
 
-def _choose_pair(
-    fitting: Sequence[WaitingFrame], overloaded: bool, now_ns: int, pair_ns: int, recent: Mapping[str, int]
-) -> list[WaitingFrame]:
-    """Return the two frames of the next turn, or no frame where a turn without a pair is better.
+def _begin_run(
+    parts: Sequence[WaitingFrame],
+    fitting: Sequence[WaitingFrame],
+    now_ns: int,
+    recipes: Mapping[str, str],
+    lane_ns: int,
+    recent: Mapping[str, int],
+    overloaded: bool,
+) -> Sequence[WaitingFrame]:
+    """Return the two parts that begin a run, or none where single turns are better.
 
-    `fitting` is in the order of deadlines, and each frame in it meets its deadline in this order. So a pair
-    consists of two frames next to each other: a frame taken from further back could make those before it
-    late. A frame is urgent when a pair would end after its deadline; then there is no pair. The exception:
-    where not all frames can be scored in time (`overloaded`), urgent frames are skipped in this turn if their
-    cameras have the largest number in `recent`. Otherwise an overloaded scorer would score each frame alone
-    just before its deadline, and never a pair.
+    A run may make no part late: all of `fitting`, which single turns score in time, must be in time in lanes
+    too. The exception: where not all parts can be scored in time (`overloaded`), a run may lose parts of the
+    cameras that have the largest number in `recent`. Otherwise an overloaded scorer would score each part
+    alone just before its deadline, and never in lanes.
     """
-    urgent = list(takewhile(lambda work: now_ns + pair_ns >= work.frame.decide_by_ns, fitting))
+    ready = [work for work in parts if now_ns + lane_ns < work.frame.decide_by_ns]
+    in_lanes, _ = _split_by_time(ready, now_ns, recipes, partial(_lanes_ns, lane_ns, 0), recent)
+    kept = {id(work) for work in in_lanes}
+    lost = [work for work in fitting if id(work) not in kept]
     most = max(recent.get(work.camera.name, 0) for work in fitting)
-    all_of_the_most_scored = all(recent.get(work.camera.name, 0) == most for work in urgent)
-    if urgent and not (overloaded and all_of_the_most_scored):
+    if lost and not (overloaded and all(recent.get(work.camera.name, 0) == most for work in lost)):
         return []
-    pair = fitting[len(urgent) : len(urgent) + 2]
-    return list(pair) if len(pair) == 2 else []
+    begin = in_lanes[:_LANES]
+    alike = len({recipes[work.camera.name] for work in begin}) == 1
+    return begin if len(begin) == _LANES and alike else []
 
 
-def _most_turns(of_recipe: Mapping[str, int], max_batch: int) -> int:
-    """Return an upper bound for the number of turns until all frames are scored; `of_recipe` counts the
-    frames of each recipe."""
-    return sum(-(-count // max_batch) for count in of_recipe.values())
+def _turns_ns(max_batch: int, estimate_ns: int, of_recipe: Mapping[str, int]) -> int:
+    """Return an upper bound for the time until all frames are scored, one turn after the other; `of_recipe`
+    counts the frames of each recipe."""
+    return sum(-(-count // max_batch) for count in of_recipe.values()) * estimate_ns
+
+
+def _lanes_ns(lane_ns: int, other_ns: int, of_recipe: Mapping[str, int]) -> int:
+    """Return the time until all frames are scored in two lanes, of which one is free now, the other in
+    `other_ns`, at most `lane_ns`."""
+    later, odd = divmod(sum(of_recipe.values()) - 1, 2)
+    return (1 + later) * lane_ns + odd * other_ns

@@ -10,9 +10,12 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 
-_PAIR_RETRY = 500
-"""The times of pairs are forgotten after more than this many single turns since the last pair. So a pair is
-tried again where pairs took no less time than two single turns before."""
+_LANES_RETRY = 500
+"""The times of lanes are forgotten after more than this many single turns since the last run. So a run is
+tried again where lanes took too long before."""
+_LONGEST_LANE = 2.2
+"""Lanes are used up to this multiple of a single turn's time. It is above 2, because single turns are timed
+when little else needs the processor, and lanes when much does."""
 
 _LEAST_ALIVE_S, _MOST_ALIVE_S = 1.5, 10.0
 _USUAL_TURNS = 3
@@ -37,8 +40,8 @@ class TurnTime:
     def __init__(self, remembered: int = 5) -> None:
         self._all_turns: deque[int] = deque(maxlen=remembered)
         self._single_turns: deque[int] = deque(maxlen=remembered)
-        self._pairs: deque[int] = deque(maxlen=remembered)
-        self._singles_since_pair = 0
+        self._lanes: deque[int] = deque(maxlen=remembered)
+        self._singles_since_run = 0
         self._factor = 1.0
 
     @property
@@ -52,30 +55,33 @@ class TurnTime:
         return int(self.usual_ns * self._factor)
 
     @property
-    def pair_ns(self) -> int:
-        """The time of a pair: at least that of a single turn, and twice that before the first pair.
+    def lane_ns(self) -> int:
+        """The time of a part in a lane: at least that of a single turn, and twice that before the first run.
 
-        0 where the last pairs took no less time than two single turns: then no pair is made.
+        0 where lanes took too long lately: then no run begins.
         """
-        if not self._pairs or not self._single_turns:
+        if not self._lanes or not self._single_turns:
             return 2 * self.estimate_ns
-        known = int(statistics.median(self._pairs))
-        return max(self.estimate_ns, known) if known < 2 * statistics.median(self._single_turns) else 0
+        known = int(statistics.median(self._lanes))
+        too_long = known > _LONGEST_LANE * statistics.median(self._single_turns)
+        return 0 if too_long else max(self.estimate_ns, known)
 
-    def add(self, elapsed_ns: int, *, pair: bool = False) -> None:
-        """Add the time of a turn that has just ended."""
-        if pair:
-            self._pairs.append(elapsed_ns)
-            self._singles_since_pair = 0
-            if elapsed_ns > 2 * self.estimate_ns:
-                # The scorer has become slower, but there may be too few single turns to measure that.
-                self._all_turns.append(elapsed_ns // 2)
-        else:
-            self._all_turns.append(elapsed_ns)
-            self._single_turns.append(elapsed_ns)
-            self._singles_since_pair += 1
-            if self._singles_since_pair > _PAIR_RETRY:
-                self._pairs.clear()
+    def add(self, elapsed_ns: int) -> None:
+        """Add the time of a turn that has just ended and was not a run."""
+        self._all_turns.append(elapsed_ns)
+        self._single_turns.append(elapsed_ns)
+        self._singles_since_run += 1
+        if self._singles_since_run > _LANES_RETRY:
+            self._lanes.clear()
+        self._factor = 1.0
+
+    def add_lane(self, elapsed_ns: int) -> None:
+        """Add the time that a part has just taken in a lane."""
+        self._lanes.append(elapsed_ns)
+        self._singles_since_run = 0
+        if elapsed_ns > _LONGEST_LANE * self.estimate_ns:
+            # The scorer has become slower, but there may be too few single turns to measure that.
+            self._all_turns.append(elapsed_ns // 2)
         self._factor = 1.0
 
     def lower(self) -> None:

@@ -4,8 +4,9 @@ It knows nothing of MQTT and publishes nothing. On a frame's way it stands betwe
 publisher. `monitor.scoring.schedule` holds the rule for which frame is next.
 
 Its work list is the rings' slot tables; descriptors only wake it. So the successor of a killed scoring worker
-finds the frames that were left. A turn scores frames that already wait; it never waits for more of them. A
-CUDA error ends the process, since its CUDA context can't be used any more; the successor has a new one.
+finds the frames that were left. A turn scores frames that already wait; it never waits for more of them.
+Where parts pile up on a CPU, a turn is a run: two parts at once, and the next as soon as one is done. A CUDA
+error ends the process, since its CUDA context can't be used any more; the successor has a new one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import math
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 import zmq
@@ -30,7 +32,7 @@ from monitor.line_state.ring import Ring, ScorerVerdict
 from monitor.line_state.worker_process import PUBLISH, Worker
 from monitor.scoring.drift import Drift, DriftDetector, explain
 from monitor.scoring.recipes import RecipesInForce
-from monitor.scoring.schedule import WaitingFrame, plan
+from monitor.scoring.schedule import Plan, WaitingFrame, plan, plan_lane
 from monitor.scoring.snapshot_choice import SnapshotChoice
 from monitor.scoring.turn_time import TurnTime, alive_within_s
 from monitor.scoring.views import LiveViews
@@ -48,6 +50,18 @@ _CPU_BATCH, _GPU_BATCH = 1, 16
 """The most frames of a turn."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A frame that the scorer gets."""
+
+    work: WaitingFrame
+    image: Image
+    """What the camera showed. It may lie in the ring's slot."""
+    seen: Image
+    """What the scorer gets of it."""
+    started_ns: int
+
+
 class ScoringLoop:
     """The scoring worker's loop."""
 
@@ -63,7 +77,10 @@ class ScoringLoop:
         """The time of the parts' turns. The live views' turns are in `_views`."""
         self._recent: deque[str] = deque(maxlen=_RECENT)
         """The cameras of the last scored parts."""
-        self._views = _make_views(settings)
+        self._shortest_ns = _shortest_allowed_ns(settings)
+        self._views = LiveViews(
+            [camera.name for camera in settings.camera if camera.mode is Mode.LATEST], self._shortest_ns
+        )
         self._idle_ms = _IDLE_MS
         self._snapshot_choice = SnapshotChoice(settings.snapshots.pass_every)
         self._misfits: set[str] = set()
@@ -84,10 +101,13 @@ class ScoringLoop:
         self._worker.mark_running()
         self._recipes.watch.start()
         while not self._worker.stopping:
-            turns_ns = (self._turn_time.usual_ns, self._views.longest_turn_ns())
-            self._worker.report_alive(alive_within_s(turns_ns))
+            self._report_alive()
             if not self.run_once():
                 self._frames.poll(self._idle_ms, zmq.POLLIN)
+
+    def _report_alive(self) -> None:
+        turns_ns = (self._turn_time.usual_ns, self._views.longest_turn_ns())
+        self._worker.report_alive(alive_within_s(turns_ns))
 
     def run_once(self) -> bool:
         """Carry out one plan. Return whether it had frames for a turn."""
@@ -95,35 +115,45 @@ class ScoringLoop:
             for camera in self._cameras:
                 if camera.name in changed:
                     self._adopt_recipe(camera)
-        _, bad = messages.receive_descriptors(self._frames)
-        if bad:
-            self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
         waiting = self._waiting()
         now = self._clock()
+        self._see_parts(waiting)
+        estimate_ns, lane_ns = self._turn_time.estimate_ns, self._lane_ns()
+        recent = Counter(self._recent)
+        todo = plan(waiting, now, self._in_force, self._max_batch, estimate_ns, recent, lane_ns, self._views)
+        self._close_unscored(todo)
+        self._lower_estimates([work for work in todo.overdue if now < work.frame.decide_by_ns])
+        self._watch_views(waiting, now)
+        if len(todo.batch) > 1 and lane_ns:
+            self._score_run(todo.batch)
+        elif todo.batch:
+            self._score(todo.batch)
+        return bool(todo.batch)
+
+    def _see_parts(self, waiting: Sequence[WaitingFrame]) -> list[WaitingFrame]:
+        """Return the parts among the waiting frames, after the views took note of them."""
         parts = [work for work in waiting if work.camera.mode is Mode.EVERY_PART]
         for work in parts:
             self._views.see_part(work.camera.name, work.frame.captured_ns)
         self._views.see_parts([work.frame for work in parts], self._max_batch, self._turn_time.estimate_ns)
-        pair_ns = self._turn_time.pair_ns if self._makes_pairs else 0
-        todo = plan(
-            waiting,
-            now,
-            self._in_force,
-            self._max_batch,
-            self._turn_time.estimate_ns,
-            Counter(self._recent),
-            pair_ns,
-            self._views,
-        )
+        return parts
+
+    def _close_unscored(self, todo: Plan) -> None:
         for work in todo.overdue:
             self._rings[work.camera.name].release(work.frame)
-        self._lower_estimates([work for work in todo.overdue if now < work.frame.decide_by_ns])
         for work, reason in todo.uninspected:
             self._settle(work, self._unscored(reason))
-        self._watch_views(waiting, now)
-        if todo.batch:
-            self._score(todo.batch)
-        return bool(todo.batch)
+
+    def _lane_ns(self) -> int:
+        """The time of a part in a lane; 0 where no run may begin or go on.
+
+        A part that comes during a run waits for a lane, then it has its own turn there. So a run needs the
+        time for both before each camera's deadline.
+        """
+        if not self._has_lanes or self._recipes.is_changing:
+            return 0
+        lane_ns = self._turn_time.lane_ns
+        return lane_ns if 2 * lane_ns <= (self._shortest_ns or 0) else 0
 
     def _lower_estimates(self, given_up: Sequence[WaitingFrame]) -> None:
         """Lower the estimates because of which these frames were given up."""
@@ -150,11 +180,17 @@ class ScoringLoop:
         for name in sorted(before - after):
             self._worker.log.info("view %s: there is time for it again", name)
 
-    def _waiting(self) -> list[WaitingFrame]:
+    def _waiting(self, in_lanes: Collection[tuple[str, int]] = ()) -> list[WaitingFrame]:
+        """The frames without a score; `in_lanes` names those that are being scored, by camera and number."""
+        _, bad = messages.receive_descriptors(self._frames)
+        if bad:
+            self._worker.log.warning("refused %d malformed messages on the frame queue", bad)
         waiting = []
         for camera in self._cameras:
             ring = self._rings[camera.name]
             for frame in ring.unreleased_frames():
+                if (camera.name, frame.number) in in_lanes:
+                    continue
                 if ring.scorer_verdict(frame.number) is None:
                     waiting.append(WaitingFrame(camera, frame))
                 else:
@@ -169,7 +205,7 @@ class ScoringLoop:
         self._in_force = {name: scorer.recipe.sha for name, scorer in scorers.items()}
         on_gpu = any(scorer.device.type == "cuda" for scorer in scorers.values())
         self._max_batch = _GPU_BATCH if on_gpu else _CPU_BATCH
-        self._makes_pairs = bool(scorers) and all(scorer.parallel_images > 1 for scorer in scorers.values())
+        self._has_lanes = bool(scorers) and all(scorer.parallel_images > 1 for scorer in scorers.values())
         self._detectors.pop(camera.name, None)
         self._misfits.discard(camera.name)
         if camera.mode is Mode.LATEST:
@@ -184,37 +220,91 @@ class ScoringLoop:
     def _score(self, batch: Sequence[WaitingFrame]) -> None:
         started = self._clock()
         scorer = self._recipes.scorers[batch[0].camera.name]
-        good: list[tuple[WaitingFrame, Image, Image]] = []
-        for work in batch:
-            try:
-                pixels = self._rings[work.camera.name].pixels(work.frame)
-                image = to_image(pixels, work.frame.format)
-                seen = scorer.part_image(image)
-            except (ValueError, cv2.error) as error:
-                self._worker.log.warning("camera %s: unusable frame: %s", work.camera.name, error)
-                self._settle(work, self._unscored(Reason.BAD_FRAME))
-                continue
-            if seen is None:
-                self._pass_empty(work, scorer, started)
-                continue
-            self._warn_of_misfit(work.camera, scorer, image)
-            good.append((work, image, seen))
+        good = [shown for work in batch if (shown := self._show(work, scorer, started)) is not None]
         scored_ns = self._clock()
         if good:
             # The thread that loads a recipe holds this lock while no other network may run.
             with self._recipes.network_lock:
-                results = scorer.score([seen for _, _, seen in good])
+                results = scorer.score([shown.seen for shown in good])
             scored_ns = self._clock()
-            for (work, image, _), result in zip(good, results, strict=True):
-                self._finish(work, image, result, scorer, started, scored_ns)
+            for shown, result in zip(good, results, strict=True):
+                self._finish(shown, result, scorer, scored_ns)
         if batch[0].camera.mode is Mode.LATEST:
             self._add_view_turn(batch[0], started, scored=bool(good))
             return
         self._views.add_part_turn(started, self._clock())
         if good:
             # A turn without a scored part says nothing about the time or the shares of later turns.
-            self._turn_time.add(scored_ns - started, pair=self._makes_pairs and len(good) > 1)
-            self._recent.extend(work.camera.name for work, _, _ in good)
+            self._turn_time.add(scored_ns - started)
+            self._recent.extend(shown.work.camera.name for shown in good)
+
+    def _score_run(self, first: Sequence[WaitingFrame]) -> None:
+        """Score these two parts at once, and the next as soon as one is done, until none is due."""
+        began = self._clock()
+        scorer = self._recipes.scorers[first[0].camera.name]
+        in_lanes: dict[tuple[str, int], _Shown] = {}
+        taken: list[tuple[str, int]] = []
+
+        def images() -> Iterator[Image]:
+            for work in self._parts_of_run(first, scorer.recipe.sha, in_lanes):
+                if (shown := self._show(work, scorer, self._clock())) is not None:
+                    taken.append((work.camera.name, work.frame.number))
+                    in_lanes[taken[-1]] = shown
+                    yield shown.seen
+
+        # The thread that loads a recipe waits for this lock, so the run ends once one is being loaded.
+        with self._recipes.network_lock:
+            for place, result in scorer.stream(images()):
+                shown, now = in_lanes.pop(taken[place]), self._clock()
+                self._finish(shown, result, scorer, now)
+                self._turn_time.add_lane(now - shown.started_ns)
+                self._recent.append(shown.work.camera.name)
+        self._views.add_part_turn(began, self._clock())
+
+    def _parts_of_run(
+        self, first: Sequence[WaitingFrame], sha: str, in_lanes: Mapping[tuple[str, int], _Shown]
+    ) -> Iterator[WaitingFrame]:
+        """The parts of a run, each planned when a lane is free."""
+        yield from first
+        while not self._worker.stopping:
+            self._report_alive()
+            # It only begins a change here, and `_lane_ns` then ends the run.
+            self._recipes.step()
+            if not (lane_ns := self._lane_ns()):
+                return
+            waiting = self._waiting(in_lanes)
+            now = self._clock()
+            other_ns = max((shown.started_ns + lane_ns - now for shown in in_lanes.values()), default=0)
+            self._watch_views(waiting, now)
+            todo = plan_lane(
+                self._see_parts(waiting),
+                now,
+                self._in_force,
+                lane_ns,
+                other_ns,
+                Counter(self._recent),
+                sha,
+            )
+            self._close_unscored(todo)
+            if not todo.batch:
+                return
+            yield from todo.batch
+
+    def _show(self, work: WaitingFrame, scorer: Scorer, started: int) -> _Shown | None:
+        """Return the image for the scorer, or None for a frame that is settled without it."""
+        try:
+            pixels = self._rings[work.camera.name].pixels(work.frame)
+            image = to_image(pixels, work.frame.format)
+            seen = scorer.part_image(image)
+        except (ValueError, cv2.error) as error:
+            self._worker.log.warning("camera %s: unusable frame: %s", work.camera.name, error)
+            self._settle(work, self._unscored(Reason.BAD_FRAME))
+            return None
+        if seen is None:
+            self._pass_empty(work, scorer, started)
+            return None
+        self._warn_of_misfit(work.camera, scorer, image)
+        return _Shown(work, image, seen, started)
 
     def _add_view_turn(self, work: WaitingFrame, started: int, *, scored: bool) -> None:
         """Add the turn of a live view's frame to the times that the views have used."""
@@ -229,10 +319,9 @@ class ScoringLoop:
                 name,
             )
 
-    def _finish(
-        self, work: WaitingFrame, image: Image, result: ScoreResult, scorer: Scorer, started: int, now: int
-    ) -> None:
+    def _finish(self, shown: _Shown, result: ScoreResult, scorer: Scorer, now: int) -> None:
         """Write a frame's score, wake the publisher, send the snapshot, and then release the slot."""
+        work, image, started = shown.work, shown.image, shown.started_ns
         verdict, reason = judge(result.score, scorer.threshold)
         # Read before the verdict is in the ring: the publisher then ends the challenge part's turn.
         is_challenge = self._may_be_challenge(work)
@@ -337,15 +426,14 @@ class ScoringLoop:
         messages.send_descriptor(self._verdicts, work.camera.name, work.frame.number)
 
 
-def _make_views(settings: Settings) -> LiveViews:
-    """The live views of these settings, with the shortest time that a part may take until its score."""
+def _shortest_allowed_ns(settings: Settings) -> int | None:
+    """The shortest time that a part of these cameras may take until its score; None without such cameras."""
     allowed_ms = [
         camera.deadline_ms - publishing_margin_ms(camera.deadline_ms)
         for camera in settings.camera
         if camera.mode is Mode.EVERY_PART
     ]
-    views = [camera.name for camera in settings.camera if camera.mode is Mode.LATEST]
-    return LiveViews(views, int(min(allowed_ms) * 1e6) if allowed_ms else None)
+    return int(min(allowed_ms) * 1e6) if allowed_ms else None
 
 
 def work(worker: Worker) -> None:

@@ -21,7 +21,7 @@ from monitor.inference.batch_norm_folding import fold_batch_norm
 from monitor.inference.presence import average_cells, learn_gate
 from monitor.inference.scorer import Scorer, ScoreResult
 from monitor.inference.torch_network import TorchNetwork, disable_tf32
-from monitor.model.recipe_json import REFERENCE, RecipeError, Tiles
+from monitor.model.recipe_json import REFERENCE, FirstLook, RecipeError, Tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
 from monitor.pyramid import anomaly_map, upsample
@@ -164,6 +164,51 @@ def test_side_by_side_on_openvino_each_has_the_score_that_it_has_alone(tmp_path:
         (alone,) = scorer.score([image])
         assert result.score == alone.score
         assert np.array_equal(result.anomaly_map, alone.anomaly_map)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_lane_takes_the_next_image_when_it_is_free_and_each_score_is_the_one_alone(tmp_path: Path) -> None:
+    scorer = Scorer(random_recipe(tmp_path / "r"), device="cpu", runtime="openvino")
+    images = [part(seed, side=40 + 10 * seed) for seed in range(5)]
+    taken, done = [], {}
+
+    def choose() -> Iterator[Image]:
+        for place, image in enumerate(images):
+            taken.append((place, len(done)))
+            yield image
+
+    for place, result in scorer.stream(choose()):
+        done[place] = result
+    assert taken == [(0, 0), (1, 0), (2, 1), (3, 2), (4, 3)], "not before one is done"
+    for place, alone in enumerate(scorer.score(images)):
+        assert done[place].score == alone.score
+        assert np.array_equal(done[place].anomaly_map, alone.anomaly_map)
+    assert list(scorer.stream([])) == []
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_without_lanes_nothing_streams(tmp_path: Path) -> None:
+    recipe = random_recipe(tmp_path / "r")
+    with pytest.raises(TypeError, match="torch-f32 has no lanes"):
+        next(Scorer(recipe, device="cpu", runtime="torch").stream([part(1)]))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_in_lanes_a_part_near_the_threshold_has_its_second_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.inference.backends.has_native_bf16", lambda: True)
+    pairs = FirstLook(pairs=((0.3, 0.3),) * 10)
+    recipe = random_recipe(tmp_path / "r").with_changes(first_looks={"openvino-bf16": pairs}).commit()
+    images = [part(seed, side=40 + 10 * seed) for seed in range(4)]
+    exact = Scorer(recipe, device="cpu", runtime="openvino", precision="f32").score(images)
+    scorer = Scorer(recipe, device="cpu", runtime="openvino", precision="bf16")
+    assert scorer.parallel_images == 2
+    for limit, expected in ((1e9, None), (-1.0, exact)):
+        scorer.quick_pass_limit = limit
+        together = expected or scorer.score(images)
+        streamed = dict(scorer.stream(images))
+        assert [streamed[place].score for place in range(4)] == [result.score for result in together]
 
 
 def gated(recipe: RecipeVersion) -> RecipeVersion:

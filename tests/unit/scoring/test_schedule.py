@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.scoring.schedule import WaitingFrame, plan
+from monitor.scoring.schedule import Plan, WaitingFrame, plan, plan_lane
 from monitor.scoring.turn_time import TurnTime
 from monitor.scoring.views import LiveViews
 from monitor.settings import CameraSettings, Mode
@@ -135,14 +135,14 @@ class Turn:
 def simulate(
     arrivals: list[WaitingFrame],
     cost: int,
-    pair_cost: int = 0,
+    lane_cost: int = 0,
     *,
     batch: int = 1,
     recipe_each: bool = False,
     view_cost: Mapping[str, int] | None = None,
 ) -> list[Turn]:
-    """Simulate a scorer whose turn takes `cost`, or of a pair `pair_cost`, or of a view `view_cost`, for
-    frames that arrive at their `captured_ns`."""
+    """Simulate a scorer whose turn takes `cost`, or of a view `view_cost`, for frames that arrive at their
+    `captured_ns`. A part of a run takes `lane_cost` and counts as a turn of its own here."""
     coming = deque(sorted(arrivals, key=lambda one: one.frame.captured_ns))
     names = {one.camera.name for one in arrivals}
     in_force = {name: name if recipe_each else "a" * 64 for name in names}
@@ -152,16 +152,26 @@ def simulate(
     waiting: list[WaitingFrame] = []
     lately: deque[str] = deque(maxlen=100)
     now, turns = 0, []
-    while coming or waiting:
+    # As in the scoring worker: a run needs the time for a lane and one part in it.
+    lane_ns = lane_cost if 2 * lane_cost <= (allowed or 0) else 0
+
+    def see_parts() -> list[WaitingFrame]:
         while coming and coming[0].frame.captured_ns <= now:
             waiting.append(coming.popleft())
         parts = [one for one in waiting if one.camera.mode is Mode.EVERY_PART]
         for one in parts:
             views.see_part(one.camera.name, one.frame.captured_ns)
         views.see_parts([one.frame for one in parts])
-        todo = plan(waiting, now, in_force, batch, cost, Counter(lately), pair_cost, views)
+        return parts
+
+    def settle(todo: Plan) -> None:
         done = {id(one) for one in (*todo.batch, *todo.overdue, *(one for one, _ in todo.uninspected))}
-        waiting = [one for one in waiting if id(one) not in done]
+        waiting[:] = [one for one in waiting if id(one) not in done]
+
+    while coming or waiting:
+        see_parts()
+        todo = plan(waiting, now, in_force, batch, cost, Counter(lately), lane_ns, views)
+        settle(todo)
         if not todo.batch:
             next_view = views.wait_ns({one.camera.name for one in waiting}, now)
             steps = [coming[0].frame.captured_ns] if coming else []
@@ -171,7 +181,22 @@ def simulate(
             continue
         name, is_view = todo.batch[0].camera.name, todo.batch[0].camera.mode is Mode.LATEST
         took = (view_cost or {}).get(name, cost) if is_view else cost
-        took = pair_cost if pair_cost and len(todo.batch) > 1 else took
+        if lane_ns and len(todo.batch) > 1:
+            began, in_lanes = now, [(now, one) for one in todo.batch]
+            while in_lanes:
+                start, one = in_lanes.pop(0)
+                now = start + lane_cost
+                turns.append(Turn(start, now, (one,)))
+                lately.append(one.camera.name)
+                if len(in_lanes) == 1:
+                    parts = see_parts()
+                    sha = in_force[one.camera.name]
+                    other = in_lanes[0][0] + lane_cost - now
+                    todo = plan_lane(parts, now, in_force, lane_ns, other, Counter(lately), sha)
+                    settle(todo)
+                    in_lanes += [(now, one) for one in todo.batch]
+            views.add_part_turn(began, now)
+            continue
         turns.append(Turn(now, now + took, todo.batch))
         if is_view:
             in_time = now + took <= todo.batch[0].frame.decide_by_ns
@@ -184,7 +209,7 @@ def simulate(
 
 
 def shares(
-    cameras: list[tuple[CameraSettings, int, int]], cost: int, until: int, pair_cost: int = 0, **more: Any
+    cameras: list[tuple[CameraSettings, int, int]], cost: int, until: int, lane_cost: int = 0, **more: Any
 ) -> dict[str, float]:
     """Return the share of each camera's frames that a simulated scorer judges in time.
 
@@ -197,7 +222,7 @@ def shares(
     ]
     judged = Counter(
         one.camera.name
-        for turn in simulate(arrivals, cost, pair_cost, **more)
+        for turn in simulate(arrivals, cost, lane_cost, **more)
         for one in turn.batch
         if turn.ended <= one.frame.decide_by_ns
     )
@@ -225,9 +250,9 @@ CROWDS: dict[str, st.SearchStrategy[Any]] = {
 
 
 @settings(max_examples=30, deadline=None)
-@given(**CROWDS, pair_cost=st.sampled_from([0, 54, 60]))
+@given(**CROWDS, lane_cost=st.sampled_from([0, 54, 60]))
 def test_a_slow_camera_is_judged_however_fast_the_others_are(
-    fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, pair_cost: int
+    fast: list[tuple[str, int, int]], mode: str, patience: int, phase: int, lane_cost: int
 ) -> None:
     cost, period = 30, 300 + phase
     # Parts take all the time that they need, so beside a slow view all are views.
@@ -236,7 +261,7 @@ def test_a_slow_camera_is_judged_however_fast_the_others_are(
         (camera(f"fast{i}", mode=kind), every, may)
         for i, (kind, (_, every, may)) in enumerate(zip(kinds, fast, strict=True))
     ]
-    share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000, pair_cost)
+    share = shares([*cameras, (camera("slow", mode=mode), period, patience)], cost, 6_000, lane_cost)
     assert share["slow"] >= least_share(mode, patience)
 
 
@@ -330,46 +355,73 @@ def test_a_scorer_that_is_fast_enough_judges_every_part_in_time() -> None:
         (camera("live", mode="latest"), 130, 1000),
         (camera("more"), 90, 300),
     ]
-    ways: list[dict[str, Any]] = [{}, {"pair_cost": 54}, {"batch": 16}, {"batch": 16, "recipe_each": True}]
+    ways: list[dict[str, Any]] = [{}, {"lane_cost": 54}, {"batch": 16}, {"batch": 16, "recipe_each": True}]
     for way in ways:
         share = shares(cameras, 30, 10_000, **way)
         assert share["parts"] == share["more"] == 1.0
         assert share["live"] > 0.95
 
 
-def test_an_overloaded_scorer_judges_more_frames_in_pairs() -> None:
+def test_an_overloaded_scorer_judges_more_frames_in_lanes() -> None:
     too_much = [(camera("a"), 40, 600), (camera("b"), 50, 600)]
-    one_by_one, in_pairs = (sum(shares(too_much, 30, 20_000, pair_cost).values()) for pair_cost in (0, 48))
-    assert in_pairs > 1.2 * one_by_one
+    one_by_one, in_lanes = (sum(shares(too_much, 30, 20_000, lane_cost).values()) for lane_cost in (0, 48))
+    assert in_lanes > 1.2 * one_by_one
 
 
-def test_a_pair_is_scored_where_many_frames_wait_and_the_first_has_time_for_it() -> None:
-    waiting = [work(TOP, number, 100 + number) for number in (1, 2, 3, 4)]
-    assert names(plan(waiting, 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 1), ("top", 2)]
-    assert names(plan(waiting, 0, ALL, 1, 20, pair_ns=0).batch) == [("top", 1)]
-    assert names(plan(waiting[:3], 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 1)], "few frames wait"
+@pytest.mark.parametrize("patience", [190, 250, 400])
+def test_lanes_carry_what_single_turns_do_not_also_where_few_parts_can_wait(patience: int) -> None:
+    nearly_too_much = [(camera("a"), 41, patience)]
+    assert shares(nearly_too_much, 45, 40_000)["a"] < 0.95
+    assert shares(nearly_too_much, 45, 40_000, 78)["a"] > 0.99
+
+
+@pytest.mark.parametrize("phase", range(0, 300, 23))
+def test_a_part_that_comes_during_a_run_has_a_lane_before_its_deadline(phase: int) -> None:
+    """The camera `many` alone is more than the scorer can do; `rare` may take two turns in a lane."""
+    cameras = [(camera("many"), 35, 600), (camera("rare"), 300 + phase, 165)]
+    assert shares(cameras, 45, 30_000, 78)["rare"] > 0.97
+
+
+def test_a_run_begins_where_parts_pile_up_and_makes_none_of_them_late() -> None:
+    waiting = [work(TOP, number, 100 + number) for number in (1, 2, 3)]
+    assert names(plan(waiting, 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 1), ("top", 2)]
+    assert names(plan(waiting, 0, ALL, 1, 20).batch) == [("top", 1)], "no lanes"
+    assert names(plan(waiting[:2], 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 1)], "few parts wait"
     urgent = [work(TOP, 0, 35), *waiting]
-    assert names(plan(urgent, 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 0)], "a pair would make it late"
+    assert names(plan(urgent, 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 0)], "a lane would make it late"
+    last = [work(TOP, number, due) for number, due in ((1, 50), (2, 60), (3, 70))]
+    assert names(plan(last, 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 1)], "the third would end at 76"
     live = [work(LIVE, 1, 1000), *waiting]
-    beside = plan(live, 0, ALL, 1, 20, pair_ns=38, views=live_views(allowed=100))
-    assert names(beside.batch) == [("top", 1), ("top", 2)], "a view is in no pair and waits for both"
+    beside = plan(live, 0, ALL, 1, 20, lane_ns=38, views=live_views(allowed=100))
+    assert names(beside.batch) == [("top", 1), ("top", 2)], "a view has no lane and waits for the run"
 
 
-def test_an_overloaded_scorer_gives_up_the_most_urgent_frames_for_pairs() -> None:
+def test_an_overloaded_scorer_gives_up_the_most_urgent_frames_for_a_run() -> None:
     too_many = [work(TOP, number, 30 + 10 * number) for number in range(12)]
-    pair = plan(too_many, 0, ALL, 1, 20, pair_ns=38).batch
-    assert len(pair) == 2
-    assert all(one.frame.decide_by_ns > 38 for one in pair)
-    assert names(plan(too_many[:1] + too_many[-4:], 0, ALL, 1, 20, pair_ns=38).batch) == [("top", 0)]
+    begin = plan(too_many, 0, ALL, 1, 20, lane_ns=38).batch
+    assert len(begin) == 2
+    assert all(one.frame.decide_by_ns > 38 for one in begin)
+    assert names(plan(too_many[:1] + too_many[-4:], 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 0)]
+    given_up = [work(TOP, 0, 10), *too_many[:1], *too_many[-4:]]
+    assert len(plan(given_up, 0, ALL, 1, 20, lane_ns=38).batch) == 2, "one given up shows an overload too"
     of_a_slow_one = [work(SIDE, 1, 31), *too_many]
     recent = {"top": 90, "side": 10}
-    assert names(plan(of_a_slow_one, 0, ALL, 1, 20, recent, pair_ns=38).batch)[0] == ("side", 1)
+    assert names(plan(of_a_slow_one, 0, ALL, 1, 20, recent, lane_ns=38).batch)[0] == ("side", 1)
 
 
-def test_a_pair_does_not_overtake_a_more_urgent_part_of_another_recipe() -> None:
+def test_a_run_is_of_one_recipe_and_overtakes_no_more_urgent_part_of_another() -> None:
     waiting = [work(TOP, 1, 100), work(SIDE, 1, 101), work(TOP, 2, 300), work(TOP, 3, 301)]
     of_another = {"top": "a" * 64, "side": "b" * 64}
-    assert names(plan(waiting, 0, of_another, 1, 20, pair_ns=38).batch) == [("top", 1)]
+    assert names(plan(waiting, 0, of_another, 1, 20, lane_ns=38).batch) == [("top", 1)]
+    assert names(plan_lane(waiting[1:], 0, ALL, 38, 0, {}, "a" * 64).batch) == [("side", 1)]
+    assert plan_lane(waiting[1:], 0, of_another, 38, 0, {}, "a" * 64).batch == (), "the run ends"
+
+
+def test_a_lane_begins_no_part_that_it_would_end_too_late() -> None:
+    todo = plan_lane([work(TOP, 1, 30), work(TOP, 2, 90)], 0, ALL, 38, 0, {}, "a" * 64)
+    assert names(todo.batch) == [("top", 2)]
+    assert names(todo.overdue) == [("top", 1)]
+    assert plan_lane([], 0, ALL, 38, 0, {}, "a" * 64).batch == ()
 
 
 @st.composite
@@ -387,7 +439,7 @@ def mixed_lines(draw: st.DrawFn) -> tuple[list[WaitingFrame], dict[str, int]]:
     return arrivals, {f"v{i}": draw(st.integers(1, 120)) for i in range(3)}
 
 
-WAYS: list[dict[str, Any]] = [{}, {"pair_cost": 54}, {"batch": 16}, {"batch": 16, "recipe_each": True}]
+WAYS: list[dict[str, Any]] = [{}, {"lane_cost": 54}, {"batch": 16}, {"batch": 16, "recipe_each": True}]
 
 
 @settings(max_examples=300, deadline=None)
@@ -407,8 +459,11 @@ def test_a_part_waits_for_other_parts_and_at_most_for_the_one_view_that_has_begu
         views = [turn for turn in meanwhile if turn.is_view]
         assert len(views) <= 1
         assert all(turn.began < arrived for turn in views), "no view begins while a part waits"
-        waited_for = sum(turn.ended - max(turn.began, arrived) for turn in meanwhile)
-        assert began == arrived + waited_for, "the scorer is never idle while a part waits"
+        idle_from = arrived
+        for turn in sorted(meanwhile, key=lambda turn: turn.began):
+            assert turn.began <= idle_from, "the scorer is never idle while a part waits"
+            idle_from = max(idle_from, turn.ended)
+        assert began <= idle_from
 
 
 @settings(max_examples=300, deadline=None)

@@ -5,26 +5,28 @@ from __future__ import annotations
 from monitor.scoring.turn_time import TurnTime, alive_within_s
 
 
-def test_a_slower_scorer_is_noticed_by_its_pairs_too() -> None:
+def test_a_slower_scorer_is_noticed_by_its_lanes_too() -> None:
     turn_time = TurnTime()
     turn_time.add(20)
-    assert turn_time.pair_ns == 40, "twice a single turn before the first pair"
-    turn_time.add(38, pair=True)
-    assert (turn_time.estimate_ns, turn_time.pair_ns) == (20, 38)
+    assert turn_time.lane_ns == 40, "twice a single turn before the first run"
+    turn_time.add_lane(38)
+    assert (turn_time.estimate_ns, turn_time.lane_ns) == (20, 38)
     for _ in range(5):
-        turn_time.add(200, pair=True)
+        turn_time.add_lane(200)
     assert turn_time.estimate_ns == 100
-    assert turn_time.pair_ns == 0, "until single turns are as slow"
+    assert turn_time.lane_ns == 0, "until single turns are as slow"
 
 
-def test_pairs_slower_than_two_single_turns_are_not_made_for_a_while() -> None:
+def test_lanes_that_take_too_long_are_not_used_for_a_while() -> None:
     turn_time = TurnTime()
     turn_time.add(20)
-    turn_time.add(45, pair=True)
-    assert turn_time.pair_ns == 0
-    tries = [turn_time.pair_ns for _ in range(600) if turn_time.add(20) is None]
+    turn_time.add_lane(43)
+    assert turn_time.lane_ns == 43, "single turns were timed on a calm line"
+    turn_time.add_lane(47)
+    assert turn_time.lane_ns == 0
+    tries = [turn_time.lane_ns for _ in range(600) if turn_time.add(20) is None]
     assert tries[0] == 0
-    assert tries[-1] == 40, "a pair is tried again"
+    assert tries[-1] == 40, "lanes are tried again"
 
 
 def test_one_slow_turn_does_not_change_the_estimate() -> None:

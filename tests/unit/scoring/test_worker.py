@@ -7,14 +7,17 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from drivers.camera import Shot
+from drivers.image_file import Image
 from monitor.capture.worker import Clocks, Intake
 from monitor.line_state.board import Board, Field
-from monitor.line_state.ring import FinalVerdict, Ring
+from monitor.line_state.frame import Frame
+from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict
 from monitor.line_state.worker_process import (
     PUBLISH,
     SCORING,
@@ -34,11 +37,11 @@ S = 1_000_000_000
 class MixedLine:
     """The scoring worker between a camera of parts and a live view, on a clock that the test moves on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, runtime: str = "torch") -> None:
         camera = {"source": "simulated://plate", "recipe": "disc", "deadline_ms": 60_000}
         self.settings = Settings(
             line={"data": folder / "data"},  # type: ignore[arg-type]
-            scoring={"device": "cpu", "runtime": "torch"},  # type: ignore[arg-type]
+            scoring={"device": "cpu", "runtime": runtime, "precision": "f32"},  # type: ignore[arg-type]
             camera=({"name": "live", "mode": "latest", **camera}, {"name": "top", **camera}),  # type: ignore[arg-type]
         )
         draft_recipe(folder / "data/recipes/disc").commit()
@@ -68,14 +71,27 @@ class MixedLine:
         scored = self.rings[camera].scorer_verdict(number)
         return scored is not None and bool(scored.recipe_sha)
 
+    def close(self) -> None:
+        self.board.close()
+        for ring in self.rings.values():
+            ring.close()
+
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[MixedLine]:
-    made = MixedLine(tmp_path)
-    yield made
-    made.board.close()
-    for ring in made.rings.values():
-        ring.close()
+    with closing(MixedLine(tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+def line_with_lanes(tmp_path: Path, two_threads: None) -> Iterator[MixedLine]:
+    with closing(MixedLine(tmp_path, "openvino")) as made:
+        made.show("top")
+        assert made.scoring.run_once()
+        for _ in range(5):
+            # So slow that no lane counts as too slow.
+            made.scoring._turn_time.add(S)
+        yield made
 
 
 def test_a_part_is_scored_before_a_live_view_that_came_first(line: MixedLine) -> None:
@@ -155,3 +171,83 @@ def test_a_frame_that_may_show_a_challenge_part_counts_for_no_drift(line: MixedL
     line.show("top")
     assert line.scoring.run_once()
     assert len(line.scoring._detectors["top"]._rejected) == 1
+
+
+def scored(line: MixedLine, numbers: list[int]) -> list[ScorerVerdict]:
+    found = [line.rings["top"].scorer_verdict(number) for number in numbers]
+    assert all(found)
+    return [one for one in found if one is not None]
+
+
+def test_parts_that_pile_up_are_scored_in_one_turn_two_at_a_time(line_with_lanes: MixedLine) -> None:
+    line = line_with_lanes
+    numbers, view = [line.show("top") for _ in range(6)], line.show("live")
+    alone = line.rings["top"].scorer_verdict(1)
+    assert line.scoring.run_once()
+    verdicts = scored(line, numbers)
+    for place, one in enumerate(verdicts[1:], start=1):
+        assert sum(other.scored_ns > one.started_ns for other in verdicts[:place]) == 1, "two at a time"
+    assert alone is not None
+    assert {one.score for one in verdicts} == {alone.score}, "all frames show the same part"
+    assert [*line.rings["top"].unreleased_frames()] == []
+    assert not line.is_scored("live", view), "the view waits for the run"
+    assert line.scoring.run_once()
+    assert line.is_scored("live", view)
+
+
+def test_a_run_takes_parts_that_come_meanwhile_and_skips_what_is_no_image(
+    line_with_lanes: MixedLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, seen = line_with_lanes, list[int]()
+    numbers = [line.show("top") for _ in range(3)]
+
+    def read(number: int, frame: Frame) -> Image:
+        seen.append(number)
+        if len(seen) == 2:
+            numbers.append(line.show("top"))
+        if len(seen) == 3:
+            raise ValueError("no image")
+        return part(1)
+
+    monkeypatch.setattr(
+        "monitor.scoring.worker.to_image", lambda pixels, format_: read(len(seen) + 1, format_)
+    )
+    assert line.scoring.run_once()
+    reasons = [one.reason for one in scored(line, numbers)]
+    assert reasons.count(Reason.BAD_FRAME) == 1
+    assert reasons[-1] is not Reason.BAD_FRAME, "the one that came meanwhile was scored"
+    assert [*line.rings["top"].unreleased_frames()] == []
+
+
+def test_a_run_ends_for_a_changeover_and_for_a_stop(
+    line_with_lanes: MixedLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, recipes = line_with_lanes, line_with_lanes.scoring._recipes
+    numbers = [line.show("top") for _ in range(5)]
+    monkeypatch.setattr(type(recipes), "is_changing", property(lambda self: bool(begun)))
+    begun: list[int] = []
+
+    def begin_during_the_run() -> None:
+        begun.extend(number for number in numbers if line.is_scored("top", number))
+
+    monkeypatch.setattr(recipes, "step", begin_during_the_run)
+    assert line.scoring.run_once()
+    assert [line.is_scored("top", number) for number in numbers] == [True, True, False, False, False]
+    assert line.scoring.run_once()
+    assert [line.is_scored("top", number) for number in numbers] == [True] * 3 + [False] * 2, "single turns"
+    begun.clear()
+    monkeypatch.setattr(recipes, "step", lambda: ())
+    numbers += [line.show("top")]
+    line.scoring._worker.stopping = True
+    assert line.scoring.run_once()
+    assert [line.is_scored("top", number) for number in numbers] == [True] * 5 + [False]
+
+
+def test_where_a_deadline_has_no_time_for_two_turns_in_a_lane_no_run_begins(
+    line_with_lanes: MixedLine,
+) -> None:
+    line = line_with_lanes
+    numbers = [line.show("top") for _ in range(4)]
+    line.scoring._turn_time.add_lane(31 * S)
+    assert line.scoring.run_once()
+    assert [line.is_scored("top", number) for number in numbers] == [True, False, False, False]
