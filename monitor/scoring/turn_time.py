@@ -10,7 +10,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 
-_LANES_RETRY = 500
+_LANES_RETRY = 100
 """The times of lanes are forgotten after more than this many single turns since the last run. So a run is
 tried again where lanes took too long before."""
 _LONGEST_LANE = 2.2
@@ -40,7 +40,8 @@ class TurnTime:
     def __init__(self, remembered: int = 5) -> None:
         self._all_turns: deque[int] = deque(maxlen=remembered)
         self._single_turns: deque[int] = deque(maxlen=remembered)
-        self._lanes: deque[int] = deque(maxlen=remembered)
+        self._lanes: deque[int] = deque(maxlen=3 * remembered)
+        """More than turns: a few slow ones must not end all runs for a while."""
         self._singles_since_run = 0
         self._factor = 1.0
 

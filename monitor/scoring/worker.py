@@ -77,9 +77,10 @@ class ScoringLoop:
         """The time of the parts' turns. The live views' turns are in `_views`."""
         self._recent: deque[str] = deque(maxlen=_RECENT)
         """The cameras of the last scored parts."""
-        self._shortest_ns = _shortest_allowed_ns(settings)
+        self._allowed_ns = _allowed_ns(settings)
         self._views = LiveViews(
-            [camera.name for camera in settings.camera if camera.mode is Mode.LATEST], self._shortest_ns
+            [camera.name for camera in settings.camera if camera.mode is Mode.LATEST],
+            min(self._allowed_ns.values(), default=None),
         )
         self._idle_ms = _IDLE_MS
         self._snapshot_choice = SnapshotChoice(settings.snapshots.pass_every)
@@ -148,12 +149,14 @@ class ScoringLoop:
         """The time of a part in a lane; 0 where no run may begin or go on.
 
         A part that comes during a run waits for a lane, then it has its own turn there. So a run needs the
-        time for both before each camera's deadline.
+        time for both before the deadline of each camera, except the one that has most of the parts.
         """
         if not self._has_lanes or self._recipes.is_changing:
             return 0
-        lane_ns = self._turn_time.lane_ns
-        return lane_ns if 2 * lane_ns <= (self._shortest_ns or 0) else 0
+        lane_ns, most = self._turn_time.lane_ns, Counter(self._recent).most_common(1)
+        busiest = most[0][0] if most else ""
+        others = (allowed for name, allowed in self._allowed_ns.items() if name != busiest)
+        return lane_ns if 2 * lane_ns <= min(others, default=2 * lane_ns) else 0
 
     def _lower_estimates(self, given_up: Sequence[WaitingFrame]) -> None:
         """Lower the estimates because of which these frames were given up."""
@@ -426,14 +429,13 @@ class ScoringLoop:
         messages.send_descriptor(self._verdicts, work.camera.name, work.frame.number)
 
 
-def _shortest_allowed_ns(settings: Settings) -> int | None:
-    """The shortest time that a part of these cameras may take until its score; None without such cameras."""
-    allowed_ms = [
-        camera.deadline_ms - publishing_margin_ms(camera.deadline_ms)
+def _allowed_ns(settings: Settings) -> dict[str, int]:
+    """By camera of parts, the time that a part may take until its score."""
+    return {
+        camera.name: int((camera.deadline_ms - publishing_margin_ms(camera.deadline_ms)) * 1e6)
         for camera in settings.camera
         if camera.mode is Mode.EVERY_PART
-    ]
-    return int(min(allowed_ms) * 1e6) if allowed_ms else None
+    }
 
 
 def work(worker: Worker) -> None:

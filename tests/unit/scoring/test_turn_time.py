@@ -22,7 +22,8 @@ def test_lanes_that_take_too_long_are_not_used_for_a_while() -> None:
     turn_time.add(20)
     turn_time.add_lane(43)
     assert turn_time.lane_ns == 43, "single turns were timed on a calm line"
-    turn_time.add_lane(47)
+    for _ in range(3):
+        turn_time.add_lane(47)
     assert turn_time.lane_ns == 0
     tries = [turn_time.lane_ns for _ in range(600) if turn_time.add(20) is None]
     assert tries[0] == 0
