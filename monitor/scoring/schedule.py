@@ -22,10 +22,9 @@ from monitor.scoring.views import LiveViews
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason
 
-_RUN_FROM = 3
-"""The fewest frames that can all be scored in time for which a run is considered: it finishes two frames
-earlier together, but the first one later."""
 _LANES = 2
+"""A run begins as soon as so many parts wait. It ends the first of them later than a single turn would. But
+where a run began later, the first part had too little time left for a lane, and was lost for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def plan(
         overloaded = any(work.camera.mode is Mode.EVERY_PART for work in found.overdue)
         turns = partial(_turns_ns, max_batch, estimate_ns)
         fitting, rest = _split_by_time(found.parts, now_ns, recipes, turns, recent)
-        if lane_ns and len(fitting) >= _RUN_FROM:
+        if lane_ns and len(fitting) >= _LANES:
             batch = _begin_run(
                 found.parts, fitting, now_ns, recipes, lane_ns, recent, overloaded or bool(rest)
             )

@@ -386,7 +386,8 @@ def test_a_run_begins_where_parts_pile_up_and_makes_none_of_them_late() -> None:
     waiting = [work(TOP, number, 100 + number) for number in (1, 2, 3)]
     assert names(plan(waiting, 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 1), ("top", 2)]
     assert names(plan(waiting, 0, ALL, 1, 20).batch) == [("top", 1)], "no lanes"
-    assert names(plan(waiting[:2], 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 1)], "few parts wait"
+    assert names(plan(waiting[:2], 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 1), ("top", 2)]
+    assert names(plan(waiting[:1], 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 1)], "one part waits"
     urgent = [work(TOP, 0, 35), *waiting]
     assert names(plan(urgent, 0, ALL, 1, 20, lane_ns=38).batch) == [("top", 0)], "a lane would make it late"
     last = [work(TOP, number, due) for number, due in ((1, 50), (2, 60), (3, 70))]

@@ -72,6 +72,8 @@ class MixedLine:
         return scored is not None and bool(scored.recipe_sha)
 
     def close(self) -> None:
+        # Python's garbage collector would wait for ever for sockets that it has not closed yet.
+        self.scoring._frames.context.destroy()
         self.board.close()
         for ring in self.rings.values():
             ring.close()
