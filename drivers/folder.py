@@ -115,7 +115,9 @@ class FolderCamera:
             self._progress.begin(self._index, name)
             ahead = load(self._folder / name)
             self._progress.finish()
-            self._lead_ns = _LEAD * (self._clock() - began)
+            if ahead[2] is None:
+                # It falls slowly, since the next image may take as long as one before.
+                self._lead_ns = max(_LEAD * (self._clock() - began), self._lead_ns * 9 // 10)
             self._gone = self._gone + 1 if ahead[2] and not os.path.lexists(self._folder / name) else 0
             if ahead[2] is not None:
                 self._refuse_lost_folder()

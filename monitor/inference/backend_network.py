@@ -30,9 +30,11 @@ class LaneNetwork(Protocol):
     def __call__(self, images: Tensor, /) -> Tensor:
         """As every network."""
 
-    def stream(self, images: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def stream(
+        self, images: Iterator[NDArray[np.float32] | None]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The map of each image as soon as it is done, with the place of its image. The next image is taken
-        when a lane is free."""
+        when a lane is free; None takes none."""
 
 
 def build_network(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from operator import itemgetter
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,9 @@ from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
 from monitor.teachers.architectures import NetworkLock
+
+_LANE_CHECK_S = 0.5
+"""How long a lane is waited for before the lanes are asked whether one has failed."""
 
 
 def build_model(recipe: RecipeVersion, precision: str, network_lock: NetworkLock | None = None) -> ov.Model:
@@ -145,28 +148,45 @@ class OpenVinoNetwork:
         result = self._single_request.infer([image[None]], share_inputs=True, share_outputs=False)[0]
         return np.asarray(result[0], np.float32)
 
-    def stream(self, images: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def stream(
+        self, images: Iterator[NDArray[np.float32] | None]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The anomaly maps (H, W) of images (3, H, W), each as soon as it is done, with its image's place.
 
-        The next image is taken when a lane is free, so `images` may choose it as late as that. Only for a
-        network with lanes.
+        The next image is taken when a lane is free, so `images` may choose it as late as that. None takes no
+        lane: whatever is done is returned before the next image is taken. Only for a network with lanes.
         """
-        waiting, free = enumerate(images), list(range(len(self._lanes)))
+        waiting, free, more = enumerate(images), list(range(len(self._lanes))), True
         done: SimpleQueue[tuple[int, int]] = SimpleQueue()
         while True:
-            while free and (next_one := next(waiting, None)) is not None:
-                place, image = next_one
-                lane = free.pop()
-                # Called on a thread of OpenVINO's.
-                self._lanes[lane].set_callback(done.put, (place, lane))
-                self._lanes[lane].start_async([image[None]], share_inputs=True)
+            while more and free and done.empty():
+                place, image = next(waiting, (-1, None))
+                more = place >= 0
+                if image is not None:
+                    lane = free.pop()
+                    # Called on a thread of OpenVINO's.
+                    self._lanes[lane].set_callback(done.put, (place, lane))
+                    self._lanes[lane].start_async([image[None]], share_inputs=True)
             if len(free) == len(self._lanes):
                 return
-            place, lane = done.get()
-            self._lanes[lane].wait()
+            place, lane = self._next_done(done, free)
             free.append(lane)
             # A copy, because the lane's next image overwrites the output.
             yield place, np.array(self._lanes[lane].get_output_tensor(0).data[0], np.float32)
+
+    def _next_done(self, done: SimpleQueue[tuple[int, int]], free: Collection[int]) -> tuple[int, int]:
+        """Waits for the next lane that is done. Raises the error of a lane that failed, for which OpenVINO
+        calls nothing."""
+        while True:
+            try:
+                place, lane = done.get(timeout=_LANE_CHECK_S)
+            except Empty:
+                for lane, request in enumerate(self._lanes):
+                    if lane not in free and request.wait_for(0):
+                        request.wait()
+            else:
+                self._lanes[lane].wait()
+                return place, lane
 
 
 def _compile(model: ov.Model, threads: int, streams: int, precision: ov.Type) -> ov.CompiledModel:

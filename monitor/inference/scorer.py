@@ -150,7 +150,7 @@ class Scorer:
         return f"{self.runtime}-{self.precision}"
 
     @property
-    def parallel_images(self) -> int:
+    def lanes(self) -> int:
         """The number of lanes: `stream` computes that many images at once, faster than one after the other;
         1 if there are none.
 
@@ -182,8 +182,8 @@ class Scorer:
             # If the blank image passed by its quick score, the float32 network has not run yet.
             for network in (self._quick_network, self._network):
                 self._results(network, [preprocessing.resize_image(blank, self.recipe.size)])
-        if self.parallel_images > 1:
-            _ = list(self.stream([blank] * self.parallel_images))
+        if self.lanes > 1:
+            _ = list(self.stream([blank] * self.lanes))
 
     def inspect(self, images: Sequence[Image]) -> list[ScoreResult | None]:
         """Apply the presence gate, then score the images that show a part.
@@ -241,20 +241,22 @@ class Scorer:
             threshold = own.threshold
         return quick_limit_of(self.recipe, self.runtime, self.precision, threshold)
 
-    def stream(self, images: Iterable[Image]) -> Iterator[tuple[int, ScoreResult]]:
-        """The result of each image as soon as it is done, with its image's place, where `parallel_images` is
-        above 1.
+    def stream(self, images: Iterable[Image | None]) -> Iterator[tuple[int, ScoreResult]]:
+        """The result of each image as soon as it is done, with its image's place, where `lanes` is above 1.
 
-        The next image is taken when a lane is free, so `images` may choose it as late as that. Raises
-        ValueError as `score` does, and TypeError for a scorer without lanes.
+        The next image is taken when a lane is free, so `images` may choose it as late as that. None takes no
+        lane and has no result. Raises ValueError as `score` does, and TypeError for a scorer without lanes.
         """
         network = self._quick_network or self._network
-        if not isinstance(network, LaneNetwork) or len(self._grid) > 1:
+        if self.lanes == 1 or not isinstance(network, LaneNetwork):
             raise TypeError(f"{self.calibration_key} has no lanes here: call score() instead")
         in_lanes: dict[int, Image] = {}
 
-        def inputs() -> Iterator[NDArray[np.float32]]:
+        def inputs() -> Iterator[NDArray[np.float32] | None]:
             for place, image in enumerate(images):
+                if image is None:
+                    yield None
+                    continue
                 in_lanes[place] = preprocessing.resize_image(image, self.recipe.size)
                 yield normalise_image(in_lanes[place])
 

@@ -76,14 +76,14 @@ def plan(
     found = _sort_out(waiting, now_ns, recipes, estimate_ns, view_ns)
     batch: Sequence[WaitingFrame] = ()
     if found.parts:
-        # Parts without enough time left show an overload, even if all others can be scored in time.
-        overloaded = any(work.camera.mode is Mode.EVERY_PART for work in found.overdue)
         turns = partial(_turns_ns, max_batch, estimate_ns)
         fitting, rest = _split_by_time(found.parts, now_ns, recipes, turns, recent)
         if lane_ns and len(fitting) >= _LANES:
-            batch = _begin_run(
-                found.parts, fitting, now_ns, recipes, lane_ns, recent, overloaded or bool(rest)
-            )
+            # Parts without enough time left show an overload, even if all others can be scored in time.
+            overloaded = bool(rest) or _has_part(found.overdue)
+            begin = _choose_lanes(found.parts, fitting, now_ns, recipes, lane_ns, 0, recent, overloaded)
+            if len({recipes[work.camera.name] for work in found.parts}) == 1:
+                batch = begin[:_LANES] if len(begin) >= _LANES else ()
         if not batch:
             recipe = recipes[fitting[0].camera.name]
             batch = [work for work in fitting + rest if recipes[work.camera.name] == recipe][:max_batch]
@@ -97,21 +97,42 @@ def plan_lane(
     waiting: Sequence[WaitingFrame],
     now_ns: int,
     recipes: Mapping[str, str],
+    estimate_ns: int,
     lane_ns: int,
     other_ns: int,
     recent: Mapping[str, int],
     sha: str,
+    view_ns: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
     """Return the next part of a run of the recipe `sha`, whose lane is free now; without one the run ends.
 
-    `waiting` holds parts alone, without those in a lane. The other lane is free in `other_ns`. The rest is as
-    in `plan`.
+    `waiting` is without the parts in a lane. The other lane is free in `other_ns`. The run ends where single
+    turns are better after it, and for a part of another recipe. The rest is as in `plan`.
     """
-    found = _sort_out(waiting, now_ns, recipes, lane_ns, {})
-    lanes = partial(_lanes_ns, lane_ns, min(lane_ns, max(0, other_ns)))
-    fitting, _ = _split_by_time(found.parts, now_ns, recipes, lanes, recent)
-    batch = tuple(work for work in fitting[:1] if recipes[work.camera.name] == sha)
-    return Plan(batch, tuple(found.uninspected), tuple(found.overdue))
+    found = _sort_out(waiting, now_ns, recipes, estimate_ns, view_ns)
+    batch: Sequence[WaitingFrame] = ()
+    if found.parts and all(recipes[work.camera.name] == sha for work in found.parts):
+        other_ns = min(lane_ns, max(0, other_ns))
+        turns = partial(_turns_ns, 1, estimate_ns)
+        fitting, rest = _split_by_time(found.parts, now_ns + other_ns, recipes, turns, recent)
+        overloaded = bool(rest) or _has_part(found.overdue)
+        batch = _choose_lanes(found.parts, fitting, now_ns, recipes, lane_ns, other_ns, recent, overloaded)
+    return Plan(tuple(batch[:1]), tuple(found.uninspected), tuple(found.overdue))
+
+
+def allowed_lane_ns(lane_ns: int, allowed_ns: Mapping[str, int], recent: Mapping[str, int]) -> int:
+    """Return `lane_ns`, or 0 where no run may begin or go on because of a camera's deadline.
+
+    A part that comes during a run waits for a lane, then it has its own turn. So a run needs the time for two
+    turns in a lane before the deadline of each camera (`allowed_ns`), except the one with most of the parts.
+    """
+    busiest = max(recent, key=lambda name: recent[name], default="")
+    others = (allowed for name, allowed in allowed_ns.items() if name != busiest)
+    return lane_ns if 2 * lane_ns <= min(others, default=2 * lane_ns) else 0
+
+
+def _has_part(works: Sequence[WaitingFrame]) -> bool:
+    return any(work.camera.mode is Mode.EVERY_PART for work in works)
 
 
 @dataclass(slots=True)
@@ -188,16 +209,17 @@ def _split_by_time(
     return fitting, rest
 
 
-def _begin_run(
+def _choose_lanes(
     parts: Sequence[WaitingFrame],
     fitting: Sequence[WaitingFrame],
     now_ns: int,
     recipes: Mapping[str, str],
     lane_ns: int,
+    other_ns: int,
     recent: Mapping[str, int],
     overloaded: bool,
 ) -> Sequence[WaitingFrame]:
-    """Return the two parts that begin a run, or none where single turns are better.
+    """Return the parts that lanes score in time, or none where single turns are better.
 
     A run may make no part late: all of `fitting`, which single turns score in time, must be in time in lanes
     too. The exception: where not all parts can be scored in time (`overloaded`), a run may lose parts of the
@@ -205,15 +227,13 @@ def _begin_run(
     alone just before its deadline, and never in lanes.
     """
     ready = [work for work in parts if now_ns + lane_ns < work.frame.decide_by_ns]
-    in_lanes, _ = _split_by_time(ready, now_ns, recipes, partial(_lanes_ns, lane_ns, 0), recent)
+    in_lanes, _ = _split_by_time(ready, now_ns, recipes, partial(_lanes_ns, lane_ns, other_ns), recent)
     kept = {id(work) for work in in_lanes}
     lost = [work for work in fitting if id(work) not in kept]
-    most = max(recent.get(work.camera.name, 0) for work in fitting)
+    most = max((recent.get(work.camera.name, 0) for work in fitting), default=0)
     if lost and not (overloaded and all(recent.get(work.camera.name, 0) == most for work in lost)):
         return []
-    begin = in_lanes[:_LANES]
-    alike = len({recipes[work.camera.name] for work in begin}) == 1
-    return begin if len(begin) == _LANES and alike else []
+    return in_lanes
 
 
 def _turns_ns(max_batch: int, estimate_ns: int, of_recipe: Mapping[str, int]) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 _LANES_RETRY = 100
 """The times of lanes are forgotten after more than this many single turns since the last run. So a run is
 tried again where lanes took too long before."""
-_LONGEST_LANE = 2.2
+_LANE_LIMIT = 2.2
 """Lanes are used up to this multiple of a single turn's time. It is above 2, because single turns are timed
 when little else needs the processor, and lanes when much does."""
 
@@ -64,7 +64,7 @@ class TurnTime:
         if not self._lanes or not self._single_turns:
             return 2 * self.estimate_ns
         known = int(statistics.median(self._lanes))
-        too_long = known > _LONGEST_LANE * statistics.median(self._single_turns)
+        too_long = known > _LANE_LIMIT * statistics.median(self._single_turns)
         return 0 if too_long else max(self.estimate_ns, known)
 
     def add(self, elapsed_ns: int) -> None:
@@ -80,10 +80,14 @@ class TurnTime:
         """Add the time that a part has just taken in a lane."""
         self._lanes.append(elapsed_ns)
         self._singles_since_run = 0
-        if elapsed_ns > _LONGEST_LANE * self.estimate_ns:
+        if elapsed_ns > _LANE_LIMIT * self.estimate_ns:
             # The scorer has become slower, but there may be too few single turns to measure that.
             self._all_turns.append(elapsed_ns // 2)
         self._factor = 1.0
+
+    def forget_lanes(self) -> None:
+        """Start anew with lanes, since another recipe judges."""
+        self._lanes.clear()
 
     def lower(self) -> None:
         """Lower the estimate by a fifth, after a plan gave up frames because of it."""

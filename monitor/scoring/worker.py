@@ -16,7 +16,7 @@ import math
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -32,7 +32,7 @@ from monitor.line_state.ring import Ring, ScorerVerdict
 from monitor.line_state.worker_process import PUBLISH, Worker
 from monitor.scoring.drift import Drift, DriftDetector, explain
 from monitor.scoring.recipes import RecipesInForce
-from monitor.scoring.schedule import Plan, WaitingFrame, plan, plan_lane
+from monitor.scoring.schedule import Plan, WaitingFrame, allowed_lane_ns, plan, plan_lane
 from monitor.scoring.snapshot_choice import SnapshotChoice
 from monitor.scoring.turn_time import TurnTime, alive_within_s
 from monitor.scoring.views import LiveViews
@@ -47,12 +47,14 @@ ms."""
 _RECENT = 100
 """The schedule counts the scores of each camera among this many last scored parts."""
 _CPU_BATCH, _GPU_BATCH = 1, 16
-"""The most frames of a turn."""
+"""The most frames of a turn that is not a run."""
+_LONGEST_RUN = 500
+"""The most parts of a run after its first two."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """A frame that the scorer gets."""
+class _Prepared:
+    """A frame whose image the scorer gets."""
 
     work: WaitingFrame
     image: Image
@@ -107,7 +109,8 @@ class ScoringLoop:
                 self._frames.poll(self._idle_ms, zmq.POLLIN)
 
     def _report_alive(self) -> None:
-        turns_ns = (self._turn_time.usual_ns, self._views.longest_turn_ns())
+        turn_time = self._turn_time
+        turns_ns = (turn_time.usual_ns, turn_time.lane_ns, self._views.longest_turn_ns())
         self._worker.report_alive(alive_within_s(turns_ns))
 
     def run_once(self) -> bool:
@@ -131,13 +134,12 @@ class ScoringLoop:
             self._score(todo.batch)
         return bool(todo.batch)
 
-    def _see_parts(self, waiting: Sequence[WaitingFrame]) -> list[WaitingFrame]:
-        """Return the parts among the waiting frames, after the views took note of them."""
+    def _see_parts(self, waiting: Sequence[WaitingFrame]) -> None:
+        """Let the views take note of the parts among the waiting frames."""
         parts = [work for work in waiting if work.camera.mode is Mode.EVERY_PART]
         for work in parts:
             self._views.see_part(work.camera.name, work.frame.captured_ns)
         self._views.see_parts([work.frame for work in parts], self._max_batch, self._turn_time.estimate_ns)
-        return parts
 
     def _close_unscored(self, todo: Plan) -> None:
         for work in todo.overdue:
@@ -146,17 +148,10 @@ class ScoringLoop:
             self._settle(work, self._unscored(reason))
 
     def _lane_ns(self) -> int:
-        """The time of a part in a lane; 0 where no run may begin or go on.
-
-        A part that comes during a run waits for a lane, then it has its own turn there. So a run needs the
-        time for both before the deadline of each camera, except the one that has most of the parts.
-        """
+        """The time of a part in a lane; 0 where no run may begin or go on."""
         if not self._has_lanes or self._recipes.is_changing:
             return 0
-        lane_ns, most = self._turn_time.lane_ns, Counter(self._recent).most_common(1)
-        busiest = most[0][0] if most else ""
-        others = (allowed for name, allowed in self._allowed_ns.items() if name != busiest)
-        return lane_ns if 2 * lane_ns <= min(others, default=2 * lane_ns) else 0
+        return allowed_lane_ns(self._turn_time.lane_ns, self._allowed_ns, Counter(self._recent))
 
     def _lower_estimates(self, given_up: Sequence[WaitingFrame]) -> None:
         """Lower the estimates because of which these frames were given up."""
@@ -208,7 +203,8 @@ class ScoringLoop:
         self._in_force = {name: scorer.recipe.sha for name, scorer in scorers.items()}
         on_gpu = any(scorer.device.type == "cuda" for scorer in scorers.values())
         self._max_batch = _GPU_BATCH if on_gpu else _CPU_BATCH
-        self._has_lanes = bool(scorers) and all(scorer.parallel_images > 1 for scorer in scorers.values())
+        self._has_lanes = bool(scorers) and all(scorer.lanes > 1 for scorer in scorers.values())
+        self._turn_time.forget_lanes()
         self._detectors.pop(camera.name, None)
         self._misfits.discard(camera.name)
         if camera.mode is Mode.LATEST:
@@ -223,15 +219,15 @@ class ScoringLoop:
     def _score(self, batch: Sequence[WaitingFrame]) -> None:
         started = self._clock()
         scorer = self._recipes.scorers[batch[0].camera.name]
-        good = [shown for work in batch if (shown := self._show(work, scorer, started)) is not None]
+        good = [one for work in batch if (one := self._prepare(work, scorer, started)) is not None]
         scored_ns = self._clock()
         if good:
             # The thread that loads a recipe holds this lock while no other network may run.
             with self._recipes.network_lock:
-                results = scorer.score([shown.seen for shown in good])
+                results = scorer.score([one.seen for one in good])
             scored_ns = self._clock()
-            for shown, result in zip(good, results, strict=True):
-                self._finish(shown, result, scorer, scored_ns)
+            for one, result in zip(good, results, strict=True):
+                self._finish(one, result, scorer, scored_ns)
         if batch[0].camera.mode is Mode.LATEST:
             self._add_view_turn(batch[0], started, scored=bool(good))
             return
@@ -239,61 +235,64 @@ class ScoringLoop:
         if good:
             # A turn without a scored part says nothing about the time or the shares of later turns.
             self._turn_time.add(scored_ns - started)
-            self._recent.extend(shown.work.camera.name for shown in good)
+            self._recent.extend(one.work.camera.name for one in good)
 
     def _score_run(self, first: Sequence[WaitingFrame]) -> None:
         """Score these two parts at once, and the next as soon as one is done, until none is due."""
         began = self._clock()
         scorer = self._recipes.scorers[first[0].camera.name]
-        in_lanes: dict[tuple[str, int], _Shown] = {}
-        taken: list[tuple[str, int]] = []
+        in_lanes: dict[int, _Prepared] = {}
+        """By place in the run."""
 
-        def images() -> Iterator[Image]:
-            for work in self._parts_of_run(first, scorer.recipe.sha, in_lanes):
-                if (shown := self._show(work, scorer, self._clock())) is not None:
-                    taken.append((work.camera.name, work.frame.number))
-                    in_lanes[taken[-1]] = shown
-                    yield shown.seen
+        def images() -> Iterator[Image | None]:
+            parts = self._parts_of_run(first, scorer.recipe.sha, in_lanes.values())
+            for place, work in enumerate(parts):
+                prepared = self._prepare(work, scorer, self._clock())
+                if prepared is not None:
+                    in_lanes[place] = prepared
+                yield prepared.seen if prepared is not None else None
 
         # The thread that loads a recipe waits for this lock, so the run ends once one is being loaded.
         with self._recipes.network_lock:
             for place, result in scorer.stream(images()):
-                shown, now = in_lanes.pop(taken[place]), self._clock()
-                self._finish(shown, result, scorer, now)
-                self._turn_time.add_lane(now - shown.started_ns)
-                self._recent.append(shown.work.camera.name)
+                prepared, now = in_lanes.pop(place), self._clock()
+                self._finish(prepared, result, scorer, now)
+                self._turn_time.add_lane(now - prepared.started_ns)
+                self._recent.append(prepared.work.camera.name)
         self._views.add_part_turn(began, self._clock())
 
     def _parts_of_run(
-        self, first: Sequence[WaitingFrame], sha: str, in_lanes: Mapping[tuple[str, int], _Shown]
+        self, first: Sequence[WaitingFrame], sha: str, in_lanes: Collection[_Prepared]
     ) -> Iterator[WaitingFrame]:
         """The parts of a run, each planned when a lane is free."""
         yield from first
-        while not self._worker.stopping:
+        for _ in range(_LONGEST_RUN):
             self._report_alive()
             # It only begins a change here, and `_lane_ns` then ends the run.
             self._recipes.step()
-            if not (lane_ns := self._lane_ns()):
+            if self._worker.stopping or not (lane_ns := self._lane_ns()):
                 return
-            waiting = self._waiting(in_lanes)
+            waiting = self._waiting({(one.work.camera.name, one.work.frame.number) for one in in_lanes})
             now = self._clock()
-            other_ns = max((shown.started_ns + lane_ns - now for shown in in_lanes.values()), default=0)
+            self._see_parts(waiting)
             self._watch_views(waiting, now)
             todo = plan_lane(
-                self._see_parts(waiting),
+                waiting,
                 now,
                 self._in_force,
+                self._turn_time.estimate_ns,
                 lane_ns,
-                other_ns,
+                max((one.started_ns + lane_ns - now for one in in_lanes), default=0),
                 Counter(self._recent),
                 sha,
+                self._views.estimates_ns(),
             )
             self._close_unscored(todo)
             if not todo.batch:
                 return
             yield from todo.batch
 
-    def _show(self, work: WaitingFrame, scorer: Scorer, started: int) -> _Shown | None:
+    def _prepare(self, work: WaitingFrame, scorer: Scorer, started: int) -> _Prepared | None:
         """Return the image for the scorer, or None for a frame that is settled without it."""
         try:
             pixels = self._rings[work.camera.name].pixels(work.frame)
@@ -307,7 +306,7 @@ class ScoringLoop:
             self._pass_empty(work, scorer, started)
             return None
         self._warn_of_misfit(work.camera, scorer, image)
-        return _Shown(work, image, seen, started)
+        return _Prepared(work, image, seen, started)
 
     def _add_view_turn(self, work: WaitingFrame, started: int, *, scored: bool) -> None:
         """Add the turn of a live view's frame to the times that the views have used."""
@@ -322,9 +321,9 @@ class ScoringLoop:
                 name,
             )
 
-    def _finish(self, shown: _Shown, result: ScoreResult, scorer: Scorer, now: int) -> None:
+    def _finish(self, prepared: _Prepared, result: ScoreResult, scorer: Scorer, now: int) -> None:
         """Write a frame's score, wake the publisher, send the snapshot, and then release the slot."""
-        work, image, started = shown.work, shown.image, shown.started_ns
+        work, image, started = prepared.work, prepared.image, prepared.started_ns
         verdict, reason = judge(result.score, scorer.threshold)
         # Read before the verdict is in the ring: the publisher then ends the challenge part's turn.
         is_challenge = self._may_be_challenge(work)

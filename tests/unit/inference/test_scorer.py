@@ -179,11 +179,14 @@ def test_a_lane_takes_the_next_image_when_it_is_free_and_each_score_is_the_one_a
 
     for place, result in scorer.stream(choose()):
         done[place] = result
-    assert taken == [(0, 0), (1, 0), (2, 1), (3, 2), (4, 3)], "not before one is done"
-    for place, alone in enumerate(scorer.score(images)):
+    assert [place for place, _ in taken] == [0, 1, 2, 3, 4]
+    assert all(place - finished <= 1 for place, finished in taken), "not before a lane is free"
+    for place, image in enumerate(images):
+        (alone,) = scorer.score([image])
         assert done[place].score == alone.score
         assert np.array_equal(done[place].anomaly_map, alone.anomaly_map)
     assert list(scorer.stream([])) == []
+    assert [place for place, _ in scorer.stream([None, images[0], None])] == [1], "None takes no lane"
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -203,10 +206,10 @@ def test_in_lanes_a_part_near_the_threshold_has_its_second_look(
     images = [part(seed, side=40 + 10 * seed) for seed in range(4)]
     exact = Scorer(recipe, device="cpu", runtime="openvino", precision="f32").score(images)
     scorer = Scorer(recipe, device="cpu", runtime="openvino", precision="bf16")
-    assert scorer.parallel_images == 2
+    assert scorer.lanes == 2
     for limit, expected in ((1e9, None), (-1.0, exact)):
         scorer.quick_pass_limit = limit
-        together = expected or scorer.score(images)
+        together = expected or [scorer.score([image])[0] for image in images]
         streamed = dict(scorer.stream(images))
         assert [streamed[place].score for place in range(4)] == [result.score for result in together]
 
