@@ -41,10 +41,10 @@ EMPTY = FinalVerdict(Verdict.PASS, Reason.NO_PART, True, False, 1, 2)
 class Scene:
     """The scoring worker with a recipe that has a presence gate, and a camera that writes into its ring."""
 
-    def __init__(self, folder: Path, **camera: object) -> None:
+    def __init__(self, folder: Path, runtime: str = "torch", **camera: object) -> None:
         self.settings = Settings(
             line={"data": folder / "data"},  # type: ignore[arg-type]
-            scoring={"device": "cpu", "runtime": "torch"},  # type: ignore[arg-type]
+            scoring={"device": "cpu", "runtime": runtime, "precision": "f32"},  # type: ignore[arg-type]
             snapshots={"pass_every": 2},  # type: ignore[arg-type]
             camera=(
                 {
@@ -105,6 +105,25 @@ def test_an_empty_frame_passes_unscored_and_a_part_is_scored(scene: Scene) -> No
     assert math.isfinite(shown.score)
     assert shown.reason is Reason.NONE
     assert shown.score == Scorer(scene.recipe, device="cpu", runtime="torch").score([part(1)])[0].score
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_empty_frame_passes_unscored_in_a_run_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "openvino")
+    scene.show(part(1))
+    for _ in range(5):
+        # So slow that no lane counts as too slow.
+        scene.scoring._turn_time.add(1_000_000_000)
+    first = scene.ring.last_frame() + 1
+    for image in (part(1), empty_place(100), empty_place(101), part(1), part(1)):
+        scene.intake.admit(Shot(image, "BGR8", time.monotonic_ns()))
+    assert scene.scoring.run_once()
+    found = [scene.ring.scorer_verdict(number) for number in range(first, first + 5)]
+    reasons = [one.reason for one in found if one is not None]
+    assert reasons == [Reason.NONE, Reason.NO_PART, Reason.NO_PART, Reason.NONE, Reason.NONE]
+    assert not scene.ring.unreleased_frames()
+    scene.scoring._frames.context.destroy()
+    scene.ring.close()
 
 
 def test_the_payload_of_an_empty_frame_has_no_score_and_the_recipes_threshold(scene: Scene) -> None:
