@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import time
 import zlib
 from enum import IntEnum
 from pathlib import Path
@@ -19,6 +20,8 @@ from pathlib import Path
 _RECORD = 8192
 _WORDS = 64
 _NOTE = struct.Struct("<II")
+_NOTE_TRIES, _NOTE_PAUSE_S = 20, 0.001
+"""How often a note that is being written is read, and the pause between."""
 
 
 class Note(IntEnum):
@@ -225,8 +228,13 @@ class Board:
         )
 
     def read_note(self, worker: str, note: Note) -> bytes:
-        """The content of a note. Empty when there is none, and while the note is only partly written."""
+        """The content of a note. Empty when there is none, and for a note whose writer died while it wrote."""
         at = self._places[worker] * _RECORD + note
-        length, crc = _NOTE.unpack_from(self._view, at)
-        content = bytes(self._view[at + _NOTE.size : at + _NOTE.size + min(length, note.room)])
-        return content if zlib.crc32(content) == crc else b""
+        for _ in range(_NOTE_TRIES):
+            length, crc = _NOTE.unpack_from(self._view, at)
+            content = bytes(self._view[at + _NOTE.size : at + _NOTE.size + min(length, note.room)])
+            if zlib.crc32(content) == crc:
+                return content
+            # It is being written: on a busy machine its writer may wait for the processor.
+            time.sleep(_NOTE_PAUSE_S)
+        return b""

@@ -80,6 +80,7 @@ class ScoringLoop:
         self._recent: deque[str] = deque(maxlen=_RECENT)
         """The cameras of the last scored parts."""
         self._allowed_ns = _allowed_ns(settings)
+        """By camera of parts, the time that a part may take until its score."""
         self._views = LiveViews(
             [camera.name for camera in settings.camera if camera.mode is Mode.LATEST],
             min(self._allowed_ns.values(), default=None),
@@ -135,10 +136,12 @@ class ScoringLoop:
         return bool(todo.batch)
 
     def _see_parts(self, waiting: Sequence[WaitingFrame]) -> None:
-        """Let the views take note of the parts among the waiting frames."""
+        """Take note of the parts among the waiting frames, for the views and for runs."""
         parts = [work for work in waiting if work.camera.mode is Mode.EVERY_PART]
         for work in parts:
             self._views.see_part(work.camera.name, work.frame.captured_ns)
+            # A running line takes over another deadline.
+            self._allowed_ns[work.camera.name] = work.frame.decide_by_ns - work.frame.captured_ns
         self._views.see_parts([work.frame for work in parts], self._max_batch, self._turn_time.estimate_ns)
 
     def _close_unscored(self, todo: Plan) -> None:
