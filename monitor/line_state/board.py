@@ -228,7 +228,7 @@ class Board:
         )
 
     def read_note(self, worker: str, note: Note) -> bytes:
-        """The content of a note. Empty when there is none, and for a note whose writer died while it wrote."""
+        """The content of a note. Empty when there is none, and where its writer died while it wrote."""
         at = self._places[worker] * _RECORD + note
         for _ in range(_NOTE_TRIES):
             length, crc = _NOTE.unpack_from(self._view, at)
