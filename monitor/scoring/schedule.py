@@ -93,26 +93,36 @@ def plan(
     return Plan(tuple(batch), tuple(found.uninspected), tuple(found.overdue))
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that goes on, with a lane that is free now."""
+
+    sha: str
+    """The recipe of its parts."""
+    lane_ns: int
+    """The time of a part in a lane."""
+    other_ns: int
+    """The time until the other lane is free."""
+
+
 def plan_lane(
+    run: Run,
     waiting: Sequence[WaitingFrame],
     now_ns: int,
     recipes: Mapping[str, str],
     estimate_ns: int,
-    lane_ns: int,
-    other_ns: int,
     recent: Mapping[str, int],
-    sha: str,
     view_ns: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
-    """Return the next part of a run of the recipe `sha`, whose lane is free now; without one the run ends.
+    """Return the next part of a run; without one the run ends.
 
-    `waiting` is without the parts in a lane. The other lane is free in `other_ns`. The run ends where single
-    turns are better after it, and for a part of another recipe. The rest is as in `plan`.
+    `waiting` is without the parts in a lane. The run ends where single turns are better after it, and for a
+    part of another recipe. The rest is as in `plan`.
     """
     found = _sort_out(waiting, now_ns, recipes, estimate_ns, view_ns)
     batch: Sequence[WaitingFrame] = ()
-    if found.parts and all(recipes[work.camera.name] == sha for work in found.parts):
-        other_ns = min(lane_ns, max(0, other_ns))
+    if found.parts and all(recipes[work.camera.name] == run.sha for work in found.parts):
+        lane_ns, other_ns = run.lane_ns, min(run.lane_ns, max(0, run.other_ns))
         turns = partial(_turns_ns, 1, estimate_ns)
         fitting, rest = _split_by_time(found.parts, now_ns + other_ns, recipes, turns, recent)
         overloaded = bool(rest) or _has_part(found.overdue)

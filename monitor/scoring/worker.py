@@ -32,7 +32,7 @@ from monitor.line_state.ring import Ring, ScorerVerdict
 from monitor.line_state.worker_process import PUBLISH, Worker
 from monitor.scoring.drift import Drift, DriftDetector, explain
 from monitor.scoring.recipes import RecipesInForce
-from monitor.scoring.schedule import Plan, WaitingFrame, allowed_lane_ns, plan, plan_lane
+from monitor.scoring.schedule import Plan, Run, WaitingFrame, allowed_lane_ns, plan, plan_lane
 from monitor.scoring.snapshot_choice import SnapshotChoice
 from monitor.scoring.turn_time import TurnTime, alive_within_s
 from monitor.scoring.views import LiveViews
@@ -279,15 +279,14 @@ class ScoringLoop:
             now = self._clock()
             self._see_parts(waiting)
             self._watch_views(waiting, now)
+            other_ns = max((one.started_ns + lane_ns - now for one in in_lanes), default=0)
             todo = plan_lane(
+                Run(sha, lane_ns, other_ns),
                 waiting,
                 now,
                 self._in_force,
                 self._turn_time.estimate_ns,
-                lane_ns,
-                max((one.started_ns + lane_ns - now for one in in_lanes), default=0),
                 Counter(self._recent),
-                sha,
                 self._views.estimates_ns(),
             )
             self._close_unscored(todo)

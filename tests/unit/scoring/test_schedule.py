@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.line_state.frame import Frame, PixelFormat
-from monitor.scoring.schedule import Plan, WaitingFrame, allowed_lane_ns, plan, plan_lane
+from monitor.scoring.schedule import Plan, Run, WaitingFrame, allowed_lane_ns, plan, plan_lane
 from monitor.scoring.turn_time import TurnTime
 from monitor.scoring.views import LiveViews
 from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason
 
 ALL = dict.fromkeys(("top", "side", "live"), "a" * 64)
+RUN = Run("a" * 64, lane_ns=38, other_ns=0)
 
 
 def camera(name: str, **more: object) -> CameraSettings:
@@ -197,7 +198,7 @@ def simulate(
                     other = in_lanes[0][0] + lane_cost - now
                     if not (lane_ns := allowed_lane_ns(lane_cost, allowed_ns, recent)):
                         continue
-                    todo = plan_lane(waiting, now, in_force, cost, lane_ns, other, recent, sha)
+                    todo = plan_lane(Run(sha, lane_ns, other), waiting, now, in_force, cost, recent)
                     settle(todo)
                     in_lanes += [(now, one) for one in todo.batch]
             views.add_part_turn(began, now)
@@ -447,23 +448,23 @@ def test_a_run_is_of_one_recipe_and_overtakes_no_more_urgent_part_of_another() -
     waiting = [work(TOP, 1, 100), work(SIDE, 1, 101), work(TOP, 2, 300), work(TOP, 3, 301)]
     of_another = {"top": "a" * 64, "side": "b" * 64}
     assert names(plan(waiting, 0, of_another, 1, 20, lane_ns=38).batch) == [("top", 1)]
-    assert names(plan_lane(waiting[1:], 0, ALL, 20, 38, 0, {}, "a" * 64).batch) == [("side", 1)]
-    assert plan_lane(waiting[1:], 0, of_another, 20, 38, 0, {}, "a" * 64).batch == (), "the run ends"
+    assert names(plan_lane(RUN, waiting[1:], 0, ALL, 20, {}).batch) == [("side", 1)]
+    assert plan_lane(RUN, waiting[1:], 0, of_another, 20, {}).batch == (), "the run ends"
 
 
 def test_a_lane_begins_no_part_that_it_would_end_too_late() -> None:
     waiting = [work(TOP, 1, 19), work(TOP, 2, 30), work(TOP, 3, 90)]
-    todo = plan_lane(waiting, 0, ALL, 20, 38, 0, {}, "a" * 64)
+    todo = plan_lane(RUN, waiting, 0, ALL, 20, {})
     assert names(todo.batch) == [("top", 3)], "part 1 shows an overload"
     assert names(todo.overdue) == [("top", 1)]
-    todo = plan_lane(waiting[1:], 0, ALL, 20, 38, 0, {}, "a" * 64)
+    todo = plan_lane(RUN, waiting[1:], 0, ALL, 20, {})
     assert (todo.batch, todo.overdue) == ((), ()), "a single turn scores part 2 after the run"
-    assert plan_lane([], 0, ALL, 20, 38, 0, {}, "a" * 64).batch == ()
+    assert plan_lane(RUN, [], 0, ALL, 20, {}).batch == ()
 
 
 def test_pictures_of_a_view_are_superseded_during_a_run_too() -> None:
     waiting = [work(LIVE, 1, 500), work(LIVE, 2, 600), work(TOP, 1, 100)]
-    todo = plan_lane(waiting, 0, ALL, 20, 38, 0, {}, "a" * 64)
+    todo = plan_lane(RUN, waiting, 0, ALL, 20, {})
     assert names(todo.batch) == [("top", 1)]
     assert [(one.frame.number, reason) for one, reason in todo.uninspected] == [(1, Reason.SUPERSEDED)]
 
