@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 _Image = tuple[Pixels | None, str, str | None]
 """Pixels, the name of their format, and the fault if there are no pixels."""
 _LEAD = 3
-"""An image is read this many times the last one's reading time before it is due."""
+"""An image is read so many times earlier than it is due as the slowest of the last ones took to read."""
 _MOST_GONE = 10
 """After so many files in a row that do not exist any more, the folder is taken for a refilled one."""
 

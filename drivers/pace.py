@@ -34,7 +34,7 @@ class Pace:
         self._due_ns = clock()
 
     def wait(self, timeout_s: float, before_ns: int = 0) -> bool:
-        """Wait until `before_ns` before the next due time, at most `timeout_s`. Returns whether it has."""
+        """Wait until `before_ns` before the next due time, at most `timeout_s`. Returns whether it came."""
         return wait_until(self._due_ns - before_ns, timeout_s, self._clock, self._sleep)
 
     def advance(self) -> None:

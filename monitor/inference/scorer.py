@@ -43,9 +43,9 @@ from monitor.teachers.architectures import NetworkLock
 
 BATCH = 16
 """The largest number of network inputs (images or tiles) in one run of the network."""
-PARALLEL_IMAGES = 2
-"""The number of images that OpenVINO computes concurrently, each on its share of the CPU's threads. For a
-ResNet-18 this takes 74 MB more memory and half a second more at the start."""
+_LANES = 2
+"""The number of images that OpenVINO computes at once, each in a lane with its share of the CPU's threads.
+For a ResNet-18 lanes take 74 MB more memory and half a second more at the start."""
 _MAX_BATCH_PIXELS = BATCH * 512**2
 """The largest number of pixels in one run, to limit the memory. More pixels are scored in several runs."""
 
@@ -100,10 +100,10 @@ class Scorer:
         quick = self.precision in (BF16, INT8)
         # After a first look, this network gives the second look, one image at a time. Lanes then help only
         # with tiles, because each tile is a network input of its own.
-        lanes = 1 if quick and len(self._grid) == 1 else PARALLEL_IMAGES
+        lanes = 1 if quick and len(self._grid) == 1 else _LANES
         self._network = self._build_network(F32 if quick else self.precision, lanes)
         # In lanes, OpenVINO 2026.4 gives other int8 scores with each compilation; bfloat16's stay the same.
-        lanes = 1 if self.precision == INT8 else PARALLEL_IMAGES
+        lanes = 1 if self.precision == INT8 else _LANES
         self._quick_network = self._build_network(self.precision, lanes) if quick else None
         self._device_scoring = self._build_device_scoring() if self.device.type == "cuda" else None
 
@@ -159,9 +159,9 @@ class Scorer:
         """
         threads = torch.get_num_threads()
         # With an odd number of threads, one thread would be idle.
-        divisible = threads >= PARALLEL_IMAGES and threads % PARALLEL_IMAGES == 0
+        divisible = threads >= _LANES and threads % _LANES == 0
         usable = self.runtime == OPENVINO and self.precision != INT8 and len(self._grid) == 1
-        return PARALLEL_IMAGES if usable and divisible else 1
+        return _LANES if usable and divisible else 1
 
     def warm_up(self) -> None:
         """Score blank images once in each way that `score` may use. It takes at most seconds.

@@ -6,7 +6,8 @@ On a frame's way it stands between the ring and the scorer; `monitor.scoring.wor
 In this module a frame's *deadline* is its `decide_by_ns`, after which the publisher no longer waits for a
 score. A *turn* is one call of the scorer, with frames of one recipe. A *run* is a turn in two *lanes*, each
 with half of the CPU: it begins with two parts, and whenever a lane is free it takes the next part, until none
-waits. A lane takes less than twice the time of a turn with one part, since it waits for no other lane.
+waits or single turns are better. A lane usually takes less than twice the time of a turn with one part, since
+it waits for no other lane.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from monitor.settings import CameraSettings, Mode
 from monitor.verdict import Reason
 
 _LANES = 2
-"""A run begins as soon as so many parts wait. It ends the first of them later than a single turn would. But
-where a run began later, the first part had too little time left for a lane, and was lost for it."""
+"""The lanes of a run, which begins as soon as so many parts wait. It ends the first part later than a single
+turn would; but a run that began later would find too little time left for that part in a lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,11 @@ def plan(
     if found.parts:
         turns = partial(_turns_ns, max_batch, estimate_ns)
         fitting, rest = _split_by_time(found.parts, now_ns, recipes, turns, recent)
-        if lane_ns and len(fitting) >= _LANES:
-            # Parts without enough time left show an overload, even if all others can be scored in time.
-            overloaded = bool(rest) or _has_part(found.overdue)
+        alike = len({recipes[work.camera.name] for work in found.parts}) == 1
+        if lane_ns and alike and len(fitting) >= _LANES:
+            overloaded = _is_overloaded(found, rest)
             begin = _choose_lanes(found.parts, fitting, now_ns, recipes, lane_ns, 0, recent, overloaded)
-            if len({recipes[work.camera.name] for work in found.parts}) == 1:
-                batch = begin[:_LANES] if len(begin) >= _LANES else ()
+            batch = begin[:_LANES] if len(begin) >= _LANES else ()
         if not batch:
             recipe = recipes[fitting[0].camera.name]
             batch = [work for work in fitting + rest if recipes[work.camera.name] == recipe][:max_batch]
@@ -125,7 +125,7 @@ def plan_lane(
         lane_ns, other_ns = run.lane_ns, min(run.lane_ns, max(0, run.other_ns))
         turns = partial(_turns_ns, 1, estimate_ns)
         fitting, rest = _split_by_time(found.parts, now_ns + other_ns, recipes, turns, recent)
-        overloaded = bool(rest) or _has_part(found.overdue)
+        overloaded = _is_overloaded(found, rest)
         batch = _choose_lanes(found.parts, fitting, now_ns, recipes, lane_ns, other_ns, recent, overloaded)
     return Plan(tuple(batch[:1]), tuple(found.uninspected), tuple(found.overdue))
 
@@ -141,10 +141,6 @@ def allowed_lane_ns(lane_ns: int, allowed_ns: Mapping[str, int], recent: Mapping
     return lane_ns if 2 * lane_ns <= min(others, default=2 * lane_ns) else 0
 
 
-def _has_part(works: Sequence[WaitingFrame]) -> bool:
-    return any(work.camera.mode is Mode.EVERY_PART for work in works)
-
-
 @dataclass(slots=True)
 class _Sorted:
     """Waiting frames by what can become of them."""
@@ -154,6 +150,11 @@ class _Sorted:
     live: list[WaitingFrame] = field(default_factory=list)
     uninspected: list[tuple[WaitingFrame, Reason]] = field(default_factory=list)
     overdue: list[WaitingFrame] = field(default_factory=list)
+
+
+def _is_overloaded(found: _Sorted, rest: Sequence[WaitingFrame]) -> bool:
+    """Return whether parts can't be scored in time: those in `rest`, or those whose time is already over."""
+    return bool(rest) or any(work.camera.mode is Mode.EVERY_PART for work in found.overdue)
 
 
 def _sort_out(

@@ -16,7 +16,7 @@ from drivers.camera import Shot
 from drivers.image_file import Image
 from monitor.capture.worker import Clocks, Intake
 from monitor.line_state.board import Board, Field
-from monitor.line_state.frame import Frame
+from monitor.line_state.frame import PixelFormat
 from monitor.line_state.ring import FinalVerdict, Ring, ScorerVerdict
 from monitor.line_state.worker_process import (
     PUBLISH,
@@ -207,17 +207,15 @@ def test_a_run_takes_parts_that_come_meanwhile_and_skips_what_is_no_image(
     line, seen = line_with_lanes, list[int]()
     numbers = [line.show("top") for _ in range(3)]
 
-    def read(number: int, frame: Frame) -> Image:
-        seen.append(number)
-        if len(seen) == 2:
+    def read(pixels: bytes, pixel_format: PixelFormat) -> Image:
+        seen.append(len(seen) + 1)
+        if seen[-1] == 2:
             numbers.append(line.show("top"))
-        if len(seen) == 3:
+        if seen[-1] == 3:
             raise ValueError("no image")
         return part(1)
 
-    monkeypatch.setattr(
-        "monitor.scoring.worker.to_image", lambda pixels, format_: read(len(seen) + 1, format_)
-    )
+    monkeypatch.setattr("monitor.scoring.worker.to_image", read)
     assert line.scoring.run_once()
     reasons = [one.reason for one in scored(line, numbers)]
     assert reasons.count(Reason.BAD_FRAME) == 1
