@@ -17,24 +17,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from monitor.feature_memory.embedding import DIMENSIONS, POOLINGS, LevelEmbedding, draw_projection
+from monitor.feature_memory.embedding import LevelEmbedding, draw_projection
 from monitor.feature_memory.memory import KEPT, PROJECTION
 from monitor.images.preprocessing import IndexedImages, normalise_image
+from monitor.model.memory_level import MEMORY_LEVELS
 from monitor.model.weights import Weights
 from monitor.pyramid import Features
 
-KEPT_FEATURES = 2000
-"""The largest number of kept places."""
+DIMENSIONS = (32, 32, 64)
+"""The length of a feature vector by level."""
+KEPT_FEATURES = (2000, 2000, 6000)
+"""The largest number of kept features by level. Level 3 has a quarter of the places of level 2, so that
+comparing with one of its features costs least."""
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The arrays of a memory, and from which image each kept place comes."""
+    """The arrays of a memory, and from which image each kept feature comes."""
 
     arrays: Weights
-    owners: NDArray[np.int64]
-    """(K,): the index of each kept place's image."""
+    owners: tuple[NDArray[np.int64], ...]
+    """By level, (K_l,): the index of each kept feature's image."""
 
 
 @torch.inference_mode()
@@ -47,18 +51,17 @@ def collect_features(
     device: torch.device,
     add_progress: Callable[[int], None] = lambda count: None,
 ) -> Collection:
-    """The memory of the images `inputs`: at each kept place of level 2 a feature of each level.
+    """The memory of the images `inputs`: of each level, the features at some places of every image.
 
     `inputs` has, for each image, the indices of its pictures: one without tiles. `teacher` is a trunk with
-    channel scaling in eval mode on `device`. Every image gives equally many places, at least one; of more
-    than 2,000 images, 2,000 drawn at random give one each. The random places depend on the seed and on the
-    image's number alone.
+    channel scaling in eval mode on `device`. Of each level every image gives equally many places, all that
+    it has at most; of more than 2,000 images, 2,000 drawn at random give theirs. The random places depend on
+    the seed, the level and the image's number alone.
     """
     chosen = _draw_images(len(inputs), seed)
-    each = max(1, KEPT_FEATURES // len(chosen))
     embeddings: list[LevelEmbedding] = []
     kept: list[list[Tensor]] = [[] for _ in KEPT]
-    owners: list[int] = []
+    owners: list[list[int]] = [[] for _ in KEPT]
     for number in chosen:
         by_level: list[list[Tensor]] = [[] for _ in KEPT]
         for start in range(0, len(inputs[number]), _BATCH):
@@ -68,36 +71,34 @@ def collect_features(
                 embeddings = [embedding.to(device) for embedding in _draw_embeddings(levels, seed)]
             embedded = [embed(level) for embed, level in zip(embeddings, levels, strict=True)]
             for own, vectors in zip(by_level, embedded, strict=True):
-                own.append(_at_places(vectors, embedded[1].shape[1:3]).flatten(0, 2))
-        places = sum(map(len, by_level[1]))
-        drawn = torch.from_numpy(np.random.default_rng((seed, number)).permutation(places)[:each]).to(device)
-        for own, found in zip(kept, by_level, strict=True):
-            own.append(torch.cat(found)[drawn].cpu())
-        owners += [number] * len(drawn)
+                own.append(vectors.flatten(0, 2))
+        for level, found in enumerate(by_level):
+            drawn = _draw_places(sum(map(len, found)), len(chosen), (seed, number, level))
+            kept[level].append(torch.cat(found)[drawn.to(device)].cpu())
+            owners[level] += [number] * len(drawn)
         add_progress(1)
     arrays = {name: torch.cat(own).numpy() for name, own in zip(KEPT, kept, strict=True)}
     for name, embedding in zip(PROJECTION, embeddings, strict=True):
         arrays[name] = embedding.projection.cpu().numpy()
-    return Collection(arrays, np.array(owners, np.int64))
+    return Collection(arrays, tuple(np.array(own, np.int64) for own in owners))
 
 
 def _draw_embeddings(levels: Features, seed: int) -> list[LevelEmbedding]:
     return [
-        LevelEmbedding(draw_projection(level.shape[1], seed, dimensions), pooling)
-        for level, dimensions, pooling in zip(levels, DIMENSIONS, POOLINGS, strict=True)
+        LevelEmbedding(draw_projection(level.shape[1], seed, dimensions), compared)
+        for level, dimensions, compared in zip(levels, DIMENSIONS, MEMORY_LEVELS, strict=True)
     ]
 
 
-def _at_places(vectors: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, H, W, D) to (N, *size, D): for each of the `size` places, the vector of the place around it."""
-    (rows, columns), (height, width) = vectors.shape[1:3], size
-    row = torch.arange(height, device=vectors.device) * rows // height
-    column = torch.arange(width, device=vectors.device) * columns // width
-    return vectors[:, row[:, None], column]
+def _draw_places(places: int, images: int, seed: tuple[int, int, int]) -> Tensor:
+    """The places at which one of `images` images gives features of a level. `seed` ends with the level."""
+    each = max(1, KEPT_FEATURES[seed[-1]] // images)
+    return torch.from_numpy(np.random.default_rng(seed).permutation(places)[:each])
 
 
 def _draw_images(count: int, seed: int) -> list[int]:
-    if count <= KEPT_FEATURES:
+    most = min(KEPT_FEATURES)
+    if count <= most:
         return list(range(count))
-    drawn: list[int] = sorted(np.random.default_rng(seed).permutation(count)[:KEPT_FEATURES].tolist())
+    drawn: list[int] = sorted(np.random.default_rng(seed).permutation(count)[:most].tolist())
     return drawn

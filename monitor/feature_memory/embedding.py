@@ -11,30 +11,12 @@ recipes of earlier versions the places of level 2 have one vector of both levels
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monitor.model.memory_level import MemoryLevel
 from monitor.pyramid import Features
-
-DIMENSIONS = (32, 64, 64)
-"""The length of a feature vector by level."""
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """The squares over which a level is averaged, in places of the level."""
-
-    side: int
-    stride: int
-
-
-NEIGHBOURS = Pooling(side=3, stride=1)
-"""A place is averaged with its neighbours."""
-POOLINGS = (Pooling(side=6, stride=2), NEIGHBOURS, NEIGHBOURS)
-"""By level. Level 1 is averaged to the places of level 2, over the same part of the image."""
 
 
 class LevelEmbedding(nn.Module):
@@ -42,15 +24,15 @@ class LevelEmbedding(nn.Module):
 
     projection: Tensor
 
-    def __init__(self, projection: Tensor, pooling: Pooling = NEIGHBOURS) -> None:
+    def __init__(self, projection: Tensor, compared: MemoryLevel) -> None:
         """`projection` is float32 (C, D)."""
         super().__init__()
-        self._pooling = pooling
+        self._side, self._stride = compared.side, compared.stride
         self.register_buffer("projection", projection.contiguous())
 
     def forward(self, level: Tensor) -> Tensor:
-        """(N, C, H, W) to float32 (N, H', W', D), with the places of the pooling."""
-        embedded: Tensor = _direction(level, self._pooling) @ self.projection
+        """(N, C, H, W) to float32 (N, H', W', D), with the places of the averages."""
+        embedded: Tensor = _direction(level, self._side, self._stride) @ self.projection
         return embedded
 
 
@@ -90,10 +72,8 @@ def draw_projection(channels: int, seed: int, dimensions: int) -> Tensor:
     return projection.contiguous()
 
 
-def _direction(level: Tensor, pooling: Pooling = NEIGHBOURS) -> Tensor:
-    """(N, C, H, W) of any float type to float32 (N, H', W', C): averaged, then of length 1."""
-    padding = (pooling.side - pooling.stride) // 2
-    pooled = F.avg_pool2d(
-        level.float(), pooling.side, pooling.stride, padding=padding, count_include_pad=False
-    )
+def _direction(level: Tensor, side: int = 3, stride: int = 1) -> Tensor:
+    """(N, C, H, W) of any float type to float32 (N, H', W', C): averaged over squares, then of length 1."""
+    padding = (side - stride) // 2
+    pooled = F.avg_pool2d(level.float(), side, stride, padding=padding, count_include_pad=False)
     return F.normalize(pooled, dim=1).permute(0, 2, 3, 1)

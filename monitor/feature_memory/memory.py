@@ -4,8 +4,9 @@ It knows nothing of recipes, thresholds or files; its arrays come from `monitor.
 
 The levels are compared apart and their distances are multiplied, as in the paper's anomaly map: a defect is
 far from the good features at every level. Compared as one vector, the levels need a kept feature that is near
-in all of them at once, which 2,000 features seldom have. Level 1 shows small defects, but also harmless
-differences of light and surface, so it counts with the fourth root of its squared distance
+in all of them at once, which 2,000 features seldom have. Levels 1 and 2 show small defects, but also harmless
+differences of light and surface, so they count with roots of their squared distances. Level 3 is averaged
+over a wider square and has more features, because its few places cost least
 (`tests/benchmarks/README.md`).
 """
 
@@ -16,15 +17,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from monitor.feature_memory.embedding import POOLINGS, JoinedEmbedding, LevelEmbedding
+from monitor.feature_memory.embedding import JoinedEmbedding, LevelEmbedding
 from monitor.feature_memory.nearest_feature import NearestFeature
+from monitor.model.memory_level import MemoryLevel
 from monitor.model.weights import Weights
 from monitor.pyramid import Features, upsample
 
 KEPT = ("kept.1", "kept.2", "kept.3")
 PROJECTION = ("projection.1", "projection.2", "projection.3")
-"""The names of its arrays by level: float32 (K, D_l) and float32 (C_l, D_l). K is the same for all levels:
-the features of one row are from one place of an image."""
+"""The names of its arrays by level: float32 (K_l, D_l) and float32 (C_l, D_l)."""
 JOINED_KEPT, JOINED_PROJECTION = "kept", "projection"
 """The names of the arrays of a joined memory: float32 (K, D) and float32 (C_2 + C_3, D)."""
 
@@ -32,30 +33,47 @@ JOINED_KEPT, JOINED_PROJECTION = "kept", "projection"
 class FeatureMemory(nn.Module):
     """How far each place of an image is from all kept features of good images, multiplied over the levels."""
 
-    def __init__(self, arrays: Weights, channels: Sequence[int]) -> None:
+    def __init__(self, arrays: Weights, channels: Sequence[int], compared: Sequence[MemoryLevel]) -> None:
         """`channels`: how many each level has. Raises ValueError for arrays that do not fit."""
         super().__init__()
         kept, projections = _matrices(arrays, KEPT), _matrices(arrays, PROJECTION)
         for name, own, projection, count in zip(KEPT, kept, projections, channels, strict=True):
-            if len(own) != len(kept[0]) or tuple(projection.shape) != (count, own.shape[1]):
+            if tuple(projection.shape) != (count, own.shape[1]):
                 raise ValueError(
                     f"{name} {list(own.shape)} and its projection {list(projection.shape)} do not go together"
                 )
-        self.embeddings = nn.ModuleList(map(LevelEmbedding, projections, POOLINGS))
+        if len(compared) != len(KEPT):
+            raise ValueError(f"{len(compared)} levels are described, not {len(KEPT)}")
+        self.embeddings = nn.ModuleList(map(LevelEmbedding, projections, compared))
         self.nearest = nn.ModuleList(map(NearestFeature, kept))
+        self._compared = tuple(compared)
 
-    def forward(self, levels: Features, left_out: Tensor | None = None) -> Tensor:
+    def forward(self, levels: Features, left_out: Sequence[Tensor | None] = (None, None, None)) -> Tensor:
         """The levels of a teacher with channel scaling, (N, C_l, H_l, W_l), to float32 (N, H_2, W_2).
 
-        `left_out` is as in `NearestFeature.forward`.
+        `left_out` is, by level, as in `NearestFeature.forward`.
         """
+        distances = [
+            nearest(embedding(level), ignored)
+            for embedding, nearest, level, ignored in zip(
+                self.embeddings, self.nearest, levels, left_out, strict=True
+            )
+        ]
+        size = (distances[1].shape[-2], distances[1].shape[-1])
         first, second, third = (
-            nearest(embedding(level), left_out)
-            for embedding, nearest, level in zip(self.embeddings, self.nearest, levels, strict=True)
+            _take_roots(_resize(own, size), level)
+            for own, level in zip(distances, self._compared, strict=True)
         )
-        size = (second.shape[-2], second.shape[-1])
-        product: Tensor = _resize(first, size).sqrt().sqrt() * second * _resize(third, size)
+        product: Tensor = first * second * third
         return product
+
+
+def _take_roots(distances: Tensor, level: MemoryLevel) -> Tensor:
+    if level.smallest:
+        distances = distances.clamp_min(level.smallest)
+    for _ in range(level.square_roots):
+        distances = distances.sqrt()
+    return distances
 
 
 def _resize(distances: Tensor, size: tuple[int, int]) -> Tensor:
@@ -77,9 +95,9 @@ class JoinedMemory(nn.Module):
         self.embedding = JoinedEmbedding(projection, channels[1])
         self.nearest = NearestFeature(kept)
 
-    def forward(self, levels: Features, left_out: Tensor | None = None) -> Tensor:
+    def forward(self, levels: Features) -> Tensor:
         """As `FeatureMemory.forward`."""
-        squared: Tensor = self.nearest(self.embedding(levels), left_out)
+        squared: Tensor = self.nearest(self.embedding(levels))
         return squared
 
 

@@ -64,15 +64,15 @@ class AnomalyNetwork(nn.Module):
         self._student_factor = student_weight / networks.student_unit
         self._memory_factor = memory_weight / networks.memory_unit
 
-    def forward(self, images: Tensor, left_out: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, left_out: Sequence[Tensor] | None = None) -> Tensor:
         """(N, 3, H, W), in the precision of the trunks, to float32 (N, H, W).
 
-        `left_out` are kept features that are ignored, as in `NearestFeature.forward`.
+        `left_out` are kept features that are ignored, as in `FeatureMemory.forward`.
         """
         maps = self.maps_alone(images, left_out)
         return maps[0] if len(maps) == 1 else self._join(*maps)
 
-    def maps_alone(self, images: Tensor, left_out: Tensor | None = None) -> list[Tensor]:
+    def maps_alone(self, images: Tensor, left_out: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The maps that `forward` joins: the student's, the memory's, as far as the recipe has them."""
         size = (images.shape[-2], images.shape[-1])
         levels = self.teacher(images)
@@ -82,7 +82,8 @@ class AnomalyNetwork(nn.Module):
             # A recipe without a memory has no units: its maps are the paper's.
             maps.append(upsample(product if self.memory is None else product * self._student_factor, size))
         if self.memory is not None:
-            maps.append(upsample(self.memory(levels, left_out) * self._memory_factor, size))
+            own = self.memory(levels) if left_out is None else self.memory(levels, left_out)
+            maps.append(upsample(own * self._memory_factor, size))
         return maps
 
     def forward_each(self, images: Tensor) -> Tensor:
@@ -123,8 +124,12 @@ def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = Non
             raise RecipeError(f"{recipe.folder}: a memory needs channel scaling: train the recipe again")
         try:
             channels = [len(deviation) for deviation in deviations]
-            kind = FeatureMemory if document.memory.by_level else JoinedMemory
-            memory = kind(recipe.memory, channels)
+            compared = document.memory.compared_levels()
+            memory = (
+                FeatureMemory(recipe.memory, channels, compared)
+                if compared
+                else JoinedMemory(recipe.memory, channels)
+            )
         except ValueError as error:
             raise RecipeError(
                 f"{recipe.folder}: its memory is damaged ({error}): train the recipe again"

@@ -5,6 +5,7 @@ It knows nothing of files, thresholds or verdicts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -41,14 +42,13 @@ class TorchNetwork:
         self._network = AnomalyNetwork(networks.folded(network_lock), convert)
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor, left_out: Tensor | None = None) -> Tensor:
+    def __call__(self, images: Tensor, left_out: Sequence[Tensor] | None = None) -> Tensor:
         """(N, 3, H, W) float32, normalised, to anomaly maps (N, H, W) float32 on the device.
 
-        `left_out`, bool (K,), marks kept features of the memory that are ignored.
+        `left_out`, by level bool (K_l,), marks kept features of the memory that are ignored.
         """
-        maps: Tensor = self._network(
-            self._trunk_input(images), None if left_out is None else left_out.to(self._device)
-        )
+        ignored = None if left_out is None else [own.to(self._device) for own in left_out]
+        maps: Tensor = self._network(self._trunk_input(images), ignored)
         return maps
 
     @torch.inference_mode()

@@ -16,6 +16,7 @@ import msgspec
 from monitor.errors import LineMonitorError
 from monitor.images.preprocessing import COLOUR_ORDER, DEVIATION, MEAN, RESIZE, TILED_RESIZE, Size, as_size
 from monitor.images.tiling import Grid, TilingError, format_size
+from monitor.model.memory_level import FIRST_MEMORY_LEVELS, MemoryLevel
 from monitor.names import NAME_PATTERN
 
 SCHEMA: Literal[1] = 1
@@ -187,6 +188,12 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     by_level: bool = False
     """Whether the levels are compared apart and their distances multiplied. In recipes of earlier versions
     levels 2 and 3 are one vector."""
+    levels: tuple[MemoryLevel, ...] = ()
+    """With `by_level`: how each level is compared. Empty in the first such recipes (`compared_levels`)."""
+
+    def compared_levels(self) -> tuple[MemoryLevel, ...]:
+        """How each level is compared; empty unless `by_level`."""
+        return (self.levels or FIRST_MEMORY_LEVELS) if self.by_level else ()
 
 
 class Tiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -355,14 +362,15 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 def resize_name(tiles: Tiles | None, memory: Memory | None) -> str:
     """The `resize` of a recipe's document.
 
-    Recipes with tiles, with a memory, with a mean of both maps, and with a memory that compares the levels
-    apart have names of their own, so that a program that does not know these refuses them.
+    Recipes with tiles, with a memory, with a mean of both maps, with a memory that compares the levels apart,
+    and with one that records how, have names of their own, so that a program that does not know these
+    refuses them.
     """
     name = RESIZE if tiles is None else TILED_RESIZE
     if memory is None:
         return name
     name += ", with a memory" if memory.share is None else ", averaged with a memory"
-    return name + (" by level" if memory.by_level else "")
+    return name + (" by recorded levels" if memory.levels else " by level" if memory.by_level else "")
 
 
 def size_problem(size: Size, tiles: Tiles | None) -> str:

@@ -29,6 +29,7 @@ from monitor.inference.anomaly_network import Networks, build_networks
 from monitor.inference.backends import F16, available_backends
 from monitor.inference.torch_network import TorchNetwork
 from monitor.model.channel_scaling import add_deviations
+from monitor.model.memory_level import MEMORY_LEVELS
 from monitor.model.recipe_json import Calibration, Memory, resize_name
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.pyramid import Features, ScaledTrunk
@@ -37,7 +38,7 @@ from monitor.training.examples import Split
 from monitor.training.operating_points import score_ceiling
 from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, ThresholdRule, make_calibration
 
-MEMORY_SHARE = 3 / 4
+MEMORY_SHARE = 2 / 3
 """The memory's share in the map of a recipe with a student too (`tests/benchmarks/README.md`)."""
 UNIT_DEVIATIONS = 2.0
 """The unit of a map is the score that lies this many standard deviations above the mean of the logarithms of
@@ -64,8 +65,8 @@ class LeftOutScorer:
     """Scores good images without the features of their own block in the memory."""
 
     images: GoodImages
-    owners: NDArray[np.int64]
-    """By kept feature, the number of the image that it comes from."""
+    owners: Sequence[NDArray[np.int64]]
+    """By level and kept feature, the number of the image that it comes from."""
 
     def scores(
         self,
@@ -77,10 +78,13 @@ class LeftOutScorer:
     ) -> list[float]:
         """The score of each image of `numbers`; the features of the images `without` are ignored too."""
         grid, blocks = self.images.grid, np.asarray(self.images.blocks)
-        ignored = np.isin(self.owners, np.asarray(without, np.int64))
+        ignored = [np.isin(own, np.asarray(without, np.int64)) for own in self.owners]
         scores = []
         for done, number in enumerate(numbers, start=1):
-            left_out = torch.from_numpy(ignored | (blocks[self.owners] == blocks[number]))
+            left_out = [
+                torch.from_numpy(also | (blocks[own] == blocks[number]))
+                for own, also in zip(self.owners, ignored, strict=True)
+            ]
             maps = (
                 network(torch.from_numpy(normalise_image(self.images.pictures[index])[None]), left_out)
                 .cpu()
@@ -130,7 +134,9 @@ def add_memory(
     if draft.student is None:
         arrays = dict(add_deviations(arrays, deviations))
     share = None if draft.student is None else MEMORY_SHARE
-    entry = Memory(weights=weights_file("memory", arrays), unit=1.0, share=share, by_level=True)
+    entry = Memory(
+        weights=weights_file("memory", arrays), unit=1.0, share=share, by_level=True, levels=MEMORY_LEVELS
+    )
     stated = draft.with_changes(memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry))
     found = replace(stated, memory=arrays)
     scorer = LeftOutScorer(images, collection.owners)

@@ -15,6 +15,7 @@ import msgspec
 
 from monitor.evaluation.intervals import exact_interval
 from monitor.evaluation.results import align_columns
+from monitor.model.memory_level import farthest_product
 from monitor.model.recipe_json import (
     REFERENCE,
     Calibration,
@@ -45,10 +46,9 @@ ENOUGH_DEFECTS = 10
 _MUCH_BETTER = 0.2
 """Another rate is recommended when it lets this share of the defects pass less."""
 _FEW_TRAINING_IMAGES = 100
-_FARTHEST_BY_LEVEL, _FARTHEST_JOINED = 4**2.25, 8.0
-"""The largest value of a memory's map: by level the product of squared distances of vectors of length 1, the
-first of them with exponent 1/4; joined the squared distance of two sums of two such vectors. A projection
-makes no distance longer."""
+_FARTHEST_JOINED = 8.0
+"""The largest value of the map of a memory of one vector: the squared distance of two sums of two vectors of
+length 1. A projection makes no distance longer."""
 _OVERKILL, _ESCAPE = "overkill, false rejects", "escape, missed defects"
 
 
@@ -132,8 +132,8 @@ def score_ceiling(document: Document) -> float:
     )
     by_memory = 0.0
     if document.memory:
-        farthest = _FARTHEST_BY_LEVEL if document.memory.by_level else _FARTHEST_JOINED
-        by_memory = farthest / document.memory.unit
+        levels = document.memory.compared_levels()
+        by_memory = (farthest_product(levels) if levels else _FARTHEST_JOINED) / document.memory.unit
     return max(by_student, by_memory)
 
 

@@ -39,7 +39,8 @@ import torch
 from torch import Tensor, nn
 
 from drivers.image_file import Image
-from monitor.feature_memory.embedding import DIMENSIONS, draw_projection
+from monitor.feature_memory.collection import DIMENSIONS, KEPT_FEATURES
+from monitor.feature_memory.embedding import draw_projection
 from monitor.feature_memory.memory import KEPT, PROJECTION, FeatureMemory
 from monitor.images.preprocessing import prepare, resize_image
 from monitor.images.tiling import Grid
@@ -49,13 +50,15 @@ from monitor.inference.cuda_transfer import choose_transfer
 from monitor.inference.device_preprocessing import DevicePreprocessing
 from monitor.inference.device_scoring import DeviceScoring, DeviceTransfer, PlainTransfer, Run
 from monitor.inference.torch_network import TorchNetwork, disable_tf32
+from monitor.model.memory_level import MEMORY_LEVELS
 from monitor.pyramid import ScaledTrunk
 from monitor.teachers.architectures import build_trunk
+from monitor.training.memory_training import MEMORY_SHARE
 from tests.benchmarks.gpu_tables import EAGER, PLAIN, PRODUCT, goals, table
 
 _SCHEMA = 1
 _COMPARED = ("student", "memory", "both")
-_MEMORY_SHARE, _UNIT = 0.75, 1.0
+_UNIT = 1.0
 _GROWTH_BYTES, _GROWTH_RESIDENT = 1 << 20, 64 << 20
 """What the GPU's memory and the process may grow by; Python's allocator keeps some pages."""
 _TESTS = ("tests/unit/inference/test_cuda_transfer.py", "tests/unit/inference/test_scorer.py")
@@ -68,7 +71,8 @@ class Size:
 
     side: int
     batch: int
-    kept: int
+    kept: tuple[int, ...]
+    """By level."""
     frame: tuple[int, int]
     seconds: float
     """Of each comparison."""
@@ -78,8 +82,8 @@ class Size:
     """Its longest time."""
 
 
-_FULL = Size(256, 64, 2000, (1080, 1920), 6.0, 100_000, 120.0)
-_REHEARSAL = Size(32, 4, 300, (108, 192), 0.0, 48, 10.0)
+_FULL = Size(256, 64, KEPT_FEATURES, (1080, 1920), 6.0, 100_000, 120.0)
+_REHEARSAL = Size(32, 4, (300, 300, 300), (108, 192), 0.0, 48, 10.0)
 
 
 def make_networks(compared: str, size: Size) -> Networks:
@@ -94,12 +98,12 @@ def make_networks(compared: str, size: Size) -> Networks:
             return Networks(teacher, student)
         arrays = {}
         for level, count in enumerate(channels):
-            arrays[KEPT[level]] = torch.randn(size.kept, DIMENSIONS[level]).numpy()
+            arrays[KEPT[level]] = torch.randn(size.kept[level], DIMENSIONS[level]).numpy()
             arrays[PROJECTION[level]] = draw_projection(count, 0, DIMENSIONS[level]).numpy()
-        memory = FeatureMemory(arrays, channels)
+        memory = FeatureMemory(arrays, channels, MEMORY_LEVELS)
         if compared == "memory":
             return Networks(teacher, None, memory=memory, memory_unit=_UNIT)
-        return Networks(teacher, student, _UNIT, memory, _UNIT, _MEMORY_SHARE)
+        return Networks(teacher, student, _UNIT, memory, _UNIT, MEMORY_SHARE)
 
 
 def half_network(networks: Networks, device: torch.device) -> TorchNetwork:

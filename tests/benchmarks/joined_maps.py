@@ -58,8 +58,8 @@ class SetImages:
     recipe: RecipeVersion
     good: GoodImages
     """The good images of train/."""
-    owners: NDArray[np.int64]
-    """By kept place of the memory, the number of the image that it comes from."""
+    owners: Sequence[NDArray[np.int64]]
+    """By level and kept feature of the memory, the number of the image that it comes from."""
     calibrating: Sequence[int]
     parts: Sequence[int]
     """By image of `good`, the number of the part that it shows."""
@@ -75,8 +75,8 @@ def read_set(data: Path, recipe: RecipeVersion) -> SetImages:
     folder = data / "train" / GOOD
     files = image_file.find(folder)
     images = [image_file.read(file) for file in files]
-    kept = len(recipe.memory[KEPT[0]])
-    if kept % len(files):
+    kept = [len(recipe.memory[name]) for name in KEPT]
+    if any(count % len(files) for count in kept):
         raise ValueError(f"{folder}: the recipe was not trained with these {len(files)} images")
     parts = find_parts(name_below(folder, files), [make_thumbnail(image) for image in images])
     marks = set(recipe.document.calibrated_on)
@@ -85,7 +85,7 @@ def read_set(data: Path, recipe: RecipeVersion) -> SetImages:
     return SetImages(
         recipe,
         GoodImages([resize_image(image, recipe.size) for image in images], recipe.grid, blocks_of(parts)),
-        np.repeat(np.arange(len(files)), kept // len(files)),
+        [np.repeat(np.arange(len(files)), count // len(files)) for count in kept],
         [number for number, file in enumerate(files) if file_mark(file) in marks],
         parts,
         GoodImages(test, recipe.grid, [*range(len(test)), -1]),
@@ -109,7 +109,8 @@ def figures(images: SetImages, networks: Networks) -> dict[Half, list[float]]:
     calibrating = LeftOutScorer(images.good, images.owners).scores(network, images.calibrating)
     parts = [images.parts[number] for number in images.calibrating]
     count = len(images.of_test)
-    scores = LeftOutScorer(images.test, np.full_like(images.owners, count)).scores(network, range(count))
+    nobody = [np.full_like(own, count) for own in images.owners]
+    scores = LeftOutScorer(images.test, nobody).scores(network, range(count))
     found: dict[Half, list[float]] = {}
     for half in (Half.CHOOSING, Half.HELD):
         chosen = [

@@ -30,10 +30,10 @@ def collect(teacher: torch.nn.Module, numbers: list[int], seed: int = 0) -> Coll
 
 def test_an_image_s_features_do_not_depend_on_other_images(teacher: torch.nn.Module) -> None:
     first, second = collect(teacher, [1, 2, 3]), collect(teacher, [1, 8, 9])
-    own = first.owners == 0
-    assert own.any()
-    for kept, projection in zip(KEPT, PROJECTION, strict=True):
-        assert np.array_equal(first.arrays[kept][own], second.arrays[kept][second.owners == 0])
+    for level, (kept, projection) in enumerate(zip(KEPT, PROJECTION, strict=True)):
+        own, again = first.owners[level] == 0, second.owners[level] == 0
+        assert own.any()
+        assert np.array_equal(first.arrays[kept][own], second.arrays[kept][again])
         assert np.array_equal(first.arrays[projection], second.arrays[projection])
 
 
@@ -47,22 +47,25 @@ def test_the_same_seed_keeps_the_same_features(teacher: torch.nn.Module) -> None
 def test_images_share_the_memory_equally_and_it_stays_within_its_bound(
     teacher: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection, "KEPT_FEATURES", 7)
+    monkeypatch.setattr(collection, "KEPT_FEATURES", (7, 7, 12))
     few = collect(teacher, [1, 2, 3])
-    assert np.bincount(few.owners).tolist() == [2, 2, 2]
-    monkeypatch.setattr(collection, "KEPT_FEATURES", 2)
+    assert [np.bincount(own).tolist() for own in few.owners] == [[2, 2, 2], [2, 2, 2], [4, 4, 4]]
+    monkeypatch.setattr(collection, "KEPT_FEATURES", (2, 2, 5))
     many = collect(teacher, [1, 2, 3])
-    assert sorted(np.bincount(many.owners, minlength=3).tolist()) == [0, 1, 1]
+    counts = [np.bincount(own, minlength=3).tolist() for own in many.owners]
+    assert list(map(sorted, counts)) == [[0, 1, 1], [0, 1, 1], [0, 2, 2]]
+    assert counts[0] == counts[1] == [min(1, count) for count in counts[2]], "the same images give all levels"
 
 
 def test_all_tiles_of_an_image_give_features(teacher: torch.nn.Module) -> None:
     pictures = [resize_image(part(number), (64, 64)) for number in range(4)]
     found = collect_features(teacher, pictures, [[0, 1], [2, 3]], seed=0, device=CPU)
-    assert np.bincount(found.owners).tolist() == [128, 128], "64 places in each of two tiles"
+    assert [np.bincount(own).tolist() for own in found.owners] == [[128, 128], [128, 128], [32, 32]], (
+        "64 places of levels 1 and 2, and 16 of level 3, in each of two tiles"
+    )
 
 
-def test_a_kept_place_has_a_feature_of_each_level(teacher: torch.nn.Module) -> None:
-    """With all 64 places of level 2 kept, each of the 16 places of level 3 is around four of them."""
-    found = collect(teacher, [1])
-    repeats = [set(np.unique(found.arrays[kept], axis=0, return_counts=True)[1].tolist()) for kept in KEPT]
-    assert repeats == [{1}, {1}, {4}]
+def test_no_place_of_an_image_is_kept_twice(teacher: torch.nn.Module) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+    found = collect_features(teacher, [noise], [[0]], seed=0, device=CPU)
+    assert [len(np.unique(found.arrays[kept], axis=0)) for kept in KEPT] == [256, 256, 64]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from monitor.feature_memory.embedding import POOLINGS, JoinedEmbedding, LevelEmbedding, draw_projection
+from monitor.feature_memory.embedding import JoinedEmbedding, LevelEmbedding, draw_projection
+from monitor.model.memory_level import MEMORY_LEVELS, MemoryLevel
+
+SECOND = MemoryLevel(side=3, stride=1, square_roots=0)
 
 
 def levels(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -15,8 +18,8 @@ def levels(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
 
 def test_each_place_gets_a_vector() -> None:
     first, second, third = (
-        LevelEmbedding(draw_projection(level.shape[1], 0, 4), pooling)(level)
-        for level, pooling in zip(levels(), POOLINGS, strict=True)
+        LevelEmbedding(draw_projection(level.shape[1], 0, 4), compared)(level)
+        for level, compared in zip(levels(), MEMORY_LEVELS, strict=True)
     )
     assert first.shape == second.shape == (2, 8, 12, 4), "level 1 has the places of level 2"
     assert third.shape == (2, 4, 6, 4)
@@ -24,14 +27,14 @@ def test_each_place_gets_a_vector() -> None:
 
 
 def test_half_precision_levels_give_float32_vectors() -> None:
-    embedding = LevelEmbedding(draw_projection(12, 0, 8))
+    embedding = LevelEmbedding(draw_projection(12, 0, 8), SECOND)
     half = embedding(levels(torch.float16)[1])
     assert half.dtype == torch.float32
     assert torch.allclose(half, embedding(levels()[1]), atol=2e-3)
 
 
 def test_brightness_alone_changes_no_vector() -> None:
-    embedding, level = LevelEmbedding(draw_projection(12, 0, 8)), levels()[1]
+    embedding, level = LevelEmbedding(draw_projection(12, 0, 8), SECOND), levels()[1]
     assert torch.allclose(embedding(3 * level), embedding(level), atol=1e-6)
 
 
@@ -40,7 +43,7 @@ def test_a_joined_vector_is_the_sum_of_both_levels_where_they_have_equal_places(
     _, second, third = levels()
     third = third.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     joined = JoinedEmbedding(projection, 12)([second, second, third])
-    apart = LevelEmbedding(projection[:12])(second) + LevelEmbedding(projection[12:])(third)
+    apart = LevelEmbedding(projection[:12], SECOND)(second) + LevelEmbedding(projection[12:], SECOND)(third)
     assert torch.allclose(joined, apart, atol=1e-6)
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from monitor.feature_memory.embedding import JoinedEmbedding, draw_projection
-from monitor.feature_memory.memory import JOINED_KEPT, JOINED_PROJECTION
+from monitor.feature_memory.memory import JOINED_KEPT, JOINED_PROJECTION, FeatureMemory
 from monitor.images.preprocessing import prepare
 from monitor.inference.anomaly_network import AnomalyNetwork, Networks, build_networks
 from monitor.inference.scorer import Scorer
+from monitor.model.memory_level import FIRST_MEMORY_LEVELS
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.compare import Compare
@@ -53,7 +54,7 @@ def test_the_map_is_the_weighted_mean_of_both_in_their_units(both: RecipeVersion
     student, alone = both_maps(both)
     with torch.no_grad():
         found = AnomalyNetwork(build_networks(both))(batch(both))
-    assert torch.allclose(found, (student + 3 * alone) / 4, rtol=1e-5)
+    assert torch.allclose(found, (student + 2 * alone) / 3, rtol=1e-5)
 
 
 def test_a_recipe_without_a_share_keeps_the_larger_of_both(both: RecipeVersion) -> None:
@@ -71,13 +72,26 @@ def test_a_recipe_of_an_earlier_version_keeps_its_joined_memory(memory: RecipeVe
     kept = torch.rand(20, projection.shape[1], generator=torch.Generator().manual_seed(0))
     arrays = {name: array for name, array in memory.memory.items() if name.startswith("even.")}
     arrays |= {JOINED_KEPT: kept.numpy(), JOINED_PROJECTION: projection.numpy()}
-    entry = msgspec.structs.replace(memory.document.memory, by_level=False)
+    entry = msgspec.structs.replace(memory.document.memory, by_level=False, levels=())
     earlier = replace(memory.with_changes(memory=entry), memory=arrays)
     joined = JoinedEmbedding(projection, levels[1].shape[1])(levels)
     expected = torch.cdist(joined, kept.expand(len(IMAGES), 1, -1, -1)).square().amin(dim=-1)
     networks = build_networks(earlier)
     assert networks.memory is not None
     assert torch.allclose(networks.memory(levels), expected, atol=1e-5)
+
+
+def test_a_recipe_that_records_no_levels_compares_them_as_the_first_ones_did(memory: RecipeVersion) -> None:
+    assert memory.memory is not None
+    assert memory.document.memory is not None
+    entry = msgspec.structs.replace(memory.document.memory, levels=())
+    networks, first = build_networks(memory), build_networks(memory.with_changes(memory=entry))
+    assert networks.memory is not None
+    assert first.memory is not None
+    levels = networks.teacher(batch(memory))
+    expected = FeatureMemory(memory.memory, [level.shape[1] for level in levels], FIRST_MEMORY_LEVELS)(levels)
+    assert torch.equal(first.memory(levels), expected)
+    assert not torch.allclose(networks.memory(levels), expected, rtol=0.01)
 
 
 @pytest.mark.parametrize("kind", ["both", "memory"])
@@ -101,5 +115,5 @@ def test_a_damaged_memory_is_one_clear_line(memory: RecipeVersion) -> None:
 def test_a_program_refuses_recipes_of_a_kind_that_it_does_not_know(
     both: RecipeVersion, memory: RecipeVersion
 ) -> None:
-    assert both.document.resize.endswith(", averaged with a memory by level")
-    assert memory.document.resize.endswith(", with a memory by level")
+    assert both.document.resize.endswith(", averaged with a memory by recorded levels")
+    assert memory.document.resize.endswith(", with a memory by recorded levels")

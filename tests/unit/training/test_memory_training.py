@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from monitor.feature_memory.memory import KEPT
 from monitor.images import preprocessing
 from monitor.images.tiling import Grid
 from monitor.inference.anomaly_network import build_networks
@@ -41,11 +42,9 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
 def left_out_scores(recipe: RecipeVersion, blocks: list[int]) -> list[float]:
     """The scores of the 12 images with these blocks left out."""
     assert recipe.memory is not None
-    kept = len(recipe.memory["kept.2"])
+    owners = [np.repeat(np.arange(12), len(recipe.memory[name]) // 12) for name in KEPT]
     pictures = [preprocessing.resize_image(part(number), recipe.size) for number in range(12)]
-    scorer = LeftOutScorer(
-        GoodImages(pictures, Grid.whole(recipe.size), blocks), np.repeat(np.arange(12), kept // 12)
-    )
+    scorer = LeftOutScorer(GoodImages(pictures, Grid.whole(recipe.size), blocks), owners)
     return scorer.scores(TorchNetwork(build_networks(recipe), CPU, half=False), range(12))
 
 
