@@ -26,7 +26,7 @@ from monitor.pyramid import Features
 
 DIMENSIONS = (32, 32, 64)
 """The length of a feature vector by level."""
-KEPT_FEATURES = (2000, 2000, 6000)
+KEPT_FEATURES = (2000, 1000, 8000)
 """The largest number of kept features by level. Level 3 has a quarter of the places of level 2, so that
 comparing with one of its features costs least."""
 _BATCH = 8
@@ -55,7 +55,7 @@ def collect_features(
 
     `inputs` has, for each image, the indices of its pictures: one without tiles. `teacher` is a trunk with
     channel scaling in eval mode on `device`. Of each level every image gives equally many places, all that
-    it has at most; of more than 2,000 images, 2,000 drawn at random give theirs. The random places depend on
+    it has at most; of more than 1,000 images, 1,000 drawn at random give theirs. The random places depend on
     the seed, the level and the image's number alone.
     """
     chosen = _draw_images(len(inputs), seed)

@@ -4,9 +4,9 @@ It knows nothing of recipes, thresholds or files; its arrays come from `monitor.
 
 The levels are compared apart and their distances are multiplied, as in the paper's anomaly map: a defect is
 far from the good features at every level. Compared as one vector, the levels need a kept feature that is near
-in all of them at once, which 2,000 features seldom have. Levels 1 and 2 show small defects, but also harmless
-differences of light and surface, so they count with roots of their squared distances. Level 3 is averaged
-over a wider square and has more features, because its few places cost least
+in all of them at once, which a few thousand features seldom have. Levels 1 and 2 show small defects, but also
+harmless differences of light and surface, so they count with roots of their squared distances. Level 3 is
+averaged over a wider square and has the most features: in its few places a feature costs least
 (`tests/benchmarks/README.md`).
 """
 
