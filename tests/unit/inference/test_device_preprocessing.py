@@ -79,7 +79,7 @@ def test_no_shape_is_further_off_than_one_grey_level(
     image = textured((*shape, *channels), seed=shape[0])
     apart = np.abs(on_device(image, size).astype(int) - preprocessing.resize_image(image, size))
     assert apart.max() <= 1
-    assert (apart > 0).mean() <= 1e-2, "one pixel is a large share of such a small image"
+    assert (apart > 0).mean() <= 2e-2, "one pixel is a large share of such a small image"
 
 
 @pytest.mark.parametrize("shape", [(64, 64, 3), (64, 64)])

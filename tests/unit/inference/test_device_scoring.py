@@ -189,8 +189,9 @@ def test_frames_that_a_device_spoils_are_squashed_by_the_cpu(
     recipe = random_recipe(tmp_path / "r")
     scoring = scoring_of(recipe, Lossy(CPU))
     large, small = part(1, side=200), part(2, side=80)
-    for _ in range(2):
-        found = scoring.score([large, small])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            found = scoring.score([large, small])
     warnings = [line for line in caplog.messages if "are resized by the CPU" in line]
     assert len(warnings) == 1, "one warning, about the large frames"
     assert "200x200" in warnings[0]

@@ -56,7 +56,8 @@ def test_an_unreadable_file_moves_no_score_to_another_file(tmp_path: Path) -> No
     lines: list[str] = []
     scored = score_files(scorer, sorted(good.iterdir()), lines.append, SILENT, "score")
     assert [file.name for file, _ in scored] == ["000.png", "002.png"]
-    assert scored[1][1] == scorer.score([part(2)])[0].score
+    # A batch of two may differ from one image in the last bit.
+    assert scored[1][1] == pytest.approx(scorer.score([part(2)])[0].score, rel=1e-6)
     assert len(lines) == 1
     assert "001.png" in lines[0]
 
