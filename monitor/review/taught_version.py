@@ -12,6 +12,7 @@ from monitor.errors import LineMonitorError
 from monitor.model.recipe_json import REFERENCE, Calibration, Document, Origin
 from monitor.model.version_summary import VersionSummary, summarise
 from monitor.teaching.teaching_job import Job, JobState
+from monitor.training.oddest_images import lone_ratio
 from monitor.training.operating_points import statement
 
 
@@ -37,6 +38,11 @@ class TaughtVersion:
     def known_defects(self) -> int:
         """With how many known defects its escapes were counted."""
         return len(self.document.defect_scores.known) if self.document.defect_scores else 0
+
+    @property
+    def lone_ratio(self) -> float | None:
+        """As `oddest_images.lone_ratio`, of the good parts that calibrated it."""
+        return lone_ratio(self.calibration.scores, self.calibration.threshold)
 
     @property
     def statement(self) -> str:

@@ -17,7 +17,16 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.system.atomic_file import write_whole
 from monitor.training.decision_picture import PICTURE, draw_decisions
 from monitor.training.known_defects import ScoredDefects
-from monitor.training.oddest_images import COUNT, SHEET, draw_sheet, explain_oddest, find_oddest, shrink
+from monitor.training.oddest_images import (
+    COUNT,
+    SHEET,
+    draw_sheet,
+    explain_lone,
+    explain_oddest,
+    find_oddest,
+    lone_ratio,
+    shrink,
+)
 from monitor.training.readable_images import read_images
 from monitor.training.training_request import Say
 
@@ -46,6 +55,8 @@ def show_oddest(recipe: RecipeVersion, files: Sequence[Path], fix: str, say: Say
     )
     for line in explain_oddest(shown, found, recipe.folder / SHEET, fix):
         say(line)
+    if (ratio := lone_ratio(own.scores, own.threshold)) is not None:
+        say(explain_lone(chosen[0], ratio, own.threshold, fix))
 
 
 def save_decisions(recipe: RecipeVersion, defects: ScoredDefects | None, say: Say) -> None:

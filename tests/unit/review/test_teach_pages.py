@@ -15,7 +15,7 @@ from monitor.accounts.permissions import Role
 from monitor.audit.trail import AuditTrail
 from monitor.line_state.ring import FinalVerdict, Ring
 from monitor.model.in_force import find_in_force, read_in_force
-from monitor.model.recipe_json import Presence
+from monitor.model.recipe_json import REFERENCE, Presence
 from monitor.review.application import Application, build
 from monitor.review.snapshot_files import SnapshotFiles
 from monitor.settings import CameraSettings, LineSettings, Settings, SnapshotSettings
@@ -25,6 +25,8 @@ from monitor.teaching.job_runner import RunningJob
 from monitor.teaching.teaching_folder import TeachingFolder
 from monitor.teaching.teaching_job import Job, JobState, read_job, write_job
 from monitor.training.compare import Compare
+from monitor.training.oddest_images import SHEET
+from monitor.training.thresholds import make_calibration
 from monitor.verdict import Reason, Verdict
 from tests.real.browser import PASSWORD, Browser
 from tests.real.parts import part, random_recipe, save
@@ -285,6 +287,20 @@ def test_the_last_result_stays_and_what_passes_can_be_counted_without_teaching(
     assert page.post(f"{PAGE}/count").status_code == 303
     assert counted == [("plate", "top", recipe.number)]
     assert recorded(settings)[-1] == "count of what passes with plate@1 is started, with 1 known defects"
+
+
+@pytest.mark.parametrize(("second", "is_told"), [(0.5, True), (1.9, False)])
+def test_an_image_that_alone_sets_the_threshold_is_told_beside_the_oddest(
+    settings: Settings, page: Browser, second: float, is_told: bool
+) -> None:
+    recipe = random_recipe(settings.line.data / "recipes/plate")
+    scores = (*[0.1] * 97, second, 2.0)
+    recipe.with_calibration({REFERENCE: make_calibration(scores, 0.01)}).commit()
+    save(recipe.folder / SHEET, part(1))
+    write_state(settings, state=JobState.CANCELLED)
+    text = page.get(PAGE).text
+    assert "The good parts that scored highest" in text
+    assert ("it scored 4.0 times as high as the next one" in text) == is_told
 
 
 def test_what_was_taught_waits_for_a_signature_also_the_first_version(

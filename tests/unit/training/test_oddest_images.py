@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from drivers import image_file
 from monitor.training.compare import Compare
-from monitor.training.oddest_images import SHEET, draw_sheet, explain_oddest, find_oddest, read_oddest
+from monitor.training.oddest_images import (
+    SHEET,
+    draw_sheet,
+    explain_oddest,
+    find_oddest,
+    lone_ratio,
+    read_oddest,
+)
 from tests.real.parts import good_parts, part, save
 from tests.real.small_training import train
 
@@ -30,6 +38,23 @@ def test_a_program_reads_the_files_out_of_the_lines(tmp_path: Path) -> None:
     assert [read_oddest(line) for line in lines] == [None, (str(files[0]), 1.25), (str(files[1]), 0.0001)]
 
 
+@pytest.mark.parametrize(
+    ("scores", "threshold", "expected"),
+    [
+        pytest.param([0.5, 2.0, 1.0], 2.0, 2.0, id="it sets the threshold"),
+        pytest.param([0.5, 2.0, 1.5], 2.0, None, id="the next one is near"),
+        pytest.param([0.5, 2.0, 1.0], 1.0, None, id="the threshold lies below it"),
+        pytest.param([0.5, 2.0, 1.0], 3.0, None, id="the threshold is an estimate above it"),
+        pytest.param([2.0], 2.0, None, id="there is no next one"),
+        pytest.param([2.0, 0.0], 2.0, None, id="the next one is 0"),
+    ],
+)
+def test_an_image_that_alone_sets_the_threshold_is_told_from_others(
+    scores: list[float], threshold: float, expected: float | None
+) -> None:
+    assert lone_ratio(scores, threshold) == expected
+
+
 def test_the_sheet_shows_every_picture_of_any_shape() -> None:
     pictures = [np.full((40, 80, 3), 200, np.uint8), np.full((80, 20), 90, np.uint8)] * 3
     sheet = draw_sheet(pictures, [0.5] * 6, 1.0)
@@ -45,4 +70,13 @@ def test_a_bad_part_among_the_good_ones_is_first_on_the_list(tmp_path: Path) -> 
     recipe = train(tmp_path, folder, lines.append, compare=Compare.MEMORY)
     first = lines[next(i for i, line in enumerate(lines) if SHEET in line) + 1]
     assert "bad.png" in first
+    (warning,) = (line for line in lines if line.startswith("WARNING: one image alone"))
+    assert "bad.png" in warning
+    assert "--leave-out" in warning
     assert image_file.read(recipe.folder / SHEET).shape[2] == 3
+
+
+def test_good_parts_alone_warn_of_none(tmp_path: Path) -> None:
+    lines: list[str] = []
+    train(tmp_path, good_parts(tmp_path / "good", 30), lines.append, compare=Compare.MEMORY)
+    assert not any("one image alone" in line for line in lines)
