@@ -40,6 +40,7 @@ from monitor.settings import CameraSettings, Mode, Settings
 from monitor.verdict import Reason, Verdict, judge
 
 _IDLE_MS = 200
+_LINGER_MS = 100
 _SWITCH_S = 0.0005
 """Python's thread switch interval. The scoring thread takes Python's global lock again at every layer of a
 network, and each time it waits up to this interval while another thread loads a recipe. The default is 5
@@ -93,11 +94,11 @@ class ScoringLoop:
         self._detectors: dict[str, DriftDetector] = {}
         for camera in self._cameras:
             self._adopt_recipe(camera)
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._frames = messages.open_receiver(context, worker.folder, messages.FRAMES)
-        self._verdicts = messages.open_sender(context, worker.folder, messages.VERDICTS)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._frames = messages.open_receiver(self._context, worker.folder, messages.FRAMES)
+        self._verdicts = messages.open_sender(self._context, worker.folder, messages.VERDICTS)
         self._snapshots = messages.open_sender(
-            context, worker.folder, messages.SNAPSHOTS, messages.SNAPSHOTS_HELD
+            self._context, worker.folder, messages.SNAPSHOTS, messages.SNAPSHOTS_HELD
         )
 
     def run(self) -> None:
@@ -108,6 +109,10 @@ class ScoringLoop:
             self._report_alive()
             if not self.run_once():
                 self._frames.poll(self._idle_ms, zmq.POLLIN)
+
+    def close(self) -> None:
+        """Send the messages that wait in the sockets, for at most 0.1 s, and close them."""
+        self._context.destroy(linger=_LINGER_MS)
 
     def _report_alive(self) -> None:
         turn_time = self._turn_time
@@ -441,4 +446,6 @@ def _allowed_ns(settings: Settings) -> dict[str, int]:
 
 def work(worker: Worker) -> None:
     sys.setswitchinterval(_SWITCH_S)
-    ScoringLoop(worker).run()
+    loop = ScoringLoop(worker)
+    loop.run()
+    loop.close()

@@ -111,6 +111,7 @@ def test_known_parts_get_the_right_verdicts(
         took = line.stop()
         assert took < 5.0
         assert line.process.returncode == 0
+        assert "is killed" not in line.log.read_text(), "every worker ended by itself"
         assert not folder.exists(), "no ring, socket or board is left"
         assert notes.read_text() == "mine"
         assert line.witness.status()["state"] == "stopped"
