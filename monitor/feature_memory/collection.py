@@ -27,8 +27,9 @@ from monitor.pyramid import Features
 DIMENSIONS = (32, 32, 64)
 """The length of a feature vector by level."""
 KEPT_FEATURES = (2000, 1000, 8000)
-"""The largest number of kept features by level. Level 3 has a quarter of the places of level 2, so that
-comparing with one of its features costs least."""
+"""The largest number of kept features by level; the smallest of them bounds the number of images. Level 3
+has a quarter of the places of level 2, so comparing with one of its features costs least. Of level 2, 1,000
+did as well as 2,000 (`tests/benchmarks/README.md`)."""
 _BATCH = 8
 
 
@@ -73,7 +74,9 @@ def collect_features(
             for own, vectors in zip(by_level, embedded, strict=True):
                 own.append(vectors.flatten(0, 2))
         for level, found in enumerate(by_level):
-            drawn = _draw_places(sum(map(len, found)), len(chosen), (seed, number, level))
+            each = max(1, KEPT_FEATURES[level] // len(chosen))
+            places = np.random.default_rng((seed, number, level)).permutation(sum(map(len, found)))
+            drawn = torch.from_numpy(places[:each])
             kept[level].append(torch.cat(found)[drawn.to(device)].cpu())
             owners[level] += [number] * len(drawn)
         add_progress(1)
@@ -88,12 +91,6 @@ def _draw_embeddings(levels: Features, seed: int) -> list[LevelEmbedding]:
         LevelEmbedding(draw_projection(level.shape[1], seed, dimensions), compared)
         for level, dimensions, compared in zip(levels, DIMENSIONS, MEMORY_LEVELS, strict=True)
     ]
-
-
-def _draw_places(places: int, images: int, seed: tuple[int, int, int]) -> Tensor:
-    """The places at which one of `images` images gives features of a level. `seed` ends with the level."""
-    each = max(1, KEPT_FEATURES[seed[-1]] // images)
-    return torch.from_numpy(np.random.default_rng(seed).permutation(places)[:each])
 
 
 def _draw_images(count: int, seed: int) -> list[int]:

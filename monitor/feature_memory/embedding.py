@@ -1,6 +1,6 @@
 """The embedding: from the teacher's levels to short feature vectors for the places of an image.
 
-It imports torch alone and knows nothing of the features that are kept.
+It knows nothing of the features that are kept.
 
 As in PaDiM (Defard et al. 2021) and PatchCore (Roth et al. 2022), each place is described by levels of a
 pretrained network, averaged over its neighbours. The vectors of each level are scaled to length 1, and a

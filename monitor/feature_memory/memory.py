@@ -6,8 +6,8 @@ The levels are compared apart and their distances are multiplied, as in the pape
 far from the good features at every level. Compared as one vector, the levels need a kept feature that is near
 in all of them at once, which a few thousand features seldom have. Levels 1 and 2 show small defects, but also
 harmless differences of light and surface, so they count with roots of their squared distances. Level 3 is
-averaged over a wider square and has the most features: in its few places a feature costs least
-(`tests/benchmarks/README.md`).
+averaged over a wider square and has the most features: it has a quarter of level 2's places, so comparing
+with one of its features costs least (`tests/benchmarks/README.md`).
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ import msgspec
 class MemoryLevel(msgspec.Struct, frozen=True, kw_only=True):
     """Over which squares a level is averaged, in places of the level, and how much its distance counts."""
 
-    side: Annotated[int, msgspec.Meta(ge=1)]
-    stride: Annotated[int, msgspec.Meta(ge=1)]
+    side: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    stride: Annotated[int, msgspec.Meta(ge=1, le=64)]
     square_roots: Annotated[int, msgspec.Meta(ge=0, le=8)]
     """How many square roots are taken of the squared distance before the levels are multiplied: 2 is the
     exponent 1/4."""
-    smallest: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    smallest: Annotated[float, msgspec.Meta(ge=0, lt=4)] = 0.0
     """Smaller squared distances count as this one. Roots make differences near 0 large: without a bound,
     rounding alone would move a map by more than runtimes may differ."""
 
@@ -39,6 +39,13 @@ FIRST_MEMORY_LEVELS = (
     MemoryLevel(side=3, stride=1, square_roots=0),
 )
 """Those of the first recipes that compare the levels apart; they do not record them."""
+
+
+def are_complete(levels: Sequence[MemoryLevel]) -> bool:
+    """Whether these describe the three levels, with squares that lie evenly around their places."""
+    return len(levels) == len(MEMORY_LEVELS) and all(
+        level.side >= level.stride and (level.side - level.stride) % 2 == 0 for level in levels
+    )
 
 
 def farthest_product(levels: Sequence[MemoryLevel]) -> float:

@@ -16,7 +16,7 @@ import msgspec
 from monitor.errors import LineMonitorError
 from monitor.images.preprocessing import COLOUR_ORDER, DEVIATION, MEAN, RESIZE, TILED_RESIZE, Size, as_size
 from monitor.images.tiling import Grid, TilingError, format_size
-from monitor.model.memory_level import FIRST_MEMORY_LEVELS, MemoryLevel
+from monitor.model.memory_level import FIRST_MEMORY_LEVELS, MemoryLevel, are_complete
 from monitor.names import NAME_PATTERN
 
 SCHEMA: Literal[1] = 1
@@ -419,6 +419,9 @@ def check_document(file: Path, document: Document) -> None:
             raise RecipeError(f"{file}: the threshold for {key} is not finite: calibrate the recipe")
     if document.student is None and document.memory is None:
         raise RecipeError(f"{file}: there is neither a student nor a memory: train the recipe again")
+    memory = document.memory
+    if memory is not None and memory.levels and not (memory.by_level and are_complete(memory.levels)):
+        raise RecipeError(f"{file}: its memory is damaged: train the recipe again or restore the file")
     if document.presence is not None and not _is_complete(document.presence):
         raise RecipeError(f"{file}: the presence gate is damaged: train the recipe again or restore the file")
 

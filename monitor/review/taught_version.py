@@ -42,7 +42,7 @@ class TaughtVersion:
     @property
     def lone_ratio(self) -> float | None:
         """As `oddest_images.lone_ratio`, of the good parts that calibrated it."""
-        return lone_ratio(self.calibration.scores, self.calibration.threshold)
+        return lone_ratio(self.calibration)
 
     @property
     def statement(self) -> str:

@@ -21,6 +21,7 @@ from types import TracebackType
 _WINDOW_NS = 60_000_000_000
 _BURST = 5
 _MOST_WAITING = 1000
+_WAIT_S = 0.3
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 """Python's levels as syslog priorities. journald reads them at the start of a line (sd-daemon(3))."""
 
@@ -69,9 +70,9 @@ class _BoundedQueueHandler(logging.handlers.QueueHandler):
             self._dropped = 0
 
     def wait(self, seconds: float) -> None:
-        """Waits until the writing thread has taken the last lines, at most for so long."""
+        """Waits until the writing thread has written the last lines, at most for so long."""
         until = time.monotonic() + seconds
-        while not self._lines.empty() and time.monotonic() < until:
+        while self._lines.unfinished_tasks and time.monotonic() < until:
             time.sleep(0.01)
 
 
@@ -94,9 +95,16 @@ def configure(level: int = logging.INFO) -> None:
     # Pillow logs each chunk of each image that it reads.
     logging.getLogger("PIL").setLevel(logging.WARNING)
     threading.Thread(target=_write, args=(lines, sys.stderr.fileno(), under_journald), daemon=True).start()
-    atexit.register(handler.wait, 0.3)
+    atexit.register(handler.wait, _WAIT_S)
     if under_journald:
         sys.excepthook = _log_uncaught
+
+
+def wait() -> None:
+    """Waits until the lines so far are written, for at most 0.3 s: `os._exit` does not do it by itself."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _BoundedQueueHandler):
+            handler.wait(_WAIT_S)
 
 
 def is_journal(stream: int) -> bool:
@@ -126,3 +134,4 @@ def _write(lines: queue.Queue[logging.LogRecord], stderr: int, for_journal: bool
         with contextlib.suppress(OSError):
             while text:
                 text = text[os.write(stderr, text) :]
+        lines.task_done()

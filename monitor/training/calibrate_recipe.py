@@ -51,8 +51,9 @@ from monitor.training.thresholds import (
 from monitor.training.training_request import Say
 from monitor.verdict import rfc3339_seconds
 
-_KEEP_GOOD = "calibrate again without it; an odd good part must stay, since the promised rate counts it too"
+_WITHOUT_IT = "calibrate again without it"
 """What to do about a bad part among the oddest good images."""
+_KEEP_GOOD = "an odd good part must stay, since the promised rate counts it too"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +173,7 @@ def calibrate_recipe(
     with approve(loaded, recipe):
         committed = recipe.commit()
     if request.images is not None:
-        show_oddest(committed, files, _KEEP_GOOD, say)
+        show_oddest(committed, files, _WITHOUT_IT, say, caution=_KEEP_GOOD)
     if is_stated:
         save_decisions(committed, scored, say)
     _report(loaded, committed, request, say)

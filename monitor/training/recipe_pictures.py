@@ -31,12 +31,14 @@ from monitor.training.readable_images import read_images
 from monitor.training.training_request import Say
 
 
-def show_oddest(recipe: RecipeVersion, files: Sequence[Path], fix: str, say: Say) -> None:
+def show_oddest(
+    recipe: RecipeVersion, files: Sequence[Path], fix: str, say: Say, *, caution: str = ""
+) -> None:
     """Prints the good images that scored highest, and writes their contact sheet.
 
     `files` are those of the calibration's scores, in the same order. `fix` says what to do about a bad part
-    among them. Nothing is shown where their numbers differ: a file was not readable any more, and which score
-    belongs to which file is not known. An earlier sheet is then removed.
+    among them, and `caution` what not to do. Nothing is shown where their numbers differ: a file was not
+    readable any more, and which score belongs to which file is not known. An earlier sheet is then removed.
     """
     own = recipe.document.calibration[REFERENCE]
     if len(files) != len(own.scores):
@@ -53,9 +55,9 @@ def show_oddest(recipe: RecipeVersion, files: Sequence[Path], fix: str, say: Say
     save_picture(
         recipe.folder / SHEET, draw_sheet([pictures[file] for file in shown], found, own.threshold), say
     )
-    for line in explain_oddest(shown, found, recipe.folder / SHEET, fix):
+    for line in explain_oddest(shown, found, recipe.folder / SHEET, f"{fix}; {caution}" if caution else fix):
         say(line)
-    if (ratio := lone_ratio(own.scores, own.threshold)) is not None:
+    if (ratio := lone_ratio(own)) is not None:
         say(explain_lone(chosen[0], ratio, own.threshold, fix))
 
 

@@ -300,7 +300,7 @@ def test_an_image_that_alone_sets_the_threshold_is_told_beside_the_oddest(
     write_state(settings, state=JobState.CANCELLED)
     text = page.get(PAGE).text
     assert "The good parts that scored highest" in text
-    assert ("it scored 4.0 times as high as the next one" in text) == is_told
+    assert ("it scored 4.0 times as high as the next part" in text) == is_told
 
 
 def test_what_was_taught_waits_for_a_signature_also_the_first_version(

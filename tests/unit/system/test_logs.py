@@ -98,3 +98,12 @@ def test_messages_that_differ_in_a_part_s_details_are_held_back_as_one() -> None
 
     assert [passes(frame, "top") for frame in range(7)] == [True] * 5 + [False] * 2
     assert passes(8, "side")
+
+
+def test_lines_are_written_before_a_process_ends_without_its_clean_up() -> None:
+    program = (
+        "import logging, os; from monitor.system import logs; logs.configure(); "
+        "[logging.getLogger('scoring').info('line %d', i) for i in range(50)]; logs.wait(); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=True)
+    assert len(done.stderr.splitlines()) == 50

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from drivers import image_file
+from monitor.model.recipe_json import Calibration
 from monitor.training.compare import Compare
 from monitor.training.oddest_images import (
     SHEET,
@@ -17,6 +18,7 @@ from monitor.training.oddest_images import (
     lone_ratio,
     read_oddest,
 )
+from monitor.training.thresholds import add_overkills, make_calibration
 from tests.real.parts import good_parts, part, save
 from tests.real.small_training import train
 
@@ -38,21 +40,36 @@ def test_a_program_reads_the_files_out_of_the_lines(tmp_path: Path) -> None:
     assert [read_oddest(line) for line in lines] == [None, (str(files[0]), 1.25), (str(files[1]), 0.0001)]
 
 
+LOW = (0.5,) * 28
+
+
 @pytest.mark.parametrize(
-    ("scores", "threshold", "expected"),
+    ("calibration", "expected"),
     [
-        pytest.param([0.5, 2.0, 1.0], 2.0, 2.0, id="it sets the threshold"),
-        pytest.param([0.5, 2.0, 1.5], 2.0, None, id="the next one is near"),
-        pytest.param([0.5, 2.0, 1.0], 1.0, None, id="the threshold lies below it"),
-        pytest.param([0.5, 2.0, 1.0], 3.0, None, id="the threshold is an estimate above it"),
-        pytest.param([2.0], 2.0, None, id="there is no next one"),
-        pytest.param([2.0, 0.0], 2.0, None, id="the next one is 0"),
+        pytest.param(make_calibration([*LOW, 1.0, 4.0], 0.01), 4.0, id="it sets the threshold"),
+        pytest.param(make_calibration([*LOW, 2.1, 4.0], 0.01), None, id="the next one is near"),
+        pytest.param(make_calibration([*LOW, 1.0, 4.0], 0.1), None, id="the threshold lies below it"),
+        pytest.param(
+            make_calibration([*LOW, 1.0, 4.0], 0.01, extrapolate=True), None, id="an estimate above it"
+        ),
+        pytest.param(make_calibration([1.0, 4.0], 0.01), None, id="few scores"),
+        pytest.param(make_calibration([*[0.0] * 29, 4.0], 0.01), None, id="the next one is 0"),
+        pytest.param(
+            make_calibration([*LOW, 3.9, 4.0], 0.01, parts=[*range(28), 28, 28]),
+            8.0,
+            id="two images of the part",
+        ),
+        pytest.param(
+            add_overkills(make_calibration([*LOW, 1.0, 4.0], 0.01), [3.5]),
+            None,
+            id="an added overkill is near",
+        ),
     ],
 )
-def test_an_image_that_alone_sets_the_threshold_is_told_from_others(
-    scores: list[float], threshold: float, expected: float | None
+def test_a_part_that_alone_sets_the_threshold_is_told_from_others(
+    calibration: Calibration, expected: float | None
 ) -> None:
-    assert lone_ratio(scores, threshold) == expected
+    assert lone_ratio(calibration) == expected
 
 
 def test_the_sheet_shows_every_picture_of_any_shape() -> None:
@@ -70,7 +87,7 @@ def test_a_bad_part_among_the_good_ones_is_first_on_the_list(tmp_path: Path) -> 
     recipe = train(tmp_path, folder, lines.append, compare=Compare.MEMORY)
     first = lines[next(i for i, line in enumerate(lines) if SHEET in line) + 1]
     assert "bad.png" in first
-    (warning,) = (line for line in lines if line.startswith("WARNING: one image alone"))
+    (warning,) = (line for line in lines if line.startswith("WARNING: one part alone"))
     assert "bad.png" in warning
     assert "--leave-out" in warning
     assert image_file.read(recipe.folder / SHEET).shape[2] == 3
@@ -79,4 +96,4 @@ def test_a_bad_part_among_the_good_ones_is_first_on_the_list(tmp_path: Path) -> 
 def test_good_parts_alone_warn_of_none(tmp_path: Path) -> None:
     lines: list[str] = []
     train(tmp_path, good_parts(tmp_path / "good", 30), lines.append, compare=Compare.MEMORY)
-    assert not any("one image alone" in line for line in lines)
+    assert not any("one part alone" in line for line in lines)
