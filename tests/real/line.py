@@ -133,6 +133,10 @@ class Witness:
         said = self.heard("status")
         return said[-1].payload if said else {}
 
+    @property
+    def is_connected(self) -> bool:
+        return self._client.is_connected()
+
     def say(self, topic: str, payload: str | bytes = "", retain: bool = False) -> None:
         self._client.publish(f"{self.prefix}/{topic}", payload, qos=1, retain=retain).wait_for_publish(5)
 
@@ -202,7 +206,9 @@ class Line:
         def is_ready() -> bool:
             if self.witness.status()["ready"] is True:
                 return True
-            self.witness.say("reset")
+            # After a broker was frozen the witness may be connecting again.
+            if self.witness.is_connected:
+                self.witness.say("reset")
             time.sleep(0.5)
             return False
 
