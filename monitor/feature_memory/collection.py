@@ -55,9 +55,9 @@ def collect_features(
     """The memory of the images `inputs`: of each level, the features at some places of every image.
 
     `inputs` has, for each image, the indices of its pictures: one without tiles. `teacher` is a trunk with
-    channel scaling in eval mode on `device`. Of each level every image gives equally many places, all that
-    it has at most; of more than 1,000 images, 1,000 drawn at random give theirs. The random places depend on
-    the seed, the level and the image's number alone.
+    channel scaling in eval mode on `device`. Of each level every image gives equally many places, but none
+    twice. Of more than 1,000 images, 1,000 drawn at random give theirs. Which places an image gives depends
+    on the seed, the level and the image's number alone.
     """
     chosen = _draw_images(len(inputs), seed)
     embeddings: list[LevelEmbedding] = []

@@ -31,7 +31,7 @@ class LevelEmbedding(nn.Module):
         self.register_buffer("projection", projection.contiguous())
 
     def forward(self, level: Tensor) -> Tensor:
-        """(N, C, H, W) to float32 (N, H', W', D), with the places of the averages."""
+        """(N, C, H, W) to float32 (N, H', W', D): a vector for each square."""
         embedded: Tensor = _direction(level, self._side, self._stride) @ self.projection
         return embedded
 

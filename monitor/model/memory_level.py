@@ -38,7 +38,7 @@ FIRST_MEMORY_LEVELS = (
     MemoryLevel(side=3, stride=1, square_roots=0),
     MemoryLevel(side=3, stride=1, square_roots=0),
 )
-"""Those of the first recipes that compare the levels apart; they do not record them."""
+"""The levels in the first recipes that compare them apart, whose `recipe.json` does not describe them."""
 
 
 def are_complete(levels: Sequence[MemoryLevel]) -> bool:

@@ -54,6 +54,7 @@ from monitor.verdict import rfc3339_seconds
 _WITHOUT_IT = "calibrate again without it"
 """What to do about a bad part among the oddest good images."""
 _KEEP_GOOD = "an odd good part must stay, since the promised rate counts it too"
+"""What not to do about a good part among them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The oddest good images: those that scored highest while they calibrated, as lines and as a contact sheet.
 
-It knows nothing of thresholds' rules. One bad part among the good images raises the threshold for all: a
-person must look at the images that scored highest.
+It does not know how a threshold is computed, only whether one part alone sets it. One bad part among the good
+images raises the threshold for all: a person must look at the images that scored highest.
 """
 
 from __future__ import annotations
