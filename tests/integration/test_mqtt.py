@@ -242,4 +242,5 @@ def test_a_wrong_password_is_one_line_with_the_fix() -> None:
 def test_200_rejects_a_second_without_a_subscriber_delay_no_first_sending(tmp_path: Path) -> None:
     with Mosquitto() as broker:
         result = unheard_rejects.measure(tmp_path, broker.port, rate=200.0, seconds=4.0)
-    assert unheard_rejects.is_good(result), result
+    # A machine that stands still for a moment delays one sending; the fault of before delayed most of them.
+    assert unheard_rejects.faults(result, share=0.99) == []
