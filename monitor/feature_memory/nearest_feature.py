@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 _BLOCK = 256
-"""How many kept features are compared at a time. For one image of 256x256 pixels a block of distances takes
-1 MiB, which stays in a processor's cache."""
+"""How many kept features are compared at least at a time."""
+_DISTANCES = 2**18
+"""As many more are compared at a time as give an image this many distances: they take 1 MiB, which stays in a
+processor's cache."""
 
 
 class NearestFeature(nn.Module):
@@ -36,8 +38,10 @@ class NearestFeature(nn.Module):
         if left_out is not None:
             constants = constants.masked_fill(left_out, torch.inf)
         nearest: Tensor | None = None
-        for start in range(0, len(self.kept), _BLOCK):
-            block = slice(start, start + _BLOCK)
+        # The places of one image count, so that its distances do not depend on how many images there are.
+        step = max(_BLOCK, _DISTANCES // (features.shape[1] * features.shape[2]))
+        for start in range(0, len(self.kept), step):
+            block = slice(start, start + step)
             partial = torch.addmm(constants[block], places, self.kept[block].T, alpha=-2).amin(dim=1)
             nearest = partial if nearest is None else torch.minimum(nearest, partial)
         assert nearest is not None

@@ -11,6 +11,7 @@ larger of both, because a good place that is odd for one is seldom odd for the o
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +21,13 @@ from torch.overrides import TorchFunctionMode
 
 from monitor.feature_memory.memory import FeatureMemory, JoinedMemory
 from monitor.inference.batch_norm_folding import fold_batch_norm
-from monitor.model.channel_scaling import read_deviations
-from monitor.model.recipe_json import RecipeError
+from monitor.model.channel_scaling import OWN_TENSOR_NAMES, read_deviations
+from monitor.model.recipe_json import Memory, RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
 from monitor.pyramid import ScaledTrunk, anomaly_map, upsample
 from monitor.teachers.architectures import LEVELS, NetworkLock, TeacherError, build_trunk, fill
+from monitor.teachers.lite_trunk import ARCHITECTURE, LiteTrunk
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,21 @@ class Networks:
     student: nn.Module | None
     student_unit: float = 1.0
     memory: FeatureMemory | JoinedMemory | None = None
+    memory_teacher: nn.Module | None = None
+    """The memory's own teacher, which gives it two more levels."""
     memory_unit: float = 1.0
     memory_share: float | None = None
     """The memory's share in the weighted mean of both maps; None: the map is the larger of both."""
 
     def folded(self, network_lock: NetworkLock | None = None) -> Networks:
-        """The same with folded batch normalisation (`fold_batch_norm`)."""
+        """The same with folded batch normalisation (`fold_batch_norm`), in trunks that may be changed."""
         student = None if self.student is None else fold_batch_norm(self.student, network_lock)
-        return replace(self, teacher=fold_batch_norm(self.teacher, network_lock), student=student)
+        return replace(
+            self,
+            teacher=fold_batch_norm(self.teacher, network_lock),
+            student=student,
+            memory_teacher=deepcopy(self.memory_teacher),
+        )
 
 
 class AnomalyNetwork(nn.Module):
@@ -58,6 +67,8 @@ class AnomalyNetwork(nn.Module):
         self.teacher = convert(networks.teacher)
         self.student = None if networks.student is None else convert(networks.student)
         self.memory = networks.memory
+        own = networks.memory_teacher
+        self.memory_teacher = None if own is None else convert(own)
         share = networks.memory_share
         self._join = torch.maximum if share is None else torch.add
         student_weight, memory_weight = (1.0, 1.0) if share is None else (1 - share, share)
@@ -82,6 +93,8 @@ class AnomalyNetwork(nn.Module):
             # A recipe without a memory has no units: its maps are the paper's.
             maps.append(upsample(product if self.memory is None else product * self._student_factor, size))
         if self.memory is not None:
+            if self.memory_teacher is not None:
+                levels = [*levels, *self.memory_teacher(images)]
             own = self.memory(levels) if left_out is None else self.memory(levels, left_out)
             maps.append(upsample(own * self._memory_factor, size))
         return maps
@@ -118,30 +131,53 @@ def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = Non
     if deviations is not None:
         teacher = ScaledTrunk(teacher, deviations)
         student = None if student is None else ScaledTrunk(student, deviations)
-    memory: FeatureMemory | JoinedMemory | None = None
-    if recipe.memory is not None and document.memory is not None:
-        if deviations is None:
-            raise RecipeError(f"{recipe.folder}: a memory needs channel scaling: train the recipe again")
-        try:
-            channels = [len(deviation) for deviation in deviations]
-            compared = document.memory.compared_levels()
-            memory = (
-                FeatureMemory(recipe.memory, channels, compared)
-                if compared
-                else JoinedMemory(recipe.memory, channels)
-            )
-        except ValueError as error:
-            raise RecipeError(
-                f"{recipe.folder}: its memory is damaged ({error}): train the recipe again"
-            ) from None
-    return Networks(
-        teacher,
-        student,
-        document.student_unit,
-        memory,
-        document.memory.unit if document.memory else 1.0,
-        document.memory.share if document.memory and student is not None else None,
+    networks = Networks(teacher, student, document.student_unit)
+    if recipe.memory is None or document.memory is None:
+        return networks
+    if deviations is None:
+        raise RecipeError(f"{recipe.folder}: a memory needs channel scaling: train the recipe again")
+    channels = [len(deviation) for deviation in deviations]
+    memory, own = _build_memory(recipe, document.memory, recipe.memory, channels)
+    return replace(
+        networks,
+        memory=memory,
+        memory_teacher=own,
+        memory_unit=document.memory.unit,
+        memory_share=document.memory.share if student is not None else None,
     )
+
+
+def _build_memory(
+    recipe: RecipeVersion, entry: Memory, arrays: Weights, channels: Sequence[int]
+) -> tuple[FeatureMemory | JoinedMemory, nn.Module | None]:
+    """The memory and its own teacher. `channels` are those of the recipe's teacher. Raises RecipeError."""
+    compared, own = entry.compared_levels(), None
+    try:
+        if not compared:
+            return JoinedMemory(arrays, channels), None
+        if entry.teacher is not None and recipe.memory_teacher is not None:
+            deviations = read_deviations(arrays, OWN_TENSOR_NAMES)
+            if deviations is None:
+                raise ValueError("the deviations of its teacher's channels are missing")
+            own = ScaledTrunk(
+                _build_own_teacher(entry.teacher.architecture, recipe.memory_teacher), deviations
+            )
+            channels = [*channels, *map(len, deviations)]
+        return FeatureMemory(arrays, channels, compared), own
+    except (ValueError, KeyError, TeacherError) as error:
+        raise RecipeError(
+            f"{recipe.folder}: its memory is damaged ({error}): train the recipe again"
+        ) from None
+
+
+def _build_own_teacher(architecture: str, weights: Weights) -> nn.Module:
+    """Raises TeacherError."""
+    if architecture != ARCHITECTURE:
+        raise TeacherError(f"its teacher {architecture} is not known here: update the program")
+    with _WithoutRandomValues():
+        trunk = LiteTrunk()
+    fill(trunk, {name: torch.from_numpy(array) for name, array in weights.items()})
+    return trunk.eval().requires_grad_(False)
 
 
 def _build_trunk(

@@ -19,6 +19,8 @@ from monitor.model.weights import Weights
 
 TENSOR_NAMES = ("even.1", "even.2", "even.3")
 """The names of the three levels' deviations among the student's weights."""
+OWN_TENSOR_NAMES = ("even.4", "even.5")
+"""The names of the deviations of the memory's own teacher among the memory's arrays."""
 
 _MAX_IMAGES = 100
 """Each image has hundreds to thousands of feature vectors, so more images hardly change the deviations."""
@@ -62,16 +64,20 @@ def _moments(level: Tensor) -> tuple[Tensor, Tensor, int]:
     return level.sum(dim=(0, 2, 3)), level.square().sum(dim=(0, 2, 3)), level.numel() // level.shape[1]
 
 
-def add_deviations(student: Weights, deviations: Sequence[Tensor]) -> Weights:
-    """The student's weights and the deviations together, as a recipe stores them."""
-    return {**student, **{n: d.numpy() for n, d in zip(TENSOR_NAMES, deviations, strict=True)}}
+def add_deviations(
+    weights: Weights, deviations: Sequence[Tensor], names: Sequence[str] = TENSOR_NAMES
+) -> Weights:
+    """A student's or a memory's arrays and the deviations together, as a recipe stores them."""
+    return {**weights, **{n: d.numpy() for n, d in zip(names, deviations, strict=True)}}
 
 
-def read_deviations(student: Mapping[str, np.ndarray]) -> list[Tensor] | None:
-    """The deviations among a student's weights; None for a recipe without channel scaling.
+def read_deviations(
+    weights: Mapping[str, np.ndarray], names: Sequence[str] = TENSOR_NAMES
+) -> list[Tensor] | None:
+    """The deviations of those names among the arrays; None where there are none.
 
-    Raises KeyError when only some of the three are there.
+    Raises KeyError when only some of them are there.
     """
-    if not any(name in student for name in TENSOR_NAMES):
+    if not any(name in weights for name in names):
         return None
-    return [torch.from_numpy(student[name]) for name in TENSOR_NAMES]
+    return [torch.from_numpy(weights[name]) for name in names]

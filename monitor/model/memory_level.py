@@ -19,6 +19,9 @@ class MemoryLevel(msgspec.Struct, frozen=True, kw_only=True):
     square_roots: Annotated[int, msgspec.Meta(ge=0, le=8)]
     """How many square roots are taken of the squared distance before the levels are multiplied: 2 is the
     exponent 1/4."""
+    level: Annotated[int, msgspec.Meta(ge=0, le=5)] = 0
+    """1 to 3 are the levels of the recipe's teacher, 4 and 5 those of the memory's own teacher; 0, in the
+    first recipes, is its place in the list."""
     smallest: Annotated[float, msgspec.Meta(ge=0, lt=4)] = 0.0
     """Smaller squared distances count as this one. Roots make differences near 0 large: without a bound,
     rounding alone would move a map by more than runtimes may differ."""
@@ -27,12 +30,13 @@ class MemoryLevel(msgspec.Struct, frozen=True, kw_only=True):
 _SMALLEST = 1e-4
 """Float32 knows squared distances of vectors of length 1 to about 1e-6."""
 MEMORY_LEVELS = (
-    MemoryLevel(side=6, stride=2, square_roots=2, smallest=_SMALLEST),
-    MemoryLevel(side=3, stride=1, square_roots=1, smallest=_SMALLEST),
-    MemoryLevel(side=5, stride=1, square_roots=0),
+    MemoryLevel(level=2, side=4, stride=2, square_roots=2, smallest=_SMALLEST),
+    MemoryLevel(level=3, side=5, stride=1, square_roots=1, smallest=_SMALLEST),
+    MemoryLevel(level=4, side=3, stride=1, square_roots=1, smallest=_SMALLEST),
+    MemoryLevel(level=5, side=3, stride=1, square_roots=1, smallest=_SMALLEST),
 )
-"""The levels 1, 2 and 3 of a new memory (`tests/benchmarks/README.md`). Level 1 is averaged to the places of
-level 2, over the same part of the image."""
+"""The levels of a new memory (`tests/benchmarks/README.md`). Level 2 is averaged to the places of level 3,
+over the same part of the image, and counts less than the others."""
 FIRST_MEMORY_LEVELS = (
     MemoryLevel(side=6, stride=2, square_roots=2),
     MemoryLevel(side=3, stride=1, square_roots=0),
@@ -41,10 +45,23 @@ FIRST_MEMORY_LEVELS = (
 """The levels in the first recipes that compare them apart, whose `recipe.json` does not describe them."""
 
 
-def are_complete(levels: Sequence[MemoryLevel]) -> bool:
-    """Whether these describe the three levels, with squares that lie evenly around their places."""
-    return len(levels) == len(MEMORY_LEVELS) and all(
-        level.side >= level.stride and (level.side - level.stride) % 2 == 0 for level in levels
+def numbers_of(levels: Sequence[MemoryLevel]) -> list[int]:
+    """Which level each of these describes, from 1."""
+    return [level.level or place for place, level in enumerate(levels, start=1)]
+
+
+def are_complete(levels: Sequence[MemoryLevel], *, own_teacher: bool) -> bool:
+    """Whether they name levels that there are, level 2 among them and none twice, and whether all squares lie
+    evenly around their places.
+
+    `own_teacher` says whether the memory has a teacher of its own.
+    """
+    numbers = numbers_of(levels)
+    return (
+        len(set(numbers)) == len(numbers)
+        and 2 in numbers
+        and max(numbers) <= (5 if own_teacher else 3)
+        and all(level.side >= level.stride and (level.side - level.stride) % 2 == 0 for level in levels)
     )
 
 

@@ -49,7 +49,7 @@ class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TeacherEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """The teacher that trained the student."""
+    """The teacher that trained the student, or the one that a memory has of its own."""
 
     name: str
     architecture: str
@@ -190,6 +190,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     levels 2 and 3 are one vector."""
     levels: tuple[MemoryLevel, ...] = ()
     """With `by_level`: how each level is compared. Empty in the first such recipes (`compared_levels`)."""
+    teacher: TeacherEntry | None = None
+    """The memory's own teacher, of which `levels` has two more levels; null in recipes of earlier versions.
+    Its channel deviations are among the memory's arrays."""
 
     def compared_levels(self) -> tuple[MemoryLevel, ...]:
         """How each level is compared; empty unless `by_level`."""
@@ -363,14 +366,15 @@ def resize_name(tiles: Tiles | None, memory: Memory | None) -> str:
     """The `resize` of a recipe's document.
 
     Recipes with tiles, with a memory, with a mean of both maps, with a memory that compares the levels apart,
-    and with one that records how, have names of their own, so that a program that does not know these
-    refuses them.
+    with one that records how, and with one that has a teacher of its own, have names of their own, so that a
+    program that does not know these refuses them.
     """
     name = RESIZE if tiles is None else TILED_RESIZE
     if memory is None:
         return name
     name += ", with a memory" if memory.share is None else ", averaged with a memory"
-    return name + (" by recorded levels" if memory.levels else " by level" if memory.by_level else "")
+    name += " by recorded levels" if memory.levels else " by level" if memory.by_level else ""
+    return name + (" of two teachers" if memory.teacher else "")
 
 
 def size_problem(size: Size, tiles: Tiles | None) -> str:
@@ -420,10 +424,18 @@ def check_document(file: Path, document: Document) -> None:
     if document.student is None and document.memory is None:
         raise RecipeError(f"{file}: there is neither a student nor a memory: train the recipe again")
     memory = document.memory
-    if memory is not None and memory.levels and not (memory.by_level and are_complete(memory.levels)):
+    if memory is not None and not _is_memory_complete(memory):
         raise RecipeError(f"{file}: its memory is damaged: train the recipe again or restore the file")
     if document.presence is not None and not _is_complete(document.presence):
         raise RecipeError(f"{file}: the presence gate is damaged: train the recipe again or restore the file")
+
+
+def _is_memory_complete(memory: Memory) -> bool:
+    """Whether it says how each level of its teachers is compared; recipes of earlier versions need not."""
+    has_own = memory.teacher is not None
+    if not memory.levels:
+        return not has_own
+    return memory.by_level and are_complete(memory.levels, own_teacher=has_own)
 
 
 def _is_complete(presence: Presence) -> bool:

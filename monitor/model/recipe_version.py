@@ -2,8 +2,8 @@
 
 It knows nothing of runtimes or scores, and not of which version is in force (`monitor.model.in_force`). A
 folder `recipes/<name>/` has `recipe.json`, the weights of the student, the memory and the int8 model, as far
-as the recipe has them, and a copy of the teacher's trunk, so that the recipe also runs on a machine without
-the teacher's own file. Renaming `recipe.json` into place commits a version; earlier versions stay in
+as the recipe has them, and copies of the teachers' trunks, so that the recipe also runs on a machine without
+the teachers' own files. Renaming `recipe.json` into place commits a version; earlier versions stay in
 `versions/` (`monitor.model.version_files`). The name of each weight file contains the first 16 digits of its
 sha256, so that the files of two versions can't be mixed up, and versions with the same weights share the
 file. Nothing is pickled.
@@ -30,6 +30,7 @@ from monitor.model.recipe_json import (
     Presence,
     RecipeError,
     Roi,
+    TeacherEntry,
     WeightsFile,
     check_document,
     make_grid,
@@ -61,6 +62,8 @@ class RecipeVersion:
     where the memory alone judges."""
     memory: Weights | None = None
     """The memory of good features, if the recipe has one (`monitor.feature_memory`)."""
+    memory_teacher: Weights | None = None
+    """The memory's own teacher, if it has one."""
     quantised: Weights | None = None
     """The int8 model, if the recipe has one."""
     number: int = 0
@@ -132,11 +135,12 @@ class RecipeVersion:
         Weights that no version names any more are removed. After a crash at any moment, `recipe.json` is
         either the old version or the new one, complete. Raises RecipeError when a file can't be written.
         """
-        document = self.document
+        document, memory = self.document, self.document.memory
         files = (
             (document.teacher.weights, self.teacher),
             (document.student, self.student),
-            (document.memory and document.memory.weights, self.memory),
+            (memory and memory.weights, self.memory),
+            (memory and memory.teacher and memory.teacher.weights, self.memory_teacher),
             (document.quantised and document.quantised.weights, self.quantised),
         )
         contents = {entry.file: to_bytes(arrays) for entry, arrays in files if entry and arrays is not None}
@@ -218,22 +222,28 @@ def _assemble(file: Path, content: bytes) -> RecipeVersion:
             f"{file}: not a recipe ({error}): train the recipe again or restore the file"
         ) from None
     check_document(file, document)
-    teacher = _load_weights(folder, document.teacher.weights)
-    if fingerprint(teacher) != document.teacher.sha256:
-        raise RecipeError(
-            f"{folder / document.teacher.weights.file}: not the teacher this recipe was trained with "
-            f"({document.teacher.name}, sha256 {document.teacher.sha256[:16]}...): train the recipe again"
-        )
+    memory = document.memory
     return RecipeVersion(
         folder,
         document,
         sha,
-        teacher,
+        _load_teacher(folder, document.teacher),
         student=_load_weights(folder, document.student) if document.student else None,
-        memory=_load_weights(folder, document.memory.weights) if document.memory else None,
+        memory=_load_weights(folder, memory.weights) if memory else None,
+        memory_teacher=_load_teacher(folder, memory.teacher) if memory and memory.teacher else None,
         quantised=_load_weights(folder, document.quantised.weights) if document.quantised else None,
         number=find_number(folder, sha[:16]),
     )
+
+
+def _load_teacher(folder: Path, entry: TeacherEntry) -> Weights:
+    teacher = _load_weights(folder, entry.weights)
+    if fingerprint(teacher) != entry.sha256:
+        raise RecipeError(
+            f"{folder / entry.weights.file}: not the teacher this recipe was trained with "
+            f"({entry.name}, sha256 {entry.sha256[:16]}...): train the recipe again"
+        )
+    return teacher
 
 
 def _load_weights(folder: Path, entry: WeightsFile) -> Weights:

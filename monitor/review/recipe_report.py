@@ -186,6 +186,8 @@ def _weight_files(document: Document) -> Iterator[WeightsFile]:
         yield document.student
     if document.memory is not None:
         yield document.memory.weights
+        if document.memory.teacher is not None:
+            yield document.memory.teacher.weights
     if document.quantised is not None:
         yield document.quantised.weights
 

@@ -1,4 +1,4 @@
-"""The work of `line-monitor teacher`: list the teachers, copy one to a single file, make one.
+"""The work of `line-monitor teacher`: list the teachers, copy one to a single file, make or convert one.
 
 Listing never uses the network; the other two do if the weights are not on this machine. A file that exists is
 replaced only where `force` is given.
@@ -6,6 +6,7 @@ replaced only where `force` is given.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from monitor.teachers.architectures import (
     trunk_weights,
 )
 from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher
+from monitor.teachers.lite_trunk import LITE_FILE, LITE_TEACHER, load_lite_teacher
+from monitor.teachers.lite_weights import make_lite_teacher
 from monitor.teachers.weight_files import BUNDLED, TeacherError, WeightsLocation, find_weights, obtain_weights
 
 _PUBLISHED = "torchvision's ImageNet weights, version 1"
@@ -100,6 +103,29 @@ def fetch_teacher(
     else:
         say(f"on a machine without a network: copy it into the data folder's teachers/, or {use}")
     return file
+
+
+def describe_lite_teacher() -> str:
+    """The teacher that every memory has beside the listed ones, in one line. Raises TeacherError."""
+    teacher = load_lite_teacher()
+    return (
+        f"every memory also has {teacher.name} (sha256 {teacher.sha256[:16]}), which no student learns from: "
+        f"{LITE_FILE}; its licence is in {LITE_FILE.parent / 'NOTICE'}"
+    )
+
+
+def convert_lite_teacher(published: Path, *, out: Path, force: bool, say: Callable[[str], None]) -> None:
+    """Writes the file of the memory's carried teacher from its published weights. Raises TeacherError."""
+    file = _target(out, LITE_FILE.name, is_folder=False)
+    content = make_lite_teacher(published)
+    _check_writable(file, force=force)
+    try:
+        write_whole(file, content)
+    except OSError as error:
+        raise TeacherError(f"{file} can't be written: {error.strerror or error}") from None
+    same = "the same bytes as" if content == LITE_FILE.read_bytes() else "other bytes than"
+    sha256 = hashlib.sha256(content).hexdigest()
+    say(f"{file}: {LITE_TEACHER}, sha256 of the file {sha256}, {same} the carried file")
 
 
 def make_teacher_file(

@@ -28,12 +28,15 @@ from monitor.images.tiling import Grid
 from monitor.inference.anomaly_network import Networks, build_networks
 from monitor.inference.backends import F16, available_backends
 from monitor.inference.torch_network import TorchNetwork
-from monitor.model.channel_scaling import add_deviations
+from monitor.model.channel_scaling import OWN_TENSOR_NAMES, add_deviations, channel_deviations
 from monitor.model.memory_level import MEMORY_LEVELS
-from monitor.model.recipe_json import Calibration, Memory, resize_name
+from monitor.model.recipe_json import Calibration, Memory, TeacherEntry, resize_name
 from monitor.model.recipe_version import RecipeVersion, weights_file
+from monitor.model.weights import Weights
 from monitor.pyramid import Features, ScaledTrunk
 from monitor.system.progress import SILENT, Progress
+from monitor.teachers.architectures import trunk_weights
+from monitor.teachers.lite_trunk import load_lite_teacher
 from monitor.training.examples import Split
 from monitor.training.operating_points import score_ceiling
 from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, ThresholdRule, make_calibration
@@ -122,26 +125,42 @@ def add_memory(
     teacher = build_networks(_without_memory(draft)).teacher
     if draft.student is None:
         teacher = ScaledTrunk(teacher, deviations)
+    teacher.to(device)
+    own = load_lite_teacher()
+    scaling = [index for number in by_use.train or by_use.select for index in images.inputs(number)]
+    own_deviations = channel_deviations(own.trunk, images.pictures, scaling, device)
+    own_trunk = ScaledTrunk(own.trunk, own_deviations).to(device)
     collection = collect_features(
-        teacher.to(device),
+        lambda batch: [*teacher(batch), *own_trunk(batch)],
         images.pictures,
         [images.inputs(number) for number in range(count)],
         seed=seed,
         device=device,
         add_progress=add_progress,
     )
-    arrays = dict(collection.arrays)
+    arrays = add_deviations(collection.arrays, own_deviations, OWN_TENSOR_NAMES)
     if draft.student is None:
-        arrays = dict(add_deviations(arrays, deviations))
-    share = None if draft.student is None else MEMORY_SHARE
+        arrays = add_deviations(arrays, deviations)
+    own_arrays = _halved(trunk_weights(own.trunk))
     entry = Memory(
-        weights=weights_file("memory", arrays), unit=1.0, share=share, by_level=True, levels=MEMORY_LEVELS
+        weights=weights_file("memory", arrays),
+        unit=1.0,
+        share=None if draft.student is None else MEMORY_SHARE,
+        by_level=True,
+        levels=MEMORY_LEVELS,
+        teacher=TeacherEntry(
+            name=own.name,
+            architecture=own.architecture,
+            sha256=own.sha256,
+            origin=own.origin,
+            weights=weights_file("teacher", own_arrays),
+        ),
     )
     stated = draft.with_changes(memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry))
-    found = replace(stated, memory=arrays)
+    found = replace(stated, memory=arrays, memory_teacher=own_arrays)
     scorer = LeftOutScorer(images, collection.owners)
     networks = build_networks(found)
-    memory_alone = Networks(networks.teacher, None, memory=networks.memory)
+    memory_alone = replace(networks, student=None, memory_unit=1.0, memory_share=None)
     # Without a student the unit is a common factor of all scores, and hardly any image would be left.
     without = by_use.calibrate if networks.student is not None else ()
     memory_scores = scorer.scores(
@@ -194,6 +213,11 @@ def _without_memory(draft: RecipeVersion) -> RecipeVersion:
     """The draft for `build_networks`: without a student it has no deviations yet."""
     evened = draft.student is not None
     return draft.with_changes(evened=evened)
+
+
+def _halved(weights: Weights) -> Weights:
+    """Weights that came from float16 in float16 again: half of the bytes, no value changes."""
+    return {name: array.astype(np.float16) for name, array in weights.items()}
 
 
 def _unit(scores: Sequence[float]) -> float:

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from drivers.image_file import Image
 from monitor.feature_memory.collection import DIMENSIONS, KEPT_FEATURES
 from monitor.feature_memory.embedding import draw_projection
-from monitor.feature_memory.memory import KEPT, PROJECTION, FeatureMemory
+from monitor.feature_memory.memory import FeatureMemory, kept_name, projection_name
 from monitor.images.preprocessing import prepare, resize_image
 from monitor.images.tiling import Grid
 from monitor.inference.anomaly_network import AnomalyNetwork, Networks
@@ -50,9 +50,10 @@ from monitor.inference.cuda_transfer import choose_transfer
 from monitor.inference.device_preprocessing import DevicePreprocessing
 from monitor.inference.device_scoring import DeviceScoring, DeviceTransfer, PlainTransfer, Run
 from monitor.inference.torch_network import TorchNetwork, disable_tf32
-from monitor.model.memory_level import MEMORY_LEVELS
+from monitor.model.memory_level import MEMORY_LEVELS, numbers_of
 from monitor.pyramid import ScaledTrunk
 from monitor.teachers.architectures import build_trunk
+from monitor.teachers.lite_trunk import LiteTrunk
 from monitor.training.memory_training import MEMORY_SHARE
 from tests.benchmarks.gpu_tables import EAGER, PLAIN, PRODUCT, goals, table
 
@@ -72,7 +73,7 @@ class Size:
     side: int
     batch: int
     kept: tuple[int, ...]
-    """By level."""
+    """By compared level."""
     frame: tuple[int, int]
     seconds: float
     """Of each comparison."""
@@ -83,27 +84,33 @@ class Size:
 
 
 _FULL = Size(256, 64, KEPT_FEATURES, (1080, 1920), 6.0, 100_000, 120.0)
-_REHEARSAL = Size(32, 4, (300, 300, 300), (108, 192), 0.0, 48, 10.0)
+_REHEARSAL = Size(32, 4, (300, 300, 300, 300), (108, 192), 0.0, 48, 10.0)
 
 
 def make_networks(compared: str, size: Size) -> Networks:
     """Untrained networks that compare with a student, a memory, or both."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        trunks = [build_trunk("resnet18").eval().requires_grad_(False) for _ in range(2)]
+        trunks = [build_trunk("resnet18"), build_trunk("resnet18"), LiteTrunk()]
         with torch.inference_mode():
-            channels = [level.shape[1] for level in trunks[0](torch.zeros(1, 3, 64, 64))]
-        teacher, student = (ScaledTrunk(trunk, [torch.ones(count) for count in channels]) for trunk in trunks)
+            shapes = [
+                [level.shape[1] for level in trunk.eval()(torch.zeros(1, 3, 64, 64))] for trunk in trunks
+            ]
+        teacher, student, own = (
+            ScaledTrunk(trunk.requires_grad_(False), [torch.ones(count) for count in channels])
+            for trunk, channels in zip(trunks, shapes, strict=True)
+        )
         if compared == "student":
             return Networks(teacher, student)
         arrays = {}
-        for level, count in enumerate(channels):
-            arrays[KEPT[level]] = torch.randn(size.kept[level], DIMENSIONS[level]).numpy()
-            arrays[PROJECTION[level]] = draw_projection(count, 0, DIMENSIONS[level]).numpy()
+        channels = [*shapes[0], *shapes[2]]
+        for level, kept, dimensions in zip(numbers_of(MEMORY_LEVELS), size.kept, DIMENSIONS, strict=True):
+            arrays[kept_name(level)] = torch.randn(kept, dimensions).numpy()
+            arrays[projection_name(level)] = draw_projection(channels[level - 1], 0, dimensions).numpy()
         memory = FeatureMemory(arrays, channels, MEMORY_LEVELS)
         if compared == "memory":
-            return Networks(teacher, None, memory=memory, memory_unit=_UNIT)
-        return Networks(teacher, student, _UNIT, memory, _UNIT, MEMORY_SHARE)
+            return Networks(teacher, None, memory=memory, memory_teacher=own, memory_unit=_UNIT)
+        return Networks(teacher, student, _UNIT, memory, own, _UNIT, MEMORY_SHARE)
 
 
 def half_network(networks: Networks, device: torch.device) -> TorchNetwork:

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from drivers import image_file
 from monitor.evaluation.auroc_pro import auroc
 from monitor.evaluation.dataset import GOOD
-from monitor.feature_memory.memory import KEPT
+from monitor.feature_memory.memory import kept_name
 from monitor.images.preprocessing import resize_image
 from monitor.inference.anomaly_network import Networks, build_networks
 from monitor.inference.torch_network import TorchNetwork
+from monitor.model.memory_level import MEMORY_LEVELS, numbers_of
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.memory_training import GoodImages, LeftOutScorer
 from monitor.training.parts import blocks_of, find_parts, make_thumbnail, name_below
@@ -75,7 +76,7 @@ def read_set(data: Path, recipe: RecipeVersion) -> SetImages:
     folder = data / "train" / GOOD
     files = image_file.find(folder)
     images = [image_file.read(file) for file in files]
-    kept = [len(recipe.memory[name]) for name in KEPT]
+    kept = [len(recipe.memory[kept_name(level)]) for level in numbers_of(MEMORY_LEVELS)]
     if any(count % len(files) for count in kept):
         raise ValueError(f"{folder}: the recipe was not trained with these {len(files)} images")
     parts = find_parts(name_below(folder, files), [make_thumbnail(image) for image in images])

@@ -10,11 +10,18 @@ import pytest
 import torch
 
 from monitor.feature_memory.embedding import JoinedEmbedding, draw_projection
-from monitor.feature_memory.memory import JOINED_KEPT, JOINED_PROJECTION, FeatureMemory
+from monitor.feature_memory.memory import (
+    JOINED_KEPT,
+    JOINED_PROJECTION,
+    FeatureMemory,
+    kept_name,
+    projection_name,
+)
 from monitor.images.preprocessing import prepare
 from monitor.inference.anomaly_network import AnomalyNetwork, Networks, build_networks
 from monitor.inference.scorer import Scorer
-from monitor.model.memory_level import FIRST_MEMORY_LEVELS
+from monitor.model.channel_scaling import TENSOR_NAMES
+from monitor.model.memory_level import FIRST_MEMORY_LEVELS, MemoryLevel
 from monitor.model.recipe_json import RecipeError
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.compare import Compare
@@ -46,7 +53,8 @@ def both_maps(recipe: RecipeVersion) -> tuple[torch.Tensor, torch.Tensor]:
     assert networks.student is not None
     with torch.no_grad():
         student = AnomalyNetwork(Networks(networks.teacher, networks.student))(batch(recipe))
-        alone = AnomalyNetwork(Networks(networks.teacher, None, memory=networks.memory))(batch(recipe))
+        memory = replace(networks, student=None, memory_unit=1.0, memory_share=None)
+        alone = AnomalyNetwork(memory)(batch(recipe))
     return student / networks.student_unit, alone / networks.memory_unit
 
 
@@ -70,9 +78,9 @@ def test_a_recipe_of_an_earlier_version_keeps_its_joined_memory(memory: RecipeVe
     levels = build_networks(memory).teacher(batch(memory))
     projection = draw_projection(levels[1].shape[1] + levels[2].shape[1], 0, 64)
     kept = torch.rand(20, projection.shape[1], generator=torch.Generator().manual_seed(0))
-    arrays = {name: array for name, array in memory.memory.items() if name.startswith("even.")}
+    arrays = {name: memory.memory[name] for name in TENSOR_NAMES}
     arrays |= {JOINED_KEPT: kept.numpy(), JOINED_PROJECTION: projection.numpy()}
-    entry = msgspec.structs.replace(memory.document.memory, by_level=False, levels=())
+    entry = msgspec.structs.replace(memory.document.memory, by_level=False, levels=(), teacher=None)
     earlier = replace(memory.with_changes(memory=entry), memory=arrays)
     joined = JoinedEmbedding(projection, levels[1].shape[1])(levels)
     expected = torch.cdist(joined, kept.expand(len(IMAGES), 1, -1, -1)).square().amin(dim=-1)
@@ -81,17 +89,22 @@ def test_a_recipe_of_an_earlier_version_keeps_its_joined_memory(memory: RecipeVe
     assert torch.allclose(networks.memory(levels), expected, atol=1e-5)
 
 
-def test_a_recipe_that_records_no_levels_compares_them_as_the_first_ones_did(memory: RecipeVersion) -> None:
+@pytest.mark.parametrize("levels", [(), FIRST_MEMORY_LEVELS], ids=["not recorded", "without numbers"])
+def test_a_recipe_of_an_earlier_version_compares_the_levels_of_one_teacher(
+    memory: RecipeVersion, levels: tuple[MemoryLevel, ...]
+) -> None:
     assert memory.memory is not None
     assert memory.document.memory is not None
-    entry = msgspec.structs.replace(memory.document.memory, levels=())
-    networks, first = build_networks(memory), build_networks(memory.with_changes(memory=entry))
-    assert networks.memory is not None
+    entry = msgspec.structs.replace(memory.document.memory, levels=levels, teacher=None)
+    found = build_networks(memory).teacher(batch(memory))
+    channels, arrays = [level.shape[1] for level in found], dict(memory.memory)
+    for level, count in enumerate(channels, start=1):
+        arrays[projection_name(level)] = draw_projection(count, 0, 8).numpy()
+        arrays[kept_name(level)] = np.random.default_rng(level).random((20, 8), np.float32)
+    first = build_networks(replace(memory.with_changes(memory=entry), memory=arrays, memory_teacher=None))
     assert first.memory is not None
-    levels = networks.teacher(batch(memory))
-    expected = FeatureMemory(memory.memory, [level.shape[1] for level in levels], FIRST_MEMORY_LEVELS)(levels)
-    assert torch.equal(first.memory(levels), expected)
-    assert not torch.allclose(networks.memory(levels), expected, rtol=0.01)
+    assert first.memory_teacher is None
+    assert torch.equal(first.memory(found), FeatureMemory(arrays, channels, FIRST_MEMORY_LEVELS)(found))
 
 
 @pytest.mark.parametrize("kind", ["both", "memory"])
@@ -115,5 +128,5 @@ def test_a_damaged_memory_is_one_clear_line(memory: RecipeVersion) -> None:
 def test_a_program_refuses_recipes_of_a_kind_that_it_does_not_know(
     both: RecipeVersion, memory: RecipeVersion
 ) -> None:
-    assert both.document.resize.endswith(", averaged with a memory by recorded levels")
-    assert memory.document.resize.endswith(", with a memory by recorded levels")
+    assert both.document.resize.endswith(", averaged with a memory by recorded levels of two teachers")
+    assert memory.document.resize.endswith(", with a memory by recorded levels of two teachers")

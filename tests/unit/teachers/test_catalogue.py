@@ -27,6 +27,7 @@ from monitor.teachers.architectures import (
 )
 from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher
 from tests.real.parts import random_weights, teacher_file
+from tests.unit.teachers.published_lite import published_weights
 
 
 @pytest.fixture(autouse=True)
@@ -81,11 +82,13 @@ def test_the_list_needs_no_settings_and_no_network(
     monkeypatch.setattr("urllib.request.urlopen", lambda *given, **_: requests.append(given))
     assert main(["teacher", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == teacher_names()
+    assert [line.split()[0] for line in lines[1:-1]] == teacher_names()
     assert "line-monitor teacher fetch resnet50" in next(line for line in lines if "resnet50 " in line)
-    assert "carried" in lines[-1]
-    assert "licence is in" in lines[-1]
-    assert "2.8 M" in lines[-1]
+    *_, carried, own = lines
+    assert "carried" in carried
+    assert "licence is in" in carried
+    assert "2.8 M" in carried
+    assert "every memory also has efficientnet-lite0-bundled" in own
     assert not requests
 
 
@@ -245,3 +248,20 @@ def test_what_can_not_be_made_is_told_before_the_work(
     assert main(["teacher", "make", "-o", "out.safetensors", *arguments]) == 1
     assert message in one_line(capsys.readouterr().err)
     assert (tmp_path / "taken.safetensors").read_text() == "something precious"
+
+
+def test_the_memory_s_teacher_is_converted_from_its_published_weights_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published, file = tmp_path / "published.pth", tmp_path / "made.safetensors"
+    torch.save(published_weights(), published)
+    command = ["teacher", "convert", "--weights", str(published), "-o", str(file)]
+    assert main(command) == 0
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    output = one_line(capsys.readouterr().out)
+    assert f"sha256 of the file {sha256}, other bytes than the carried file" in output
+    assert main(command) == 1
+    assert "--force to replace it" in one_line(capsys.readouterr().err)
+    assert main([*command, "--weights", str(tmp_path / "no.pth"), "--force"]) == 1
+    assert "no.pth: there is no such file" in one_line(capsys.readouterr().err)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256, "nothing was lost"

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from monitor.feature_memory.memory import KEPT
+from monitor.feature_memory.memory import kept_name
 from monitor.images import preprocessing
 from monitor.images.tiling import Grid
 from monitor.inference.anomaly_network import build_networks
 from monitor.inference.scorer import Scorer
 from monitor.inference.torch_network import TorchNetwork
+from monitor.model.memory_level import MEMORY_LEVELS, numbers_of
 from monitor.model.recipe_json import REFERENCE, make_tiles
 from monitor.model.recipe_version import RecipeVersion
 from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_recipe
@@ -29,6 +30,7 @@ from tests.real.small_training import train
 pytestmark = pytest.mark.usefixtures("without_openvino")
 
 CPU = torch.device("cpu")
+LEVELS = numbers_of(MEMORY_LEVELS)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
 def left_out_scores(recipe: RecipeVersion, blocks: list[int]) -> list[float]:
     """The scores of the 12 images with these blocks left out."""
     assert recipe.memory is not None
-    owners = [np.repeat(np.arange(12), len(recipe.memory[name]) // 12) for name in KEPT]
+    owners = [np.repeat(np.arange(12), len(recipe.memory[kept_name(level)]) // 12) for level in LEVELS]
     pictures = [preprocessing.resize_image(part(number), recipe.size) for number in range(12)]
     scorer = LeftOutScorer(GoodImages(pictures, Grid.whole(recipe.size), blocks), owners)
     return scorer.scores(TorchNetwork(build_networks(recipe), CPU, half=False), range(12))
