@@ -36,13 +36,19 @@ _Maps = Callable[[Tensor], Tensor]
 
 
 def add_first_looks(
-    recipe: RecipeVersion, pictures: IndexedImages, train: Sequence[int], select: Sequence[int], seed: int
+    recipe: RecipeVersion,
+    pictures: IndexedImages,
+    train: Sequence[int],
+    select: Sequence[int],
+    seed: int,
+    leave_out: Callable[[Sequence[int]], RecipeVersion] | None = None,
 ) -> RecipeVersion:
     """The recipe with pairs for each runtime here; unchanged where the processor has no bfloat16.
 
     `pictures` are the network's input by index, uint8 (H, W, 3) BGR or (H, W). Defects are drawn on the
     pictures `select`, with pieces of the pictures `train`; either may be empty, as where the memory alone
-    judges.
+    judges. `leave_out` gives the recipe without what some of the pictures gave to its memory: an image that
+    a memory knows has distances of 0, of which bfloat16 gives no ratio that a new part could have.
     """
     if not has_native_bf16() or not (train or select):
         return recipe
@@ -50,10 +56,11 @@ def add_first_looks(
     good = [*select, *train]
     chosen = [*_spread(good), *_spread(compared.indices)]
     images = [compared[index] for index in chosen]
-    exact = _scores(_torch_maps(recipe, bfloat16=False), images)
-    quick = {TORCH: _torch_maps(recipe, bfloat16=True)}
+    unseen = leave_out([*_spread(good), *(select or train)]) if leave_out else recipe
+    exact = _scores(_torch_maps(unseen, bfloat16=False), images)
+    quick = {TORCH: _torch_maps(unseen, bfloat16=True)}
     if has_openvino():
-        quick[OPENVINO] = _openvino_maps(recipe)
+        quick[OPENVINO] = _openvino_maps(unseen)
     found = {
         f"{runtime}-{BF16}": _first_look(_scores(maps, images), exact, runtime)
         for runtime, maps in quick.items()

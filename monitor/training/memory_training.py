@@ -23,13 +23,14 @@ import torch
 from numpy.typing import NDArray
 
 from monitor.feature_memory.collection import collect_features
+from monitor.feature_memory.memory import kept_name
 from monitor.images.preprocessing import IndexedImages, normalise_image
 from monitor.images.tiling import Grid
 from monitor.inference.anomaly_network import Networks, build_networks
 from monitor.inference.backends import F16, available_backends
 from monitor.inference.torch_network import TorchNetwork
 from monitor.model.channel_scaling import OWN_TENSOR_NAMES, add_deviations, channel_deviations
-from monitor.model.memory_level import MEMORY_LEVELS
+from monitor.model.memory_level import MEMORY_LEVELS, numbers_of
 from monitor.model.recipe_json import Calibration, Memory, TeacherEntry, resize_name
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.model.weights import Weights
@@ -97,6 +98,23 @@ class LeftOutScorer:
             scores.append(float(grid.stitch_maps(maps).max()))
             progress.update("calibrate", done, len(numbers))
         return scores
+
+    def leave_out(self, recipe: RecipeVersion, indices: Sequence[int]) -> RecipeVersion:
+        """The recipe without the features of the images that these tiles are of.
+
+        The recipe itself where none would be left.
+        """
+        entry = recipe.document.memory
+        assert entry is not None
+        assert recipe.memory is not None
+        numbers = [index // len(self.images.grid) for index in indices]
+        arrays = dict(recipe.memory)
+        for level, own in zip(numbers_of(entry.levels), self.owners, strict=True):
+            stays = ~np.isin(own, numbers)
+            if not stays.any():
+                return recipe
+            arrays[kept_name(level)] = arrays[kept_name(level)][stays]
+        return replace(recipe, memory=arrays)
 
 
 def add_memory(

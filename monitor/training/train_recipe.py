@@ -25,6 +25,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -122,7 +123,8 @@ def _train_recipe(
     if request.compare.has_student:
         fitted = _fit(request, inputs, checkpoint, say_beside_bar, progress)
     draft, left_out = draft_recipe(request, inputs, fitted, progress, clock() - began)
-    draft = add_first_looks(draft, inputs.pictures, inputs.train, inputs.select, request.seed)
+    leave_out = None if left_out is None else partial(left_out.leave_out, draft)
+    draft = add_first_looks(draft, inputs.pictures, inputs.train, inputs.select, request.seed, leave_out)
     if request.int8:
         draft = add_int8(draft, inputs, request.seed, say_beside_bar)
     draft = _with_thresholds(draft, request, inputs, left_out, say, progress)

@@ -41,13 +41,16 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> RecipeVersion:
     return train(folder, good_parts(folder / "good", 12), compare=Compare.MEMORY)
 
 
-def left_out_scores(recipe: RecipeVersion, blocks: list[int]) -> list[float]:
-    """The scores of the 12 images with these blocks left out."""
+def scorer_of(recipe: RecipeVersion, blocks: list[int]) -> LeftOutScorer:
+    """What scores the 12 images with these blocks left out."""
     assert recipe.memory is not None
     owners = [np.repeat(np.arange(12), len(recipe.memory[kept_name(level)]) // 12) for level in LEVELS]
     pictures = [preprocessing.resize_image(part(number), recipe.size) for number in range(12)]
-    scorer = LeftOutScorer(GoodImages(pictures, Grid.whole(recipe.size), blocks), owners)
-    return scorer.scores(TorchNetwork(build_networks(recipe), CPU, half=False), range(12))
+    return LeftOutScorer(GoodImages(pictures, Grid.whole(recipe.size), blocks), owners)
+
+
+def left_out_scores(recipe: RecipeVersion, blocks: list[int]) -> list[float]:
+    return scorer_of(recipe, blocks).scores(TorchNetwork(build_networks(recipe), CPU, half=False), range(12))
 
 
 def test_a_memory_alone_needs_no_student_and_calibrates_with_nine_tenths(memory: RecipeVersion) -> None:
@@ -161,3 +164,12 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         train(tmp_path, good_parts(tmp_path / "good", 4), **changes)
+
+
+def test_a_memory_without_some_images_scores_them_as_if_it_had_never_seen_them(memory: RecipeVersion) -> None:
+    scorer = scorer_of(memory, list(range(12)))
+    network = TorchNetwork(build_networks(scorer.leave_out(memory, [3, 5])), CPU, half=False)
+    expected = scorer.scores(TorchNetwork(build_networks(memory), CPU, half=False), [3], without=[5])
+    image = torch.from_numpy(preprocessing.normalise_image(scorer.images.pictures[3])[None])
+    assert float(network(image).max()) == pytest.approx(expected[0])
+    assert scorer.leave_out(memory, range(12)) is memory, "no feature would be left"
