@@ -27,7 +27,7 @@ from monitor.model.recipe_version import RecipeVersion
 from monitor.model.weights import Weights
 from monitor.pyramid import ScaledTrunk, anomaly_map, upsample
 from monitor.teachers.architectures import LEVELS, NetworkLock, TeacherError, build_trunk, fill
-from monitor.teachers.lite_trunk import ARCHITECTURE, LiteTrunk
+from monitor.teachers.lite_trunk import ARCHITECTURE, CHANNELS, LiteTrunk
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,12 @@ def build_networks(recipe: RecipeVersion, network_lock: NetworkLock | None = Non
     if recipe.student is not None:
         student = _build_trunk(recipe, document.teacher.architecture, recipe.student, network_lock)
     # Where the memory alone judges, the deviations are among its arrays.
-    deviations = read_deviations(recipe.student if recipe.student is not None else recipe.memory or {})
+    try:
+        deviations = read_deviations(recipe.student if recipe.student is not None else recipe.memory or {})
+    except ValueError as error:
+        raise RecipeError(
+            f"{recipe.folder}: its channel scaling is damaged ({error}): train the recipe again"
+        ) from None
     if document.evened != (deviations is not None):
         raise RecipeError(
             f'{recipe.folder}: "evened" in recipe.json disagrees with the recipe\'s weights: '
@@ -157,14 +162,14 @@ def _build_memory(
             return JoinedMemory(arrays, channels), None
         if entry.teacher is not None and recipe.memory_teacher is not None:
             deviations = read_deviations(arrays, OWN_TENSOR_NAMES)
-            if deviations is None:
-                raise ValueError("the deviations of its teacher's channels are missing")
+            if deviations is None or tuple(map(len, deviations)) != CHANNELS:
+                raise ValueError("its own teacher's channel deviations are missing or of another network")
             own = ScaledTrunk(
                 _build_own_teacher(entry.teacher.architecture, recipe.memory_teacher), deviations
             )
             channels = [*channels, *map(len, deviations)]
         return FeatureMemory(arrays, channels, compared), own
-    except (ValueError, KeyError, TeacherError) as error:
+    except (ValueError, TeacherError) as error:
         raise RecipeError(
             f"{recipe.folder}: its memory is damaged ({error}): train the recipe again"
         ) from None

@@ -106,6 +106,9 @@ def metadata(recipe: RecipeVersion, runtime: str, precision: str) -> dict[str, s
         about["clearly_below"] = repr(
             quick_pass_limit(recipe.document.quantised.pairs, calibration.threshold)
         )
+    memory = recipe.document.memory
+    if memory is not None and memory.teacher is not None:
+        about["memory_teacher"] = memory.teacher.name
     if recipe.roi:
         about["roi"] = ",".join(map(str, recipe.roi))
     return about

@@ -31,8 +31,10 @@ class TorchNetwork:
         bfloat16: bool = False,
         network_lock: NetworkLock | None = None,
     ) -> None:
-        """`half` computes the trunks in float16, `bfloat16` in bfloat16. `network_lock` is held while the
-        trunks are traced."""
+        """`half` computes the trunks in float16. `bfloat16` computes them in bfloat16, except the memory's
+        own teacher, whose many steps add up their rounding. `network_lock` is held while the trunks are
+        traced.
+        """
         disable_tf32(device)
         self._device = device
         self._dtype = torch.float16 if half else torch.bfloat16 if bfloat16 else torch.float32
@@ -40,12 +42,14 @@ class TorchNetwork:
             networks.memory.to(device)
         convert = partial(_move_to_device, device=device, dtype=self._dtype)
         self._network = AnomalyNetwork(networks.folded(network_lock), convert)
+        if bfloat16 and self._network.memory_teacher is not None:
+            self._network.memory_teacher.float()
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, left_out: Sequence[Tensor] | None = None) -> Tensor:
         """(N, 3, H, W) float32, normalised, to anomaly maps (N, H, W) float32 on the device.
 
-        `left_out`, by level bool (K_l,), marks kept features of the memory that are ignored.
+        `left_out`, by compared level bool (K_l,), marks kept features of the memory that are ignored.
         """
         ignored = None if left_out is None else [own.to(self._device) for own in left_out]
         maps: Tensor = self._network(self._trunk_input(images), ignored)

@@ -1,9 +1,10 @@
 """Channel scaling: how much each channel of a teacher varies over good images.
 
 Training divides every channel of teacher and student by its standard deviation (`monitor.pyramid`). The
-deviations are measured once, before training, and are stored with the student's weights, so that scoring
-divides by the same numbers. They come from the good images that train, and from no others. This module knows
-nothing of recipes, losses or thresholds.
+deviations are measured once, before training, and are stored with the student's weights, those of a memory's
+own teacher with the memory's arrays, so that scoring divides by the same numbers. They come from the good
+images that train, without a student from those that select, and from no others. This module knows nothing of
+recipes, losses or thresholds.
 """
 
 from __future__ import annotations
@@ -76,8 +77,14 @@ def read_deviations(
 ) -> list[Tensor] | None:
     """The deviations of those names among the arrays; None where there are none.
 
-    Raises KeyError when only some of them are there.
+    Raises ValueError when only some of them are there, or one is not a list of positive float32 numbers.
     """
     if not any(name in weights for name in names):
         return None
+    for name in names:
+        if name not in weights:
+            raise ValueError(f"{name} is missing")
+        array = weights[name]
+        if array.ndim != 1 or array.dtype != np.float32 or not (array > 0).all():
+            raise ValueError(f"{name} is no list of positive float32 numbers")
     return [torch.from_numpy(weights[name]) for name in names]

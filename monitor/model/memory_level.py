@@ -1,4 +1,4 @@
-"""How a memory of good features compares one level of the teacher, as `recipe.json` records it.
+"""How a memory of good features compares one level of a teacher, as `recipe.json` records it.
 
 It imports no torch and knows nothing of the features themselves.
 """
@@ -35,8 +35,8 @@ MEMORY_LEVELS = (
     MemoryLevel(level=4, side=3, stride=1, square_roots=1, smallest=_SMALLEST),
     MemoryLevel(level=5, side=3, stride=1, square_roots=1, smallest=_SMALLEST),
 )
-"""The levels of a new memory (`tests/benchmarks/README.md`). Level 2 is averaged to the places of level 3,
-over the same part of the image, and counts less than the others."""
+"""The levels of a new memory (`tests/benchmarks/README.md`). Level 2 is averaged to about the places of level
+3 and counts less than the others."""
 FIRST_MEMORY_LEVELS = (
     MemoryLevel(side=6, stride=2, square_roots=2),
     MemoryLevel(side=3, stride=1, square_roots=0),
@@ -51,17 +51,13 @@ def numbers_of(levels: Sequence[MemoryLevel]) -> list[int]:
 
 
 def are_complete(levels: Sequence[MemoryLevel], *, own_teacher: bool) -> bool:
-    """Whether they name levels that there are, level 2 among them and none twice, and whether all squares lie
-    evenly around their places.
+    """Whether they name all levels of one kind of memory, and all squares lie evenly around their places.
 
     `own_teacher` says whether the memory has a teacher of its own.
     """
-    numbers = numbers_of(levels)
-    return (
-        len(set(numbers)) == len(numbers)
-        and 2 in numbers
-        and max(numbers) <= (5 if own_teacher else 3)
-        and all(level.side >= level.stride and (level.side - level.stride) % 2 == 0 for level in levels)
+    known = MEMORY_LEVELS if own_teacher else FIRST_MEMORY_LEVELS
+    return numbers_of(levels) == numbers_of(known) and all(
+        level.side >= level.stride and (level.side - level.stride) % 2 == 0 for level in levels
     )
 
 

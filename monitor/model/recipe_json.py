@@ -178,7 +178,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """The memory of good features (`monitor.feature_memory`)."""
 
     weights: WeightsFile
-    """The features and the projection, and without a student the channel deviations too."""
+    """The features, the projections and the channel deviations of the memory's own teacher; without a student
+    also those of the recipe's teacher."""
     unit: Annotated[float, msgspec.Meta(gt=0)]
     """The memory's map is divided by this. It was fixed at training. With a student, no image that calibrates
     took part in it."""

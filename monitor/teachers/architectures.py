@@ -22,7 +22,14 @@ from torch import Tensor, fx, nn
 
 from monitor.model.weights import Weights, fingerprint
 from monitor.pyramid import ResNetTrunk
-from monitor.teachers.weight_files import BUNDLED, BUNDLED_FILE, Download, TeacherError, obtain_weights
+from monitor.teachers.weight_files import (
+    BUNDLED,
+    BUNDLED_FILE,
+    LITE_TEACHER,
+    Download,
+    TeacherError,
+    obtain_weights,
+)
 
 NetworkLock = AbstractContextManager[object]
 """A lock, for example, that is held while no other network of this process may run."""
@@ -104,6 +111,8 @@ def teacher_names() -> list[str]:
 
 def architecture_of(name: str) -> str:
     """The architecture of a teacher. Raises TeacherError for an unknown name."""
+    if name == LITE_TEACHER:
+        raise TeacherError(f"{LITE_TEACHER} is every memory's own teacher already; no student learns from it")
     architecture = DEFAULT if name == BUNDLED else name
     if architecture not in LEVELS:
         raise TeacherError(f"no teacher is called {name!r}; there are: {', '.join(teacher_names())}")

@@ -1,7 +1,7 @@
 """The work of `line-monitor teacher`: list the teachers, copy one to a single file, make or convert one.
 
-Listing never uses the network; the other two do if the weights are not on this machine. A file that exists is
-replaced only where `force` is given.
+Listing and converting never use the network; the other two do if the weights are not on this machine. A file
+that exists is replaced only where `force` is given.
 """
 
 from __future__ import annotations
@@ -27,9 +27,17 @@ from monitor.teachers.architectures import (
     trunk_weights,
 )
 from monitor.teachers.distillation import DistillationResult, DistillationSettings, make_teacher
-from monitor.teachers.lite_trunk import LITE_FILE, LITE_TEACHER, load_lite_teacher
+from monitor.teachers.lite_trunk import load_lite_teacher
 from monitor.teachers.lite_weights import make_lite_teacher
-from monitor.teachers.weight_files import BUNDLED, TeacherError, WeightsLocation, find_weights, obtain_weights
+from monitor.teachers.weight_files import (
+    BUNDLED,
+    LITE_FILE,
+    LITE_TEACHER,
+    TeacherError,
+    WeightsLocation,
+    find_weights,
+    obtain_weights,
+)
 
 _PUBLISHED = "torchvision's ImageNet weights, version 1"
 

@@ -20,11 +20,9 @@ from torch import Tensor, nn
 from monitor.images.preprocessing import DEVIATION, MEAN
 from monitor.model.weights import fingerprint
 from monitor.teachers.architectures import Teacher, fill, read_tensors, trunk_weights
-from monitor.teachers.weight_files import TeacherError
+from monitor.teachers.weight_files import LITE_FILE, LITE_TEACHER, TeacherError
 
 ARCHITECTURE = "efficientnet_lite0"
-LITE_TEACHER = "efficientnet-lite0-bundled"
-LITE_FILE = Path(__file__).parent / f"{LITE_TEACHER}.safetensors"
 
 STAGES = (
     (1, 3, 1, 16, 1),
@@ -36,6 +34,8 @@ STAGES = (
 )
 """By stage: expansion, side of the kernel, stride of the first block, channels, blocks."""
 STEM_CHANNELS = 32
+CHANNELS = (STAGES[-2][3], STAGES[-1][3])
+"""Of the two levels."""
 _MEAN_LEVEL, _LEVEL_SPREAD = 127, 128
 """The network was trained on grey levels less this mean, divided by this spread."""
 
@@ -44,7 +44,8 @@ class LiteTrunk(nn.Module):
     """EfficientNet-Lite0 without its last stage, on an image of half the resolution.
 
     Input (N, 3, H, W), ImageNet-normalised RGB; output stages 5 and 6: about (N, 112, H/32, W/32) and
-    (N, 192, H/64, W/64), each side rounded up. The values have both signs.
+    (N, 192, H/64, W/64), each side rounded up. The values have both signs. Of an odd side the last row or
+    column is not looked at.
     """
 
     scale: Tensor
@@ -67,7 +68,9 @@ class LiteTrunk(nn.Module):
             channels = own
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        levels = [F.relu6(self.stem(F.avg_pool2d(images, 2) * self.scale + self.offset))]
+        # The images may be bfloat16 where this trunk is float32.
+        smaller = F.avg_pool2d(images.to(self.scale.dtype), 2)
+        levels = [F.relu6(self.stem(smaller * self.scale + self.offset))]
         for stage in self.stages:
             levels.append(stage(levels[-1]))
         return levels[-2:]
@@ -113,7 +116,10 @@ def load_lite_teacher(file: Path = LITE_FILE) -> Teacher:
     """The carried teacher, frozen. Raises TeacherError."""
     trunk = LiteTrunk()
     try:
-        fill(trunk, read_tensors(file))
+        tensors = read_tensors(file)
+        fill(trunk, tensors)
+        if damaged := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
+            raise TeacherError(f"{damaged[0]} is not finite")
     except TeacherError as error:
         raise TeacherError(f"{file}: {error}: install the program again") from None
     trunk.eval().requires_grad_(False)

@@ -17,8 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from monitor.teachers.architectures import read_tensors
-from monitor.teachers.lite_trunk import ARCHITECTURE, LITE_TEACHER, STAGES
-from monitor.teachers.weight_files import TeacherError
+from monitor.teachers.lite_trunk import ARCHITECTURE, STAGES
+from monitor.teachers.weight_files import LITE_TEACHER, TeacherError
 
 _EPSILON = 1e-3
 """What the published network adds to a variance."""

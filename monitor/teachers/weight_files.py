@@ -24,6 +24,8 @@ from monitor.system.atomic_file import open_whole
 
 BUNDLED = "resnet18-bundled"
 BUNDLED_FILE = Path(__file__).parent / f"{BUNDLED}.safetensors"
+LITE_TEACHER = "efficientnet-lite0-bundled"
+LITE_FILE = Path(__file__).parent / f"{LITE_TEACHER}.safetensors"
 SUFFIXES = (".safetensors", ".pth")
 
 Download = Callable[[str, Path], None]

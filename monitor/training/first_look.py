@@ -26,6 +26,7 @@ from monitor.model.recipe_json import FirstLook
 from monitor.model.recipe_version import RecipeVersion
 from monitor.system.processor import describe_processor, has_native_bf16
 from monitor.training.examples import TilePictures
+from monitor.training.memory_training import LeaveOut
 from monitor.training.student_selection import SelectionSet
 
 _GOOD = 24
@@ -41,7 +42,7 @@ def add_first_looks(
     train: Sequence[int],
     select: Sequence[int],
     seed: int,
-    leave_out: Callable[[Sequence[int]], RecipeVersion] | None = None,
+    leave_out: LeaveOut | None = None,
 ) -> RecipeVersion:
     """The recipe with pairs for each runtime here; unchanged where the processor has no bfloat16.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -29,15 +29,14 @@ from monitor.images.tiling import Grid
 from monitor.inference.anomaly_network import Networks, build_networks
 from monitor.inference.backends import F16, available_backends
 from monitor.inference.torch_network import TorchNetwork
-from monitor.model.channel_scaling import OWN_TENSOR_NAMES, add_deviations, channel_deviations
+from monitor.model.channel_scaling import OWN_TENSOR_NAMES, add_deviations
 from monitor.model.memory_level import MEMORY_LEVELS, numbers_of
 from monitor.model.recipe_json import Calibration, Memory, TeacherEntry, resize_name
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.model.weights import Weights
 from monitor.pyramid import Features, ScaledTrunk
 from monitor.system.progress import SILENT, Progress
-from monitor.teachers.architectures import trunk_weights
-from monitor.teachers.lite_trunk import load_lite_teacher
+from monitor.teachers.architectures import Teacher, trunk_weights
 from monitor.training.examples import Split
 from monitor.training.operating_points import score_ceiling
 from monitor.training.thresholds import USUAL_SPREAD, USUAL_WEIGHT, ThresholdRule, make_calibration
@@ -64,13 +63,25 @@ class GoodImages:
         return range(number * len(self.grid), (number + 1) * len(self.grid))
 
 
+LeaveOut = Callable[[Sequence[int]], RecipeVersion]
+"""Gives a recipe without what the images of some tiles gave to its memory (`LeftOutScorer.leave_out`)."""
+
+
+@dataclass(frozen=True)
+class OwnTeacher:
+    """The memory's own teacher, and how much its channels vary over images that never calibrate."""
+
+    teacher: Teacher
+    deviations: Features
+
+
 @dataclass(frozen=True)
 class LeftOutScorer:
     """Scores good images without the features of their own block in the memory."""
 
     images: GoodImages
     owners: Sequence[NDArray[np.int64]]
-    """By level and kept feature, the number of the image that it comes from."""
+    """By compared level and kept feature, the number of the image that it comes from."""
 
     def scores(
         self,
@@ -122,6 +133,7 @@ def add_memory(
     images: GoodImages,
     by_use: Split,
     deviations: Features,
+    own: OwnTeacher,
     *,
     seed: int,
     device: torch.device,
@@ -129,8 +141,8 @@ def add_memory(
 ) -> tuple[RecipeVersion, LeftOutScorer]:
     """The recipe with a memory of all `images`, not yet calibrated, and what scores images left out.
 
-    The images that select never calibrate; they determine the units. `deviations` are the teacher's channel
-    deviations.
+    The images that select never calibrate; they determine the units. `deviations` are the channel deviations
+    of the recipe's teacher.
     """
     count = len(images.blocks)
     done = 0
@@ -144,10 +156,7 @@ def add_memory(
     if draft.student is None:
         teacher = ScaledTrunk(teacher, deviations)
     teacher.to(device)
-    own = load_lite_teacher()
-    scaling = [index for number in by_use.train or by_use.select for index in images.inputs(number)]
-    own_deviations = channel_deviations(own.trunk, images.pictures, scaling, device)
-    own_trunk = ScaledTrunk(own.trunk, own_deviations).to(device)
+    own_trunk = ScaledTrunk(own.teacher.trunk, own.deviations).to(device)
     collection = collect_features(
         lambda batch: [*teacher(batch), *own_trunk(batch)],
         images.pictures,
@@ -156,10 +165,10 @@ def add_memory(
         device=device,
         add_progress=add_progress,
     )
-    arrays = add_deviations(collection.arrays, own_deviations, OWN_TENSOR_NAMES)
+    arrays = add_deviations(collection.arrays, own.deviations, OWN_TENSOR_NAMES)
     if draft.student is None:
         arrays = add_deviations(arrays, deviations)
-    own_arrays = _halved(trunk_weights(own.trunk))
+    own_arrays = _halved(trunk_weights(own.teacher.trunk))
     entry = Memory(
         weights=weights_file("memory", arrays),
         unit=1.0,
@@ -167,10 +176,10 @@ def add_memory(
         by_level=True,
         levels=MEMORY_LEVELS,
         teacher=TeacherEntry(
-            name=own.name,
-            architecture=own.architecture,
-            sha256=own.sha256,
-            origin=own.origin,
+            name=own.teacher.name,
+            architecture=own.teacher.architecture,
+            sha256=own.teacher.sha256,
+            origin=own.teacher.origin,
             weights=weights_file("teacher", own_arrays),
         ),
     )

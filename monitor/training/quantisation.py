@@ -32,6 +32,7 @@ from monitor.inference.openvino_network import convert_networks, to_arrays
 from monitor.inference.scorer import Scorer
 from monitor.model.recipe_json import Quantised
 from monitor.model.recipe_version import RecipeVersion, weights_file
+from monitor.training.memory_training import LeaveOut
 from monitor.training.student_selection import SelectionSet
 
 _RANGE_PICTURES = 64
@@ -42,34 +43,37 @@ rank correlation of the tiles' scores was 0.97 (ResNet-18) and 0.94 (SqueezeNet)
 
 
 def quantise_recipe(
-    recipe: RecipeVersion, pictures: IndexedImages, train: Sequence[int], select: Sequence[int], seed: int
+    recipe: RecipeVersion,
+    pictures: IndexedImages,
+    train: Sequence[int],
+    select: Sequence[int],
+    seed: int,
+    leave_out: LeaveOut | None = None,
 ) -> RecipeVersion:
     """The recipe with its int8 model, not yet calibrated for it and not yet committed.
 
     `pictures` are the network's input by index, uint8 (H, W, 3) BGR or (H, W). The pictures `train` determine
-    the ranges. Defects are drawn on the pictures `select` to compare the int8 scores with float32's.
+    the ranges. Defects are drawn on the pictures `select` to compare the int8 scores with float32's. For that
+    `leave_out` takes the features of the compared pictures out of the memory, as in `first_look`.
     """
-    count = min(_RANGE_PICTURES, len(train))
-    chosen = [train[i] for i in np.linspace(0, len(train) - 1, count).astype(int)]
-    model = quantise_model(
-        convert_networks(build_networks(recipe).folded(), recipe.grid.tile),
-        chosen,
-        lambda index: normalise_image(pictures[index])[None],
-    )
-    weights = to_arrays(model)
+    weights = _quantise(recipe, pictures, train)
     entry = Quantised(
         weights=weights_file("quantised", weights),
         agreement=0,
         made_with=f"nncf {version('nncf')}, openvino {version('openvino')}",
     )
-    draft = replace(recipe.with_changes(quantised=entry), quantised=weights)
     compared = SelectionSet(pictures, train, select, seed)
     good = [*select, *train][: len(compared.indices)]
     images = [compared[index] for index in (*good, *compared.indices)]
+    unseen, unseen_weights = recipe, weights
+    if leave_out is not None:
+        unseen = leave_out([*good, *select])
+        unseen_weights = _quantise(unseen, pictures, train)
+    scored = replace(unseen.with_changes(quantised=entry), quantised=unseen_weights)
     exact, coarse = (
         [
             float(single.max())
-            for single in Scorer(draft, device="cpu", runtime=OPENVINO, precision=precision).maps(images)
+            for single in Scorer(scored, device="cpu", runtime=OPENVINO, precision=precision).maps(images)
         ]
         for precision in (F32, INT8)
     )
@@ -79,7 +83,21 @@ def quantise_recipe(
         # JSON has no value for a number that is not finite. Without pairs float32 scores every image again.
         pairs=tuple(zip(coarse, exact, strict=True)) if np.isfinite([coarse, exact]).all() else (),
     )
-    return draft.with_changes(quantised=entry)
+    return replace(recipe.with_changes(quantised=entry), quantised=weights)
+
+
+def _quantise(
+    recipe: RecipeVersion, pictures: IndexedImages, train: Sequence[int]
+) -> dict[str, NDArray[np.uint8]]:
+    """The arrays of the recipe's int8 model, with ranges from the pictures `train`."""
+    count = min(_RANGE_PICTURES, len(train))
+    chosen = [train[i] for i in np.linspace(0, len(train) - 1, count).astype(int)]
+    model = quantise_model(
+        convert_networks(build_networks(recipe).folded(), recipe.grid.tile),
+        chosen,
+        lambda index: normalise_image(pictures[index])[None],
+    )
+    return to_arrays(model)
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:

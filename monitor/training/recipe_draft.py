@@ -32,7 +32,7 @@ from monitor.training.learning_rate import describe_rate
 from monitor.training.loop import (
     TrainedStudent,
 )
-from monitor.training.memory_training import GoodImages, LeftOutScorer, add_memory
+from monitor.training.memory_training import GoodImages, LeaveOut, LeftOutScorer, add_memory
 from monitor.training.parts import blocks_of
 from monitor.training.training_inputs import TrainingInputs
 from monitor.training.training_request import Say, TrainingRequest
@@ -54,11 +54,13 @@ def draft_recipe(
     if not request.compare.has_memory:
         return draft, None
     assert inputs.deviations is not None
+    assert inputs.own_teacher is not None
     return add_memory(
         draft,
         GoodImages(inputs.pictures, request.grid, blocks_of(inputs.parts)),
         inputs.by_use,
         inputs.deviations,
+        inputs.own_teacher,
         seed=request.seed,
         device=inputs.device,
         progress=progress,
@@ -168,11 +170,14 @@ def _record(
     )
 
 
-def add_int8(draft: RecipeVersion, inputs: TrainingInputs, seed: int, say: Say) -> RecipeVersion:
+def add_int8(
+    draft: RecipeVersion, inputs: TrainingInputs, seed: int, say: Say, leave_out: LeaveOut | None
+) -> RecipeVersion:
+    """The recipe with its int8 model. `leave_out` is as in `quantisation.quantise_recipe`."""
     # Imported here, because OpenVINO and NNCF are optional.
     from monitor.training.quantisation import quantise_recipe
 
-    found = quantise_recipe(draft, inputs.pictures, inputs.train, inputs.select, seed)
+    found = quantise_recipe(draft, inputs.pictures, inputs.train, inputs.select, seed, leave_out)
     assert found.document.quantised is not None
     agreement = found.document.quantised.agreement
     fix = ""

@@ -126,7 +126,7 @@ def _train_recipe(
     leave_out = None if left_out is None else partial(left_out.leave_out, draft)
     draft = add_first_looks(draft, inputs.pictures, inputs.train, inputs.select, request.seed, leave_out)
     if request.int8:
-        draft = add_int8(draft, inputs, request.seed, say_beside_bar)
+        draft = add_int8(draft, inputs, request.seed, say_beside_bar, leave_out)
     draft = _with_thresholds(draft, request, inputs, left_out, say, progress)
     defects = None
     if inputs.defects:

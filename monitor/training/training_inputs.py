@@ -35,6 +35,7 @@ from monitor.teachers.architectures import (
     architecture_of,
     find_teacher,
 )
+from monitor.teachers.lite_trunk import load_lite_teacher
 from monitor.training import presence_training
 from monitor.training.automatic_size import find_size
 from monitor.training.examples import (
@@ -53,6 +54,7 @@ from monitor.training.loop import (
     batch_size,
     steps_an_epoch,
 )
+from monitor.training.memory_training import OwnTeacher
 from monitor.training.parts import explain_parts, find_named_parts, find_parts, name_below
 from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, is_rate
@@ -130,6 +132,8 @@ class TrainingInputs:
     """The indices of the tiles that select the student and fix the units."""
     deviations: Features | None
     """The teacher's channel deviations, which divide teacher and student; None in the paper's mode."""
+    own_teacher: OwnTeacher | None
+    """What a memory compares beside the teacher; None without a memory."""
     batch: int
     epochs: int
     precision: StudentPrecision
@@ -152,6 +156,7 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
     gate = _learn_gate(request, say, progress)
     teacher = find_teacher(request.teacher, weights=request.teacher_weights, folder=request.teachers, say=say)
     marks = frozenset(image.mark for image in left_out)
+    own = load_lite_teacher() if request.compare.has_memory else None
     examples = read_examples(request.images, files, grid, excluded=marks, say=say, progress=progress)
     if gate is not None:
         compared = ((file, examples.shapes[i], examples[i]) for i, file in enumerate(examples.files))
@@ -193,6 +198,9 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
         train=train,
         select=select,
         deviations=None if request.as_paper else channel_deviations(teacher.trunk, pictures, scaling, device),
+        own_teacher=None
+        if own is None
+        else OwnTeacher(own, channel_deviations(own.trunk, pictures, scaling, device)),
         batch=batch,
         epochs=request.epochs or usual_epochs,
         precision=choose_precision(device, as_paper=request.as_paper),

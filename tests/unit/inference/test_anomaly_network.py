@@ -20,6 +20,7 @@ from monitor.feature_memory.memory import (
 from monitor.images.preprocessing import prepare
 from monitor.inference.anomaly_network import AnomalyNetwork, Networks, build_networks
 from monitor.inference.scorer import Scorer
+from monitor.inference.torch_network import TorchNetwork
 from monitor.model.channel_scaling import TENSOR_NAMES
 from monitor.model.memory_level import FIRST_MEMORY_LEVELS, MemoryLevel
 from monitor.model.recipe_json import RecipeError
@@ -117,12 +118,59 @@ def test_openvino_agrees_with_torch(kind: str, request: pytest.FixtureRequest) -
     assert np.abs(torch_maps - openvino_maps).max() <= 1e-4 * np.abs(torch_maps).max()
 
 
-def test_a_damaged_memory_is_one_clear_line(memory: RecipeVersion) -> None:
-    assert memory.memory is not None
-    broken = dict(memory.memory) | {"kept.2": np.ones((3, 5), np.float32)}
-    damaged = RecipeVersion(memory.folder, memory.document, "", memory.teacher, None, broken)
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        pytest.param("kept.2", np.ones((3, 5), np.float32), id="features"),
+        pytest.param("even.4", None, id="a missing deviation"),
+        pytest.param("even.5", np.ones(7, np.float32), id="deviations of another network"),
+        pytest.param("even.5", np.zeros(192, np.float32), id="a deviation of 0"),
+    ],
+)
+def test_a_damaged_memory_is_one_clear_line(
+    memory: RecipeVersion, name: str, array: np.ndarray | None
+) -> None:
+    broken = dict(memory.memory or {})
+    if array is None:
+        del broken[name]
+    else:
+        broken[name] = array
     with pytest.raises(RecipeError, match="its memory is damaged"):
-        build_networks(damaged)
+        build_networks(replace(memory, memory=broken))
+
+
+def test_a_damaged_channel_scaling_is_one_clear_line(both: RecipeVersion) -> None:
+    broken = {name: array for name, array in (both.student or {}).items() if name != TENSOR_NAMES[1]}
+    with pytest.raises(RecipeError, match=r"its channel scaling is damaged \(even\.2 is missing\)"):
+        build_networks(replace(both, student=broken))
+
+
+def test_a_teacher_of_the_memory_that_is_not_known_is_one_clear_line(memory: RecipeVersion) -> None:
+    entry = memory.document.memory
+    assert entry is not None
+    assert entry.teacher is not None
+    newer = msgspec.structs.replace(entry.teacher, architecture="lite_of_the_future")
+    changed = memory.with_changes(memory=msgspec.structs.replace(entry, teacher=newer))
+    with pytest.raises(RecipeError, match="lite_of_the_future is not known here: update the program"):
+        build_networks(changed)
+    with pytest.raises(RecipeError, match="its memory is damaged"):
+        build_networks(replace(memory, memory_teacher={}))
+
+
+def test_half_precision_leaves_the_networks_that_it_was_made_from_as_they_are(memory: RecipeVersion) -> None:
+    networks = build_networks(memory)
+    TorchNetwork(networks, torch.device("cpu"), half=True)
+    assert networks.memory_teacher is not None
+    assert {parameter.dtype for parameter in networks.memory_teacher.parameters()} == {torch.float32}
+
+
+def test_bfloat16_moves_the_map_of_a_new_part_little(memory: RecipeVersion) -> None:
+    exact, quick = (
+        TorchNetwork(build_networks(memory), torch.device("cpu"), half=False, bfloat16=bfloat16)
+        for bfloat16 in (False, True)
+    )
+    new = torch.from_numpy(np.stack([prepare(part(number, defect=True), memory.size) for number in (40, 41)]))
+    assert torch.allclose(quick(new).amax((1, 2)), exact(new).amax((1, 2)), rtol=0.15)
 
 
 def test_a_program_refuses_recipes_of_a_kind_that_it_does_not_know(

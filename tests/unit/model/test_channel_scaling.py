@@ -99,5 +99,22 @@ def test_deviations_travel_with_the_student_s_weights() -> None:
     assert found is not None
     assert all(torch.equal(a, b) for a, b in zip(found, deviations, strict=True))
     assert read_deviations({"conv1.weight": np.zeros(2, np.float32)}) is None
-    with pytest.raises(KeyError):
-        read_deviations({TENSOR_NAMES[0]: np.ones(3, np.float32)})
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param(np.zeros(4, np.float32), id="zero"),
+        pytest.param(np.ones((4, 1), np.float32), id="another shape"),
+        pytest.param(np.ones(4, np.float64), id="another type"),
+    ],
+)
+def test_damaged_deviations_are_named(damaged: np.ndarray | None) -> None:
+    weights = {name: np.ones(4, np.float32) for name in TENSOR_NAMES}
+    if damaged is None:
+        del weights[TENSOR_NAMES[1]]
+    else:
+        weights[TENSOR_NAMES[1]] = damaged
+    with pytest.raises(ValueError, match=r"even\.2 is"):
+        read_deviations(weights)

@@ -43,10 +43,12 @@ def test_opposite_vectors_reach_the_farthest_product(compared: tuple[MemoryLevel
         pytest.param(MEMORY_LEVELS, False, False, id="the own teacher is missing"),
         pytest.param(MEMORY_LEVELS[1:], True, False, id="level 2 is missing"),
         pytest.param((*MEMORY_LEVELS, MEMORY_LEVELS[0]), True, False, id="a level twice"),
-        pytest.param(FIRST_MEMORY_LEVELS[:1], False, False, id="one level"),
+        pytest.param(MEMORY_LEVELS[:1], True, False, id="the others are missing"),
+        pytest.param(FIRST_MEMORY_LEVELS[:2], False, False, id="the third is missing"),
+        pytest.param(FIRST_MEMORY_LEVELS, True, False, id="nothing of the own teacher"),
         pytest.param((), True, False, id="no level"),
-        pytest.param((_level(2, 3, 5),), False, False, id="a gap"),
-        pytest.param((_level(2, 4, 1),), False, False, id="uneven"),
+        pytest.param((_level(2, 3, 5), *MEMORY_LEVELS[1:]), True, False, id="a gap"),
+        pytest.param((_level(2, 4, 1), *MEMORY_LEVELS[1:]), True, False, id="uneven"),
     ],
 )
 def test_damaged_levels_are_told(levels: tuple[MemoryLevel, ...], own_teacher: bool, are_whole: bool) -> None:

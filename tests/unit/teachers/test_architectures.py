@@ -177,3 +177,8 @@ def test_unknown_teachers_are_answered_with_the_known_ones(tmp_path: Path) -> No
         find_teacher("vgg", weights=None, folder=tmp_path, say=print)
     with pytest.raises(TeacherError, match="has its own weights"):
         find_teacher("resnet18-bundled", weights=tmp_path / "x.pth", folder=tmp_path, say=print)
+
+
+def test_the_memory_s_own_teacher_is_told_from_those_that_students_learn_from(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match="is every memory's own teacher already"):
+        find_teacher("efficientnet-lite0-bundled", weights=None, folder=tmp_path, say=print)

@@ -12,13 +12,11 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 from monitor.teachers.lite_trunk import (
-    LITE_FILE,
-    LITE_TEACHER,
     LiteTrunk,
     load_lite_teacher,
 )
 from monitor.teachers.lite_weights import make_lite_teacher
-from monitor.teachers.weight_files import TeacherError
+from monitor.teachers.weight_files import LITE_FILE, LITE_TEACHER, TeacherError
 from tests.unit.teachers.published_lite import published_lite
 
 

@@ -22,6 +22,7 @@ from monitor.training.calibrate_recipe import CalibrationRequest, calibrate_reci
 from monitor.training.checkpoint import checkpoint_folder
 from monitor.training.compare import Compare
 from monitor.training.memory_training import GoodImages, LeftOutScorer
+from monitor.training.readable_images import file_mark
 from monitor.training.thresholds import CalibrationError
 from monitor.training.train_recipe import TrainingError
 from tests.real.parts import good_parts, part, save
@@ -173,3 +174,30 @@ def test_a_memory_without_some_images_scores_them_as_if_it_had_never_seen_them(m
     image = torch.from_numpy(preprocessing.normalise_image(scorer.images.pictures[3])[None])
     assert float(network(image).max()) == pytest.approx(expected[0])
     assert scorer.leave_out(memory, range(12)) is memory, "no feature would be left"
+
+
+def test_what_a_memory_knows_is_near_at_every_level(memory: RecipeVersion) -> None:
+    """Training and scoring divide the channels by the same numbers."""
+    network = TorchNetwork(build_networks(memory), CPU, half=False)
+    known, new = (
+        torch.from_numpy(preprocessing.prepare(part(number), memory.size)[None]) for number in (3, 40)
+    )
+    assert float(network(known).max()) < 0.05 * float(network(new).max())
+
+
+def test_images_that_calibrate_move_no_deviation_and_no_projection(tmp_path: Path) -> None:
+    """The guarantee rests on this: a calibrating image may not decide how others are compared."""
+    good = good_parts(tmp_path / "good", 12)
+    first = train(tmp_path, good, name="first", compare=Compare.MEMORY)
+    calibrating = [file for file in sorted(good.iterdir()) if file_mark(file) in first.document.calibrated_on]
+    assert len(calibrating) == 11
+    for number, file in enumerate(calibrating[:5]):
+        save(file, part(100 + number))
+    again = train(tmp_path, good, name="again", compare=Compare.MEMORY)
+    assert first.memory is not None
+    assert again.memory is not None
+    fixed = [name for name in first.memory if not name.startswith("kept.")]
+    assert {"even.1", "even.4", "even.5", "projection.2", "projection.5"} <= set(fixed)
+    for name in fixed:
+        assert np.array_equal(first.memory[name], again.memory[name]), name
+    assert not np.array_equal(first.memory["kept.4"], again.memory["kept.4"])
