@@ -72,9 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--force", action="store_true", help="replace FILE if it exists")
     make.set_defaults(action=_make)
 
-    convert = actions.add_parser(
-        "convert", help="make the memory's carried teacher from the published weights, to the bit"
+    _add_convert(
+        actions.add_parser(
+            "convert", help="make the memory's carried teacher from the published weights, to the bit"
+        )
     )
+    for action in actions.choices.values():
+        add_config(action)
+
+
+def _add_convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--weights",
         type=as_path,
@@ -87,9 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     convert.add_argument("--force", action="store_true", help="replace FILE if it exists")
     convert.set_defaults(action=_convert)
-
-    for action in actions.choices.values():
-        add_config(action)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -168,38 +168,8 @@ def add_memory(
     arrays = add_deviations(collection.arrays, own.deviations, OWN_TENSOR_NAMES)
     if draft.student is None:
         arrays = add_deviations(arrays, deviations)
-    own_arrays = _halved(trunk_weights(own.teacher.trunk))
-    entry = Memory(
-        weights=weights_file("memory", arrays),
-        unit=1.0,
-        share=None if draft.student is None else MEMORY_SHARE,
-        by_level=True,
-        levels=MEMORY_LEVELS,
-        teacher=TeacherEntry(
-            name=own.teacher.name,
-            architecture=own.teacher.architecture,
-            sha256=own.teacher.sha256,
-            origin=own.teacher.origin,
-            weights=weights_file("teacher", own_arrays),
-        ),
-    )
-    stated = draft.with_changes(memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry))
-    found = replace(stated, memory=arrays, memory_teacher=own_arrays)
     scorer = LeftOutScorer(images, collection.owners)
-    networks = build_networks(found)
-    memory_alone = replace(networks, student=None, memory_unit=1.0, memory_share=None)
-    # Without a student the unit is a common factor of all scores, and hardly any image would be left.
-    without = by_use.calibrate if networks.student is not None else ()
-    memory_scores = scorer.scores(
-        TorchNetwork(memory_alone, device, half=False), by_use.select, without=without
-    )
-    unit = _unit(memory_scores)
-    student_unit = 1.0
-    if networks.student is not None:
-        student_alone = Networks(networks.teacher, networks.student)
-        student_unit = _unit(scorer.scores(TorchNetwork(student_alone, device, half=False), by_use.select))
-    fixed = msgspec.structs.replace(entry, unit=unit)
-    return found.with_changes(memory=fixed, student_unit=student_unit), scorer
+    return _fix_units(_state_memory(draft, arrays, own.teacher), scorer, by_use, device), scorer
 
 
 def set_left_out_thresholds(
@@ -234,6 +204,45 @@ def set_left_out_thresholds(
             left_out=rule.left_out,
         )
     return recipe.with_calibration(found)
+
+
+def _state_memory(draft: RecipeVersion, arrays: Weights, own: Teacher) -> RecipeVersion:
+    """The draft with a memory of these arrays and its own teacher; the unit is not fixed yet."""
+    own_arrays = _halved(trunk_weights(own.trunk))
+    entry = Memory(
+        weights=weights_file("memory", arrays),
+        unit=1.0,
+        share=None if draft.student is None else MEMORY_SHARE,
+        by_level=True,
+        levels=MEMORY_LEVELS,
+        teacher=TeacherEntry(
+            name=own.name,
+            architecture=own.architecture,
+            sha256=own.sha256,
+            origin=own.origin,
+            weights=weights_file("teacher", own_arrays),
+        ),
+    )
+    stated = draft.with_changes(memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry))
+    return replace(stated, memory=arrays, memory_teacher=own_arrays)
+
+
+def _fix_units(
+    recipe: RecipeVersion, scorer: LeftOutScorer, by_use: Split, device: torch.device
+) -> RecipeVersion:
+    """The recipe with the units of its maps, from the images that select."""
+    networks = build_networks(recipe)
+    memory_alone = replace(networks, student=None, memory_unit=1.0, memory_share=None)
+    # Without a student the unit is a common factor of all scores, and hardly any image would be left.
+    without = by_use.calibrate if networks.student is not None else ()
+    scores = scorer.scores(TorchNetwork(memory_alone, device, half=False), by_use.select, without=without)
+    student_unit = 1.0
+    if networks.student is not None:
+        student_alone = Networks(networks.teacher, networks.student)
+        student_unit = _unit(scorer.scores(TorchNetwork(student_alone, device, half=False), by_use.select))
+    assert recipe.document.memory is not None
+    fixed = msgspec.structs.replace(recipe.document.memory, unit=_unit(scores))
+    return recipe.with_changes(memory=fixed, student_unit=student_unit)
 
 
 def _without_memory(draft: RecipeVersion) -> RecipeVersion:
