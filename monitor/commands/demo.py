@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 _GOOD_IMAGES, _SIZE = 224, 192
 """Of 224 images 199 calibrate, so that the threshold is the second highest score and no single odd part sets
-it. At 192x192 pixels more defects are rejected than at 128x128 or 256x256."""
+it. Before a memory had a teacher of its own, more defects were rejected at 192x192 pixels than at 128x128 or
+256x256."""
 _BAD_IMAGES = 20
 """Number of parts with a defect that state what passes. They do not train."""
 _FIRST_SEED = 1000

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 _BLOCK = 256
-"""How many kept features are compared at least at a time."""
+"""At least so many kept features are compared at a time."""
 _DISTANCES = 2**18
-"""As many more are compared at a time as give an image this many distances: they take 1 MiB, which stays in a
-processor's cache."""
+"""An image with few places is compared with more of them at a time, up to so many distances. They take 1 MiB,
+which stays in a processor's cache."""
 
 
 class NearestFeature(nn.Module):

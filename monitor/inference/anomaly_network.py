@@ -181,8 +181,7 @@ def _build_own_teacher(architecture: str, weights: Weights) -> nn.Module:
         raise TeacherError(f"its teacher {architecture} is not known here: update the program")
     with _WithoutRandomValues():
         trunk = LiteTrunk()
-    fill(trunk, {name: torch.from_numpy(array) for name, array in weights.items()})
-    return trunk.eval().requires_grad_(False)
+    return _fill_trunk(trunk, weights)
 
 
 def _build_trunk(
@@ -192,11 +191,16 @@ def _build_trunk(
     with torch.device("meta"), _WithoutRandomValues():
         trunk = build_trunk(architecture, lock)
     try:
-        fill(trunk, {name: torch.from_numpy(array) for name, array in weights.items()})
+        return _fill_trunk(trunk, weights)
     except TeacherError as error:
         raise RecipeError(
             f"{recipe.folder}: its weights are not {architecture}'s ({error}): train the recipe again"
         ) from None
+
+
+def _fill_trunk(trunk: nn.Module, weights: Weights) -> nn.Module:
+    """The trunk with these weights, frozen. Raises TeacherError."""
+    fill(trunk, {name: torch.from_numpy(array) for name, array in weights.items()})
     return trunk.eval().requires_grad_(False)
 
 

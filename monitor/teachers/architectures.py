@@ -20,6 +20,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, fx, nn
 
+from monitor.model.recipe_json import TeacherEntry
+from monitor.model.recipe_version import weights_file
 from monitor.model.weights import Weights, fingerprint
 from monitor.pyramid import ResNetTrunk
 from monitor.teachers.weight_files import (
@@ -43,6 +45,7 @@ __all__ = [
     "TeacherError",
     "architecture_of",
     "build_trunk",
+    "check_finite",
     "fill",
     "find_teacher",
     "load_trunk",
@@ -102,6 +105,16 @@ class Teacher:
     """`monitor.model.weights.fingerprint` of the trunk's weights, by the names torchvision gives them."""
     origin: str
     """The name of the file that the weights came from."""
+
+    def entry(self, arrays: Weights) -> TeacherEntry:
+        """Its entry in `recipe.json`; `arrays` are the trunk's weights as the recipe stores them."""
+        return TeacherEntry(
+            name=self.name,
+            architecture=self.architecture,
+            sha256=self.sha256,
+            origin=self.origin,
+            weights=weights_file("teacher", arrays),
+        )
 
 
 def teacher_names() -> list[str]:
@@ -240,12 +253,17 @@ def load_trunk(architecture: str, file: Path) -> nn.Module:
         tensors = read_tensors(file)
         fill(trunk, tensors)
         _check_same_network(trunk, tensors, architecture)
-        for name, tensor in trunk.state_dict().items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise TeacherError(f"{name} is not finite")
+        check_finite(trunk)
     except TeacherError as error:
         raise TeacherError(f"{file} does not hold the weights of {architecture}: {error}") from None
     return trunk.eval().requires_grad_(False)
+
+
+def check_finite(trunk: nn.Module) -> None:
+    """Raises TeacherError for weights that are not finite."""
+    for name, tensor in trunk.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise TeacherError(f"{name} is not finite")
 
 
 def _check_same_network(trunk: nn.Module, tensors: Mapping[str, Tensor], architecture: str) -> None:

@@ -1,7 +1,7 @@
 """The work of `line-monitor teacher`: list the teachers, copy one to a single file, make or convert one.
 
-Listing and converting never use the network; the other two do if the weights are not on this machine. A file
-that exists is replaced only where `force` is given.
+Listing and converting never use the network; copying and making do if the weights are not on this machine. A
+file that exists is replaced only where `force` is given.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from monitor.images.preprocessing import DEVIATION, MEAN
 from monitor.model.weights import fingerprint
-from monitor.teachers.architectures import Teacher, fill, read_tensors, trunk_weights
+from monitor.teachers.architectures import Teacher, check_finite, fill, read_tensors, trunk_weights
 from monitor.teachers.weight_files import LITE_FILE, LITE_TEACHER, TeacherError
 
 ARCHITECTURE = "efficientnet_lite0"
@@ -38,8 +38,6 @@ CHANNELS = (STAGES[-2][3], STAGES[-1][3])
 """Of the two levels."""
 _MEAN_LEVEL, _LEVEL_SPREAD = 127, 128
 """The network was trained on grey levels less this mean, divided by this spread."""
-
-
 _HALVED_FROM = 256 * 256
 """Images of at least so many pixels are looked at in half their resolution. Smaller ones would have fewer
 than 16 places at the last level: of the demo's parts at 192 px, 3 to 7 of 20 defects passed then, and none at
@@ -124,10 +122,8 @@ def load_lite_teacher(file: Path = LITE_FILE) -> Teacher:
     """The carried teacher, frozen. Raises TeacherError."""
     trunk = LiteTrunk()
     try:
-        tensors = read_tensors(file)
-        fill(trunk, tensors)
-        if damaged := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
-            raise TeacherError(f"{damaged[0]} is not finite")
+        fill(trunk, read_tensors(file))
+        check_finite(trunk)
     except TeacherError as error:
         raise TeacherError(f"{file}: {error}: install the program again") from None
     trunk.eval().requires_grad_(False)

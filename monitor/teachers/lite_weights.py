@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from monitor.teachers.architectures import read_tensors
 from monitor.teachers.lite_trunk import ARCHITECTURE, STAGES
@@ -72,6 +73,7 @@ def _fold(tensors: Mapping[str, Tensor], convolution: str, normalisation: str) -
         tensors[f"{normalisation}.{name}"].double()
         for name in ("weight", "bias", "running_mean", "running_var")
     )
-    factor = gain / (variance + _EPSILON).sqrt()
-    weight = tensors[f"{convolution}.weight"].double() * factor[:, None, None, None]
-    return {"weight": weight, "bias": shift - mean * factor}
+    weight, bias = fuse_conv_bn_weights(
+        tensors[f"{convolution}.weight"].double(), None, mean, variance, _EPSILON, gain, shift
+    )
+    return {"weight": weight, "bias": bias}

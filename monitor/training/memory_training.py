@@ -31,7 +31,7 @@ from monitor.inference.backends import F16, available_backends
 from monitor.inference.torch_network import TorchNetwork
 from monitor.model.channel_scaling import OWN_TENSOR_NAMES, add_deviations
 from monitor.model.memory_level import MEMORY_LEVELS, numbers_of
-from monitor.model.recipe_json import Calibration, Memory, TeacherEntry, resize_name
+from monitor.model.recipe_json import Calibration, Memory, resize_name
 from monitor.model.recipe_version import RecipeVersion, weights_file
 from monitor.model.weights import Weights
 from monitor.pyramid import Features, ScaledTrunk
@@ -68,7 +68,7 @@ LeaveOut = Callable[[Sequence[int]], RecipeVersion]
 
 
 @dataclass(frozen=True)
-class OwnTeacher:
+class MemoryTeacher:
     """The memory's own teacher, and how much its channels vary over images that never calibrate."""
 
     teacher: Teacher
@@ -133,7 +133,7 @@ def add_memory(
     images: GoodImages,
     by_use: Split,
     deviations: Features,
-    own: OwnTeacher,
+    own: MemoryTeacher,
     *,
     seed: int,
     device: torch.device,
@@ -215,13 +215,7 @@ def _state_memory(draft: RecipeVersion, arrays: Weights, own: Teacher) -> Recipe
         share=None if draft.student is None else MEMORY_SHARE,
         by_level=True,
         levels=MEMORY_LEVELS,
-        teacher=TeacherEntry(
-            name=own.name,
-            architecture=own.architecture,
-            sha256=own.sha256,
-            origin=own.origin,
-            weights=weights_file("teacher", own_arrays),
-        ),
+        teacher=own.entry(own_arrays),
     )
     stated = draft.with_changes(memory=entry, evened=True, resize=resize_name(draft.document.tiles, entry))
     return replace(stated, memory=arrays, memory_teacher=own_arrays)

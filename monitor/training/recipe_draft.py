@@ -18,7 +18,6 @@ from monitor.model.recipe_json import (
     Document,
     Lineage,
     Origin,
-    TeacherEntry,
     Training,
     resize_name,
 )
@@ -54,13 +53,13 @@ def draft_recipe(
     if not request.compare.has_memory:
         return draft, None
     assert inputs.deviations is not None
-    assert inputs.own_teacher is not None
+    assert inputs.memory_teacher is not None
     return add_memory(
         draft,
         GoodImages(inputs.pictures, request.grid, blocks_of(inputs.parts)),
         inputs.by_use,
         inputs.deviations,
-        inputs.own_teacher,
+        inputs.memory_teacher,
         seed=request.seed,
         device=inputs.device,
         progress=progress,
@@ -80,13 +79,7 @@ def _draft_student(
     record = _record(request, inputs, fitted, seconds)
     document = Document(
         name=request.name,
-        teacher=TeacherEntry(
-            name=teacher.name,
-            architecture=teacher.architecture,
-            sha256=teacher.sha256,
-            origin=teacher.origin,
-            weights=weights_file("teacher", teacher_arrays),
-        ),
+        teacher=teacher.entry(teacher_arrays),
         student=None if student_arrays is None else weights_file("student", student_arrays),
         levels=LEVELS[teacher.architecture],
         evened=deviations is not None,

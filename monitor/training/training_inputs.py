@@ -54,7 +54,7 @@ from monitor.training.loop import (
     batch_size,
     steps_an_epoch,
 )
-from monitor.training.memory_training import OwnTeacher
+from monitor.training.memory_training import MemoryTeacher
 from monitor.training.parts import explain_parts, find_named_parts, find_parts, name_below
 from monitor.training.student_precision import StudentPrecision, choose_precision
 from monitor.training.thresholds import OVERKILL_OUT_OF_RANGE, is_rate
@@ -132,7 +132,7 @@ class TrainingInputs:
     """The indices of the tiles that select the student and fix the units."""
     deviations: Features | None
     """The teacher's channel deviations, which divide teacher and student; None in the paper's mode."""
-    own_teacher: OwnTeacher | None
+    memory_teacher: MemoryTeacher | None
     """What a memory compares beside the teacher; None without a memory."""
     batch: int
     epochs: int
@@ -198,9 +198,9 @@ def prepare_inputs(request: TrainingRequest, say: Say, progress: Progress) -> Tr
         train=train,
         select=select,
         deviations=None if request.as_paper else channel_deviations(teacher.trunk, pictures, scaling, device),
-        own_teacher=None
+        memory_teacher=None
         if own is None
-        else OwnTeacher(own, channel_deviations(own.trunk, pictures, scaling, device)),
+        else MemoryTeacher(own, channel_deviations(own.trunk, pictures, scaling, device)),
         batch=batch,
         epochs=request.epochs or usual_epochs,
         precision=choose_precision(device, as_paper=request.as_paper),
